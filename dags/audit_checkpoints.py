@@ -16,6 +16,8 @@ A training state is `last.pt` with `last.previous.pt`; `best.pt` is always kept.
 are pinned, if their job was promoted or may still be, or if their job or one of its children is running. What
 a run does not set comes from the Variable `retention_policy`, for example `{"keep_newest": 3, "keep_best": 3,
 "expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
+
+`audit` and `retain` run on queue `maintenance`, whose workers alone may delete objects.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from include.audit.request import AuditRequest
+from include.deployment.settings import MAINTENANCE_QUEUE
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 
@@ -51,14 +54,14 @@ def audit_checkpoints() -> None:
 
         require_current_schema()
 
-    @task
+    @task(queue=MAINTENANCE_QUEUE)
     def audit() -> None:
         """Compare rows and S3 in both directions, then repair, record and report."""
         from include.tasks.audit_checkpoints import run_audit
 
         run_audit(get_current_context())
 
-    @task
+    @task(queue=MAINTENANCE_QUEUE)
     def retain() -> Json:
         """Expire the states that the policy does not keep, or report which ones it would expire."""
         from include.tasks.audit_checkpoints import run_retention

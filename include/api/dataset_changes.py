@@ -6,8 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from fastapi import APIRouter
-from pydantic import BaseModel
+from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
 from include.api.access import require_can_start
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
@@ -16,11 +15,14 @@ from include.api.datasets import (  # FastAPI reads annotations at run time
     VersionNumber,  # noqa: TC001
     build_version_response,
 )
+from include.api.deletion_progress import (  # FastAPI reads annotations at run time
+    DeletionStarted,  # noqa: TC001
+    start_deletion,
+)
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
-from include.audit.dataset_deletion import delete_version
-from include.deployment.connections import open_bucket
-from include.deployment.settings import Settings
+from include.audit.dataset_deletion import require_deletable_version
+from include.audit.deletion_request import DeletionRequest
 from include.registry.errors import DatasetNeeded
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
@@ -37,15 +39,6 @@ router = APIRouter(
 )
 
 _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
-
-
-class DeletedDatasetVersion(BaseModel):
-    """What was deleted: the number of objects, and their total size in bytes."""
-
-    name: str
-    version: int
-    objects: int
-    bytes: int
 
 
 @router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
@@ -65,26 +58,30 @@ def restore_dataset_version(name: str, version: VersionNumber, database: Databas
     return build_version_response(restored, database)
 
 
-@router.delete("/{name}/versions/{version}", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))
+@router.delete(
+    "/{name}/versions/{version}",
+    status_code=HTTPStatus.ACCEPTED,
+    responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+)
 def delete_dataset_version(
+    request: Request,
     user: GetUserDep,
     database: Database,
     name: str,
     version: VersionNumber,
-) -> DeletedDatasetVersion:
-    """Delete a version, with what only it uses below uploads/ and datasets/. This cannot be undone.
+) -> DeletionStarted:
+    """Delete a version, with what only it uses below uploads/ and datasets/: triggers `delete_data`.
 
     Only the person who registered it may delete it, or anybody if no person did. A version that a job or the
-    model in production was trained on is kept. Its number is not used again.
+    model in production was trained on is kept. Its number is not used again. This cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)
-    bucket = open_bucket(Settings.from_environment(), interactive=True)
     try:
-        deleted = delete_version(database, bucket, found)
+        require_deletable_version(database, found)
     except DatasetNeeded as refusal:
         raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
-    return DeletedDatasetVersion(name=name, version=version, objects=deleted.objects, bytes=deleted.bytes)
+    return start_deletion(request, DeletionRequest(dataset=str(found)))
 
 
 def _require_own(version: DatasetVersion, user: BaseUser) -> None:

@@ -18,7 +18,7 @@ from include.deployment.settings import Settings
 from include.limits import COMPARED_IMAGES
 from include.plain_text import escape_all_controls
 from include.registry.class_changes import ClassDifference, compare_classes
-from include.registry.difference import FileDifference, load_difference, store_difference
+from include.registry.difference import FileDifference, find_difference, load_difference
 from include.registry.manifests import ManifestMissing
 from include.registry.repository import DatasetPosition, DatasetRepository
 from include.registry.request import REGISTER_DAG
@@ -183,6 +183,6 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
             "here; a version of any size is compared with the one before it when it is registered",
         )
     try:
-        return store_difference(bucket, base, version)
+        return find_difference(bucket, base, version)  # not stored: only tasks write there
     except ManifestMissing:
         return None

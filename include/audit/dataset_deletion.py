@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
 
 
-def delete_version(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
-    """Delete the version's row, then the objects that nothing else uses.
+def require_deletable_version(connection: Connection[Any], version: DatasetVersion) -> None:
+    """Raise DatasetNeeded if a job or the model in production was trained on the version."""
+    with connection.transaction():
+        needed = Statements(connection).row("find_dataset_uses", name=version.name, version=version.version)
+    _refuse_needed(version, needed)
 
-    The row goes first, so that no row names missing objects. If it is interrupted, the audit finds the rest.
-    Raises DatasetNeeded, and StoreErrors.
+
+def delete_version(connection: Connection[Any], version: DatasetVersion) -> None:
+    """Delete the version's row; `delete_unused_objects` then deletes its objects.
+
+    The row goes first, so that no row names missing objects. Raises DatasetNeeded.
     """
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
@@ -40,12 +46,19 @@ def delete_version(connection: Connection[Any], bucket: Bucket, version: Dataset
         statements.row("lock_dataset_version", **named)
         _refuse_needed(version, statements.row("find_dataset_uses", **named))
         statements.changed("delete_dataset_version", **named)
+
+
+def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
+    """Delete the objects of a version that was deleted, unless something else uses them.
+
+    It may be repeated. Raises StoreErrors.
+    """
     objects = DatasetObjects.of(bucket, version)
     # Whoever registers the same objects does so before, and is found below, or finds them missing.
     with connection.transaction():
         objects.lock(connection)
         upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
-        shared = statements.row(
+        shared = Statements(connection).row(
             "find_dataset_sharers",
             fingerprint=version.fingerprint,
             task=version.task,

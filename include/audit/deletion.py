@@ -41,8 +41,7 @@ def delete_job(
     It works in steps, as retention does: if it is interrupted, calling it again deletes the rest.
     is_running(dag_id, run_id) says whether Airflow still runs that run. Raises DeletionRefused, StoreErrors.
     """
-    needed = _find(connection, "find_reasons_to_keep", job)
-    _refuse_needed(job, needed, is_running)
+    needed = require_deletable(connection, job, is_running)
     if _find(connection, "give_up_job", job) is None:
         raise DeletionRefused(f"job_id={job.job_id!r} has changed meanwhile; check it again")
     objects = size = 0
@@ -59,7 +58,11 @@ def delete_job(
     return Deletion(objects, size)
 
 
-def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str], bool]) -> None:
+def require_deletable(
+    connection: Connection[Any], job: TrainingJob, is_running: Callable[[str, str], bool]
+) -> Any:
+    """Return what the database knows about who needs the job. Raises DeletionRefused if it must be kept."""
+    needed = _find(connection, "find_reasons_to_keep", job)
     asked = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
         raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row has to delete it")
@@ -79,6 +82,7 @@ def _refuse_needed(job: TrainingJob, needed: Any, is_running: Callable[[str, str
         raise DeletionRefused(
             f"{asked} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
         )
+    return needed
 
 
 def _find(connection: Connection[Any], name: str, job: TrainingJob) -> Any:

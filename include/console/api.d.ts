@@ -131,18 +131,18 @@ declare namespace Api {
     next: string | null;
   }
 
-  interface DeletedDatasetVersion {
-    name: string;
-    version: number;
-    objects: number;
-    bytes: number;
+  interface DeletionProgress {
+    state: DeletionState;
+    objects: number | null;
+    bytes: number | null;
+    error: string | null;
   }
 
-  interface DeletedJob {
-    job_id: string;
-    objects: number;
-    bytes: number;
+  interface DeletionStarted {
+    run_id: string;
   }
+
+  type DeletionState = "deleting" | "deleted" | "refused";
 
   interface EpochsPage {
     epochs: Array<RecordedEpoch>;

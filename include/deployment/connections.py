@@ -5,7 +5,14 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB, TRAINING_S3
+from include.deployment.settings import (
+    DATABASE_LIMITS,
+    MAINTENANCE_QUEUE,
+    TRAINING_DB,
+    TRAINING_S3,
+    TRAINING_S3_MAINTENANCE,
+    SettingRefused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,8 +75,8 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     return connect
 
 
-def s3_client(*, interactive: bool = False) -> S3Client:
-    """Return a boto3 client for the endpoint of connection `training_s3`, with our time-outs and retries.
+def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
+    """Return a boto3 client for the endpoint of that connection, with our time-outs and retries.
 
     An interactive client gives up sooner: it is for small requests that a user waits for.
     """
@@ -78,14 +85,34 @@ def s3_client(*, interactive: bool = False) -> S3Client:
     from include.s3.client import client_config, interactive_config
 
     config = interactive_config() if interactive else client_config()
-    return S3Hook(aws_conn_id=TRAINING_S3, config=config).get_conn()
+    return S3Hook(aws_conn_id=connection, config=config).get_conn()
 
 
 def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
-    """Return the deployment's bucket, accessed with `s3_client`."""
+    """Return the deployment's bucket, accessed with connection `training_s3`."""
     from include.s3.bucket import Bucket
 
     return Bucket(s3_client(interactive=interactive), settings.bucket)
+
+
+def open_maintenance_bucket(settings: Settings) -> Bucket:
+    """Return the same bucket for tasks that delete, accessed with connection `training_s3_maintenance`.
+
+    Raises SettingRefused if this worker does not have that connection.
+    """
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from include.s3.bucket import Bucket
+
+    try:
+        BaseHook.get_connection(TRAINING_S3_MAINTENANCE)  # S3Hook would go on without keys
+    except AirflowNotFoundException:
+        raise SettingRefused(
+            f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "
+            f"delete objects; define it for the workers of queue {MAINTENANCE_QUEUE} (docs/deployment.md, S3)"
+        ) from None
+    return Bucket(s3_client(connection=TRAINING_S3_MAINTENANCE), settings.bucket)
 
 
 def s3_signer(endpoint_url: str | None) -> S3Client:

@@ -18,11 +18,13 @@ from include.training.architectures import release_url
 TRAINING_DB = "training_db"
 TRAINING_DB_OWNER = "training_db_owner"
 TRAINING_S3 = "training_s3"
+TRAINING_S3_MAINTENANCE = "training_s3_maintenance"
 TRAINING_BACKEND = "training_backend"
 TRAINING_AIRFLOW = "training_airflow"
 """Ids of the Airflow connections: Postgres, as a role that may read and write rows and as the one that owns
-the schema; an S3 endpoint; and two optional ones (HTTP): the host application's backend, and Airflow itself
-with a user who may write notes on runs."""
+the schema; an S3 endpoint, with keys that may not delete what tasks have stored, and with keys that may; and
+two optional ones (HTTP): the host application's backend, and Airflow itself with a user who may write notes
+on runs."""
 
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
@@ -36,6 +38,8 @@ MIGRATION_QUEUE = "migrate"
 """For the tasks that need `training_db_owner`: only workers of this queue have that connection."""
 PROMOTION_QUEUE = "promote"
 """For the tasks that promote models: only workers of this queue have `model_signing_key`."""
+MAINTENANCE_QUEUE = "maintenance"
+"""For the tasks that need `training_s3_maintenance`: only workers of this queue have that connection."""
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent trainings. A run

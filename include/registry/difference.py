@@ -82,8 +82,14 @@ def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummar
         return None
 
 
-def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference:
-    """Compare the manifests of both versions, store the result and return it.
+def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> None:
+    """Compare the manifests of both versions, and store the result. Raises what `find_difference` raises."""
+    found = find_difference(bucket, base, version)
+    bucket.put(_key(base, version), found.model_dump_json().encode(), content_type="application/json")
+
+
+def find_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference:
+    """Compare the manifests of both versions.
 
     Its memory does not depend on the number of images. Raises ManifestMissing and other StoreErrors.
     """
@@ -91,9 +97,7 @@ def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSumma
         open_manifest(bucket, base.fingerprint, base.task) as before,
         open_manifest(bucket, version.fingerprint, version.task) as after,
     ):
-        found = compare(before, after)
-    bucket.put(_key(base, version), found.model_dump_json().encode(), content_type="application/json")
-    return found
+        return compare(before, after)
 
 
 def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> FileDifference:

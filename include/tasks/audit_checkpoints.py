@@ -13,7 +13,7 @@ from include.audit.audit import AuditScope, audit
 from include.audit.liveness import live_among
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
-from include.deployment.connections import open_bucket, open_training_db
+from include.deployment.connections import open_maintenance_bucket, open_training_db
 from include.deployment.model_keys import verification
 from include.deployment.settings import Settings
 from include.orchestration.failures import no_retry
@@ -40,7 +40,7 @@ def run_audit(context: Context) -> None:
         request = AuditRequest.parse(context["dag_run"].conf or {})
         request.policy(_read_deployed_policy())  # so that an invalid policy fails before anything is done
     with open_training_db() as connection, no_retry():
-        bucket = open_bucket(settings)
+        bucket = open_maintenance_bucket(settings)
         scope = AuditScope(
             connection,
             bucket,
@@ -63,7 +63,7 @@ def run_retention(context: Context) -> dict[str, Any]:
     with no_retry():
         policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_read_deployed_policy())
     with open_training_db() as connection, no_retry():
-        bucket = open_bucket(Settings.from_environment())
+        bucket = open_maintenance_bucket(Settings.from_environment())
         if not policy.dry_run:
             require_conditional_deletes(bucket)
         report = retain(connection, bucket, policy, live_runs(context))

@@ -110,6 +110,7 @@ ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
     ),
     # Who may delete a job is told that its id has to be given once more.
     ("DELETE", "/jobs/{job_id}"): ("/jobs/access-ended", STARTS_RUNS | {"user": 422, "admin": 422}),
+    ("GET", "/deletions/{run_id:path}"): ("/deletions/manual__1", NOTHING_THERE),
     # Who may complete a job is told that an empty body is refused.
     ("POST", "/jobs/{job_id}/completion"): (
         "/jobs/access/completion",

@@ -22,6 +22,7 @@ from include.s3.bucket import Bucket
 from include.s3.location import S3Location
 from include.s3.signed_links import download_link
 from include.stack.s3 import S3
+from include.stack.s3_identities import Role
 from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, record_checkpoints, started
 
@@ -36,7 +37,7 @@ def ask(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
 ) -> Answer:
     """GET a checkpoint of a job, without following the redirect."""
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)
     monkeypatch.setenv("S3_PUBLIC_ENDPOINT_URL", s3.endpoint_url)
     return lambda kind="best", job_id="a": requests.get(
         f"{open_api}/jobs/{job_id}/checkpoints/{kind}", allow_redirects=False, timeout=60

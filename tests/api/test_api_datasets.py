@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +14,12 @@ import requests
 
 from include.datasets.class_table import ClassCount
 from include.datasets.reference import DatasetVersionName
-from include.datasets.uploads.plan import AnnouncedFile, plan_upload
-from include.datasets.uploads.store import UploadStore
-from include.jobs.repository import DatasetGone, JobRepository
+from include.jobs.repository import JobRepository
+from include.registry.difference import store_difference
 from include.registry.manifests import store_manifest
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
-from tests.support.jobs import claim, recorded
+from tests.support.jobs import claim
 from tests.support.registered_datasets import register
 
 if TYPE_CHECKING:
@@ -133,6 +131,7 @@ def test_the_difference_of_two_versions_is_computed_once(
     back = ask("GET", "/parts/versions/1/difference", params={"base": 2}).json()
     assert (back["files"]["added"]["count"], back["classes"]["removed"]) == (1, 1)
 
+    store_difference(kept, *reversed(datasets.versions("parts")))
     for content in "ab":
         kept.delete(f"datasets/manifests/{content * 64}-detect.jsonl.gz")
     assert ask("GET", "/parts/versions/2/difference", **asked).json() == found
@@ -160,115 +159,6 @@ def test_archiving_changes_what_the_name_stands_for(ask: Ask, datasets: DatasetR
     assert ask("POST", "/parts/versions/2/restore").json()["archived_at"] is None
     assert ask("GET", "", params={}).json()["datasets"][0]["newest"]["version"] == 2
     assert ask("POST", "/parts/versions/3/restore").status_code == 404
-
-
-UPLOAD = f"20260101-000000-{'1' * 16}"
-OWN = (
-    f"uploads/{UPLOAD}/data.zip",
-    f"datasets/{'a' * 64}/data.yaml",
-    f"datasets/manifests/{'a' * 64}-detect.jsonl.gz",
-    f"datasets/reports/{'a' * 64}-detect.json",
-    f"datasets/samples/{'a' * 64}-detect/0.jpg",
-    f"datasets/differences/{'a' * 64}-detect/{'b' * 64}-detect.json",
-    f"datasets/differences/{'b' * 64}-detect/{'a' * 64}-detect.json",
-)
-OTHERS = (
-    f"datasets/{'a' * 64}.jsonl.gz",  # jobs may go on with it
-    f"uploads/{UPLOAD[:-1]}2/data.zip",
-    f"datasets/{'b' * 64}/data.yaml",
-    f"datasets/{'b' * 64}.jsonl.gz",
-    f"datasets/manifests/{'b' * 64}-detect.jsonl.gz",
-    f"datasets/manifests/{'a' * 64}-segment.jsonl.gz",
-    "datasets/jobs/a.json",
-    "checkpoints/a/best.pt",
-)
-
-
-def _copy(bucket: str) -> str:
-    """Where the converted copy is."""
-    return f"s3://{bucket}/datasets/{'a' * 64}/data.yaml"
-
-
-@pytest.fixture
-def stored(s3_client: S3Client, bucket: str) -> None:
-    for key in (*OWN, *OTHERS):
-        s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
-    upload = plan_upload([AnnouncedFile("data.zip", 4)], "ada").model_copy(update={"upload_id": UPLOAD})
-    UploadStore(Bucket(s3_client, bucket)).begin(upload)
-
-
-def test_a_version_is_deleted_with_what_only_it_uses(
-    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
-) -> None:
-    register(datasets, "parts", "a", source=_copy(bucket), origin=f"s3://{bucket}/uploads/{UPLOAD}/data.zip")
-    answer = ask("DELETE", "/parts/versions/1")
-    deleted = {"name": "parts", "version": 1, "objects": len(OWN), "bytes": 4 * len(OWN)}
-    assert (answer.status_code, answer.json()) == (200, deleted)
-    assert _keys(s3_client, bucket) == set(OTHERS)
-    assert ask("DELETE", "/parts/versions/1").status_code == 404
-    assert register(datasets, "parts", "a").version == 2
-
-
-def test_a_converted_copy_is_found_by_its_address_where_etags_are_no_hashes(
-    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
-) -> None:
-    register(datasets, "parts", "c", source=_copy(bucket))
-    assert ask("DELETE", "/parts/versions/1").json()["objects"] == 1
-    assert f"datasets/{'a' * 64}/data.yaml" not in _keys(s3_client, bucket)
-
-
-def test_what_other_versions_and_jobs_use_is_kept(
-    ask: Ask,
-    datasets: DatasetRepository,
-    jobs: JobRepository,
-    stored: None,
-    s3_client: S3Client,
-    bucket: str,
-) -> None:
-    origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
-    register(datasets, "parts", "a", source=_copy(bucket), origin=origin)
-    register(datasets, "others", "a", source=_copy(bucket), origin=origin)
-    assert ask("DELETE", "/parts/versions/1").json()["objects"] == 0
-    claim(jobs, spec={"dataset": origin})
-    jobs.record_dataset("a", "run1", "a" * 64)
-    assert ask("DELETE", "/others/versions/1").status_code == 200
-    left = set(OWN) & _keys(s3_client, bucket)
-    assert left == set(OWN[:2])  # of the job that was given the address itself
-
-
-def test_somebody_elses_upload_stays_when_a_version_of_it_is_deleted(
-    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
-) -> None:
-    register(datasets, "parts", "c", source=f"s3://{bucket}/uploads/{UPLOAD}/data.zip", by=None)
-    assert ask("DELETE", "/parts/versions/1").json()["objects"] == 0
-    assert OWN[0] in _keys(s3_client, bucket)
-
-
-def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(
-    ask: Ask, datasets: DatasetRepository, stored: None, s3_client: S3Client, bucket: str
-) -> None:
-    register(datasets, "parts", "a", source=_copy(bucket), origin="s3://bucket/export.ndjson")
-    register(datasets, "mine", "c", source=_copy(bucket).removesuffix("data.yaml"))
-    assert ask("DELETE", "/mine/versions/1").json()["objects"] == 0
-    assert f"datasets/{'a' * 64}/data.yaml" in _keys(s3_client, bucket)
-
-
-def test_a_copy_is_kept_while_a_job_that_may_use_it_goes_on(
-    ask: Ask, datasets: DatasetRepository, jobs: JobRepository, stored: None, s3_client: S3Client, bucket: str
-) -> None:
-    for name in ("checked", "resumed"):
-        register(datasets, name, "a", source=_copy(bucket), origin="s3://bucket/export.ndjson")
-    claim(jobs, "new", spec={"dataset": "s3://bucket/other.ndjson"})  # its check goes on
-    assert ask("DELETE", "/checked/versions/1").status_code == 200
-    jobs.record_dataset("new", "run1", "b" * 64)
-    claim(jobs, "old", spec={"dataset": "s3://bucket/export.ndjson"})
-    jobs.record_dataset("old", "run1", "a" * 64)
-    claim(jobs, "old", "run2", "run1", spec={"dataset": "s3://bucket/export.ndjson"})
-    assert recorded(jobs, "old").dataset_fingerprint == "a" * 64
-    assert ask("DELETE", "/resumed/versions/1").status_code == 200
-    assert f"datasets/{'a' * 64}/data.yaml" in _keys(s3_client, bucket)
-    claim(jobs, "old", "run3", "run2", fresh=True)
-    assert recorded(jobs, "old").dataset_fingerprint is None
 
 
 def test_a_version_that_a_job_was_trained_on_is_kept(
@@ -300,30 +190,9 @@ def test_nobody_deletes_what_somebody_else_has_registered(ask: Ask, datasets: Da
     register(datasets, "parts", "a", by="eve")
     register(datasets, "parts", "b", by=None)
     assert ask("DELETE", "/parts/versions/1").status_code == 403
-    assert ask("DELETE", "/parts/versions/2").status_code == 200
-
-
-def test_a_job_is_not_recorded_with_a_version_that_was_just_deleted(
-    ask: Ask, datasets: DatasetRepository, jobs: JobRepository
-) -> None:
-    register(datasets, "parts", "a")
-    assert ask("DELETE", "/parts/versions/1").status_code == 200
-    with pytest.raises(DatasetGone, match="dataset='parts@1' has just been deleted"):
-        claim(jobs, dataset=DatasetVersionName(name="parts", version=1))
-    assert jobs.get("a") is None
-
-
-def test_a_deletion_waits_for_a_job_that_is_being_recorded(
-    ask: Ask, datasets: DatasetRepository, migrated_url: str
-) -> None:
-    register(datasets, "parts", "a")
-    with psycopg.connect(migrated_url) as claiming, claiming.transaction():
-        claim(JobRepository(claiming), dataset=DatasetVersionName(name="parts", version=1))
-        threads = ThreadPoolExecutor(1)
-        deletion = threads.submit(ask, "DELETE", "/parts/versions/1")
-        with pytest.raises(TimeoutError):
-            deletion.result(0.5)
-    assert deletion.result(30).status_code == 409
+    assert ask("DELETE", "/parts/versions/2").status_code == 503  # there is no Airflow to run delete_data
+    assert ask("DELETE", "/parts/versions/3").status_code == 404
+    assert datasets.get("parts", 2) is not None
 
 
 def test_the_parameters_of_a_registration_are_checked_before_anything_is_triggered(ask: Ask) -> None:

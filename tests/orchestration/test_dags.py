@@ -138,11 +138,14 @@ def test_every_task_has_an_owner_and_documentation_and_outlasts_an_outage(dags: 
 def test_every_task_runs_on_the_queue_whose_workers_have_what_it_needs(
     dags: dict[str, Any],
 ) -> None:
+    deleting = {("audit_checkpoints", "audit"), ("audit_checkpoints", "retain"), ("delete_data", "delete")}
     for dag_id, dag in dags.items():
         for task_id, task in _tasks(dag).items():
             place = (task.get("pool", "default_pool"), task.get("queue", "default"))
             if task_id in {"train", "evaluate"}:
                 assert place == ("gpu", "gpu"), (dag_id, task_id)
+            elif (dag_id, task_id) in deleting:
+                assert place == ("default_pool", "maintenance"), (dag_id, task_id)
             else:
                 queue = "migrate" if dag_id == "migrate_schema" else "default"
                 queue = "promote" if task_id == "promote" else queue

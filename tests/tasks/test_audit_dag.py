@@ -1,18 +1,19 @@
-"""The Dag audit_checkpoints on a real scheduler: what it repairs, fails for, and leaves to read."""
+"""audit_checkpoints and delete_data on a real scheduler: what they repair, delete, and leave to read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow
-from tests.support.auditing import BEST, World
+from tests.support.airflow_client import Airflow, until
+from tests.support.auditing import BEST, LAST, PREVIOUS, WHOLE, World
 
 DAG = "audit_checkpoints"
 
@@ -76,3 +77,40 @@ def test_where_nothing_is_lost_a_dry_run_says_which_states_would_go(api: Airflow
 def test_an_unknown_parameter_is_refused(api: Airflow) -> None:
     _, tasks = _ended(api, {"dryrun": False})
     assert tasks == {"check_schema": "success", "audit": "failed", "retain": "upstream_failed"}
+
+
+def _deletion(stack: Stack, method: str, path: str) -> dict[str, Any]:
+    """What the deletion that the request starts ends with."""
+    run_id = quote(stack.api.training(method, path)["run_id"], safe="")
+    progress: dict[str, Any] = {"state": "deleting"}
+
+    def has_ended() -> bool:
+        progress.update(stack.api.training("GET", f"deletions/{run_id}"))
+        return bool(progress["state"] != "deleting")
+
+    until(has_ended, "the deletion ends", 120)
+    return progress
+
+
+def test_a_job_is_deleted_by_the_run_that_the_api_starts_for_its_owner(
+    airflow_stack: Stack, api: Airflow, world: World
+) -> None:
+    world.job("audited-mine", completed_at="2026-01-02", triggered_by=airflow_stack.username)
+    deleted = _deletion(airflow_stack, "DELETE", "jobs/audited-mine?confirm=audited-mine")
+    assert deleted == {"state": "deleted", "objects": 3, "bytes": len(BEST + LAST + PREVIOUS), "error": None}
+    assert world.names("audited-mine") == set()
+    row = world.connection.execute("SELECT FROM training_jobs WHERE job_id = 'audited-mine'").fetchone()
+    assert row is None
+
+
+def test_whoever_triggers_delete_data_deletes_nothing_of_others(
+    airflow_stack: Stack, api: Airflow, world: World
+) -> None:
+    world.job("audited-eves", completed_at="2026-01-02", triggered_by="eve")
+    run_id = api.trigger("delete_data", {"job_id": "audited-eves"})
+    api.wait("delete_data", run_id)
+    assert api.tasks("delete_data", run_id) == {"check_schema": "success", "delete": "failed"}
+    said = airflow_stack.api.training("GET", f"deletions/{quote(run_id, safe='')}")
+    assert (said["state"], said["objects"]) == ("refused", None)
+    assert "job_id='audited-eves' was started by eve: only that person may delete it" in said["error"]
+    assert world.names("audited-eves") == WHOLE

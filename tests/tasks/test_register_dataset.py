@@ -15,7 +15,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from include.audit.dataset_deletion import delete_version
+from include.audit.dataset_deletion import delete_unused_objects, delete_version
 from include.claim.dataset_check import check_parameter
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
@@ -276,7 +276,9 @@ def test_data_that_are_deleted_while_they_are_checked_become_no_version(
     registered("run1", name="parts", source=source)
     context = run_of("run2", name="others", source=source)
     checked = check_data(context)
-    delete_version(connection, Bucket(s3_client, bucket), datasets.require_version("parts", 1))
+    version = datasets.require_version("parts", 1)
+    delete_version(connection, version)
+    delete_unused_objects(connection, Bucket(s3_client, bucket), version)
     with pytest.raises(AirflowFailException, match="was deleted with another version of the same data"):
         record_version(checked, context)
     assert datasets.get("others") is None

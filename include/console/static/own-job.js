@@ -4,6 +4,7 @@
 /** @import { Problem } from "./api.js" */
 import { html, useEffect, useState } from "./h.js";
 import { fetchJson, fetchSession, trainingUrl } from "./api.js";
+import { deleteAndWait } from "./deletion.js";
 import { formatBytes } from "./format.js";
 
 /** @param {ActionProps} props */
@@ -49,7 +50,7 @@ function Delete({ job, report }) {
   const remove = async () => {
     setStep("deleting");
     try {
-      await fetchJson(trainingUrl(["jobs", job.job_id], { confirm: job.job_id }), { method: "DELETE" });
+      await deleteAndWait(trainingUrl(["jobs", job.job_id], { confirm: job.job_id }));
       location.assign("jobs");
     } catch (problem) {
       report(/** @type {Problem} */ (problem));
@@ -64,8 +65,9 @@ function Delete({ job, report }) {
   const first = step === "first";
   const next = html`<button type="button" class="button danger" onClick=${() => setStep("second")}>
     Delete this training…</button>`;
-  const last = html`<button type="button" class="button danger" disabled=${step === "deleting"} onClick=${remove}>
-    Delete permanently</button>`;
+  const deleting = step === "deleting";
+  const last = html`<button type="button" class="button danger" disabled=${deleting} onClick=${remove}>
+    ${deleting ? "Deleting…" : "Delete permanently"}</button>`;
   return html`<span class="confirm" role="group" aria-label="Delete this training">
     <span>${
       first
@@ -73,6 +75,6 @@ function Delete({ job, report }) {
         : "This cannot be undone, and the training can no longer be resumed."
     }</span>
     ${first ? next : last}
-    <button type="button" class="button quiet" onClick=${() => setStep("closed")}>Keep it</button>
+    <button type="button" class="button quiet" disabled=${deleting} onClick=${() => setStep("closed")}>Keep it</button>
   </span>`;
 }

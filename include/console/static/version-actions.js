@@ -3,6 +3,7 @@
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
+import { deleteAndWait } from "./deletion.js";
 import { useMayRegister, useMayStart } from "./elements.js";
 
 /**
@@ -61,7 +62,7 @@ function Delete({ version: { name, version }, report }) {
   const remove = async () => {
     setStep("deleting");
     try {
-      await fetchJson(trainingUrl(["datasets", name, "versions", String(version)]), { method: "DELETE" });
+      await deleteAndWait(trainingUrl(["datasets", name, "versions", String(version)]));
       location.assign(`dataset${queryString({ name })}`);
     } catch (problem) {
       report(/** @type {Problem} */ (problem));
@@ -71,10 +72,11 @@ function Delete({ version: { name, version }, report }) {
   if (step === "closed") {
     return html`<button type="button" class="button quiet" onClick=${() => setStep("asking")}>Delete</button>`;
   }
+  const deleting = step === "deleting";
   return html`<span class="confirm" role="group" aria-label="Delete this version">
     <span>This deletes version ${version} and the uploaded files that only it uses. It cannot be undone.</span>
-    <button type="button" class="button danger" disabled=${step === "deleting"} onClick=${remove}>
-      Delete permanently</button>
-    <button type="button" class="button quiet" onClick=${() => setStep("closed")}>Keep it</button>
+    <button type="button" class="button danger" disabled=${deleting} onClick=${remove}>
+      ${deleting ? "Deleting…" : "Delete permanently"}</button>
+    <button type="button" class="button quiet" disabled=${deleting} onClick=${() => setStep("closed")}>Keep it</button>
   </span>`;
 }

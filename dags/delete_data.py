@@ -1,0 +1,55 @@
+"""Delete a job or a version of a dataset, with everything that it has stored in S3.
+
+The training API triggers it: *Delete* on a job's page, or on the page of a version. Give `job_id` or
+`dataset` (`name@version`) to trigger it yourself; only whoever started the job or registered the version may
+delete it. What others need is kept, and the log says who needs it.
+
+| task | what it does |
+|---|---|
+| `check_schema` | fails early if the tables are older than the code |
+| `delete` | deletes row and objects, on queue `maintenance`: only its workers may delete objects |
+
+This cannot be undone. The result of `delete` is the number of deleted objects, and their size in bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import dag, get_current_context, task
+
+from include.audit.deletion_request import DeletionRequest
+from include.deployment.settings import MAINTENANCE_QUEUE
+from include.orchestration.params import dag_params
+from include.orchestration.retries import DEFAULT_ARGS
+
+Json = dict[str, Any]
+
+
+@dag(
+    schedule=None,
+    params=dag_params(DeletionRequest),
+    doc_md=__doc__,
+    tags=["training", "operations"],
+    default_args=DEFAULT_ARGS,
+    is_paused_upon_creation=False,
+)
+def delete_data() -> None:
+    @task
+    def check_schema() -> None:
+        """Fail early if the tables are older than the code."""
+        from include.orchestration.current_schema import require_current_schema
+
+        require_current_schema()
+
+    @task(queue=MAINTENANCE_QUEUE)
+    def delete() -> Json:
+        """Delete the row and the objects of the job or the version."""
+        from include.tasks.delete_data import delete_data
+
+        return delete_data(get_current_context())
+
+    check_schema() >> delete()
+
+
+delete_data()

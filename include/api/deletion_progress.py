@@ -1,0 +1,81 @@
+"""Deletions, which a run of `delete_data` carries out: this server may not delete what tasks have stored."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from pydantic import BaseModel
+
+from include.api.access import require_can_see_runs
+from include.api.airflow_runs import find_run, read_result, trigger_run
+from include.api.problems import ProblemError, responses
+from include.audit.deletion_request import DELETION_DAG
+from include.orchestration.refusal import REFUSAL
+
+if TYPE_CHECKING:
+    from include.audit.deletion_request import DeletionRequest
+
+router = APIRouter(prefix="/deletions", tags=["deletions"])
+
+_TASK = "delete"
+
+
+class DeletionStarted(BaseModel):
+    """The run of `delete_data` that was triggered; `GET /deletions/{run_id}` says how far it is."""
+
+    run_id: str
+
+
+class DeletionState(StrEnum):
+    """How far a deletion is."""
+
+    DELETING = "deleting"
+    DELETED = "deleted"
+    REFUSED = "refused"
+
+
+class DeletionProgress(BaseModel):
+    """How far a deletion is, and how it ended.
+
+    objects and bytes are what was deleted; null for users who may not see what tasks hand on. error says why
+    nothing was deleted.
+    """
+
+    state: DeletionState
+    objects: int | None = None
+    bytes: int | None = None
+    error: str | None = None
+
+
+@router.get(
+    "/{run_id:path}",
+    responses=responses(HTTPStatus.NOT_FOUND),
+    dependencies=[require_can_see_runs(DELETION_DAG)],
+)
+def get_deletion(request: Request, run_id: str) -> DeletionProgress:
+    """Return how far a deletion is; ask again every second until it is deleted or refused."""
+    run = find_run(request, DELETION_DAG, run_id)
+    if run is None:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"run_id={run_id!r:.200} is not a deletion")
+    match run["state"]:
+        case "success":
+            deleted = read_result(request, DELETION_DAG, run_id, _TASK, "return_value") or {}
+            return DeletionProgress(
+                state=DeletionState.DELETED, objects=deleted.get("objects"), bytes=deleted.get("bytes")
+            )
+        case "failed":
+            refusal = read_result(request, DELETION_DAG, run_id, _TASK, REFUSAL)
+            said = f"The run failed: see the log of run {run_id} of {DELETION_DAG}."
+            return DeletionProgress(
+                state=DeletionState.REFUSED, error=refusal if isinstance(refusal, str) else said
+            )
+    return DeletionProgress(state=DeletionState.DELETING)
+
+
+def start_deletion(request: Request, deletion: DeletionRequest) -> DeletionStarted:
+    """Trigger the deletion with the rights of the user who asks. Raises ProblemError."""
+    conf = deletion.model_dump(mode="json", exclude_none=True)
+    return DeletionStarted(run_id=trigger_run(request, DELETION_DAG, conf))

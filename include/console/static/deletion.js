@@ -1,0 +1,35 @@
+// @ts-check
+// A deletion, which a run of `delete_data` carries out: followed until it has ended.
+import { Problem, fetchJson, trainingUrl } from "./api.js";
+
+const PAUSE = 1000;
+const CONFLICT = 409;
+
+/**
+ * Delete what is at the address, and wait until it is deleted. Raises Problem, which says why it was not.
+ * @param {string} url
+ */
+export async function deleteAndWait(url) {
+  /** @type {Api.DeletionStarted} */
+  const { run_id: runId } = await fetchJson(url, { method: "DELETE" });
+  for (;;) {
+    const progress = await fetchProgress(runId);
+    if (progress?.state === "deleted") return;
+    if (progress?.state === "refused") throw new Problem(CONFLICT, progress.error ?? "Nothing was deleted.");
+    await new Promise((wake) => setTimeout(wake, PAUSE));
+  }
+}
+
+/**
+ * How far the deletion is; null while the server does not respond.
+ * @param {string} runId
+ * @returns {Promise<Api.DeletionProgress | null>}
+ */
+async function fetchProgress(runId) {
+  try {
+    return await fetchJson(trainingUrl(["deletions", runId]));
+  } catch (error) {
+    if (/** @type {Problem} */ (error).isTransient) return null;
+    throw error;
+  }
+}

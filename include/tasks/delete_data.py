@@ -1,0 +1,86 @@
+"""The work of `delete_data`: deletes a job or a version of a dataset, with what it has stored in S3."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from include.audit.dataset_deletion import delete_unused_objects, delete_version
+from include.audit.deletion import Deletion, DeletionRefused, delete_job
+from include.audit.deletion_request import DeletionRequest
+from include.audit.report import human
+from include.deployment.connections import open_maintenance_bucket, open_training_db
+from include.deployment.retrying import retry_while_unavailable
+from include.deployment.settings import Settings
+from include.jobs.repository import JobRepository
+from include.orchestration.failures import no_retry
+from include.orchestration.notes import leave_note
+from include.orchestration.refusal import keep_refusal
+from include.orchestration.runs import is_running
+from include.registry.repository import DatasetRepository
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from psycopg import Connection
+
+    from include.registry.version import DatasetVersion
+    from include.s3.bucket import Bucket
+
+log = logging.getLogger(__name__)
+
+
+def delete_data(context: Context) -> dict[str, int]:
+    """Delete what the run's conf names, and return the number of objects and their size in bytes.
+
+    What does not exist any more counts as deleted, because a retry comes after a deletion that succeeded.
+    """
+    user = context["dag_run"].triggering_user_name
+    with no_retry(), keep_refusal(context):
+        # The conf and not `params`, because it also contains unknown keys, which have to be refused.
+        request = DeletionRequest.parse(context["dag_run"].conf or {})
+        bucket = open_maintenance_bucket(Settings.from_environment())
+        with open_training_db() as connection:
+            if request.job_id is not None:
+                deleted = _delete_job(connection, bucket, request.job_id, user)
+            else:
+                deleted = _delete_version(connection, bucket, request, user)
+    what = request.job_id or request.dataset
+    sentence = f"Deleted {what}: {deleted.objects} objects, {human(deleted.bytes)}."
+    log.info("%s", sentence)
+    leave_note(context, sentence)
+    return {"objects": deleted.objects, "bytes": deleted.bytes}
+
+
+def _delete_job(connection: Connection[Any], bucket: Bucket, job_id: str, user: str | None) -> Deletion:
+    job = JobRepository(connection).get(job_id)
+    if job is None:
+        return Deletion(0, 0)
+    _require_owner(f"job_id={job_id!r}", "started", job.triggered_by, user)
+    return delete_job(connection, bucket, job, is_running)
+
+
+def _delete_version(
+    connection: Connection[Any], bucket: Bucket, request: DeletionRequest, user: str | None
+) -> Deletion:
+    assert request.version is not None  # noqa: S101 - the request names a job otherwise
+    version = DatasetRepository(connection).get(*request.version)
+    if version is None:
+        return Deletion(0, 0)
+    if version.created_by is not None:
+        _require_owner(str(version), "registered", version.created_by, user)
+    delete_version(connection, version)
+    # Within this attempt: the next one would not find the version, and what is left would be nobody's.
+    return retry_while_unavailable(lambda: _delete_objects(bucket, version))
+
+
+def _delete_objects(bucket: Bucket, version: DatasetVersion) -> Deletion:
+    with open_training_db() as connection:
+        return delete_unused_objects(connection, bucket, version)
+
+
+def _require_owner(what: str, done: str, owner: str | None, user: str | None) -> None:
+    """Raise DeletionRefused unless the user who triggered the run may delete it."""
+    if owner is None or owner != user:
+        raise DeletionRefused(
+            f"{what} was {done} by {owner or 'an unknown user'}: only that person may delete it"
+        )

@@ -1,0 +1,287 @@
+"""What delete_data does with a run's conf: it deletes what a user may delete, with what nothing else uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+import pytest
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.datasets.reference import DatasetVersionName
+from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.store import UploadStore
+from include.jobs.repository import DatasetGone, JobRepository
+from include.registry.repository import DatasetRepository
+from include.s3.bucket import Bucket
+from include.tasks.delete_data import delete_data
+from tests.support.airflow_connections import lead_to
+from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
+from tests.support.registered_datasets import register
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+JOB = (
+    "checkpoints/a/best.pt",
+    "checkpoints/a/last.pt",
+    "pictures/a/curve.png",
+    "reports/a/dataset.json",
+    "datasets/jobs/a.json",
+)
+OF_OTHER_JOBS = ("checkpoints/ab/best.pt", "datasets/jobs/ab.json", "models/m/versions/1/best.pt")
+
+UPLOAD = f"20260101-000000-{'1' * 16}"
+VERSION = (
+    f"uploads/{UPLOAD}/data.zip",
+    f"datasets/{'a' * 64}/data.yaml",
+    f"datasets/manifests/{'a' * 64}-detect.jsonl.gz",
+    f"datasets/reports/{'a' * 64}-detect.json",
+    f"datasets/samples/{'a' * 64}-detect/0.jpg",
+    f"datasets/differences/{'a' * 64}-detect/{'b' * 64}-detect.json",
+    f"datasets/differences/{'b' * 64}-detect/{'a' * 64}-detect.json",
+)
+OF_OTHER_VERSIONS = (
+    f"datasets/{'a' * 64}.jsonl.gz",  # jobs may go on with it
+    f"uploads/{UPLOAD[:-1]}2/data.zip",
+    f"datasets/{'b' * 64}/data.yaml",
+    f"datasets/{'b' * 64}.jsonl.gz",
+    f"datasets/manifests/{'b' * 64}-detect.jsonl.gz",
+    f"datasets/manifests/{'a' * 64}-segment.jsonl.gz",
+    "datasets/jobs/a.json",
+    "checkpoints/a/best.pt",
+)
+Delete = Callable[..., dict[str, int]]
+
+
+@pytest.fixture
+def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path) -> Delete:
+    """Run the task `delete` for ada; it returns what was deleted, or raises why not."""
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    # Airflow, which is not here, would say that no run goes on.
+    monkeypatch.setattr("include.tasks.delete_data.is_running", lambda dag_id, run_id: False)
+
+    def run(user: str = "ada", **conf: Any) -> dict[str, int]:
+        context = {
+            "dag_run": SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user),
+            "ti": SimpleNamespace(xcom_push=lambda key, value: None),
+        }
+        return delete_data(cast("Context", context))
+
+    return run
+
+
+def stored(client: S3Client, bucket: str) -> set[str]:
+    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
+# --- jobs ---
+
+
+@pytest.fixture
+def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> None:
+    """Job a of ada has ended, with everything that a job can have; other things are beside it."""
+    claim(jobs)
+    jobs.record_epoch("a", "run1", 1, epoch_report(0))
+    record_checkpoints(connection)
+    for key in (*JOB, *OF_OTHER_JOBS):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
+    delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    assert delete(job_id="a") == {"objects": 5, "bytes": 20}
+    assert stored(s3_client, bucket) == set(OF_OTHER_JOBS)
+    assert jobs.get("a") is None
+    assert jobs.epochs("a") == []
+    assert delete(job_id="a") == {"objects": 0, "bytes": 0}  # as a retry after a deletion that succeeded
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_job_that_somebody_needs_or_else_has_started_is_kept(
+    delete: Delete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    with pytest.raises(AirflowFailException, match="job_id='a' was started by ada: only that person may"):
+        delete("eve", job_id="a")
+    connection.execute("UPDATE training_jobs SET pinned = TRUE")
+    connection.commit()
+    with pytest.raises(AirflowFailException, match="is pinned"):
+        delete(job_id="a")
+    assert stored(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+
+
+@pytest.mark.usefixtures("ended")
+def test_the_row_of_a_platform_stays_and_names_nothing(
+    delete: Delete, owner: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    owner.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
+    try:
+        assert delete(job_id="a")["objects"] == 5
+    finally:
+        owner.execute("UPDATE training_schema_created SET kind = 'table' WHERE name = 'training_jobs'")
+    job = recorded(jobs)
+    assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)
+    assert stored(s3_client, bucket) == set(OF_OTHER_JOBS)
+    assert delete(job_id="a")["objects"] == 0  # the same again deletes what an interruption has left
+
+
+# --- versions of datasets ---
+
+
+@pytest.fixture
+def filled(s3_client: S3Client, bucket: str) -> None:
+    for key in (*VERSION, *OF_OTHER_VERSIONS):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
+    upload = plan_upload([AnnouncedFile("data.zip", 4)], "ada").model_copy(update={"upload_id": UPLOAD})
+    UploadStore(Bucket(s3_client, bucket)).begin(upload)
+
+
+def copy_in(bucket: str) -> str:
+    """Where the converted copy is."""
+    return f"s3://{bucket}/datasets/{'a' * 64}/data.yaml"
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_version_is_deleted_with_what_only_it_uses(
+    delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
+    register(datasets, "parts", "a", source=copy_in(bucket), origin=origin)
+    assert delete(dataset="parts@1") == {"objects": len(VERSION), "bytes": 4 * len(VERSION)}
+    assert stored(s3_client, bucket) == set(OF_OTHER_VERSIONS)
+    assert delete(dataset="parts@1") == {"objects": 0, "bytes": 0}
+    assert register(datasets, "parts", "a").version == 2
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_converted_copy_is_found_by_its_address_where_etags_are_no_hashes(
+    delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    register(datasets, "parts", "c", source=copy_in(bucket))
+    assert delete(dataset="parts@1")["objects"] == 1
+    assert f"datasets/{'a' * 64}/data.yaml" not in stored(s3_client, bucket)
+
+
+@pytest.mark.usefixtures("filled")
+def test_what_other_versions_and_jobs_use_is_kept(
+    delete: Delete, datasets: DatasetRepository, jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
+    register(datasets, "parts", "a", source=copy_in(bucket), origin=origin)
+    register(datasets, "others", "a", source=copy_in(bucket), origin=origin)
+    assert delete(dataset="parts@1")["objects"] == 0
+    claim(jobs, spec={"dataset": origin})
+    jobs.record_dataset("a", "run1", "a" * 64)
+    delete(dataset="others@1")
+    left = set(VERSION) & stored(s3_client, bucket)
+    assert left == set(VERSION[:2])  # of the job that was given the address itself
+
+
+@pytest.mark.usefixtures("filled")
+def test_somebody_elses_upload_stays_when_a_version_of_it_is_deleted(
+    delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    register(datasets, "parts", "c", source=f"s3://{bucket}/uploads/{UPLOAD}/data.zip", by=None)
+    assert delete(dataset="parts@1")["objects"] == 0
+    assert VERSION[0] in stored(s3_client, bucket)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(
+    delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
+) -> None:
+    register(datasets, "parts", "a", source=copy_in(bucket), origin="s3://bucket/export.ndjson")
+    register(datasets, "mine", "c", source=copy_in(bucket).removesuffix("data.yaml"))
+    assert delete(dataset="mine@1")["objects"] == 0
+    assert f"datasets/{'a' * 64}/data.yaml" in stored(s3_client, bucket)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_copy_is_kept_while_a_job_that_may_use_it_goes_on(
+    delete: Delete, datasets: DatasetRepository, jobs: JobRepository, s3_client: S3Client, bucket: str
+) -> None:
+    for name in ("checked", "resumed"):
+        register(datasets, name, "a", source=copy_in(bucket), origin="s3://bucket/export.ndjson")
+    claim(jobs, "new", spec={"dataset": "s3://bucket/other.ndjson"})  # its check goes on
+    delete(dataset="checked@1")
+    jobs.record_dataset("new", "run1", "b" * 64)
+    claim(jobs, "old", spec={"dataset": "s3://bucket/export.ndjson"})
+    jobs.record_dataset("old", "run1", "a" * 64)
+    claim(jobs, "old", "run2", "run1", spec={"dataset": "s3://bucket/export.ndjson"})
+    assert recorded(jobs, "old").dataset_fingerprint == "a" * 64
+    delete(dataset="resumed@1")
+    assert f"datasets/{'a' * 64}/data.yaml" in stored(s3_client, bucket)
+    claim(jobs, "old", "run3", "run2", fresh=True)
+    assert recorded(jobs, "old").dataset_fingerprint is None
+
+
+def test_nobody_deletes_what_somebody_else_has_registered(
+    delete: Delete, datasets: DatasetRepository
+) -> None:
+    register(datasets, "parts", "a", by="eve")
+    register(datasets, "parts", "b", by=None)
+    with pytest.raises(AirflowFailException, match="parts@1 was registered by eve: only that person may"):
+        delete(dataset="parts@1")
+    delete(dataset="parts@2")
+    assert [version.version for version in datasets.versions("parts")] == [1]
+
+
+def test_a_job_is_not_recorded_with_a_version_that_was_just_deleted(
+    delete: Delete, datasets: DatasetRepository, jobs: JobRepository
+) -> None:
+    register(datasets, "parts", "a")
+    delete(dataset="parts@1")
+    with pytest.raises(DatasetGone, match="dataset='parts@1' has just been deleted"):
+        claim(jobs, dataset=DatasetVersionName(name="parts", version=1))
+    assert jobs.get("a") is None
+
+
+def test_a_deletion_waits_for_a_job_that_is_being_recorded(
+    delete: Delete, datasets: DatasetRepository, migrated_url: str
+) -> None:
+    register(datasets, "parts", "a")
+    with psycopg.connect(migrated_url) as claiming, claiming.transaction():
+        claim(JobRepository(claiming), dataset=DatasetVersionName(name="parts", version=1))
+        threads = ThreadPoolExecutor(1)
+        deletion = threads.submit(delete, dataset="parts@1")
+        with pytest.raises(TimeoutError):
+            deletion.result(0.5)
+    with pytest.raises(AirflowFailException, match="parts@1 cannot be deleted: a was trained on it"):
+        deletion.result(30)
+
+
+# --- requests ---
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        ({}, "give either job_id or dataset"),
+        ({"job_id": "a", "dataset": "parts@1"}, "give either job_id or dataset"),
+        ({"dataset": "parts"}, "dataset='parts' names no version: give name@version"),
+        ({"dataset": "s3://b/k"}, "dataset='s3://b/k' names no version"),
+        ({"dataset": "parts@x"}, "a version is a whole number from 1"),
+        ({"job": "a"}, "Unknown parameter job"),
+    ],
+)
+def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, Any], said: str) -> None:
+    with pytest.raises(AirflowFailException, match=said):
+        delete(**conf)
+
+
+def test_a_worker_without_the_keys_that_delete_says_so(
+    delete: Delete, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_TRAINING_S3_MAINTENANCE")
+    with pytest.raises(AirflowFailException, match="connection training_s3_maintenance does not exist on"):
+        delete(job_id="a")
