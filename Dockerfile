@@ -9,6 +9,7 @@ ARG AIRFLOW_DIGEST=
 
 FROM scratch AS project
 COPY config/airflow-init.sh /config/
+COPY config/s3-policies /config/s3-policies
 COPY dags /dags
 COPY plugins /plugins
 COPY include /include

@@ -20,11 +20,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
 from include.registry.repository import DatasetRepository
 from include.stack.local import Stack
 from include.stack.postgres import TRAINING_OWNER
+from include.stack.s3_identities import Role
 from include.stack.steps import quiet
 from include.training.environment import isolate_ultralytics
 from tests.support import platforms
@@ -134,7 +136,7 @@ def reachable_directory() -> Iterator[Path]:
 def stack() -> Iterator[Stack]:
     """A local stack for the tests, beside a running demo. The fixtures below start its parts."""
     with reachable_directory() as directory:
-        stack = Stack.at(directory, UNSAFE_BUT_FAST)
+        stack = Stack.at(directory, UNSAFE_BUT_FAST, (DEFAULT_BUCKET, "test-*"))
         try:
             yield stack
         finally:
@@ -236,7 +238,7 @@ def api_url(
     """Return its URL while it has the file's schema and a fresh bucket."""
     from tests.support.airflow_connections import lead_to
 
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)
     return open_api
 
 
@@ -300,7 +302,7 @@ def api_stack(
     stack: Stack, postgres: Postgres, s3: S3, published: Release, pytestconfig: pytest.Config
 ) -> Stack:
     """The same without what schedules: for tests of the API and of the pages."""
-    alone = ApiStack(stack.state, stack.postgres_settings)
+    alone = ApiStack(stack.state, stack.postgres_settings, stack.buckets)
     start_airflow(alone, published)
     pytestconfig.stash[AIRFLOW] = stack
     return alone

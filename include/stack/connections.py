@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.deployment.settings import (
+    MAINTENANCE_QUEUE,
     MIGRATION_QUEUE,
     MODEL_SIGNING_KEY,
     PROMOTION_QUEUE,
@@ -19,9 +20,11 @@ from include.deployment.settings import (
     TRAINING_DB,
     TRAINING_DB_OWNER,
     TRAINING_S3,
+    TRAINING_S3_MAINTENANCE,
 )
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER
+from include.stack.s3_identities import Role
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
@@ -69,12 +72,6 @@ def assign_connections(stack: Stack) -> Connections:
     secret = stack.credentials
     training_db = _database(stack, TRAINING_APPLICATION, secret.training_app_db_password)
     owner = _database(stack, TRAINING_OWNER, secret.training_db_password)
-    training_s3 = {
-        "conn_type": "aws",
-        "login": secret.s3_access_key,
-        "password": secret.s3_secret_key,
-        "extra": {"endpoint_url": stack.s3.endpoint_url, "region_name": stack.s3.region},
-    }
     training_airflow = {
         "conn_type": "http",
         "host": f"http://{LOOPBACK}:{stack.ports.airflow}",
@@ -84,20 +81,21 @@ def assign_connections(stack: Stack) -> Connections:
     signing_key = {"conn_type": "generic", "extra": {"path": str(stack.model_keys.private)}}
     return Connections(
         parts={
-            "api-server": {TRAINING_DB: training_db, TRAINING_S3: training_s3},
+            "api-server": {TRAINING_DB: training_db, TRAINING_S3: _s3(stack, Role.API)},
             # It records the failure of runs whose process was killed.
             "dag-processor": {TRAINING_DB: training_db},
             # Its triggers look at the rows of jobs that other runs wait for.
             "triggerer": {TRAINING_DB: training_db},
             "scheduler": {
                 TRAINING_DB: training_db,
-                TRAINING_S3: training_s3,
+                TRAINING_S3: _s3(stack, Role.WORKER),
                 TRAINING_AIRFLOW: training_airflow,
             },
         },
         queues={
             MIGRATION_QUEUE: {TRAINING_DB_OWNER: owner},
             PROMOTION_QUEUE: {MODEL_SIGNING_KEY: signing_key},
+            MAINTENANCE_QUEUE: {TRAINING_S3_MAINTENANCE: _s3(stack, Role.MAINTENANCE)},
         },
     )
 
@@ -110,4 +108,14 @@ def _database(stack: Stack, role: str, password: str) -> Connection:
         "login": role,
         "password": password,
         "schema": "training",
+    }
+
+
+def _s3(stack: Stack, role: Role) -> Connection:
+    keys = stack.s3.keys[role]
+    return {
+        "conn_type": "aws",
+        "login": keys.access_key,
+        "password": keys.secret_key,
+        "extra": {"endpoint_url": stack.s3.endpoint_url, "region_name": stack.s3.region},
     }

@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,18 +42,25 @@ NEEDED_GB = 2.0
 class Stack:
     """The services of one state folder, running or not.
 
-    postgres_settings are lines of postgresql.conf. Credentials and ports are chosen and stored on first use.
+    postgres_settings are lines of postgresql.conf. The roles of S3 may use `buckets`, whose names may contain
+    `*`, and no others. Credentials and ports are chosen and stored on first use.
     """
 
     state: StateFolder
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
+    buckets: Sequence[str] = (DEFAULT_BUCKET,)
 
     @classmethod
-    def at(cls, path: Path, postgres_settings: Mapping[str, str] | None = None) -> Stack:
+    def at(
+        cls,
+        path: Path,
+        postgres_settings: Mapping[str, str] | None = None,
+        buckets: Sequence[str] = (DEFAULT_BUCKET,),
+    ) -> Stack:
         """Return the stack whose state is in the folder `path`, creating it if necessary."""
         state = StateFolder(path)
         state.prepare()
-        return cls(state, postgres_settings or {})
+        return cls(state, postgres_settings or {}, buckets)
 
     @cached_property
     def credentials(self) -> Credentials:
@@ -87,8 +94,8 @@ class Stack:
         return S3(
             state=self.state.path,
             ports=self.ports.s3,
-            access_key=self.credentials.s3_access_key,
-            secret_key=self.credentials.s3_secret_key,
+            keys=self.credentials.s3_keys,
+            buckets=self.buckets,
         )
 
     @cached_property

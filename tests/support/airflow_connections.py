@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from include.api import database
+from include.stack.s3_identities import Role
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,21 +19,34 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 
-def connections_to(database_url: str, s3: S3) -> dict[str, str]:
-    """`training_db` and `training_s3`, as a worker's environment names them."""
-    training_s3 = {
-        "conn_type": "aws",
-        "login": s3.access_key,
-        "password": s3.secret_key,
-        "extra": {"endpoint_url": s3.endpoint_url, "region_name": s3.region},
-    }
+def connections_to(database_url: str, s3: S3, role: Role = Role.WORKER) -> dict[str, str]:
+    """`training_db`, and `training_s3` with the keys of a role, as an environment names them.
+
+    `training_s3_maintenance` is there, too, as on the workers of queue `maintenance`.
+    """
     return {
         "AIRFLOW_CONN_TRAINING_DB": database_url,
-        "AIRFLOW_CONN_TRAINING_S3": json.dumps(training_s3),
+        "AIRFLOW_CONN_TRAINING_S3": _s3_connection(s3, role),
+        "AIRFLOW_CONN_TRAINING_S3_MAINTENANCE": _s3_connection(s3, Role.MAINTENANCE),
     }
 
 
-def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: str, root: Path) -> None:
+def _s3_connection(s3: S3, role: Role) -> str:
+    keys = s3.keys[role]
+    extra = {"endpoint_url": s3.endpoint_url, "region_name": s3.region}
+    return json.dumps(
+        {"conn_type": "aws", "login": keys.access_key, "password": keys.secret_key, "extra": extra}
+    )
+
+
+def lead_to(
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+    s3: S3,
+    bucket: str,
+    root: Path,
+    role: Role = Role.WORKER,
+) -> None:
     """Make `training_db` and `training_s3` lead there, with this bucket and this TRAINING_ROOT.
 
     Local datasets may lie beside that.
@@ -40,7 +54,7 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, database_url: str, s3: S3, bucket: 
     What the API keeps open for its next request leads to where the file of tests before this one was.
     """
     database.pool.dispose()
-    for name, value in connections_to(database_url, s3).items():
+    for name, value in connections_to(database_url, s3, role).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CHECKPOINT_BUCKET", bucket)
     monkeypatch.setenv("CPU_WORKER", "true")

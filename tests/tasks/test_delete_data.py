@@ -271,7 +271,7 @@ def test_a_deletion_waits_for_a_job_that_is_being_recorded(
         ({"dataset": "parts"}, "dataset='parts' names no version: give name@version"),
         ({"dataset": "s3://b/k"}, "dataset='s3://b/k' names no version"),
         ({"dataset": "parts@x"}, "a version is a whole number from 1"),
-        ({"job": "a"}, "Unknown parameter job"),
+        ({"job": "a"}, "job is not a parameter of delete_data"),
     ],
 )
 def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, Any], said: str) -> None:

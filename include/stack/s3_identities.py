@@ -1,0 +1,116 @@
+"""One S3 identity per role, with the policies of config/s3-policies, in the form that SeaweedFS reads.
+
+    python -m include.stack.s3_identities FILE     docker-compose.yaml runs this before its S3 server
+
+The environment has S3_{ROLE}_ACCESS_KEY_ID and S3_{ROLE}_SECRET_ACCESS_KEY of each role and, while keys are
+being replaced, the old ones in S3_PREVIOUS_KEYS, as `role:access key:secret key`, separated by commas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from include.deployment.settings import DEFAULT_BUCKET, Settings
+from include.stack.errors import StackError
+from include.stack.private_files import write_private
+
+POLICIES = Path(__file__).parents[2] / "config" / "s3-policies"
+"""A policy per role, for Amazon's IAM."""
+
+
+class Role(StrEnum):
+    """Who uses S3, each with keys of its own."""
+
+    OWNER = "owner"
+    """People who administer the deployment; creates the bucket."""
+    WORKER = "worker"
+    """Tasks, through connection `training_s3`."""
+    API = "api"
+    """The API server, through its connection `training_s3`; signs the links for browsers."""
+    MAINTENANCE = "maintenance"
+    """Tasks that delete, through connection `training_s3_maintenance`."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys that S3 accepts from a role."""
+
+    access_key: str
+    secret_key: str
+
+
+def policy_of(role: Role, buckets: Sequence[str] = (DEFAULT_BUCKET,)) -> dict[str, Any]:
+    """Return the role's policy for these buckets, whose names may contain `*`."""
+    policy: dict[str, Any] = json.loads((POLICIES / f"{role}.json").read_text())
+    for statement in policy["Statement"]:
+        statement["Resource"] = _each(statement["Resource"], buckets)
+        for condition in statement.get("Condition", {}).values():
+            for key, value in condition.items():
+                condition[key] = _each(value, buckets)
+    return policy
+
+
+def render_identities(keys: Mapping[Role, Sequence[Keys]], buckets: Sequence[str]) -> str:
+    """Return the content of SeaweedFS' `-s3.config` in which each role may do what its policy allows.
+
+    Only the owner administers the server: it creates buckets.
+    """
+    identities = [
+        {
+            "name": str(role),
+            "credentials": [
+                {"accessKey": each.access_key, "secretKey": each.secret_key} for each in accepted
+            ],
+            **({"actions": ["Admin"]} if role is Role.OWNER else {"policyNames": [str(role)]}),
+        }
+        for role, accepted in keys.items()
+    ]
+    policies = [
+        {"name": str(role), "content": json.dumps(policy_of(role, buckets))}
+        for role in keys
+        if role is not Role.OWNER
+    ]
+    return json.dumps({"identities": identities, "policies": policies}, indent=2) + "\n"
+
+
+def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
+    """Return the value, or each of the values, for every bucket instead of the default one."""
+    values = [value] if isinstance(value, str) else value
+    return [each.replace(DEFAULT_BUCKET, bucket) for each in values for bucket in buckets]
+
+
+def read_keys(environment: Mapping[str, str]) -> dict[Role, list[Keys]]:
+    """Return the keys that each role may use. Raises StackError for a role without, or an unknown one."""
+    keys = {role: [_require_keys(environment, f"S3_{role.upper()}")] for role in Role}
+    for previous in filter(None, environment.get("S3_PREVIOUS_KEYS", "").split(",")):
+        try:
+            role, access_key, secret_key = previous.strip().split(":")
+            keys[Role(role)].append(Keys(access_key, secret_key))
+        except ValueError:
+            raise StackError(
+                "S3_PREVIOUS_KEYS must list role:access key:secret key, separated by commas; the roles are "
+                f"{', '.join(Role)}."
+            ) from None
+    return keys
+
+
+def _require_keys(environment: Mapping[str, str], prefix: str) -> Keys:
+    names = f"{prefix}_ACCESS_KEY_ID", f"{prefix}_SECRET_ACCESS_KEY"
+    access_key, secret_key = (environment.get(name, "") for name in names)
+    if not access_key or not secret_key:
+        raise StackError(f"{names[0]} or {names[1]} is not set; set both in .env.")
+    return Keys(access_key, secret_key)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m include.stack.s3_identities", description=__doc__)
+    parser.add_argument("file", type=Path, help="the file for SeaweedFS' -s3.config")
+    content = render_identities(read_keys(os.environ), [Settings.from_environment().bucket])
+    write_private(parser.parse_args().file, content)
