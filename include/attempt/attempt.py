@@ -20,6 +20,7 @@ from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, predict_final_row, tracking_server
 from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
+from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetChanged
@@ -230,7 +231,7 @@ class TrainingAttempt:
             S3Listings(bucket),
             settings.dataset_cache_limit,
         )
-        with treat_refusals_as_temporary(self._has_state):
+        with treat_refusals_as_temporary(self._has_state), show_preparation(self._job, self._row.open):
             return stack.enter_context(local)
 
     def _record_changed_data(self) -> None:

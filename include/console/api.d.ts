@@ -435,6 +435,7 @@ declare namespace Api {
     pinned: boolean;
     archived_at: string | null;
     inexact_reason: string | null;
+    preparation: string | null;
     error: string | null;
     triggered_by: string | null;
     created_at: string | null;

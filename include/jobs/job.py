@@ -154,6 +154,8 @@ class TrainingJob(BaseModel):
     """When the job was archived; None if it is not. A new run unarchives it."""
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training; None while they do not."""
+    preparation: str | None
+    """How far its data are, in words, while they are listed, fetched and checked."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None

@@ -136,6 +136,14 @@ class JobRepository(AttemptRepository):
                 class_table=table,
             )
 
+    def record_preparation(self, job_id: str, run_id: str, text: str | None) -> None:
+        """Record how far the job's data are, None once they are there.
+
+        Does nothing if the run does not own the job.
+        """
+        with self._connection.transaction():
+            self._statements.changed("record_preparation", job_id=job_id, run_id=run_id, text=text)
+
     def class_table(self, job_id: str) -> list[ClassCount] | None:
         """Return how often each class occurs in the job's dataset; None if that was not recorded."""
         with self._connection.transaction():

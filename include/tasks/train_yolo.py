@@ -15,6 +15,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, has_stored_state
 from include.claim.dataset_check import check_parameter
 from include.claim.dataset_report import attach_report, store_report
+from include.claim.preparation import show_preparation
 from include.claim.quota import QuotaCheck, QuotaWait
 from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
 from include.claim.same_classes import require_same_classes
@@ -121,7 +122,8 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
             return reference
         try:
             rules = check_rules(job.spec.arguments())
-            found = check_parameter(job.spec.dataset, job.spec.task, settings, bucket, rules)
+            with show_preparation(job, training_db_factory()):
+                found = check_parameter(job.spec.dataset, job.spec.task, settings, bucket, rules)
         except DatasetError as error:
             raise attach_report(error, job, settings) from error
         reference = found.reference

@@ -32,6 +32,7 @@ SET
     origin = CASE WHEN origin::text = 'external' THEN NULL ELSE origin END,
     checkpoint_uploader = NULL,
     checkpoint_finding = NULL,
+    preparation = NULL,
     error = NULL,
     completed_at = NULL,
     updated_at = now()

@@ -46,6 +46,7 @@ SET
     origin = CASE WHEN job.origin::text = 'external' THEN NULL ELSE job.origin END,
     checkpoint_uploader = NULL,
     checkpoint_finding = NULL,
+    preparation = NULL,
     error = NULL,
     triggered_by = %(triggered_by)s,
     archived_at = NULL,

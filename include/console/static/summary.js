@@ -31,6 +31,7 @@ export function Summary({ job }) {
         <span class="muted">${running && pace.filter(Boolean).join(", ")}</span>
       </div>
       <${Progress} job=${job} />
+      ${job.preparation && html`<p class="muted" role="status">${job.preparation}</p>`}
       <${Facts} job=${job} />
     </div>`;
 }

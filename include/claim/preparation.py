@@ -1,0 +1,85 @@
+"""Records how far the data of a job are, so that its page shows it while no epoch does.
+
+A large dataset takes minutes to list, fetch and check. Each line that tells its progress in the log also goes
+into the job's row, until the block ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from include.datasets import progress
+from include.jobs.repository import JobRepository
+from include.jobs.storable import make_storable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from include.claim.resolved_job import ResolvedJob
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 15.0
+"""Seconds for a database that does not answer; the training clears what is left as soon as it starts."""
+
+
+@contextmanager
+def show_preparation(
+    job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]
+) -> Iterator[None]:
+    """Record the progress of what the block prepares in the job's row.
+
+    A database that is down costs nothing but the display.
+    """
+    recorder = _Recorder(job, open_database)
+    progress.log.addHandler(recorder)
+    try:
+        yield
+    finally:
+        progress.log.removeHandler(recorder)
+        recorder.end()
+
+
+class _Recorder(logging.Handler):
+    """Writes the newest line from a thread of its own: what is being prepared does not wait for it."""
+
+    def __init__(
+        self, job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]
+    ) -> None:
+        super().__init__(logging.INFO)
+        self._job, self._open_database = job, open_database
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="preparation", daemon=True)
+            self._thread.start()
+        self._lines.put(record.getMessage())
+
+    def end(self) -> None:
+        """Clear what was recorded, if anything was."""
+        if self._thread is not None:
+            self._lines.put(None)
+            self._thread.join(_LONGEST_WAIT)
+
+    def _write(self) -> None:
+        line: str | None = ""
+        while line is not None:
+            line = self._lines.get()
+            while not self._lines.empty():  # only the newest matters
+                line = self._lines.get()
+            try:
+                with self._open_database() as connection:
+                    JobRepository(connection).record_preparation(
+                        self._job.job_id, self._job.run_id, line and make_storable(line)
+                    )
+            except psycopg.Error as error:
+                log.info("The page of the job does not show how far its data are: %s", error)

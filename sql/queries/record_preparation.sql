@@ -1,0 +1,9 @@
+-- How far the data of a job are, for people who wait for it; NULL once they are there.
+UPDATE training_jobs
+SET
+    preparation = %(text)s::text,
+    updated_at = now()
+WHERE job_id = %(job_id)s
+    AND run_id = %(run_id)s
+    AND preparation IS DISTINCT FROM %(text)s::text
+RETURNING job_id;

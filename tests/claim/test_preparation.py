@@ -1,0 +1,107 @@
+"""A job's row says how far its data are, while they are listed, fetched and checked, and no longer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.claim.preparation import show_preparation
+from include.claim.resolved_job import ResolvedJob
+from include.datasets import progress
+from include.datasets.confinement import run_confined
+from include.datasets.progress import Progress
+from include.jobs.repository import JobRepository
+from include.jobs.spec import TrainingSpec
+from tests.support.jobs import claim
+
+Opener = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
+
+
+@pytest.fixture(autouse=True)
+def every_step(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A line for each step, and not one in ten seconds."""
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def job(jobs: JobRepository) -> ResolvedJob:
+    claim(jobs)
+    spec = TrainingSpec().with_defaults()
+    return ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+
+
+@pytest.fixture
+def open_database(migrated_url: str) -> Opener:
+    return lambda: closing(psycopg.connect(migrated_url))
+
+
+def shown(jobs: JobRepository, expected: str | None) -> bool:
+    """Wait for what the row says."""
+    deadline = time.monotonic() + 30
+    while (found := jobs.get("a")) is not None and found.preparation != expected:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def advance(number: int) -> int:
+    """What a confined process does."""
+    progress._SECONDS_BETWEEN_LINES = 0
+    Progress("Checking in a process", 4, "images").advance(number)
+    return os.getpid()
+
+
+def test_the_progress_of_what_is_prepared_is_in_the_row_until_it_is_there(
+    job: ResolvedJob, jobs: JobRepository, open_database: Opener
+) -> None:
+    fetching = Progress("Fetching s3://b/set/", 200, "files")
+    with show_preparation(job, open_database):
+        fetching.advance(50)
+        assert shown(jobs, "Fetching s3://b/set/: 50 of 200 files (25 %)")
+        fetching.advance(50)
+        assert shown(jobs, "Fetching s3://b/set/: 100 of 200 files (50 %)")
+        assert run_confined(advance, 3, source="set") != os.getpid()
+        assert shown(jobs, "Checking in a process: 3 of 4 images (75 %)")
+    assert jobs.require_owner("a", "run1").preparation is None
+    fetching.advance(50)
+    assert jobs.require_owner("a", "run1").preparation is None
+
+
+def test_what_a_killed_task_has_left_is_not_shown_of_a_job_that_has_ended(
+    job: ResolvedJob, jobs: JobRepository
+) -> None:
+    jobs.record_preparation("a", "run1", "Fetching")
+    jobs.record_preparation("a", "another run", "Nothing of this job")
+    assert jobs.require_owner("a", "run1").preparation == "Fetching"
+    jobs.fail_run("train_yolo", "run1", "The machine is gone")
+    assert jobs.require_owner("a", "run1").preparation is None
+    claim(jobs, run_id="run2", expected="run1")
+    assert jobs.require_owner("a", "run2").preparation is None
+
+
+def test_a_database_that_is_away_costs_nothing_but_the_display(job: ResolvedJob) -> None:
+    def away() -> AbstractContextManager[psycopg.Connection[Any]]:
+        return closing(psycopg.connect("postgresql://127.0.0.1:1/nothing", connect_timeout=2))
+
+    with show_preparation(job, away):
+        Progress("Fetching", 2, "files").advance()
+
+
+def test_what_fails_is_not_hidden_by_it(job: ResolvedJob, jobs: JobRepository, open_database: Opener) -> None:
+    def fail() -> Iterator[None]:
+        with show_preparation(job, open_database):
+            Progress("Fetching", 2, "files").advance()
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        fail()
+    assert jobs.require_owner("a", "run1").preparation is None
