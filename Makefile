@@ -92,7 +92,7 @@ lint: setup-dev ## check style, spelling, requirements, types and the console's 
 	$(DEPTRY) include dags plugins .ci
 	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy
-	$(RUN) -m include.stack.javascript
+	$(RUN) -m tests.support.javascript
 	.ci/secrets
 
 lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions

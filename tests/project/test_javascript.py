@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from include.stack import javascript
+from tests.support import javascript
 
 ROOT = Path(__file__).parents[2]
 LOCK = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]

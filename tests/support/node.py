@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from include.stack.javascript import find_node
+from tests.support.javascript import find_node
 
 STATIC = Path(__file__).parents[2] / "include" / "console" / "static"
 

