@@ -82,17 +82,13 @@ class Library:
 
 def main() -> int:
     """Write both files of each target, and return the exit status."""
-    [version] = re.findall(
-        r"^ARG PYTHON_VERSION=(\S+)", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE
-    )
+    dockerfile = (REPOSITORY / "Dockerfile").read_text()
+    [python] = re.findall(r"^ARG PYTHON_VERSION=(\S+)", dockerfile, re.MULTILINE)
     for target, lock in TARGETS.items():
         try:
-            write(target, REPOSITORY / lock, version, FOLDER)
+            write(target, REPOSITORY / lock, python, FOLDER)
         except subprocess.CalledProcessError as error:
-            print(
-                f"The image {target} was not described: {Path(error.cmd[0]).name} failed, see above.",
-                file=sys.stderr,
-            )
+            print(f"{error.stderr}\nThe image {target} is not described: see above.", file=sys.stderr)
             return 1
         print(f"sbom/{target}.cdx.json, sbom/{target}-licences.md")
     return 0
@@ -151,26 +147,20 @@ def read_libraries(table: Path = VENDORED) -> list[Library]:
 
 def _install(lock: Path, python: str, environment: Path) -> None:
     uv = str(Path(sys.executable).parent / "uv")
-    options = [
-        "--quiet",
-        *LOCKED,
-        "--python",
-        str(environment / "bin" / "python"),
-        "--requirement",
-        str(lock),
-    ]
-    for command in (
-        [uv, "venv", "--quiet", "--python", python, str(environment)],
-        [uv, "pip", "install", *options],
-    ):
-        subprocess.run(command, env=uv_environment(), check=True)
+    _run([uv, "venv", "--no-python-downloads", "--python", python, str(environment)])
+    where = ["--python", str(environment / "bin" / "python")]
+    _run([uv, "pip", "install", *LOCKED, *where, "--requirement", str(lock)])
 
 
 def _describe(environment: Path, bill: Path) -> None:
-    command = [sys.executable, "-W", "ignore::UserWarning", "-m", "cyclonedx_py", "environment"]
+    command = [sys.executable, "-m", "cyclonedx_py", "environment", str(environment / "bin" / "python")]
     project = ["--pyproject", str(REPOSITORY / "pyproject.toml")]
-    options = ["--output-reproducible", "--no-validate", "--output-file", str(bill)]
-    subprocess.run([*command, *project, *options, str(environment / "bin" / "python")], check=True)
+    # Validation would take longer than everything else; a test does it.
+    _run([*command, *project, "--output-reproducible", "--no-validate", "--output-file", str(bill)])
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, env=uv_environment(), check=True, capture_output=True, text=True)
 
 
 def _complete(

@@ -69,6 +69,7 @@ def test_the_images_are_described_with_their_own_python() -> None:
     [version] = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", DOCKERFILE, re.MULTILINE)
     job = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]["sbom"]
     assert job["container"].startswith(f"python:{version}-")
+    assert f"version of Python ({version}," in PAGE
 
 
 def test_a_new_version_waits_as_long_in_make_lock_as_for_dependabot() -> None:
