@@ -27,12 +27,13 @@ USER airflow
 # Only dags/, plugins/ and config/ are on Airflow's path by themselves.
 ENV PYTHONPATH=/opt/airflow
 COPY requirements-airflow.txt /opt/airflow/requirements/
-RUN pip install --no-cache-dir --require-hashes --only-binary :all: \
+# --no-deps: the lock is complete, and pip 23.2 refuses it over an extra that one package asks of another.
+RUN pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --requirement /opt/airflow/requirements/requirements-airflow.txt
 
 FROM platform-packages AS trainer-packages
 COPY requirements-trainer.txt /opt/airflow/requirements/
-RUN pip install --no-cache-dir --require-hashes --only-binary :all: \
+RUN pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --requirement /opt/airflow/requirements/requirements-trainer.txt
 # Ultralytics keeps its settings here, and asks for nothing on the network.
 ENV YOLO_CONFIG_DIR=/home/airflow/.ultralytics YOLO_OFFLINE=True
