@@ -28,7 +28,7 @@ DATABASE = "faults"
 def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Everything that the jobs need; bucket and database are removed with their servers."""
     client, hold = s3.client(), Hold()
-    client.create_bucket(Bucket=(bucket := f"faults-{secrets.token_hex(6)}"))
+    client.create_bucket(Bucket=(bucket := f"test-faults-{secrets.token_hex(6)}"))
     # Like a deployment's. Other tests have a role of their own: faults take rights away from this one.
     roles = {"faults_owner": "owner-password", "faults": "faults-password"}
     postgres = replace(postgres, roles=roles)
