@@ -162,20 +162,18 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
         record_final_failure(context),
         attempt.retry_elsewhere_if_resumable(),
     ):
-        retry_while_unavailable(lambda: _require_hours(job))
+        retry_while_unavailable(lambda: require_hours_to_begin(job.job_id))
         start_attempt(context, retry_while_unavailable(attempt.durable_progress), attempt.trace())
         return attempt.run()
 
 
-def _require_hours(job: ResolvedJob) -> None:
+def require_hours_to_begin(job_id: str) -> None:
     """Refuse a job that has not begun if its user's GPU hours were used up while it waited for its GPU."""
     with open_training_db() as connection:
-        row = JobRepository(connection).get(job.job_id)
+        row = JobRepository(connection).get(job_id)
         if row is not None and row.started_at is None:
-            quotas = Settings.from_environment().quotas
-            QuotaCheck(
-                row.triggered_by, quotas, UsageRepository(connection), datetime.now(UTC)
-            ).require_hours()
+            quotas, usage = Settings.from_environment().quotas, UsageRepository(connection)
+            QuotaCheck(row.triggered_by, quotas, usage, datetime.now(UTC)).require_hours()
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:
