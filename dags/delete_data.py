@@ -1,8 +1,8 @@
 """Delete a job or a version of a dataset, with everything that it has stored in S3.
 
 The training API triggers it: *Delete* on a job's page, or on the page of a version. Give `job_id` or
-`dataset` (`name@version`) to trigger it yourself; only whoever started the job or registered the version may
-delete it. What others need is kept, and the log says who needs it.
+`dataset` (`name@version`) to trigger it yourself; only the owner of the job, a job administrator, or whoever
+registered the version may delete it. What others need is kept, and the log says who needs it.
 
 | task | what it does |
 |---|---|

@@ -27,16 +27,17 @@ _ANSWERS = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 @router.post("/{job_id}/archive", responses=_ANSWERS)
 def archive_job(user: GetUserDep, database: Database, job_id: JobId) -> TrainingJobResponse:
-    """Archive one of your own jobs that has ended: the console no longer lists it, and nothing is deleted.
+    """Archive a job that has ended: the console no longer lists it, and nothing is deleted.
 
-    Repeating the request changes nothing. A new run of the job unarchives it.
+    Only its owner and job administrators may do this. Repeating the request changes nothing. A new run of the
+    job unarchives it.
     """
     return _set_archived(user, database, job_id, archived=True)
 
 
 @router.delete("/{job_id}/archive", responses=_ANSWERS)
 def unarchive_job(user: GetUserDep, database: Database, job_id: JobId) -> TrainingJobResponse:
-    """Unarchive one of your own jobs. Repeating the request changes nothing."""
+    """Unarchive a job, as its owner or a job administrator. Repeating the request changes nothing."""
     return _set_archived(user, database, job_id, archived=False)
 
 

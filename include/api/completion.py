@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from anyio import CapacityLimiter, to_thread
@@ -13,12 +14,16 @@ from include.api.database import open_database
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
+from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
 from include.jobs.completion import Completion, CompletionConflict, CompletionRefused
 from include.jobs.job import TRAINING_DAG
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 
 _READERS = CapacityLimiter(2)
 """Completions at a time in this process. They read gigabytes, so they must not occupy the threads that
@@ -35,15 +40,19 @@ async def complete_job(
 ) -> TrainingJobResponse:
     """Verify the checkpoints and the report of a job that was trained elsewhere, and record it.
 
-    They must be under the job's own keys in the bucket. Omitted values are taken from the objects and from
-    the job; sending the same completion again changes nothing. The request takes as long as reading both
-    files. A file that could run code when it is loaded is refused.
+    Only its owner and job administrators may do this, unless only a host application wrote the job: it has no
+    owner. The files must be under the job's own keys in the bucket. Omitted values are taken from the objects
+    and from the job; sending the same completion again changes nothing. The request takes as long as reading
+    both files. A file that could run code when it is loaded is refused.
     """
-    return await to_thread.run_sync(_complete, job_id, callback, user.get_name(), limiter=_READERS)
+    return await to_thread.run_sync(_complete, job_id, callback, user, limiter=_READERS)
 
 
-def _complete(job_id: str, callback: TrainingCompletionCallback, user: str) -> TrainingJobResponse:
-    completion = Completion(job_id, callback, open_database, open_bucket(Settings.from_environment()), user)
+def _complete(job_id: str, callback: TrainingCompletionCallback, user: BaseUser) -> TrainingJobResponse:
+    with open_database() as database:
+        require_own_job(database, job_id, user, "complete it")
+    bucket = open_bucket(Settings.from_environment())
+    completion = Completion(job_id, callback, open_database, bucket, user.get_name())
     try:
         job = completion.record()
     except CompletionRefused as error:

@@ -41,10 +41,10 @@ def delete(
     job_id: JobId,
     confirm: Annotated[str, Query(max_length=1024, description="The job's id, repeated.")],
 ) -> DeletionStarted:
-    """Delete one of your own jobs, with its checkpoints, pictures and report: triggers `delete_data`.
+    """Delete a job, with its checkpoints, pictures and report: triggers `delete_data`. This cannot be undone.
 
-    Only the person who started a job may delete it. A job that is active, pinned, or needed by another job or
-    by a model is kept. This cannot be undone.
+    Only its owner and job administrators may do this. A job that is active, pinned, or needed by another job
+    or by a model is kept.
     """
     job = require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:

@@ -1,4 +1,4 @@
-"""Actions on a job that only the person who started it may take."""
+"""Actions on a job that only its owner and job administrators may take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from include.api.problems import ProblemError
+from include.deployment.settings import Settings
 from include.jobs.listing import JobListing
 
 if TYPE_CHECKING:
@@ -16,16 +17,13 @@ if TYPE_CHECKING:
 
 
 def require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
-    """Return the job if that user started it.
+    """Return the job if that user may change it.
 
-    action completes the sentence "only the person who started a job may …". Raises JobUnknown, and
-    ProblemError (403) for jobs that others started or whose user is unknown.
+    action completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for a job
+    of somebody else.
     """
     job = JobListing(database).require(job_id)
-    if job.triggered_by is None or job.triggered_by != user.get_name():
-        raise ProblemError(
-            HTTPStatus.FORBIDDEN,
-            f"job_id={job_id!r} was started by {job.triggered_by or 'an unknown user'}: only the person who "
-            f"started a job may {action}",
-        )
+    ownership = Settings.from_environment().ownership
+    if not ownership.may_change(user.get_name(), job):
+        raise ProblemError(HTTPStatus.FORBIDDEN, f"{ownership.explain(job)} {action}")
     return job

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from include.api.access import check_can_start
 from include.api.addresses import airflow_url
+from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.plain_text import escape_controls
 from include.registry.request import REGISTER_DAG
@@ -23,19 +24,26 @@ class Session(BaseModel):
 
     user: str
     may_start: bool
-    """Whether they may start, stop and complete trainings."""
+    """Whether they may start trainings, and change their own."""
     may_register: bool
     """Whether they may upload, register, archive and delete datasets."""
+    may_change_all_jobs: bool
+    """Whether they may change the jobs of others: as a job administrator, or because everyone may."""
+    job_administrators: list[str]
+    """Users who may change everyone's jobs."""
     airflow_url: str
 
 
 @router.get("")
 def get_session(request: Request, user: GetUserDep) -> Session:
     """Return the user who is logged in, and what they may do."""
+    ownership = Settings.from_environment().ownership
     return Session(
         user=escape_controls(user.get_name()),
         may_start=_may_start(TRAINING_DAG, request, user),
         may_register=_may_start(REGISTER_DAG, request, user),
+        may_change_all_jobs=ownership.may_change_all(user.get_name()),
+        job_administrators=[escape_controls(name) for name in sorted(ownership.administrators)],
         airflow_url=airflow_url(),
     )
 

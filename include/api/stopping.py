@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Literal
 
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +15,7 @@ from include.api.database import Database  # noqa: TC001 - FastAPI reads annotat
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
+from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
@@ -40,15 +42,18 @@ router = APIRouter(
 )
 def stop_job(
     request: Request,
+    user: GetUserDep,
     job_id: JobId,
     database: Database,
     body: StopBody = StopBody(),  # noqa: B008 - it is frozen
 ) -> TrainingJobResponse:
     """Ask a job to stop after its current batch, or with `after_epoch` after its epoch; it keeps its state.
 
-    The job notices within ten seconds. Repeating the request changes nothing, except that `now` overrides
-    `after_epoch`. A job that waits for a GPU is stopped at once, and its run is marked as failed.
+    Only its owner and job administrators may do this. The job notices within ten seconds. Repeating the
+    request changes nothing, except that `now` overrides `after_epoch`. A job that waits for a GPU is stopped
+    at once, and its run is marked as failed.
     """
+    require_own_job(database, job_id, user, "stop it")
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:

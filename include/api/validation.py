@@ -63,7 +63,8 @@ def _find_conflicts(
 ) -> tuple[dict[str, str], str | None]:
     """Return problems that only the database and S3 reveal, and why the training would wait.
 
-    The job is taken, cannot be resumed, or was started with other parameters; or a quota is used up.
+    The job is taken or somebody else's, cannot be resumed, or was started with other parameters; or a quota
+    is used up.
     """
     settings, jobs, now = Settings.from_environment(), JobRepository(database), datetime.now(UTC)
     bucket = open_bucket(settings, interactive=True)
@@ -80,6 +81,7 @@ def _find_conflicts(
             finder,
             DatasetRepository(database),
             QuotaCheck(user, settings.quotas, UsageRepository(database), now),
+            settings.ownership,
         )
     except (SpecError, StoreRefusal) as refusal:
         return {field_of(str(refusal), TrainingSpec): str(refusal)}, None

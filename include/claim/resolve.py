@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
 from include.claim.named_dataset import pin_dataset, pinned_version
+from include.claim.ownership import (
+    find_owner,
+    refuse_waiting_job,
+    require_own_job,
+    require_own_parent,
+)
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import (
     describe_activity,
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from include.checkpoints.stored import StoredCheckpoint
     from include.claim.quota import QuotaCheck
     from include.jobs.job import TrainingJob
+    from include.jobs.ownership import JobOwnership
     from include.jobs.repository import JobRepository
     from include.jobs.spec import ResolvedSpec
     from include.registry.repository import DatasetRepository
@@ -40,7 +47,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The Dag run that claims the job. queued_at is when it was queued, if known."""
+    """The Dag run that claims the job.
+
+    triggered_by is None for a schedule; queued_at is when the run was queued, if known.
+    """
 
     dag_id: str
     run_id: str
@@ -78,16 +88,18 @@ def resolve(
     finder: InitialWeightsFinder,
     datasets: DatasetRepository,
     quota: QuotaCheck,
+    ownership: JobOwnership,
 ) -> ResolvedJob:
     """Check `params`, and create the job's row for `run` or take it over.
 
     is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
-    cannot be trained or a quota that is used up, RepositoryError for a row that cannot be claimed, and
-    StoreError for S3. A row that waits for its first run then contains the reason; any other row stays as it
-    is. Raises QuotaWait once the row is claimed if the job has to wait for others of its user.
+    cannot be trained, a quota that is used up or somebody else's job, RepositoryError for a row that cannot
+    be claimed, and StoreError for S3. A row that waits for its first run then contains the reason, unless it
+    is somebody else's; any other row stays as it is. Raises QuotaWait once the row is claimed if the job has
+    to wait for others of its user.
     """
-    with reason_in_waiting_row(params.get("job_id"), jobs):
-        found = _find_free(params, run, jobs, checkpoints, is_running)
+    with reason_in_waiting_row(params.get("job_id"), run, jobs, ownership):
+        found = _find_free(params, run, jobs, checkpoints, is_running, ownership)
         job_id, row, own = found.job_id, found.row, found.own
         if not found.has_begun(run.run_id):
             quota.require_hours()
@@ -95,6 +107,7 @@ def resolve(
             spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, checkpoints)
             resumed_epoch, weights = row.resumed_epoch, initial_weights_of(row)
         else:
+            require_own_parent(found.spec, run, jobs, ownership)
             pinned = _pin_dataset(found, run, datasets)
             spec, resume, weights = _prepare_start(pinned, job_id, jobs, checkpoints, is_running, finder)
             resumed_epoch = resume.epoch if resume else None
@@ -107,7 +120,7 @@ def resolve(
             epochs=spec.epochs,
             parent_job_id=spec.resume_from or (weights.job_id if weights else None),
             resumed_epoch=resumed_epoch,
-            triggered_by=run.triggered_by,
+            triggered_by=find_owner(row, run, ownership),
             fresh=own is None,
             expected_run_id=row.run_id if row else None,
             origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
@@ -144,18 +157,20 @@ def check(
     finder: InitialWeightsFinder,
     datasets: DatasetRepository,
     quota: QuotaCheck,
+    ownership: JobOwnership,
 ) -> str | None:
     """Raise the errors that `resolve` would raise, but write nothing and download no weights.
 
     These are SpecError and StoreError. Returns why the job would have to wait for others of its user, if so.
     """
-    found = _find_free(params, run, jobs, checkpoints, is_running)
+    found = _find_free(params, run, jobs, checkpoints, is_running, ownership)
     if not found.has_begun(run.run_id):
         quota.require_hours()
     quota.require_fitting(found.spec.device)
     if found.row is not None and found.own is not None:
         _resume_spec(found.spec, found.row)
     elif found.spec.resume_from is not None:
+        require_own_parent(found.spec, run, jobs, ownership)
         inherit_from_parent(found.spec, jobs, checkpoints, is_running)
     else:
         spec = _pin_dataset(found, run, datasets).with_defaults()
@@ -174,13 +189,19 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
 
 
 @contextmanager
-def reason_in_waiting_row(job_id: object, jobs: JobRepository) -> Iterator[None]:
+def reason_in_waiting_row(
+    job_id: object, run: RunIdentity, jobs: JobRepository, ownership: JobOwnership
+) -> Iterator[None]:
     """Write an error of the block into the job's row if it still waits for its first run."""
     try:
         yield
     except Exception as error:
         # After an outage this task is retried, so the row stays queued.
-        if isinstance(job_id, str) and not is_transient(error) and jobs.refuse(job_id, str(error)):
+        if (
+            isinstance(job_id, str)
+            and not is_transient(error)
+            and refuse_waiting_job(job_id, str(error), run.triggered_by, jobs, ownership)
+        ):
             log.info("Wrote the reason into the waiting row of job %s.", job_id)
         raise
 
@@ -191,11 +212,13 @@ def _find_free(
     jobs: JobRepository,
     checkpoints: CheckpointStore,
     is_running: Callable[[str, str], bool],
+    ownership: JobOwnership,
 ) -> _FreeJob:
     spec = TrainingSpec.parse(dict(params))
     job_id = spec.job_id or _generated_job_id(spec, run)
     row = jobs.get(job_id)
     if row is not None:
+        require_own_job(row, run, spec, ownership)
         _refuse_unless_free(row, run, spec, is_running)
     recreated = row is not None and _was_recreated(row, run)
     own = None if row is None else _find_own_state(row, spec, run, checkpoints, recreated=recreated)

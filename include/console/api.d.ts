@@ -353,6 +353,8 @@ declare namespace Api {
     user: string;
     may_start: boolean;
     may_register: boolean;
+    may_change_all_jobs: boolean;
+    job_administrators: Array<string>;
     airflow_url: string;
   }
 

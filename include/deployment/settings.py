@@ -12,6 +12,7 @@ from include.datasets.conversion.addresses import SETTING as HOSTS_SETTING
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.layouts.boundary import DatasetRoots
 from include.errors import FinalError
+from include.jobs.ownership import JobOwnership
 from include.jobs.quota import GPUS, HOURS, USERS, Quotas
 from include.training.architectures import release_url
 
@@ -76,6 +77,8 @@ class Settings:
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
     quotas: Quotas = field(default_factory=Quotas)
     """What each user may use."""
+    ownership: JobOwnership = field(default_factory=JobOwnership)
+    """Who may change which jobs."""
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -93,6 +96,11 @@ class Settings:
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
             quotas=_parse_quotas(),
+            ownership=JobOwnership(
+                administrators=_parse_names(os.environ.get("JOB_ADMINISTRATORS", "")),
+                open_to_all=_parse_ownership(os.environ.get("JOB_OWNERSHIP", "")),
+                scheduled_owner=os.environ.get("SCHEDULED_JOBS_OWNER", "").strip() or None,
+            ),
         )
 
     def job_folder(self, job_id: str) -> Path:
@@ -151,3 +159,18 @@ def _parse_cache_limit(given: str) -> int | None:
         f"DATASET_CACHE_GB={given!r:.20} is not a number of gigabytes above 0; correct it on this machine, "
         "or omit it to let the cache take half of the disk"
     )
+
+
+def _parse_names(given: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in given.split(",") if name.strip())
+
+
+def _parse_ownership(given: str) -> bool:
+    """Parse JOB_OWNERSHIP; True if jobs are open to all. Raises SettingRefused."""
+    chosen = given.strip().lower() or "owner"
+    if chosen not in {"owner", "anyone"}:
+        raise SettingRefused(
+            f"JOB_OWNERSHIP={given!r:.20} is neither owner (only its owner and JOB_ADMINISTRATORS may change "
+            "a job) nor anyone; correct it for every process of Airflow"
+        )
+    return chosen == "anyone"

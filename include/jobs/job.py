@@ -159,7 +159,8 @@ class TrainingJob(BaseModel):
     error: str | None
     """Why the job failed."""
     triggered_by: str | None
-    """User who triggered the run."""
+    """Owner of the job: the user who triggered its first run. None for a schedule without a configured owner,
+    or for a row that a host application wrote."""
     created_at: datetime | None
     """When the row was created."""
     queued_at: datetime | None

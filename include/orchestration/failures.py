@@ -108,14 +108,21 @@ def _record(context: Context, reason: str, seconds: float, *, again: bool = Fals
 
 def _write(context: Context, reason: str, *, again: bool) -> str | None:
     """Write the reason into the row that the run owns, or into the queued row that no run owns yet."""
+    from include.claim.ownership import refuse_waiting_job
     from include.deployment.connections import open_training_db
+    from include.deployment.settings import Settings
     from include.jobs.repository import JobRepository
 
+    run, ownership = context["dag_run"], Settings.from_environment().ownership
     with open_training_db() as connection:
         jobs = JobRepository(connection)
         recorded = jobs.fail_run(context["dag"].dag_id, context["run_id"], reason, again=again)
-        requested = (context["dag_run"].conf or {}).get("job_id")
-        if recorded is None and isinstance(requested, str) and jobs.refuse(requested, reason):
+        requested = (run.conf or {}).get("job_id")
+        if (
+            recorded is None
+            and isinstance(requested, str)
+            and refuse_waiting_job(requested, reason, run.triggering_user_name, jobs, ownership)
+        ):
             recorded = requested
     if recorded is not None:
         log.info("Recorded the failure of job %s: %s", recorded, reason)

@@ -120,6 +120,7 @@ class Stack:
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
                 "CPU_WORKER": "false" if count_gpus() else "true",
+                "JOB_ADMINISTRATORS": os.environ.get("JOB_ADMINISTRATORS", USERNAME),
                 "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
                 "MODEL_VERIFICATION_KEYS": str(self.model_keys.public),
                 "S3_PUBLIC_ENDPOINT_URL": self.s3.endpoint_url,

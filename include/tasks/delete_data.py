@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from psycopg import Connection
 
+    from include.jobs.ownership import JobOwnership
     from include.registry.version import DatasetVersion
     from include.s3.bucket import Bucket
 
@@ -38,10 +39,11 @@ def delete_data(context: Context) -> dict[str, int]:
     with no_retry(), keep_refusal(context):
         # The conf and not `params`, because it also contains unknown keys, which have to be refused.
         request = DeletionRequest.parse(context["dag_run"].conf or {})
-        bucket = open_maintenance_bucket(Settings.from_environment())
+        settings = Settings.from_environment()
+        bucket = open_maintenance_bucket(settings)
         with open_training_db() as connection:
             if request.job_id is not None:
-                deleted = _delete_job(connection, bucket, request.job_id, user)
+                deleted = _delete_job(connection, bucket, request.job_id, user, settings.ownership)
             else:
                 deleted = _delete_version(connection, bucket, request, user)
     what = request.job_id or request.dataset
@@ -51,11 +53,14 @@ def delete_data(context: Context) -> dict[str, int]:
     return {"objects": deleted.objects, "bytes": deleted.bytes}
 
 
-def _delete_job(connection: Connection[Any], bucket: Bucket, job_id: str, user: str | None) -> Deletion:
+def _delete_job(
+    connection: Connection[Any], bucket: Bucket, job_id: str, user: str | None, ownership: JobOwnership
+) -> Deletion:
     job = JobRepository(connection).get(job_id)
     if job is None:
         return Deletion(0, 0)
-    _require_owner(f"job_id={job_id!r}", "started", job.triggered_by, user)
+    if not ownership.may_change(ownership.owner_for(user), job):
+        raise DeletionRefused(f"{ownership.explain(job)} delete it")
     return delete_job(connection, bucket, job, is_running)
 
 
@@ -66,8 +71,10 @@ def _delete_version(
     version = DatasetRepository(connection).get(*request.version)
     if version is None:
         return Deletion(0, 0)
-    if version.created_by is not None:
-        _require_owner(str(version), "registered", version.created_by, user)
+    if version.created_by not in {None, user}:
+        raise DeletionRefused(
+            f"{version} was registered by {version.created_by}: only that person may delete it"
+        )
     delete_version(connection, version)
     # Within this attempt: the next one would not find the version, and what is left would be nobody's.
     return retry_while_unavailable(lambda: _delete_objects(bucket, version))
@@ -76,11 +83,3 @@ def _delete_version(
 def _delete_objects(bucket: Bucket, version: DatasetVersion) -> Deletion:
     with open_training_db() as connection:
         return delete_unused_objects(connection, bucket, version)
-
-
-def _require_owner(what: str, done: str, owner: str | None, user: str | None) -> None:
-    """Raise DeletionRefused unless the user who triggered the run may delete it."""
-    if owner is None or owner != user:
-        raise DeletionRefused(
-            f"{what} was {done} by {owner or 'an unknown user'}: only that person may delete it"
-        )

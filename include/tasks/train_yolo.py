@@ -97,11 +97,12 @@ def _claim(context: Context) -> ResolvedJob:
         jobs = JobRepository(connection)
         settings = Settings.from_environment()
         bucket, store = open_bucket(settings), _store()
-        with reason_in_waiting_row(conf.get("job_id"), jobs):
+        with reason_in_waiting_row(conf.get("job_id"), run, jobs, settings.ownership):
             require_conditional_writes(bucket)
         finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection, verification(settings))
+        datasets = DatasetRepository(connection)
         quota = QuotaCheck(run.triggered_by, settings.quotas, UsageRepository(connection), datetime.now(UTC))
-        return resolve(conf, run, jobs, store, is_running, finder, DatasetRepository(connection), quota)
+        return resolve(conf, run, jobs, store, is_running, finder, datasets, quota, settings.ownership)
 
 
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:

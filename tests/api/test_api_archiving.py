@@ -80,16 +80,6 @@ def test_a_new_run_takes_its_job_out_of_the_archive(archive: Archive, jobs: JobR
     assert claim(jobs, run_id="run2", expected="run1").archived_at is None
 
 
-@pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_nobody_archives_what_somebody_else_has_started(
-    archive: Archive, connection: psycopg.Connection[Any], method: str
-) -> None:
-    for owner in ("eve", None):
-        connection.execute("UPDATE training_jobs SET triggered_by = %s", [owner])
-        connection.commit()
-        assert archive(method).status_code == 403
-
-
 def test_a_job_that_is_not_there_is_not_found(archive: Archive, connection: psycopg.Connection[Any]) -> None:
     connection.execute("DELETE FROM training_jobs")
     connection.commit()

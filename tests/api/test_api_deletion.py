@@ -96,15 +96,6 @@ def test_what_somebody_needs_is_kept(
     assert stored(s3_client, bucket) == {*KEYS, *OTHERS}
 
 
-def test_nobody_deletes_what_somebody_else_has_started(
-    delete: Delete, connection: psycopg.Connection[Any]
-) -> None:
-    for owner in ("eve", None):
-        connection.execute("UPDATE training_jobs SET triggered_by = %s", [owner])
-        connection.commit()
-        assert delete().status_code == 403
-
-
 def test_the_id_has_to_be_given_twice(delete: Delete, jobs: JobRepository, api_url: str) -> None:
     assert delete(confirm="b").status_code == 409
     assert requests.delete(f"{api_url}/jobs/a", timeout=60).status_code == 422

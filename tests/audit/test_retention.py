@@ -11,6 +11,7 @@ import pytest
 
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, resolve
+from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
@@ -218,7 +219,7 @@ def test_who_asks_for_an_expired_state_is_told_that_it_expired(
     datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
     jobs = JobRepository(world.connection)
     with pytest.raises(SpecError, match=sentence):
-        resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota)
+        resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
 
 
 def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
@@ -229,7 +230,8 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     jobs = JobRepository(world.connection)
     weights = finder(world.client, world.bucket, world.connection)
     datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
-    resolve({"job_id": "a", "fresh": True}, run, jobs, store, lambda *_: False, weights, datasets, quota)
+    params = {"job_id": "a", "fresh": True}
+    resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)

@@ -14,6 +14,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, check, resolve
 from include.claim.resolved_job import ResolvedJob
+from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
@@ -55,7 +56,7 @@ def resolving(
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
         quota = check_quota(connection)
-        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota)
+        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
 
     return run
 
@@ -170,6 +171,7 @@ def test_what_is_not_registered_is_refused_before_anything_is_claimed(
         params = PARTS | {"dataset": dataset}
         with pytest.raises(SpecError, match=said):
             resolving(params)
+        quota = check_quota(connection)
         with pytest.raises(SpecError, match=said):
-            check(params, RUN, jobs, store, lambda *_: False, weights, datasets, check_quota(connection))
+            check(params, RUN, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
     assert jobs.get("a") is None

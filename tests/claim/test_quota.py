@@ -16,6 +16,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaReached, QuotaWait
 from include.claim.resolve import RunIdentity, check, resolve
 from include.claim.resolved_job import ResolvedJob
+from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
@@ -54,7 +55,7 @@ def resolving(
         do = check if just_check else resolve
         return do(
             {"job_id": name, "device": device}, identity, jobs, store, lambda *_: False, weights,
-            DatasetRepository(connection), check_quota(connection, user, **quota),
+            DatasetRepository(connection), check_quota(connection, user, **quota), JobOwnership(),
         )  # fmt: skip
 
     return run

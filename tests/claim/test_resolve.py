@@ -16,6 +16,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, resolve
 from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
+from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 KINDS: tuple[CheckpointKind, ...] = ("best", "last")
 RUN = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+OWNERS = JobOwnership(administrators=frozenset({"root"}))
 
 
 @pytest.fixture
@@ -55,16 +57,18 @@ def resolving(
 ) -> Callable[..., ResolvedJob]:
     weights = finder(s3_client, bucket, connection)
 
-    def run(params: dict[str, Any], run: RunIdentity = RUN, *, running: bool = False) -> ResolvedJob:
+    datasets = DatasetRepository(connection)
+
+    def run(
+        params: dict[str, Any],
+        run: RunIdentity = RUN,
+        *,
+        running: bool = False,
+        ownership: JobOwnership = OWNERS,
+    ) -> ResolvedJob:
+        quota = check_quota(connection)
         return resolve(
-            params,
-            run,
-            jobs,
-            store,
-            lambda dag_id, run_id: running,
-            weights,
-            DatasetRepository(connection),
-            check_quota(connection),
+            params, run, jobs, store, lambda dag_id, run_id: running, weights, datasets, quota, ownership
         )
 
     return run
@@ -357,6 +361,7 @@ def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
         resolve(
             {"job_id": "waits"}, RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
             finder(nowhere, bucket, connection), DatasetRepository(connection), check_quota(connection),
+            JobOwnership(),
         )  # fmt: skip
     row = _row(jobs, "waits")
     assert (row.status, row.error) == ("queued", None)

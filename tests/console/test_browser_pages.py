@@ -272,14 +272,6 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
     expect(page.get_by_role("heading", level=1, name="Trainings")).to_be_visible()
 
 
-def test_nobody_is_offered_to_archive_or_delete_what_somebody_else_has_started(visit: Visitors) -> None:
-    page = visit().open("job?id=pages-failed")
-    expect(page.get_by_role("link", name="Train again with changes")).to_be_visible()
-    expect(page.get_by_role("link", name="Airflow run")).to_be_visible()
-    for name in ("Archive", "Delete"):
-        expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
-
-
 def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
     visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from include.deployment.settings import GPU_POOL
 from tests.support.airflow_client import Airflow, job_row, until
-from tests.support.api_client import ask, get, token
+from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.scheduled_trainings import DAG, small_job
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
@@ -62,10 +62,11 @@ def test_jobs_wait_in_the_order_in_which_they_came(airflow_stack: Stack, runs: d
 def test_a_job_that_waits_is_stopped_at_once_and_its_run_ends(
     api: Airflow, airflow_stack: Stack, runs: dict[str, str]
 ) -> None:
-    answer = ask(airflow_stack, "POST", "/jobs/wait-stopped/stop", token(airflow_stack, "admin"))
+    owner = log_in_over_rest(airflow_stack)
+    answer = ask(airflow_stack, "POST", "/jobs/wait-stopped/stop", owner)
     assert (answer.status_code, answer.json()["status"]) == (202, "stopped")
     assert api.state(DAG, runs["wait-stopped"]) == "failed"
-    again = ask(airflow_stack, "POST", "/jobs/wait-stopped/stop", token(airflow_stack, "admin"))
+    again = ask(airflow_stack, "POST", "/jobs/wait-stopped/stop", owner)
     assert again.status_code == 409
     row = job_row(airflow_stack, "wait-stopped")
     assert (row["status"], row["error"], row["started_at"]) == ("stopped", None, None)

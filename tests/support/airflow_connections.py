@@ -72,7 +72,7 @@ def context_of(conf: dict[str, Any], **more: Any) -> Context:
         "Context",
         {
             "dag": SimpleNamespace(dag_id="train_yolo"),
-            "dag_run": SimpleNamespace(conf=conf),
+            "dag_run": SimpleNamespace(conf=conf, triggering_user_name="ada"),
             "run_id": "run1",
             "ti": SimpleNamespace(id=TASK_INSTANCE_ID, task_id="check_schema"),
             **more,

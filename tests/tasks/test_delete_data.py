@@ -111,7 +111,7 @@ def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
 def test_a_job_that_somebody_needs_or_else_has_started_is_kept(
     delete: Delete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
-    with pytest.raises(AirflowFailException, match="job_id='a' was started by ada: only that person may"):
+    with pytest.raises(AirflowFailException, match="job_id='a' belongs to ada; only ada or"):
         delete("eve", job_id="a")
     connection.execute("UPDATE training_jobs SET pinned = TRUE")
     connection.commit()

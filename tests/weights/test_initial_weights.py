@@ -17,6 +17,7 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.resolve import RunIdentity, resolve
 from include.claim.resolved_job import ResolvedJob
 from include.jobs.listing import JobListing
+from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.models.promotion import register_copy
@@ -65,7 +66,7 @@ def resolving(
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
         datasets, quota = DatasetRepository(connection), check_quota(connection)
-        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota)
+        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
 
     return run
 

@@ -4,8 +4,9 @@
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { isActive } from "./live.js";
-import { useMayStart } from "./elements.js";
-import { OwnJob } from "./own-job.js";
+import { useSession } from "./elements.js";
+import { Archive, Delete } from "./ended-job.js";
+import { explainNotYours } from "./ownership.js";
 import { waitsForGpu } from "./progress.js";
 
 /**
@@ -15,23 +16,44 @@ import { waitsForGpu } from "./progress.js";
  * @property {(problem: Problem | null) => void} report shows why an action failed; null: it succeeded
  */
 
+/** Id of the sentence that says why actions are disabled. */
+const REASON = "not-yours";
+
 /** @param {ActionProps} props */
 export function Actions({ job, setJob, report }) {
-  const mayStart = useMayStart();
-  if (!mayStart) return null;
+  const session = useSession();
+  if (!session?.may_start) return null;
   const id = encodeURIComponent(job.job_id);
   const resumable = !isActive(job) && job.links.last_checkpoint !== null;
   const stoppable = isActive(job) && (!job.stop_requested || job.stop_after_epoch);
+  const reason = explainNotYours(session, job);
+  const refused = (/** @type {string} */ label) =>
+    html`<button type="button" class="button" disabled aria-describedby=${REASON} title=${reason}>${label}</button>`;
+  const own = reason === null;
   return html`
-    ${stoppable && html`<${Stop} job=${job} setJob=${setJob} report=${report} />`}
-    ${resumable && html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`}
+    ${stoppable && (own ? html`<${Stop} job=${job} setJob=${setJob} report=${report} />` : refused(stopLabel(job)))}
+    ${
+      resumable &&
+      (own
+        ? html`<a class="button primary" href=${`start?resume=${id}`}>Resume with more epochs</a>`
+        : refused("Resume with more epochs"))
+    }
     ${
       job.best_checkpoint_sha256 &&
       html`<a class="button" href=${`start?from=${id}&model=job:${id}`}>Fine-tune from this</a>`
     }
     <a class="button" href=${`start?from=${id}`}>Train again with changes</a>
-    ${!isActive(job) && html`<${OwnJob} job=${job} setJob=${setJob} report=${report} />`}`;
+    ${!isActive(job) && (own ? html`<${Archive} job=${job} setJob=${setJob} report=${report} />` : refused("Archive"))}
+    ${
+      !isActive(job) &&
+      job.run_id !== null &&
+      (own ? html`<${Delete} job=${job} report=${report} />` : refused("Delete"))
+    }
+    ${!own && html`<p class="muted" id=${REASON}>${reason}</p>`}`;
 }
+
+/** @param {Api.TrainingJobResponse} job */
+const stopLabel = (job) => (waitsForGpu(job) ? "Cancel" : "Stop");
 
 /** @param {ActionProps} props */
 function Stop({ job, setJob, report }) {
@@ -55,7 +77,7 @@ function Stop({ job, setJob, report }) {
   };
   const waits = waitsForGpu(job) || job.waits_for_quota;
   if (!asking) {
-    return html`<button type="button" class="button danger" onClick=${ask}>${waits ? "Cancel" : "Stop"}</button>`;
+    return html`<button type="button" class="button danger" onClick=${ask}>${stopLabel(job)}</button>`;
   }
   const now = (/** @type {string} */ label, /** @type {string | undefined} */ title) =>
     html`<button type="button" class="button danger" ref=${confirm} disabled=${busy} title=${title}

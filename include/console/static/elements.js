@@ -179,33 +179,43 @@ export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
 }
 
-/** Whether the current user may start and stop trainings; null until it is known. */
-export const useMayStart = () => useMay("may_start");
+/** Whether the current user may start trainings; null until it is known. */
+export const useMayStart = () => useSession()?.may_start ?? null;
 
 /** Whether the current user may upload and register datasets; null until it is known. */
-export const useMayRegister = () => useMay("may_register");
+export const useMayRegister = () => useSession()?.may_register ?? null;
+
+/** @type {Api.Session} */
+const NOBODY = {
+  user: "",
+  may_start: false,
+  may_register: false,
+  may_change_all_jobs: false,
+  job_administrators: [],
+  airflow_url: "",
+};
 
 /**
- * @param {"may_start" | "may_register"} what
- * @returns {boolean | null}
+ * The current user and what they may do; null until it is known.
+ * @returns {Api.Session | null}
  */
-function useMay(what) {
-  const [may, setMay] = useState(/** @type {boolean | null} */ (null));
+export function useSession() {
+  const [session, setSession] = useState(/** @type {Api.Session | null} */ (null));
   useEffect(() => {
     /** @type {number | undefined} */
     let timer;
     const ask = () =>
       fetchSession().then(
-        (session) => setMay(session[what]),
+        (found) => setSession(found),
         (problem) => {
           if (problem.isTransient) timer = setTimeout(ask, 3000);
-          else setMay(false);
+          else setSession(NOBODY);
         },
       );
     ask();
     return () => clearTimeout(timer);
   }, []);
-  return may;
+  return session;
 }
 
 /**

@@ -5,9 +5,10 @@
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
 import { fetchJob } from "../api.js";
-import { Note, ProblemNote, useMayStart } from "../elements.js";
+import { Note, ProblemNote, useSession } from "../elements.js";
 import { formatParameter } from "../format.js";
 import { usePolled } from "../live.js";
+import { explainNotYours } from "../ownership.js";
 import { Page, query, show } from "../page.js";
 import { useForm } from "../parameters.js";
 import { finishedEpochs } from "../progress.js";
@@ -33,18 +34,29 @@ const OWN = ["job_id", "fresh", "resume_from"];
 function Start() {
   const { fields, problem } = useForm();
   const parent = usePolled((signal) => (parentId ? fetchJob(parentId, signal) : Promise.resolve(null)), null);
-  const mayStart = useMayStart();
-  const ready = fields.length > 0 && parent.data !== undefined && mayStart !== null;
+  const session = useSession();
+  const ready = fields.length > 0 && parent.data !== undefined && session !== null;
   const failure = problem ?? parent.problem;
   const job = parent.data ?? null;
+  const refusal = session && findRefusal(session, job);
   return html`<${Page} tab="jobs" heading=${heading()} lead=${lead()}>
     <${ProblemNote} problem=${failure} again=${parent.again} />
     ${!ready && !failure && html`<div class="loading" role="status">Loading…</div>`}
-    ${ready && !mayStart && html`<${Note} kind="warning" title="Permission required">${NOT_PERMITTED}</${Note}>`}
-    ${ready && mayStart && html`<${QuotaNote} />`}
-    ${ready && mayStart && resume && job && html`<${Resume} job=${job} fields=${fields} />`}
-    ${ready && mayStart && !resume && html`<${New} spec=${initialSpec(job)} fields=${fields} />`}
+    ${ready && refusal && html`<${Note} kind="warning" title="Permission required">${refusal}</${Note}>`}
+    ${ready && !refusal && html`<${QuotaNote} />`}
+    ${ready && !refusal && resume && job && html`<${Resume} job=${job} fields=${fields} />`}
+    ${ready && !refusal && !resume && html`<${New} spec=${initialSpec(job)} fields=${fields} />`}
   </${Page}>`;
+}
+
+/**
+ * Why the current user may not fill in this form; null if they may.
+ * @param {Api.Session} session
+ * @param {Job | null} job
+ */
+function findRefusal(session, job) {
+  if (!session.may_start) return NOT_PERMITTED;
+  return resume && job ? explainNotYours(session, job) : null;
 }
 
 function heading() {

@@ -1,28 +1,14 @@
 // @ts-check
-// What people can do with a finished job that they started themselves: archive it and delete it.
+// What can be done with a job of one's own that has ended: archive it and delete it.
 /** @import { ActionProps } from "./actions.js" */
 /** @import { Problem } from "./api.js" */
-import { html, useEffect, useState } from "./h.js";
-import { fetchJson, fetchSession, trainingUrl } from "./api.js";
+import { html, useState } from "./h.js";
+import { fetchJson, trainingUrl } from "./api.js";
 import { deleteAndWait } from "./deletion.js";
 import { formatBytes } from "./format.js";
 
 /** @param {ActionProps} props */
-export function OwnJob({ job, setJob, report }) {
-  const [user, setUser] = useState(/** @type {string | null} */ (null));
-  useEffect(() => {
-    fetchSession().then(
-      ({ user: name }) => setUser(name),
-      () => undefined,
-    );
-  }, []);
-  if (user === null || user !== job.triggered_by) return null;
-  return html`<${Archive} job=${job} setJob=${setJob} report=${report} />
-    ${job.run_id !== null && html`<${Delete} job=${job} report=${report} />`}`;
-}
-
-/** @param {ActionProps} props */
-function Archive({ job, setJob, report }) {
+export function Archive({ job, setJob, report }) {
   const [busy, setBusy] = useState(false);
   const archived = job.archived_at !== null;
   const change = async () => {
@@ -45,7 +31,7 @@ function Archive({ job, setJob, report }) {
  * Asks twice, because deleting cannot be undone.
  * @param {Omit<ActionProps, "setJob">} props
  */
-function Delete({ job, report }) {
+export function Delete({ job, report }) {
   const [step, setStep] = useState(/** @type {"closed" | "first" | "second" | "deleting"} */ ("closed"));
   const remove = async () => {
     setStep("deleting");

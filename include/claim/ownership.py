@@ -1,0 +1,68 @@
+"""Requires that a run's user may change the jobs that its parameters name, and decides who owns its job.
+
+A job's owner is the user who triggered its first run. It keeps its owner when an administrator resumes it or
+starts it over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.jobs.spec import SpecError
+
+if TYPE_CHECKING:
+    from include.claim.resolve import RunIdentity
+    from include.jobs.job import TrainingJob
+    from include.jobs.ownership import JobOwnership
+    from include.jobs.repository import JobRepository
+    from include.jobs.spec import TrainingSpec
+
+
+def require_own_job(row: TrainingJob, run: RunIdentity, spec: TrainingSpec, ownership: JobOwnership) -> None:
+    """Raise SpecError unless the run's user may resume the job under its own id, or start it over.
+
+    A scheduled run that is retried or cleared keeps its job even if the owner of scheduled jobs was changed.
+    """
+    is_same_run = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
+    if (is_same_run and run.triggered_by is None) or _may_change(row, run, ownership):
+        return
+    action = "start it over" if spec.fresh else "resume it under the same id"
+    raise SpecError(f"{ownership.explain(row)} {action}. Give another job_id, or ask one of them")
+
+
+def require_own_parent(
+    spec: TrainingSpec, run: RunIdentity, jobs: JobRepository, ownership: JobOwnership
+) -> None:
+    """Raise SpecError unless the run's user may continue the job in `resume_from` as a new one."""
+    parent = None if spec.resume_from is None else jobs.get(spec.resume_from)
+    if parent is not None and not _may_change(parent, run, ownership):
+        raise SpecError(
+            f"resume_from={parent.job_id!r}: {ownership.explain(parent)} continue it. Start a new training "
+            f"from its best.pt with model='job:{parent.job_id}', or ask one of them"
+        )
+
+
+def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnership) -> str | None:
+    """Return who owns the job once the run has taken it; row is the job as it was before."""
+    if row is not None and row.triggered_by is not None and not ownership.open_to_all:
+        return row.triggered_by
+    return ownership.owner_for(run.triggered_by)
+
+
+def refuse_waiting_job(
+    job_id: str, error: str, triggered_by: str | None, jobs: JobRepository, ownership: JobOwnership
+) -> bool:
+    """Fail a queued job without a run, recording why a run that this user triggered could not take it.
+
+    False if there is no such job, or if it is somebody else's: they may still train it.
+    """
+    row = jobs.get(job_id)
+    return (
+        row is not None
+        and ownership.may_change(ownership.owner_for(triggered_by), row)
+        and jobs.refuse(job_id, error)
+    )
+
+
+def _may_change(job: TrainingJob, run: RunIdentity, ownership: JobOwnership) -> bool:
+    return ownership.may_change(ownership.owner_for(run.triggered_by), job)

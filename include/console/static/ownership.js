@@ -1,0 +1,22 @@
+// @ts-check
+// Whose a job is. The server decides the same, and refuses what these functions do not offer.
+
+/** The Dag that trains; a job of no run of it was written by a host application. */
+const TRAINING_DAG = "train_yolo";
+
+/**
+ * Why the current user may not change the job; null if they may.
+ * @param {Api.Session} session
+ * @param {Api.TrainingJobResponse} job
+ * @returns {string | null}
+ */
+export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
+  const written = owner === null && dag !== TRAINING_DAG;
+  if (session.may_change_all_jobs || written || owner === session.user) return null;
+  const named = session.job_administrators.slice(0, 5);
+  const more = session.job_administrators.length > named.length ? ", …" : "";
+  const administrators = named.length ? ` (${named.join(", ")}${more})` : "";
+  const who = owner === null ? "a job administrator" : `${owner} or a job administrator`;
+  const whose = owner === null ? "A schedule started this training" : `This training belongs to ${owner}`;
+  return `${whose}: only ${who}${administrators} may stop, resume, archive or delete it.`;
+}

@@ -1,0 +1,59 @@
+"""Decides who may change a job: its owner and job administrators, or everyone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.jobs.job import TRAINING_DAG
+
+if TYPE_CHECKING:
+    from include.jobs.job import TrainingJob
+
+_NAMED = 5
+"""Number of administrators that a sentence names."""
+
+
+@dataclass(frozen=True)
+class JobOwnership:
+    """Who may stop, complete, resume, start over, archive and delete which jobs in this deployment.
+
+    Users are known by their names in Airflow. Roles do not count: a task knows who triggered its run, but not
+    which roles they have, and what the console allows must not be refused by the run that it starts.
+    """
+
+    administrators: frozenset[str] = frozenset()
+    """Users who may change every job."""
+    open_to_all: bool = False
+    """Whether everyone who may start jobs may change every job."""
+    scheduled_owner: str | None = None
+    """Owner of the jobs that a schedule starts; None if they belong to nobody."""
+
+    def owner_for(self, triggered_by: str | None) -> str | None:
+        """Return who owns the jobs of a run that this user triggered; None stands for a schedule."""
+        return triggered_by or self.scheduled_owner
+
+    def may_change_all(self, user: str | None) -> bool:
+        """Return whether the user may change everyone's jobs."""
+        return self.open_to_all or user in self.administrators
+
+    def may_change(self, user: str | None, job: TrainingJob) -> bool:
+        """Return whether the user may change this job; None is a schedule for which no owner is set.
+
+        A job without an owner that no run of `train_yolo` has taken was written by a host application, and is
+        open to everyone.
+        """
+        written_elsewhere = job.triggered_by is None and job.dag_id != TRAINING_DAG
+        return self.may_change_all(user) or written_elsewhere or job.triggered_by == user
+
+    def explain(self, job: TrainingJob) -> str:
+        """Return the beginning of a sentence that ends in what only these people may do."""
+        whose = f"job_id={job.job_id!r} belongs to {job.triggered_by or 'nobody: a schedule started it'}"
+        owner = f"{job.triggered_by} or " if job.triggered_by else ""
+        return f"{whose}; only {owner}a job administrator ({self._name_administrators()}) may"
+
+    def _name_administrators(self) -> str:
+        if not self.administrators:
+            return "JOB_ADMINISTRATORS names none"
+        named = sorted(self.administrators)
+        return ", ".join(named[:_NAMED]) + (", …" if len(named) > _NAMED else "")

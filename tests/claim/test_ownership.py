@@ -1,0 +1,234 @@
+"""A run takes over, starts over and continues jobs of the user who triggered it, and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolve import RunIdentity, check, resolve
+from include.claim.resolved_job import ResolvedJob
+from include.deployment.settings import SettingRefused, Settings
+from include.jobs.ownership import JobOwnership
+from include.jobs.repository import JobRepository
+from include.jobs.spec import SpecError
+from include.orchestration.failures import record_task_failure
+from include.registry.repository import DatasetRepository
+from include.s3.bucket import Bucket
+from include.stack.s3 import S3
+from include.tasks.train_yolo import resolve_config
+from tests.support.airflow_connections import context_of, lead_to
+from tests.support.jobs import recorded, started
+from tests.support.quotas import check_quota
+from tests.support.release_server import finder
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Resolve = Callable[..., ResolvedJob]
+
+FIRST = RunIdentity("train_yolo", "manual__1", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "ada")
+"""The run of ada that starts job a."""
+SCHEDULED = replace(FIRST, triggered_by=None)
+
+BY_EVE = replace(FIRST, run_id="manual__2", triggered_by="eve")
+BY_ROOT = replace(BY_EVE, triggered_by="root")
+AGAIN = replace(FIRST, run_id="manual__2")
+
+OWNERS = JobOwnership(administrators=frozenset({"root"}))
+ANYONE = JobOwnership(open_to_all=True)
+
+RESUME = {"job_id": "a", "model": "yolo11n"}
+START_OVER = RESUME | {"fresh": True}
+CONTINUE = {"job_id": "b", "resume_from": "a", "epochs": 200}
+
+
+@pytest.fixture
+def resolving(
+    jobs: JobRepository,
+    datasets: DatasetRepository,
+    connection: psycopg.Connection[Any],
+    s3_client: S3Client,
+    bucket: str,
+) -> Resolve:
+    """Resolve parameters for a run, after the check that the API makes before there is one."""
+    store = CheckpointStore(Bucket(s3_client, bucket))
+    weights = finder(s3_client, bucket, connection)
+
+    def run(params: dict[str, Any], run: RunIdentity, ownership: JobOwnership = OWNERS) -> ResolvedJob:
+        quota = check_quota(connection, run.triggered_by)
+        asked = (params, run, jobs, store, lambda *_: False, weights, datasets, quota, ownership)
+        check(*asked)
+        return resolve(*asked)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("params", "action"),
+    [
+        (RESUME, "resume it under the same id. Give another job_id, or ask one of them"),
+        (START_OVER, "start it over. Give another job_id, or ask one of them"),
+    ],
+)
+def test_a_run_of_somebody_else_is_refused_and_changes_nothing(
+    resolving: Resolve, jobs: JobRepository, params: dict[str, Any], action: str
+) -> None:
+    resolving(RESUME, FIRST)
+    before = recorded(jobs)
+    with pytest.raises(SpecError) as refusal:
+        resolving(params, BY_EVE)
+    assert (
+        str(refusal.value)
+        == f"job_id='a' belongs to ada; only ada or a job administrator (root) may {action}"
+    )
+    assert recorded(jobs) == before
+
+
+def test_a_new_job_continues_no_job_of_somebody_else(resolving: Resolve, jobs: JobRepository) -> None:
+    resolving(RESUME, FIRST)
+    with pytest.raises(SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"):
+        resolving(CONTINUE, BY_EVE)
+    assert jobs.get("b") is None
+    # Who may continue it learns what else is wrong with it.
+    for run in (AGAIN, BY_ROOT):
+        with pytest.raises(SpecError, match=r"^resume_from='a' has no last.pt in S3"):
+            resolving(CONTINUE, run)
+
+
+@pytest.mark.parametrize("params", [RESUME, START_OVER])
+@pytest.mark.parametrize(
+    ("run", "ownership", "owner"),
+    [(AGAIN, OWNERS, "ada"), (BY_ROOT, OWNERS, "ada"), (BY_EVE, ANYONE, "eve")],
+)
+def test_the_owner_and_administrators_take_a_job_and_it_keeps_its_owner(
+    resolving: Resolve,
+    jobs: JobRepository,
+    params: dict[str, Any],
+    run: RunIdentity,
+    ownership: JobOwnership,
+    owner: str,
+) -> None:
+    """Unless jobs are open to all: then whoever takes it is accountable for it."""
+    resolving(RESUME, FIRST)
+    resolving(params, run, ownership)
+    assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owner)
+
+
+def test_a_run_that_has_the_id_of_a_deleted_one_is_not_taken_for_it(resolving: Resolve) -> None:
+    resolving(RESUME, FIRST)
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    for created_at in (later, FIRST.created_at):
+        with pytest.raises(SpecError, match=r"^job_id='a' belongs to ada"):
+            resolving(RESUME, replace(BY_EVE, run_id="manual__1", created_at=created_at))
+
+
+def test_a_scheduled_job_belongs_to_the_configured_owner(resolving: Resolve, jobs: JobRepository) -> None:
+    ownership = replace(OWNERS, scheduled_owner="ada")
+    resolving(RESUME, SCHEDULED, ownership)
+    assert recorded(jobs).triggered_by == "ada"
+    with pytest.raises(SpecError, match=r"^job_id='a' belongs to ada"):
+        resolving(RESUME, BY_EVE, ownership)
+    resolving(RESUME, SCHEDULED, replace(ownership, scheduled_owner="eve"))  # a cleared run keeps its job
+    assert recorded(jobs).triggered_by == "ada"
+    resolving(RESUME, AGAIN, ownership)
+
+
+def test_a_scheduled_job_without_an_owner_belongs_to_the_schedule(
+    resolving: Resolve, jobs: JobRepository
+) -> None:
+    resolving(RESUME, SCHEDULED)
+    with pytest.raises(
+        SpecError,
+        match=r"^job_id='a' belongs to nobody: a schedule started it; only a job administrator \(root\) may",
+    ):
+        resolving(RESUME, BY_EVE)
+    resolving(START_OVER, replace(SCHEDULED, run_id="scheduled__2"))
+    assert recorded(jobs).triggered_by is None
+    resolving(RESUME, BY_ROOT)
+    assert recorded(jobs).triggered_by == "root"
+
+
+def test_a_row_of_a_host_application_belongs_to_whoever_trains_it_unless_it_names_an_owner(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")
+    resolving(RESUME, BY_EVE)
+    assert recorded(jobs).triggered_by == "eve"
+    connection.execute("UPDATE training_jobs SET run_id = NULL, dag_id = NULL, triggered_by = 'ada'")
+    with pytest.raises(SpecError, match=r"^job_id='a' belongs to ada"):
+        resolving(RESUME, replace(BY_EVE, run_id="manual__3"))
+    resolving(RESUME, BY_ROOT)  # the host application's own account
+    assert recorded(jobs).triggered_by == "ada"
+
+
+def test_no_run_of_somebody_else_fails_a_job_that_waits_for_its_first_run(
+    resolving: Resolve,
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    migrated_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", migrated_url)
+    connection.execute(
+        "INSERT INTO training_jobs (job_id, status, triggered_by) VALUES ('a', 'queued', 'eve')"
+    )
+    connection.commit()
+    with pytest.raises(SpecError, match="belongs to eve"):
+        resolving(RESUME, FIRST)
+    record_task_failure(context_of(RESUME, exception=SpecError("refused")))  # of a run of ada
+    assert (recorded(jobs).status, recorded(jobs).error) == ("queued", None)
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("eve", "job_id='a' belongs to ada"),
+        (None, "job_id='a' belongs to ada"),  # a schedule of somebody else
+        ("root", "job_id='a' stored its state after"),  # which is gone here
+    ],
+)
+def test_resolve_config_asks_airflow_who_triggered_its_run(
+    jobs: JobRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    migrated_url: str,
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+    user: str | None,
+    said: str,
+) -> None:
+    started(jobs, epochs=1)
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    monkeypatch.setenv("JOB_ADMINISTRATORS", "root")
+    monkeypatch.setattr("include.tasks.train_yolo.is_running", lambda dag_id, run_id: False)
+    run = SimpleNamespace(
+        dag_id="train_yolo",
+        run_id="run2",
+        run_after=datetime.now(UTC),
+        triggering_user_name=user,
+        conf=RESUME,
+    )
+    with pytest.raises(AirflowFailException, match=said):
+        resolve_config(context_of({}, dag_run=run))
+
+
+def test_settings_say_who_may_change_which_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_ADMINISTRATORS", " root, ada,")
+    monkeypatch.setenv("SCHEDULED_JOBS_OWNER", "eve")
+    assert Settings.from_environment().ownership == JobOwnership(
+        administrators=frozenset({"root", "ada"}), scheduled_owner="eve"
+    )
+    monkeypatch.setenv("JOB_OWNERSHIP", "Anyone")
+    assert Settings.from_environment().ownership.open_to_all
+    monkeypatch.setenv("JOB_OWNERSHIP", "everyone")
+    with pytest.raises(SettingRefused, match=r"^JOB_OWNERSHIP='everyone' is neither owner"):
+        Settings.from_environment()

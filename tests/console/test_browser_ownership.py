@@ -1,0 +1,84 @@
+"""Two people in a browser each: one cannot change the other's training, and sees why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from playwright.sync_api import Page, expect
+
+from include.stack.local import Stack
+from tests.support.browsing import API, Visitors
+from tests.support.recorded_trainings import FORGOTTEN_RUN, record_training, recording
+
+pytestmark = pytest.mark.timeout(600)
+
+OWNER, COLLEAGUE = "user", "op"
+"""Roles of two users who may both start trainings; they are called a-user and a-op."""
+
+REASON = (
+    "This training belongs to a-user: only a-user or a job administrator (admin) may stop, resume, archive "
+    "or delete it."
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    own: dict[str, Any] = {"triggered_by": "a-user", "dag_id": "train_yolo", "run_id": FORGOTTEN_RUN}
+    with recording(api_stack, "owned-") as connection:
+        record_training(connection, "owned-running", status="running", epochs=50, finished=7, **own)
+        record_training(connection, "owned-ended", **own)
+        yield connection
+
+
+def _is_stopping(connection: psycopg.Connection[Any]) -> bool:
+    query = "SELECT stop_requested IS TRUE FROM training_jobs WHERE job_id = 'owned-running'"
+    return connection.execute(query).fetchone() == (True,)
+
+
+def _expect_disabled(page: Page, *names: str) -> None:
+    for name in names:
+        button = page.get_by_role("button", name=name, exact=True)
+        expect(button).to_be_disabled()
+        expect(button).to_have_accessible_description(REASON)
+
+
+def test_a_colleague_cannot_stop_a_training_and_sees_why_and_its_owner_can(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    colleague = visit(COLLEAGUE, width=360, height=640)
+    page = colleague.open("job?id=owned-running")
+    expect(page.get_by_text(REASON)).to_be_visible()
+    _expect_disabled(page, "Stop")
+    assert (colleague.wider_than_the_screen(), colleague.barriers()) == (False, [])
+    expect(page.get_by_role("link", name="Train again with changes")).to_be_visible()
+    stop = f"{API}/jobs/owned-running/stop"
+    colleague.expects(403, stop)
+    assert colleague.ask("POST", stop) == 403  # by a script of one's own
+    assert not _is_stopping(recorded)
+
+    page = visit(OWNER).open("job?id=owned-running")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text(REASON)).to_have_count(0)
+    page.get_by_role("button", name="Stop after this epoch").click()
+    expect(page.get_by_role("button", name="Stop after this epoch")).to_have_count(0)
+    assert _is_stopping(recorded)
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_colleague_can_neither_resume_nor_hide_nor_delete_a_training_that_has_ended(
+    visit: Visitors,
+) -> None:
+    page = visit(COLLEAGUE).open("job?id=owned-ended")
+    _expect_disabled(page, "Resume with more epochs", "Archive", "Delete")
+    expect(page.get_by_role("link", name="Fine-tune from this")).to_be_visible()
+    page = visit(COLLEAGUE).open("start?resume=owned-ended")
+    expect(page.get_by_text(REASON)).to_be_visible()
+    expect(page.get_by_role("button", name="Resume training")).to_have_count(0)
+
+    page = visit().open("job?id=owned-ended")  # an administrator
+    expect(page.get_by_role("link", name="Resume with more epochs")).to_be_visible()
+    for name in ("Archive", "Delete"):
+        expect(page.get_by_role("button", name=name, exact=True)).to_be_enabled()
