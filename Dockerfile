@@ -8,8 +8,8 @@ ARG PYTHON_VERSION=3.12
 ARG AIRFLOW_DIGEST=
 
 FROM scratch AS project
-COPY config/airflow-init.sh /config/
 COPY config/s3-policies /config/s3-policies
+COPY config/airflow-init.sh config/oidc.py config/roles.json /config/
 COPY dags /dags
 COPY plugins /plugins
 COPY include /include

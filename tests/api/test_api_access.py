@@ -1,134 +1,45 @@
-"""Every route of the API and everybody who may ask: the table is complete, or a test fails."""
+"""Every route answers whom it should: Airflow's API server is asked, with FAB and config/roles.json.
+
+The table of who may do what is tests/support/access_table.py. It is complete, or a test fails.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import requests
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from include.api.app import PREFIX, create_app
+from include.console import app as console
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.support import platforms
-from tests.support.api_client import ask, get, token
+from tests.support.access_table import EVERYBODY, OURS, PAGES, STARTS, TABLE, TOLD_APART, Row
+from tests.support.api_client import ask, get, log_in_over_rest, token
+from tests.support.ask_as_roles import PEOPLE
 
 pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 
-OPEN_TO_ALL_USERS = {"anonymous": 401, "without a role": 200, "viewer": 200, "user": 200, "admin": 200}
-SEES_RUNS = OPEN_TO_ALL_USERS | {"without a role": 403}
 
-STARTS_RUNS = SEES_RUNS | {"viewer": 403}
-NOTHING_THERE = {"anonymous": 401, "without a role": 403, "viewer": 404, "user": 404, "admin": 404}
-
-ROUTES: dict[tuple[str, str], tuple[str, dict[str, int]]] = {
-    ("GET", "/openapi.json"): ("/openapi.json", OPEN_TO_ALL_USERS),
-    ("GET", "/session"): ("/session", OPEN_TO_ALL_USERS),
-    ("GET", "/models"): ("/models", SEES_RUNS),
-    ("GET", "/models/{name}/{version}"): ("/models/access/1", SEES_RUNS),
-    ("GET", "/datasets"): ("/datasets", SEES_RUNS),
-    ("GET", "/datasets/{name}"): ("/datasets/access", SEES_RUNS),
-    ("GET", "/datasets/{name}/versions/{version}"): ("/datasets/access/versions/1", SEES_RUNS),
-    ("GET", "/datasets/{name}/versions/{version}/difference"): (
-        "/datasets/access/versions/2/difference",
-        SEES_RUNS | {"viewer": 422, "user": 422, "admin": 422},
-    ),
-    ("GET", "/datasets/{name}/registrations/{run_id:path}"): (
-        "/datasets/access/registrations/manual__1",
-        NOTHING_THERE,
-    ),
-    # Who may register data is told that none are named.
-    ("POST", "/datasets/{name}/versions"): (
-        "/datasets/access/versions",
-        STARTS_RUNS | {"user": 422, "admin": 422},
-    ),
-    ("POST", "/datasets/{name}/versions/{version}/archive"): (
-        "/datasets/access/versions/1/archive",
-        STARTS_RUNS,
-    ),
-    ("POST", "/datasets/{name}/versions/{version}/restore"): (
-        "/datasets/access/versions/1/restore",
-        STARTS_RUNS,
-    ),
-    # Nobody here has registered the version.
-    ("DELETE", "/datasets/{name}/versions/{version}"): (
-        "/datasets/access/versions/1",
-        STARTS_RUNS | {"user": 403, "admin": 403},
-    ),
-    ("GET", "/jobs"): ("/jobs", SEES_RUNS),
-    ("GET", "/jobs/{job_id}"): ("/jobs/access", SEES_RUNS),
-    ("GET", "/jobs/{job_id}/epochs"): ("/jobs/access/epochs", SEES_RUNS),
-    ("GET", "/jobs/{job_id}/lineage"): ("/jobs/access/lineage", SEES_RUNS),
-    ("GET", "/jobs/{job_id}/class-table"): ("/jobs/access/class-table", SEES_RUNS),
-    ("GET", "/jobs/{job_id}/dataset-report"): ("/jobs/access/dataset-report", NOTHING_THERE),
-    ("GET", "/jobs/{job_id}/events"): ("/jobs/access-ended/events", SEES_RUNS),
-    ("GET", "/jobs/{job_id}/checkpoints/{kind}"): ("/jobs/access/checkpoints/best", NOTHING_THERE),
-    ("GET", "/jobs/{job_id}/pictures"): ("/jobs/access/pictures", SEES_RUNS),
-    ("GET", "/jobs/{job_id}/pictures/{name}"): ("/jobs/access/pictures/results.png", NOTHING_THERE),
-    ("POST", "/jobs/{job_id}/stop"): ("/jobs/access/stop", STARTS_RUNS | {"user": 202, "admin": 202}),
-    ("POST", "/validate"): ("/validate", STARTS_RUNS),
-    ("GET", "/usage"): ("/usage", SEES_RUNS),
-    ("GET", "/usage/jobs"): ("/usage/jobs", SEES_RUNS),
-    # Who may upload is told that an empty body is refused.
-    ("GET", "/datasets/{name}/versions/{version}/samples"): (
-        "/datasets/access/versions/1/samples",
-        SEES_RUNS,
-    ),
-    ("GET", "/datasets/{name}/versions/{version}/samples/{sample}"): (
-        "/datasets/access/versions/1/samples/0.jpg",
-        NOTHING_THERE,
-    ),
-    ("POST", "/uploads"): ("/uploads", STARTS_RUNS | {"user": 422, "admin": 422}),
-    ("GET", "/uploads/{upload_id}"): ("/uploads/access", NOTHING_THERE),
-    ("POST", "/uploads/{upload_id}/parts"): (
-        "/uploads/access/parts",
-        STARTS_RUNS | {"user": 422, "admin": 422},
-    ),
-    ("POST", "/uploads/{upload_id}/complete"): (
-        "/uploads/access/complete",
-        STARTS_RUNS | {"user": 404, "admin": 404},
-    ),
-    ("DELETE", "/uploads/{upload_id}"): ("/uploads/access", STARTS_RUNS | {"user": 404, "admin": 404}),
-    ("GET", "/pretrained"): ("/pretrained", SEES_RUNS),
-    # Who may store a file is told that an empty one is refused.
-    ("PUT", "/pretrained/{name}"): ("/pretrained/access.pt", STARTS_RUNS | {"user": 422, "admin": 422}),
-    # Nobody here has started the job.
-    ("POST", "/jobs/{job_id}/archive"): (
-        "/jobs/access-ended/archive",
-        STARTS_RUNS | {"user": 403, "admin": 403},
-    ),
-    ("DELETE", "/jobs/{job_id}/archive"): (
-        "/jobs/access-ended/archive",
-        STARTS_RUNS | {"user": 403, "admin": 403},
-    ),
-    # Who may delete a job is told that its id has to be given once more.
-    ("DELETE", "/jobs/{job_id}"): ("/jobs/access-ended", STARTS_RUNS | {"user": 422, "admin": 422}),
-    ("GET", "/deletions/{run_id:path}"): ("/deletions/manual__1", NOTHING_THERE),
-    # Who may complete a job is told that an empty body is refused.
-    ("POST", "/jobs/{job_id}/completion"): (
-        "/jobs/access/completion",
-        STARTS_RUNS | {"user": 422, "admin": 422},
-    ),
-}
-"""Of each method and route a path that is there, and what everybody gets."""
-
-ASKED = [
-    (method, path, who, status)
-    for (method, _), (path, expected) in ROUTES.items()
-    for who, status in expected.items()
-]
+Answers = dict[tuple[str, str, str | None], dict[str, Any]]
+"""What was answered, by method, path and user."""
 
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
-    """With one version of a model, and two jobs: one waits, one has ended."""
+    """With a version of a model and of a dataset, and jobs: one of ada and one of the trainer."""
     platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute(
@@ -141,25 +52,64 @@ def served(api_stack: Stack) -> Iterator[Stack]:
             "VALUES ('access', 1, 'x', 's3://b/k', 'detect', 8, 2, 1, 'eve')"
         )
         connection.execute(
-            "INSERT INTO training_jobs (job_id, status) "
-            "VALUES ('access', 'queued'), ('access-ended', 'failed')"
+            "INSERT INTO training_jobs (job_id, status, dag_id, run_id, triggered_by) VALUES "
+            "('access-ada', 'failed', 'train_yolo', 'manual__1', 'ada'), "
+            "('access-trainer', 'running', 'train_yolo', 'manual__2', 'trainer')"
+        )
+        client, key = api_stack.s3.client(), "checkpoints/access-stored/last.pt"
+        client.put_object(Bucket=DEFAULT_BUCKET, Key=key, Body=b"state")
+        connection.execute(
+            "INSERT INTO training_jobs (job_id, status, last_checkpoint_path) "
+            "VALUES ('access-stored', 'completed', %s)",
+            [f"s3://{DEFAULT_BUCKET}/{key}"],
         )
         yield api_stack
         connection.execute("DELETE FROM model_versions WHERE name = 'access'")
-        connection.execute("DELETE FROM training_jobs WHERE job_id IN ('access', 'access-ended')")
+        connection.execute("DELETE FROM training_jobs WHERE starts_with(job_id, 'access-')")
         connection.execute("DELETE FROM datasets WHERE name = 'access'")
+        client.delete_object(Bucket=DEFAULT_BUCKET, Key=key)
 
 
-def _token(stack: Stack, who: str) -> str | None:
-    if who == "anonymous":
-        return None
-    return token(stack, None if who == "without a role" else who)
+@pytest.fixture(scope="module")
+def answers(served: Stack) -> Answers:
+    """What everybody is answered."""
+    asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
+    asked += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
+    asked.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
+    environment = served.airflow.environment_of("api-server") | {
+        "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
+        "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),
+        "JOB_ADMINISTRATORS": "administrator",
+    }
+    answered = subprocess.run(
+        [sys.executable, "-m", "tests.support.ask_as_roles"],
+        input=json.dumps(asked),
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answered.returncode == 0, answered.stderr[-4000:]
+    found = json.loads(answered.stdout)
+    return {(method, path, who): answer for (who, method, path, _), answer in zip(asked, found, strict=True)}
 
 
-def test_the_table_has_every_route() -> None:
-    routes = [route for route in create_app().routes if isinstance(route, APIRoute)]
-    assert {(method, route.path) for route in routes for method in route.methods} == set(ROUTES)
-    assert len(create_app().routes) == len(routes)
+def _routes(app: FastAPI) -> set[tuple[str, str]]:
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    assert len(app.routes) == len(routes)
+    return {(method, route.path) for route in routes for method in route.methods}
+
+
+@pytest.mark.parametrize(("rows", "app"), [(OURS, create_app), (PAGES, console.create_app)])
+def test_the_table_has_every_route(rows: list[Row], app: Any) -> None:
+    assert _routes(app()) == {(row.method, row.route) for row in rows}
+
+
+def test_the_table_has_every_dag(served: Stack) -> None:
+    headers = {"Authorization": f"Bearer {token(served, 'admin')}"}
+    found = requests.get(f"{served.url}/api/v2/dags", headers=headers, timeout=60).json()["dags"]
+    assert {dag["dag_id"] for dag in found} == set(STARTS)
 
 
 LOADED = """
@@ -188,15 +138,26 @@ def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None
     assert said[-1] == "True []"
 
 
-@pytest.mark.parametrize(("method", "path", "who", "status"), ASKED)
-def test_a_route_answers_whom_it_should(served: Stack, method: str, path: str, who: str, status: int) -> None:
-    answer = ask(served, method, path, _token(served, who))
-    assert answer.status_code == status, answer.text
-    if status >= 400:
-        assert answer.headers["content-type"] == "application/problem+json"
-        problem = answer.json()
-        assert (problem["status"], problem["type"]) == (status, "about:blank")
-        assert problem["detail"].endswith(".")
+@pytest.mark.parametrize(("path", "row"), TABLE, ids=[f"{row.method} {path}" for path, row in TABLE])
+def test_a_route_answers_whom_it_should(answers: Answers, path: str, row: Row) -> None:
+    found = {who: answers[row.method, path, who] for who in EVERYBODY}
+    assert {who: answer["status"] for who, answer in found.items()} == row.expected
+    if path.startswith(PREFIX):
+        for answer in found.values():
+            if answer["status"] >= 400:
+                assert answer["type"] == "application/problem+json"
+                assert answer["detail"].endswith(".")
+
+
+def test_a_program_gets_a_token_for_a_password_though_people_log_in_elsewhere(answers: Answers) -> None:
+    assert answers["POST", "/auth/token", None]["status"] == 201
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+def test_a_group_of_the_identity_provider_becomes_a_role(answers: Answers, who: str) -> None:
+    role = who.removesuffix(" by OIDC")
+    found = {path: answers[row.method, path, who]["status"] for path, row in TOLD_APART}
+    assert found == {path: row.expected[role] for path, row in TOLD_APART}
 
 
 def test_a_login_of_airflow_is_a_login_here(served: Stack) -> None:
@@ -245,34 +206,32 @@ def test_who_is_not_logged_in_learns_nothing_from_a_bad_request(
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_what_has_no_route_changes_nothing(served: Stack, method: str) -> None:
     """What changes something is in the table above: nothing else does, at any of its paths."""
-    changing = {path for of, path in ROUTES if of == method}
+    changing = {row.route for row in OURS if row.method == method}
     admin = token(served, "admin")
-    for (_, route), (path, _) in ROUTES.items():
-        if route in changing:
-            continue
+    for path in {row.path for row in OURS if row.route not in changing}:
         answer = ask(served, method, path, admin)
         assert answer.status_code == 405, (method, path)
         assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_viewers_are_refused_what_changes_something_and_nothing_else() -> None:
-    assert {method for method, _ in ROUTES} == {"GET", "POST", "PUT", "DELETE"}
-    for (method, _), (_, expected) in ROUTES.items():
-        assert (expected["viewer"] == 403) == (method != "GET")
+    assert {row.method for row in OURS} == {"GET", "POST", "PUT", "DELETE"}
+    for row in OURS:
+        assert (row.expected["viewer"] == 403) == (row.method != "GET")
 
 
-def test_a_session_says_who_may_start_trainings(served: Stack) -> None:
-    said = {
-        who: ask(served, "GET", "/session", _token(served, who)).json() for who in SEES_RUNS if who[0] != "a"
-    }
-    assert {who: each["may_start"] for who, each in said.items()} == {
-        "without a role": False,
-        "viewer": False,
-        "user": True,
-    }
-    assert said["user"] == {
+def test_a_session_says_what_a_user_may_do(served: Stack) -> None:
+    def session_of(role: str | None) -> dict[str, Any]:
+        found: dict[str, Any] = ask(served, "GET", "/session", token(served, role)).json()
+        return found
+
+    assert [session_of(role)["may_start"] for role in (None, "viewer", "user")] == [False, False, True]
+    assert session_of("user") == {
         "user": "a-user",
         "may_start": True,
         "may_register": True,
+        "may_change_all_jobs": False,
+        "job_administrators": [served.username],
         "airflow_url": served.url,
     }
+    assert get(served, "/session", log_in_over_rest(served)).json()["may_change_all_jobs"] is True

@@ -106,7 +106,7 @@ def test_a_new_job_continues_no_job_of_somebody_else(resolving: Resolve, jobs: J
 
 @pytest.mark.parametrize("params", [RESUME, START_OVER])
 @pytest.mark.parametrize(
-    ("run", "ownership", "owner"),
+    ("run", "ownership", "owned_by"),
     [(AGAIN, OWNERS, "ada"), (BY_ROOT, OWNERS, "ada"), (BY_EVE, ANYONE, "eve")],
 )
 def test_the_owner_and_administrators_take_a_job_and_it_keeps_its_owner(
@@ -115,12 +115,12 @@ def test_the_owner_and_administrators_take_a_job_and_it_keeps_its_owner(
     params: dict[str, Any],
     run: RunIdentity,
     ownership: JobOwnership,
-    owner: str,
+    owned_by: str,
 ) -> None:
     """Unless jobs are open to all: then whoever takes it is accountable for it."""
     resolving(RESUME, FIRST)
     resolving(params, run, ownership)
-    assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owner)
+    assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owned_by)
 
 
 def test_a_run_that_has_the_id_of_a_deleted_one_is_not_taken_for_it(resolving: Resolve) -> None:

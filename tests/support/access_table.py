@@ -1,0 +1,217 @@
+"""Every route and what everybody gets who asks, with the roles that docs/access.md recommends.
+
+Of the API and the console it has each route, and of Airflow what it offers for each Dag: its runs, logs and
+XComs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from include.api.app import PREFIX
+from include.console import app as console
+from tests.support.ask_as_roles import USERS
+
+EVERYBODY = (None, *USERS)
+"""The users are called like their roles, and newcomer has none; None is not logged in."""
+
+Expected = dict[str | None, int]
+
+
+def only(*users: str, status: int = 200, others: int = 403) -> Expected:
+    """These users get that status, all others with a role another one."""
+    return dict.fromkeys(USERS, others) | {None: 401, "newcomer": 403} | dict.fromkeys(users, status)
+
+
+def may_see(status: int = 200) -> Expected:
+    """Everybody with a role gets that status."""
+    return only(others=status)
+
+
+ALL_USERS: Expected = dict.fromkeys(USERS, 200) | {None: 401}
+ADMINISTRATOR = ("administrator",)
+TRAINERS = ("trainer", "administrator")
+COMPLETION = {
+    f"{kind}_checkpoint_path": f"s3://training-checkpoints/checkpoints/access-ada/{kind}.pt"
+    for kind in ("best", "last")
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route of ours, a path of it that is there, and what everybody gets."""
+
+    method: str
+    route: str
+    path: str
+    expected: Expected
+    body: Any = None
+
+
+OURS = [
+    Row("GET", "/openapi.json", "/openapi.json", ALL_USERS),
+    Row("GET", "/session", "/session", ALL_USERS),
+    Row("GET", "/models", "/models", may_see()),
+    Row("GET", "/models/{name}/{version}", "/models/access/1", may_see()),
+    Row("GET", "/datasets", "/datasets", may_see()),
+    Row("GET", "/datasets/{name}", "/datasets/access", may_see()),
+    Row("GET", "/datasets/{name}/versions/{version}", "/datasets/access/versions/1", may_see()),
+    Row(
+        "GET",
+        "/datasets/{name}/versions/{version}/difference",
+        "/datasets/access/versions/2/difference",
+        may_see(422),
+    ),
+    Row(
+        "GET",
+        "/datasets/{name}/registrations/{run_id:path}",
+        "/datasets/access/registrations/manual__1",
+        may_see(404),
+    ),
+    Row(
+        "GET",
+        "/datasets/{name}/versions/{version}/samples",
+        "/datasets/access/versions/1/samples",
+        may_see(),
+    ),
+    Row(
+        "GET",
+        "/datasets/{name}/versions/{version}/samples/{sample}",
+        "/datasets/access/versions/1/samples/0.jpg",
+        may_see(404),
+    ),
+    # Who may register data is told that none are named.
+    Row("POST", "/datasets/{name}/versions", "/datasets/access/versions", only(*TRAINERS, status=422), {}),
+    Row(
+        "POST",
+        "/datasets/{name}/versions/{version}/archive",
+        "/datasets/access/versions/1/archive",
+        only(*TRAINERS),
+    ),
+    Row(
+        "POST",
+        "/datasets/{name}/versions/{version}/restore",
+        "/datasets/access/versions/1/restore",
+        only(*TRAINERS),
+    ),
+    # eve has registered the version.
+    Row(
+        "DELETE",
+        "/datasets/{name}/versions/{version}",
+        "/datasets/access/versions/1",
+        only(*TRAINERS, status=403),
+    ),
+    Row("GET", "/jobs", "/jobs", may_see()),
+    Row("GET", "/jobs/{job_id}", "/jobs/access-ada", may_see()),
+    Row("GET", "/jobs/{job_id}/epochs", "/jobs/access-ada/epochs", may_see()),
+    Row("GET", "/jobs/{job_id}/lineage", "/jobs/access-ada/lineage", may_see()),
+    Row("GET", "/jobs/{job_id}/class-table", "/jobs/access-ada/class-table", may_see()),
+    Row("GET", "/jobs/{job_id}/dataset-report", "/jobs/access-ada/dataset-report", may_see(404)),
+    Row("GET", "/jobs/{job_id}/events", "/jobs/access-ada/events", may_see()),
+    Row("GET", "/jobs/{job_id}/checkpoints/{kind}", "/jobs/access-ada/checkpoints/best", may_see(404)),
+    Row("GET", "/jobs/{job_id}/checkpoints/{kind}", "/jobs/access-stored/checkpoints/last", may_see(307)),
+    Row("GET", "/jobs/{job_id}/pictures", "/jobs/access-ada/pictures", may_see()),
+    Row("GET", "/jobs/{job_id}/pictures/{name}", "/jobs/access-ada/pictures/results.png", may_see(404)),
+    Row("GET", "/usage", "/usage", may_see()),
+    Row("GET", "/usage/jobs", "/usage/jobs", may_see()),
+    Row("GET", "/deletions/{run_id:path}", "/deletions/manual__1", may_see(404)),
+    Row("POST", "/validate", "/validate", only(*TRAINERS), {}),
+    # The job of ada has ended, and that of the trainer has not.
+    Row("POST", "/jobs/{job_id}/stop", "/jobs/access-ada/stop", only("administrator", status=409)),
+    Row("POST", "/jobs/{job_id}/stop", "/jobs/access-trainer/stop", only(*TRAINERS, status=202)),
+    Row("POST", "/jobs/{job_id}/archive", "/jobs/access-ada/archive", only("administrator")),
+    Row("POST", "/jobs/{job_id}/archive", "/jobs/access-trainer/archive", only(*TRAINERS, status=409)),
+    Row("DELETE", "/jobs/{job_id}/archive", "/jobs/access-ada/archive", only("administrator")),
+    Row("DELETE", "/jobs/{job_id}/archive", "/jobs/access-trainer/archive", only(*TRAINERS)),
+    # Who may delete a job is told that its id has to be given once more.
+    Row("DELETE", "/jobs/{job_id}", "/jobs/access-ada?confirm=x", only("administrator", status=409)),
+    Row("DELETE", "/jobs/{job_id}", "/jobs/access-trainer?confirm=x", only(*TRAINERS, status=409)),
+    # Who may complete a job is told that it has no files, or that it is being trained.
+    Row(
+        "POST",
+        "/jobs/{job_id}/completion",
+        "/jobs/access-ada/completion",
+        only("administrator", status=422),
+        COMPLETION,
+    ),
+    # Who may upload is told that an empty body is refused.
+    Row("POST", "/uploads", "/uploads", only(*TRAINERS, status=422), {}),
+    Row("GET", "/uploads/{upload_id}", "/uploads/access", may_see(404)),
+    Row("POST", "/uploads/{upload_id}/parts", "/uploads/access/parts", only(*TRAINERS, status=422), {}),
+    Row("POST", "/uploads/{upload_id}/complete", "/uploads/access/complete", only(*TRAINERS, status=404)),
+    Row("DELETE", "/uploads/{upload_id}", "/uploads/access", only(*TRAINERS, status=404)),
+    Row("GET", "/pretrained", "/pretrained", may_see()),
+    # Who may store a file is told that an empty one is refused.
+    Row("PUT", "/pretrained/{name}", "/pretrained/access.pt", only(*TRAINERS, status=422)),
+]
+
+PAGES = [
+    Row("GET", "/", "/", dict.fromkeys(USERS, 307) | {None: 401}),
+    *(Row("GET", f"/{page}", f"/{page}", ALL_USERS) for page in console.PAGES),
+    Row("GET", "/static/{version}/{name:path}", "/static/current/h.js", ALL_USERS),
+]
+
+STARTS = {
+    "train_yolo": TRAINERS,
+    "register_dataset": TRAINERS,
+    "delete_data": TRAINERS,
+    "retrain_yolo": ("approver", "administrator"),
+    "promote_model": ("approver", "administrator"),
+    "retrain_yolo__shapes": ADMINISTRATOR,
+    "migrate_schema": ADMINISTRATOR,
+    "audit_checkpoints": ADMINISTRATOR,
+    "watch_dataset": ADMINISTRATOR,
+}
+"""Who may start runs of which Dag."""
+
+
+RUNS = "/dags/train_yolo/dagRuns"
+TASK = f"{RUNS}/none/taskInstances/train"
+BY_ADMINISTRATOR = only("administrator", status=404)
+
+
+def runs_of(dag_id: str) -> Iterator[Row]:
+    """What Airflow offers for the runs of a Dag: there is none, and a body is refused, after the guards."""
+    runs = f"/dags/{dag_id}/dagRuns"
+    yield Row("POST", "start", runs, only(*STARTS[dag_id], status=422), {})
+    yield Row("PATCH", "mark", f"{runs}/none", BY_ADMINISTRATOR, {"state": "failed"})
+
+
+QUESTION = "/dags/retrain_yolo/dagRuns/none/taskInstances/ask_approval/-1/hitlDetails"
+AIRFLOW = [
+    *(row for dag_id in STARTS for row in runs_of(dag_id)),
+    Row("GET", "see", RUNS, may_see()),
+    Row("GET", "see logs", f"{TASK}/logs/1", may_see(404)),
+    Row("GET", "see XComs", f"{TASK}/xcomEntries/return_value", may_see(404)),
+    Row("DELETE", "delete", f"{RUNS}/none", BY_ADMINISTRATOR),
+    Row("POST", "clear", f"{RUNS}/none/clear", BY_ADMINISTRATOR, {"dry_run": True}),
+    Row("PATCH", "mark a task", TASK, BY_ADMINISTRATOR, {"new_state": "failed"}),
+    Row("PATCH", "edit XComs", f"{TASK}/xcomEntries/return_value", BY_ADMINISTRATOR, {"value": 1}),
+    Row("PATCH", "pause", "/dags/train_yolo", only(*TRAINERS, status=422), {"is_paused": "?"}),
+    Row(
+        "PATCH",
+        "answer",
+        QUESTION,
+        only("approver", "administrator", status=404),
+        {"chosen_options": ["Approve"], "params_input": {}},
+    ),
+    Row("GET", "audit log", "/eventLogs", only("auditor", "administrator")),
+    Row("GET", "connections", "/connections", only("administrator")),
+    Row("GET", "variables", "/variables", only("administrator")),
+    Row("POST", "new data", "/assets/events", only("administrator", status=422), {}),
+]
+
+TABLE = [
+    (f"{prefix}{row.path}", row)
+    for prefix, rows in ((PREFIX, OURS), (console.PREFIX, PAGES), ("/api/v2", AIRFLOW))
+    for row in rows
+]
+
+TOLD_APART = [
+    (path, row)
+    for path, row in TABLE
+    if path in {f"{PREFIX}/jobs", "/api/v2/eventLogs"} or (row.route == "start" and row.method == "POST")
+]
+"""Rows in which each role differs from every other."""

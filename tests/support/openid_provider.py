@@ -1,0 +1,117 @@
+"""An identity provider with Keycloak's addresses and claims: stands in for one, which no test machine has.
+
+Logs whoever is sent to it in as `person`, without asking.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+CLIENT = {"OIDC_CLIENT_ID": "airflow", "OIDC_CLIENT_SECRET": "secret of the client"}
+"""The settings of config/oidc.py, without the address."""
+
+REALM = "/realms/training"
+_PROTOCOL = f"{REALM}/protocol/openid-connect"
+
+
+@dataclass
+class Provider:
+    """The provider at `url`; person are the claims of whoever logs in next."""
+
+    url: str = ""
+    person: dict[str, Any] = field(default_factory=dict)
+    nonce: str = ""
+    _key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
+
+    @property
+    def issuer(self) -> str:
+        """The address that identifies it."""
+        return f"{self.url}{REALM}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is at its well-known address."""
+        at = f"{self.url}{_PROTOCOL}"
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": f"{at}/auth",
+            "token_endpoint": f"{at}/token",
+            "userinfo_endpoint": f"{at}/userinfo",
+            "jwks_uri": f"{at}/certs",
+            "id_token_signing_alg_values_supported": ["RS256"],
+        }
+
+    def identify(self) -> str:
+        """Return a signed token that says who has logged in."""
+        now = int(time.time())
+        claims = self.person | {
+            "iss": self.issuer,
+            "aud": CLIENT["OIDC_CLIENT_ID"],
+            "sub": self.person["preferred_username"],
+            "iat": now,
+            "exp": now + 60,
+            "nonce": self.nonce,
+        }
+        return jwt.encode(claims, self._key, "RS256", headers={"kid": "1"})
+
+    def certificates(self) -> dict[str, Any]:
+        """Return the keys with which tokens are checked."""
+        key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {"keys": [key | {"kid": "1", "alg": "RS256", "use": "sig"}]}
+
+
+@contextmanager
+def providing() -> Iterator[Provider]:
+    """Serve a provider."""
+    provider = Provider()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            address = urlsplit(self.path)
+            given = {name: values[0] for name, values in parse_qs(address.query).items()}
+            match address.path.removeprefix(REALM):
+                case "/.well-known/openid-configuration":
+                    self.answer(provider.describe())
+                case "/protocol/openid-connect/auth":
+                    provider.nonce = given["nonce"]
+                    code = urlencode({"code": "1", "state": given["state"]})
+                    self.send_response(302)
+                    self.send_header("Location", f"{given['redirect_uri']}?{code}")
+                    self.end_headers()
+                case "/protocol/openid-connect/certs":
+                    self.answer(provider.certificates())
+                case "/protocol/openid-connect/userinfo":
+                    self.answer({"sub": provider.person["preferred_username"]} | provider.person)
+                case _:
+                    self.send_error(404)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            token = {"access_token": "1", "token_type": "Bearer", "expires_in": 300}
+            self.answer(token | {"id_token": provider.identify()})
+
+        def answer(self, content: dict[str, Any]) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        provider.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield provider
+        server.shutdown()
