@@ -20,6 +20,7 @@ _CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", 
 _WRONG_BYTES = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}
 _NOT_SUPPORTED = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
 _NOT_FOUND = {"NoSuchKey", "404"}
+_DELETIONS = {"DeleteObject", "DeleteObjects"}
 
 
 class StoreError(ProjectError):
@@ -189,6 +190,12 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
         return StoreAccessDenied(
             f"S3 at {endpoint} does not accept the keys of connection training_s3 ({code}); fix the login "
             "(access key) and password (secret key) there"
+        )
+    if code in _NOT_ALLOWED and error.operation_name in _DELETIONS:
+        return StoreAccessDenied(
+            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; tasks on queue "
+            "maintenance delete, with the keys of connection training_s3_maintenance, whose policy is "
+            "config/s3-policies/maintenance.json"
         )
     if code in _NOT_ALLOWED:
         return StoreAccessDenied(

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from include.deployment.connections import s3_signer
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import Support, probe_conditional_writes, require_conditional_writes
-from include.s3.errors import error_code
+from include.s3.errors import StoreAccessDenied, error_code
 from include.s3.layout import PROBE_KEY
 from include.s3.location import S3Location
 from include.s3.signed_links import download_link
@@ -219,6 +219,14 @@ def test_workers_prove_that_their_writes_are_fenced_and_leave_deletions_to_maint
     assert maintained.problems() == []
     assert maintained.delete is Support.HONOURED
     assert place.head(PROBE_KEY) is not None
+
+
+def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: str) -> None:
+    place = Bucket(s3.client(Role.WORKER), filled)
+    with pytest.raises(StoreAccessDenied, match="the keys of connection training_s3_maintenance"):
+        place.delete("checkpoints/a/last.pt")
+    with pytest.raises(StoreAccessDenied, match="the keys of connection training_s3_maintenance"):
+        place.delete_below("checkpoints/")
 
 
 def test_a_policy_is_for_the_bucket_that_it_is_rendered_for() -> None:
