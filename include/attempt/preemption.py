@@ -51,9 +51,10 @@ class Termination:
         self._again: threading.Timer | None = None
 
     def await_batch(self) -> None:
-        """Stop raising Preempted immediately: the trainer checks `requested` after each batch.
+        """From now on, let the current batch end before Preempted is raised.
 
-        If no batch ends within 20 s, Preempted is raised nevertheless.
+        The trainer checks `requested` after each batch. If no batch ends within 20 s, Preempted is raised
+        nevertheless.
         """
         self._awaits_batch = True
 

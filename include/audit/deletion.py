@@ -76,7 +76,7 @@ def require_deletable(
         raise DeletionRefused(f"{asked} is pinned to keep its state; unpin it first")
     if needed.children:
         raise DeletionRefused(
-            f"{asked} is still needed by {', '.join(needed.children)}; wait until that has ended"
+            f"{asked} is still needed by {', '.join(needed.children)}; try again once no job needs it"
         )
     if needed.versions:
         raise DeletionRefused(

@@ -179,9 +179,9 @@ class BackgroundPublisher:
         self._lag.trying(work.last.position, now)
 
     def _store_best(self, best: Snapshot) -> Exception | None:
-        """Store the deployable file of that state; return why it could not be created, as on a full disk.
+        """Store the deployable file of that state; return the error if it cannot be created.
 
-        The state itself is worth more, so it does not wait for this file.
+        The state itself is worth more: it is stored even if this file cannot be created, as on a full disk.
         """
         try:
             path = self._stripped_of(best)

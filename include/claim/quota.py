@@ -1,8 +1,8 @@
-"""Applies the quota of a user to a job that is to be started.
+"""Applies a user's quota to a job that is about to start.
 
-GPU hours are only required of a job that has not begun: one that was interrupted or stopped may always be
-finished. A job for which its user has too few GPUs left is not refused, unless it needs more than the user
-may ever have: its row is claimed, and it waits until others of its user have ended.
+Only a job that has not begun needs GPU hours: one that was interrupted or stopped may always be finished. A
+job that needs more GPUs than its user may have at once is refused. One that needs more than the user has
+left at the moment is claimed, and waits until other jobs of the user have ended.
 """
 
 from __future__ import annotations

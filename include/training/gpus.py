@@ -64,7 +64,7 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     """Refuse a device that this machine lacks, and its CPU unless it was asked for.
 
     device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without
-    being asked. Raises GpuLost if this machine has a GPU that its driver does not show, else
+    being asked. Raises GpuLost if this machine has a GPU that its driver does not report, else
     DeviceNotAvailable.
     """
     if not _names_gpus(device):
@@ -77,7 +77,9 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
         return
     asked = f"device={device or 'auto'}"
     if has_hardware() and os.environ.get(VISIBLE, "0").strip() not in {"", "-1"}:
-        raise GpuLost(f"{asked}: {machine} has an NVIDIA GPU that its driver does not show: see nvidia-smi")
+        raise GpuLost(
+            f"{asked}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see why"
+        )
     unasked = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
     raise DeviceNotAvailable(
         f"{asked} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "

@@ -185,7 +185,7 @@ def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.Monke
     with pytest.raises(DeviceNotAvailable, match=r"device=0,1 is not available: .* has no GPU\. Give"):
         require_hardware("0,1", cpu_worker=True)
     monkeypatch.setattr(gpus, "has_hardware", lambda: True)
-    with pytest.raises(GpuLost, match="has an NVIDIA GPU that its driver does not show"):
+    with pytest.raises(GpuLost, match="has an NVIDIA GPU that its driver does not report"):
         require_hardware(None, cpu_worker=False)
 
 

@@ -80,7 +80,7 @@ class _Folders:
     work: Path
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody wants the rest."""
+    """Set when the caller has stopped iterating: the remaining folders need not be listed."""
     _listed: dict[str, Future[_Folder]] = field(default_factory=dict)
     _number: count[int] = field(default_factory=count)
     _objects: count[int] = field(default_factory=lambda: count(1))

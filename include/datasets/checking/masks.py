@@ -126,7 +126,7 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
 def _folder(given: object) -> str:
     try:
         if not isinstance(given, str):
-            raise ValueError("it is not a text")  # noqa: TRY004, TRY301  one sentence for all
+            raise ValueError("it is not a string")  # noqa: TRY004, TRY301  one sentence for all
         return "/".join(safe_parts(given.strip("/")))
     except ValueError as error:
         raise ValueError(

@@ -117,7 +117,7 @@ def _read_image(file: CocoFile, element: Any) -> None:
     given = _require_object(element)
     key, name = given.get("id"), given.get("file_name")
     if type(key) is not int and not isinstance(key, str):
-        raise ValueError("id must be a whole number or a text")
+        raise ValueError("id must be a whole number or a string")
     if key in file.images:
         raise ValueError("another image has the same id, so it is not clear which one annotations mean")
     if not isinstance(name, str):
@@ -156,7 +156,7 @@ def _read_category(file: CocoFile, element: Any) -> None:
     if type(key) is not int:
         raise ValueError("id must be a whole number")
     if not isinstance(name, str) or not 0 < len(name) <= CLASS_NAME or not is_one_line(name):
-        raise ValueError(f"name must be a text of 1 to {CLASS_NAME} characters in one line")
+        raise ValueError(f"name must be a string of 1 to {CLASS_NAME} characters in one line")
     if len(file.categories) >= CLASSES:
         raise ValueError(f"there are more than {CLASSES:,} categories, which is the limit")
     keypoints = given.get("keypoints") or []

@@ -1,7 +1,7 @@
 """Masks of COCO, which are run-length encoded (RLE): decoded without pycocotools, and outlined.
 
 A run-length encoding counts pixels column by column, first those outside the object, then those inside, and
-so on in turn. `counts` is a list of these numbers, or a text that packs them: five bits per character, the
+so on in turn. `counts` is a list of these numbers, or a string that packs them: five bits per character, the
 lowest first, with a sign, and from the third number on relative to the one two places earlier (rleToString in
 maskApi.c of cocoapi).
 """

@@ -98,7 +98,7 @@ def read_header(given: Mapping[str, Any]) -> Header:
         )
     task = given.get("task", "detect")
     if not isinstance(task, str):
-        raise ValueError(f"task: {show_value(task)} must be a text")  # noqa: TRY004
+        raise ValueError(f"task: {show_value(task)} must be a string")  # noqa: TRY004
     scale = given.get("depth_scale", 1000)
     if type(scale) not in {int, float} or not 0 < scale < math.inf:
         raise ValueError(f"depth_scale: {show_value(scale)} must be a positive number")

@@ -143,7 +143,7 @@ def _count(given: Any) -> int | None:
 
 
 def _whole(given: object) -> int | None:
-    """Return a whole number, which Ultralytics also accepts as a text such as '2' or '2.0'."""
+    """Return a whole number, which Ultralytics also accepts as a string such as '2' or '2.0'."""
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         return None
     try:

@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "a huge width": (edit("images", width=10**8, height=10**8), "megapixels, which is the limit"),
     "a width that is a text": (edit("images", width="64"), "whole numbers of pixels"),
     "the same id for two images": (edit("images", 1, id=1), "image 1: another image has the same id"),
-    "an id that is a list": (edit("images", id=[1]), "id must be a whole number or a text"),
+    "an id that is a list": (edit("images", id=[1]), "id must be a whole number or a string"),
     "an unknown image": (edit("annotations", image_id=77), "annotation 1: image_id names no image"),
     "an image id that is a list": (edit("annotations", image_id=[1]), "image_id names no image"),
     "an unknown category": (edit("annotations", category_id=77), "category_id names no category"),
