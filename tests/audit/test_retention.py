@@ -25,6 +25,8 @@ from tests.support.release_server import finder
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+ANYONE = JobOwnership(open_to_all=True)
+
 
 @pytest.fixture
 def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
@@ -219,7 +221,7 @@ def test_who_asks_for_an_expired_state_is_told_that_it_expired(
     datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
     jobs = JobRepository(world.connection)
     with pytest.raises(SpecError, match=sentence):
-        resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+        resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, ANYONE)
 
 
 def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
@@ -231,7 +233,7 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     weights = finder(world.client, world.bucket, world.connection)
     datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
     params = {"job_id": "a", "fresh": True}
-    resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+    resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, ANYONE)
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)
