@@ -12,8 +12,10 @@ from include.stack.local import Stack
 from include.stack.steps import quiet
 from tests import conftest
 from tests.long.gate import Gate, GatedStack
+from tests.long.observed import LOGS, ObservedStack
 from tests.long.report import Report
 from tests.support.airflow_client import Airflow
+from tests.support.otlp_collector import OtlpCollector
 from tests.support.scheduled_trainings import Training, small_job, stored_weights
 
 EPOCHS = 50
@@ -72,3 +74,37 @@ def uninterrupted(
     training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
     training.ends()
     return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[OtlpCollector]:
+    """What the metrics of the stack below are sent to."""
+    with OtlpCollector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
+    """A separate stack with its logs in S3, which sends metrics to the collector."""
+    with conftest.reachable_directory() as directory:
+        state = Stack.at(directory).state
+        stack = ObservedStack(state, conftest.UNSAFE_BUT_FAST, endpoint=collector.endpoint)
+        try:
+            stack.start_servers(quiet())
+            stack.s3.ensure_bucket(LOGS)
+            stack.up(quiet())
+            yield stack
+        finally:
+            stack.down(quiet())
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Stack]:
+    """A second, empty stack. Its Airflow does not run yet."""
+    with conftest.reachable_directory() as directory:
+        stack = Stack.at(directory, conftest.UNSAFE_BUT_FAST)
+        try:
+            stack.start_servers(quiet())
+            yield stack
+        finally:
+            stack.down(quiet())

@@ -1,0 +1,72 @@
+"""A collector that takes metrics over OTLP, and remembers their names and attributes."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+
+
+class OtlpCollector:
+    """Listens on a free port of the loopback interface."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received: dict[str, set[tuple[str, str]]] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+
+    @property
+    def endpoint(self) -> str:
+        """For OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."""
+        return f"http://127.0.0.1:{self._server.server_port}/v1/metrics"
+
+    @property
+    def received(self) -> dict[str, set[tuple[str, str]]]:
+        """Every metric by the name that Prometheus gives it, with all attributes that it came with."""
+        with self._lock:
+            return dict(self._received)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _take(self, body: bytes) -> None:
+        request = ExportMetricsServiceRequest.FromString(body)
+        for resource in request.resource_metrics:
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    with self._lock:
+                        self._received.setdefault(_prometheus_name(metric), set()).update(_attributes(metric))
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        take = self._take
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+def _prometheus_name(metric: Metric) -> str:
+    is_counter = metric.WhichOneof("data") == "sum" and metric.sum.is_monotonic
+    return metric.name.replace(".", "_") + ("_total" if is_counter else "")
+
+
+def _attributes(metric: Metric) -> set[tuple[str, str]]:
+    points = getattr(metric, metric.WhichOneof("data") or "gauge").data_points
+    return {(each.key, each.value.string_value) for point in points for each in point.attributes}
