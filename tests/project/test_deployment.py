@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,7 @@ AIRFLOW = sorted(name for name in SERVICES if name.startswith("airflow-"))
 TRAINERS = ["airflow-worker-cpu-training", "airflow-worker-gpu"]
 ENV_EXAMPLE = (REPOSITORY / ".env.example").read_text()
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+PAGE = (REPOSITORY / "docs" / "deployment.md").read_text()
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?+])?")
 
 
@@ -253,6 +255,27 @@ def test_every_variable_is_explained_in_the_example() -> None:
     environments = [service.get("environment", {}) for service in SERVICES.values()]
     passed_on = {name for each in environments for name, value in each.items() if value is None}
     assert explained == used_variables() | passed_on | {"COMPOSE_PROFILES"}
+
+
+def test_the_overrides_in_the_documentation_change_services_and_variables_that_exist() -> None:
+    blocks = [
+        textwrap.dedent(block)
+        for block in re.findall(r"^ *```yaml\n(.+?)^ *```", PAGE, re.MULTILINE | re.DOTALL)
+    ]
+    assert len(blocks) > 3
+    for block in blocks:
+        for name, override in yaml.safe_load(block)["services"].items():
+            known = SERVICES[name]
+            assert set(override) <= set(known) | {"ports"}
+            assert set(override.get("environment", {})) <= set(known.get("environment", {}))
+            ports = {port.rpartition(":")[2] for port in override.get("ports", [])}
+            assert ports <= {"5432", "6379", "8080", "8333"}
+
+
+def test_the_documentation_names_the_cuda_of_the_lock() -> None:
+    major, minor, *_ = locked_version("torch").split(".")
+    cuda = ".".join(locked_version("cuda-toolkit").split(".")[:2])
+    assert f"PyTorch {major}.{minor} with CUDA {cuda}" in PAGE
 
 
 def test_the_example_holds_no_value_that_would_do_as_a_secret() -> None:
