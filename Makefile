@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down status env logs test test-long soak lint lock sbom screenshots setup setup-dev there
+.PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down rotate status env logs test test-long soak lint lock sbom screenshots setup setup-dev there
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ dataset: there ## upload a dataset and register it as a version: make dataset FI
 
 down: there ## stop them; the data stays in .stack/
 	@$(STACK) down
+
+rotate: there ## replace every password and key; training runs resume afterwards
+	@$(STACK) rotate
 
 status: there ## say what runs, and where
 	@$(STACK) status

@@ -12,6 +12,7 @@ from include.stack.datasets import upload_dataset
 from include.stack.demo import resume, run_demo
 from include.stack.errors import StackError
 from include.stack.local import STATE, Stack
+from include.stack.rotation import rotate
 from include.stack.state import StateFolder
 from include.stack.status import describe_services
 from include.stack.steps import Steps
@@ -54,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     dataset.add_argument("task", help="the task that it is for, such as detect")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
     commands.add_parser("down", help="stop them; the data are kept")
+    commands.add_parser("rotate", help="replace every password and key; training runs resume")
     commands.add_parser("status", help="show which services run, and where")
     commands.add_parser("env", help="print export lines for the running stack")
     commands.add_parser("logs", help="follow the logs of all services")
@@ -84,6 +86,9 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
     match arguments.command:
         case "down":
             stack.down(steps)
+        case "rotate":
+            rotate(stack, steps)
+            steps.say('What you exported from `make env` is out of date: eval "$(make -s env)"')
         case "status":
             _status(stack, steps)
         case "env":

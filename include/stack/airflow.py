@@ -81,14 +81,13 @@ class Airflow:
 
     def migrate(self) -> bool:
         """Migrate Airflow's own database to this version of Airflow. Returns False if it was up to date."""
-        stamp = self.home / "migrated"
         current = version("apache-airflow-core")
-        if stamp.exists() and stamp.read_text() == current:
+        if self.is_migrated() and self._stamp.read_text() == current:
             return False
         log = self.state / "logs" / "airflow-db-migrate.log"
         with log.open("w") as output:
             finished = subprocess.run(
-                [self._program, "db", "migrate"],
+                [self.program, "db", "migrate"],
                 env=self.environment,
                 cwd=self.home,
                 stdout=output,
@@ -100,8 +99,12 @@ class Airflow:
             raise StackError(
                 f"`airflow db migrate` failed. Its log is {log} and ends with:\n{last_lines(log)}"
             )
-        stamp.write_text(current)
+        self._stamp.write_text(current)
         return True
+
+    def is_migrated(self) -> bool:
+        """Return whether Airflow's own database has its tables, whatever their version."""
+        return self._stamp.exists()
 
     def start(self) -> bool:
         """Start all parts and wait until they are healthy. Returns False if all were running."""
@@ -167,7 +170,7 @@ class Airflow:
         return tuple(
             Service(
                 name=name,
-                command=(self._program, name, *options),
+                command=(self.program, name, *options),
                 environment=self.environment_of(name),
                 directory=self.home,
                 state=self.state,
@@ -183,8 +186,13 @@ class Airflow:
         return sysconfig.get_path("scripts")
 
     @property
-    def _program(self) -> str:
+    def program(self) -> str:
+        """The command `airflow`."""
         return str(Path(self._scripts) / "airflow")
+
+    @property
+    def _stamp(self) -> Path:
+        return self.home / "migrated"
 
     @property
     def _passwords_file(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,11 @@ class StateFolder:
         return self.path / "credentials"
 
     @property
+    def next_credentials_file(self) -> Path:
+        """The file with the credentials that replace them, while that is being done."""
+        return self.path / "credentials.next"
+
+    @property
     def ports_file(self) -> Path:
         """The file with the ports by service, as JSON."""
         return self.path / "ports"
@@ -119,6 +124,17 @@ class StateFolder:
         if complete != stored:
             write_private(self.credentials_file, json.dumps(complete, indent=2) + "\n")
         return Credentials(**{field.name: complete[field.name] for field in fields(Credentials)})
+
+    def next_credentials(self) -> Credentials:
+        """Return the credentials that will replace the stored ones, generating them if necessary."""
+        if not self.next_credentials_file.exists():
+            replacing = replace(Credentials.generate(), identity=self.credentials().identity)
+            write_private(self.next_credentials_file, json.dumps(asdict(replacing), indent=2) + "\n")
+        return Credentials(**_load(self.next_credentials_file))
+
+    def adopt_next_credentials(self) -> None:
+        """Replace the stored credentials."""
+        self.next_credentials_file.replace(self.credentials_file)
 
     def ports(self) -> StackPorts:
         """Return the stored ports, choosing and storing free ones if necessary."""

@@ -1,0 +1,89 @@
+"""Replaces every secret of a local stack; training runs end with a durable state and then resume.
+
+Airflow stops before anything is changed: a running task holds a token and passwords that would no longer be
+accepted, and could not store its state with them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from include.stack.errors import StackError, last_lines
+from include.stack.local import Stack
+from include.stack.postgres import SUPERUSER
+from include.stack.private_files import UMASK
+
+if TYPE_CHECKING:
+    from include.stack.postgres import Postgres
+    from include.stack.state import Credentials
+    from include.stack.steps import Steps
+
+
+def rotate(stack: Stack, steps: Steps) -> Stack:
+    """Replace every secret, start all services with the new ones, and return the stack that knows them.
+
+    May be repeated after an interruption: it continues with the secrets that it had chosen.
+    Raises StackError.
+    """
+    new = stack.state.next_credentials()
+    stack.down(steps)
+    with steps.step("Replace the passwords and keys"):
+        server = _start_postgres(stack, new)
+        if stack.airflow.is_migrated():
+            _encrypt_again(stack, server, new)
+        _set_superuser_password(server, new.postgres_password)
+        server.stop()
+        stack.state.adopt_next_credentials()
+    rotated = Stack.at(stack.state.path, stack.postgres_settings)
+    # It sets the other passwords of PostgreSQL, and gives each server its own keys.
+    rotated.up(steps)
+    return rotated
+
+
+def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
+    """Start the server; after an interruption it may have the new password already."""
+    try:
+        stack.postgres.start()
+    except StackError:
+        stack.postgres.stop()
+        server = replace(stack.postgres, password=new.postgres_password)
+        server.start()
+        return server
+    return stack.postgres
+
+
+def _set_superuser_password(server: Postgres, password: str) -> None:
+    with psycopg.connect(server.url("postgres")) as connection:
+        # Hashed here, because the server logs statements that fail.
+        secret = connection.pgconn.encrypt_password(password.encode(), SUPERUSER.encode(), b"scram-sha-256")
+        role, literal = sql.Identifier(SUPERUSER), sql.Literal(secret.decode())
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
+
+
+def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
+    """Encrypt the connections and Variables that Airflow stores with the new Fernet key."""
+    keys = f"{new.airflow_fernet_key},{stack.credentials.airflow_fernet_key}"
+    database = server.url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    log = stack.state.path / "logs" / "airflow-rotate-fernet-key.log"
+    with log.open("w") as output:
+        finished = subprocess.run(
+            [stack.airflow.program, "rotate-fernet-key"],
+            env=stack.airflow.environment
+            | {"AIRFLOW__CORE__FERNET_KEY": keys, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database},
+            cwd=stack.airflow.home,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            umask=UMASK,
+            check=False,
+        )
+    if finished.returncode:
+        raise StackError(
+            f"`airflow rotate-fernet-key` failed, so nothing was changed. Its log is {log} and ends with:\n"
+            f"{last_lines(log)}\nRepair the cause and run `make rotate` again, or `make up` to stay with the "
+            "old secrets."
+        )
