@@ -135,3 +135,27 @@ def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
 def test_a_parameter_that_was_replaced_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no longer a parameter; use publish_sec"):
         TrainingSpec.parse({"publish_interval": 30.0})
+
+
+def test_a_running_job_survives_the_way_back_and_the_next_upgrade(
+    version: str, written: dict[str, Any], database_url: str
+) -> None:
+    upgrade(database_url, version, written["row"])
+    with psycopg.connect(database_url) as connection:
+        jobs = JobRepository(connection)
+        jobs.start_training("old", "manual__1", 2, first_epoch=2)
+        jobs.record_durable("old", "manual__1", 2, 1, 3)
+    engine = platforms.engine(database_url)
+
+    apply(engine, version, confirm_data_loss=True)
+
+    known = {"status": "running", "attempt": 2, "durable_epoch": 1, "spec": written["row"]["spec"]}
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(f"SELECT {', '.join(known)} FROM training_jobs").fetchone()
+    assert row == tuple(known.values())
+
+    apply(engine)
+    with psycopg.connect(database_url) as connection:
+        jobs = JobRepository(connection)
+        assert jobs.start_training("old", "manual__1", 3, first_epoch=2) == 0
+        assert recorded(jobs, "old").durable_epoch == 1
