@@ -1,4 +1,4 @@
-"""Registering data as the next version of a dataset, and how far that is."""
+"""Registering data as the next version of a dataset, and the progress of that."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RegistrationStarted(BaseModel):
 
 
 class RegistrationState(StrEnum):
-    """How far a registration is."""
+    """The state of a registration."""
 
     QUEUED = "queued"
     CHECKING = "checking"
@@ -53,7 +53,7 @@ class RegistrationState(StrEnum):
 
 
 class DatasetRegistration(BaseModel):
-    """How far a registration is, and how it ended.
+    """The progress of a registration, and how it ended.
 
     version is that of the content once it is registered; created is false where the newest version had the
     same content already. error says why the data were refused.
@@ -89,7 +89,7 @@ def register_dataset_version(request: Request, name: str, version: NewVersion) -
 def get_dataset_registration(
     request: Request, database: Database, name: str, run_id: str
 ) -> DatasetRegistration:
-    """Return how far a registration is; ask again every few seconds until it is registered or refused."""
+    """Return the progress of a registration; ask again every few seconds until it has ended."""
     run = find_run(request, REGISTER_DAG, run_id)
     if run is None or (run["conf"] or {}).get("name") != name:
         raise ProblemError(

@@ -24,13 +24,13 @@ _TASK = "delete"
 
 
 class DeletionStarted(BaseModel):
-    """The run of `delete_data` that was triggered; `GET /deletions/{run_id}` says how far it is."""
+    """The run of `delete_data` that was triggered; `GET /deletions/{run_id}` returns its progress."""
 
     run_id: str
 
 
 class DeletionState(StrEnum):
-    """How far a deletion is."""
+    """The state of a deletion."""
 
     DELETING = "deleting"
     DELETED = "deleted"
@@ -38,7 +38,7 @@ class DeletionState(StrEnum):
 
 
 class DeletionProgress(BaseModel):
-    """How far a deletion is, and how it ended.
+    """The progress of a deletion, and how it ended.
 
     objects and bytes are what was deleted; null for users who may not see what tasks hand on. error says why
     nothing was deleted.
@@ -56,7 +56,7 @@ class DeletionProgress(BaseModel):
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
 def get_deletion(request: Request, run_id: str) -> DeletionProgress:
-    """Return how far a deletion is; ask again every second until it is deleted or refused."""
+    """Return the progress of a deletion; ask again every second until it is deleted or refused."""
     run = find_run(request, DELETION_DAG, run_id)
     if run is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"run_id={run_id!r:.200} is not a deletion")

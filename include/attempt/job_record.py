@@ -46,9 +46,9 @@ class JobRecord:
 
     @contextmanager
     def counting_gpu_use(self) -> Iterator[None]:
-        """Count the attempt's GPUs as used to the end of the block, not only to its last record.
+        """Count the attempt's GPUs as used until the block ends, not only until its last record.
 
-        Where the database is away at the end, the last record counts.
+        If the database is away at the end, the last record counts.
         """
         try:
             yield

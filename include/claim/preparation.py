@@ -1,7 +1,7 @@
-"""Records how far the data of a job are, so that its page shows it while no epoch does.
+"""Records the progress of a job's data, so that its page shows something before the first epoch.
 
-A large dataset takes minutes to list, fetch and check. Each line that tells its progress in the log also goes
-into the job's row, until the block ends.
+A large dataset takes minutes to list, fetch and check. Each line of progress in the log is also written into
+the job's row, and cleared when the data are ready.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 15.0
-"""Seconds for a database that does not answer; the training clears what is left as soon as it starts."""
+"""Seconds to wait for a database that does not respond; a training run clears what is left when it starts."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def show_preparation(
 ) -> Iterator[None]:
     """Record the progress of what the block prepares in the job's row.
 
-    A database that is down costs nothing but the display.
+    If the database is down, only this display is lost.
     """
     recorder = _Recorder(job, open_database)
     progress.log.addHandler(recorder)
@@ -82,4 +82,4 @@ class _Recorder(logging.Handler):
                         self._job.job_id, self._job.run_id, line and make_storable(line)
                     )
             except psycopg.Error as error:
-                log.info("The page of the job does not show how far its data are: %s", error)
+                log.info("The job's page does not show the progress of its data: %s", error)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from include.jobs.usage import OtherJobs, UsageRepository
 
 _PAUSE = timedelta(seconds=20)
-"""Between two looks whether a waiting job may start, for the first of its user; later ones wait longer."""
+"""Between two checks whether the first waiting job of a user may start; later jobs check less often."""
 _LONGEST_PAUSE = timedelta(minutes=10)
 
 _NAMED = 5
@@ -34,9 +34,9 @@ class QuotaReached(SpecError):
 
 
 class QuotaWait(BaseException):
-    """The job was claimed and waits until other jobs of its user end. Like Preempted, not an Exception.
+    """The job was claimed and waits until other jobs of its user end.
 
-    pause is how long to wait before the run claims it again.
+    Like Preempted, it is not an Exception. pause is how long to wait before the run claims it again.
     """
 
     def __init__(self, reason: str, pause: timedelta) -> None:
@@ -110,8 +110,8 @@ class QuotaCheck:
         named = ", ".join(others.job_ids[:_NAMED]) + (", …" if len(others.job_ids) > _NAMED else "")
         before = f", and {others.waiting} more wait" if others.waiting else ""
         return (
-            f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at once ({GPUS}), and other trainings "
-            f"have {others.used} ({named or 'none'}){before}: this one waits until enough of them have ended"
+            f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at once ({GPUS}), and their other "
+            f"jobs have {others.used} ({named or 'none'}){before}: this one waits until enough of them end"
         )
 
 

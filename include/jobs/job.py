@@ -155,7 +155,7 @@ class TrainingJob(BaseModel):
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training; None while they do not."""
     preparation: str | None
-    """How far its data are, in words, while they are listed, fetched and checked."""
+    """The progress of its data, in words, while they are listed, fetched and checked."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None

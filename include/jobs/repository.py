@@ -137,7 +137,7 @@ class JobRepository(AttemptRepository):
             )
 
     def record_preparation(self, job_id: str, run_id: str, text: str | None) -> None:
-        """Record how far the job's data are, None once they are there.
+        """Record the progress of the job's data; None once they are ready.
 
         Does nothing if the run does not own the job.
         """

@@ -47,7 +47,7 @@ class ModelSigning:
 
     @classmethod
     def of(cls, trusted: VerificationKeys, key: SigningKey | None) -> Self:
-        """Return it with these keys; without trusted ones, only the public key of `key` is trusted.
+        """Return an instance with these keys; if `trusted` is empty, only the public key of `key` is trusted.
 
         Raises ValueError if nobody would trust what `key` signs.
         """
@@ -70,7 +70,7 @@ class ModelSigning:
             self._verify(_read(client, version), version)
 
     def obtain(self, client: S3Client, version: ModelVersion, *, force: bool) -> Signature | None:
-        """Return the signature with which the version is promoted; None for an unsigned one without keys.
+        """Return the signature with which the version is promoted; None if it has none and there are no keys.
 
         A version is signed when it is promoted for the first time; later its signature is verified. With
         force it is also signed if no trusted key has signed it before; a wrong signature is refused in any

@@ -1,4 +1,4 @@
-"""Hands on why a task refuses what it was asked for: Airflow's REST API does not say it."""
+"""Passes on why a task refused a request, because Airflow's REST API does not say why a task failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUSAL = "refusal"
 
 @contextmanager
 def keep_refusal(context: Context) -> Iterator[None]:
-    """Hand on the sentence of a FinalError, for our API."""
+    """Push the sentence of a FinalError as an XCom, from which our API reads it."""
     try:
         yield
     except FinalError as error:

@@ -1,6 +1,7 @@
 """What the application's role may do with the tables: read and write their rows, and nothing else.
 
-The role that migrates owns the tables and grants it, in the schema where they are, whoever created that.
+The role that migrates owns the tables, and grants these rights in the schema that contains them, whoever
+created that schema.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ KEPT_TABLES = ("training_schema_created", "training_schema_version")
 
 
 def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
-    """Raise MigrationRefused if the current role has not the rights of the tables' owners."""
+    """Raise MigrationRefused if the current role lacks the rights of the tables' owners."""
     role = str(connection.exec_driver_sql("SELECT current_user").scalar_one())
     problems = [
         f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of it: "
-        f"GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or let connection "
-        "training_db_owner name a role that is."
+        f"GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or give connection "
+        "training_db_owner a role that is."
         for table, owner in catalog.foreign_tables(connection, tables)
     ]
     if problems:

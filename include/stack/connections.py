@@ -38,9 +38,9 @@ QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
 
 @dataclass(frozen=True)
 class Connections:
-    """The connections of each part of Airflow by id, and of each queue, besides those of the scheduler.
+    """The connections of each part of Airflow, by id, and those that each queue adds.
 
-    The scheduler's executor runs the tasks.
+    Tasks have the scheduler's connections, because its executor runs them, and those of their queue.
     """
 
     parts: Mapping[str, Mapping[str, Connection]]

@@ -1,4 +1,4 @@
-"""The local stack's executor: a LocalExecutor whose workers stand for those of every queue.
+"""The local stack's executor: a LocalExecutor whose workers stand in for those of every queue.
 
 Each task gets the connections of its queue, and its worker has already imported what tasks need.
 """
@@ -44,9 +44,9 @@ TRAINER = (
 
 
 class QueueConnections:
-    """What a worker takes its tasks from: it puts the connections of a task's queue into the environment.
+    """Gives a worker its tasks, and puts the connections of each task's queue into the environment.
 
-    A LocalExecutor ignores queues. Elsewhere each queue has its own workers, with their own environment.
+    A LocalExecutor ignores Airflow's queues. Elsewhere each has workers of its own, with their environment.
     """
 
     def __init__(

@@ -87,7 +87,7 @@ def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
 
 
 def read_keys(environment: Mapping[str, str]) -> dict[Role, list[Keys]]:
-    """Return the keys that each role may use. Raises StackError for a role without, or an unknown one."""
+    """Return the keys that each role may use. Raises StackError for a role without keys or an unknown one."""
     keys = {role: [_require_keys(environment, f"S3_{role.upper()}")] for role in Role}
     for previous in filter(None, environment.get("S3_PREVIOUS_KEYS", "").split(",")):
         try:

@@ -1,4 +1,4 @@
--- How far the data of a job are, for people who wait for it; NULL once they are there.
+-- The progress of a job's data, for people who wait for them; NULL once they are ready.
 UPDATE training_jobs
 SET
     preparation = %(text)s::text,

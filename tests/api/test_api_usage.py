@@ -85,7 +85,7 @@ def test_whoever_is_about_to_start_a_training_learns_what_the_quota_means_for_it
     claim(jobs, "a")
     assert validated() == {"errors": {}, "wait": None}
     monkeypatch.setenv("QUOTA_GPUS", "1")
-    assert "ada may have 1 GPU at once (QUOTA_GPUS), and other trainings have 1 (a)" in validated()["wait"]
+    assert "ada may have 1 GPU at once (QUOTA_GPUS), and their other jobs have 1 (a)" in validated()["wait"]
     monkeypatch.setenv("QUOTA_GPU_HOURS", "0")
     refused = validated()
     assert refused["wait"] is None

@@ -82,8 +82,8 @@ def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
     resolving("a", 1, gpus="1")
     wait = waits(resolving, "b", 2, gpus="1")
     assert str(wait) == (
-        "ada may have 1 GPU at once (QUOTA_GPUS), and other trainings have 1 (a): "
-        "this one waits until enough of them have ended"
+        "ada may have 1 GPU at once (QUOTA_GPUS), and their other jobs have 1 (a): "
+        "this one waits until enough of them end"
     )
     held = recorded(jobs, "b")
     assert (held.status, held.waits_for_quota, held.waits_for_gpu) == ("queued", True, False)
@@ -197,7 +197,7 @@ def test_a_check_says_beforehand_what_would_happen_and_writes_nothing(
     quota = {"gpus": "1", "gpu_hours": "9", "now": CREATED, "just_check": True}
     assert resolving("b", 2, **quota) is None
     resolving("a", 1)
-    assert "other trainings have 1 (a)" in str(resolving("b", 2, **quota))
+    assert "other jobs have 1 (a)" in str(resolving("b", 2, **quota))
     assert jobs.get("b") is None
     with pytest.raises(QuotaReached, match="needs 2 GPUs"):
         resolving("b", 2, device="0,1", **quota)

@@ -153,7 +153,7 @@ def test_a_table_of_another_owner_is_said_in_one_sentence(
     superuser.execute(f"ALTER TABLE {schema[0]}.training_jobs OWNER TO {stranger}")
     said = (
         f"Table training_jobs belongs to role {stranger}, and role {TRAINING_OWNER}, which migrates, is not "
-        f'a member of it: GRANT "{stranger}" TO "{TRAINING_OWNER}", or let connection training_db_owner name '
+        f'a member of it: GRANT "{stranger}" TO "{TRAINING_OWNER}", or give connection training_db_owner '
         "a role that is."
     )
     assert plan(engine, application_role=TRAINING_APPLICATION).problems == (said,)

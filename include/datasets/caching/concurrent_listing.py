@@ -1,8 +1,9 @@
 """Lists the objects below a prefix, several folders at once.
 
-S3 returns 1,000 keys at a time, and the next 1,000 only after those: of two million objects, one after the
-other, that takes minutes in which nothing else can begin. Folders do not depend on each other. Each one's
-objects wait in a file until it is their turn, so a listing of millions takes no memory.
+S3 returns 1,000 keys per request, and each request needs the last key of the one before. For two million
+objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
+they are listed in parallel. The objects of each wait in a file until it is their turn: a listing of millions
+does not take more memory than a short one.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader
 
 _PAGE = 1000
-"""What S3 returns at once: a dataset as small as that is not worth a request for each folder."""
+"""Objects that S3 returns per request: a dataset with no more is not worth a request for each folder."""
 
 _FOLDERS = 8
-"""How many are listed at once."""
+"""Number of folders that are listed at once."""
 
 
 def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[StoredObject]:
@@ -62,7 +63,7 @@ def _start_listing(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[_
 
 @dataclass(frozen=True)
 class _Folder:
-    """What is directly in a folder."""
+    """What is directly in a folder: its objects, and the folders in it."""
 
     objects: Path
     """One line of JSON for each."""
@@ -72,7 +73,7 @@ class _Folder:
 
 @dataclass
 class _Folders:
-    """All folders below a prefix: those that were listed, and those that are going to be."""
+    """All folders below a prefix, whether listed already or not yet."""
 
     reader: ObjectReader
     bucket: str
@@ -86,7 +87,7 @@ class _Folders:
     _objects: count[int] = field(default_factory=lambda: count(1))
 
     def start(self, prefix: str) -> None:
-        """Have a folder listed, and whatever is in it."""
+        """Start listing a folder and all folders in it."""
         self._listed[prefix] = self.pool.submit(self._list, prefix)
 
     def walk(self) -> Iterator[StoredObject]:

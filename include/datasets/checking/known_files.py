@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when the same file may be judged differently. The decoders' versions count by themselves."""
+"""Increase it when the same file may be judged differently. The decoders' versions are in the key anyway."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
@@ -38,7 +38,7 @@ _MOST = 10_000_000
 """Number of files after which all are forgotten: a gigabyte."""
 
 _SECONDS = 5.0
-"""How long to wait for another process that writes."""
+"""How long to wait for another process that is writing."""
 
 _IMAGE, _LABELS = TypeAdapter(ImageFacts), TypeAdapter(CheckedLabels)
 
@@ -65,8 +65,8 @@ class KnownFiles:
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
         """Return what `read` does, without calling it for labels that are known.
 
-        how has all that the result depends on beside the file's content: the rules and the image's size.
-        Raises what `read` raises.
+        how names everything that the result depends on besides the file's content: the rules and the image's
+        size. Raises what `read` raises.
         """
         return self._recall(path, f"labels {how}", _LABELS, read, lambda found: not found.problems)
 
