@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -95,12 +95,14 @@ def resolve(
     is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
     cannot be trained, a quota that is used up or somebody else's job, RepositoryError for a row that cannot
     be claimed, and StoreError for S3. A row that waits for its first run then contains the reason, unless it
-    is somebody else's; any other row stays as it is. Raises QuotaWait once the row is claimed if the job has
-    to wait for others of its user.
+    is somebody else's; any other row stays as it is. The quota is that of the job's owner: raises QuotaWait
+    once the row is claimed if the job has to wait for others of its owner.
     """
     with reason_in_waiting_row(params.get("job_id"), run, jobs, ownership):
         found = _find_free(params, run, jobs, checkpoints, is_running, ownership)
         job_id, row, own = found.job_id, found.row, found.own
+        owner = find_owner(row, run, ownership)
+        quota = replace(quota, user=owner)
         if not found.has_begun(run.run_id):
             quota.require_hours()
         if row is not None and own is not None:
@@ -120,7 +122,7 @@ def resolve(
             epochs=spec.epochs,
             parent_job_id=spec.resume_from or (weights.job_id if weights else None),
             resumed_epoch=resumed_epoch,
-            triggered_by=find_owner(row, run, ownership),
+            triggered_by=owner,
             fresh=own is None,
             expected_run_id=row.run_id if row else None,
             origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
@@ -164,6 +166,7 @@ def check(
     These are SpecError and StoreError. Returns why the job would have to wait for others of its user, if so.
     """
     found = _find_free(params, run, jobs, checkpoints, is_running, ownership)
+    quota = replace(quota, user=find_owner(found.row, run, ownership))
     if not found.has_begun(run.run_id):
         quota.require_hours()
     quota.require_fitting(found.spec.device)

@@ -31,6 +31,8 @@ CREATED = datetime(2026, 11, 25, 12, tzinfo=UTC)
 RUN = RunIdentity("train_yolo", "run1", CREATED, "ada", CREATED)
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 
+NO_ADMINISTRATORS = JobOwnership()
+
 Resolve = Callable[..., ResolvedJob]
 
 
@@ -44,8 +46,9 @@ def resolving(
     def run(
         name: str,
         number: int,
-        user: str = "ada",
+        user: str | None = "ada",
         *,
+        ownership: JobOwnership = NO_ADMINISTRATORS,
         just_check: bool = False,
         device: Any = None,
         **quota: Any,
@@ -55,7 +58,7 @@ def resolving(
         do = check if just_check else resolve
         return do(
             {"job_id": name, "device": device}, identity, jobs, store, lambda *_: False, weights,
-            DatasetRepository(connection), check_quota(connection, user, **quota), JobOwnership(),
+            DatasetRepository(connection), check_quota(connection, user, **quota), ownership,
         )  # fmt: skip
 
     return run
@@ -114,6 +117,25 @@ def test_one_user_does_not_wait_for_another(resolving: Resolve) -> None:
     resolving("a", 1, gpus="1")
     waits(resolving, "b", 2, gpus="1")
     resolving("c", 3, "eve", gpus="1")
+
+
+def test_the_quota_is_that_of_the_owner_whoever_resumes_the_job(
+    resolving: Resolve, jobs: JobRepository
+) -> None:
+    resolving("a", 1)
+    jobs.fail_run("train_yolo", "run1", "the dataset is empty")
+    resolving("b", 2)
+    administrators = JobOwnership(administrators=frozenset({"eve"}))
+    wait = waits(resolving, "a", 3, "eve", gpus="1", ownership=administrators)
+    assert str(wait).startswith("ada may have 1 GPU at once (QUOTA_GPUS), and their other jobs have 1 (b)")
+    assert recorded(jobs, "a").triggered_by == "ada"
+
+
+def test_a_scheduled_job_has_the_quota_of_its_owner(resolving: Resolve) -> None:
+    owned = JobOwnership(scheduled_owner="ada")
+    resolving("a", 1)
+    waits(resolving, "b", 2, None, gpus="1", ownership=owned)
+    resolving("c", 3, None, gpus="1")  # it belongs to nobody
 
 
 def test_of_two_claims_at_once_only_one_gets_the_last_gpu(jobs: JobRepository, migrated_url: str) -> None:
