@@ -1,4 +1,6 @@
-"""Replaces every secret of a local stack; training runs end with a durable state and then resume.
+"""Replaces the secrets of a local stack; training runs end with a durable state and then resume.
+
+The key that signs models is left: docs/models.md says how to rotate it.
 
 Airflow stops before anything is changed: a running task holds a token and passwords that would no longer be
 accepted, and could not store its state with them.
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def rotate(stack: Stack, steps: Steps) -> Stack:
-    """Replace every secret, start all services with the new ones, and return the stack that knows them.
+    """Replace the secrets, start all services with the new ones, and return the stack that knows them.
 
     May be repeated after an interruption: it continues with the secrets that it had chosen.
     Raises StackError.
