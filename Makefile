@@ -50,7 +50,7 @@ dataset: there ## upload a dataset and register it as a version: make dataset FI
 down: there ## stop them; the data stays in .stack/
 	@$(STACK) down
 
-rotate: there ## replace every password and key; training runs resume afterwards
+rotate: there ## replace every secret but the key that signs models; training runs resume afterwards
 	@$(STACK) rotate
 
 status: there ## say what runs, and where
@@ -106,7 +106,7 @@ lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer vers
 	$(COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(COMPILE) requirements-docs.in --output-file requirements-docs.txt
 
-audit: setup-dev ## look the locked versions up among known vulnerabilities; needs the internet
+audit: setup-dev ## check the locked versions for known vulnerabilities; needs the internet
 	$(RUN) -m pip_audit --strict --disable-pip --require-hashes $(foreach lock,$(LOCKS),--requirement $(lock)) $(ARGS)
 
 sbom: setup-dev ## write an SBOM and the licences of each image into sbom/

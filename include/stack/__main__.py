@@ -55,7 +55,9 @@ def _arguments() -> argparse.Namespace:
     dataset.add_argument("task", help="the task that it is for, such as detect")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
     commands.add_parser("down", help="stop them; the data are kept")
-    commands.add_parser("rotate", help="replace every password and key; training runs resume")
+    commands.add_parser(
+        "rotate", help="replace all secrets but the key that signs models; training runs resume"
+    )
     commands.add_parser("status", help="show which services run, and where")
     commands.add_parser("env", help="print export lines for the running stack")
     commands.add_parser("logs", help="follow the logs of all services")
