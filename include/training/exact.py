@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.order import derive_seed, fix_order, seed_samples
+from include.training.own_random import OWN
 from include.training.profile import differences, numeric_profile
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Seed the batch's own random numbers: its size with multi_scale (same on all GPUs), dropout."""
         batch_seed = derive_seed("batch", self.args.seed, self.epoch, self._batch)
-        random.seed(batch_seed)
+        OWN.seed(batch_seed)
         torch.manual_seed(derive_seed(batch_seed, self._order.rank))
         return super().preprocess_batch(batch)  # type: ignore[no-any-return]
 

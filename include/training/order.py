@@ -32,6 +32,7 @@ from ultralytics.data.dataset import (
     YOLODataset,
 )
 
+from include.training.own_random import OWN, isolate
 from include.training.recent import RecentImages, Slot
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ class _SeededSamples:
         """Seed every generator for the sample, and return its epoch and its position in the epoch."""
         epoch, position = divmod(number, len(self))  # type: ignore[arg-type]
         own = derive_seed("sample", self.seed, epoch, position)
-        random.seed(own)
+        OWN.seed(own)
+        random.seed(own)  # for transforms that are not Ultralytics'
         np.random.seed(own & 0xFFFFFFFF)
         torch.default_generator.manual_seed(own)
         return epoch, position
@@ -302,6 +304,7 @@ SEEDED: dict[type[Dataset[Any]], type[_SeededSamples]] = {
 
 def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int, on_gpu: bool) -> EpochOrder:
     """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
+    isolate()
     data = loader.dataset
     data.__class__ = SEEDED[
         type(data)

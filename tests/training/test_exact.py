@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,22 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path)
     assert stopped.fitness is not None
     result = train(recovery(wanted), Epochs())
     assert (result.stop_reason, weights_of(Path(result.last.path))) == ("completed", whole)
+
+
+def test_what_other_threads_draw_from_the_global_generator_changes_nothing(tmp_path: Path) -> None:
+    """On a CPU, samples are made in this process, in which clients draw how long they wait before a retry."""
+    wanted = asked("detect", tmp_path, multi_scale=0.5)
+    whole = uninterrupted(wanted)
+    ended = threading.Event()
+
+    def draw() -> None:
+        while not ended.wait(0.0005):
+            random.random()
+
+    other = threading.Thread(target=draw)
+    other.start()
+    try:
+        assert uninterrupted(wanted) == whole
+    finally:
+        ended.set()
+        other.join()
