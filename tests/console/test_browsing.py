@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_tests_whose_program_is_missing_are_left_out_and_named() -> None:
-    files = {"Chromium": "tests/console/test_browser_sub_path.py", "nginx": "tests/serving/test_nginx.py"}
+    files = {"Chromium": "tests/console/test_browser_start.py", "nginx": "tests/serving/test_nginx.py"}
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", *files.values(), "-n", "0"],
         cwd=ROOT,

@@ -139,8 +139,15 @@ def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         service = stack.s3.service
+        newer = ("-config_dir", "-s3.config", "-s3.iam=")
         earlier = replace(
-            service, command=tuple(word for word in service.command if not word.startswith("-config_dir"))
+            service,
+            command=tuple(word for word in service.command if not word.startswith(newer)),
+            environment={
+                **service.environment,
+                "AWS_ACCESS_KEY_ID": stack.s3.access_key,
+                "AWS_SECRET_ACCESS_KEY": stack.s3.secret_key,
+            },
         )
         try:
             (directory / "s3").mkdir(mode=0o755)

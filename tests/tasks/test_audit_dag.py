@@ -9,10 +9,12 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+import requests
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, until
+from tests.support.api_client import token
 from tests.support.auditing import BEST, LAST, PREVIOUS, WHOLE, World
 
 DAG = "audit_checkpoints"
@@ -34,6 +36,17 @@ def _ended(api: Airflow, conf: dict[str, Any]) -> tuple[str, dict[str, str]]:
     run_id = api.trigger(DAG, conf)
     api.wait(DAG, run_id)
     return run_id, api.tasks(DAG, run_id)
+
+
+def _trigger_as_another_person(stack: Stack, conf: dict[str, Any]) -> str:
+    """Trigger delete_data as a user who may start every Dag, and is no administrator of jobs."""
+    answer = requests.post(
+        f"{stack.url}/api/v2/dags/delete_data/dagRuns",
+        json={"conf": conf, "logical_date": None},
+        headers={"Authorization": f"Bearer {token(stack, 'admin')}"},
+        timeout=60,
+    )
+    return str(answer.json()["dag_run_id"])
 
 
 def _found(world: World, run_id: str, job_id: str) -> list[dict[str, Any]]:
@@ -107,10 +120,10 @@ def test_whoever_triggers_delete_data_deletes_nothing_of_others(
     airflow_stack: Stack, api: Airflow, world: World
 ) -> None:
     world.job("audited-eves", completed_at="2026-01-02", triggered_by="eve")
-    run_id = api.trigger("delete_data", {"job_id": "audited-eves"})
+    run_id = _trigger_as_another_person(airflow_stack, {"job_id": "audited-eves"})
     api.wait("delete_data", run_id)
     assert api.tasks("delete_data", run_id) == {"check_schema": "success", "delete": "failed"}
     said = airflow_stack.api.training("GET", f"deletions/{quote(run_id, safe='')}")
     assert (said["state"], said["objects"]) == ("refused", None)
-    assert "job_id='audited-eves' was started by eve: only that person may delete it" in said["error"]
+    assert "job_id='audited-eves' belongs to eve; only eve or a job administrator" in said["error"]
     assert world.names("audited-eves") == WHOLE

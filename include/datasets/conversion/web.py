@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _BLOCK = 256 * 1024
 _REDIRECTS = 3
 _LIBRARY_LOGS = "urllib3.connectionpool"
+_QUERY = re.compile(r"\?[^ \"]*")
 
 
 class ImagesUnavailable(TransientError):
@@ -255,4 +257,6 @@ def _strip_query(record: logging.LogRecord) -> bool:
     """Remove queries from what the library logs at level DEBUG."""
     if isinstance(record.args, tuple):
         record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
+    # A filter before this one may have put the arguments into the text.
+    record.msg = _QUERY.sub("", str(record.msg))
     return True
