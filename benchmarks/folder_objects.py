@@ -38,14 +38,12 @@ class FolderObjects:
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
         """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
         with os.scandir(self.folder / prefix) as entries:
-            found = {
-                prefix + (f"{entry.name}/" if entry.is_dir() else entry.name): entry for entry in entries
-            }
-        for key, entry in sorted(found.items()):
+            keys = sorted(f"{prefix}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
+        for key in keys:
             if key.endswith("/"):
                 yield key
                 continue
-            status = entry.stat()
+            status = (self.folder / key).stat()
             etag = hashlib.md5(f"{key} {status.st_mtime_ns}".encode()).hexdigest()  # noqa: S324  as S3 does
             yield StoredObject(bucket, key, status.st_size, etag)
 
