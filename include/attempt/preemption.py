@@ -67,6 +67,7 @@ class Termination:
         """Raise Preempted if SIGTERM has arrived, even if an earlier Preempted was caught and discarded."""
         if self._requested:
             self._announced = True
+            _silence_dying_workers()
             raise Preempted
 
     @contextmanager
@@ -140,6 +141,15 @@ def handle_sigterm() -> Iterator[Termination]:
         termination.disarm()
         _signal_at_parents_death(0)
         signal.signal(signal.SIGTERM, former)
+
+
+def _silence_dying_workers() -> None:
+    """Keep torch's SIGCHLD handler from raising an error for loader workers that the same SIGTERM ended.
+
+    It raises at whatever line the main thread is, and so would replace the Preempted that is on its way, or
+    interrupt what handles it. It is not restored: the process that was asked to end needs it no more.
+    """
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
 
 def _signal_at_parents_death(number: int) -> None:

@@ -187,6 +187,7 @@ try:
     with handle_sigterm():
         next(iter(DataLoader(Slow(range(8)), num_workers=2)))
 except Preempted as preempted:
+    time.sleep(1)  # the workers die meanwhile, of which torch makes an error
     print("preempted", flush=True)
 """
 
