@@ -24,6 +24,12 @@ def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
     return 0
 
 
+def attempt_in_control_group(group: Path, folder: Path, number: int, limits: Limits, *how: str) -> int:
+    """Enter the control group, and run one attempt with its watchdog there."""
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    return attempt(folder, number, limits, *how)
+
+
 def fetch() -> None:
     """Train nothing yet, for ever."""
     print("fetching", flush=True)

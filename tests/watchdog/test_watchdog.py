@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -36,12 +37,17 @@ SHORT = Limits(training=3, elsewhere=60)
 class Attempt:
     """One attempt at the training in a folder, in a process of its own as the task has one."""
 
-    def __init__(self, folder: Path, number: int, limits: Limits, *how: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        limits: Limits,
+        *how: str,
+        program: Callable[..., int] = hanging.attempt,
+    ) -> None:
         self.watchdog = folder / "watchdog"
         own, alone = folder / f"attempt-{number}", Machine(threads=1)
-        self._process = killing.Attempt(
-            hanging.attempt, folder, number, limits, *how, folder=own, machine=alone
-        )
+        self._process = killing.Attempt(program, folder, number, limits, *how, folder=own, machine=alone)
         self.root = psutil.Process(self._process.pid)
 
     @property
@@ -83,8 +89,14 @@ class Attempt:
 
 
 @contextmanager
-def attempt(folder: Path, number: int = 1, limits: Limits = SHORT, *how: str) -> Iterator[Attempt]:
-    started = Attempt(folder, number, limits, *how)
+def attempt(
+    folder: Path,
+    number: int = 1,
+    limits: Limits = SHORT,
+    *how: str,
+    program: Callable[..., int] = hanging.attempt,
+) -> Iterator[Attempt]:
+    started = Attempt(folder, number, limits, *how, program=program)
     try:
         yield started
     finally:
@@ -278,8 +290,8 @@ def memory_group() -> Iterator[Path]:
 def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_cause(
     memory_group: Path, tmp_path: Path
 ) -> None:
-    with attempt(tmp_path, 1, SHORT, "take-all-memory") as greedy:
-        (memory_group / "cgroup.procs").write_text(str(greedy.root.pid))  # and what it starts from now on
+    within = partial(hanging.attempt_in_control_group, memory_group)
+    with attempt(tmp_path, 1, SHORT, "take-all-memory", program=within) as greedy:
         greedy.until_it_trains(epoch=0)
         family = greedy.family
         assert greedy.status() == -signal.SIGKILL, greedy.log
