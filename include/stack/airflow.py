@@ -84,11 +84,17 @@ class Airflow:
         current = version("apache-airflow-core")
         if self.is_migrated() and self._stamp.read_text() == current:
             return False
-        log = self.state / "logs" / "airflow-db-migrate.log"
+        self.run_command("db", "migrate")
+        self._stamp.write_text(current)
+        return True
+
+    def run_command(self, *command: str, **environment: str) -> None:
+        """Run `airflow COMMAND`, with more variables than its parts have. Raises StackError if it fails."""
+        log = self.state / "logs" / f"airflow-{'-'.join(command)}.log"
         with log.open("w") as output:
             finished = subprocess.run(
-                [self.program, "db", "migrate"],
-                env=self.environment,
+                [self.program, *command],
+                env=self.environment | environment,
                 cwd=self.home,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -97,10 +103,8 @@ class Airflow:
             )
         if finished.returncode:
             raise StackError(
-                f"`airflow db migrate` failed. Its log is {log} and ends with:\n{last_lines(log)}"
+                f"`airflow {' '.join(command)}` failed. Its log is {log} and ends with:\n{last_lines(log)}"
             )
-        self._stamp.write_text(current)
-        return True
 
     def is_migrated(self) -> bool:
         """Return whether Airflow's own database has its tables, whatever their version."""

@@ -8,17 +8,15 @@ accepted, and could not store its state with them.
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
-from include.stack.errors import StackError, last_lines
+from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.postgres import SUPERUSER
-from include.stack.private_files import UMASK
 
 if TYPE_CHECKING:
     from include.stack.postgres import Postgres
@@ -71,21 +69,12 @@ def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
     """Encrypt the connections and Variables that Airflow stores with the new Fernet key."""
     keys = f"{new.airflow_fernet_key},{stack.credentials.airflow_fernet_key}"
     database = server.url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
-    log = stack.state.path / "logs" / "airflow-rotate-fernet-key.log"
-    with log.open("w") as output:
-        finished = subprocess.run(
-            [stack.airflow.program, "rotate-fernet-key"],
-            env=stack.airflow.environment
-            | {"AIRFLOW__CORE__FERNET_KEY": keys, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database},
-            cwd=stack.airflow.home,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            umask=UMASK,
-            check=False,
+    try:
+        stack.airflow.run_command(
+            "rotate-fernet-key", AIRFLOW__CORE__FERNET_KEY=keys, AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database
         )
-    if finished.returncode:
+    except StackError as error:
         raise StackError(
-            f"`airflow rotate-fernet-key` failed, so nothing was changed. Its log is {log} and ends with:\n"
-            f"{last_lines(log)}\nRepair the cause and run `make rotate` again, or `make up` to stay with the "
-            "old secrets."
-        )
+            f"{error}\nNothing was changed. Repair the cause and run `make rotate` again, or `make up` to "
+            "stay with the old secrets."
+        ) from error
