@@ -12,6 +12,7 @@ import anyio.from_thread
 import httpx
 
 from include.api.problems import ProblemError
+from include.orchestration.refusal import REFUSAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,15 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
     if answer is None or answer.status_code != HTTPStatus.OK:
         return None
     return answer.json()["value"]
+
+
+def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str:
+    """Return why one of the tasks refused what the run asked for; if none said, where to look it up."""
+    for task_id in task_ids:
+        refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
+        if isinstance(refusal, str):
+            return refusal
+    return f"The run failed, and no task could say why: see the log of run {run_id} of {dag_id}."
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:

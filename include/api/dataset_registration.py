@@ -10,12 +10,11 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs, require_can_start
-from include.api.airflow_runs import find_run, read_result, trigger_run
+from include.api.airflow_runs import find_run, read_refusal, read_result, trigger_run
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT
-from include.orchestration.refusal import REFUSAL
 from include.plain_text import escape_controls
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG, RegisteredVersion, RegisterRequest
@@ -101,7 +100,10 @@ def get_dataset_registration(
         case "success":
             return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
-            return DatasetRegistration(state=RegistrationState.REFUSED, error=_find_refusal(request, run_id))
+            return DatasetRegistration(
+                state=RegistrationState.REFUSED,
+                error=read_refusal(request, REGISTER_DAG, run_id, *_REFUSING),
+            )
     # The data are registered before the run has ended: the last task only announces them.
     return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
 
@@ -125,11 +127,3 @@ def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
     return DatasetRegistration(
         state=RegistrationState.REGISTERED, version=registered.version, created=registered.created
     )
-
-
-def _find_refusal(request: Request, run_id: str) -> str:
-    for task in _REFUSING:
-        refusal = read_result(request, REGISTER_DAG, run_id, task, REFUSAL)
-        if isinstance(refusal, str):
-            return refusal
-    return f"The run failed, and no task could say why: see the log of run {run_id} of {REGISTER_DAG}."

@@ -10,10 +10,9 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs
-from include.api.airflow_runs import find_run, read_result, trigger_run
+from include.api.airflow_runs import find_run, read_refusal, read_result, trigger_run
 from include.api.problems import ProblemError, responses
 from include.audit.deletion_request import DELETION_DAG
-from include.orchestration.refusal import REFUSAL
 
 if TYPE_CHECKING:
     from include.audit.deletion_request import DeletionRequest
@@ -67,10 +66,8 @@ def get_deletion(request: Request, run_id: str) -> DeletionProgress:
                 state=DeletionState.DELETED, objects=deleted.get("objects"), bytes=deleted.get("bytes")
             )
         case "failed":
-            refusal = read_result(request, DELETION_DAG, run_id, _TASK, REFUSAL)
-            said = f"The run failed: see the log of run {run_id} of {DELETION_DAG}."
             return DeletionProgress(
-                state=DeletionState.REFUSED, error=refusal if isinstance(refusal, str) else said
+                state=DeletionState.REFUSED, error=read_refusal(request, DELETION_DAG, run_id, _TASK)
             )
     return DeletionProgress(state=DeletionState.DELETING)
 
