@@ -80,7 +80,7 @@ def _find_conflicts(
             partial(is_running, request),
             finder,
             DatasetRepository(database),
-            QuotaCheck(user, settings.quotas, UsageRepository(database), now),
+            QuotaCheck(settings.quotas, UsageRepository(database), now),
             settings.ownership,
         )
     except (SpecError, StoreRefusal) as refusal:

@@ -46,17 +46,25 @@ class QuotaWait(BaseException):
 
 @dataclass(frozen=True)
 class QuotaCheck:
-    """The quota of one user, compared with what their jobs use at `now`."""
+    """Compares users' quotas with what their jobs use at `now`."""
 
-    user: str | None
     quotas: Quotas
     usage: UsageRepository
     now: datetime
 
-    @property
-    def quota(self) -> Quota:
-        """The limits of this user."""
-        return self.quotas.of(self.user)
+    def of(self, user: str | None) -> UserQuotaCheck:
+        """Return the check of one user; an unknown one has no limits."""
+        return UserQuotaCheck(user, self.quotas.of(user), self.usage, self.now)
+
+
+@dataclass(frozen=True)
+class UserQuotaCheck:
+    """Compares the quota of one user with what their jobs use at `now`."""
+
+    user: str | None
+    quota: Quota
+    usage: UsageRepository
+    now: datetime
 
     def require_hours(self) -> None:
         """Raise QuotaReached if the user has no GPU hours left this week."""

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def resolve(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
     datasets: DatasetRepository,
-    quota: QuotaCheck,
+    quotas: QuotaCheck,
     ownership: JobOwnership,
 ) -> ResolvedJob:
     """Check `params`, and create the job's row for `run` or take it over.
@@ -102,7 +102,7 @@ def resolve(
         found = _find_free(params, run, jobs, checkpoints, is_running, ownership)
         job_id, row, own = found.job_id, found.row, found.own
         owner = find_owner(row, run, ownership)
-        quota = replace(quota, user=owner)
+        quota = quotas.of(owner)
         if not found.has_begun(run.run_id):
             quota.require_hours()
         if row is not None and own is not None:
@@ -158,7 +158,7 @@ def check(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
     datasets: DatasetRepository,
-    quota: QuotaCheck,
+    quotas: QuotaCheck,
     ownership: JobOwnership,
 ) -> str | None:
     """Raise the errors that `resolve` would raise, but write nothing and download no weights.
@@ -166,7 +166,7 @@ def check(
     These are SpecError and StoreError. Returns why the job would have to wait for others of its user, if so.
     """
     found = _find_free(params, run, jobs, checkpoints, is_running, ownership)
-    quota = replace(quota, user=find_owner(found.row, run, ownership))
+    quota = quotas.of(find_owner(found.row, run, ownership))
     if not found.has_begun(run.run_id):
         quota.require_hours()
     quota.require_fitting(found.spec.device)

@@ -101,7 +101,7 @@ def _claim(context: Context) -> ResolvedJob:
             require_conditional_writes(bucket)
         finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection, verification(settings))
         datasets = DatasetRepository(connection)
-        quota = QuotaCheck(run.triggered_by, settings.quotas, UsageRepository(connection), datetime.now(UTC))
+        quota = QuotaCheck(settings.quotas, UsageRepository(connection), datetime.now(UTC))
         return resolve(conf, run, jobs, store, is_running, finder, datasets, quota, settings.ownership)
 
 
@@ -174,7 +174,7 @@ def require_hours_to_begin(job_id: str) -> None:
         row = JobRepository(connection).get(job_id)
         if row is not None and row.started_at is None:
             quotas, usage = Settings.from_environment().quotas, UsageRepository(connection)
-            QuotaCheck(row.triggered_by, quotas, usage, datetime.now(UTC)).require_hours()
+            QuotaCheck(quotas, usage, datetime.now(UTC)).of(row.triggered_by).require_hours()
 
 
 def upload_checkpoint(manifest: TrainingManifest, kind: CheckpointKind, context: Context) -> Checkpoint:

@@ -1,17 +1,7 @@
 -- A job that was just claimed waits while its user's other jobs leave too few GPUs, or an older one of them waits too.
 -- The caller holds the lock of the user's quota, so that two claims at once cannot both take the last GPU.
 WITH active AS (
-    SELECT
-        job_id,
-        queued_at,
-        COALESCE(waits_for_quota, FALSE) AS waits,
-        -- include: gpus_of_job
-        AS gpus
-    FROM training_jobs
-    WHERE status IN ('queued', 'running')
-        AND run_id IS NOT NULL
-        AND dag_id = 'train_yolo'
-        AND triggered_by = %(triggered_by)s
+    -- include: active_jobs_of_user
 )
 UPDATE training_jobs AS job
 SET waits_for_quota = TRUE

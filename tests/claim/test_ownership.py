@@ -64,7 +64,7 @@ def resolving(
     weights = finder(s3_client, bucket, connection)
 
     def run(params: dict[str, Any], run: RunIdentity, ownership: JobOwnership = OWNERS) -> ResolvedJob:
-        quota = check_quota(connection, run.triggered_by)
+        quota = check_quota(connection)
         asked = (params, run, jobs, store, lambda *_: False, weights, datasets, quota, ownership)
         check(*asked)
         return resolve(*asked)

@@ -58,7 +58,7 @@ def resolving(
         do = check if just_check else resolve
         return do(
             {"job_id": name, "device": device}, identity, jobs, store, lambda *_: False, weights,
-            DatasetRepository(connection), check_quota(connection, user, **quota), ownership,
+            DatasetRepository(connection), check_quota(connection, **quota), ownership,
         )  # fmt: skip
 
     return run

@@ -14,13 +14,12 @@ from include.jobs.usage import UsageRepository
 
 def check_quota(
     connection: psycopg.Connection[Any],
-    user: str | None = "ada",
     *,
     gpus: str = "",
     gpu_hours: str = "",
     users: str = "",
     now: datetime | None = None,
 ) -> QuotaCheck:
-    """The quota of a user under these settings; without any, everything is allowed."""
+    """The users' quotas under these settings; without any, everything is allowed."""
     quotas = Quotas.parse(gpus, gpu_hours, users)
-    return QuotaCheck(user, quotas, UsageRepository(connection), now or datetime.now(UTC))
+    return QuotaCheck(quotas, UsageRepository(connection), now or datetime.now(UTC))
