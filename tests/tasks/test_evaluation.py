@@ -15,7 +15,6 @@ from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.tasks.evaluation import evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
-from tests.support.airflow_connections import lead_to
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
 from tests.support.model_versions import promote_over_present, replace, trained
@@ -28,21 +27,8 @@ from tests.support.untrained import best
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.stack.s3 import S3
 
-
-@pytest.fixture
-def connection(
-    connection: psycopg.Connection[Any],
-    migrated_url: str,
-    s3: S3,
-    bucket: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> psycopg.Connection[Any]:
-    """To the file's schema; it and S3 are where Airflow's connections lead to."""
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
-    return connection
+pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from include.models.repository import ModelRepository
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.tasks.promote_model import choose_version, promote_chosen
-from tests.support.airflow_connections import lead_to
 from tests.support.model_keys import new_key, private_pem, public_pem
 from tests.support.model_versions import body, version_of
 
@@ -26,21 +25,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from include.stack.s3 import S3
 
-
-@pytest.fixture
-def connection(
-    connection: psycopg.Connection[Any],
-    migrated_url: str,
-    s3: S3,
-    bucket: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> psycopg.Connection[Any]:
-    """To the file's schema; it and S3 are where Airflow's connections lead to."""
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
-    return connection
+pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
 @pytest.fixture

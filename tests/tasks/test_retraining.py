@@ -19,7 +19,6 @@ from include.s3.bucket import Bucket
 from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
 from include.tasks.retrain_yolo import judge, promote_challenger, resolve_plan
 from include.training.evaluate import Evaluation
-from tests.support.airflow_connections import lead_to
 from tests.support.model_versions import body, promote_over_present, trained, version_of
 from tests.support.retrain_plans import plan, written
 from tests.support.retrainings import DATA, retraining
@@ -29,21 +28,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from include.stack.s3 import S3
 
-
-@pytest.fixture
-def connection(
-    connection: psycopg.Connection[Any],
-    migrated_url: str,
-    s3: S3,
-    bucket: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> psycopg.Connection[Any]:
-    """To the file's schema; it and S3 are where Airflow's connections lead to."""
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
-    return connection
+pytestmark = pytest.mark.usefixtures("airflow_connections")
 
 
 @pytest.fixture
