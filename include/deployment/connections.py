@@ -80,11 +80,11 @@ def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3
 
     An interactive client gives up sooner: it is for small requests that a user waits for.
     """
-    from include.deployment.s3_hook import SharedLoaderS3Hook
+    from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import client_config, interactive_config
 
     config = interactive_config() if interactive else client_config()
-    return SharedLoaderS3Hook(aws_conn_id=connection, config=config).get_conn()
+    return FastS3Hook(aws_conn_id=connection, config=config).get_conn()
 
 
 def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
@@ -122,9 +122,9 @@ def s3_signer(endpoint_url: str | None) -> S3Client:
     """
     from botocore.config import Config
 
-    from include.deployment.s3_hook import SharedLoaderS3Hook
+    from include.deployment.s3_hook import FastS3Hook
 
-    hook = SharedLoaderS3Hook(aws_conn_id=TRAINING_S3)
+    hook = FastS3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
     # Not "auto": Amazon's global endpoint redirects to the bucket's region, where the signature is invalid
     config = Config(

@@ -1,4 +1,4 @@
-"""Airflow's S3Hook with clients that cost a tenth of the time to create."""
+"""Airflow's S3Hook, whose clients cost a tenth of the time to create."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ if TYPE_CHECKING:
     from boto3.session import Session
 
 
-class SharedLoaderS3Hook(S3Hook):
-    """Lets all sessions of a process read botocore's description of S3 from one loader, which caches it.
+class FastS3Hook(S3Hook):
+    """Spares each new client what has the same result every time.
 
-    Airflow creates a session for each hook. Left alone, each of them parses megabytes of JSON: 100 ms of the
-    API server's processor for each request that needs S3.
+    Airflow creates a session for each hook, which parses megabytes of JSON that describe S3, and looks up
+    every module of the process to name its caller in the User-Agent: a tenth of a second of the API server's
+    processor for each request that needs S3.
     """
 
     def get_session(self, *arguments: Any, **options: Any) -> Session:
-        """Return a session of this connection."""
+        """Return a session of this connection that shares its description of S3 with the others."""
         session = super().get_session(*arguments, **options)
         own = session._session
         own.register_component("data_loader", _loader(own.get_config_variable("data_path")))
         return session
+
+    def _get_caller(self, target_function_name: str = "execute") -> str:
+        return "Unknown"  # what Airflow says of callers that are no operators
 
 
 @cache
