@@ -1,7 +1,8 @@
 """Chromium as people use the pages: every test fails on what a person would find in the browser's console.
 
-The browser is the machine's own: the first of `chromium`, `chromium-browser`, `google-chrome` on the PATH, or
-the one that the environment variable CHROMIUM names. Where there is none, its tests are left out and named.
+The browser is the machine's own: the first of `chromium-headless-shell`, `chromium`, `chromium-browser` and
+`google-chrome` on the PATH, or the one that the environment variable CHROMIUM names. Where there is none, its
+tests are left out and named.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from tests.support.recorded_trainings import FORGOTTEN_RUN
 CONSOLE = "/training/console"
 API = "/training/api/v1"
 
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
     "--no-sandbox",  # which a superuser cannot have, and continuous integration often is one
     "--no-proxy-server",
@@ -77,7 +78,7 @@ def _chromium() -> SystemProgram:
         looked_for=os.environ.get("CHROMIUM") or ", ".join(_PROGRAMS),
         path=program(),
         fixture="chromium",
-        package="chromium",
+        package="chromium-headless-shell",
     )
 
 
@@ -271,9 +272,11 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def visitors(chromium: Browser, api_stack: Stack) -> Visitors:
-    """Those of one file."""
-    return Visitors(chromium, api_stack)
+def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Visitors:
+    """Those of one file, at the Airflow that its tests share."""
+    from tests.support.distribution import airflow_of  # a plugin, which pytest itself has to load first
+
+    return Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))
 
 
 @pytest.fixture

@@ -14,13 +14,19 @@ GROUPS = {"airflow_stack": "trainings", "api_stack": "pages"}
 
 
 @cache
+def airflow_of(path: str) -> str | None:
+    """Return the fixture that starts the Airflow of a file's tests, if they need one."""
+    text = Path(path).read_text(encoding="utf-8")
+    return next((fixture for fixture in GROUPS if fixture in text), None)
+
+
 def group_of(path: str) -> str:
     """Files whose tests run in the same process: those that share an Airflow; else each its own.
 
     Only one process has a scheduler: it keeps a quarter of a core busy, even if there is nothing to schedule.
     """
-    text = Path(path).read_text(encoding="utf-8")
-    return next((group for fixture, group in GROUPS.items() if fixture in text), path)
+    fixture = airflow_of(path)
+    return GROUPS[fixture] if fixture else path
 
 
 class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
