@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -44,12 +46,11 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
     except RequestRefused as refusal:
         raise StackError(str(refusal)) from None
     files = _find_files(source)
-    announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
-    upload = stack.api.training("POST", "uploads", {"files": announced})
-    address = f"uploads/{upload['upload_id']}"
+    memory = stack.state.path / "uploads" / _digest(files)
+    upload = _find_interrupted(stack, memory) or _begin(stack, files, memory)
     with steps.step(f"Upload {source}", spinner=False):
-        _send(stack, steps, address, upload["files"], list(files.values()))
-        data = stack.api.training("POST", f"{address}/complete")["source"]
+        data = upload["source"] or _send(stack, steps, upload, list(files.values()))
+    memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
@@ -71,17 +72,39 @@ def _find_files(source: Path) -> dict[str, Path]:
     return {path.as_posix(): file for path, file in found.items() if not is_ignored(path.parts)}
 
 
-def _send(
-    stack: Stack, steps: Steps, address: str, announced: list[dict[str, Any]], files: list[Path]
-) -> None:
-    """Send all parts, some at a time, with a bar on a terminal."""
+def _digest(files: dict[str, Path]) -> str:
+    """Identify these files, unchanged: their paths, sizes and times of modification."""
+    seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
+    return sha256(json.dumps(seen).encode()).hexdigest()
+
+
+def _find_interrupted(stack: Stack, memory: Path) -> dict[str, Any] | None:
+    """Return the upload of the same files that was interrupted; None if there is none or it was deleted."""
+    try:
+        return stack.api.training("GET", f"uploads/{memory.read_text()}")
+    except (FileNotFoundError, StackError):
+        return None
+
+
+def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]:
+    """Announce the files, and remember the upload until it is complete."""
+    announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
+    upload = stack.api.training("POST", "uploads", {"files": announced})
+    memory.parent.mkdir(exist_ok=True)
+    memory.write_text(upload["upload_id"])
+    return upload
+
+
+def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path]) -> str:
+    """Send the parts that S3 lacks, some at a time, with a bar on a terminal; return the dataset's source."""
+    announced, address = upload["files"], f"uploads/{upload['upload_id']}"
     parts = [
         {"file": index, "part": number}
         for index, file in enumerate(announced)
-        for number in range(1, file["parts"] + 1)
+        for number in sorted(set(range(1, file["parts"] + 1)) - set(file["arrived"]))
     ]
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    total = sum(file["size"] for file in announced)
+    total = sum(_size(announced[part["file"]], part["part"]) for part in parts)
     with (
         Progress(*columns, console=steps.console, transient=True) as progress,
         ThreadPoolExecutor(_AT_ONCE) as threads,
@@ -96,6 +119,13 @@ def _send(
         for batch in _batches(parts):
             links = stack.api.training("POST", f"{address}/parts", {"parts": batch})["links"]
             list(threads.map(send, links))
+    source: str = stack.api.training("POST", f"{address}/complete")["source"]
+    return source
+
+
+def _size(file: dict[str, Any], part: int) -> int:
+    """Return the bytes of a part: all but the last are equally large."""
+    return int(min(file["part_size"], file["size"] - (part - 1) * file["part_size"]))
 
 
 def _batches(parts: list[dict[str, int]]) -> Iterator[list[dict[str, int]]]:

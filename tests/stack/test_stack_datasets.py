@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import shutil
+from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.datasets import upload_dataset
 from include.stack.errors import StackError
 from include.stack.local import Stack
@@ -19,12 +22,36 @@ from tests.support.tiny_datasets import build
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_folder_and_then_a_zip_become_versions(airflow_stack: Stack, api: Airflow, tmp_path: Path) -> None:
+def test_a_folder_whose_upload_was_killed_and_then_a_zip_become_versions(
+    airflow_stack: Stack, api: Airflow, tmp_path: Path
+) -> None:
     folder = tmp_path / "signs"
-    build("detect", folder)
+    build("detect", folder, train=60)
     (folder / ".DS_Store").write_bytes(b"x")
+    s3 = airflow_stack.s3.client()
+
+    def stored() -> dict[str, datetime]:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=DEFAULT_BUCKET, Prefix="uploads/")
+        found = {each["Key"]: each["LastModified"] for page in pages for each in page.get("Contents", [])}
+        return {key: when for key, when in found.items() if key not in earlier and "/images/" in key}
+
+    earlier: dict[str, datetime] = {}
+    earlier = stored()
     said = Console(file=io.StringIO(), width=200)
-    upload_dataset(airflow_stack, Steps(said), folder, "by-make", "detect")
+    arguments = airflow_stack, Steps(said), folder, "by-make", "detect"
+    uploading = get_context("fork").Process(target=upload_dataset, args=arguments)
+    uploading.start()
+    while len(stored()) < 5:
+        assert uploading.is_alive()
+    uploading.kill()
+    uploading.join()
+    first = stored()
+    assert len(first) < 60
+
+    upload_dataset(*arguments)
+
+    assert first.items() < stored().items()  # not sent again
+    assert len({key.split("/")[1] for key in stored()}) == 1
     build("detect", folder, train=9)
     packed = Path(shutil.make_archive(str(tmp_path / "signs"), "zip", folder))
     upload_dataset(airflow_stack, Steps(said), packed, "by-make", "detect")
