@@ -1,7 +1,7 @@
 """Register data as the next version of a dataset.
 
 Enter a `name`, the `source` of the data, and press *Trigger*. The data are checked file by file, as before a
-training; only data without errors become a version. Its number is the next one of that name, and it never
+training run; only data without errors become a version. Its number is the next one of that name, and it never
 changes: it stands for exactly the files that were checked.
 
 | task | what it does |
@@ -11,7 +11,7 @@ changes: it stands for exactly the files that were checked.
 | `record_version` | records them as the next version; content that is already the newest version adds none |
 | `announce` | stores how the version differs from the one before, and emits the asset `training-dataset` |
 
-Trainings then name the data: `dataset: parts` is the newest version of *parts*, `dataset: parts@3` a
+Training runs then name the data: `dataset: parts` is the newest version of *parts*, `dataset: parts@3` a
 particular one. Versions are in the table `datasets`, on the page *Datasets*, and at `GET /datasets` of the
 training API. Retraining plans with `on_new_data` and `dataset: parts` start with the next version.
 """

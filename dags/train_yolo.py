@@ -35,7 +35,7 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 50
-"""How often a training may be killed or lose its machine; CountErrors counts its own errors."""
+"""How often a training run may be killed or lose its machine; CountErrors counts its own errors."""
 
 
 @dag(

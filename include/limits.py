@@ -1,7 +1,7 @@
 """Limits on all input from outside; docs/parameters.md lists the same numbers.
 
 Each limit is far above legitimate use and far below what would harm the machine. Input that exceeds a limit
-is refused with a sentence that names it. CHECK_MEMORY covers attacks that no other limit anticipates.
+is refused with an error message that names it. CHECK_MEMORY covers attacks that no other limit anticipates.
 """
 
 from __future__ import annotations

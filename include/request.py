@@ -1,4 +1,4 @@
-"""The base of all Dags' requests: parses the parameters of a run, or refuses them with one sentence."""
+"""The base of all Dags' requests: parses the parameters of a run, or refuses them with an error message."""
 
 from __future__ import annotations
 

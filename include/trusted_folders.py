@@ -1,9 +1,9 @@
-"""Ensures that no other account of this machine can write into a training's folders.
+"""Ensures that no other account of this machine can write into a training run's folders.
 
-A training trusts its own folders: it resumes from states that it finds there, and passes the data in them to
-Ultralytics. It must not start if another account could have prepared them, or could replace them at any time.
-Only this user and root are trusted. The owner of a folder decides about its group, so a group-writable folder
-is accepted: Kubernetes' fsGroup volumes (root's, 2775) are of this kind. Containers whose user varies
+A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
+to Ultralytics. It must not start if another account could have prepared them, or could replace them at any
+time. Only this user and root are trusted. The owner of a folder decides about its group, so a group-writable
+folder is accepted: Kubernetes' fsGroup volumes (root's, 2775) are of this kind. Containers whose user varies
 (OpenShift) share their files through group 0, to which no ordinary account belongs; for them, a folder of
 group 0 counts as their own, regardless of its owner.
 """

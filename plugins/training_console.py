@@ -57,7 +57,7 @@ class TrainingConsole(AirflowPlugin):
         }
         return [
             {
-                "name": "Trainings",
+                "name": "Training runs",
                 "href": f"{console}/jobs",
                 "url_route": "trainings",
                 "destination": "nav",

@@ -27,7 +27,7 @@ _LOGIN = ("authorization", "cookie")
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
     """Mark the run as failed, with the login of `request`; call it only from a plain `def` route.
 
-    If Airflow refuses, the run still ends by itself as soon as its next task sees that its job was stopped.
+    If Airflow refuses, the run still ends as soon as its next task sees that its job was stopped.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}

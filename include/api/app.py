@@ -40,10 +40,11 @@ from include.serving.headers import FOR_DATA
 
 __all__ = ["PREFIX", "create_app"]
 
-_DESCRIPTION = """What Airflow's own REST API does not offer: live progress of trainings, and model versions.
+_DESCRIPTION = """\
+What Airflow's own REST API does not offer: live progress of training runs, and model versions.
 
-Log in as for Airflow: with the session of its UI, or with a token of `POST /auth/token`. To start a training,
-use Airflow's own API, which brings permissions, validation and audit."""
+Log in as for Airflow: with the session of its UI, or with a token from `POST /auth/token`. To start a
+training run, use Airflow's own API, which adds permissions, validation and an audit log."""
 
 
 def create_app() -> GuardedApp:

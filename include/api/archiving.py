@@ -1,4 +1,4 @@
-"""Archiving a job: the list of trainings hides it, and nothing is deleted."""
+"""Archiving a job: the list of training runs hides it, and nothing is deleted."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str |
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):
-        return "the object at this key belongs to another training, and this one has not stored any yet"
+        return "the object at this key belongs to another training run, and this one has not stored any yet"
     return None
 
 

@@ -52,8 +52,8 @@ class Progress(BaseModel):
 class JobQueue(BaseModel):
     """Place of the job in the queue for a GPU: first come, first served.
 
-    place counts from 1, which starts next, to `waiting`. expected_start_at is estimated from the running
-    trainings and the duration of similar ones; null without a basis for an estimate.
+    place counts from 1, which starts next, to `waiting`. expected_start_at is estimated from the current
+    training runs and the duration of similar ones; null without a basis for an estimate.
     """
 
     place: int

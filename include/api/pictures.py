@@ -1,4 +1,4 @@
-"""Pictures of a training, served from here because the console's pages load nothing from elsewhere."""
+"""Pictures of a training run, served from here because the console's pages load nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
 
 class PretrainedFile(BaseModel):
-    """A stored file: its name, which is what `model` takes, its size in bytes, and when it was stored."""
+    """A stored file: its name, as `model` accepts it, its size in bytes, and when it was stored."""
 
     name: str
     size: int

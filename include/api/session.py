@@ -24,7 +24,7 @@ class Session(BaseModel):
 
     user: str
     may_start: bool
-    """Whether they may start trainings, and change their own."""
+    """Whether they may start training runs, and change their own."""
     may_register: bool
     """Whether they may upload, register, archive and delete datasets."""
     may_change_all_jobs: bool

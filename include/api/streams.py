@@ -25,7 +25,7 @@ class StreamLimit:
         if self._open[user] >= MAX_STREAMS:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"You are already following {MAX_STREAMS} trainings, which is the limit: close some "
+                f"You are already following {MAX_STREAMS} training runs, which is the limit: close some "
                 "streams first",
                 {"Retry-After": "10"},
             )

@@ -212,7 +212,7 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
 
 
 def find_upload_origin() -> str | None:
-    """Return the origin that the links lead to, which a page has to be allowed to connect to.
+    """Return the origin of the links; the page must be allowed to connect to it.
 
     None if the connection to S3 is missing or has no keys; then nothing can be uploaded either.
     """

@@ -1,4 +1,4 @@
-"""Checking the parameters of a training before a run is triggered."""
+"""Checking the parameters of a training run before a run is triggered."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Validation(BaseModel):
 def validate(
     request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
 ) -> Validation:
-    """Check the parameters of a training as `train_yolo` will, except for files that must be downloaded.
+    """Check the parameters of a training run as `train_yolo` will, except for files that must be downloaded.
 
     They are the `conf` of a run that the caller would trigger. Nothing is reserved: a job id that is free now
     may be taken a moment later, and so may the GPUs of the caller's quota.

@@ -1,1 +1,1 @@
-"""One attempt at a training: where it starts, what it reports, and how it ends."""
+"""One attempt at a training run: where it starts, what it reports, and how it ends."""

@@ -100,9 +100,9 @@ class TrainingAttempt:
 
     @contextmanager
     def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Turn UntrustedFolder into MachineUnusable if this training has a state in S3.
+        """Turn UntrustedFolder into MachineUnusable if this training run has a state in S3.
 
-        A misconfigured machine must not end a training that another machine can resume.
+        A misconfigured machine must not end a training run that another machine can resume.
         """
         try:
             yield
@@ -110,7 +110,7 @@ class TrainingAttempt:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise MachineUnusable(
-                f"{error}. This training continues on another machine, or here once that is corrected"
+                f"{error}. This training run continues on another machine, or here once that is corrected"
             ) from error
 
     def trace(self) -> Trace | None:
@@ -152,7 +152,7 @@ class TrainingAttempt:
         return watch_attempt(self._watch_folder, self._row.attempt, limits)
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes; wait while other trainings use them."""
+        """Claim the job's GPUs until `stack` closes; wait while other training runs use them."""
         with self._continue_elsewhere():
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
@@ -182,7 +182,7 @@ class TrainingAttempt:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise GpuLost(
-                f"{error}. This training used such a GPU before and continues on another machine"
+                f"{error}. This training run used such a GPU before and continues on another machine"
             ) from error
 
     def _prepare_folders(self, stack: ExitStack) -> None:
@@ -218,7 +218,7 @@ class TrainingAttempt:
         return manifest
 
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
-        """Fetch the checked data and reserve them for this training until `stack` closes.
+        """Fetch the checked data and reserve them for this training run until `stack` closes.
 
         If the training has a state, a refusal by S3 counts as temporary.
         """
@@ -243,7 +243,7 @@ class TrainingAttempt:
         self._row.record_inexact(reason)
 
     def _has_state(self) -> bool:
-        """Return whether this training has a state, in S3 according to the row or on this machine."""
+        """Return whether this training run has a state, in S3 according to the row or on this machine."""
         return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
 
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:

@@ -23,7 +23,7 @@ class TrainingManifest(Payload):
     run_id: str
     """Run that trained it."""
     origin_run_id: str
-    """Run that started this training."""
+    """Dag run that started this training run."""
     best: Checkpoint
     """The deployable best.pt, on the machine that trained."""
     last: Checkpoint
@@ -60,7 +60,7 @@ class TrainingManifest(Payload):
 
     @classmethod
     def of(cls, job: ResolvedJob, result: TrainingResult) -> Self:
-        """Return the manifest of a finished training."""
+        """Return the manifest of a finished training run."""
         return cls(
             job_id=job.job_id,
             run_id=job.run_id,

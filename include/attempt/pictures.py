@@ -1,4 +1,4 @@
-"""Uploads a training's pictures to S3 when it has ended; a failure or outage never affects the training."""
+"""Uploads a training run's pictures to S3 when it has ended; a failure or outage never affects the run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def store_pictures(folder: Path, settings: Settings, job_id: str, origin_run_id:
 
 
 def remove_local_pictures(folder: Path) -> None:
-    """Remove the pictures that an earlier training of the same name left on this machine."""
+    """Remove the pictures that an earlier training run of the same name left on this machine."""
     for path in folder.glob("*"):
         if place_of(path.name):
             path.unlink(missing_ok=True)

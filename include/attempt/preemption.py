@@ -1,4 +1,4 @@
-"""Preemption: SIGTERM ends a training early enough to make its last batch durable.
+"""Preemption: SIGTERM ends a training run early enough to make its last batch durable.
 
 Airflow forwards SIGTERM to the task's process, but its own handler does nothing for a Python task, which
 would continue until it is killed.

@@ -1,4 +1,4 @@
-"""Reports a running training: its numbers to the job's row, its states to S3."""
+"""Reports on a training run in progress: its numbers to the job's row, its states to S3."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def read_finished_epochs(
 
 @dataclass(frozen=True)
 class _FoundState:
-    """A complete state of this training; replaces is the undamaged last.pt that it will replace in S3."""
+    """A complete state of this training run; replaces is the undamaged last.pt that it will replace in S3."""
 
     path: Path
     state: dict[str, Any]
@@ -103,11 +103,11 @@ class Recovery:
         self._task = job.spec.task
 
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
-        """Return the state that this attempt starts from; take it over in S3 if it is this training's own.
+        """Return the state that this attempt starts from; take it over in S3 if this training run stored it.
 
         durable is the durable position in the job's row: if it is set, finding no state is an error instead
         of a start from scratch. Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry
-        would meet again, and FencedOut if an older attempt wrote in the meantime: then call it again with a
+        cannot cure, and FencedOut if an older attempt wrote in the meantime: then call it again with a
         new store. If a state exists, refusals by S3 count as temporary (RefusedForNow).
         """
         with treat_refusals_as_temporary(
@@ -156,7 +156,7 @@ class Recovery:
         return replace(local, replaces=stored.replaces if stored else None)
 
     def _find_stored(self, durable: Position | None) -> _FoundState | None:
-        """Fetch this training's last.pt, or the previous generation.
+        """Fetch this training run's last.pt, or the previous generation.
 
         The previous generation is used if last.pt is damaged or missing. It is also considered if last.pt is
         older than the row's durable position, because an older state may have overwritten it.
@@ -188,7 +188,7 @@ class Recovery:
     def _list_own_generations(
         self, durable: Position | None
     ) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
-        """Yield the states that this training stored itself, without the parent's that seeded the job."""
+        """Yield the states that this training run stored itself, without the parent's that seeded the job."""
         parent = self._job.resume
         for kind in _GENERATIONS:
             stored = self._store.head(self._job.job_id, kind)
@@ -197,7 +197,7 @@ class Recovery:
             if parent is None or not stored.is_the_same_as(parent.last):
                 yield kind, stored
             elif durable is None or durable <= parent.last.position:
-                return  # this training has not stored anything yet
+                return  # this training run has not stored anything yet
 
     def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _FoundState:
         target = self._inputs / f"{kind}.pt"
@@ -275,7 +275,7 @@ class Recovery:
         return bool(epoch >= own.state[EXACT].get(BEST_EPOCH, -1))
 
     def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
-        """Copy the parent's objects to this job's own prefix, so that a crash loses nothing; start there.
+        """Copy the parent's objects to this job's prefix, so that a crash loses nothing, and start from them.
 
         Raises CorruptObject if they are not the objects that `resolve_config` found.
         """

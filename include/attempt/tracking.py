@@ -39,7 +39,7 @@ _RETRY_SECONDS = 30.0
 """A failed request is repeated with the next epoch, or after this time."""
 
 _LAST_SECONDS = 10.0
-"""How long the end of a training, or of its run, waits for MLflow."""
+"""How long the end of a training run, or of its Dag run, waits for MLflow."""
 
 
 def tracking_server() -> TrackingServer | None:
@@ -76,11 +76,11 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
 
 
 class Tracker:
-    """Keeps a training's run in MLflow up to date with its row, from a separate thread.
+    """Keeps a training run in MLflow up to date with its row, from a separate thread.
 
     Without a server it does nothing. It sends nothing, either, if the job's row belongs to another training
-    than `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an
-    error, wait for up to 10 seconds, so that later requests are not overtaken. No method raises.
+    run than `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with
+    an error, wait for up to 10 seconds, so that later requests are not overtaken. No method raises.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> N
     own = run_folder.resolve() / "weights" / f"{kind}.pt"
     if Path(local.path).resolve() != own:
         raise LocalFileMissing(
-            f"{kind}.pt of this training (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
+            f"{kind}.pt of this training run (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
             f"where this machine keeps it, {own}; clear the task `train` of this run to create it again"
         )
 

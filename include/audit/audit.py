@@ -42,8 +42,8 @@ _AT_ONCE = 8
 class AuditScope:
     """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when.
 
-    conditional_writes is what the bucket's server does with them, None if it was not asked; signing verifies
-    a version whose copy in production is repaired.
+    conditional_writes says how the bucket's server handles them, None if that was not tested; signing
+    verifies a version whose copy in production is repaired.
     """
 
     connection: Connection[Any]

@@ -101,9 +101,10 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
 
 
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
-    """Delete what was derived from the content. Its listing stays: a job may go on with it.
+    """Delete what was derived from the content. Its listing stays, because a job may continue with it.
 
-    The manifest, without which nobody registers the content, goes last: a check that goes on stores it first.
+    The manifest is deleted last, because content without one cannot be registered: a check that is still
+    running stores the manifest first.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

@@ -1,4 +1,4 @@
-"""Finding files that trainings left on this machine and that are no longer needed."""
+"""Finding files that training runs left on this machine and that are no longer needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 OLD = timedelta(days=1)
 
 _OURS = {"inputs", "runs", "snapshots"}
-"""Folders that a training creates in its job's folder; a folder with anything else is left alone."""
+"""Folders that a training run creates in its job's folder; a folder with anything else is left alone."""
 
 
 def find_leftovers(

@@ -1,4 +1,4 @@
-"""Finding out which Dag runs are active: only Airflow knows, and it is asked about many at once."""
+"""Finds out which Dag runs are active, asking Airflow about many at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AT_ONCE = 50
 def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
     """Return the active ones among `runs`. count(dag_id, run_ids) returns how many of these are active.
 
-    Nearly always none is, which a single request for many runs reveals.
+    Usually none of them is active, and a single request for many runs is enough to find that out.
     """
     by_dag: dict[str, list[str]] = defaultdict(list)
     for dag_id, run_id in sorted(set(runs)):

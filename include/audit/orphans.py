@@ -46,7 +46,7 @@ def find_orphans(
                 job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
                 yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
             elif item.name not in _KEPT:
-                yield report_orphan(item, f"{item.location.uri} is not a file that a training creates")
+                yield report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
     for page in bucket.pages(MODELS):
         report.listed(page)
         yield from _unknown_models(

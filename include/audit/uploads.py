@@ -24,7 +24,7 @@ ABANDONED = timedelta(days=1)
 """No upload of a checkpoint takes a day; an older one was left by a killed process."""
 
 LEFT_BEHIND = timedelta(days=7)
-"""People may go on with the upload of a dataset after a weekend."""
+"""People may continue the upload of a dataset after a weekend."""
 
 
 def find_abandoned_uploads(

@@ -11,7 +11,7 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""Position of a training: the last finished epoch, from 0, or -1, and the number of batches after it."""
+"""Position of a training run: the last finished epoch, from 0, or -1, and the number of batches after it."""
 
 StoredKind = Literal[CheckpointKind, "last.previous"]
 """Checkpoints of a job that S3 keeps: last.previous is the generation that the present last replaced."""
@@ -34,7 +34,7 @@ class Checkpoint:
 
     @property
     def position(self) -> Position:
-        """Position of the training in this state: of two states of one training, the larger one is newer."""
+        """Position of the training in this state: of two states of a training run, the larger is newer."""
         return self.epoch, self.batch
 
     @classmethod

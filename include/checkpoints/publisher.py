@@ -1,4 +1,4 @@
-"""Storing snapshots of a training in S3 while the training continues."""
+"""Storing snapshots of a training run in S3 while the training continues."""
 
 from __future__ import annotations
 

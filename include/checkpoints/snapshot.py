@@ -1,4 +1,4 @@
-"""Snapshots of a training, and the limits for publishing them."""
+"""Snapshots of a training run, and the limits for publishing them."""
 
 from __future__ import annotations
 

@@ -156,8 +156,8 @@ class CheckpointStore:
     ) -> StoredCheckpoint:
         """Start `job_id` from its parent's checkpoint, copied within S3, and return the stored checkpoint.
 
-        What this training has already stored itself is kept, so the call may be repeated. Objects of an
-        earlier training of the same name are replaced, its last.pt kept as last.previous.pt. Raises
+        What this training run has already stored itself is kept, so the call may be repeated. Objects of an
+        earlier training run of the same name are replaced, its last.pt kept as last.previous.pt. Raises
         CheckpointNotFound or CorruptObject if the parent's object is no longer `expected`, and FencedOut.
         """
         location = self._location(job_id, kind)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class StoredCheckpoint:
     """An object under a checkpoint's key. checkpoint is None if this project did not write it.
 
-    run_id is the Dag run that stored it, which distinguishes trainings of the same job id. seeded_from is the
-    job from which it was copied, if this job started from another one's state.
+    run_id is the Dag run that stored it, which distinguishes training runs of the same job id. seeded_from is
+    the job from which it was copied, if this job started from another one's state.
     """
 
     uri: str

@@ -1,6 +1,6 @@
 """Stores the dataset that a job started with, in S3 at `datasets/jobs/{job_id}.json`.
 
-A training that is resumed by another run, or after `check_dataset` was cleared, uses this dataset and not
+A training run that is resumed by another run, or after `check_dataset` was cleared, uses this dataset and not
 whatever its source contains by then.
 """
 

@@ -18,8 +18,8 @@ def pin_dataset(
 ) -> TrainingSpec:
     """Return the spec with the version that its dataset names at present, such as `parts@3` for `parts`.
 
-    A training of a task that is not given is for the version's. started are the parameters with which this
-    very run has claimed the job before: its version is kept, whatever has been registered since. Raises
+    If no task is given, the version's task applies. started are the parameters with which
+    this very run has claimed the job before: its version is kept, whatever has been registered since. Raises
     SpecError.
     """
     if started is not None:

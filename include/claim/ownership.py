@@ -38,7 +38,7 @@ def require_own_parent(
     if parent is not None and not _may_change(parent, run, ownership):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {ownership.explain(parent)} continue it. Start a new training "
-            f"from its best.pt with model='job:{parent.job_id}', or ask one of them"
+            f"run from its best.pt with model='job:{parent.job_id}', or ask one of them"
         )
 
 

@@ -30,7 +30,7 @@ _NAMED = 5
 
 
 class QuotaReached(SpecError):
-    """The user's quota does not allow this training."""
+    """The user's quota does not allow this training run."""
 
 
 class QuotaWait(BaseException):
@@ -75,8 +75,9 @@ class UserQuotaCheck:
         if used >= limit:
             raise QuotaReached(
                 f"GPU hours: {self.user} has used {used:.1f} of {limit:g} this week ({HOURS}), so no new "
-                f"training starts before Monday, {monday + WEEK:%Y-%m-%d}, 00:00 UTC; trainings that have "
-                "begun go on, and can be resumed. Trigger it again then, or ask an administrator for more"
+                f"training run starts before Monday, {monday + WEEK:%Y-%m-%d}, 00:00 UTC; training "
+                "runs that have begun continue and can be resumed. Trigger it again then, or ask an "
+                "administrator for more"
             )
 
     def require_fitting(self, device: str | None) -> None:

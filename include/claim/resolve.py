@@ -248,7 +248,7 @@ def _prepare_start(
     is_running: Callable[[str, str], bool],
     finder: InitialWeightsFinder,
 ) -> tuple[ResolvedSpec, ResumePoint | None, InitialWeights | None]:
-    """Return what a training starts from: its parameters, its parent's state if any, and its weights."""
+    """Return what a training run starts from: its parameters, its parent's state if any, and its weights."""
     if spec.resume_from is None:
         resolved = spec.with_defaults()
         return resolved, None, finder.find(resolved.model, resolved.task, job_id)
@@ -293,8 +293,8 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
     stored = checkpoints.head(job_id, "last")
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
-            f"job_id={job_id!r} has no training in training_jobs, but {stored.uri} holds its state after "
-            f"{in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to resume, give "
+            f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its state "
+            f"after {in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to resume, give "
             "fresh=true to start over, or choose another job_id"
         )
 
@@ -309,7 +309,7 @@ def _find_own_state(
 ) -> StoredCheckpoint | None:
     """Return the stored state that this run resumes from; None if it starts from scratch.
 
-    Raises SpecError if a state was stored but is gone, because a training must not start over silently.
+    Raises SpecError if a state was stored but is gone, because a training run must not start over silently.
     """
     if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
         return None

@@ -34,7 +34,7 @@ class ResolvedJob(Payload):
     run_id: str
     """This run, which owns the job."""
     origin_run_id: str
-    """Run that started this training: this one, or an earlier one that this one continues."""
+    """Dag run that started this training run: this one, or an earlier one that this one continues."""
     spec: ResolvedSpec
     """The parameters; null stands for Ultralytics' own default."""
     resume: ResumePoint | None = None
@@ -44,7 +44,7 @@ class ResolvedJob(Payload):
     before hashes were recorded."""
 
     def identity(self) -> dict[str, object]:
-        """Return what identifies this training: a state that differs in it belongs to another one."""
+        """Return what identifies this training run: a state that differs in it belongs to another one."""
         weights = {"initial_weights": self.weights.sha256} if self.weights else {}
         return {
             "job_id": self.job_id,

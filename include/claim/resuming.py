@@ -35,7 +35,7 @@ def inherit_from_parent(
 
 
 def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
-    """Return the weights that a training started from, as recorded in its row."""
+    """Return the weights that a training run started from, as recorded in its row."""
     if row.initial_weights_path is None or row.initial_weights_sha256 is None:
         return None
     fine_tuned = row.parent_job_id if row.resumed_epoch is None else None
@@ -74,14 +74,14 @@ def _find_parent(
 
 
 def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
-    """Return the parent's objects. Raises SpecError unless they are those that it stored and recorded."""
+    """Return the parent's objects. Raises SpecError unless the parent stored and recorded these objects."""
     if parent.last_checkpoint_expired_at is not None:
         kept = parent.checkpoint("best")
         best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
         raise SpecError(
             f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt expired by the retention "
-            f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training from its best.pt "
-            f"with model={best_uri!r}, and pin jobs that you want to resume later"
+            f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run from its "
+            f"best.pt with model={best_uri!r}, and pin jobs that you want to resume later"
         )
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
@@ -92,17 +92,17 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} cannot be resumed, because it was not stored by "
-            "this project or has no optimizer state; start a new training with it as `model`"
+            "this project or has no optimizer state; start a new training run with it as `model`"
         )
     recorded = parent.checkpoint("last")
     if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
-            f"{recorded.sha256} was recorded: somebody replaced it. Restore it, or start a new training"
+            f"{recorded.sha256} was recorded: somebody replaced it. Restore it, or start a new training run"
         )
     if not _belongs_to(parent, last, "last"):
         raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training of that name "
+            f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training run of that name "
             f"({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not stored "
             "a state"
         )

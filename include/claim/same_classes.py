@@ -1,4 +1,4 @@
-"""Ensures that a resumed training uses data with the same classes, in the same order."""
+"""Ensures that a resumed training run uses data with the same classes, in the same order."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
         return
     raise DatasetError(
         f"{trained} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "
-        f"{_list_classes(now)}{_describe_difference(before, now)}. A training can continue only with the "
-        "same classes in the same order: restore them, or start a new training from its best.pt with `model`"
+        f"{_list_classes(now)}{_describe_difference(before, now)}. A training run can continue only with the "
+        "same classes in the same order: restore them, or start a new training run from its best.pt with "
+        "`model`"
     )
 
 

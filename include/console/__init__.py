@@ -1,4 +1,4 @@
-"""The console at /training/console: pages about trainings that Airflow embeds in its own UI.
+"""The console at /training/console: pages about training runs that Airflow embeds in its own UI.
 
 app          the application that serves the pages
 files        the files of the pages

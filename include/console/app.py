@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["PAGES", "PREFIX", "create_app"]
 
 PAGES = {
-    "jobs": "Trainings",
+    "jobs": "Training runs",
     "job": "Training",
     "run": "Training of a run",
-    "start": "Start a training",
-    "compare": "Compare trainings",
+    "start": "Start a training run",
+    "compare": "Compare training runs",
     "models": "Models",
     "datasets": "Datasets",
     "dataset": "Dataset",
@@ -56,7 +56,7 @@ _IMMUTABLE = "private, max-age=31536000, immutable"
 
 def create_app() -> GuardedApp:
     """Create the application, all of whose pages and files require a login."""
-    app = GuardedApp(_HEADERS, title="Trainings")
+    app = GuardedApp(_HEADERS, title="Training runs")
     app.middleware("http")(_offer_login)
     app.get("/")(_redirect_to_jobs)
     for page in PAGES:

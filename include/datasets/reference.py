@@ -31,7 +31,7 @@ class DatasetReference(BaseModel):
     origin: str | None = None
     """The parameter `dataset` as given, if the data were converted: then source is the converted copy."""
     version: DatasetVersionName | None = None
-    """The registered version that the parameter named, if it named one: then source is what it refers to."""
+    """The registered version that the parameter named, if any; source is then the version's source."""
     task: str
     """The task that it was checked for."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -1,4 +1,4 @@
-"""The arguments of a training that change which data are valid."""
+"""The arguments of a training run that change which data are valid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Split = Literal["train", "val", "test"]
 
 
 class CheckRules(BaseModel):
-    """What a training does with its data, as far as the check has to know.
+    """What a training run does with its data, as far as the check has to know.
 
     The number of image channels is not here: Ultralytics reads it from the data YAML.
     """
@@ -40,7 +40,7 @@ class CheckRules(BaseModel):
 
 
 def check_rules(arguments: Mapping[str, Any]) -> CheckRules:
-    """Return the rules for a training with these arguments of Ultralytics. Raises DatasetError."""
+    """Return the rules for a training run with these arguments of Ultralytics. Raises DatasetError."""
     given = {name: arguments[name] for name in CheckRules.model_fields if arguments.get(name) is not None}
     try:
         return CheckRules.model_validate(given)

@@ -69,4 +69,4 @@ def _read_lines(text: io.TextIOWrapper, longest: int) -> Iterator[str | None]:
                 return
             yield line
     except UnicodeDecodeError:
-        raise ValueError("it is not text in UTF-8; save it as UTF-8") from None
+        raise ValueError("it is not valid UTF-8; save it as UTF-8") from None

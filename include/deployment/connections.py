@@ -33,7 +33,7 @@ how long a silence it sends a keepalive: an audit that reads large objects is si
 def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:
     """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
-    A training outlives restarts of the API server and records from several threads, so this does not use
+    A training run outlives restarts of the API server and records from several threads, so this does not use
     PostgresHook.get_conn, which asks the supervisor, and thereby the API server, each time. Only tokens for
     IAM authentication are requested each time, because they expire within minutes.
     """
@@ -105,7 +105,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
     from include.s3.bucket import Bucket
 
     try:
-        BaseHook.get_connection(TRAINING_S3_MAINTENANCE)  # S3Hook would go on without keys
+        BaseHook.get_connection(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys
     except AirflowNotFoundException:
         raise SettingRefused(
             f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "

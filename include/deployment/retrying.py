@@ -1,4 +1,4 @@
-"""Retries while a server is unavailable, instead of giving up a training.
+"""Retries while a server is unavailable, instead of giving up on a training run.
 
 These retries run inside an attempt. Airflow's own retries, of whole attempts, are in
 include/orchestration/retries.py.

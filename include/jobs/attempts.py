@@ -1,4 +1,4 @@
-"""Recording what an attempt at a training does, only while that attempt owns the job."""
+"""Recording what an attempt at a training run does, only while that attempt owns the job."""
 
 from __future__ import annotations
 
@@ -213,5 +213,5 @@ def _explain_loss(job_id: str, run_id: str, job: TrainingJob | None, attempt: in
         )
     return (
         f"Job {job_id} no longer belongs to run {run_id}: another run took it over. "
-        f"This training stops here; the other one continues."
+        f"This training run stops here; the other one continues."
     )

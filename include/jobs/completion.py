@@ -244,7 +244,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
         if None not in (given, recorded) and given != recorded:
             raise CompletionConflict(
                 f"{name}={given!r:.200} contradicts the value recorded for job {job.job_id} ({recorded!r}); "
-                "a job is completed only once, so use a new job_id for this training"
+                "a job is completed only once, so use a new job_id for this training run"
             )
     return whole
 

@@ -1,4 +1,4 @@
-"""Checks that a job's parameters are consistent, each with a sentence that says what to change."""
+"""Checks that a job's parameters are consistent; each error message says what to change."""
 
 from __future__ import annotations
 

@@ -90,8 +90,8 @@ class TrainingJob(BaseModel):
     run_id: str | None
     """Run that owns the job; None until the first one takes it."""
     origin_run_id: str | None
-    """Run that started this training from scratch. Objects in S3 belong to the training if their metadata
-    name it."""
+    """Dag run that started this training run from scratch. Objects in S3 belong to the training run if their
+    metadata name that Dag run."""
     attempt: int | None
     """Try number of the task `train` in the run that owns the job; None before the first."""
     parent_job_id: str | None

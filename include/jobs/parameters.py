@@ -89,7 +89,7 @@ class TrainingParameters(BaseModel):
     )
     fresh: bool = Field(
         False,
-        description="Discard any previous training of this job and start from scratch.",
+        description="Discard any previous training run of this job and start from scratch.",
         json_schema_extra=parameter(_JOB),
     )
     dataset: OptionalText = Field(

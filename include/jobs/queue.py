@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ActiveJob:
     """A job that waits for its GPU or uses it.
 
-    epoch_seconds is the duration of an epoch in similar trainings, overhead included; None without any.
+    epoch_seconds is the duration of an epoch in similar training runs, overhead included; None without any.
     eta_seconds is its remaining time at recorded_at, when its last epoch ended; None before that.
     """
 

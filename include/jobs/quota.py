@@ -23,7 +23,7 @@ class Quota:
     gpus: int | None = None
     """GPUs that the user's jobs have at the same time."""
     gpu_hours: float | None = None
-    """GPU hours from Monday to Sunday (UTC), after which no new training starts."""
+    """GPU hours from Monday to Sunday (UTC), after which no new training run starts."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Reading and writing `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
 
-include.jobs.attempts records what attempts at a training do.
+include.jobs.attempts records what attempts at a training run do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLASS_TABLE = TypeAdapter(list[ClassCount] | None)
 
 
 class RepositoryError(FinalError):
-    """A job's row could not be written, with a sentence for the person who reads the task's log."""
+    """A job's row could not be written; the message is for the person who reads the task's log."""
 
 
 class JobTaken(RepositoryError):

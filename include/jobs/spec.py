@@ -26,7 +26,7 @@ from include.training.contract import MODEL_SUFFIX, Task
 from include.training.devices import check_multi_gpu, count_devices
 
 _KEPT_ON_RESUME = ("task", "model", "dataset", "seed", "optimizer")
-"""What a resumed training inherits from its parent and cannot change: that would make it another training."""
+"""Parameters that a resumed training run inherits from its parent; with others, it would be another run."""
 
 DIGITS_MODEL = "yolo11n"
 """Default model for the bundled digits: trained from scratch, so that a demo needs no network."""
@@ -59,7 +59,7 @@ class TrainingSpec(TrainingParameters):
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
             raise ValueError(
-                f"resume_from={self.resume_from!r} is this job itself; a resumed training becomes a new "
+                f"resume_from={self.resume_from!r} is this job itself; a resumed training run becomes a new "
                 "job: give another job_id"
             )
         elif self.model is not None and self.task is not None:
@@ -100,7 +100,7 @@ class TrainingSpec(TrainingParameters):
             if given is not None and given != _or_default(name, kept):
                 raise SpecError(
                     f"{name}={given!r} differs from {_or_default(name, kept)!r} of job {self.resume_from}, "
-                    "which this job continues; omit it, or start a new training from that job's best.pt "
+                    "which this job continues; omit it, or start a new training run from that job's best.pt "
                     "with `model`"
                 )
         own = {"job_id", "fresh", "resume_from", *_PER_RUN}
@@ -121,7 +121,7 @@ class TrainingSpec(TrainingParameters):
         if "pretrained" in changed and changed["pretrained"] != before.get("pretrained"):
             raise SpecError(
                 f"pretrained={changed['pretrained']!r} has no effect on a resumed job, whose weights are "
-                f"those of job {self.resume_from}; leave it out, or start a new training with `model`"
+                f"those of job {self.resume_from}; leave it out, or start a new training run with `model`"
             )
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
@@ -143,7 +143,7 @@ class TrainingSpec(TrainingParameters):
     def with_spelling_of(self, original: TrainingSpec) -> Self:
         """Spell defaults as `original` does, given or left out, also those of earlier versions.
 
-        The parameters that identify a training are compared as they are spelt.
+        The parameters that identify a training run are compared as they are spelt.
         """
         same = {
             name: getattr(original, name)
@@ -166,9 +166,9 @@ class TrainingSpec(TrainingParameters):
         return self.model_copy(update={"dataset": str(pinned), "task": self.task or other.task})
 
     def identity(self) -> dict[str, Any]:
-        """Return the parameters that an interrupted training must keep when it continues.
+        """Return the parameters that an interrupted training run must keep when it continues.
 
-        Defaults are left out, so that a parameter of a later version does not change earlier trainings.
+        Defaults are left out, so that a parameter of a later version does not change earlier training runs.
         """
         changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)

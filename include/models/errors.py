@@ -1,4 +1,4 @@
-"""Errors about versions of models, with sentences for the person who reads a task's log."""
+"""Errors about versions of models; their messages are for the person who reads a task's log."""
 
 from __future__ import annotations
 

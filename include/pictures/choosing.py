@@ -1,4 +1,4 @@
-"""Choosing the pictures of a training to keep: the most informative, none larger than a page can show."""
+"""Choosing the pictures of a training run to keep: the most informative, none larger than a page can show."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SIDES = (1600, 1200, 800)
 
 
 def place_of(name: str) -> tuple[int, str] | None:
-    """Return the sort key of a picture; None for a file that is not a picture of a training."""
+    """Return the sort key of a picture; None for a file that is not a picture of a training run."""
     if not re.fullmatch(NAME, name):
         return None
     return next(((place, name) for place, kind in enumerate(ORDER) if fnmatch(name, kind)), None)

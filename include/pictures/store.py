@@ -33,9 +33,9 @@ class PictureStore:
         self._bucket = bucket
 
     def replace(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
-        """Store these pictures of a training, delete those of other trainings, and return the number stored.
+        """Store these pictures of a training run, delete those of others, and return the number stored.
 
-        Earlier pictures of the same training are kept: an attempt that only validates draws fewer. Raises
+        Earlier pictures of the same training run are kept: an attempt that only validates draws fewer. Raises
         StoreErrors.
         """
         stored = set()
@@ -52,7 +52,7 @@ class PictureStore:
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
         """List the pictures of that training, the most informative first. Raises StoreErrors.
 
-        Pictures of another training of the same name are not included.
+        Pictures of another training run of the same name are not included.
         """
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}

@@ -1,4 +1,4 @@
-"""Checks a registered version again before a training: for the job's task, on the machine that asks."""
+"""Checks a registered version again before a training run: for the job's task, on the machine that asks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from include.registry.version import DatasetVersion
 
 REGISTERED = CheckRules()
-"""The rules by which data are checked when they are registered: those of a training without arguments."""
+"""The rules by which data are checked when they are registered: those of a training run without arguments."""
 
 
 def check_version(
@@ -34,8 +34,8 @@ def check_version(
 ) -> CheckedDataset:
     """Fetch and check the version as `inspect_dataset` does; return it with a reference that names it.
 
-    Raises DatasetError if its source no longer has the content that was registered, or if files at a path
-    were not registered that this task reads.
+    Raises DatasetError if the source no longer has the registered content, or if it is a path and this task
+    reads files there that were not registered.
     """
     try:
         found = inspect_dataset(

@@ -1,4 +1,4 @@
-"""Errors about registered datasets, with sentences for the person who reads a task's log."""
+"""Errors about registered datasets; their messages are for the person who reads a task's log."""
 
 from __future__ import annotations
 

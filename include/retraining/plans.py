@@ -85,7 +85,7 @@ class Schedule(_Part):
 class RetrainPlan(_Part):
     """One plan. Its name is also the name of the model whose versions it creates.
 
-    parameters are those of `train_yolo`. model is what training starts from the first time, and whenever it
+    parameters are those of `train_yolo`. model is what to start from the first time, and whenever training
     starts from scratch. timeout_hours is how long a run waits for its training run.
     """
 

@@ -4,7 +4,7 @@
     models/{name}/versions/{version}/best.pt                  a registered version of a model
     models/{name}/production/best.pt                          the version in production
     models/{name}/…/best.pt.sig                               the signature of either file
-    pictures/{job_id}/{name}                                  a plot that Ultralytics drew of a training
+    pictures/{job_id}/{name}                                  a plot that Ultralytics drew of a training run
     reports/{job_id}/dataset.json                             the report of the check of a job's dataset
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset

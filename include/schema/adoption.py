@@ -49,7 +49,7 @@ def add_missing(revision: Revision, table: str, columns: Sequence[Column]) -> No
 
 
 def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> None:
-    """Refuse existing columns that hold values, because every training overwrites them.
+    """Refuse existing columns that hold values, because every training run overwrites them.
 
     Raises MigrationRefused.
     """
@@ -60,7 +60,7 @@ def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> 
         if rows := catalog.fetch_number(revision.connection, held):
             problems.append(
                 f"Column {table}.{name} holds values of another application (rows: {rows}), which a training "
-                "would overwrite: rename it."
+                "run would overwrite: rename it."
             )
     if problems:
         raise MigrationRefused(problems)

@@ -89,7 +89,10 @@ def find_type_objection(table: str, expected: Column, actual: ActualColumn) -> s
 def describe_difference(table: str, expected: Column, actual: ActualColumn) -> str | None:
     """Return how an existing column that stands in for ours differs; None if it is identical."""
     if actual.base_type == "timestamp without time zone":
-        return f"Column {table}.{expected.name} has no time zone: it is read and written in the session's."
+        return (
+            f"Column {table}.{expected.name} has no time zone: its values are read and written in the "
+            "session's time zone."
+        )
     if actual.type != expected.type:
         return f"Column {table}.{expected.name} stays {actual.type}; a new table would have {expected.type}."
     return None

@@ -1,4 +1,4 @@
-"""Follows a Dag run in the terminal: its tasks, and a training's epochs as they are recorded."""
+"""Follows a Dag run in the terminal: its tasks, and a training run's epochs as they are recorded."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Follower:
             return
         if kill_task(self.stack.api, self.dag_id, self.run_id, "train"):
             self._say(
-                "  train: killed with kill -9, as if its machine had died; Airflow retries it by itself"
+                "  train: killed with kill -9, as if its machine had died; Airflow retries it automatically"
             )
         self.crash_after = None
 

@@ -38,7 +38,7 @@ class Challenge(Payload):
 
 
 class Challenger(Payload):
-    """A finished training's best.pt, as its job's row records it."""
+    """A finished training run's best.pt, as its job's row records it."""
 
     job_id: str
     """Job that trained it."""

@@ -106,7 +106,7 @@ def _claim(context: Context) -> ResolvedJob:
 
 
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
-    """Find and check the job's dataset; a resumed training keeps the dataset that it started with."""
+    """Find and check the job's dataset; a resumed training run keeps the dataset that it started with."""
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
     checked = CheckedDatasets(bucket)

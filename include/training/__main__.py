@@ -122,7 +122,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace) -> dict[str, object]:
-    """Return the identity of the training: two calls with the same identity are the same training.
+    """Return the identity of the training: two calls with the same identity are the same training run.
 
     Device and workers are not part of it, because they may change from one machine to another.
     """
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo26n"
     )
     parser.add_argument(
-        "--epochs", type=int, help="total number of epochs; default 100, or that of the resumed training"
+        "--epochs", type=int, help="total number of epochs; default 100, or that of the resumed training run"
     )
     parser.add_argument(
         "--save-dir", type=Path, default=Path("runs/train"), help="folder for weights/; default runs/train"
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recover",
         action="store_true",
         help="continue from the state that an interrupted call with the same arguments left in --save-dir, "
-        "if there is one; without this option a training in that folder is replaced",
+        "if there is one; without this option a training run in that folder is replaced",
     )
     parser.add_argument(
         "--save-seconds",

@@ -1,4 +1,4 @@
-"""The scale of a depth model's distances, fitted to the validation images after a training."""
+"""The scale of a depth model's distances, fitted to the validation images after a training run."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def calibrate_depth(
     """Fit the scale of the stripped model in `best` to the loader's images, if that makes it better.
 
     This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
-    place, and calibrates last.pt as well: a training that continues from there would no longer be the same.
-    max_depth is in metres. pictures is a folder for images of the result.
+    place, and calibrates last.pt as well: a training run that continues from there would no longer be the
+    same. max_depth is in metres. pictures is a folder for images of the result.
 
     A file that was calibrated already stays as it is: it is that of an attempt that was killed just
     afterwards, or of a parent job that no epoch has beaten.

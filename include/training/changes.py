@@ -28,7 +28,7 @@ _GROUP_SETTINGS = {
 
 
 def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the given arguments that change the weights compared with the earlier training."""
+    """Return the given arguments, by name, that change the weights compared with the earlier training run."""
     return tuple(
         name
         for name, value in given.items()

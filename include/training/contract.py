@@ -1,4 +1,4 @@
-"""The input and output of a training. Standard library only, because Airflow's side imports it too."""
+"""The input and output of a training run. Standard library only, because Airflow's side imports it too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 """The tasks of Ultralytics, in its order; a test compares them with the installed version."""
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training ended; "stopped" means by its reporter. All but "completed" may leave epochs undone."""
+"""Why a training run ended; "stopped" means by its reporter. All but "completed" may leave epochs undone."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
     "detect": "",
@@ -32,7 +32,7 @@ MODEL_SUFFIX: Mapping[str, str] = {
 
 
 class TrainingError(FinalError):
-    """A training that cannot go on, with a sentence for the person who reads the task's log."""
+    """A training run cannot continue; the message is for the person who reads the task's log."""
 
 
 class DeviceNotAvailable(TrainingError):
@@ -44,7 +44,7 @@ class MachineUnusable(AttemptError):
 
 
 class NoGpuFree(MachineUnusable):
-    """Other trainings, perhaps an earlier attempt of this one, hold all GPUs that it may take."""
+    """Other training runs, perhaps an earlier attempt of this one, hold all GPUs that it may take."""
 
 
 class GpuLost(MachineUnusable):
@@ -75,7 +75,7 @@ class NotResumable(TrainingError):
 
 
 class StateMismatch(NotResumable):
-    """The state belongs to another training than the one that is to continue."""
+    """The state belongs to a different training run from the one that is to continue."""
 
 
 class UnreadableCheckpoint(NotResumable):
@@ -92,12 +92,12 @@ def require_task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One training, in Ultralytics' own words. Nothing is ever downloaded.
+    """One training run, in Ultralytics' own words. Nothing is ever downloaded.
 
     With `resume_from` the training continues at the next epoch with the checkpoint's own model, optimizer and
     arguments. With `recover` as well it continues as if it had never been interrupted: `resume_from` is then
-    this training's own state, left by an interrupted attempt, and no argument changes. If all its epochs were
-    trained already, only the final validation is done.
+    this training run's own state, left by an interrupted attempt, and no argument changes. If all its epochs
+    were trained already, only the final validation is done.
     """
 
     task: Task
@@ -123,10 +123,10 @@ class TrainingRequest:
     """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it, the
     best of the resumed epochs becomes best.pt."""
     identity: Mapping[str, object] = field(default_factory=dict)
-    """Plain values that identify this training; last.pt stores them. With `recover`, a state with another
+    """Plain values that identify this training run; last.pt stores them. With `recover`, a state with another
     identity is refused."""
     recover: bool = False
-    """Whether `resume_from` is this training's own state."""
+    """Whether `resume_from` is this training run's own state."""
     stop: bool = False
     """Whether a recovering training ends at once, with the final validation."""
     loss_rules: LossRules = NO_RULES
@@ -173,7 +173,7 @@ class EpochReporter(Protocol):
 
 @dataclass(frozen=True)
 class Progress:
-    """The position of a training after a batch; after an epoch's last one, the validation is yet to come."""
+    """The position of a training run after a batch; after an epoch's last one, validation is yet to come."""
 
     epoch: int
     """Last finished epoch, from 0; -1 before the first."""
@@ -221,7 +221,7 @@ class StateReporter(Protocol):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The outcome of a finished training. Epochs are counted from 0."""
+    """The outcome of a finished training run. Epochs are counted from 0."""
 
     best: Checkpoint
     """The deployable best.pt, stripped of its training state."""

@@ -68,8 +68,8 @@ def train_in_ranks(
 ) -> TrainingResult:
     """Train in `ranks` processes and return rank 0's result. All of them have ended when this returns.
 
-    program is the module that each process runs. Raises TrainingError and ProcessKilled as a training in this
-    process does, RankFailed for any other error of a rank, and any exception of the reporter.
+    program is the module that each process runs. Raises TrainingError and ProcessKilled as a training run in
+    this process does, RankFailed for any other error of a rank, and any exception of the reporter.
     """
     with _start_ranks(Work(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)

@@ -1,4 +1,4 @@
-"""A training that can be interrupted after any batch and still ends with the same bits.
+"""A training run that can be interrupted after any batch and still ends with the same bits.
 
 Ultralytics' own resume rounds the weights, loses the gradient that is being accumulated, and draws different
 random numbers. Here the state is kept in full precision, accumulation continues, and randomness is a function

@@ -1,4 +1,4 @@
-"""Claiming GPUs for a training: each one is locked until this process ends.
+"""Claiming GPUs for a training run: each one is locked until this process ends.
 
 GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES only when it is initialised, so GPUs
 must be claimed before. The variable names them by UUID, whose meaning does not change.
@@ -42,7 +42,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of a training, in words: machine, GPU (or CPU), and the GPU's driver (None on a CPU)."""
+    """The hardware of a training run, in words: machine, GPU or CPU, and the GPU's driver (None on a CPU)."""
 
     machine: str
     gpu: str
@@ -92,9 +92,9 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield Ultralytics' `device`.
 
     None and auto take one free GPU; numbers count the GPUs that CUDA_VISIBLE_DEVICES leaves, in NVML's order.
-    Without a GPU nothing is claimed. locks is a folder that all trainings of this machine share.
+    Without a GPU nothing is claimed. locks is a folder that all training runs of this machine share.
 
-    Raises NoGpuFree if other trainings have them, GpuLost if the driver fails, DeviceNotAvailable for a
+    Raises NoGpuFree if other training runs have them, GpuLost if the driver fails, DeviceNotAvailable for a
     number without a GPU.
     """
     if not _names_gpus(device):
@@ -204,8 +204,8 @@ def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
             return [gpu]
     names = ", ".join(gpu.uuid for gpu in gpus)
     raise NoGpuFree(
-        f"No GPU is free: other trainings have {names}. This one starts when one of them ends; do not give "
-        "the worker a higher --concurrency than it has GPUs"
+        f"No GPU is free: other training runs have {names}. This one starts when one of them ends; do not "
+        "give the worker a higher --concurrency than it has GPUs"
     )
 
 
@@ -227,8 +227,8 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
     for number in numbers:
         if not _lock(gpus[number], locks, stack):
             raise NoGpuFree(
-                f"device={wanted}: another training has GPU {number} of this machine. This one starts when "
-                "that ends; give auto to take any free GPU"
+                f"device={wanted}: another training run has GPU {number} of this machine. This one starts "
+                "when that ends; give auto to take any free GPU"
             )
     return [gpus[number] for number in numbers]
 

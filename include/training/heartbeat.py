@@ -46,7 +46,7 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """Settings for the heartbeats of a training.
+    """Settings for the heartbeats of a training run.
 
     folder is for their files. rank_timeout is how long ranks wait for each other before they fail: longer
     than the watchdog waits, because its report has the reason.
@@ -173,7 +173,9 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
     try:
         path.write_bytes(bytes(_FORMAT.size))  # no sparse file: a beat into it would crash on a full disk
     except OSError as error:
-        log.warning("%s could not be written (%s): a hang of this training will not be noticed.", path, error)
+        log.warning(
+            "%s could not be written (%s): a hang of this training run will not be noticed.", path, error
+        )
         yield None
         return
     with path.open("r+b") as file, mmap.mmap(file.fileno(), _FORMAT.size) as mapped:

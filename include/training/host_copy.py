@@ -1,4 +1,4 @@
-"""Copying a training's state to the host, so that training continues while the copy is written to disk."""
+"""Copies a training run's state to the host, so that training continues while the copy is written to disk."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class CheckpointInfo:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a training can continue from it."""
+        """Whether a training run can continue from it."""
         return self.has_optimizer and (self.epoch is not None or self.batch > 0)
 
 
@@ -162,7 +162,7 @@ def task_of_weights(path: Path) -> str:
 
 
 def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
-    """Load a checkpoint that a training of `task` (of any task, if None) can continue from.
+    """Load a checkpoint that a training run of `task` (of any task, if None) can continue from.
 
     Raises NotResumable for a stripped file or another task's, UnreadableCheckpoint for any other file.
     """
@@ -172,17 +172,17 @@ def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
         lacks = "has no epoch" if info.has_optimizer else "holds no optimizer state"
         raise NotResumable(
             f"{path} cannot be resumed: it {lacks}, because it was stripped for deployment; resume from a "
-            "whole last.pt, or start a new training with this file as its model"
+            "whole last.pt, or start a new training run with this file as its model"
         )
     if task is not None and info.task != task:
         raise NotResumable(
-            f"{path} is a training of task {info.task}, but task={task} was requested; give task={info.task}"
+            f"{path} was trained for task {info.task}, but task={task} was requested; give task={info.task}"
         )
     return state
 
 
 def require_resumable(path: Path, task: str | None = None) -> CheckpointInfo:
-    """Describe the checkpoint at `path`. Raises NotResumable if no training of `task` can resume it."""
+    """Describe the checkpoint at `path`. Raises NotResumable if no training run of `task` can resume it."""
     return describe(path, load_training_state(path, task))
 
 

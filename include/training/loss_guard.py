@@ -1,15 +1,15 @@
-"""Applies the rules for a training's loss: warns, ends the training, or takes it back to an earlier state.
+"""Applies the rules for a training run's loss: warns, ends the run, or rolls it back to an earlier state.
 
 A roll-back restores weights, their average and the optimizer as they were at the start of an epoch, ends the
 current epoch, and lowers the learning rate. Epochs are not counted back: the training continues with the next
 one, and so with other batches than those it diverged on. PaLM was trained like that (Chowdhery et al. 2022,
 5.1: go back about 100 steps, skip 200 to 500 batches). It also means that a later state always has a later
-epoch or batch, and that a training ends however often it is rolled back.
+epoch or batch, and that a training run ends however often it is rolled back.
 
 The recent losses, the learning rate, and the states to go back to belong to the training's state. So a
-training that is interrupted and resumed on another machine is rolled back after the same batch, to a state
-that is the same bit by bit. With several processes, each one gets the mean of their losses, so all of them
-decide the same.
+training run that is interrupted and resumed on another machine is rolled back after the same batch, to a
+state that is the same bit by bit. With several processes, each one gets the mean of their losses, so all of
+them decide the same.
 """
 
 from __future__ import annotations

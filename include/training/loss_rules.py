@@ -1,7 +1,8 @@
-"""Rules for a training whose loss jumps or is not a number, and the watch that applies them to each batch.
+"""Rules for a training run whose loss jumps or is NaN, and the watch that applies them batch by batch.
 
 A single high loss breaks no rule, because it usually comes down by itself: an unusual image or, in mixed
-precision, a batch that overflowed and whose step was skipped. If a training diverges, its loss stays high.
+precision, a batch that overflowed and whose step was skipped. If a training run diverges, its loss stays
+high.
 
 A loss is compared with the largest recent one and not with the average, because in many datasets most images
 are empty. A batch without objects has a hundredth of the loss of one with objects, so any batch with objects
@@ -23,7 +24,7 @@ WINDOW = 100
 """Number of batches whose largest loss the next one is compared with."""
 
 _LEAST = 20
-"""Number of batches before the first comparison: a training's first losses say little about the next."""
+"""Number of batches before the first comparison: a training run's first losses say little about the next."""
 
 _NEGLIGIBLE = 0.1
 """Smaller losses count as this: the loss of a classifier with 90 % confidence in the right class."""
@@ -32,7 +33,7 @@ IN_A_ROW = 3
 """Number of batches in a row that must exceed the limit."""
 
 MOST_ROLL_BACKS = 5
-"""Roll-backs after which a training fails: by then it needs other data or other parameters."""
+"""Roll-backs after which a training run fails: by then it needs other data or other parameters."""
 
 
 class Action(StrEnum):
@@ -85,8 +86,8 @@ class Finding:
 class LossWatch:
     """Checks the loss of each batch against the rules.
 
-    Its memory is saved with a training's state, as plain values: a training that is interrupted must break
-    the same rule after the same batch.
+    Its memory is saved with a training run's state, as plain values: a training run that is interrupted must
+    break the same rule after the same batch.
     """
 
     def __init__(self, rules: LossRules) -> None:

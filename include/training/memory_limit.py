@@ -1,4 +1,4 @@
-"""The limit on a training's memory."""
+"""The limit on a training run's memory."""
 
 from __future__ import annotations
 

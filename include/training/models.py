@@ -1,4 +1,4 @@
-"""Resolving the model a training starts from: a local file, or an architecture that Ultralytics knows."""
+"""Resolving the model a training run starts from: a local file, or an architecture that Ultralytics knows."""
 
 from __future__ import annotations
 

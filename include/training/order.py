@@ -258,7 +258,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
             samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
             slots = {
                 index: Slot(index, 0) if self.all_fit else Slot(number, place)
-                for number in sorted(samples)  # an image that occurs in two epochs is in its later slot
+                for number in sorted(samples)  # an image that occurs in two epochs gets its later slot
                 for place, index in enumerate(samples[number])
             }
             partners = _Partners(index for indices in samples.values() for index in indices)

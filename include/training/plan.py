@@ -1,4 +1,4 @@
-"""Planning a training: checking its request, finding its model, restoring its state."""
+"""Planning a training run: checking its request, finding its model, restoring its state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training that is ready to run, in plain values: for this process, or for one process on each GPU.
+    """A training run that is ready to run, in plain values: for this process, or for one process on each GPU.
 
     overrides are the arguments for Ultralytics, including the device; restored is the state that the training
     continues from.
@@ -86,7 +86,7 @@ class TrainingPlan:
         try:
             check_multi_gpu(
                 trainer.world_size, vars(trainer.args)
-            )  # a resumed training's arguments are complete only now
+            )  # a resumed training run's arguments are complete only now
         except ValueError as error:
             raise TrainingError(str(error)) from None
         return trainer
@@ -114,8 +114,8 @@ def _device_of(request: TrainingRequest) -> str:
     if device != "cpu" or request.device == "cpu" or not _had_gpu(request):
         return device
     raise GpuLost(
-        f"{request.resume_from} is of a training on a GPU, and this machine has none that can be used: the "
-        "training continues on another machine. Give device=cpu to continue on a CPU"
+        f"{request.resume_from} was trained on a GPU, and this machine has no usable GPU: the training run "
+        "continues on another machine. Give device=cpu to continue on a CPU"
     )
 
 
@@ -155,7 +155,7 @@ def _require_trusted(save_dir: Path) -> None:
 
 @contextmanager
 def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
-    """Plan a new training, or one that continues."""
+    """Plan a new training run, or one that continues."""
     check_weights_arguments(request.arguments)
     overrides: dict[str, Any] = {
         "task": request.task,
@@ -188,7 +188,7 @@ def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
 
 
 def _clear(save_dir: Path) -> None:
-    """Remove the files of an earlier training, so that they cannot be mistaken for this one's."""
+    """Remove the files of an earlier training run, so that they cannot be mistaken for this one's."""
     from include.training.saving import clear_staged
 
     for name in ("last.pt", "best.pt", "epoch-end.pt"):

@@ -1,4 +1,4 @@
-"""The numeric profile of a training: everything its bits depend on besides its arguments and data."""
+"""The numeric profile of a training run: everything its bits depend on besides its arguments and data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Continuing a training: preparing its new folder, and a private copy of the state to start from.
+"""Continuing a training run: preparing its new folder, and a private copy of the state to start from.
 
 Ultralytics can change only some arguments when it resumes, which do not include the number of epochs, and it
 starts results.csv and best.pt from scratch. So the checkpoint is copied, changed, and restored together with
@@ -40,7 +40,7 @@ _MEMORY_ARGUMENTS = ("batch", "imgsz", "multi_scale", "amp")
 
 @dataclass(frozen=True)
 class RestoredState:
-    """A training that is ready to continue.
+    """A training run that is ready to continue.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
     within_epoch means that the state has batches of an epoch that has not ended; ended that no epoch is left;
@@ -63,7 +63,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     """Prepare save_dir so that the training in `source` continues there; `source` itself is only read.
 
     Raises NotResumable for a file without a training state, StateMismatch if the state to recover belongs to
-    another training, TrainingError if no epoch is left to train or the teacher is missing.
+    another training run, TrainingError if no epoch is left to train or the teacher is missing.
     """
     from include.training.saving import clear_staged, save
     from include.training.state_writer import epoch_end_path
@@ -117,9 +117,9 @@ def _requested_changes(request: TrainingRequest) -> dict[str, object]:
 
 
 def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:
-    """Turn another training's state into the start of this one, with its own clock.
+    """Turn another training run's state into the start of this one, with its own clock.
 
-    Losses are not compared with the other training's, but a learning rate that was lowered stays lowered.
+    Losses are not compared with the other training run's, but a learning rate that was lowered stays lowered.
     With different data or another image size, the epoch that the state is in restarts.
     """
     exact = state.get(EXACT)
@@ -164,15 +164,15 @@ def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], s
         return
     what = "; ".join(f"{name} was {found.get(name)!r} and is {identity.get(name)!r}" for name in different)
     raise StateMismatch(
-        f"{source} is the state of another training ({what or 'not one of ours'}); give the parameters that "
-        "it started with, or fresh=true to start over, or another job_id"
+        f"{source} is the state of another training run ({what or 'not one of ours'}); give the parameters "
+        "that it started with, or fresh=true to start over, or another job_id"
     )
 
 
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """Return the training arguments in the checkpoint that are safe to use.
 
-    Raises UnreadableCheckpoint for values that no training has, TrainingError if the checkpoint names a
+    Raises UnreadableCheckpoint for values that no training run has, TrainingError if the checkpoint names a
     teacher and the request does not: files that a checkpoint names are not opened.
     """
     table = known_arguments()
@@ -211,7 +211,7 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
     arguments = {**trained, **changes}
     epochs = request.epochs or int(trained["epochs"])
     if arguments.get("time"):
-        epochs = finished + 100  # as in a new training, where the first epoch shows how many fit the budget
+        epochs = finished + 100  # as in a new run, where the first epoch shows how many fit the budget
     elif epochs <= finished:
         raise TrainingError(
             f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "

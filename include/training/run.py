@@ -1,4 +1,4 @@
-"""Running a training, from a request to its two checkpoints."""
+"""Running a training run, from a request to its two checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def train(
     """Train as requested, reporting each epoch, and return the outcome.
 
     In save_dir/weights/, last.pt is then the whole training state and best.pt the stripped model; an earlier
-    training in that folder is replaced. With `states`, the state is also saved within epochs, in the
+    training run in that folder is replaced. With `states`, the state is also saved within epochs, in the
     background.
 
     Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence if the request cannot be trained;

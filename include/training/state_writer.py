@@ -1,4 +1,4 @@
-"""Writes the states of a training in a background thread, and announces each one that is in place."""
+"""Writes the states of a training run in a background thread, and announces each one that is in place."""
 
 from __future__ import annotations
 

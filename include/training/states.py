@@ -1,4 +1,4 @@
-"""Saving the states of a training: when, and with which bookkeeping of ours."""
+"""Saving the states of a training run: when, and with which bookkeeping of ours."""
 
 from __future__ import annotations
 

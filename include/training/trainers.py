@@ -102,7 +102,7 @@ class ResumableMixin(StateSavingMixin):
         try:
             super().__init__(overrides, identity, restored, states, loss_rules)
         except _WRONG_INPUT as error:
-            raise TrainingError(f"This training cannot be set up: {format_error(error)}") from error
+            raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
         if restored and restored.inexact_reason:
             self.mark_inexact(restored.inexact_reason)
         self.add_callback("on_train_epoch_start", ResumableMixin._keep_batch)
@@ -176,11 +176,11 @@ class ResumableMixin(StateSavingMixin):
         try:
             super()._setup_train()
         except _WRONG_INPUT as error:
-            raise TrainingError(f"This training cannot be set up: {format_error(error)}") from error
+            raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
 
     def _setup_scheduler(self) -> None:
         # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes that for
-        # the total even in a resumed training, which would stop after its first epoch.
+        # the total even in a resumed training run, which would stop after its first epoch.
         if self.args.time and getattr(self, "epoch_time", None) is not None:
             self.epochs = self.args.epochs = self.epochs + self.start_epoch
         super()._setup_scheduler()

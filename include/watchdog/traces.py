@@ -73,7 +73,7 @@ def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
 
 
 def describe_position(epoch: int, batch: int) -> str:
-    """Describe a position in a training; epoch counts from 0."""
+    """Describe a position in a training run; epoch counts from 0."""
     return "before its first epoch" if epoch < 0 else f"after batch {batch} of epoch {epoch + 1}"
 
 

@@ -1,4 +1,4 @@
-"""The initial weights of a training as tasks pass them on: light, because Dag files import it."""
+"""The initial weights of a training run as tasks pass them on: light, because Dag files import it."""
 
 from __future__ import annotations
 

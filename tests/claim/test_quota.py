@@ -184,9 +184,9 @@ def test_without_gpu_hours_nothing_new_starts_before_monday(
     with pytest.raises(QuotaReached) as refusal:
         resolving("b", 2, gpu_hours="41.5", now=CREATED)
     assert str(refusal.value) == (
-        "GPU hours: ada has used 41.5 of 41.5 this week (QUOTA_GPU_HOURS), so no new training starts before "
-        "Monday, 2026-11-30, 00:00 UTC; trainings that have begun go on, and can be resumed. Trigger it "
-        "again then, or ask an administrator for more"
+        "GPU hours: ada has used 41.5 of 41.5 this week (QUOTA_GPU_HOURS), so no new training run starts "
+        "before Monday, 2026-11-30, 00:00 UTC; training runs that have begun continue and can be resumed. "
+        "Trigger it again then, or ask an administrator for more"
     )
     assert jobs.get("b") is None
     resolving("b", 2, gpu_hours="41.5", now=MONDAY + timedelta(days=7))

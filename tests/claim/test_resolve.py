@@ -234,7 +234,7 @@ def test_resume_from_a_job_that_began_anew_does_not_take_the_earlier_trainings_s
     resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
     connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
     sentence = _refusal(resolving, {"resume_from": parent, "epochs": 9})
-    assert "belongs to an earlier training of that name" in sentence
+    assert "belongs to an earlier training run of that name" in sentence
 
 
 def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
@@ -346,7 +346,7 @@ def test_a_training_whose_row_was_deleted_is_not_replaced_silently(
 ) -> None:
     connection.execute("DELETE FROM training_jobs")
     refusal = _refusal(resolving, {"job_id": parent})
-    assert refusal.startswith("job_id='parent' has no training in training_jobs, but s3://")
+    assert refusal.startswith("job_id='parent' has no training run recorded in training_jobs, but s3://")
     assert "after epoch 5: its row was deleted" in refusal
     assert jobs.get(parent) is None
     assert resolving({"job_id": parent, "fresh": True}).origin_run_id == RUN.run_id

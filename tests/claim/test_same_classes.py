@@ -74,13 +74,13 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
         require_same_classes(job, _data(CLASSES), store)
     before, now = parts
     assert f"job parent, which it continues, was trained on {before}, but dataset=" in str(refusal.value)
-    assert f"has {now}. A training can continue only with the same classes" in str(refusal.value)
+    assert f"has {now}. A training run can continue only with the same classes" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
     ("task", "trained", "same"),
     [
-        ("semantic", (*CLASSES, "background"), True),  # which a training adds where there are only outlines
+        ("semantic", (*CLASSES, "background"), True),  # which training adds where there are only outlines
         ("semantic", (*CLASSES, "ring"), False),
         ("detect", (*CLASSES, "background"), False),
         ("depth", ("distance",), True),
@@ -109,7 +109,7 @@ def test_a_state_of_another_training_of_that_name_does_not_count(
     [
         ([*map(str, range(50)), "other", *map(str, range(51, 100))], "; class 50 was 50 and is other."),
         (list(map(str, range(40))), "; class 40 was 40 and is none."),
-        (["other"], "has 1 class (other). A training"),
+        (["other"], "has 1 class (other). A training run"),
     ],
 )
 def test_of_long_lists_the_first_difference_is_named(

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(600)
 
 PAGES = {
     "jobs": ("jobs?prefix=access-", "access-running"),
-    "no jobs": ("jobs?prefix=access-nowhere", "No training"),
+    "no jobs": ("jobs?prefix=access-nowhere", "No training run"),
     "finished job": ("job?id=access-child", "access-parent"),
     "failed job": ("job?id=access-failed", "is not finite"),
     "running job": ("job?id=access-running", "Curves"),
@@ -87,7 +87,8 @@ def test_a_page_keeps_nobody_out_and_fits_a_phone(visit: Visitors, where: str) -
 
 def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=access-fa")
-    link = page.get_by_role("table", name="Trainings").get_by_role("link", name="access-failed", exact=True)
+    table = page.get_by_role("table", name="Training runs")
+    link = table.get_by_role("link", name="access-failed", exact=True)
     expect(link).to_be_visible()
     for _ in range(40):
         page.keyboard.press("Tab")
@@ -112,7 +113,7 @@ def test_a_viewer_sees_everything_but_nothing_to_start_or_stop(visit: Visitors, 
 @pytest.mark.parametrize("where", FORMS)
 def test_a_viewer_is_told_that_he_may_not_start_a_training(visit: Visitors, where: str) -> None:
     page = visit("viewer").open(PAGES[where][0])
-    expect(page.get_by_text("You can view trainings but not start them.")).to_be_visible()
+    expect(page.get_by_text("You can view training runs but not start them.")).to_be_visible()
     expect(page.get_by_role("button", name="Start")).to_have_count(0)
 
 
@@ -151,7 +152,7 @@ def test_one_lost_answer_does_not_make_an_administrator_a_viewer(visit: Visitors
     visitor.page.route("**/session", lambda route: route.abort("connectionfailed"), times=1)
     with visitor.outage():
         page = visitor.open("jobs?prefix=access-")
-        expect(page.get_by_role("link", name="Start a training")).to_be_visible()
+        expect(page.get_by_role("link", name="Start a training run")).to_be_visible()
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_a_dropped_zip_is_checked_trained_on_and_compared_with_its_next_version(
     expect(page.get_by_role("table", name="Classes")).to_contain_text("arrow")
 
     page.get_by_role("link", name="shapes.v1@1").click()
-    expect(page.get_by_role("region", name="Trainings on this version")).to_contain_text("own-data")
+    expect(page.get_by_role("region", name="Training runs on this version")).to_contain_text("own-data")
     page.get_by_role("link", name="New version").click()
     upload(page, export_like_roboflow(tmp_path / "shapes", 18), "shapes.v2.zip", "ten more images")
     expect(page.get_by_role("link", name="Show version 2")).to_be_visible(timeout=180_000)

@@ -16,11 +16,11 @@ from tests.support.recorded_trainings import FORGOTTEN_RUN, record_training, rec
 pytestmark = pytest.mark.timeout(600)
 
 OWNER, COLLEAGUE = "user", "op"
-"""Roles of two users who may both start trainings; they are called a-user and a-op."""
+"""Roles of two users who may both start training runs; they are called a-user and a-op."""
 
 REASON = (
-    "This training belongs to a-user: only a-user or a job administrator (admin) may stop, resume, archive "
-    "or delete it."
+    "This training run belongs to a-user: only a-user or a job administrator (admin) may stop, resume, "
+    "archive or delete it."
 )
 
 

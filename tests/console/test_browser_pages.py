@@ -53,11 +53,12 @@ def _recorded(recorded: psycopg.Connection[Any]) -> None:
 
 
 def _rows(page: Page) -> Locator:
-    return page.get_by_role("table", name="Trainings").get_by_role("row").filter(has=page.get_by_role("link"))
+    table = page.get_by_role("table", name="Training runs")
+    return table.get_by_role("row").filter(has=page.get_by_role("link"))
 
 
 def _job_link(page: Page, job_id: str) -> Locator:
-    return page.get_by_role("table", name="Trainings").get_by_role("link", name=job_id, exact=True)
+    return page.get_by_role("table", name="Training runs").get_by_role("link", name=job_id, exact=True)
 
 
 def test_filters_are_in_the_address(visit: Visitors) -> None:
@@ -113,8 +114,8 @@ def test_pages_lead_to_older_jobs_and_back(visit: Visitors) -> None:
 
 def test_no_jobs_at_all_and_none_that_match_both_say_what_to_do(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=pages-nowhere")
-    expect(page.get_by_text("No training", exact=False).first).to_be_visible()
-    expect(page.get_by_role("link", name="Start a training").first).to_be_visible()
+    expect(page.get_by_text("No training run", exact=False).first).to_be_visible()
+    expect(page.get_by_role("link", name="Start a training run").first).to_be_visible()
 
 
 def test_a_running_job_moves_in_the_list_without_a_reload(
@@ -134,7 +135,7 @@ def test_jobs_are_chosen_in_the_list_and_compared(visit: Visitors) -> None:
     for job_id in ("pages-child", "pages-failed"):
         page.get_by_role("checkbox", name=f"Compare {job_id}").check()
     page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.get_by_role("heading", level=1, name="Compare trainings")).to_be_visible()
+    expect(page.get_by_role("heading", level=1, name="Compare training runs")).to_be_visible()
     assert page.url.endswith(("id=pages-child&id=pages-failed", "id=pages-failed&id=pages-child"))
     differing = page.get_by_role("row").filter(has_text="lr0")
     expect(differing).to_contain_text("0.01")
@@ -256,7 +257,7 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Keep it").click()
     page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Delete this training…").click()
+    page.get_by_role("button", name="Delete this training run…").click()
     expect(page.get_by_text("This cannot be undone")).to_be_visible()
     with page.expect_response(re.compile(r"jobs/pages-own\?confirm=")) as started:
         page.get_by_role("button", name="Delete permanently").click()
@@ -265,11 +266,11 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
     expect(page.get_by_text("The run failed, and no task could say why: see the log of run")).to_be_visible()
 
     page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Delete this training…").click()
+    page.get_by_role("button", name="Delete this training run…").click()
     with page.expect_response(re.compile(r"jobs/pages-own\?confirm=")) as started:
         page.get_by_role("button", name="Delete permanently").click()
     _end_deletion(api_stack, started.value.json()["run_id"], "success")
-    expect(page.get_by_role("heading", level=1, name="Trainings")).to_be_visible()
+    expect(page.get_by_role("heading", level=1, name="Training runs")).to_be_visible()
 
 
 def test_a_file_of_weights_is_dropped_replaced_and_trained_from(

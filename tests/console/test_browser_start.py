@@ -1,4 +1,4 @@
-"""The form that starts a training: short, checked before anything is triggered, and nothing typed is lost."""
+"""The form that starts a run: short, checked before anything is triggered, and nothing typed lost."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_the_console_works_below_a_path(
     )
     visitor = visit(None, url=below)
     log_in(visitor, api_stack)
-    visitor.page.get_by_role("link", name="Trainings").click()
+    visitor.page.get_by_role("link", name="Training runs").click()
     frame = visitor.frame
     frame.get_by_role("link", name="below-running", exact=True).click()
     bar = frame.get_by_role("progressbar", name="Progress", exact=True)

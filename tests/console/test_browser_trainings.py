@@ -1,4 +1,4 @@
-"""A training from its first epoch to a child of it, as people follow and steer it in Airflow's UI."""
+"""A training run from its first epoch to a child of it, as people follow and steer it in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EPOCHS = 4
 
 @pytest.fixture(scope="module")
 def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Parameters of a training of seconds that leaves Ultralytics' pictures behind."""
+    """Parameters of a training run of seconds that leaves Ultralytics' pictures behind."""
     conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
     return conf | {"overrides": conf["overrides"] | {"plots": True}}
 
@@ -63,7 +63,7 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
 ) -> None:
     visitor = visit(None)
     log_in(visitor, airflow_stack)
-    visitor.page.get_by_role("link", name="Trainings").click()
+    visitor.page.get_by_role("link", name="Training runs").click()
     row = visitor.frame.get_by_role("row").filter(has_text=running)
     bar = row.get_by_role("progressbar")
     expect(bar).to_have_attribute("aria-valuenow", re.compile("[1-9]"), timeout=120_000)
@@ -187,7 +187,7 @@ def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
     expect(lineage.get_by_role("link", name=finished, exact=True)).to_be_visible()
     expect(lineage.get_by_text("watched-on", exact=True).first).to_be_visible()
     frame.get_by_role("link", name=re.compile("Compare", re.IGNORECASE)).first.click()
-    expect(frame.get_by_role("heading", level=1, name="Compare trainings")).to_be_visible()
+    expect(frame.get_by_role("heading", level=1, name="Compare training runs")).to_be_visible()
     for job_id in (finished, "watched-on"):
         expect(frame.get_by_role("link", name=job_id, exact=True).first).to_be_visible()
 

@@ -36,7 +36,7 @@ def test_gpu_hours_lead_from_the_table_to_the_training(visit: Visitors) -> None:
     row = page.get_by_role("table", name="GPU hours").get_by_role("row").filter(has_text="usage-ada")
     expect(row.get_by_role("cell").last).to_have_text("42.5")
     row.get_by_role("link", name="42.5 GPU hours of usage-ada").click()
-    jobs = page.get_by_role("table", name="Trainings of usage-ada")
+    jobs = page.get_by_role("table", name="Training runs of usage-ada")
     expect(jobs.get_by_role("row").nth(1)).to_contain_text("usage-gone")
     expect(jobs.get_by_role("row").nth(1)).to_contain_text("deleted")
     expect(jobs.get_by_role("row").nth(2)).to_contain_text("completed")

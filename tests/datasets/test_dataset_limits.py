@@ -102,7 +102,7 @@ YAML_BOMBS: dict[str, tuple[str, str]] = {
     "a list as a key": ("{[a]: b}", "not valid YAML at line 1, column 2"),
     "a secret beside an error": ("password: hunter2 [\n  a: : b", "not valid YAML at line"),
     "a control character": ("names: [a\x01]", "contains a control character"),
-    "not UTF-8": ("names: [\udcff]", "not text in UTF-8 (byte 8)"),
+    "not UTF-8": ("names: [\udcff]", "not valid UTF-8 (byte 8)"),
     "a billion keypoints": (f"names: [a]\nkpt_shape: [{10**9}, 3]\nflip_idx: [0]", "at most 1,000 keypoints"),
     "a short flip_idx": (f"names: [a]\n{KEYPOINTS}flip_idx: [0]", "flip_idx: [0] must name each of the 4"),
     "keypoint names of two kinds": (f"names: [a]\n{KEYPOINTS}kpt_names: {{0: [a], b: [a]}}", "kpt_names: "),
@@ -163,7 +163,7 @@ LABEL_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a long number": (lambda path: path.write_text(f"0 {'9' * 5000} 0 0 0"), "99999', not a finite number"),
     "a long word": (lambda path: path.write_text(f"0 {'x' * 5000} 0 0 0"), "column 2 is 'xxx"),
     "a large class": (lambda path: path.write_text(f"{'9' * 300} 0.5 0.5 0.2 0.2"), "99999', too large"),
-    "not text": (lambda path: path.write_bytes(b"\xff\xfe" * 1000), "0.txt: it is not text in UTF-8"),
+    "not text": (lambda path: path.write_bytes(b"\xff\xfe" * 1000), "0.txt: it is not valid UTF-8"),
 }
 
 
@@ -194,7 +194,7 @@ def test_a_check_stops_after_ten_thousand_problems(folder: Path) -> None:
 LIST_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "300 MiB": (_sparse(300 * limits.MIB), "the file has 300 MiB, and the limit is 256 MiB"),
     "one long line": (_sparse(limits.MIB), "line 1 has more than 1,024 characters"),
-    "not text": (lambda path: path.write_bytes(b"\xff" * 1000), "it is not text in UTF-8"),
+    "not text": (lambda path: path.write_bytes(b"\xff" * 1000), "it is not valid UTF-8"),
     "a named pipe": (_pipe, "it is not a regular file"),
 }
 

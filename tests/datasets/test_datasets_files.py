@@ -129,7 +129,7 @@ def test_harmless_variations_of_a_label_file_are_good(text: str, folder: Path, c
 def test_a_label_file_in_another_encoding_is_named(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     (folder / "labels" / "val" / "1.txt").write_bytes(BOX.encode("utf-16"))
-    assert "labels/val/1.txt: it is not text in UTF-8" in refusal(data, "detect", cache)
+    assert "labels/val/1.txt: it is not valid UTF-8" in refusal(data, "detect", cache)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

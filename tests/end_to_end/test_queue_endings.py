@@ -138,7 +138,7 @@ def test_fine_tuning_is_started_behind_others_and_followed_from_its_place_to_its
 
     other = visit().open("job?id=wait-cancelled")
     other.get_by_role("button", name="Cancel", exact=True).click()
-    other.get_by_role("button", name="Cancel this training").click()
+    other.get_by_role("button", name="Cancel this training run").click()
     expect(other.get_by_text("stopped", exact=True).first).to_be_visible()
     until(lambda: api.state(DAG, runs["wait-cancelled"]) == "failed", "the end of the run", SOON)
     expect(page.get_by_text(f"This job is number {place - 1} in the queue")).to_be_visible()

@@ -1,4 +1,4 @@
-"""A training that is interrupted and goes on ends with the bits of the training that never was."""
+"""A training run that is interrupted and goes on ends with the bits of the training that never was."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_the_state_of_another_training_is_refused_and_what_differs_is_named(tmp_
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
     other = TrainingRequest(**(vars(recovery(wanted)) | {"identity": {"job": "a", "batch": 8}}))
-    with pytest.raises(StateMismatch, match=r"another training \(batch was None and is 8\); give the param"):
+    with pytest.raises(StateMismatch, match=r"another training run \(batch was None and is 8\); give the"):
         train(other, Epochs())
 
 

@@ -1,4 +1,4 @@
-"""Each training takes a GPU of its own, as long as it lives; one that had a GPU never goes on on a CPU.
+"""Each training run takes a GPU of its own, as long as it lives; one that had a GPU never goes on on a CPU.
 
 What stands in for GPUs is the list that the driver gives.
 """
@@ -108,20 +108,20 @@ def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
         waiting.start()
         begun.wait()
         with (
-            pytest.raises(NoGpuFree, match="another training has GPU 0"),
+            pytest.raises(NoGpuFree, match="another training run has GPU 0"),
             wait_for_gpus("0", tmp_path, 0.2, pause=0.05),
         ):
             pass
         assert got == []
     waiting.join(60)
     assert got == ["0"]
-    assert "another training has GPU 0 of this machine" in caplog.text
+    assert "another training run has GPU 0 of this machine" in caplog.text
 
 
 def test_a_killed_training_frees_its_gpu_though_a_child_lives_on(tmp_path: Path) -> None:
     with (
         another_training("0", tmp_path),
-        pytest.raises(NoGpuFree, match="device=0: another training has GPU 0"),
+        pytest.raises(NoGpuFree, match="device=0: another training run has GPU 0"),
         claim_gpus("0", tmp_path),
     ):
         pass
@@ -198,7 +198,7 @@ def test_who_wants_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def trained_on_gpu(tmp_path: Path) -> TrainingRequest:
-    """How a training goes on whose state says that it was on a GPU."""
+    """How a training run goes on whose state says that it was on a GPU."""
     wanted = request("classify", tmp_path, identity={"job": "a"})
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
@@ -213,7 +213,7 @@ def trained_on_gpu(tmp_path: Path) -> TrainingRequest:
 def test_a_training_that_had_a_gpu_does_not_go_on_on_the_cpu(
     device: str | None, trained_on_gpu: TrainingRequest
 ) -> None:
-    with pytest.raises(GpuLost, match="is of a training on a GPU, and this machine has none"):
+    with pytest.raises(GpuLost, match="was trained on a GPU, and this machine has no usable GPU"):
         train(replace(trained_on_gpu, device=device), Epochs())
 
 

@@ -162,12 +162,12 @@ def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
         training.status()
     with call("--recover", epochs=4) as training:
         assert training.status() == 1
-        assert "another training (epochs was 3 and is 4)" in training.log.read_text()
+        assert "another training run (epochs was 3 and is 4)" in training.log.read_text()
         assert "Traceback" not in training.log.read_text()
 
 
 def test_recover_goes_on_with_a_resumed_training(tmp_path: Path) -> None:
-    """Its last.pt is that of the other training until its own first epoch is over."""
+    """Its last.pt is that of the other training run until its own first epoch is over."""
     (other := tmp_path / "other").mkdir()
     with Call(other)(epochs=1) as training:
         assert training.status() == 0, training.log.read_text()

@@ -1,4 +1,4 @@
-"""A training continues from its last.pt: at the next epoch, with its optimizer, history and best model."""
+"""A run continues from its last.pt: at the next epoch, with its optimizer, history and best model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, req
 
 @dataclass(frozen=True)
 class Parent:
-    """A finished training of three epochs, and how to go on from it elsewhere."""
+    """A finished training run of three epochs, and how to go on from it elsewhere."""
 
     request: TrainingRequest
     result: TrainingResult
@@ -236,5 +236,5 @@ def test_a_missing_file_is_refused_although_another_run_lies_about(
 
 def test_the_checkpoint_of_another_task_is_refused(parent: Parent, tmp_path: Path) -> None:
     detect = request("detect", tmp_path, resume_from=parent.last)
-    with pytest.raises(NotResumable, match="is a training of task classify, but task=detect"):
+    with pytest.raises(NotResumable, match="was trained for task classify, but task=detect"):
         train(detect, Epochs())

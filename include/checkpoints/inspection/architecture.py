@@ -102,7 +102,7 @@ def _check_argument(value: Any, limit: int) -> None:
     word = isinstance(value, str) and _WORD.fullmatch(value)
     if not (word or value is None or isinstance(value, bool) or _is_number(value, limit)):
         raise TooLarge(
-            f"describes a layer with an argument that is neither a word nor a number up to {limit:,}"
+            f"describes a layer with an argument that is neither a plain name nor a number up to {limit:,}"
         )
 
 

@@ -88,7 +88,7 @@ class SymbolicUnpickler:
         module, name = self._line(), self._line()
         path = f"{'builtins' if module == '__builtin__' else module}.{name}"
         if not (path in KNOWN_FUNCTIONS or path in DTYPES or path in _STORAGES or is_known(path)):
-            shown = path if _IDENTIFIER.fullmatch(path) else "something without a proper name"
+            shown = path if _IDENTIFIER.fullmatch(path) else "an invalid name"
             raise ForeignCode(
                 f"names {shown}, which no checkpoint of Ultralytics needs; it may be harmful, so do not "
                 "load it"

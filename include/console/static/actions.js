@@ -85,14 +85,14 @@ function Stop({ job, setJob, report }) {
   const keep = (/** @type {string} */ label) =>
     html`<button type="button" class="button quiet" onClick=${() => setAsking(false)}>${label}</button>`;
   if (waits) {
-    return html`<span class="confirm" role="group" aria-label="Cancel this training">
-      <span>Cancel this training? It is waiting for a GPU and has nothing to save.</span>
-      ${now("Cancel this training", undefined)}
+    return html`<span class="confirm" role="group" aria-label="Cancel this training run">
+      <span>Cancel this training run? It is waiting for a GPU and has nothing to save.</span>
+      ${now("Cancel this training run", undefined)}
       ${keep("Keep it in the queue")}
     </span>`;
   }
-  return html`<span class="confirm" role="group" aria-label="Stop this training">
-    <span>Stop this training? It can be resumed from where it stops.</span>
+  return html`<span class="confirm" role="group" aria-label="Stop this training run">
+    <span>Stop this training run? It can be resumed from where it stops.</span>
     ${now("Stop now", "Stops after the current batch")}
     ${
       !job.stop_requested &&

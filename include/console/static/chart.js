@@ -162,7 +162,7 @@ function epochRange(_, low, high) {
 }
 
 /**
- * Where all values are zero, as in the first epochs of many trainings, the axis reaches to 1.
+ * Where all values are zero, as in the first epochs of many training runs, the axis reaches to 1.
  * @type {import("uplot").Range.Function}
  */
 export function valueRange(_, low, high) {

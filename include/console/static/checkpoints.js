@@ -109,7 +109,7 @@ function missing(job, kind) {
 }
 
 /**
- * What the file is while the training goes on.
+ * What the file is while training continues.
  * @param {Job} job
  * @param {Kind} kind
  */

@@ -32,7 +32,7 @@ export function VersionView({ name, version: number }) {
       html`
       ${
         data.archived_at &&
-        html`<${Note} title="Archived">Archived <${When} at=${data.archived_at} />. Trainings that name${" "}
+        html`<${Note} title="Archived">Archived <${When} at=${data.archived_at} />. Training runs that name${" "}
         <code>${name}</code> without a version pass over it; nothing has been deleted.</${Note}>`
       }
       <${Facts} version=${data} />
@@ -102,7 +102,7 @@ function Samples({ version: { name, version } }) {
 
 /** @param {{ jobs: Version["jobs"] }} props */
 function Jobs({ jobs }) {
-  return html`<section class="section" aria-labelledby="jobs"><h2 id="jobs">Trainings on this version</h2>
+  return html`<section class="section" aria-labelledby="jobs"><h2 id="jobs">Training runs on this version</h2>
     ${
       jobs.length
         ? html`<ul class="compared">${jobs.map(

@@ -179,7 +179,7 @@ export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
 }
 
-/** Whether the current user may start trainings; null until it is known. */
+/** Whether the current user may start training runs; null until it is known. */
 export const useMayStart = () => useSession()?.may_start ?? null;
 
 /** Whether the current user may upload and register datasets; null until it is known. */

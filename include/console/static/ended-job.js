@@ -50,11 +50,11 @@ export function Delete({ job, report }) {
   const size = bytes ? ` (${formatBytes(bytes)})` : "";
   const first = step === "first";
   const next = html`<button type="button" class="button danger" onClick=${() => setStep("second")}>
-    Delete this training…</button>`;
+    Delete this training run…</button>`;
   const deleting = step === "deleting";
   const last = html`<button type="button" class="button danger" disabled=${deleting} onClick=${remove}>
     ${deleting ? "Deleting…" : "Delete permanently"}</button>`;
-  return html`<span class="confirm" role="group" aria-label="Delete this training">
+  return html`<span class="confirm" role="group" aria-label="Delete this training run">
     <span>${
       first
         ? `This deletes its record, its curves, its pictures and both checkpoints${size}.`

@@ -19,7 +19,7 @@ const STATES = ["queued", "running", "completed", "failed", "stopped"];
  */
 export function Filters({ asked, jobs, filtered }) {
   const archives = Object.entries(ARCHIVE);
-  return html`<form class="filters" action="jobs" method="get" role="search" aria-label="Trainings"
+  return html`<form class="filters" action="jobs" method="get" role="search" aria-label="Training runs"
     onformdata=${leaveOutEmpty}>
     <${Field} name="prefix" label="Job ID starts with" value=${asked.prefix} type="search" />
     <label class="field"><span>Status</span>

@@ -1,5 +1,5 @@
 // @ts-check
-// One training in the list.
+// One training run in the list.
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
 import { formatDuration, formatRemaining } from "./format.js";

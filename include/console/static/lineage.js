@@ -1,5 +1,5 @@
 // @ts-check
-// The trainings that a job continues, and those that continue it, as a tree.
+// The training runs that a job continues, and those that continue it, as a tree.
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { Figure, ProblemNote, Status, When } from "./elements.js";
@@ -20,12 +20,12 @@ export function Lineage({ job }) {
       ${comparison && html`<a href=${comparison}>Compare with its parent</a>`}
     </div>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
-    ${jobs.length === 1 && html`<p class="muted">It continues no other training, and none continues it.</p>`}
+    ${jobs.length === 1 && html`<p class="muted">It continues no other training run, and none continues it.</p>`}
     ${
       jobs.length > 1 &&
       html`<div class="card"><${Branch} jobs=${jobs} siblings=${roots} current=${job.job_id} /></div>`
     }
-    ${data?.truncated && html`<p class="muted">Only some of the related trainings are shown.</p>`}
+    ${data?.truncated && html`<p class="muted">Only some of the related training runs are shown.</p>`}
   </section>`;
 }
 

@@ -18,8 +18,8 @@ export function Notes({ job }) {
     ${
       job.waits_for_quota &&
       html`<${Note} title="Waiting for the quota">
-      <p>${job.triggered_by} has as many <a href="usage">GPUs at once</a> as the quota allows. This training starts once
-        enough of their other trainings have ended, in the order in which they were queued.</p></${Note}>`
+      <p>${job.triggered_by} has as many <a href="usage">GPUs at once</a> as the quota allows. This training run
+        starts once enough of their other runs have ended, in the order in which they were queued.</p></${Note}>`
     }
     ${
       stopping &&
@@ -68,9 +68,9 @@ function Queue({ job }) {
     <p>${position}Jobs start in the order in which they were queued.</p>
     <p class="muted">${
       at
-        ? `Expected to start ${formatClock(at)}, in ${left}. This is estimated from the running trainings and from how
-          long similar ones took.`
-        : "The start time is unknown: no similar training has been completed yet."
+        ? `Expected to start ${formatClock(at)}, in ${left}. This is estimated from the current training runs and from
+          how long similar ones took.`
+        : "The start time is unknown: no similar training run has been completed yet."
     }</p>
   </${Note}>`;
 }

@@ -17,6 +17,6 @@ export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
   const more = session.job_administrators.length > named.length ? ", …" : "";
   const administrators = named.length ? ` (${named.join(", ")}${more})` : "";
   const who = owner === null ? "a job administrator" : `${owner} or a job administrator`;
-  const whose = owner === null ? "A schedule started this training" : `This training belongs to ${owner}`;
+  const whose = owner === null ? "A schedule started this training run" : `This training run belongs to ${owner}`;
   return `${whose}: only ${who}${administrators} may stop, resume, archive or delete it.`;
 }

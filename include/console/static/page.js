@@ -4,7 +4,7 @@
 import { html, render, useEffect } from "./h.js";
 
 const TABS = [
-  ["jobs", "Trainings"],
+  ["jobs", "Training runs"],
   ["datasets", "Datasets"],
   ["models", "Models"],
   ["usage", "GPU hours"],

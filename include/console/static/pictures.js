@@ -1,5 +1,5 @@
 // @ts-check
-// Ultralytics' pictures of a training: sample predictions first; each can be enlarged.
+// Ultralytics' pictures of a training run: sample predictions first; each can be enlarged.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Note, ProblemNote } from "./elements.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// What the quota of the current user means for a training that they would start now.
+// What the quota of the current user means for a training run that they would start now.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Note } from "./elements.js";
@@ -13,11 +13,11 @@ function load(signal) {
   return fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
 }
 
-/** Nothing, while the quota allows another training at once. */
+/** Nothing, while the quota allows another training run at once. */
 export function QuotaNote() {
   const { data } = usePolled(load, null);
   const refused = data?.errors[""];
-  if (refused) return html`<${Note} kind="warning" title="No new trainings at present"><p>${refused}</p></${Note}>`;
-  if (data?.wait) return html`<${Note} title="A new training will wait"><p>${data.wait}.</p></${Note}>`;
+  if (refused) return html`<${Note} kind="warning" title="No new training runs at present"><p>${refused}</p></${Note}>`;
+  if (data?.wait) return html`<${Note} title="A new training run will wait"><p>${data.wait}.</p></${Note}>`;
   return null;
 }

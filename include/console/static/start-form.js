@@ -1,6 +1,6 @@
 // @ts-check
-// The form that starts a training through Airflow's REST API, so that its permissions, validation and audit log apply.
-// The parameters are checked before anything is triggered, and each error is shown beside its field.
+// The form that starts a training run through Airflow's REST API, so that its permissions, validation and audit log
+// apply. The parameters are checked before anything is triggered, and each error is shown beside its field.
 /** @import { Children } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
@@ -21,7 +21,7 @@ import { useSuggestions } from "./suggestions.js";
  */
 
 export const NOT_PERMITTED =
-  "You can view trainings but not start them. Ask an Airflow administrator for permission to trigger train_yolo.";
+  "You can view training runs but not start them. Ask an Airflow administrator for permission to trigger train_yolo.";
 
 /**
  * @param {object} props

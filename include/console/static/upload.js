@@ -1,5 +1,5 @@
 // @ts-check
-// Sending files straight to S3 by signed links, in parts: an interrupted upload goes on with what is missing.
+// Sending files straight to S3 by signed links, in parts: an interrupted upload continues with the missing parts.
 /** @import { LocalFile } from "./dropped-files.js" */
 /** @import { Piece } from "./signed-puts.js" */
 import { fetchJson, Problem, trainingUrl } from "./api.js";
@@ -118,7 +118,7 @@ async function sendPieces(uploadId, pieces, total, report, signal) {
     try {
       await Promise.all(Array.from({ length: AT_ONCE }, worker));
     } finally {
-      if (waiting.length) stop.abort(); // One has failed for good, so the others need not go on.
+      if (waiting.length) stop.abort(); // One has failed for good, so the others need not continue.
     }
   }
 }

@@ -48,7 +48,7 @@ function Archive({ version, changed, report }) {
   };
   const title = archived
     ? "List it again"
-    : "Trainings that name the dataset without a version skip it; nothing is deleted";
+    : "Training runs that name the dataset without a version skip it; nothing is deleted";
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
     ${archived ? "Restore" : "Archive"}</button>`;
 }

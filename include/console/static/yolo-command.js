@@ -67,7 +67,7 @@ export function commandOf({ task, dataset, model, overrides, ...others }) {
 }
 
 /**
- * The request to Airflow's REST API that starts a training.
+ * The request to Airflow's REST API that starts a training run.
  * @param {Record<string, unknown>} conf
  */
 export function requestOf(conf) {

@@ -78,11 +78,12 @@ def measure(cache: DatasetCache) -> int:
 
 
 def _excess(cache: DatasetCache, needed: int) -> int:
-    """Return how many bytes have to go before `needed` more fit."""
+    """Return how many bytes must be evicted before `needed` more fit."""
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
     lacking = needed - disk.free
-    # Walking through a large cache takes seconds, and it is never larger than what the disk contains.
+    # Measuring a large cache takes seconds. It is not needed while the disk's used space is within the limit,
+    # because the cache is never larger than that.
     if disk.used + needed <= limit:
         return lacking
     return max(lacking, measure(cache) + needed - limit)

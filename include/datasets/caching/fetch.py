@@ -66,12 +66,12 @@ def materialize(
 ) -> Iterator[LocalDataset]:
     """Make exactly the content of `reference` available on this machine, fetching what the cache lacks.
 
-    Until the context ends, it is not evicted from the cache, and no other training run writes to the same
-    folder, see view_lock.py.
+    Until the context ends, this content is not evicted from the cache, and no other training run writes to
+    the same folder, see view_lock.py.
 
-    roots are where a path may lead on this machine, whatever the machine that checked it allows. listings
-    record what was checked under an S3 prefix; without a listing, nothing there may have changed. cache_limit
-    is in bytes, see eviction.py.
+    roots are the folders of this machine in which a dataset path may lie; the machine that checked the
+    dataset may have allowed others. listings record what was checked under an S3 prefix; without a listing,
+    nothing there may have changed. cache_limit is in bytes, see eviction.py.
 
     Raises DatasetChanged when the source no longer has that content, other DatasetErrors and StoreErrors when
     it is not available, and UntrustedFolder for a cache that another account could have prepared.

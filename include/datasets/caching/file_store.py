@@ -4,7 +4,8 @@
 
 A dataset's folder has hard links to them, so a file without any other link belongs to no dataset, and may be
 removed at any time. Files are read-only. They appear under their keys only once they are complete, so an
-interrupted fetch goes on where it ended. On a file system without hard links each dataset has its own files.
+interrupted fetch continues where it ended. On a file system without hard links each dataset has its own
+files.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class SampleRules:
 
     @classmethod
     def of(cls, layout: Layout, rules: CheckRules) -> SampleRules:
-        """Return the rules for a dataset and a training."""
+        """Return the rules for a dataset and a training run."""
         keypoints = layout.extras.get("kpt_shape", (0, 0))
         return cls(
             ImageRules(layout.extras.get("channels", 3), classify=layout.task == "classify"),

@@ -1,4 +1,4 @@
-"""Decodes an image as a training does, without importing Ultralytics.
+"""Decodes an image as a training run does, without importing Ultralytics.
 
 Follows `imread` and `imread_unicode` of ultralytics/utils/patches.py; a test compares them.
 """
@@ -22,7 +22,7 @@ _COLOUR_AXES = 3
 def decode(
     content: bytes, name: str, channels: int = _COLOUR, kind: str = "", *, classify: bool = False
 ) -> np.ndarray | None:
-    """Return the decoded pixels (rows, columns, channels); None if a training could not decode them.
+    """Return the decoded pixels (rows, columns, channels); None if a training run could not decode them.
 
     name has the suffix by which Ultralytics decides how to decode; channels is that of the data YAML, and
     kind the format by content in lower case. A JPEG is decoded at an eighth of its size, which tells as much

@@ -100,7 +100,7 @@ def reserve_pixels(width: int, height: int) -> Iterator[None]:
 
 
 def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
-    """Read and decode the image as a training will. Raises UnusableImage, and OSErrors that may pass.
+    """Read and decode the image as a training run will. Raises UnusableImage, and OSErrors that may pass.
 
     name is that under which Ultralytics finds it: its suffix decides how it is decoded.
     """

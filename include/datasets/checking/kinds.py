@@ -34,7 +34,7 @@ def _warning(title: str, remedy: str, reason: str = "") -> Kind:
 
 
 ERRORS = {
-    "other": Kind("other problems", "correct them where each says so"),
+    "other": Kind("other problems", "correct each at the line or file it names"),
     "links": Kind("files that lead outside the dataset", "replace the links with the files themselves"),
     "list": Kind(
         "lines in lists of images that name no usable image",
@@ -63,22 +63,22 @@ ERRORS = {
     ),
     "label-mixed": Kind("files that mix boxes and outlines", "use one kind of label in each file", _LEFT_OUT),
     "label-map": Kind("masks or depth maps that training cannot use", "correct or add them", _LEFT_OUT),
-    "no-labels": Kind("splits without labels", "put the label files where each is expected"),
+    "no-labels": Kind("splits without labels", "add the label files at the paths listed"),
     "nothing-to-learn": Kind(
         "splits with nothing to learn from, or to measure", "label some images of the split"
     ),
     "annotations": Kind(
-        "problems in COCO annotations", "correct them as each says, or export the dataset again"
+        "problems in COCO annotations", "correct each as described, or export the dataset again"
     ),
     "export": Kind(
-        "lines of the export that cannot be used", "correct them as each says, or export the dataset again"
+        "lines of the export that cannot be used", "correct each as described, or export the dataset again"
     ),
-    "fetch": Kind("images that cannot be fetched from their URLs", "do what each says"),
+    "fetch": Kind("images that cannot be fetched from their URLs", "follow the advice given for each"),
     "stopped": Kind("unfinished checks", "correct the problems that are listed, and check again"),
 }
 
 WARNINGS = {
-    "duplicate-rows": _warning("repeated label lines", "remove them", "Ultralytics trains on one of each"),
+    "duplicate-rows": _warning("repeated label lines", "remove them", "Ultralytics keeps one of each"),
     "duplicate-images": _warning(
         "images with the same content as another one of their split",
         "remove them, unless they are to count more than once",
@@ -104,10 +104,10 @@ WARNINGS = {
     "tiny-boxes": _warning(
         f"boxes of at most {TINY_PIXELS} pixels",
         "check these labels",
-        "Ultralytics leaves such boxes out of augmented images, unless imgsz enlarges them",
+        "Ultralytics drops such boxes from augmented images, unless resizing to imgsz enlarges them",
     ),
     "outside": _warning(
-        "outlines or corners that reach out of the image",
+        "outlines or corners that extend beyond the image",
         "correct them, unless the objects are cut off by the edge",
         "Ultralytics clips them",
     ),

@@ -18,7 +18,7 @@ MERGED = "item"
 
 
 class Tally:
-    """The number of objects, and of images with one, by split and class that a training distinguishes."""
+    """The number of objects, and of images with one, by split and class that a training run distinguishes."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
         self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]

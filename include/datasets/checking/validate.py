@@ -35,14 +35,14 @@ _USUAL_RULES = CheckRules()
 
 @dataclass(frozen=True)
 class Validated:
-    """What a check of good data tells about them."""
+    """The result of checking a dataset without errors."""
 
     fingerprint: str
     """Identifies the content of the files."""
     class_table: tuple[ClassCount, ...]
     """In the order of the class ids."""
     warnings: tuple[FoundKind, ...]
-    """What is probably not intended."""
+    """Findings that are probably unintended but do not prevent training."""
 
 
 def validate(
@@ -52,7 +52,7 @@ def validate(
     manifest: Path | None = None,
     known: KnownFiles | None = None,
 ) -> Validated:
-    """Read every image and every label file, but for those that are known.
+    """Read every image and every label file, except those that are already known.
 
     Stops after FINDINGS problems. Writes the manifest of the dataset to the given path. Raises DatasetError,
     which lists the problems by kind, file and line.

@@ -1,6 +1,7 @@
 """Addresses of images on the web, and which of them may be asked: an allow-list of hosts.
 
-Who may start a training could otherwise have a worker send requests into its own network, or to anybody.
+Anyone who may start a training run could otherwise make a worker send requests into its own network, or to
+any host.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _elements(path: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
         try:
             yield from iterate_arrays(text, wanted, COCO_VALUE)
         except UnicodeDecodeError:
-            raise ValueError("it is not text in UTF-8") from None
+            raise ValueError("it is not valid UTF-8") from None
 
 
 def identify(element: Any) -> str:

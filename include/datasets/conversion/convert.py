@@ -108,7 +108,7 @@ class Converter:
 
 @contextmanager
 def _work_in(home: Path, source: str) -> Iterator[Path]:
-    """Lock the folder of a conversion; it is removed unless an error occurs, so that a retry goes on."""
+    """Lock the folder of a conversion; it is removed unless an error occurs, so that a retry can continue."""
     with translate_disk_errors(home, source):
         make_trusted_folder(home)
         with (home / "lock").open("w") as lock:

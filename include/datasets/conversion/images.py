@@ -1,4 +1,4 @@
-"""Fetches the images of an export from the web, several at a time, and goes on where an attempt ended."""
+"""Fetches the images of an export from the web, several at a time, and continues where an attempt ended."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class _Reader:
             except ValueError:  # Python does not convert numbers of thousands of digits
                 raise ValueError("it contains a number with too many digits") from None
             else:
-                # A number may go on where the text ends, or in `-3.` and `3e`, which is a number and a rest.
+                # A number may continue beyond the buffer; `-3.` and `3e` parse as a number and a rest.
                 follows = self._text[end : end + 1]
                 is_whole = follows in _DELIMITERS if follows else self._ended
                 if is_whole and end - self._at <= self._longest:

@@ -79,7 +79,7 @@ def _parse(line: bytes, number: int) -> Mapping[str, Any]:
     try:
         value = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise ValueError(f"line {number} is not text in UTF-8") from None
+        raise ValueError(f"line {number} is not valid UTF-8") from None
     except (ValueError, RecursionError):
         raise ValueError(f"line {number} is not valid JSON") from None
     if not isinstance(value, dict):

@@ -5,7 +5,7 @@
 
 The fingerprint is that of the objects below the prefix, computed from the MD5 of each file: their ETags,
 unless the bucket encrypts with keys of its own (SSE-KMS). Objects are created, never replaced by other bytes,
-so several workers may store the same dataset at once, and one that was killed goes on where it ended. The
+so several workers may store the same dataset at once, and one that was killed continues where it ended. The
 record is written last.
 """
 

@@ -86,7 +86,7 @@ class WebReader:
                 time.sleep(self._limits.pause * 2 ** (attempt - 1))
         raise ImagesUnavailable(
             f"{without_query(url)} {problem}, {self._limits.tries} times in a row. What was fetched is kept, "
-            "and a retry goes on from there"
+            "and a retry continues from there"
         )
 
     def _try(self, url: str, partial: Path) -> str | None:

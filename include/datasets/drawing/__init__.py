@@ -1,4 +1,4 @@
-"""Samples of a dataset with their labels drawn, so that people see what a training would learn.
+"""Samples of a dataset with their labels drawn, so that people see what a training run would learn.
 
 colours   the colours of classes
 maps      masks and depth maps

@@ -48,7 +48,7 @@ def load_yaml(path: Path) -> Any:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is not text in UTF-8 (byte {error.start}); save it as UTF-8") from None
+        raise ValueError(f"it is not valid UTF-8 (byte {error.start}); save it as UTF-8") from None
     try:
         _require_bounded(text)
         return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader

@@ -74,7 +74,7 @@ _Found = tuple[Path, str, str]
 
 @dataclass(frozen=True)
 class _Reader:
-    """Finds the images of a described dataset: root is what its paths are relative to."""
+    """Finds the images of a described dataset: its paths are relative to root."""
 
     description: Description
     root: Path

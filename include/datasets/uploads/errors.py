@@ -6,16 +6,16 @@ from include.errors import FinalError
 
 
 class UploadRefused(FinalError):
-    """What is announced or asked for is not allowed."""
+    """The announced files or the request are not allowed."""
 
 
 class UploadIncomplete(UploadRefused):
-    """Not everything that was announced is in S3, or it has another size."""
+    """Some announced files are missing from S3 or have another size."""
 
 
 class UploadEnded(UploadRefused):
-    """The upload has been completed, so nothing of it can change any more."""
+    """The upload has been completed, so it can no longer change."""
 
 
 class UploadUnknown(FinalError):
-    """There is no upload of that id, or it has been removed."""
+    """No upload has this id, or it has been removed."""

@@ -17,7 +17,7 @@ from include.s3.layout import upload_prefix
 from include.s3.location import S3Location
 
 _WHOLE = (".zip", ".ndjson")
-"""What a file that is a dataset by itself ends in."""
+"""Suffixes of single files that are complete datasets."""
 
 
 class AnnouncedFile(NamedTuple):

@@ -206,7 +206,7 @@ def test_every_mistake_of_an_image_has_a_sentence_and_its_line(case: str, tmp_pa
         (["{"], "line 1 is not valid JSON"),
         (['{"a": ' + "[" * 50_000], "line 1 is not valid JSON"),
         (['{"a": ' + "1" * 5000 + "}"], "line 1 is not valid JSON"),
-        ([b"\xff\xfe"], "line 1 is not text in UTF-8"),
+        ([b"\xff\xfe"], "line 1 is not valid UTF-8"),
         ([b"{}\n{" + b" " * (17 * 1024**2)], "line 2 has more than 16,777,216 bytes"),
         ([record("detect", 1)], "the first line is an image, but it must describe the dataset"),
         ([header("detect", path="/etc")], "path names files on a machine, which are not read"),

@@ -1,5 +1,5 @@
 // @ts-check
-// Two to six trainings side by side: curves, metrics and parameters.
+// Two to six training runs side by side: curves, metrics and parameters.
 /** @import { Series } from "../chart.js" */
 /** @import { ChartGroup } from "../metrics.js" */
 import { html, useMemo } from "../h.js";
@@ -35,10 +35,10 @@ async function load(signal) {
 
 function Compare() {
   const { data, problem, again } = usePolled(load, (shown) => (shown.some(({ job }) => isActive(job)) ? 5 : null));
-  return html`<${Page} tab="jobs" heading="Compare trainings" lead=${ids.join(", ")}>
+  return html`<${Page} tab="jobs" heading="Compare training runs" lead=${ids.join(", ")}>
     ${
       ids.length < 2 &&
-      html`<${Note} kind="warning">Select two to six trainings <a href="jobs">in the list</a>;${" "}
+      html`<${Note} kind="warning">Select two to six training runs <a href="jobs">in the list</a>;${" "}
       ${ids.length || "none"} selected.</${Note}>`
     }
     ${
@@ -73,7 +73,7 @@ function Overlaid({ shown }) {
   return html`<section class="section" aria-labelledby="curves"><h2 id="curves">Curves</h2>
     ${
       charts.length === 0
-        ? html`<${Note}>None of these trainings has finished an epoch yet.</${Note}>`
+        ? html`<${Note}>None of these training runs has finished an epoch yet.</${Note}>`
         : html`<div class="charts">
           ${charts.map((each) => html`<${Chart} key=${each.title} ...${each} sync="compared" />`)}</div>`
     }
@@ -168,7 +168,7 @@ function Differences({ shown }) {
   const different = names.filter((name) => specs.some((spec) => !isSame(spec[name], specs[0][name])));
   if (!different.length) {
     return html`<section class="section"><h2>Parameters</h2>
-      <p class="muted">These trainings have the same parameters.</p></section>`;
+      <p class="muted">These training runs have the same parameters.</p></section>`;
   }
   const rows = different.map((name) => ({
     name,

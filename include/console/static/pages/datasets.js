@@ -66,8 +66,8 @@ function Nothing({ mayRegister }) {
   return html`<div class="empty"><h2>No datasets yet</h2>
     <p>${
       mayRegister
-        ? "Upload one below. A training can also use data in S3 without registering them."
-        : "Someone with permission to start trainings can upload one here."
+        ? "Upload one below. A training run can also use data in S3 without registering them."
+        : "Someone with permission to start training runs can upload one here."
     }</p></div>`;
 }
 

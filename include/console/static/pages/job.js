@@ -1,5 +1,5 @@
 // @ts-check
-// One training: /job?id=
+// One training run: /job?id=
 import { html } from "../h.js";
 import { Note } from "../elements.js";
 import { JobView } from "../job-view.js";
@@ -10,7 +10,7 @@ const id = query.get("id");
 function Job() {
   if (id) return html`<${JobView} jobId=${id} />`;
   return html`<${Page} tab="jobs" heading="Training">
-    <${Note} kind="warning">The address contains no job ID. <a href="jobs">Show all trainings</a></${Note}>
+    <${Note} kind="warning">The address contains no job ID. <a href="jobs">Show all training runs</a></${Note}>
   </${Page}>`;
 }
 

@@ -1,5 +1,5 @@
 // @ts-check
-// All trainings, the newest first, live.
+// All training runs, the newest first, live.
 import { html, useEffect, useMemo, useRef, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
 import { Announce, ProblemNote, useMayStart } from "../elements.js";
@@ -29,10 +29,10 @@ function load(signal) {
 function Jobs() {
   const { data, problem, again } = usePolled(load, 3);
   const mayStart = useMayStart();
-  const start = mayStart && html`<a class="button primary" href="start">Start a training</a>`;
+  const start = mayStart && html`<a class="button primary" href="start">Start a training run</a>`;
   const jobs = data?.jobs ?? [];
   const nothing = html`<${NothingYet} filtered=${filtered} mayStart=${mayStart} />`;
-  return html`<${Page} tab="jobs" heading="Trainings" lead=${data && total(data)} actions=${start}>
+  return html`<${Page} tab="jobs" heading="Training runs" lead=${data && total(data)} actions=${start}>
     <${Filters} asked=${asked} jobs=${jobs} filtered=${filtered} />
     <${ProblemNote} problem=${problem} again=${again} />
     <${Announce} text=${useChanges(jobs)} />
@@ -44,7 +44,7 @@ function Jobs() {
 
 /** @param {Api.JobsPage} page */
 function total({ total: all, total_is_estimate: estimated }) {
-  const counted = all === 1 ? "1 training" : `${formatCount(all)} trainings`;
+  const counted = all === 1 ? "1 training run" : `${formatCount(all)} training runs`;
   return `${estimated ? "about " : ""}${counted}${filtered ? " found" : ""}`;
 }
 
@@ -63,7 +63,7 @@ function Table({ jobs }) {
       <span id="comparison-rule" class="muted">${rule(chosen.length)}</span>
     </form>
     <div class="scroller">
-      <table class="jobs" role="table" aria-label="Trainings">
+      <table class="jobs" role="table" aria-label="Training runs">
         <thead role="rowgroup"><tr role="row">${heads}</tr></thead>
         <tbody role="rowgroup">
           ${jobs.map(
@@ -77,7 +77,7 @@ function Table({ jobs }) {
 
 /** @param {number} chosen */
 function rule(chosen) {
-  if (chosen < COMPARED.least) return "Select two to six trainings to compare.";
+  if (chosen < COMPARED.least) return "Select two to six training runs to compare.";
   return chosen > COMPARED.most ? `${chosen} selected; at most six can be compared.` : `${chosen} selected`;
 }
 

@@ -74,7 +74,7 @@ function Model({ name, versions, mayStart }) {
 }
 
 /**
- * The form of a training that starts from this version, with the parameters of the job that trained it.
+ * The form of a training run that starts from this version, with the parameters of the job that trained it.
  * @param {Api.ModelVersion} version
  */
 function fineTuningPage({ name, version, job_id: jobId }) {

@@ -37,7 +37,7 @@ function Run() {
   if (!isTraining) return html`<${NoTraining} />`;
   if (data?.jobId) return html`<${JobView} jobId=${data.jobId} />`;
   const lead = html`Run <${AirflowLink} href=${runPage(dagId, runId)}>${runId}</${AirflowLink}>`;
-  const heading = data?.ended ? "No training" : "Waiting for the training";
+  const heading = data?.ended ? "No training run" : "Waiting for the training";
   return html`<${Page} tab="jobs" heading=${heading} title="Training of a run" lead=${lead}>
     <${ProblemNote} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
@@ -72,10 +72,10 @@ function Tasks({ tasks }) {
 
 function NoTraining() {
   const reason = dagId
-    ? `This is a run of ${dagId}; only runs of train_yolo are trainings.`
+    ? `This is a run of ${dagId}; only runs of train_yolo are training runs.`
     : "The address contains no run.";
-  return html`<${Page} tab="jobs" heading="No training" title="Training of a run">
-    <${Note}>${reason}${" "}<a href="jobs">Show all trainings</a></${Note}>
+  return html`<${Page} tab="jobs" heading="No training run" title="Training of a run">
+    <${Note}>${reason}${" "}<a href="jobs">Show all training runs</a></${Note}>
   </${Page}>`;
 }
 

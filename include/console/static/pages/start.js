@@ -1,6 +1,6 @@
 // @ts-check
-// Start a training, also from given weights (?model=) or on a given dataset (?dataset=, ?task=); train one again with
-// changes (?from=); resume one (?resume=).
+// Start a training run, also from given weights (?model=) or on a given dataset (?dataset=, ?task=); train one again
+// with changes (?from=); resume one (?resume=).
 /** @import { FieldGroup } from "../start-form.js" */
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
@@ -24,7 +24,7 @@ const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
-/** What a resumed training takes from its parent: another value would make it another training. */
+/** What a resumed training run takes from its parent: another value would make it another training run. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** What people choose; everything else is below Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
@@ -63,22 +63,22 @@ function heading() {
   if (resume) return `Resume ${resume}`;
   if (model) return "Fine-tune";
   if (from) return "Train again";
-  return dataset ? `Train on ${dataset}` : "Start a training";
+  return dataset ? `Train on ${dataset}` : "Start a training run";
 }
 
 function lead() {
   const link = html`<a href=${`job?id=${encodeURIComponent(parentId ?? "")}`}>${parentId}</a>`;
   if (model && !from) {
-    return html`Starts a new training from the weights of ${model}. Choose the dataset to fine-tune on.`;
+    return html`Starts a new training run from the weights of ${model}. Choose the dataset to fine-tune on.`;
   }
   if (model) {
-    return html`Starts a new training from the weights of ${model} with the parameters of ${link}. Choose the dataset
-      to fine-tune on.`;
+    return html`Starts a new training run from the weights of ${model} with the parameters of ${link}. Choose the
+      dataset to fine-tune on.`;
   }
   if (resume) {
-    return html`Starts a new training that continues from last.pt of ${link}, with its optimizer and history.`;
+    return html`Starts a new training run that continues from last.pt of ${link}, with its optimizer and history.`;
   }
-  if (from) return html`Starts a new training with the parameters of ${link}. Change whatever should be different.`;
+  if (from) return html`Starts a new training run with the parameters of ${link}. Change whatever should be different.`;
   return "Every field is optional and shows its default.";
 }
 
@@ -125,7 +125,7 @@ function Resume({ job, fields }) {
       title: "Other parameters",
       names: others.map(({ name }) => name),
       closed: true,
-      about: "Empty fields keep the values of the resumed training.",
+      about: "Empty fields keep the values of the resumed training run.",
     },
   ];
   return html`

@@ -23,7 +23,7 @@ function load(signal) {
 
 function UsagePage() {
   const { data, problem, again } = usePolled(load, 30);
-  const lead = "What the trainings of each user have used. Weeks begin on Monday at 00:00 UTC.";
+  const lead = "What the training runs of each user have used. Weeks begin on Monday at 00:00 UTC.";
   return html`<${Page} tab="usage" heading="GPU hours" lead=${lead}>
     <${ProblemNote} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
@@ -117,7 +117,7 @@ function User({ usage, mondays }) {
 }
 
 /**
- * The GPUs that a user's trainings have, out of those that the quota allows, and what waits.
+ * The GPUs that a user's training runs have, out of those that the quota allows, and what waits.
  * @param {{ usage: Api.UserUsage }} props
  */
 function Now({ usage: { running, queued, held, quota_gpus: limit } }) {
@@ -157,8 +157,8 @@ function Jobs({ week: monday }) {
     <${ProblemNote} problem=${problem} again=${again} />
     ${
       data &&
-      html`<div class="scroller" tabindex="0" role="group" aria-label=${`Trainings of ${heading}`}>
-      <table aria-label=${`Trainings of ${heading}`}>
+      html`<div class="scroller" tabindex="0" role="group" aria-label=${`Training runs of ${heading}`}>
+      <table aria-label=${`Training runs of ${heading}`}>
         <thead><tr><th scope="col">Training</th><th scope="col">Status</th>
           <th scope="col" class="number">GPU hours</th><th scope="col" class="number">Attempts</th></tr></thead>
         <tbody>${data.jobs.map((job) => html`<${Job} key=${job.job_id} job=${job} />`)}</tbody>
