@@ -293,9 +293,9 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
     stored = checkpoints.head(job_id, "last")
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
-            f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its state "
-            f"after {in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to resume, give "
-            "fresh=true to start over, or choose another job_id"
+            f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
+            f"state after {in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to "
+            "resume, give fresh=true to start over, or choose another job_id"
         )
 
 
