@@ -1,4 +1,4 @@
-"""Arguments that are changed on purpose when a training is resumed: finding, describing and applying them.
+"""Arguments changed on purpose when a training run is resumed: finding, describing and applying them.
 
 Most arguments are read again in each epoch. The optimizer's own settings (learning rates, momentum, decay)
 are restored with its state, so they are set again from an optimizer that was built with the new arguments.

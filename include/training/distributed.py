@@ -52,11 +52,11 @@ _LOOPBACK = "127.0.0.1"
 
 
 class RankFailed(AttemptError):
-    """A process of a training on several GPUs failed; a note on the exception has its traceback, if known."""
+    """A process of a run on several GPUs failed; a note on the exception has its traceback, if known."""
 
 
 class RankDied(RankFailed):
-    """A process of a training on several GPUs exited without reporting an error."""
+    """A process of a run on several GPUs exited without reporting an error."""
 
 
 def train_in_ranks(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
-    """Return everything a training needs to continue, in Ultralytics' own keys and one of ours.
+    """Return everything a training run needs to continue, in Ultralytics' own keys and one of ours.
 
     With `batches` it is the state after that many batches of the current epoch, otherwise at the epoch's end.
     Its tensors are the training's own, except those of `ema`, a model of half precision.

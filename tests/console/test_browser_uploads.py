@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Request, Route, expect
+from playwright.sync_api import Request, Response, Route, expect
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.limits import UPLOAD_PART
@@ -30,6 +30,13 @@ def large(tmp_path: Path) -> Path:
     file = tmp_path / "large.zip"
     file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
     return file
+
+
+def _stored_at(stack: Stack, completed: Response) -> str:
+    """Where in the bucket the upload is; the page leads on at once, and the answer's body is gone with it."""
+    upload_id = completed.url.split("/")[-2]
+    source: str = stack.api.training("GET", f"uploads/{upload_id}")["source"]
+    return source.removeprefix(f"s3://{DEFAULT_BUCKET}/")
 
 
 def test_an_upload_that_a_reload_interrupts_sends_only_what_is_missing(
@@ -66,7 +73,7 @@ def test_an_upload_that_a_reload_interrupts_sends_only_what_is_missing(
         page.get_by_role("button", name="Upload and check").click()
     assert completed.value.status == 200
     assert sorted(sent) == ["2", "3"]
-    key = completed.value.json()["source"].removeprefix(f"s3://{DEFAULT_BUCKET}/")
+    key = _stored_at(api_stack, completed.value)
     client = api_stack.s3.client()
     assert client.get_object(Bucket=DEFAULT_BUCKET, Key=key)["Body"].read() == large.read_bytes()
 
@@ -85,7 +92,7 @@ def test_a_folder_is_sent_without_what_is_never_trained_on(
     ends = page.expect_response(lambda each: each.url.endswith("/complete"), timeout=_SLOW)
     with ends as completed:
         page.get_by_role("button", name="Upload and check").click()
-    prefix = completed.value.json()["source"].removeprefix(f"s3://{DEFAULT_BUCKET}/")
+    prefix = _stored_at(api_stack, completed.value)
     stored = api_stack.s3.client().list_objects_v2(Bucket=DEFAULT_BUCKET, Prefix=prefix)["Contents"]
     names = {item["Key"].removeprefix(prefix) for item in stored}
     assert names == {".upload.json", "data.yaml", "images/train/1.jpg"}

@@ -3,7 +3,7 @@
 
 /** @type {Record<string, string>} */
 const RENAMED = { data: "dataset" };
-/** Arguments that this product sets itself: where files are stored, and how a training is resumed. */
+/** Arguments that this product sets itself: where files are stored, and how a training run is resumed. */
 const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save", "cfg", "resume"]);
 /** Parameters that plain Ultralytics does not have. */
 const NOT_THEIRS = new Set([

@@ -60,7 +60,7 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class ImageRules:
-    """How a training reads its images."""
+    """How a training run reads its images."""
 
     channels: int = _COLOUR
     """Number of channels that the data YAML asks for."""
