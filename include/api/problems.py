@@ -37,6 +37,8 @@ _HELP = {
     HTTPStatus.NOT_FOUND: "The routes are listed in openapi.json.",
 }
 """What to do about errors that Airflow or the framework raises."""
+_UNKNOWN_SIGNATURE = "Invalid JWT token"
+"""Airflow's detail, with status 403, for a token that was not signed with the current secret."""
 
 
 class ProblemError(Exception):
@@ -99,7 +101,8 @@ def http_problem(error: HTTPException) -> JSONResponse:
     headers = dict(error.headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
-    return problem(status, f"{error.detail}. {_HELP.get(status, '')}".strip(), headers)
+    remedy = _HELP.get(HTTPStatus.UNAUTHORIZED if error.detail == _UNKNOWN_SIGNATURE else status, "")
+    return problem(status, f"{error.detail}. {remedy}".strip(), headers)
 
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
