@@ -286,16 +286,16 @@ def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
 
 
 def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
-    """Raise SpecError if the job's row was deleted but its state is still in S3.
+    """Raise SpecError if the job's state is in S3 although no row records it any more.
 
-    Otherwise the training would silently start from scratch.
+    Otherwise the training run would silently start from scratch.
     """
     stored = checkpoints.head(job_id, "last")
     if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
         raise SpecError(
             f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
-            f"state after {in_words(stored.checkpoint.position)}: its row was deleted. Restore the row to "
-            "resume, give fresh=true to start over, or choose another job_id"
+            f"state after {in_words(stored.checkpoint.position)}: its row was deleted or replaced. Restore "
+            "the row to resume, give fresh=true to start over, or choose another job_id"
         )
 
 
