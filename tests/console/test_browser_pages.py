@@ -347,7 +347,7 @@ def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visitors) -> None:
     page = visitor.open("job?id=pages-nowhere")
     expect(page.get_by_text("pages-nowhere").first).to_be_visible()
     expect(page.get_by_role("alert")).to_be_visible()
-    expect(page.get_by_role("link", name=re.compile("trainings", re.IGNORECASE)).first).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("training runs", re.IGNORECASE)).first).to_be_visible()
 
 
 def test_a_shared_link_leads_through_the_login_to_its_page(visit: Visitors, api_stack: Stack) -> None:

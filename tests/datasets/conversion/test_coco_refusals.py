@@ -106,7 +106,7 @@ def test_twenty_places_are_listed_with_each_problem_among_them_and_counted(tmp_p
     ConvertedFiles(tmp_path / "work").dataset.mkdir(parents=True)
     with pytest.raises(DatasetError) as refused:
         convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
-    assert "Problems in COCO annotations (501); correct them" in str(refused.value)
+    assert "Problems in COCO annotations (501); correct each" in str(refused.value)
     assert 10 < str(refused.value).count("image_id names no image") < 20
     assert "category_id names no category" in str(refused.value)
     assert "image_id names no image of the file; add the image, or remove the annotation (500 times)" in str(
