@@ -191,8 +191,12 @@ class UploadStore:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
             found = list(threads.map(lambda file: self._find_parts(upload, file), waiting))
             pairs = list(zip(waiting, found, strict=True))
-            _require_all(upload, [file for file, arrived in pairs if _sizes(arrived) != _announced(file)])
-            for _ in threads.map(lambda pair: self._assemble_file(upload, *pair), pairs):
+            whole = [(file, arrived) for file, arrived in pairs if _sizes(arrived) == _announced(file)]
+            if len(whole) < len(pairs):  # another request may have assembled the others meanwhile
+                stored = self._stored_sizes(upload)
+                lacking = [file for file, arrived in pairs if (file, arrived) not in whole]
+                _require_all(upload, [file for file in lacking if stored.get(file.path) != file.size])
+            for _ in threads.map(lambda pair: self._assemble_file(upload, *pair), whole):
                 pass
 
     def _assemble_file(
