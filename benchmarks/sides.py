@@ -193,7 +193,6 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
     from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
     from include.training.contract import TrainingRequest
     from include.training.run import train
-    from include.training.saving import strip
 
     services.begin(job_id)
     store, row = services.store(job_id), services.row(job_id)
@@ -210,7 +209,7 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
     untracked = Tracker(None, job_id, None, row.open)
     with (
         EpochRecorder(row) as recorder,
-        BackgroundPublisher(store, job_id, __version__, strip, row.record_durable, limits) as publisher,
+        BackgroundPublisher(store, job_id, __version__, row.record_durable, limits) as publisher,
     ):
         last = folder / "weights" / "last.pt"
         memory = MemoryWatch()

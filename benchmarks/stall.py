@@ -51,12 +51,11 @@ def _stall(model: str, data: Path, folder: Path, services: Services, rounds: int
     from include.checkpoints.publisher import BackgroundPublisher
     from include.training.contract import TrainingRequest
     from include.training.run import build_trainer
-    from include.training.saving import strip
 
     arguments = {"imgsz": 64, "plots": False, "nbs": 10**6, "optimizer": "AdamW"}
     request = TrainingRequest("detect", model, data, folder, EPOCHS, arguments=arguments)
     store = services.store(model)
-    with BackgroundPublisher(store, model, __version__, strip, lambda *_: None) as publisher:
+    with BackgroundPublisher(store, model, __version__, lambda *_: None) as publisher:
         saves = Saves(publisher, rounds)
         with build_trainer(request, saves, saves) as trainer:
             saves.trainer = trainer
@@ -95,7 +94,7 @@ class Saves:
         if self._round >= 0:
             copy = self.trainer.last.with_name(f"last-{self._round}.pt")
             snapshot(self.trainer.last, copy)
-            self._publisher.publish(Snapshot(self._round, copy, is_best=False))
+            self._publisher.publish(Snapshot(self._round, copy))
 
     def report(self, epoch: EpochReport) -> bool:
         """Measure if this was the last epoch; neither way writes best.pt."""

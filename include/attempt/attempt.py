@@ -321,14 +321,11 @@ class TrainingAttempt:
         isolate_ultralytics()
         from ultralytics import __version__
 
-        from include.training.saving import strip
-
         spec = self._job.spec
         publisher = BackgroundPublisher(
             store,
             self._job.job_id,
             __version__,
-            strip,
             self._row.record_durable,
             PublishLimits(every_epochs=spec.publish_every),
             durable=(start.epoch, start.batch) if start.last is not None else None,

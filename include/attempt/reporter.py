@@ -97,9 +97,13 @@ class JobReporter:
         """Hand the state to the publisher, which uploads it in the background."""
         from include.training.saving import snapshot
 
-        private = self._snapshots / f"last-{state.epoch}-{state.batch}.pt"
-        snapshot(self._last, private)
-        self._publisher.publish(Snapshot(state.epoch, private, state.is_best, state.batch))
+        name = f"{state.epoch}-{state.batch}.pt"
+        last, best = self._snapshots / f"last-{name}", None
+        snapshot(self._last, last)
+        if state.is_best:
+            best = self._snapshots / f"best-{name}"
+            snapshot(self._last.with_name("best.pt"), best)
+        self._publisher.publish(Snapshot(state.epoch, last, best, state.batch))
         self._saved, self._saved_seconds = (state.epoch, state.batch), state.trained_seconds
 
     def _is_due(self, progress: Progress) -> bool:

@@ -33,15 +33,13 @@ class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
     There is one upload at a time. The newest snapshot replaces older ones, but the newest best one is kept as
-    well, so that there are never more than four copies and one stripped file. A failed upload is retried
-    until a newer state replaces it; an upload of which S3 holds parts is finished first, because over a slow
-    link none would ever finish otherwise. The training neither waits nor stops for S3; only FencedOut is
-    raised to it, by the next `publish` and by `close`.
+    well, so that there are never more than two copies of each file. A failed upload is retried until a newer
+    state replaces it; an upload of which S3 holds parts is finished first, because over a slow link none
+    would ever finish otherwise. The training neither waits nor stops for S3; only FencedOut is raised to it,
+    by the next `publish` and by `close`.
 
-    strip writes the deployable best.pt (second path) from a full state (first path); if it fails, last.pt is
-    stored without it, and stripping is retried. on_durable is called with the epoch and the batch of each
-    last.pt that was verified in S3; its exceptions are logged. Both are called in the thread. durable is the
-    position of the state that is already stored.
+    on_durable is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
+    its exceptions are logged. durable is the position of the state that is already stored.
 
     As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
@@ -52,7 +50,6 @@ class BackgroundPublisher:
         store: CheckpointStore,
         job_id: str,
         ultralytics_version: str,
-        strip: Callable[[Path, Path], object],
         on_durable: Callable[[int, int], None],
         limits: PublishLimits | None = None,
         *,
@@ -61,14 +58,13 @@ class BackgroundPublisher:
         grace_seconds: float = 20.0,
     ) -> None:
         self._store, self._job_id, self._version = store, job_id, ultralytics_version
-        self._strip, self._on_durable = strip, on_durable
+        self._on_durable = on_durable
         self._limits = limits or PublishLimits()
         self._drain_seconds, self._grace_seconds = drain_seconds, grace_seconds
         self._changed = threading.Condition()  # guards everything below
         self._waiting: Work | None = None
         self._in_hand: Work | None = None
         self._broken_off: Work | None = None
-        self._stripped: tuple[Snapshot, Path] | None = None
         self._files: set[Path] = set()
         self._due = self._closing = self._abandoned = False
         self._not_before = 0.0
@@ -86,12 +82,12 @@ class BackgroundPublisher:
         return self._durable
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Queue the snapshot and return at once; its file is deleted when it is no longer needed.
+        """Queue the snapshot and return at once; its files are deleted when they are no longer needed.
 
         Raises FencedOut once another attempt owns the job.
         """
         with self._changed:
-            self._files.add(snapshot.last)
+            self._files |= Work.of(snapshot).files
             if not self._abandoned:
                 self._waiting = Work.of(snapshot).instead_of(self._waiting)
                 at_epoch = (snapshot.epoch + 1) % self._limits.every_epochs == 0
@@ -147,14 +143,14 @@ class BackgroundPublisher:
     def _run(self) -> None:
         while (work := self._next_work()) is not None:
             try:
-                problem = self._store_best(work.best) if work.best else None
-                self._upload(work.last.last, "last", work.last.position)
+                for file in work.uploads:
+                    self._upload(*file)
             except FencedOut as error:
                 self._stop(error)
             except Exception as error:  # whatever it is, later states must still become durable
                 self._try_later(work, error)
             else:
-                self._finish(work, problem)
+                self._finish(work.last.position)
 
     def _next_work(self) -> Work | None:
         """Wait until a state is due to be stored, and return it; None when no more will come."""
@@ -178,33 +174,6 @@ class BackgroundPublisher:
         self._in_hand = work
         self._lag.trying(work.last.position, now)
 
-    def _store_best(self, best: Snapshot) -> Exception | None:
-        """Store the deployable file of that state; return the error if it cannot be created.
-
-        The state itself is worth more: it is stored even if this file cannot be created, as on a full disk.
-        """
-        try:
-            path = self._stripped_of(best)
-        except Exception as error:
-            return error
-        self._upload(path, "best", best.position)
-        return None
-
-    def _stripped_of(self, best: Snapshot) -> Path:
-        """Return the deployable file of that state, created once because its bytes differ each time."""
-        if self._stripped is not None and self._stripped[0] == best:
-            return self._stripped[1]
-        path = best.last.with_name(f"{best.last.name}.best")
-        try:
-            self._strip(best.last, path)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        with self._changed:
-            self._stripped = (best, path)
-            self._delete_unused()
-        return path
-
     def _upload(self, path: Path, kind: CheckpointKind, position: Position) -> None:
         with self._changed:
             limits = self._limits
@@ -214,30 +183,28 @@ class BackgroundPublisher:
         checkpoint = Checkpoint.of_file(path, *position)
         self._store.upload(checkpoint, self._job_id, kind, self._version, deadline=deadline, keep_parts=True)
 
-    def _finish(self, work: Work, problem: Exception | None) -> None:
-        """Record that the state is durable, and so is its best.pt unless there was a problem with it."""
-        position = work.last.position
+    def _finish(self, position: Position) -> None:
+        """Record that the state is durable."""
         with self._changed:
             self._durable = position
             self._lag.stored(position)
-            if problem is None:
-                self._in_hand = None
-                self._pause = self._limits.first_pause
-                self._delete_unused()
+            self._in_hand = None
+            self._pause = self._limits.first_pause
+            self._delete_unused()
         try:
             self._on_durable(*position)
         except Exception:
             said = in_words(position)
             log.warning("The state of %s is durable, but this could not be recorded.", said, exc_info=True)
-        if problem is not None:
-            self._try_later(work, problem)
 
     def _try_later(self, work: Work, error: Exception) -> None:
         with self._changed:
             if self._abandoned:
                 return
-            if not work.last.last.exists():
-                log.error("The state of %s cannot be stored: its file is gone.", in_words(work.last.position))
+            if gone := [file for file in work.files if not file.exists()]:
+                log.error(
+                    "The state of %s cannot be stored: %s is gone.", in_words(work.last.position), gone[0]
+                )
                 self._in_hand = None
                 return
             now, pause = time.monotonic(), self._pause
@@ -251,13 +218,11 @@ class BackgroundPublisher:
             self._lag.look((self._waiting or work).last.position, now)
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
-        is_stored = work.best is not None and work.last.position == self._durable
-        what = "The best.pt" if is_stored else "The state"
-        position = work.best.position if is_stored and work.best else work.last.position
         log.warning(
-            "%s of %s is not durable yet: %s. Retrying in %.0f s, with a newer one if there is one.",
-            what, in_words(position), error, pause, exc_info=unexpected,
-        )  # fmt: skip
+            "The state of %s is not durable yet: %s. Retrying in %.0f s, with a newer one if there is one.",
+            *(in_words(work.last.position), error, pause),
+            exc_info=unexpected,
+        )
 
     def _stop(self, error: FencedOut) -> None:
         log.error("Publishing stopped: %s.", error)
@@ -278,6 +243,3 @@ class BackgroundPublisher:
         for file in self._files - used:
             file.unlink(missing_ok=True)
         self._files &= used
-        if self._stripped is not None and self._stripped[0] not in [each.best for each in work]:
-            self._stripped[1].unlink(missing_ok=True)
-            self._stripped = None

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from include.checkpoints.checkpoint import Position
+    from include.checkpoints.checkpoint import CheckpointKind, Position
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A private, complete copy of last.pt."""
+    """Private copies of a state's files."""
 
     epoch: int
     """Last finished epoch in it, from 0."""
     last: Path
-    """Path of the copy."""
-    is_best: bool
-    """Whether the job's best.pt is created from it, because no earlier epoch was better."""
+    """Path of the copy of last.pt."""
+    best: Path | None = None
+    """Path of the copy of best.pt if this state improved it, otherwise None."""
     batch: int = 0
     """Number of batches after `epoch` in it; 0 at an epoch's end."""
 
@@ -59,7 +59,7 @@ class Work:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Work:
-        return cls(snapshot, snapshot if snapshot.is_best else None)
+        return cls(snapshot, snapshot if snapshot.best else None)
 
     def instead_of(self, older: Work | None) -> Work:
         """Return this newer work, with the best state of the older one if it has none itself."""
@@ -67,4 +67,12 @@ class Work:
 
     @property
     def files(self) -> set[Path]:
-        return {snapshot.last for snapshot in (self.last, self.best) if snapshot}
+        return {path for path, *_ in self.uploads}
+
+    @property
+    def uploads(self) -> list[tuple[Path, CheckpointKind, Position]]:
+        """The files to store in this order, because last.pt refers to best.pt."""
+        last: tuple[Path, CheckpointKind, Position] = self.last.last, "last", self.last.position
+        if self.best is None or self.best.best is None:
+            return [last]
+        return [(self.best.best, "best", self.best.position), last]

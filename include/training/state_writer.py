@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from include.training.error_text import format_error
-from include.training.saving import put_in_place, snapshot, write
+from include.training.saving import deployable, put_in_place, save, snapshot, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ class StateWriter:
         staged = write(job.state, self._last)
         epoch_end = epoch_end_path(self._last)
         if job.becomes_best:  # first, so that last.pt never refers to a best.pt that does not exist
-            snapshot(staged, self._best)
+            save(deployable(job.state), self._best)
         if job.saved.batch and self._last_ends_epoch and self._last.exists():
             snapshot(self._last, epoch_end)
         put_in_place(staged, self._last)

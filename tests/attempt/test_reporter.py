@@ -51,10 +51,6 @@ def row(migrated_url: str, jobs: JobRepository) -> JobRecord:
     return JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(migrated_url)))
 
 
-def _no_best(whole: Path, deployable: Path) -> None:
-    raise AssertionError("no state is the best one")
-
-
 Open = Callable[..., Any]
 
 
@@ -75,9 +71,7 @@ def reporter(
         memory = memory or MemoryWatch()
         with (
             EpochRecorder(row) as recorder,
-            BackgroundPublisher(
-                store, "a", "8.4", _no_best, row.record_durable, grace_seconds=10
-            ) as publisher,
+            BackgroundPublisher(store, "a", "8.4", row.record_durable, grace_seconds=10) as publisher,
         ):
             tracker = Tracker(None, "a", None, row.open)
             yield JobReporter(recorder, publisher, tracker, termination, memory, last, snapshots, 60.0)

@@ -94,7 +94,9 @@ def snapshot(tmp_path: Path) -> Make:
     def make_snapshot(epoch: int, size: int = SIZE) -> Snapshot:
         path = tmp_path / f"last-{epoch}.pt"
         path.write_bytes(content(epoch, size))
-        return Snapshot(epoch, path, is_best=True)
+        best = tmp_path / f"best-{epoch}.pt"
+        best.write_bytes(weights(epoch))
+        return Snapshot(epoch, path, best)
 
     return make_snapshot
 
@@ -103,8 +105,8 @@ def content(epoch: int, size: int = SIZE) -> bytes:
     return Random(epoch).randbytes(size)
 
 
-def strip(whole: Path, deployable: Path) -> None:
-    deployable.write_bytes(b"weights of " + whole.read_bytes()[:100])
+def weights(epoch: int) -> bytes:
+    return b"weights of " + content(epoch)[:100]
 
 
 class Failures(logging.Handler):
@@ -129,7 +131,6 @@ class Run:
             store,
             "job",
             "8.4",
-            strip,
             lambda epoch, batch: self._durable.put(epoch),
             limits,
             grace_seconds=0,
@@ -173,7 +174,7 @@ def test_what_a_killed_server_did_not_take_is_durable_after_its_restart(
         run.wait_for_durable(1)
 
     assert stored(own_s3, own_bucket) == content(1)
-    assert stored(own_s3, own_bucket, "best.pt") == b"weights of " + content(1)[:100]
+    assert stored(own_s3, own_bucket, "best.pt") == weights(1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -196,7 +197,7 @@ def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_r
         run.wait_for_durable(0)
 
     assert stored(own_s3, own_bucket) == content(0)
-    assert stored(own_s3, own_bucket, "best.pt") == b"weights of " + content(0)[:100]
+    assert stored(own_s3, own_bucket, "best.pt") == weights(0)
 
 
 def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(

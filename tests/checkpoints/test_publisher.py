@@ -43,7 +43,10 @@ def snapshot(copies: Path) -> MakeSnapshot:
     def make_snapshot(epoch: int, is_best: bool = False) -> Snapshot:
         path = copies / f"last-{epoch}.pt"
         path.write_bytes(b"state of epoch %d" % epoch)
-        return Snapshot(epoch, path, is_best)
+        best = copies / f"best-{epoch}.pt" if is_best else None
+        if best:
+            best.write_bytes(b"weights of epoch %d" % epoch)
+        return Snapshot(epoch, path, best)
 
     return make_snapshot
 
@@ -69,14 +72,10 @@ def durable() -> Durable:
     return Durable()
 
 
-def strip(whole: Path, deployable: Path) -> None:
-    deployable.write_bytes(b"weights of " + whole.read_bytes())
-
-
 def publisher_of(
     store: CheckpointStore, durable: Callable[[int, int], None], limits: PublishLimits = QUICK, **options: Any
 ) -> BackgroundPublisher:
-    return BackgroundPublisher(store, "job", "8.4", strip, durable, limits, **options)
+    return BackgroundPublisher(store, "job", "8.4", durable, limits, **options)
 
 
 class Gate:
@@ -147,7 +146,7 @@ def test_the_newest_snapshot_is_durable_and_no_copy_is_left(
     assert stored.checkpoint is not None
     assert (stored.checkpoint.epoch, 0) == publisher.durable == (4, 0)
     assert body(s3_client, bucket) == b"state of epoch 4"
-    assert body(s3_client, bucket, "best.pt") == b"weights of state of epoch 4"
+    assert body(s3_client, bucket, "best.pt") == b"weights of epoch 4"
     assert list(copies.iterdir()) == []
 
 
@@ -157,7 +156,7 @@ def test_best_is_written_before_the_last_that_refers_to_it(
     with publisher_of(store, durable) as publisher:
         publisher.publish(snapshot(0, is_best=True))
 
-    assert written == [("best.pt", b"weights of state of epoch 0"), ("last.pt", b"state of epoch 0")]
+    assert written == [("best.pt", b"weights of epoch 0"), ("last.pt", b"state of epoch 0")]
 
 
 def test_a_best_that_was_overtaken_before_it_was_stored_is_written_all_the_same(
@@ -178,10 +177,10 @@ def test_a_best_that_was_overtaken_before_it_was_stored_is_written_all_the_same(
         held = {file.name for file in copies.iterdir()}
         gate.opened.set()
 
-    assert held == {"last-0.pt", "last-2.pt", "last-4.pt"}
+    assert held == {"last-0.pt", "best-2.pt", "last-4.pt"}
     assert written == [
         ("last.pt", b"state of epoch 0"),
-        ("best.pt", b"weights of state of epoch 2"),
+        ("best.pt", b"weights of epoch 2"),
         ("last.pt", b"state of epoch 4"),
     ]
     assert list(copies.iterdir()) == []
@@ -197,7 +196,7 @@ def test_only_every_nth_epoch_is_stored_and_the_newest_at_the_end(
         publisher.publish(snapshot(3))
 
     assert written == [
-        ("best.pt", b"weights of state of epoch 1"),
+        ("best.pt", b"weights of epoch 1"),
         ("last.pt", b"state of epoch 2"),
         ("last.pt", b"state of epoch 3"),
     ]
@@ -228,7 +227,7 @@ def test_a_snapshot_whose_file_somebody_has_removed_does_not_hold_up_what_comes_
         removed = snapshot(0)
         removed.last.unlink()
         publisher.publish(removed)
-        while "its file is gone" not in caplog.text:
+        while "last-0.pt is gone" not in caplog.text:
             threading.Event().wait(0.02)
         publisher.publish(snapshot(1))
         durable.wait_for(1)
@@ -246,73 +245,6 @@ def test_a_snapshot_outlives_a_training_that_fails(
     with pytest.raises(ZeroDivisionError):
         train()
     assert body(s3_client, bucket) == b"state of epoch 2"
-
-
-def test_a_best_that_cannot_be_made_is_tried_again_and_last_does_not_wait_for_it(
-    store: CheckpointStore,
-    snapshot: MakeSnapshot,
-    written: list[tuple[str, bytes]],
-    copies: Path,
-    durable: Durable,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    failures = iter([OSError("No space left on device")])
-
-    def fails_once(whole: Path, deployable: Path) -> None:
-        deployable.write_bytes(b"half")
-        for error in failures:
-            raise error
-        strip(whole, deployable)
-
-    with BackgroundPublisher(store, "job", "8.4", fails_once, durable, QUICK) as publisher:
-        publisher.publish(snapshot(0, is_best=True))
-
-    assert [name for name, _ in written] == ["last.pt", "best.pt"]
-    sentence = "The best.pt of epoch 1 is not durable yet: No space left on device. Retrying"
-    assert sentence in caplog.text
-    assert list(copies.iterdir()) == []
-
-
-def test_a_disk_that_stays_full_keeps_no_state_from_s3(
-    store: CheckpointStore,
-    s3_client: S3Client,
-    bucket: str,
-    snapshot: MakeSnapshot,
-    copies: Path,
-    durable: Durable,
-) -> None:
-    def fails(whole: Path, deployable: Path) -> None:
-        raise OSError("No space left on device")
-
-    with BackgroundPublisher(store, "job", "8.4", fails, durable, QUICK, drain_seconds=0.5) as publisher:
-        for epoch in range(2):
-            publisher.publish(snapshot(epoch, is_best=True))
-            durable.wait_for(epoch)
-
-    assert body(s3_client, bucket) == b"state of epoch 1"
-    assert list(copies.iterdir()) == []
-
-
-def test_a_best_that_failed_is_not_forgotten_for_a_newer_state(
-    store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
-) -> None:
-    newer = iter([snapshot(1)])
-
-    def fails_when_a_newer_one_comes(whole: Path, deployable: Path) -> None:
-        for each in newer:
-            publisher.publish(each)
-            raise OSError("No space left on device")
-        strip(whole, deployable)
-
-    with BackgroundPublisher(store, "job", "8.4", fails_when_a_newer_one_comes, durable, QUICK) as publisher:
-        publisher.publish(snapshot(0, is_best=True))
-        durable.wait_for(1)
-
-    assert written == [
-        ("last.pt", b"state of epoch 0"),
-        ("best.pt", b"weights of state of epoch 0"),
-        ("last.pt", b"state of epoch 1"),
-    ]
 
 
 def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from ultralytics.utils.torch_utils import strip_optimizer
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
 from include.training.loading import load_checkpoint, require_resumable
 from include.training.run import train
+from include.training.saving import strip
 from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
 
 
@@ -96,6 +99,25 @@ def test_the_history_of_all_epochs_is_kept(parent: Parent, child: tuple[Training
     assert new[: len(old)] == old
     assert [line.split(",")[0] for line in new[1:]] == ["1", "2", "3", "4", "5"]
     assert load_checkpoint(Path(child[0].last.path))["train_results"]["epoch"] == [1, 2, 3, 4, 5]
+
+
+def test_stripping_gives_what_ultralytics_gives(parent: Parent, tmp_path: Path) -> None:
+    files = [Path(shutil.copy(parent.last, tmp_path / name)) for name in ("ours.pt", "ultralytics.pt")]
+    epoch = strip(files[0], files[0])
+    strip_optimizer(files[1])
+    ours, theirs = (load_checkpoint(file) for file in files)
+    assert (epoch, ours.pop(BEST_EPOCH), ours.pop(EXACT)) == (2, 2, None)
+    assert theirs.pop(EXACT) is not None
+    models = [checkpoint.pop("model") for checkpoint in (ours, theirs)]
+    assert ours == theirs
+    assert [type(value) for value in vars(models[0]).values()] == [
+        type(value) for value in vars(models[1]).values()
+    ]
+    assert not any(parameter.requires_grad for parameter in models[0].parameters())
+    weights = [model.state_dict() for model in models]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(tensor.dtype == weights[1][name].dtype for name, tensor in weights[0].items())
+    assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
 
 
 def test_what_it_started_from_stays_as_it_was(parent: Parent, child: tuple[TrainingResult, Epochs]) -> None:
