@@ -16,7 +16,12 @@ from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.loading import batches_into_epoch, load_checkpoint, load_training_state
+from include.training.loading import (
+    batches_into_epoch,
+    hand_over,
+    load_checkpoint,
+    load_training_state,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -238,6 +243,7 @@ class Recovery:
             self._store.upload(Checkpoint.of_file(deployable, epoch), self._job.job_id, "best", __version__)
         own.state[EXACT][_ATTEMPT] = self._attempt
         save(own.state, own.path)
+        hand_over(own.path, own.state)
         self._store.upload(
             Checkpoint.of_file(own.path, *own.position),
             self._job.job_id,

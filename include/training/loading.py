@@ -54,10 +54,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Only objects that the inspection knows are created: a model, tensors and plain values; memory is bounded
     by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or holds other objects.
     """
+    state = _take_handed_over(path)
+    if state is not None:
+        return state
     state = load_inspected(path)
     if not isinstance(state.get("train_args"), dict):
         raise UnreadableCheckpoint(f"{path} holds no Ultralytics training; give a last.pt or best.pt")
     return state
+
+
+def hand_over(path: Path, state: dict[str, Any]) -> None:
+    """Let the next `load_checkpoint` of this file return `state`, its content, instead of reading it again.
+
+    Its caller then owns `state`. Only the state that was handed over last is kept, and only until then.
+    """
+    _handed_over.clear()
+    _handed_over[_identity(path)] = state
+
+
+def _take_handed_over(path: Path) -> dict[str, Any] | None:
+    return _handed_over.pop(_identity(path), None) if path.is_file() else None
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Return what changes whenever a file is replaced or written to."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+_handed_over: dict[tuple[int, ...], dict[str, Any]] = {}
 
 
 def load_inspected(path: Path) -> dict[str, Any]:

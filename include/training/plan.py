@@ -22,7 +22,7 @@ from include.training.contract import (
 )
 from include.training.devices import check_multi_gpu, choose_device, describe_device
 from include.training.heartbeat import send_heartbeats
-from include.training.loading import load_training_state
+from include.training.loading import hand_over, load_training_state
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.quiet import tame_ultralytics
@@ -123,6 +123,7 @@ def _had_gpu(request: TrainingRequest) -> bool:
     if not request.recover or request.resume_from is None:
         return False
     state = load_training_state(request.resume_from, request.task)
+    hand_over(request.resume_from, state)
     return "cuda" in state.get(EXACT, {}).get("profile", {})
 
 

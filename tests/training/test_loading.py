@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 
 from include.training.contract import NotResumable, TrainingError, TrainingResult, UnreadableCheckpoint
 from include.training.loading import (
+    hand_over,
     inspect_checkpoint,
     load_checkpoint,
     load_training_state,
     require_resumable,
 )
 from include.training.run import train
+from include.training.saving import save
 from tests.support.tiny_trainings import Epochs, request
 
 
@@ -26,6 +29,24 @@ from tests.support.tiny_trainings import Epochs, request
 def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     folder = tmp_path_factory.mktemp("trained")
     return train(request("classify", folder, model="yolo11n-cls", epochs=1), Epochs())
+
+
+def test_a_state_that_was_handed_over_is_returned_once(trained: TrainingResult) -> None:
+    last = Path(trained.last.path)
+    state = load_checkpoint(last)
+    hand_over(last, state)
+    assert load_checkpoint(last) is state
+    assert load_checkpoint(last) is not state
+
+
+def test_a_file_that_changed_since_its_state_was_handed_over_is_read(
+    trained: TrainingResult, tmp_path: Path
+) -> None:
+    last = Path(shutil.copy(trained.last.path, tmp_path / "last.pt"))
+    state = load_checkpoint(last)
+    hand_over(last, state)
+    save(state | {"epoch": 7}, last)
+    assert load_checkpoint(last)["epoch"] == 7
 
 
 class Planted:
