@@ -59,7 +59,7 @@ class Listing:
                 yield name, stored
 
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the listing
-        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0) as packed:
+        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
             packed.write(_line(origin.yaml))
             fingerprint = tree_fingerprint(written(), origin.yaml)
         return cls(file, origin, fingerprint, count)
