@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import kills, listing, loader, overhead, retention, seeds, stall
+from benchmarks import kills, listing, loader, overhead, pipeline, retention, seeds, stall
 from benchmarks.place import main
 
 if __name__ == "__main__":
     main(
+        pipeline.measure,
         overhead.measure,
         loader.measure,
         stall.measure,

@@ -39,8 +39,11 @@ TRAINER = (
     "torch._dynamo",
     "ultralytics.engine.trainer",
     "ultralytics.models.yolo",
+    "matplotlib.pyplot",
+    "polars",
 )
-"""Modules that a training run imports; deterministic algorithms load torch's compiler, even if unused."""
+"""Modules that a training run imports. Deterministic algorithms load torch's compiler, even if unused;
+Ultralytics imports the last two to draw the labels."""
 
 
 class QueueConnections:

@@ -1,0 +1,173 @@
+"""The whole way from a trigger to a recorded row, against the shell script that a user would write.
+
+`python -m benchmarks.pipeline [--quick]` prints both times, and where ours goes.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import statistics
+import subprocess
+import sysconfig
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from benchmarks.figures import MedianInterval, ratios
+from benchmarks.material import make_digits
+from benchmarks.place import main
+from benchmarks.table import Table, progress
+from include.deployment.settings import DEFAULT_BUCKET
+from include.jobs.job import TRAINING_DAG
+from include.stack.demo import TRAINING
+from include.stack.local import Stack
+from include.stack.steps import quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EPOCHS = 2
+PATIENCE_SECONDS = 300.0
+
+_TABLE = "CREATE TABLE plain_jobs (job_id text PRIMARY KEY, best text NOT NULL, last text NOT NULL)"
+
+_SCRIPT = """\
+set -e
+yolo train {arguments} > {folder}/yolo.log 2>&1
+s5cmd cp {folder}/run/weights/best.pt s3://{bucket}/plain/{job}/best.pt > {folder}/best.log &
+best=$!
+s5cmd cp {folder}/run/weights/last.pt s3://{bucket}/plain/{job}/last.pt > {folder}/last.log
+wait $best
+psql --quiet "$TRAINING_DB_URL" --command "INSERT INTO plain_jobs VALUES ('{job}',
+    's3://{bucket}/plain/{job}/best.pt', 's3://{bucket}/plain/{job}/last.pt')"
+"""
+"""Trains with the same arguments, uploads both files in parallel, and records their paths."""
+
+
+@dataclass
+class Timeline:
+    """When each task of our runs was started and ended, in seconds since the trigger."""
+
+    spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def add(self, task: str, start: float, end: float) -> None:
+        """Add a task of one run."""
+        self.spans.setdefault(task, []).append((start, end))
+
+    def rows(self) -> Iterator[tuple[str, float, float]]:
+        """Yield each task with the medians of its start and its end, in the order of their starts."""
+        medians = [
+            (task, *(statistics.median(moments) for moments in zip(*spans, strict=True)))
+            for task, spans in self.spans.items()
+        ]
+        yield from sorted(medians, key=lambda row: row[1])
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Let the script and the Dag train in turn."""
+    rounds = 2 if quick else 11
+    data, images = make_digits(folder / "digits")
+    with ExitStack() as resources:
+        stack = Stack.at(folder / "stack")
+        resources.callback(lambda: stack.down(quiet()))
+        progress("starting the stack …")
+        _prepare(stack)
+        script, ours, timeline = [], [], Timeline()
+        _train_ours(stack, "warm-up", Timeline())
+        _run_script(stack, data, folder / "warm-up")
+        for number in range(rounds):
+            script.append(_run_script(stack, data, folder / f"plain-{number}"))
+            ours.append(_train_ours(stack, f"ours-{number}", timeline))
+            progress(f"{number + 1} of {rounds}: script {script[-1]:.1f} s, ours {ours[-1]:.1f} s")
+    table = Table(
+        "From the trigger to the recorded row",
+        f"{EPOCHS} epochs of the bundled digits ({images} training images of 64 px) on a warm stack: from "
+        "the trigger over REST until the row has both paths. The script is what a user would write instead: "
+        "it runs `yolo train` with the same arguments, copies both files to the same S3 server with s5cmd in "
+        "parallel, and inserts their paths with psql; the stack idles beside it. They take turns; the ratio "
+        f"is the median of the ratios of {rounds} pairs, with its 95 % interval. Below are the medians of "
+        "when our tasks started and ended.",
+        ("", "from", "to", "seconds"),
+    )
+    table.add("script", "", "", f"{MedianInterval.of(script):.1f}")
+    table.add("ours", "", "", f"{MedianInterval.of(ours):.1f}")
+    table.add("ours / script", "", "", f"{MedianInterval.of(ratios(ours, script)):.2f}")
+    for task, start, end in timeline.rows():
+        table.add(task, f"{start:.1f} s", f"{end:.1f} s", f"{end - start:.1f}")
+    return table
+
+
+def _prepare(stack: Stack) -> None:
+    stack.up(quiet())
+    stack.api.wait_for_dag("migrate_schema")
+    stack.api.wait_for_dag(TRAINING_DAG)
+    run = stack.api.trigger("migrate_schema", {})
+    _wait_until(lambda: stack.api.run_state("migrate_schema", run) == "success")
+    with closing(psycopg.connect(stack.training_db_url, autocommit=True)) as connection:
+        connection.execute(_TABLE)
+
+
+def _train_ours(stack: Stack, job_id: str, timeline: Timeline) -> float:
+    """Trigger a run; return the seconds until its row has both paths, and add its tasks to `timeline`."""
+    api = stack.api
+    with closing(psycopg.connect(stack.training_db_url, autocommit=True)) as connection:
+        started, at = time.monotonic(), time.time()
+        run = api.trigger(TRAINING_DAG, {**TRAINING, "epochs": EPOCHS, "job_id": job_id})
+        _wait_until(lambda: _is_recorded(connection, job_id))
+        seconds = time.monotonic() - started
+    _wait_until(lambda: api.run_state(TRAINING_DAG, run) in {"success", "failed"})
+    for task in api.task_instances(TRAINING_DAG, run):
+        start, end = (datetime.fromisoformat(task[name]).timestamp() for name in ("start_date", "end_date"))
+        timeline.add(task["task_id"], start - at, end - at)
+    return seconds
+
+
+def _is_recorded(connection: Any, job_id: str) -> bool:
+    row = connection.execute(
+        "SELECT best_checkpoint_path IS NOT NULL AND last_checkpoint_path IS NOT NULL, status "
+        "FROM training_jobs WHERE job_id = %s",
+        [job_id],
+    ).fetchone()
+    if row is not None and row[1] == "failed":
+        raise RuntimeError(f"Job {job_id} failed")
+    return bool(row and row[0])
+
+
+def _run_script(stack: Stack, data: Path, folder: Path) -> float:
+    """Run the shell script, and return its seconds."""
+    folder.mkdir()
+    own: dict[str, Any] = {**TRAINING, "epochs": EPOCHS, "data": data, "project": folder}
+    own |= {"model": f"{own['model']}.yaml", "name": "run", "exist_ok": True, "device": "cpu"}
+    del own["dataset"]
+    overrides = own.pop("overrides")
+    arguments = own | overrides
+    text = _SCRIPT.format(
+        arguments=shlex.join(f"{name}={value}" for name, value in arguments.items()),
+        folder=shlex.quote(str(folder)),
+        bucket=DEFAULT_BUCKET,
+        job=folder.name,
+    )
+    path = os.pathsep.join([sysconfig.get_path("scripts"), str(stack.postgres.programs), os.environ["PATH"]])
+    keys = {name: value for name, value in stack.env.items() if name.startswith(("AWS_", "TRAINING_DB"))}
+    environment = os.environ | keys | {"PATH": path, "S3_ENDPOINT_URL": stack.s3.endpoint_url}
+    started = time.monotonic()
+    subprocess.run(["bash", "-c", text], check=True, env=environment, cwd=folder)
+    return time.monotonic() - started
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        if time.monotonic() > until:
+            raise TimeoutError(f"Nothing came of it within {PATIENCE_SECONDS:.0f} s")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main(measure)
