@@ -1,7 +1,7 @@
-"""How long a large dataset in S3 takes on its way to a training run, and what one more image costs.
+"""Measure how long a large dataset in S3 takes to reach a training run, and what one more image costs.
 
-`python -m benchmarks.datasets [--images NUMBER] [--without-s3]` prints the table. Each step runs in a process
-of its own, whose memory is measured, and so is that of the confined processes that it starts.
+`python -m benchmarks.datasets [--images NUMBER] [--without-s3]` prints the table. Each step runs in its own
+process. The memory of that process and of the confined processes that it starts is measured.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _TOGETHER = 1000
 
 
 class Source(Protocol):
-    """Where the objects are; it travels to the processes that are measured."""
+    """Where the objects are; pickled for the processes that are measured."""
 
     def open(self) -> tuple[ObjectReader, Listings | None]:
-        """Return what reads the objects, and what stores their listings."""
+        """Return a reader of the objects, and the store of their listings."""
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object."""
@@ -62,7 +62,7 @@ class S3:
     client: S3Client | None = None
 
     def open(self) -> tuple[S3ObjectReader, S3Listings]:
-        """Return what reads the objects, and what stores their listings."""
+        """Return a reader of the objects, and the store of their listings."""
         client = self.services.client()
         return S3ObjectReader(client), S3Listings(Bucket(client, BUCKET))
 
@@ -80,27 +80,27 @@ class S3:
 
 @dataclass(frozen=True)
 class Step:
-    """What a step took."""
+    """The time and memory that a step took."""
 
     seconds: float
     processor_seconds: float
-    """Of the process and of those that it started."""
+    """Processor time of the process and of those that it started."""
     own_memory: int
-    """The largest memory of the process itself, in bytes."""
+    """Peak memory of the process itself, in bytes."""
     confined_memory: int
-    """The largest memory of one process that it started."""
+    """Peak memory of the largest process that it started, in bytes."""
     reference: str
-    """The dataset that it was about, as JSON."""
+    """The dataset that the step returned, as JSON."""
 
     def row(self, title: str) -> tuple[str, ...]:
-        """Return the cells of its row."""
+        """Return the cells of the row for this step."""
         memory = (f"{size / MIB:,.0f} MiB" for size in (self.own_memory, self.confined_memory))
         return (title, f"{self.seconds:,.1f} s", f"{self.processor_seconds:,.1f} s", *memory)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that shares nothing but S3 with others."""
+    """A machine that shares only S3 with the others."""
 
     source: Source
     cache: Path
@@ -122,7 +122,7 @@ class Machine:
 
 
 def measure(folder: Path, images: int, without_s3: bool) -> Table:
-    """Upload a dataset, and follow it through two machines."""
+    """Upload a dataset and time each step on two machines."""
     if without_s3:
         return follow(
             FolderObjects(folder / "objects"), folder, images, "in a folder instead of an S3 server"
@@ -132,13 +132,13 @@ def measure(folder: Path, images: int, without_s3: bool) -> Table:
 
 
 def follow(source: Source, folder: Path, images: int, where: str) -> Table:
-    """Upload a dataset to `source`, and follow it from there through two machines."""
+    """Upload a dataset to `source` and time each step on two machines."""
     table = Table(
         f"A dataset of {images:,} images below a prefix",
         f"{images:,} JPEG files of 64 x 64 pixels with a label file each, {where}, on the same machine and "
-        "disk. Larger images take longer to transfer and to decode; everything else depends on the number of "
-        "files. `Memory` is the largest resident size of the process, `confined` that of the process that it "
-        "starts to check or to link, and `processor` the time of both.",
+        "disk. Larger images take longer to transfer and to decode; everything else depends on the number "
+        "of files. `memory` is the peak resident size of the process, `confined` that of the process that "
+        "it starts for checking or linking, and `processor` is the processor time of both.",
         ("step", "time", "processor", "memory", "confined"),
     )
     started = time.monotonic()
@@ -180,20 +180,24 @@ def _measure_step(step: Callable[..., DatasetReference], *arguments: DatasetRefe
 
 
 def _largest_memory() -> int:
-    """Return the largest memory of this process; that of getrusage counts its parent's before exec, too."""
+    """Return this process's peak memory in bytes.
+
+    getrusage would also count the memory of the parent before exec.
+    """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * KIB
 
 
 def _add_sizes(table: Table, cache: DatasetCache) -> None:
-    """Add the size of the cache with both versions, and below a limit that only one of them fits into."""
+    """Add the cache size with both versions, and after an eviction that leaves room for only one."""
     both = measure_cache(cache)
-    table.add("the cache with both versions", f"{both / MIB:,.0f} MiB", "", "", "")
+    table.add("cache size with both versions", f"{both / MIB:,.0f} MiB", "", "", "")
     started = time.monotonic()
     make_room(DatasetCache(cache.folder, both - 1))
     seconds = time.monotonic() - started
     left = measure_cache(cache)
-    table.add(f"the cache below a limit of {(both - 1) / MIB:,.0f} MiB", f"{left / MIB:,.0f} MiB", "", "", "")
+    limit = f"{(both - 1) / MIB:,.0f} MiB"
+    table.add(f"cache size after eviction to a limit of {limit}", f"{left / MIB:,.0f} MiB", "", "", "")
     table.add("evicting the older version", f"{seconds:,.1f} s", "", "", "")
 
 
@@ -212,7 +216,7 @@ def _put_range(source: Source, start: int, stop: int) -> None:
 
 
 def _put(source: Source, number: int) -> None:
-    """Upload an image and its labels; every tenth is for validation."""
+    """Upload an image and its labels; every tenth image is for validation."""
     import cv2
     import numpy as np
 
@@ -227,7 +231,7 @@ def _put(source: Source, number: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
     parser.add_argument("--images", type=int, default=100_000, help="number of images (100,000)")
-    parser.add_argument("--without-s3", action="store_true", help="objects in a folder instead")
+    parser.add_argument("--without-s3", action="store_true", help="keep the objects in a folder, not in S3")
     given = parser.parse_args()
     with workspace() as place:
         on = machine()

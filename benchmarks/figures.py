@@ -1,4 +1,4 @@
-"""The arithmetic of the tables."""
+"""Medians, confidence intervals and differences for the tables."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class MedianInterval:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> MedianInterval:
-        """Return the median and its interval, whose ends are two of the values.
+        """Return the median and its interval, from the order of the values alone.
 
-        Their ranks follow from the binomial distribution alone.
+        The ends of the interval are two of the values; their ranks follow from the binomial distribution.
         """
         ordered, count = sorted(values), len(values)
-        outside, below = 0, 0.0  # number of values outside at each end, and the probability of fewer
+        outside, below = 0, 0.0  # values outside the interval at each end; probability of fewer
         while below + math.comb(count, outside) / 2**count <= 0.025:
             below += math.comb(count, outside) / 2**count
             outside += 1
@@ -55,6 +55,6 @@ class Difference:
 
     @classmethod
     def of(cls, one: Sequence[float], other: Sequence[float]) -> Difference:
-        """Compute it for two samples of at least two values each; their variances may differ."""
+        """Compute the difference of two samples of at least two values each; their variances may differ."""
         error = math.sqrt(statistics.variance(one) / len(one) + statistics.variance(other) / len(other))
         return cls(statistics.mean(one) - statistics.mean(other), error)

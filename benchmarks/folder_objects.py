@@ -1,4 +1,4 @@
-"""Objects in a folder instead of S3, to measure what is left without a server on the same processors."""
+"""Read objects from a folder, to measure the steps without an S3 server on the same processors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from include.datasets.storage import StoredObject
 
 @dataclass(frozen=True)
 class FolderObjects:
-    """An ObjectReader on the files of a folder. ETags are hashes of names and times, which is fast."""
+    """An ObjectReader for the files of a folder.
+
+    ETags are hashes of names and modification times, which are fast to compute.
+    """
 
     folder: Path
 
     def open(self) -> tuple[FolderObjects, None]:
-        """Return what reads the objects; listings are not stored."""
+        """Return a reader of the objects; listings are not stored."""
         return self, None
 
     def put(self, key: str, content: bytes) -> None:
@@ -48,7 +51,7 @@ class FolderObjects:
             yield StoredObject(bucket, key, status.st_size, etag)
 
     def stat(self, bucket: str, key: str) -> StoredObject:
-        """Not needed for a whole prefix."""
+        """Raise NotImplementedError: a whole prefix is read without it."""
         raise NotImplementedError
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The cost of a kill: how much has to be trained again, and how long the training takes to resume.
+"""Measure the cost of a kill: how much has to be trained again, and how long resuming takes.
 
 `python -m benchmarks.kills [--quick]` prints the table.
 """
@@ -38,7 +38,7 @@ ELSEWHERE = "ours, again on another machine"
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Kill one training again and again, with cold starts in between."""
+    """Kill one training run repeatedly, with cold starts in between."""
     kills = 3 if quick else 20
     data, images = make_digits(folder / "digits")
     starts: dict[str, list[float]] = {name: [] for name in (PLAIN, COLD, HERE, ELSEWHERE)}
@@ -78,11 +78,12 @@ def _seconds_to_start(attempt: MeasuredAttempt) -> float:
 def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images: int, kills: int) -> Table:
     table = Table(
         "What a kill costs",
-        f"One training of YOLO11n on {images} scenes of 64 px, killed with SIGKILL {kills} times at random "
-        "moments. What runs is what the task `train` runs, Airflow's scheduling excepted. Seconds from the "
-        "start of the process to the first batch (imports, data, state, building the model), with the 95 % "
-        "interval of the median; another machine has the state from S3 alone. Lost epochs are those that "
-        "have to be trained again; an upload that was running when the kill came counts as lost.",
+        f"One training run of YOLO11n on {images} scenes of 64 px, killed with SIGKILL {kills} times at "
+        "random moments. It does what the task `train` does, without Airflow's scheduling. The starts are "
+        "in seconds from the start of the process to the first batch (imports, data, state, building the "
+        "model), with the 95 % interval of the median; on another machine only the state in S3 is "
+        "available. Lost epochs have to be trained again; an upload that the kill interrupted counts as "
+        "lost.",
         ("", "times", "median", "most"),
     )
     for name, seconds in starts.items():
@@ -100,7 +101,7 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
 
 @dataclass(frozen=True)
 class Position:
-    """The position of an attempt: trained epochs, as a fraction; batches in an epoch; the time."""
+    """How far an attempt had come, and when. `epochs` counts part of an epoch as a fraction."""
 
     epochs: float
     batches: int
@@ -108,7 +109,7 @@ class Position:
 
 
 class MeasuredAttempt:
-    """One attempt at a training, in a process of its own."""
+    """One attempt of a training run, in its own process."""
 
     def __init__(self, train: Callable[..., None], folder: Path, *arguments: Any) -> None:
         folder.mkdir(exist_ok=True)
@@ -127,7 +128,7 @@ class MeasuredAttempt:
         return self._next().at - self._started
 
     def train_on(self, epochs: float) -> None:
-        """Wait until `epochs` more epochs are trained, to within a batch."""
+        """Wait until `epochs` more epochs are trained; accurate to one batch."""
         until = self._next().epochs + epochs
         while (reached := self._next()).epochs + 1 / reached.batches < until:
             pass
@@ -138,7 +139,7 @@ class MeasuredAttempt:
         return self._reached.batches if self._reached else 1
 
     def kill(self) -> float:
-        """Kill it with SIGKILL; return the number of trained epochs."""
+        """Kill the attempt with SIGKILL; return the number of trained epochs."""
         self._process.kill()
         self._process.join()
         with suppress(EOFError, OSError):
@@ -152,7 +153,7 @@ class MeasuredAttempt:
             self._reached = self._connection.recv()
         except EOFError:
             log = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-            raise RuntimeError(f"An attempt ended too early; its log ends with:\n{log}") from None
+            raise RuntimeError(f"An attempt ended before it was killed; its log ends with:\n{log}") from None
         return self._reached
 
 
@@ -214,7 +215,7 @@ def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
 
 
 def _state_here(job_folder: Path) -> float:
-    """Return the number of epochs in this machine's state, with the fraction of the last."""
+    """Return how many epochs this machine's state has trained; part of an epoch counts as a fraction."""
     from include.checkpoints.keys import BATCH, EXACT
     from include.training.loading import load_checkpoint
 
@@ -226,7 +227,7 @@ def _state_here(job_folder: Path) -> float:
 
 
 def _state_in_s3(services: Services, batches: int) -> float:
-    """Return the number of epochs in the state in S3, for epochs of `batches` batches."""
+    """Return how many epochs the state in S3 has trained, for epochs of `batches` batches."""
     stored = services.store(JOB).head(JOB, "last")
     if stored is None or stored.checkpoint is None:
         return 0.0

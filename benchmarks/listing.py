@@ -1,4 +1,4 @@
-"""The response times of the API with a million jobs.
+"""Measure the response times of the API with a million jobs.
 
 `python -m benchmarks.listing [--quick]` prints the table.
 """
@@ -40,11 +40,11 @@ def measure(folder: Path, quick: bool) -> Table:
     jobs, rounds = (20_000, 6) if quick else (1_000_000, 31)
     table = Table(
         f"The API with {jobs:,} training jobs",
-        "Over HTTP, from the real API server of a whole local stack, one request after the other on one "
-        "connection: logged in with a token, answered with JSON. Each figure is the median of "
-        f"{rounds} requests with its 95 % interval. `Database` is the part of it that the statements take, "
-        "on an open connection. Jobs have 20 datasets, 8 models, 4 statuses, and ids that begin with "
-        "their date; the newest 5,000 have 30 to 300 recorded epochs each.",
+        "Requests go over HTTP to the real API server of a whole local stack, one after the other on one "
+        f"connection, with a token; responses are JSON. Each figure is the median of {rounds} requests with "
+        "its 95 % interval. `database` is how long the SQL statements of the request take on an open "
+        "connection. Jobs have 20 datasets, 8 models, 4 statuses, and ids that begin with their date; the "
+        "newest 5,000 have 30 to 300 recorded epochs each.",
         ("request", "matches", "time", "database"),
     )
     with ExitStack() as resources:
@@ -193,7 +193,7 @@ def _matches(answer: dict[str, Any]) -> str:
 
 
 def _time(ask: Callable[[], object], rounds: int) -> MedianInterval:
-    """Return the milliseconds of a call, after two warm-up calls."""
+    """Return the median duration of the call in milliseconds, after two warm-up calls."""
     for _ in range(2):
         ask()
     taken = []

@@ -1,4 +1,4 @@
-"""The training loader alone: how fast it delivers samples, and how many images it decodes for them.
+"""Measure how fast the training loader alone delivers samples, and how many images it decodes for them.
 
 python -m benchmarks.loader [--quick]
 """
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Build and time the loaders one after the other, in several rounds, each starting with another one."""
+    """Build and time the loaders one after the other, in several rounds that start with different loaders."""
     rounds, batches = (1, 8) if quick else (5, 48)
     data, images = make_photos(folder / "photos", 1200 if quick else 4000, 8, drawn=40 if quick else 400)
     table = Table(
         "The training loader alone",
         f"{images} JPEG photographs, imgsz=640, batch={BATCH}, mosaic and all other augmentations on, no "
-        "cache; without workers as on a CPU, with workers as on a GPU. `Whole dataset` is ours with mosaic "
-        f"partners from everywhere instead of from recent batches. Medians of {rounds} rounds of {batches} "
-        "batches, the ratios to plain with their 95 % interval. Processor time is that of all processes of "
-        "the loader for a sample.",
+        "cache; without workers as on a CPU, with workers as on a GPU. `ours, whole dataset` draws mosaic "
+        f"partners from the whole dataset instead of from recent batches. Medians of {rounds} rounds of "
+        f"{batches} batches, the ratios to plain with their 95 % interval. Processor time is per sample, "
+        "for all processes of the loader together.",
         ("loader", "workers", "samples/s", "to plain", "processor ms", "to plain", "decoded images"),
     )
     for workers in (0, 1, 2):

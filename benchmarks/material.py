@@ -1,4 +1,4 @@
-"""The training data: the bundled digits, and photographs with digits in them as JPEG files."""
+"""Training data: the bundled digits, and JPEG photographs with digits in them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def make_digits(folder: Path) -> tuple[Path, int]:
 def make_photos(folder: Path, train: int, val: int, drawn: int = 400) -> tuple[Path, int]:
     """Write photographs of 640 pixels, about 100 kB each; return the YAML and the number of training images.
 
-    Each is one of the two that scikit-learn ships, mirrored and lit at random, with up to six digits to find.
-    Only the first `drawn` are distinct; the others are links to them, which take as long to read.
+    Each is one of the two photographs that scikit-learn ships, mirrored and brightened at random, with up to
+    six digits to find. Only the first `drawn` are distinct; the others are links to them, which take just as
+    long to read.
     """
     from sklearn.datasets import load_sample_images
 
@@ -49,7 +50,7 @@ def make_photos(folder: Path, train: int, val: int, drawn: int = 400) -> tuple[P
 
 
 def _photo(dice: random.Random, background: np.ndarray, scans: list[Any], path: Path) -> list[str]:
-    """Draw a photograph with each digit in a column of its own, and return its labels."""
+    """Draw a photograph with each digit in its own column, and return its labels."""
     import cv2
     import numpy as np
 

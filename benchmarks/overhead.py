@@ -1,4 +1,4 @@
-"""Throughput of this project's training, publishing included, against plain Ultralytics.
+"""Measure the throughput of our training, uploads included, against plain Ultralytics.
 
 python -m benchmarks.overhead [--quick]
 """
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Measure three trainings that take turns: plain, ours, and as the control plain with another seed."""
+    """Measure three training runs that take turns: plain, ours, and as a control plain with another seed."""
     table = Table(
         "Throughput against plain Ultralytics",
-        "YOLO11n with Ultralytics' defaults: training images per second of epochs, validation and saving "
-        "included; in ours also the record in Postgres and the upload of each state to S3, both on the same "
-        "machine. The ratio is the median of the ratios of epochs side by side, with its 95 % "
-        "interval; the next column is the same for the processor time of the training thread, which other "
-        "programs disturb less. The control is plain with another seed against plain: its distance from 1 "
-        "is noise. Rest: before the second epoch and after the last one, final files in S3 included.",
+        "YOLO11n with Ultralytics' defaults: training images per second of an epoch, with validation and "
+        "saving; ours also records in Postgres and uploads each state to S3, both on the same machine. The "
+        "ratio is the median over epochs that ran side by side, with its 95 % interval; the next column is "
+        "the same ratio for the processor time of the training thread, which other programs disturb less. "
+        "The control compares plain with plain of another seed: its distance from 1 is noise. Rest is the "
+        "time before the second epoch and after the last one, with the upload of the final files to S3.",
         (
             "training", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "by processor time",
             "control", "rest, plain", "rest, ours",
@@ -59,7 +59,7 @@ def _compare(setting: Setting, images: int, folder: Path, services: Services) ->
         (train_plain, again, folder / "c"),
     )
     with start_sides(*plays, folder=folder) as playing:
-        progress(f"{setting.epochs} epochs of three trainings on {setting.data.parent.name} …")
+        progress(f"{setting.epochs} epochs of three training runs on {setting.data.parent.name} …")
         turns = take_turns(playing, setting.epochs + 1)
     theirs, own, control = ([turn.seconds for turn in taken[1:-1]] for taken in turns)
     their_work, own_work, _ = ([turn.processor_seconds for turn in taken[1:-1]] for taken in turns)

@@ -1,4 +1,4 @@
-"""Measuring how fast a training loader delivers samples, and how many images it decodes for them."""
+"""Measure how fast a training loader delivers samples, and how many images it decodes for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOADERS = ("plain", "ours", WHOLE_DATA_SET)
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of a loader: samples a second, and processor seconds and decoded images for each sample."""
+    """The pace of a loader: samples per second, and the processor seconds and decoded images per sample."""
 
     speed: float
     work: float
@@ -35,7 +35,7 @@ class Pace:
 def measure_pace(
     loader: Any, decoded: Synchronized[int], batches: int, settled: int = SETTLED_BATCHES
 ) -> Pace:
-    """Take batches as fast as possible, and time those after the first `settled`."""
+    """Take batches as fast as possible, and measure the `batches` that follow the first `settled`."""
     delivered = _forever(loader)
     for _ in range(settled):
         next(delivered)
@@ -50,7 +50,7 @@ def measure_pace(
 def training_loader(
     name: str, data: Path, folder: Path, workers: int, imgsz: int = 640, batch: int = BATCH
 ) -> Iterator[tuple[Any, Synchronized[int]]]:
-    """Yield a training loader of that kind, and a counter of the images that it and its workers decode."""
+    """Yield the training loader `name`, one of LOADERS, and a counter of the images that it decodes."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     from include.training.order import seed_samples
@@ -63,7 +63,7 @@ def training_loader(
     }
     overrides |= {"imgsz": imgsz, "batch": batch, "plots": False}
     trainer = DetectionTrainer(overrides=overrides)
-    trainer.args.workers = workers  # Ultralytics sets none on a CPU
+    trainer.args.workers = workers  # Ultralytics sets workers to 0 on a CPU
     trainer.setup_model()
     loader = trainer.get_dataloader(trainer.data["train"], batch_size=batch, rank=-1, mode="train")
     if name != "plain":

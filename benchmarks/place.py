@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""A function that measures in an empty folder; with True it uses tiny settings, to check that it runs."""
+"""Measures in the given empty folder; if the flag is True, with tiny settings that only show that it runs."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Services:
 
 @contextmanager
 def local_services(folder: Path) -> Iterator[Services]:
-    """Start the stack's S3 server and PostgreSQL with our tables; their data are in `folder`."""
+    """Start the stack's S3 server and its PostgreSQL with our tables; both keep their data in `folder`."""
     import psycopg
 
     from include.schema.migrations import apply
@@ -158,7 +158,7 @@ def _leave_integrations_off() -> None:
 def main(*benchmarks: Benchmark) -> None:
     """Run the benchmarks one after the other, printing each table as soon as it is complete."""
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to check that it works")
+    parser.add_argument("--quick", action="store_true", help="use tiny settings, to check that it runs")
     quick = parser.parse_args().quick
     with workspace() as folder:
         for number, benchmark in enumerate(benchmarks):

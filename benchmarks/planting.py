@@ -1,4 +1,4 @@
-"""A large number of training jobs, as a busy team would leave in years, for benchmarks of their readers."""
+"""Insert as many training jobs as a busy team leaves in years, for benchmarks that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Duration and memory of the audit and the retention of many objects; the memory must not grow with them.
+"""Measure the audit and the retention of many objects: duration, and memory, which must not grow.
 
 `python -m benchmarks.retention [--quick]` prints the table.
 """
@@ -28,14 +28,15 @@ _BODY, _SHA256 = b"x", "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Measure the audit and a dry run with more and more objects, and with the most also the retention."""
+    """Measure the audit and a dry run for rising numbers of objects, and the retention for the largest."""
     steps = (300, 900) if quick else (9_999, 33_333, 99_999)
     table = Table(
         "Audit and retention of many objects",
         "Completed jobs of three tiny objects each in the stack's own S3 server, and a row for each. The "
-        "audit lists the bucket and asks for every recorded object (two of three); the dry run ranks jobs "
-        "and lists; the real one also marks the rows and deletes two of three objects, each with If-Match. "
-        "Each in a process of its own; memory is its peak, with Python and all libraries.",
+        "audit lists the bucket and requests the two objects of each job that its row records. The dry run "
+        "of `retain` ranks the jobs and lists what it would delete; the real run also marks the rows and "
+        "deletes two objects of each job, with If-Match. Each runs in its own process; memory is its peak, "
+        "with Python and all libraries.",
         ("", "objects", "time", "objects a second", "peak memory"),
     )
     planted = 0
@@ -106,7 +107,7 @@ def _plant(services: Services, jobs: range) -> None:
 
 
 def _measure(program: Callable[[Services], None], services: Services) -> tuple[float, int]:
-    """Return the seconds that the program takes in a fresh process, and the peak memory of it in bytes."""
+    """Run the program in a new process; return its duration in seconds and its peak memory in bytes."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
         target=_run_and_report, args=(sender, program, services)
@@ -116,7 +117,7 @@ def _measure(program: Callable[[Services], None], services: Services) -> tuple[f
     try:
         measured: tuple[float, int] = receiver.recv()
     except EOFError:
-        raise RuntimeError(f"{program.__name__} ended too early; see its error above") from None
+        raise RuntimeError(f"{program.__name__} ended before it reported; see its error above") from None
     finally:
         process.join()
     return measured
@@ -153,7 +154,7 @@ def _audit(services: Services) -> None:
         )
         report = audit(scope, AuditRequest(), "benchmark")
     if report.found:
-        raise RuntimeError(f"The audit found what was not planted: {report.sentence}")
+        raise RuntimeError(f"The audit reported problems in a bucket without any: {report.sentence}")
 
 
 def _dry_run(services: Services) -> None:

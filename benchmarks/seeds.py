@@ -1,4 +1,4 @@
-"""The scores that ours and plain Ultralytics reach over several seeds, to show that ours is not worse.
+"""Compare the scores of ours and plain Ultralytics over several seeds, to show that ours is not worse.
 
 python -m benchmarks.seeds [--quick]
 """
@@ -32,20 +32,21 @@ ARGUMENTS: dict[str, object] = {
     "close_mosaic": 8,
     "plots": False,
 }
-"""Arguments with which a training from scratch learns something within a minute, mostly with mosaics on."""
+"""With these, training from scratch learns something within a minute, and uses mosaics for most epochs."""
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Train every seed in both ways, with one training at a time on each core."""
+    """Train every seed with plain Ultralytics and with ours, one training run per core at a time."""
     epochs, seeds = (2, 2) if quick else (20, 10)
     data, images = make_digits(folder / "digits")
     sides = {"plain": _plain, "ours": _ours}
     given = ", ".join(f"{name}={value}" for name, value in ARGUMENTS.items() if name != "plots")
     table = Table(
-        "What is reached, over seeds",
-        f"mAP50-95 on the validation scenes of {seeds} trainings each of YOLO11n on {images} scenes, "
-        f"{epochs} epochs, {given}, Ultralytics' defaults otherwise: mean and standard deviation. The "
-        "difference has its standard error beside it; up to two of them are due to chance.",
+        "Scores over several seeds",
+        f"mAP50-95 on the validation scenes for {seeds} training runs each of YOLO11n on {images} scenes, "
+        f"{epochs} epochs, {given}, otherwise Ultralytics' defaults: mean and standard deviation. The "
+        "difference is given with its standard error; a difference of up to two standard errors can be "
+        "chance.",
         ("training", "best.pt", "after the last epoch"),
     )
     reached: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}

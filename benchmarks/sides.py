@@ -1,4 +1,4 @@
-"""Two or more trainings (sides) in separate processes that take turns epoch by epoch.
+"""Train two or more models (sides) in separate processes that take turns epoch by epoch.
 
 Any other load on this machine then slows down all of them, not just one. At the end of each epoch a side
 reports how long the epoch took, and waits for its next turn.
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Setting:
-    """A training in Ultralytics' words, and the number of epochs between two of our uploads to S3."""
+    """Ultralytics' arguments of a training run, and the number of epochs between two uploads of ours."""
 
     data: Path
     epochs: int
@@ -46,7 +46,7 @@ class Cost:
 
     @classmethod
     def of(cls, act: Callable[[], object]) -> Cost:
-        """Call `act`, and measure it."""
+        """Call `act`, and return what it cost."""
         start, processor = time.perf_counter(), time.thread_time()
         act()
         return cls(time.perf_counter() - start, time.thread_time() - processor)
@@ -62,7 +62,8 @@ class Turns:
     def finish(self, settle: Callable[[], None] = lambda: None) -> None:
         """Report the cost of this turn, and wait for the next one.
 
-        `settle` waits for background work to end before the others' turn; its time does not count.
+        `settle` waits until background work has ended, so that it cannot slow the other sides' turns; this
+        wait does not count.
         """
         self.end(settle)
         self._connection.recv()
@@ -77,7 +78,7 @@ class Turns:
 
 
 class Side:
-    """The measuring process's end of a training in another process."""
+    """A training run in another process, as seen by the process that measures."""
 
     def __init__(
         self,
@@ -102,14 +103,14 @@ class Side:
         return int(self._process.pid)
 
     def turn(self) -> Cost:
-        """Run its next part and return the cost: set-up and first epoch, an epoch, …, the final work."""
+        """Run the next part and return its cost: set-up with the first epoch, an epoch, …, the final work."""
         if self._started:
             self._connection.send("go on")
         self._started = True
         try:
             turn: Cost = self._connection.recv()
         except EOFError:
-            raise RuntimeError(f"A training ended too early; its log ends with:\n{self._tail()}") from None
+            raise RuntimeError(f"A training run ended early; its log ends with:\n{self._tail()}") from None
         return turn
 
     def leave(self) -> None:
@@ -126,7 +127,7 @@ class Side:
 
 @contextmanager
 def start_sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
-    """Start one process for each (function, arguments …)."""
+    """Start one side for each tuple of a function and its arguments."""
     started: list[Side] = []
     try:
         for number, play in enumerate(plays):
@@ -155,7 +156,7 @@ def _run_side(play: Callable[..., None], log: Path, connection: Connection, *arg
 
 
 def redirect(log: Path) -> None:
-    """Send what this process prints to the end of the file `log`."""
+    """Append what this process prints to the file `log`."""
     with log.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
@@ -224,8 +225,8 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
 class TurnTakingReporter:
     """Takes turns, and reports the end of an epoch at the start of the next turn (an EpochReporter).
 
-    As without turns, the upload runs during the following epoch. If each epoch has an upload, the turn ends
-    only when `publisher` has finished it.
+    So the upload runs during the next epoch, as it does without turns. If each epoch has an upload, the turn
+    ends only when `publisher` has finished it.
     """
 
     def __init__(self, turns: Turns, reporter: JobReporter, publisher: BackgroundPublisher | None) -> None:
@@ -233,7 +234,7 @@ class TurnTakingReporter:
         self._published: int | None = None
 
     def report(self, epoch: EpochReport) -> bool:
-        """Wait for the next turn, and start it by handing over the state."""
+        """End this turn; at the start of the next one, report the epoch, which hands over its state."""
         self._turns.finish(self._settle)
         self._published = epoch.epoch
         return self._reporter.report(epoch)

@@ -1,4 +1,4 @@
-"""The pause that saving a state causes in the training thread, and the time to write it in the background.
+"""Measure how long saving a state pauses the training thread, and how long writing it takes afterwards.
 
 python -m benchmarks.stall [--quick]
 """
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 EPOCHS = 2
 _SECONDS_BETWEEN = 60.0
-"""The default of publish_seconds."""
+"""Seconds between two uploads: the default of publish_seconds."""
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Train for a short time to get a state, then save it in both ways in turns."""
+    """Train briefly to get a state, then save it alternately with plain Ultralytics and with ours."""
     rounds = 3 if quick else 15
     table = Table(
-        "What a state costs the training",
-        "The whole state of a model in training, optimizer and pending gradient included, saved by turns in "
-        f"both ways while the training stands still; medians of {rounds}. Pause is how long the training "
-        "thread is held up, by Ultralytics' `save_model` and by ours, which copies the state; share is ours "
-        "of 60 seconds, the default `publish_seconds`. Written is how long a thread then writes and syncs "
-        "the file and hands it to the upload.",
+        "How long saving a state pauses training",
+        "The whole state of a model in training, optimizer and pending gradients included, saved "
+        f"alternately by plain Ultralytics and by ours while no batch is trained; medians of {rounds}. Pause "
+        "is how long the training thread is held up, by Ultralytics' `save_model` and by ours, which only "
+        "copies the state; share is our pause as a share of 60 seconds, the default `publish_seconds`. "
+        "Written is how long a thread then takes to write and sync the file and hand it over for upload.",
         ("model", "plain last.pt", "our last.pt", "pause, plain", "pause, ours", "share", "written"),
     )
     data, _ = make_digits(folder / "digits")
@@ -70,7 +70,7 @@ def _stall(model: str, data: Path, folder: Path, services: Services, rounds: int
 
 
 class Saves:
-    """Measures `trainer` at the end of the last epoch (an EpochReporter and StateReporter)."""
+    """Measures how `trainer` saves at the end of the last epoch (an EpochReporter and StateReporter)."""
 
     trainer: Any
 
@@ -87,7 +87,7 @@ class Saves:
         return False
 
     def saved(self, state: SavedState) -> None:
-        """Hand the state over to the publisher, if it is one of those that are measured."""
+        """Hand the state over to the publisher if the measurement has begun."""
         from include.checkpoints.publisher import Snapshot
         from include.training.saving import snapshot
 
@@ -97,7 +97,7 @@ class Saves:
             self._publisher.publish(Snapshot(self._round, copy))
 
     def report(self, epoch: EpochReport) -> bool:
-        """Measure if this was the last epoch; neither way writes best.pt."""
+        """Measure if this was the last epoch; neither plain nor ours writes best.pt meanwhile."""
         if epoch.epoch + 1 < epoch.epochs:
             return True
         self.trainer.state_writer.flush()
@@ -109,7 +109,7 @@ class Saves:
         self.trainer.last, self.trainer.best_fitness = last, best_fitness
         self.sizes = (plain.stat().st_size, last.stat().st_size)
         for measured in (self.plain, self.ours, self.written):
-            del measured[0]  # new files, cold code
+            del measured[0]  # the first round creates the files and runs cold code
         return True
 
     def _save(self, last: Path, plain: Path) -> None:

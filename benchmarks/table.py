@@ -1,4 +1,4 @@
-"""A table as Markdown, with what it was measured on above it."""
+"""Format a table as Markdown, headed by how and on which machine it was measured."""
 
 from __future__ import annotations
 
@@ -56,6 +56,6 @@ def show(table: Table) -> None:
 
 
 def progress(line: str) -> None:
-    """Print progress for the person who waits."""
+    """Print progress to standard error."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -1,5 +1,5 @@
 """Benchmarks on a GPU: `python -m benchmarks.gpu`, or `make bench-gpu`.
 
-A single command for a machine that is available for a quarter of an hour: torch and the usual scientific
-packages, no network, no Airflow, S3 or PostgreSQL. docs/gpu.md explains what is measured.
+It is a single command for a machine that is available for a quarter of an hour. It needs torch and the usual
+scientific packages, but no network, Airflow, S3 or PostgreSQL. docs/gpu.md explains what is measured.
 """

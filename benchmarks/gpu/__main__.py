@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from benchmarks.gpu.step import Step
 
 _LEAST_SECONDS = 5.0
-"""No step is started with less time than this."""
+"""A step starts only if at least this much time is left."""
 
 _IMPORTED_ONCE = (
     "include.training.run", "include.training.trainers", "matplotlib.pyplot", "polars", "thop",
     "torch._dynamo", "torch._inductor.config", "torchvision", "ultralytics.data.build",
 )  # fmt: skip
-"""Modules that every training imports, in three seconds a process. None of them initialises CUDA."""
+"""Modules that every training run imports; that takes each process three seconds. None initialises CUDA."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,10 @@ def _select_steps(names: Sequence[str] | None) -> list[Step]:
 
 
 def _device(given: str) -> str:
-    """Return the device to use. NVML finds GPUs without initialising CUDA, which children cannot inherit."""
+    """Return the device to use.
+
+    NVML finds GPUs without initialising CUDA, after which forked children could not use it.
+    """
     if given != "auto":
         return given
     from benchmarks.gpu.watching import count_gpus
@@ -106,16 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description="Measure this project on a GPU, without a network."
     )
-    parser.add_argument("--minutes", type=float, default=8, help="minutes after which it stops; default 8")
+    parser.add_argument("--minutes", type=float, default=8, help="time limit in minutes; default 8")
     parser.add_argument(
-        "--device", default="auto", help="a GPU's number, or cpu; default the first GPU, or else the CPU"
+        "--device",
+        default="auto",
+        help="number of a GPU, or cpu; default: the first GPU, or the CPU if there is none",
     )
-    parser.add_argument("--quick", action="store_true", help="tiny settings, to check that it works")
+    parser.add_argument("--quick", action="store_true", help="use tiny settings, to check that it runs")
     parser.add_argument(
         "--out", type=Path, default=Path("gpu-results"), help=f"folder for {FILE_NAME} and logs"
     )
     parser.add_argument(
-        "--steps", nargs="+", metavar="STEP", help="only these steps, such as profile throughput"
+        "--steps", nargs="+", metavar="STEP", help="run only these steps, for example: profile throughput"
     )
     return parser
 

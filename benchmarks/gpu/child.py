@@ -1,4 +1,4 @@
-"""Running functions in child processes, some of which are killed on purpose."""
+"""Run functions in child processes, some of which are killed on purpose."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ChildDied(Exception):
 
 
 class Child(Generic[T]):
-    """A function in a child process, which leads a process group that its own children join."""
+    """A function that runs in a child process. It leads a process group, which its own children join."""
 
     def __init__(self, act: Callable[..., T], *arguments: Any, log: Path) -> None:
         self._connection, theirs = _FORK.Pipe()
@@ -56,7 +56,7 @@ class Child(Generic[T]):
         return value  # type: ignore[no-any-return]
 
     def end(self) -> None:
-        """Kill it and its descendants, if it still runs."""
+        """Kill the process and its descendants, if it is still running."""
         self._connection.close()
         kill_with_children(self.pid)
         self._process.join()

@@ -1,4 +1,4 @@
-"""Checks that a training that is killed and resumed ends with the same bits as an uninterrupted one."""
+"""Check that a training run that is killed and resumed ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from benchmarks.gpu.child import ChildDied, run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
-from benchmarks.gpu.trainings import Training, read_final_state, train_to_the_end, train_until_killed
+from benchmarks.gpu.training_run import TrainingRun, read_final_state, train_to_the_end, train_until_killed
 from include.training.contract import TASKS
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from benchmarks.gpu.trainings import FinalState
+    from benchmarks.gpu.training_run import FinalState
     from include.training.contract import Task
 
 EPOCHS = 3
 _BEFORE, _AFTER = 8, 4
-"""Loader workers of the attempt that is killed and of the one that resumes."""
+"""Number of loader workers before the kill, and after the resume."""
 
 QUICK: tuple[Task, ...] = ("classify", "depth")
-"""Tasks besides detect that are run if the module only has to show that it works."""
+"""Tasks to run in addition to detect with `--quick`."""
 
 COLUMNS = (
     "model", "two whole runs", "killed and resumed", "live", "EMA", "optimizer", "pending batches",
@@ -33,12 +33,13 @@ COLUMNS = (
 )  # fmt: skip
 
 _ABOUT = (
-    f"{EPOCHS} epochs of {{images}} from scratch, uninterrupted, twice; then killed with SIGKILL in epoch 2"
-    f" and resumed. SHA-256 of the live weights, their EMA and the optimizer's state of all three: `equal`,"
-    f" or what differs; the first digits of the resumed run's. Ultralytics' AMP and memory format, no "
-    f"warm-up, mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it;"
-    f" the state is saved after every second batch. Pending batches are those whose"
-    f" gradients had not been applied yet when the attempt resumed."
+    f"Three training runs from scratch, {EPOCHS} epochs of {{images}} each: two are uninterrupted, and one "
+    "is killed with SIGKILL in epoch 2 and resumed. The SHA-256 of the live weights, their EMA and the "
+    "optimizer's state are compared: `equal`, or what differs. The columns of these names show the first "
+    "digits for the resumed run. Ultralytics' AMP and memory format, no warm-up, mosaic until the last "
+    f"epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it; the state is saved after every "
+    "second batch. Pending batches are those whose gradients had not been applied yet when the attempt "
+    "resumed."
 )
 
 
@@ -48,7 +49,7 @@ def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
 
 
 def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
-    """Run several tasks at once, because they spend most of the time starting processes."""
+    """Run several tasks at once, because most of their time is spent on starting processes."""
     tasks = QUICK if place.quick else [task for task in TASKS if task != "detect"]
     at_once = max(2, processors() // 4)
     for first in range(0, len(tasks), at_once):
@@ -66,10 +67,10 @@ def compare(
     task: Task,
     model: str,
     device: str | None = None,
-    to_the_end: Callable[[Training], FinalState] = train_to_the_end,
-    until_killed: Callable[[Training, int, int], None] = train_until_killed,
+    to_the_end: Callable[[TrainingRun], FinalState] = train_to_the_end,
+    until_killed: Callable[[TrainingRun, int, int], None] = train_until_killed,
 ) -> Sequence[Any]:
-    """Train three times at once, one of them with an interruption; return the row of the table."""
+    """Train three times in parallel, once with an interruption; return the row of the table."""
     folder = place.own(f"exact-{task}-{model}-{device or place.device}")
     whole = _training(place, task, model, folder / "whole", device or place.device)
     again, killed = (replace(whole, folder=folder / name) for name in ("again", "killed"))
@@ -98,8 +99,8 @@ def compare(
     ]
 
 
-def _training(place: Place, task: Task, model: str, folder: Path, device: str) -> Training:
-    """Return a training of eleven batches an epoch (five if quick), the last without an optimizer step."""
+def _training(place: Place, task: Task, model: str, folder: Path, device: str) -> TrainingRun:
+    """Return a training run of 11 batches per epoch (5 if quick); no optimizer step follows the last one."""
     arguments: dict[str, object] = {"warmup_epochs": 0, "close_mosaic": 1}
     if place.quick:
         data = photographs(place.folder, task, 18, 4, size=(96, 64))
@@ -108,7 +109,7 @@ def _training(place: Place, task: Task, model: str, folder: Path, device: str) -
         data = photographs(place.folder, task, 172, 16)
         arguments |= {"imgsz": 320, "batch": 16}
     workers = 2 if place.quick else _BEFORE
-    return Training(
+    return TrainingRun(
         task,
         place.architecture(task, model),
         data,
@@ -122,13 +123,13 @@ def _training(place: Place, task: Task, model: str, folder: Path, device: str) -
 
 
 def _train_interrupted(
-    training: Training,
+    training: TrainingRun,
     workers: int,
     log: Path,
-    to_the_end: Callable[[Training], FinalState],
-    until_killed: Callable[[Training, int, int], None],
+    to_the_end: Callable[[TrainingRun], FinalState],
+    until_killed: Callable[[TrainingRun, int, int], None],
 ) -> tuple[int, FinalState]:
-    """Train with a kill; return the number of pending batches at the resume, and the final state."""
+    """Train, kill, resume; return how many batches were pending at the resume, and the final state."""
     with run_in_child(until_killed, training, 1, 2, log=log) as child, suppress(ChildDied):
         child.result()
     with run_in_child(read_final_state, training, log=log) as reader:
@@ -146,7 +147,7 @@ def _difference(one: FinalState, other: FinalState) -> str:
 DETECT = Step("exact, detect", _ABOUT.format(images="172 photographs"), COLUMNS, _measure_detect, seconds=90)
 OTHERS = Step(
     "exact, other tasks",
-    "The same for the other tasks, several of them at once.",
+    "The same for the other tasks, several of which run at once.",
     COLUMNS,
     _measure_others,
     seconds=150,

@@ -1,4 +1,4 @@
-"""The training loader alone, without the GPU."""
+"""Measure the training loader alone, without the GPU."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _pace(name: str, data: Path, folder: Path, workers: int, quick: bool) -> Pac
 
 STEP = Step(
     "loader",
-    "The loader alone: samples a second, decoded images for each of them, and processor time. 2,000 "
-    "photographs, imgsz=640, batch=16, all augmentations, no cache; 64 batches after every image that a "
-    "mosaic may ask for was decoded once.",
+    "The loader alone: samples per second, and the decoded images and the processor time per sample. 2,000 "
+    "photographs, imgsz=640, batch=16, all augmentations, no cache; 64 batches are measured, once every "
+    "image that a mosaic may use has been decoded.",
     (
         "workers", "plain, samples/s", "ours, samples/s", "ours / plain", "plain, decoded images",
         "ours, decoded images", "plain, processor ms", "ours, processor ms",

@@ -1,4 +1,4 @@
-"""A training whose GPU memory another process holds, and how long a stopped training keeps its own."""
+"""Resume while another process holds the GPU's memory, and time how fast a stopped run frees its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.gpu.child import ChildDied, ChildFailed, run_in_child
 from benchmarks.gpu.packages import ROOT
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
-from benchmarks.gpu.trainings import Training, train_until_killed
+from benchmarks.gpu.training_run import TrainingRun, train_until_killed
 from benchmarks.gpu.watching import used_memory
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 _TAKEN = 0.9
 _SLACK = 100 * 2**20
-"""Bytes by which the used memory may differ and still count as free again."""
+"""The memory counts as free again if at most this many bytes more than before are in use."""
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
     data = photographs(place.folder, "detect", 172, 16)
     folder = place.own("memory")
-    training = Training(
+    training = TrainingRun(
         "detect", "yolo11n", data, folder / "run", 3, place.device, 4, {"imgsz": 640, "batch": 64}
     )
     log = folder / "run.log"
@@ -43,7 +43,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     yield from _release(replace(training, folder=folder / "stopped", epochs=1000), int(place.device))
 
 
-def _resume(training: Training, log: Path) -> str:
+def _resume(training: TrainingRun, log: Path) -> str:
     with run_in_child(_train_and_describe, replace(training, recover=True), log=log) as child:
         try:
             return child.result()
@@ -51,7 +51,7 @@ def _resume(training: Training, log: Path) -> str:
             return str(error)
 
 
-def _train_and_describe(training: Training) -> str:
+def _train_and_describe(training: TrainingRun) -> str:
     with training.trainer() as trainer:
         trainer.train()
         reason = trainer.inexact_reason or "no"
@@ -59,7 +59,7 @@ def _train_and_describe(training: Training) -> str:
 
 
 def _hold(share: float, held: Path) -> None:
-    """Hold that share of the GPU's memory until this process is killed."""
+    """Occupy a share of the GPU's memory until this process is killed."""
     import torch
 
     _, total = torch.cuda.mem_get_info(0)
@@ -76,8 +76,8 @@ def _wait_for(path: Path, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _release(training: Training, gpu: int) -> Iterator[Sequence[Any]]:
-    """Send SIGTERM to a training of the command line in mid-epoch, and watch the GPU's memory."""
+def _release(training: TrainingRun, gpu: int) -> Iterator[Sequence[Any]]:
+    """Send SIGTERM in mid-epoch to a run of `python -m include.training`, and watch the GPU's memory."""
     before = used_memory(gpu)
     command = [
         sys.executable, "-m", "include.training", "--data", str(training.data), "--model", training.model,
@@ -93,23 +93,23 @@ def _release(training: Training, gpu: int) -> Iterator[Sequence[Any]]:
             process.send_signal(signal.SIGTERM)
             while used_memory(gpu) > before + _SLACK:
                 if time.monotonic() - signalled > 60:
-                    raise TimeoutError("The memory is not free a minute after SIGTERM")
+                    raise TimeoutError("A minute after SIGTERM, the GPU's memory is still not free")
                 time.sleep(0.02)
             freed = time.monotonic() - signalled
             process.wait(60)
         finally:
             kill_with_children(process.pid)
             process.wait()
-    yield "memory of a training, MB", held / 1e6
+    yield "memory of a training run, MB", held / 1e6
     yield "from SIGTERM to free memory, s", freed
     yield "from SIGTERM to the end of the process, s", time.monotonic() - signalled
 
 
 STEP = Step(
     "memory",
-    "YOLO11n, imgsz=640, batch=64, killed in epoch 2 and resumed while another process holds 90 % of the "
-    "GPU's memory; then when that is free again. A training that is told to stop (SIGTERM, in mid-epoch) "
-    "and how long it keeps its memory on the GPU.",
+    "YOLO11n, imgsz=640, batch=64, killed in epoch 2, resumed while another process holds 90 % of the GPU's "
+    "memory, and resumed once more after that process has freed it. Then a training run gets SIGTERM in "
+    "mid-epoch: how much memory it held on the GPU, and how long it takes to free it and to end.",
     ("what", "found"),
     _measure,
     seconds=90,

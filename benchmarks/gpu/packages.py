@@ -1,8 +1,8 @@
-"""Wheels of the pinned Ultralytics and its requirements, except torch and the usual scientific packages.
+"""Download and install the pinned Ultralytics, without torch and the usual scientific packages.
 
-`python -m benchmarks.gpu.packages` (`make gpu-wheels`) downloads them; a GPU machine without a network
-installs them from that folder. It must have torch 2.9 or later, torchvision, numpy, scipy, matplotlib,
-OpenCV, pillow, PyYAML, requests, psutil and nvidia-ml-py.
+`python -m benchmarks.gpu.packages` (`make gpu-wheels`) downloads the wheels into the folder `gpu-wheels`; a
+GPU machine without a network installs them from there. That machine must have torch 2.9 or later,
+torchvision, numpy, scipy, matplotlib, OpenCV, pillow, PyYAML, requests, psutil and nvidia-ml-py.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def pinned_requirements(lock: Path = ROOT / "requirements.txt") -> list[str]:
 
 
 def write_lock(target: Path, lock: Path = ROOT / "requirements.txt") -> None:
-    """Write what the lock says of these packages, with the hashes of their files."""
+    """Write the lock's entries for these packages, with the hashes of their files."""
     text = lock.read_text(encoding="utf-8")
     entries = [re.search(rf"^{package}==(?:.*\\\n)*.*\n", text, re.MULTILINE) for package in PACKAGES]
     target.write_text("".join(entry[0] for entry in entries if entry), encoding="utf-8")
 
 
 def download(folder: Path = FOLDER) -> int:
-    """Fill the folder with wheels for Linux on x86-64 and any Python from 3.11, and return their size."""
+    """Download wheels for Linux on x86-64 and any Python from 3.11; return their total size in bytes."""
     folder.mkdir(exist_ok=True)
     for wheel in folder.glob("*.whl"):
         wheel.unlink()
@@ -56,7 +56,7 @@ def download(folder: Path = FOLDER) -> int:
 
 
 def ensure_ultralytics(target: Path, wheels: Path = FOLDER) -> None:
-    """Make the pinned packages importable in this process and its children, installing missing ones."""
+    """Make the pinned packages importable in this process and its children, and install missing ones."""
     wanted = pinned_requirements()
     if all(_installed(requirement) for requirement in wanted):
         return

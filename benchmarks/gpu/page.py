@@ -21,7 +21,10 @@ _RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", r
 
 
 def render(page: str, run: Run) -> str:
-    """Return the page with its tables replaced by the run's. Raises ValueError for a run on a CPU."""
+    """Return the page with the tables of this run in place of its own.
+
+    Raises ValueError for a run on a CPU.
+    """
     if run.about and run.about["device"] == "cpu":
         raise ValueError(f"`{run.about['command']}` was run on a CPU; {PAGE.name} is about GPUs.")
     _, _, rest = page.partition("\n")
@@ -30,7 +33,7 @@ def render(page: str, run: Run) -> str:
 
 
 def format_table(step: Step, outcome: Outcome) -> str:
-    """Format a step as Markdown, with its outcome if it was skipped or failed."""
+    """Format the rows of a step as Markdown, and say why if it was skipped or failed."""
     lines = [step.columns, ["---"] * len(step.columns), *outcome.rows]
     table = "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
     return f"## {step.name}\n\n{step.about}\n\n{table}\n{_remark(outcome)}"
@@ -44,7 +47,7 @@ def _heading(run: Run) -> str:
 
 def _card(run: Run) -> str:
     found = {row[0]: row[1] for row in run.outcome("profile").rows}
-    return str(found.get("device", "a card that did not say its name"))
+    return str(found.get("device", "a card whose name is unknown"))
 
 
 def _tables(run: Run) -> str:
@@ -68,7 +71,7 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Write the newest run in the file from the command line into the page."""
+    """Write the newest run of the results file, named on the command line, into the page."""
     latest = Record(Path(sys.argv[1])).latest()
     try:
         page = render(PAGE.read_text(encoding="utf-8"), latest)

@@ -1,4 +1,4 @@
-"""Synthetic photographs with labels for every task, drawn by all processors: 2,000 in a few seconds."""
+"""Draw synthetic photographs with labels for every task; all processors draw 2,000 in a few seconds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLUMNS = 4
 
 
 def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, int] = SIZE) -> Path:
-    """Draw a dataset for the task, unless it exists, and return Ultralytics' `data` for it."""
+    """Draw a dataset for the task unless it exists, and return the value for Ultralytics' `data`."""
     folder = folder / f"{task}-{train}-{size[0]}"
     data = folder if task == "classify" else folder / "data.yaml"
     if folder.exists():
@@ -66,7 +66,7 @@ def _description(task: str, folder: Path) -> dict[str, object]:
 
 
 def _draw(folder: Path, task: str, size: tuple[int, int], place: tuple[str, int]) -> None:
-    """Draw one photograph with one to four shapes side by side, each in a column of its own."""
+    """Draw one photograph with one to four shapes side by side, each in its own column."""
     import cv2
     import numpy as np
 
@@ -112,7 +112,7 @@ def _background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _corners(name: str, width: float, height: int, rng: np.random.Generator) -> np.ndarray:
-    """Turn and scale a shape so that it stays in its column; corners in pixels, shape (4, 2)."""
+    """Rotate and scale a shape within its column; return its corners in pixels, shape (4, 2)."""
     import numpy as np
 
     angle = rng.uniform(0, 2 * np.pi)

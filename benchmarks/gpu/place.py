@@ -1,4 +1,4 @@
-"""The environment of a step: a device, a folder, and the remaining time."""
+"""Where a step runs: its device, its folder, and the time that it has left."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """The environment that every step gets."""
+    """What every step is given."""
 
     device: str
-    """The `device` of a training: `cpu`, or the number of a GPU."""
+    """The `device` argument of a training run: `cpu`, or the number of a GPU."""
     folder: Path
     """Folder for files, shared by the steps of one run."""
     quick: bool
     """Whether to use tiny settings, to check that the step works."""
     ends: float
-    """When the step is stopped, on the clock of `time.monotonic`."""
+    """When the step will be stopped, as a value of `time.monotonic`."""
 
     @property
     def on_gpu(self) -> bool:
@@ -45,9 +45,9 @@ class Place:
         return folder
 
     def architecture(self, task: Task, model: str = "yolo11n") -> str:
-        """Return the model to train: a real one, or if quick, one with epochs of a tenth of a second.
+        """Return the model to train: the given one, or with `--quick` one of 0.1 s an epoch.
 
-        Of a family without models for the task, it is the default of the task.
+        If the family has no model for the task, this is the task's default.
         """
         if not self.quick:
             name = f"{model}{MODEL_SUFFIX[task]}"

@@ -1,4 +1,4 @@
-"""The machine that everything else was measured on."""
+"""Describe the machine on which everything else is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.gpu.child import run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
-from benchmarks.gpu.trainings import Training, nondeterministic_operators
+from benchmarks.gpu.training_run import TrainingRun, nondeterministic_operators
 from benchmarks.gpu.watching import driver_version
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     yield "processors", f"{processors()} of {os.cpu_count()}"
     yield "memory", f"{psutil.virtual_memory().total / 1e9:.0f} GB"
     data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
-    training = Training(
+    training = TrainingRun(
         "detect", place.architecture("detect"), data, place.folder / "profile", 1, place.device,
         arguments={"imgsz": 64, "batch": 4},
     )  # fmt: skip
@@ -35,7 +35,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         yield from child.result()
 
 
-def _train_and_look(training: Training) -> list[Sequence[Any]]:
+def _train_and_look(training: TrainingRun) -> list[Sequence[Any]]:
     """Train one epoch, and read the settings during it, because Ultralytics resets them afterwards."""
     found: list[Sequence[Any]] = []
     with training.trainer() as trainer, nondeterministic_operators() as operators:
@@ -61,8 +61,9 @@ def _settings(trainer: ResumableMixin) -> Iterator[Sequence[Any]]:
 
 STEP = Step(
     "profile",
-    "Card, driver, processors, versions, and what a training sets for determinism. Operators that warn are "
-    "those of one epoch of detect that have no deterministic implementation under `deterministic=True`.",
+    "Card, driver, processors, versions, and the settings of a training run that concern determinism. The "
+    "operators that warn are those in one epoch of detect for which `deterministic=True` finds no "
+    "deterministic implementation.",
     ("what", "value"),
     _measure,
     seconds=60,

@@ -1,4 +1,4 @@
-"""The results file: one JSON object a line, appended at once, so that an aborted run keeps its results."""
+"""Append each result to a file as one line of JSON, at once, so that an aborted run keeps its results."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Record:
-    """The file of the results."""
+    """The results file."""
 
     path: Path
 
     def begin(self, about: Mapping[str, Any]) -> None:
-        """Start a run, to which everything appended later belongs."""
+        """Start a run; everything appended later belongs to it."""
         self._append({"run": about})
 
     def add_row(self, step: str, row: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The pause of a training that saves its state."""
+"""Measure how long training pauses to save its state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.gpu.child import run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step
-from benchmarks.gpu.trainings import Training
+from benchmarks.gpu.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
@@ -23,7 +23,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
     for model in ("yolo11n",) if place.quick else ("yolo11n", "yolo11m", "yolo11x"):
         arguments = {"imgsz": 64, "batch": 8, "nbs": 10**6, "optimizer": "AdamW"}
-        training = Training(
+        training = TrainingRun(
             "detect", place.architecture("detect", model), data, place.folder / f"save-{model}", 1,
             place.device, arguments=arguments,
         )  # fmt: skip
@@ -32,7 +32,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
             yield child.result()
 
 
-def _train_and_save(training: Training, rounds: int) -> Sequence[Any]:
+def _train_and_save(training: TrainingRun, rounds: int) -> Sequence[Any]:
     row: list[Any] = []
     with training.trainer() as trainer:
         trainer.add_callback("on_model_save", lambda trainer: row.extend(_saves(trainer, rounds)))
@@ -41,13 +41,13 @@ def _train_and_save(training: Training, rounds: int) -> Sequence[Any]:
 
 
 def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
-    """Measure saving in both ways, then the parts of ours one by one."""
+    """Measure `save_model` of plain Ultralytics and of ours, then the parts of ours one by one."""
     import torch
     from ultralytics.engine.trainer import BaseTrainer
 
     from include.training.saving import snapshot, whole_state
 
-    best_fitness, trainer.best_fitness = trainer.best_fitness, None  # neither way writes best.pt
+    best_fitness, trainer.best_fitness = trainer.best_fitness, None  # neither plain nor ours writes best.pt
     last, handed_over = trainer.last, trainer.last.with_name("handed.pt")
     plain_last = last.with_name("plain.pt")
 
@@ -70,7 +70,7 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
 
 
 def _to_host(state: Any) -> Any:
-    """Copy the tensors in nested plain values to host memory; tensors that are there are not copied."""
+    """Copy the tensors in nested plain values to host memory, except those that are already there."""
     import torch
 
     if torch.is_tensor(state):
@@ -86,7 +86,7 @@ def _time(
     rounds: int,
     afterwards: Callable[[], object] = lambda: None,
 ) -> tuple[float, float | None]:
-    """Return the median milliseconds without the first round, and the peak of extra GPU memory in MB."""
+    """Return the median without the first round in ms, and the peak of additional GPU memory in MB."""
     import torch
 
     on_gpu = trainer.device.type == "cuda"
@@ -108,11 +108,11 @@ def _time(
 
 STEP = Step(
     "save",
-    "The whole state in training, gradients that wait for an optimizer step included, saved while the "
-    "training stands still: medians of seven. The pause is how long `save_model` takes, plain and ours, "
-    "until the GPU has copied. Then what is done with ours, each alone: the copy to the host, the "
-    "serialisation into a file, and the hand-over of the file to the uploader; the last two in a thread. "
-    "Memory is the peak of what the GPU needs on top of the training.",
+    "The whole state in training, including gradients that wait for an optimizer step, saved while no batch "
+    "is trained: medians of seven. The pause is how long `save_model` takes, plain and ours, until the GPU "
+    "has finished its copies. The next three columns time the parts of ours one by one: copying to the "
+    "host, serialising into a file, and handing the file over to the uploader; in a training run, a thread "
+    "does the last two. Memory is the peak that the GPU needs in addition to that of the training run.",
     (
         "model", "last.pt, MB", "pause, plain, ms", "pause, ours, ms", "copy, ms", "serialisation, ms",
         "hand-over, ms", "GPU memory, plain, MB", "GPU memory, ours, MB",

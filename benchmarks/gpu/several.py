@@ -1,4 +1,4 @@
-"""One training on two GPUs."""
+"""Train one model on two GPUs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks.gpu.child import kill_own_group, run_in_child
 from benchmarks.gpu.exact import compare
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Skipped, Step
-from benchmarks.gpu.trainings import Training, read_final_state
+from benchmarks.gpu.training_run import TrainingRun, read_final_state
 from benchmarks.gpu.watching import count_gpus
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from benchmarks.gpu.trainings import FinalState
+    from benchmarks.gpu.training_run import FinalState
     from include.training.contract import EpochReport
 
 _BOTH = "0,1"
@@ -30,7 +30,7 @@ class _Seconds:
         self.epochs: list[float] = []
 
     def report(self, epoch: EpochReport) -> bool:
-        """Note the duration, and continue."""
+        """Record the duration, and continue."""
         self.epochs.append(epoch.seconds)
         return True
 
@@ -38,7 +38,7 @@ class _Seconds:
 class _Kills:
     """Kills this process a second after an epoch, in the middle of the next one (an EpochReporter).
 
-    The processes that train end with it.
+    The processes that train are killed with it.
     """
 
     def report(self, epoch: EpochReport) -> bool:
@@ -50,14 +50,14 @@ class _Kills:
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
     if (gpus := count_gpus()) < 2:
-        raise Skipped(f"it needs two GPUs, and this machine has {gpus}")
+        raise Skipped(f"it needs two GPUs, but this machine has {gpus}")
     row = compare(place, "detect", "yolo11n", _BOTH, _train_to_the_end, _train_until_killed)
     yield "two whole runs", row[1]
     yield "killed and resumed", row[2]
     yield "outside the guarantee", row[7]
     data = photographs(place.folder, "detect", 2000, 100)
     for device, batch in (("0", 64), (_BOTH, 128)):
-        training = Training(
+        training = TrainingRun(
             "detect", "yolo11n", data, place.folder / f"several-{device}", 5, device, 8,
             {"imgsz": 640, "batch": batch},
         )  # fmt: skip
@@ -65,20 +65,20 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
             yield f"images/s on device={device}", 2000 / statistics.median(child.result()[1:])
 
 
-def _train_to_the_end(training: Training) -> FinalState:
+def _train_to_the_end(training: TrainingRun) -> FinalState:
     from include.training.run import train
 
     train(_with_workers(training).request(), _Seconds())
     return read_final_state(training)
 
 
-def _train_until_killed(training: Training, *_: int) -> None:
+def _train_until_killed(training: TrainingRun, *_: int) -> None:
     from include.training.run import train
 
     train(_with_workers(training).request(), _Kills())
 
 
-def _epoch_seconds(training: Training) -> list[float]:
+def _epoch_seconds(training: TrainingRun) -> list[float]:
     from include.training.run import train
 
     seconds = _Seconds()
@@ -86,14 +86,14 @@ def _epoch_seconds(training: Training) -> list[float]:
     return seconds.epochs
 
 
-def _with_workers(training: Training) -> Training:
+def _with_workers(training: TrainingRun) -> TrainingRun:
     return replace(training, arguments={**training.arguments, "workers": training.workers})
 
 
 STEP = Step(
     "several GPUs",
-    "Joined by NCCL: exactness as above on two GPUs, and images/s of our epochs on one GPU (batch=64) and "
-    "on two (batch=128).",
+    "Two GPUs joined by NCCL: the same check of exactness as above, and the images/s of our epochs on one "
+    "GPU (batch=64) and on two (batch=128).",
     ("what", "found"),
     _measure,
     seconds=120,

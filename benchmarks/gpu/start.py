@@ -1,4 +1,4 @@
-"""The time from the start of a process to the end of its first batch."""
+"""Measure the time from the start of a process to the end of its first batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.gpu.child import ChildDied, run_in_child
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
-from benchmarks.gpu.trainings import Training, train_until_killed
+from benchmarks.gpu.training_run import TrainingRun, train_until_killed
 from benchmarks.sides import redirect
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         data = photographs(place.folder, "detect", 2000, 100)
         arguments = {"imgsz": 640, "batch": 64}
     folder = place.own("start")
-    training = Training(
+    training = TrainingRun(
         "detect", place.architecture("detect"), data, folder / "whole", 3, place.device,
         8 if place.on_gpu else 0, arguments,
     )  # fmt: skip
@@ -53,8 +53,8 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         yield [name, first, None if place.quick else _seconds(name == "plain", one, log)]
 
 
-def _seconds(plain: bool, training: Training, log: Path) -> float:
-    """Return the seconds from the start of a new process, with all imports, to the end of its first batch."""
+def _seconds(plain: bool, training: TrainingRun, log: Path) -> float:
+    """Return the seconds from the start of a new process, imports included, to the end of its first batch."""
     connection, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_until_first_batch, args=(plain, training, theirs, log))
     start = time.time()
@@ -63,7 +63,7 @@ def _seconds(plain: bool, training: Training, log: Path) -> float:
     try:
         moment: float = connection.recv()
     except EOFError:
-        raise ChildDied(f"The training ended before its first batch: {log.name} says why.") from None
+        raise ChildDied(f"The training run ended before its first batch; see {log.name}.") from None
     finally:
         kill_with_children(process.pid)
         process.join()
@@ -71,7 +71,7 @@ def _seconds(plain: bool, training: Training, log: Path) -> float:
     return moment - start
 
 
-def _until_first_batch(plain: bool, training: Training, connection: Connection, log: Path) -> None:
+def _until_first_batch(plain: bool, training: TrainingRun, connection: Connection, log: Path) -> None:
     def send_time(_: Any) -> None:
         connection.send(time.time())
         time.sleep(3600)  # until it is killed

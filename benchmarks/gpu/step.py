@@ -1,4 +1,4 @@
-"""Running a step in a process of its own, so that a hang or a CUDA error does not affect other steps."""
+"""Run each step in its own process, so that a hang or a CUDA error does not affect the others."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from benchmarks.gpu.record import Record
 
 _FORK = multiprocessing.get_context("fork")
-"""Forked processes inherit the imported modules. CUDA must not be initialised before."""
+"""Forked processes inherit the imported modules. CUDA must not be initialised before a fork."""
 
 
 class Skipped(Exception):
-    """The machine cannot run the step, for the reason that the message gives."""
+    """The machine cannot run the step; the message says why."""
 
 
 @dataclass(frozen=True)

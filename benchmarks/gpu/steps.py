@@ -1,4 +1,4 @@
-"""The steps, the most important one first."""
+"""List the steps, the most important one first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The task `train` under a real scheduler, with CUDA in a process that Airflow has forked."""
+"""Run the task `train` under a real scheduler, with CUDA in a process that Airflow has forked."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 
 STEP = Step(
     "the task",
-    "`train_yolo` under the local stack's scheduler, which forks the process of `train`; SIGTERM to it in "
-    "mid-epoch, and Airflow starts the next attempt.",
+    "`train_yolo` runs under the local stack's scheduler, which forks the process of `train`. That process "
+    "gets SIGTERM in mid-epoch, and Airflow starts the next attempt.",
     ("what", "found"),
     _measure,
     seconds=240,

@@ -1,4 +1,4 @@
-"""Images a second of plain Ultralytics and of ours, epoch by epoch in turns."""
+"""Measure the images per second of plain Ultralytics and of ours, which take turns epoch by epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
-from benchmarks.gpu.trainings import Training
+from benchmarks.gpu.training_run import TrainingRun
 from benchmarks.gpu.watching import Utilisation
 from benchmarks.sides import Side
 
@@ -29,10 +29,13 @@ _EPOCHS = 1000
 
 
 class PausedSide(Side):
-    """A side whose processes are stopped between turns: otherwise loader workers would fill their queues."""
+    """A side whose processes are stopped between its turns.
+
+    Otherwise its loader workers would fill their queues meanwhile.
+    """
 
     def turn(self) -> Cost:
-        """Run its next part and return the cost."""
+        """Run the next part and return its cost."""
         if self._started:
             os.killpg(self.pid, signal.SIGCONT)
         cost = super().turn()
@@ -40,16 +43,16 @@ class PausedSide(Side):
         return cost
 
     def leave(self) -> None:
-        """Kill its process and the descendants."""
+        """Kill its process and all descendants."""
         kill_with_children(self.pid)
         super().leave()
 
 
 @dataclass
 class Waiting:
-    """The time for which a training waits for data, from the end of one batch to the start of the next.
+    """How long a training run waits for data: from the end of one batch to the start of the next.
 
-    Ultralytics prints the losses after each batch, and for that waits for the GPU, which is idle afterwards.
+    To print the losses after each batch, Ultralytics waits for the GPU, which is idle from then on.
     """
 
     seconds: float = 0.0
@@ -57,7 +60,7 @@ class Waiting:
     _moment: float | None = None
 
     def begin_epoch(self, _: Any) -> None:
-        """Start to count: earlier work was not waiting for data."""
+        """Start counting here: the time before was not spent waiting for data."""
         self._moment = time.perf_counter()
 
     def begin_batch(self, _: Any) -> None:
@@ -73,17 +76,17 @@ class Waiting:
         self._moment = now
 
     def add_to(self, callbacks: Any) -> None:
-        """Register with the callbacks of a training."""
+        """Register with the callbacks of a model or trainer."""
         callbacks.add_callback("on_train_epoch_start", self.begin_epoch)
         callbacks.add_callback("on_train_batch_start", self.begin_batch)
         callbacks.add_callback("on_train_batch_end", self.end_batch)
 
     def write(self, path: Path) -> None:
-        """Write the share of waiting so far to a file for the measuring process."""
+        """Write the share of time spent waiting so far to a file that the measuring process reads."""
         path.write_text(f"{self.seconds / max(self.seconds + self.batches, 1e-9)}")
 
 
-def _plain(turns: Turns, training: Training, share: Path) -> None:
+def _plain(turns: Turns, training: TrainingRun, share: Path) -> None:
     from ultralytics import YOLO
 
     def end_epoch(_: Any) -> None:
@@ -101,7 +104,7 @@ def _plain(turns: Turns, training: Training, share: Path) -> None:
     )  # fmt: skip
 
 
-def _ours(turns: Turns, training: Training, share: Path) -> None:
+def _ours(turns: Turns, training: TrainingRun, share: Path) -> None:
     def end_epoch(_: Any) -> None:
         waiting.write(share)
         turns.finish()
@@ -129,7 +132,7 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
     else:
         images, data = 2000, photographs(place.folder, "detect", 2000, 100)
         arguments = {"imgsz": 640, "batch": 64}
-    training = Training(
+    training = TrainingRun(
         "detect", place.architecture("detect", model), data, folder / "run", _EPOCHS, place.device,
         8 if place.on_gpu else 0, arguments,
     )  # fmt: skip
@@ -139,7 +142,7 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
         sides = {}
         for name, play in (("plain", _plain), ("ours", _ours)):
             (folder / name).mkdir()
-            own = Training(**(vars(training) | {"folder": folder / name / "run"}))
+            own = TrainingRun(**(vars(training) | {"folder": folder / name / "run"}))
             sides[name] = PausedSide(
                 play, own, folder / f"{name}.share", log=folder / f"{name}.log", method="fork"
             )
@@ -166,13 +169,12 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
 
 STEP = Step(
     "throughput",
-    "Training images per second of an epoch, validation of 100 photographs and saving included: 2,000 "
+    "Training images per second of an epoch, including the validation of 100 photographs and saving: 2,000 "
     "photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by "
-    "epoch, each round starting with the other one; the one that waits is stopped with its loader "
-    "workers. The ratio is the median "
-    "of the ratios of epochs side by side, with its 95 % interval. The GPU's utilisation is NVML's, ten "
-    "times a second, validation and saving included; it waits for data between the end of one batch and the"
-    " beginning of the next.",
+    "epoch, and each goes first in every other round; the one that waits is stopped with its loader "
+    "workers. The ratio is the median over epochs that ran side by side, with its 95 % interval. GPU busy "
+    "is the utilisation that NVML reports, sampled ten times a second, validation and saving included; "
+    "waits for data is the share of time between the end of one batch and the start of the next.",
     (
         "model", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "GPU busy, plain, %",
         "GPU busy, ours, %", "waits for data, plain, %", "waits for data, ours, %",

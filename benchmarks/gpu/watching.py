@@ -1,4 +1,4 @@
-"""Querying GPUs through NVML, which does not initialise CUDA."""
+"""Query GPUs through NVML, which does not initialise CUDA."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def driver_version() -> str | None:
 
 
 def used_memory(gpu: int) -> int:
-    """Return the bytes of the GPU's memory that processes hold."""
+    """Return how much of the GPU's memory is in use, in bytes."""
     with nvml() as library:
         return int(library.nvmlDeviceGetMemoryInfo(library.nvmlDeviceGetHandleByIndex(gpu)).used)
 
 
 class Utilisation:
-    """Samples the GPU's utilisation through NVML ten times a second; None without a GPU."""
+    """Samples the GPU's utilisation through NVML ten times a second. With gpu=None it samples nothing."""
 
     def __init__(self, gpu: int | None) -> None:
         self._gpu = gpu
@@ -76,7 +76,7 @@ class Utilisation:
         self._owner = owner
 
     def mean(self, owner: str) -> float | None:
-        """Return the mean utilisation of `owner` in per cent."""
+        """Return the mean utilisation during the turns of `owner` in per cent, or None without samples."""
         samples = self._samples.get(owner)
         return sum(samples) / len(samples) if samples else None
 

@@ -1,4 +1,4 @@
-"""Trainings of this project, to be run in child processes, and their final states."""
+"""Train with this project in child processes, and compare the final states."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class SilentReporter:
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training in Ultralytics' words; workers are those of its loader, even on a CPU.
+class TrainingRun:
+    """A training run, in the terms of Ultralytics. Its loader has `workers` workers, even on a CPU.
 
-    Its state is saved at the end of each epoch, and within one after every `save_batches` batches.
+    Its state is saved at the end of each epoch, and after every `save_batches` batches within an epoch.
     """
 
     task: Task
@@ -65,7 +65,7 @@ class Training:
 
     @property
     def last(self) -> Path:
-        """The path of its state."""
+        """The path of the state: last.pt."""
         return self.folder / "weights" / "last.pt"
 
     def request(self) -> TrainingRequest:
@@ -99,27 +99,27 @@ class Training:
 
 @dataclass(frozen=True)
 class FinalState:
-    """The final state of a training: hashes of its parts, and why it may be inexact."""
+    """The final state of a training run: hashes of its parts, and why it may be inexact."""
 
     digests: Mapping[str, str]
     pending: int
-    """Batches whose gradient waits for an optimizer step."""
+    """Number of batches whose gradients wait for an optimizer step."""
     inexact_reason: str | None
     nondeterministic: tuple[str, ...] = ()
     """Operators that warned about being nondeterministic."""
 
 
-def train_to_the_end(training: Training) -> FinalState:
+def train_to_the_end(training: TrainingRun) -> FinalState:
     """Train, and return the final state."""
     with training.trainer() as trainer, nondeterministic_operators() as operators:
         trainer.train()
     return replace(read_final_state(training), nondeterministic=tuple(sorted(operators)))
 
 
-def train_until_killed(training: Training, epoch: int, batch: int) -> None:
-    """Train, and kill this process with its loader workers after a batch; both count from 0.
+def train_until_killed(training: TrainingRun, epoch: int, batch: int) -> None:
+    """Train; kill this process and its loader workers after that batch. epoch and batch count from 0.
 
-    It has to leave a state to resume from, so the kill may come a batch later.
+    There must be a state to resume from, so the kill may come a batch later.
     """
 
     def kill(trainer: ResumableMixin) -> None:
@@ -131,11 +131,11 @@ def train_until_killed(training: Training, epoch: int, batch: int) -> None:
     with training.trainer() as trainer:
         trainer.add_callback("on_train_batch_end", kill)
         trainer.train()
-    raise AssertionError(f"The training ended before batch {batch + 1} of epoch {epoch + 1}")
+    raise AssertionError(f"The training run ended before batch {batch + 1} of epoch {epoch + 1}")
 
 
-def read_final_state(training: Training) -> FinalState:
-    """Read the final state of a training."""
+def read_final_state(training: TrainingRun) -> FinalState:
+    """Read the final state of a training run."""
     from include.training.loading import load_training_state
 
     state = load_training_state(training.last)
@@ -146,7 +146,7 @@ def read_final_state(training: Training) -> FinalState:
 
 
 def hash_state(part: object) -> str:
-    """Return the SHA-256 of nested tensors and plain values: their names, types and bits."""
+    """Return the SHA-256 of nested tensors and plain values, over their names, types and bits."""
     digest = hashlib.sha256()
     for name, value in _flat("", part):
         digest.update(f"{name} ".encode())
