@@ -65,7 +65,7 @@ logs: there ## follow the logs of the services
 test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
 
-test-long: setup-dev ## run the tests that take minutes, and kill trainings a hundred times at every stage; the table goes to .stack/killed-runs.md
+test-long: setup-dev ## run the tests that take minutes, and kill training runs a hundred times at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # none of them was picked
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
