@@ -135,7 +135,7 @@ COCO_VALUE = 64 * MIB
 """Characters of one element of a COCO file, such as an image or an annotation."""
 
 COCO_FILES = 100
-"""JSON files in a dataset that are searched for COCO annotations."""
+"""Number of JSON files in a dataset that are searched for COCO annotations."""
 
 COCO_ANNOTATIONS = 20_000_000
 """In all files of a dataset. Objects365 has 10 million in 600,000 images."""

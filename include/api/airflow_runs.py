@@ -67,10 +67,10 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
 
 
 def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-    """Return what a task of the run has handed on under that key; None if the user may not see it.
+    """Return the XCom that a task of the run stored under that key; None if the user may not see it.
 
-    Also None if there is nothing. Airflow's REST API gives it as the JSON that is stored: no object is made
-    of it in this process.
+    Also None if there is nothing. Airflow's REST API returns the stored JSON: no object is created from it in
+    this process.
     """
     answer = _send(request, "GET", dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
     if answer is None or answer.status_code != HTTPStatus.OK:
@@ -79,7 +79,7 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
 
 
 def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str:
-    """Return why one of the tasks refused what the run asked for; if none said, where to look it up."""
+    """Return why a task refused what the run asked for, or where to look if no task says so."""
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
         if isinstance(refusal, str):

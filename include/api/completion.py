@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 
 _READERS = CapacityLimiter(2)
-"""Completions at a time in this process. They read gigabytes, so they must not occupy the threads that
-Airflow's routes share."""
+"""Number of concurrent completions in this process. They read gigabytes, so they must not occupy the threads
+that Airflow's routes share."""
 
 router = APIRouter(
     prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]

@@ -25,7 +25,7 @@ MAX_AGE_SECONDS = 60
 
 
 def create_pool(connect: Callable[[], Any]) -> QueuePool:
-    """Return an empty pool. `connect` opens psycopg connections for it, as many as are in use at once."""
+    """Return an empty pool, which opens psycopg connections with `connect`, without a limit."""
     return QueuePool(
         connect,
         pool_size=MAX_IDLE,

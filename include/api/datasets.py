@@ -57,7 +57,7 @@ class Dataset(BaseModel):
 
 
 class DatasetsPage(BaseModel):
-    """Datasets, the last changed first; next is the cursor of the next page, null on the last page."""
+    """Datasets, the newest change first; next is the cursor of the next page, null on the last page."""
 
     datasets: list[Dataset]
     next: str | None
@@ -97,7 +97,7 @@ class DatasetDifference(BaseModel):
 
 @router.get("")
 def list_datasets(query: Annotated[DatasetsQuery, Query()], database: Database) -> DatasetsPage:
-    """List the registered datasets; those that got a version last come first."""
+    """List the registered datasets; those with the newest versions come first."""
     found = DatasetRepository(database).list(
         query.prefix,
         archived=query.archived,

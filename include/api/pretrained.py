@@ -35,7 +35,7 @@ MAX_LISTED = 1000
 """S3 lists no more at once; Ultralytics publishes about 200 files."""
 
 _UPLOADS = CapacityLimiter(2)
-"""Uploads at a time in this process: each needs disk space for the whole file."""
+"""Number of concurrent uploads in this process: each needs disk space for the whole file."""
 
 _WAIT_SECONDS = 20.0
 _SILENT_SECONDS = 60.0

@@ -58,9 +58,9 @@ class UploadBody(BaseModel):
 
 
 class UploadedFile(BaseModel):
-    """A file of an upload, which is sent in `parts` parts of `part_size` bytes; the last one may be smaller.
+    """A file of an upload, sent in `parts` parts of `part_size` bytes; the last may be smaller.
 
-    arrived lists the numbers of those that are in S3, from 1.
+    arrived lists the numbers of the parts that are in S3, counted from 1.
     """
 
     path: str
@@ -106,7 +106,7 @@ class SignedPart(BaseModel):
 
 
 class SignedParts(BaseModel):
-    """The links, which are valid for so many seconds."""
+    """The links, and for how many seconds they are valid."""
 
     links: list[SignedPart]
     seconds: int
@@ -125,7 +125,7 @@ class CompletedUpload(BaseModel):
     dependencies=_MAY_CHANGE,
 )
 def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
-    """Announce the files of a dataset. Nothing can be sent that was not announced, or in another size."""
+    """Announce the files of a dataset. Only announced files can be sent, and only in the announced size."""
     try:
         planned = plan_upload([AnnouncedFile(file.path, file.size) for file in body.files], user.get_name())
     except UploadRefused as refusal:

@@ -92,6 +92,6 @@ class JobRecord:
             AttemptRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
 
     def record_inexact(self, reason: str) -> None:
-        """Record why the weights may differ from those of an uninterrupted training."""
+        """Record why the weights may differ from those of an uninterrupted training run."""
         with self.open() as connection:
             AttemptRepository(connection).record_inexact(self.job_id, self.run_id, self.attempt, reason)

@@ -147,7 +147,7 @@ def _silence_dying_workers() -> None:
     """Keep torch's SIGCHLD handler from raising an error for loader workers that the same SIGTERM ended.
 
     It raises at whatever line the main thread is, and so would replace the Preempted that is on its way, or
-    interrupt what handles it. It is not restored: the process that was asked to end needs it no more.
+    interrupt what handles it. It is not restored: the process that was asked to end no longer needs it.
     """
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
 

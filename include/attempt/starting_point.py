@@ -43,9 +43,10 @@ _ATTEMPT = "attempt"
 class StartingPoint:
     """The state that an attempt starts from; if last is None, it starts from scratch.
 
-    own is true for a state of this very training, not of its parent. epoch is the last finished epoch, from
-    0, or -1; batch is the number of batches after it that the state contains; trained_seconds is the total
-    training time. finished contains the metrics and the seconds of each finished epoch, as in results.csv.
+    own is true for a state of this very training run, not of its parent. epoch is the last finished epoch,
+    from 0, or -1; batch is the number of batches after it that the state contains; trained_seconds is the
+    total training time. finished contains the metrics and the seconds of each finished epoch, as in
+    results.csv.
     """
 
     last: Path | None = None

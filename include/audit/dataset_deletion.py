@@ -54,7 +54,8 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
     It may be repeated. Raises StoreErrors.
     """
     objects = DatasetObjects.of(bucket, version)
-    # Whoever registers the same objects does so before, and is found below, or finds them missing.
+    # A concurrent registration of the same objects either came first and is found below, or finds them
+    # missing.
     with connection.transaction():
         objects.lock(connection)
         upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy

@@ -60,7 +60,7 @@ class RecordedObject:
 
 
 def objects_of(job: TrainingJob) -> list[RecordedObject]:
-    """Return the objects that the job's row names with a hash: those that a platform recorded have none."""
+    """Return the objects that the job's row names with a hash; the host application's rows have none."""
     return _of_job(job)
 
 

@@ -32,7 +32,7 @@ SHOWN = 200
 _STATES = {"last.pt", "last.previous.pt"}
 
 _AT_ONCE = 8
-"""Requests to S3 at a time: fewer than the ten connections in a boto3 client's pool."""
+"""Number of concurrent requests to S3: fewer than the ten connections in a boto3 client's pool."""
 
 
 @dataclass

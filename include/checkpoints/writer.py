@@ -72,7 +72,7 @@ class ObjectWriter:
         self._known.setdefault(location, etag)
 
     def accept(self, location: S3Location, there: StoredCheckpoint) -> None:
-        """Remember the present object as one that may be replaced."""
+        """Remember `there`, the stored object, as one that this writer may replace."""
         if self._sent(location, there):
             self._written.add(location)
         self._known[location] = there.etag

@@ -55,7 +55,7 @@ class CheckedDatasets:
             log.warning("Could not store the dataset that job %s starts with: %s", job.job_id, error)
 
     def load(self, job: ResolvedJob) -> DatasetReference | None:
-        """Return the dataset that this very training started with; None if none is stored.
+        """Return the dataset that this very training run started with; None if none is stored.
 
         Raises StoreErrors.
         """

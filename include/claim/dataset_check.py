@@ -42,9 +42,8 @@ def check_parameter(
             cache_limit=settings.dataset_cache_limit,
             converter=Converter.of(bucket, settings.dataset_url_hosts),
         )
-        require_complete_upload(
-            bucket, dataset
-        )  # still: its deletion may have begun before the job was there
+        # Again, because the upload may have been deleted since the first check.
+        require_complete_upload(bucket, dataset)
         return found
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 15.0
-"""Seconds to wait for a database that does not respond; a training run clears what is left when it starts."""
+"""Seconds to wait for a database that does not respond. The training run clears a line that remains."""
 
 
 @contextmanager
 def show_preparation(
     job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]
 ) -> Iterator[None]:
-    """Record the progress of what the block prepares in the job's row.
+    """Show the progress of the preparation in this block in the job's row.
 
     If the database is down, only this display is lost.
     """
@@ -48,7 +48,7 @@ def show_preparation(
 
 
 class _Recorder(logging.Handler):
-    """Writes the newest line from a thread of its own: what is being prepared does not wait for it."""
+    """Writes the newest line in its own thread, so that the preparation does not wait for the database."""
 
     def __init__(
         self, job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]

@@ -45,7 +45,7 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
     """Return whether the run that owns the row is running.
 
-    The column `status` is no evidence: a killed run leaves `running`, and a cleared one starts at `failed`.
+    The column `status` is not evidence: a killed run leaves `running`, and a cleared one starts at `failed`.
     """
     if row.status == JobStatus.COMPLETED or row.dag_id is None or row.run_id is None:
         return False

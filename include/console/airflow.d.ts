@@ -11,7 +11,7 @@ declare namespace Airflow {
     section?: string;
     /** The parameter's description without its default. */
     about?: string;
-    /** What is used where nothing is given, in words. */
+    /** What is used if no value is given, in words. */
     when_empty?: string;
     /** A value that means the same as none. */
     effective_default?: unknown;

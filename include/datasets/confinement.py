@@ -117,7 +117,7 @@ def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | 
         process.stdin.write(f"{request}\n")
         process.stdin.close()
     except BrokenPipeError:
-        pass  # its exit status tells why
+        pass  # its exit status says why
     while line := process.stdout.readline(_LONGEST_MESSAGE):
         if not line.endswith("\n"):  # the process ended mid-line, or the line is too long
             process.kill()

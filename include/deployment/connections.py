@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
-"""In seconds, milliseconds and seconds: how long libpq waits for a server that does not respond, and after
-how long a silence it sends a keepalive: an audit that reads large objects is silent for minutes."""
+"""How long libpq waits for a server that does not respond, in seconds and milliseconds, and after how many
+silent seconds it sends a keepalive: an audit that reads large objects is silent for minutes."""
 
 
 def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:

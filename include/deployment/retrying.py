@@ -59,7 +59,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
         if not has_state():
             raise
         raise RefusedForNow(
-            f"{error}. The training's state is kept, and retries go on until this is corrected"
+            f"{error}. The training's state is kept, and retries continue until this is corrected"
         ) from error
 
 

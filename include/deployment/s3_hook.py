@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FastS3Hook(S3Hook):
-    """Spares each new client what has the same result every time.
+    """Does only once, not for each new client, what has the same result every time.
 
     Airflow creates a session for each hook, which parses megabytes of JSON that describe S3, and looks up
     every module of the process to name its caller in the User-Agent: a tenth of a second of the API server's
@@ -27,7 +27,7 @@ class FastS3Hook(S3Hook):
         return session
 
     def _get_caller(self, target_function_name: str = "execute") -> str:
-        return "Unknown"  # what Airflow says of callers that are no operators
+        return "Unknown"  # what Airflow says of callers that are not operators
 
 
 @cache

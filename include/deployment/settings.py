@@ -50,7 +50,7 @@ DEFAULT_BUCKET = "training-checkpoints"
 
 
 class SettingRefused(FinalError):
-    """A setting of this machine has a value that means nothing."""
+    """A setting of this machine has an invalid value."""
 
 
 @dataclass(frozen=True)

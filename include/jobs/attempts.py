@@ -148,7 +148,7 @@ class AttemptRepository:
             self._run_as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
 
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
-        """Record why the weights may differ from an uninterrupted training's. The first reason is kept.
+        """Record why the weights may differ from an uninterrupted training run's. The first reason is kept.
 
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
@@ -183,7 +183,7 @@ class AttemptRepository:
         return TrainingJob.model_validate(row._asdict()) if row else None
 
     def _run_as_owner(self, name: str, job_id: str, run_id: str, attempt: int, **values: Any) -> Any:
-        """Do the same as `_write_as_owner`, which is a sign of life: the attempt still uses its GPUs."""
+        """Call `_write_as_owner`, and record that the attempt is alive and still uses its GPUs."""
         row = self._write_as_owner(name, job_id, run_id, attempt, **values)
         self._statements.changed("extend_gpu_use", job_id=job_id, run_id=run_id, attempt=attempt)
         return row

@@ -153,7 +153,7 @@ class TrainingJob(BaseModel):
     archived_at: datetime | None
     """When the job was archived; None if it is not. A new run unarchives it."""
     inexact_reason: str | None
-    """Why the weights may differ from those of an uninterrupted training; None while they do not."""
+    """Why the weights may differ from those of an uninterrupted training run; None while they do not."""
     preparation: str | None
     """The progress of its data, in words, while they are listed, fetched and checked."""
     error: str | None

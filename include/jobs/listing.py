@@ -31,7 +31,7 @@ CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
-"""In characters. Names of datasets and models are indexed by as many, since index entries must be short."""
+"""In characters: as many of a name as are indexed, because index entries must be short."""
 
 
 class JobUnknown(FinalError):

@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the quota of a user. An unknown user has none: nobody could be told whose it is."""
+        """Return the quota of a user. An unknown user has no limits: an error message could name nobody."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 

@@ -141,9 +141,9 @@ class TrainingSpec(TrainingParameters):
         )
 
     def with_spelling_of(self, original: TrainingSpec) -> Self:
-        """Spell defaults as `original` does, given or left out, also those of earlier versions.
+        """Write defaults as `original` does, given or left out; this includes defaults of earlier versions.
 
-        The parameters that identify a training run are compared as they are spelt.
+        The parameters that identify a training run are compared as written.
         """
         same = {
             name: getattr(original, name)

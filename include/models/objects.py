@@ -48,7 +48,7 @@ def production_location(bucket: Bucket, name: str) -> S3Location:
 
 
 def production_name(bucket: Bucket, location: S3Location) -> str | None:
-    """Return the name of the model whose file in production is there; None for any other location."""
+    """Return the name of the model whose production file is at this location, or None."""
     match = re.fullmatch(rf"{MODELS}([^/]+)/production/best\.pt", location.key)
     return match[1] if match and location.bucket == bucket.name else None
 
@@ -125,7 +125,7 @@ def place(
 def place_signature(
     client: S3Client, signature: Signature, signed: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Store a signature beside the file `signed`, whose metadata it gets, unless it is there already.
+    """Store a signature next to the file `signed`, with the same metadata, unless it already exists.
 
     Only the object that was there before is replaced: raises StoreBusy if somebody else writes there too, and
     other StoreErrors.

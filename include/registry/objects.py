@@ -25,7 +25,7 @@ class DatasetObjects:
     fingerprint: str
     """Of the content; what was derived from it is stored under this name."""
     copy: str | None
-    """The name of the prefix of the converted copy: the fingerprint, unless ETags are no MD5s. None if it
+    """The name of the prefix of the converted copy: the fingerprint, unless ETags are not MD5s. None if it
     was not converted."""
     upload_id: str | None
     """The upload that it came from; None if it was not uploaded here."""

@@ -58,8 +58,8 @@ class Registration:
     note: str | None = None
     """What the user wrote."""
     only_if_changed: bool = False
-    """Whether content that was the last to come from its address creates nothing, though it may have been
-    archived or followed by a version from elsewhere."""
+    """Whether to create nothing if the newest version from the same address has this content, even if that
+    version is archived or followed by one from elsewhere."""
 
 
 class DatasetRepository:
@@ -77,7 +77,7 @@ class DatasetRepository:
         return self._one("find_dataset_version", name=name, version=version)
 
     def require(self, asked: RegisteredName) -> DatasetVersion:
-        """Return the version that `dataset` names. Raises DatasetUnknown, which lists others."""
+        """Return the version that `dataset` names. Raises DatasetUnknown, which lists those that exist."""
         found = self.get(asked.name, asked.version)
         if found is None:
             raise DatasetUnknown(f"dataset={str(asked)!r} {self._explain_missing(asked)}")
@@ -95,7 +95,7 @@ class DatasetRepository:
         return self._one("find_dataset_of_run", run_id=run_id, name=name)
 
     def at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
-        """Return of each dataset, or of that one, the newest version that came from that address.
+        """Return the newest version that came from that address, of each dataset or only of `name`.
 
         Archived versions are returned, too: they show what is known of the address.
         """
@@ -117,7 +117,7 @@ class DatasetRepository:
         limit: int = 100,
         before: DatasetPosition | None = None,
     ) -> Sequence[ListedDataset]:
-        """Return datasets whose names start with `prefix`; those that got a version last come first.
+        """Return datasets whose names start with `prefix`; those with the newest versions come first.
 
         With `archived`, only those whose versions all are archived, or only the others.
         """

@@ -102,9 +102,9 @@ class Bucket:
         return True
 
     def delete_below(self, prefix: str, keep: str | None = None) -> tuple[int, int]:
-        """Delete the objects below `prefix`, but not that with the key `keep`.
+        """Delete the objects below `prefix`, except the one with the key `keep`.
 
-        Returns how many they were, and their total size. The caller knows that nobody writes there.
+        Returns their number and total size. The caller knows that nobody writes there.
         """
         objects = size = 0
         for page in self.pages(prefix):
@@ -114,7 +114,7 @@ class Bucket:
         return objects, size
 
     def delete_page(self, items: Sequence[ListedObject]) -> None:
-        """Delete at most a page of objects with one request, whatever they contain by now."""
+        """Delete at most a page of objects with one request, whatever they contain now."""
         from botocore.exceptions import ClientError
 
         if not items:

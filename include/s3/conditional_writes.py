@@ -135,7 +135,7 @@ class _Probe:
         )
 
     def deletion(self) -> Support:
-        """Try to delete. Keys that are not allowed to are fine, because only retention deletes."""
+        """Try to delete. Access keys that may not delete are fine, because only retention deletes."""
         try:
             with translate_s3_errors(self._client, self._at):
                 return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})

@@ -113,7 +113,7 @@ class WatchedRequest:
         return time.monotonic() - self._last_sign
 
     def abandon(self) -> None:
-        """Send nothing more of it, including botocore's retries."""
+        """Stop sending this request, including botocore's retries."""
         self._abandoned = True
 
     def watch(self) -> None:

@@ -89,7 +89,7 @@ class Airflow:
         return True
 
     def run_command(self, *command: str, **environment: str) -> None:
-        """Run `airflow COMMAND`, with more variables than its parts have. Raises StackError if it fails."""
+        """Run `airflow COMMAND` with additional environment variables. Raises StackError if it fails."""
         log = self.state / "logs" / f"airflow-{'-'.join(command)}.log"
         with log.open("w") as output:
             finished = subprocess.run(
@@ -148,7 +148,7 @@ class Airflow:
 
     @cached_property
     def environment(self) -> dict[str, str]:
-        """The environment that all processes share; each gets its connections besides."""
+        """The environment that all processes share; each also gets its own connections."""
         foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "STACK_", "YOLO_")
         inherited = {
             name: value

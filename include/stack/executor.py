@@ -49,7 +49,8 @@ Ultralytics imports the last two to draw the labels."""
 class QueueConnections:
     """Gives a worker its tasks, and puts the connections of each task's queue into the environment.
 
-    A LocalExecutor ignores Airflow's queues. Elsewhere each has workers of its own, with their environment.
+    A LocalExecutor ignores Airflow's queues. Elsewhere each queue has its own workers, whose environment has
+    its connections.
     """
 
     def __init__(

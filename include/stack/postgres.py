@@ -43,8 +43,8 @@ class Postgres:
     """One PostgreSQL server.
 
     state contains its log, its pid file and, if its system user can access that, its data; otherwise the data
-    are in the folder `identity` below ROOT_STORE. password is the superuser's, roles are those of others with
-    theirs. settings are lines of postgresql.conf.
+    are in the folder `identity` below ROOT_STORE. password is the superuser's; roles maps the other roles to
+    their passwords. settings are lines of postgresql.conf.
     """
 
     state: Path

@@ -61,7 +61,7 @@ class S3Ports:
 class S3:
     """One S3 server; its data, log and pid file are in state.
 
-    keys are those of each role, whose policy holds for buckets; their names may contain `*`.
+    keys has the keys of each role, whose policy applies to `buckets`; names of buckets may contain `*`.
     """
 
     state: Path

@@ -95,10 +95,10 @@ def main() -> int:
 
 
 def write(target: str, lock: Path, python: str, folder: Path) -> None:
-    """Install `lock` with that version of Python, and describe what is there. Raises CalledProcessError."""
+    """Install `lock` with that version of Python, and describe the packages. Raises CalledProcessError."""
     folder.mkdir(exist_ok=True)
     bill = folder / f"{target}.cdx.json"
-    # On the disk of .venv, where uv links the files of its cache if it can.
+    # On the same disk as .venv, so that uv can link files from its cache instead of copying them.
     with TemporaryDirectory(dir=folder) as environment:
         _install(lock, python, Path(environment))
         _describe(Path(environment), bill)
@@ -166,7 +166,7 @@ def _run(command: list[str]) -> None:
 def _complete(
     bill: dict[str, Any], target: str, packages: list[Package], libraries: list[Library]
 ) -> dict[str, Any]:
-    """Add the image's name, missing licences, the JavaScript libraries, and what nothing else needs."""
+    """Add the image's name, missing licences, the JavaScript libraries, and its direct dependencies."""
     licences = {package.name: package.licence for package in packages}
     for component in bill["components"]:
         component.setdefault("licenses", [{"license": {"name": licences[_normalize(component["name"])]}}])

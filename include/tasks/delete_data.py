@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def delete_data(context: Context) -> dict[str, int]:
     """Delete what the run's conf names, and return the number of objects and their size in bytes.
 
-    What does not exist any more counts as deleted, because a retry comes after a deletion that succeeded.
+    What no longer exists counts as deleted, because a retry may follow a deletion that succeeded.
     """
     user = context["dag_run"].triggering_user_name
     with no_retry(), keep_refusal(context):

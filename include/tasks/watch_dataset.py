@@ -87,8 +87,9 @@ def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
 def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any]]:
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
-    Watched are the registered datasets that the plans name, and for each address the registered dataset whose
-    data are there. If there is none, the data at the address of a plan become a dataset of the plan's name.
+    It watches the registered datasets that plans name, and, for each address in a plan, the registered
+    dataset whose data are there. If there is none, the data at that address become a dataset of the plan's
+    name.
     """
     with no_retry():
         request = WatchRequest.parse(conf)
@@ -142,7 +143,7 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
 
 
 def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
-    """Return the run that registers what there is now; None if that is registered.
+    """Return the run that registers the current content; None if it is already registered.
 
     The id of the run names the change, so that data that were refused are not checked again until they
     change. Converted data are checked once after each version, because their own fingerprint is not recorded.

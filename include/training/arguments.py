@@ -104,7 +104,7 @@ def check_no_files(overrides: Mapping[str, object]) -> None:
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - one sentence for all
-                f"{name}={show_value(value)} is refused: a job reads no file of a worker; {remedy}"
+                f"{name}={show_value(value)} is refused: jobs do not read files of a worker; {remedy}"
             )
 
 

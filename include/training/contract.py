@@ -128,7 +128,7 @@ class TrainingRequest:
     recover: bool = False
     """Whether `resume_from` is this training run's own state."""
     stop: bool = False
-    """Whether a recovering training ends at once, with the final validation."""
+    """Whether a training run that recovers ends at once, with the final validation."""
     loss_rules: LossRules = NO_RULES
     """What to do if the loss jumps or is not a number."""
     heartbeats: Heartbeats | None = None
@@ -155,7 +155,7 @@ class EpochReport:
     is_best: bool
     """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None
-    """Why the weights may differ from those of an uninterrupted training; None if they do not."""
+    """Why the weights may differ from those of an uninterrupted training run; None if they do not."""
     trained_seconds: float = 0.0
     """As in Progress."""
 

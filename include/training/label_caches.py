@@ -38,7 +38,7 @@ def load_label_cache(path: Path) -> dict[str, Any]:
 
 
 def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: str) -> None:
-    """Store `cache` with its version, which is added to it. A failure is logged: it costs the next scan."""
+    """Add the version to `cache`, and store it. A failure is logged: it costs the next scan."""
     from ultralytics.utils import LOGGER
 
     cache["version"] = version

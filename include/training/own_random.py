@@ -1,9 +1,9 @@
-"""Random numbers that only the training draws.
+"""Give training its own random numbers, which no other thread can draw.
 
-Ultralytics draws from Python's global generator, and so does any other thread of the process: botocore, for
-one, before it tries a request again. On a CPU, where no loader process has a generator of its own, one such
-number in the middle of a sample gave other weights. Ultralytics' modules get a generator that nobody else
-knows.
+Ultralytics draws from Python's global generator, and so do other threads of the process: botocore, for
+example, before it retries a request. On a CPU, where no loader process has its own generator, one such draw
+in the middle of a sample led to different weights. So Ultralytics' modules get a generator that nothing else
+uses.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class _OwnRandom(random.Random):  # noqa: S311  no secret depends on it
 
 
 OWN = _OwnRandom()
-"""What Ultralytics' modules draw from once `isolate` was called."""
+"""The generator of Ultralytics' modules once `isolate` has been called."""
 
 _DRAWING = ("ultralytics.data.", "ultralytics.models.")
 
 
 def isolate() -> None:
-    """Make the modules of Ultralytics that are loaded draw from OWN, and not from the global generator."""
+    """Make the loaded modules of Ultralytics draw from OWN instead of the global generator."""
     for name, module in list(sys.modules.items()):
         if name.startswith(_DRAWING) and getattr(module, "random", None) is random:
             module.random = OWN  # type: ignore[attr-defined]

@@ -45,8 +45,8 @@ class RestoredState:
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
     within_epoch means that the state has batches of an epoch that has not ended; ended that no epoch is left;
     stopped that no more epochs are wanted; fits_memory that epochs were trained with this batch and image
-    size. inexact_reason says why the weights may differ from those of an uninterrupted training, if that is
-    known already. changed names the arguments that were changed on purpose.
+    size. inexact_reason says why the weights may differ from those of an uninterrupted training run, if that
+    is known already. changed names the arguments that were changed on purpose.
     """
 
     path: Path

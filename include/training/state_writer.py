@@ -36,7 +36,7 @@ class _Job:
 
 
 class StateWriter:
-    """Writes one state at a time, and calls `on_saved` with it while last.pt holds it.
+    """Writes one state at a time, and calls `on_saved` with it before a newer state replaces last.pt.
 
     An error in the background is raised by the next call, in the training's thread. Use it as a context
     manager: on exit it finishes writing, even after an error of the training.
@@ -90,7 +90,7 @@ class StateWriter:
     def write(
         self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
     ) -> None:
-        """Start to write a copy of the state, which nobody changes, once `wait` says that it is complete.
+        """Write `state`, a copy that nobody changes, in the background; it is complete once `wait` returns.
 
         Call it only if no other state is being written.
         """

@@ -63,7 +63,7 @@ class Trace:
 def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
     """Write the trace of an attempt that lost a process to SIGKILL, with its position in the training.
 
-    what describes the kill in a sentence without its full stop.
+    The argument `what` describes the kill: a sentence without its full stop.
     """
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 1.0
 
 _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
-"""The most that counts of the time between two checks. If more has passed, this process was stopped too: with
-its machine (suspended, a paused container) or by a machine that swaps."""
+"""Maximum time that counts between two checks. If more has passed, this process was stopped too: with its
+machine (suspended, a paused container) or by a machine that swaps."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
 """An attempt that uses this share of a processor before its first batch is working: it reads labels."""

@@ -151,7 +151,7 @@ class InitialWeightsFinder:
         return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)
 
     def _version_at(self, location: S3Location) -> ModelVersion | None:
-        """Return the version whose own file, or whose copy in production, is there; None if there is none."""
+        """Return the version whose own file, or whose copy in production, is at this location, or None."""
         name = production_name(self.bucket, location)
         return self.models.production(name) if name else self.models.at(location.uri)
 

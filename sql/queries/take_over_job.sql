@@ -37,7 +37,7 @@ SET
     spec = %(spec)s,
     dataset_name = %(dataset_name)s,
     dataset_version = %(dataset_version)s,
-    -- Until the check records it anew, a training that goes on is known to use what it has used.
+    -- Until the check records it again, a training run that continues uses what it has used so far.
     dataset_fingerprint = CASE WHEN NOT before.begins THEN job.dataset_fingerprint END,
     class_table = CASE WHEN NOT before.begins THEN job.class_table END,
     epochs = COALESCE(%(epochs)s, job.epochs),

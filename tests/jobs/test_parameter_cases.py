@@ -103,7 +103,7 @@ def test_a_job_goes_on_whether_its_defaults_are_spelt_out_or_not(spelt_out: dict
         ),
         ({"warmup_epochs": -5}, "warmup_epochs=-5 is refused: it must be 0 or more"),
         ({"box": -1}, "box=-1 is refused: it must be 0 or more"),
-        ({"distill_model": "yolo11x.pt"}, "distill_model='yolo11x.pt' is refused: a job reads no file"),
+        ({"distill_model": "yolo11x.pt"}, "distill_model='yolo11x.pt' is refused: jobs do not read files"),
     ],
 )
 def test_what_would_fail_on_a_gpu_is_refused_before(overrides: dict[str, Any], sentence: str) -> None:

@@ -40,7 +40,7 @@ async function walk(entry) {
   const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
   const found = [];
   for (;;) {
-    // A browser gives a folder in pieces, of a hundred entries each.
+    // A browser returns the entries of a folder in batches of a hundred.
     /** @type {FileSystemEntry[]} */
     const piece = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!piece.length) return found;

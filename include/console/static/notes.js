@@ -35,7 +35,7 @@ export function Notes({ job }) {
     }
     ${
       job.inexact_reason &&
-      html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training">
+      html`<${Note} kind="warning" title="Not bit-identical to an uninterrupted training run">
       ${job.inexact_reason}</${Note}>`
     }`;
 }

@@ -150,7 +150,7 @@ function isDefault(value, field, task) {
 }
 
 /**
- * What the trainer uses where nothing is given, in words. Null where that is nothing.
+ * What the trainer uses if no value is given, in words; null if it then uses nothing.
  * @param {FormField} field
  */
 export function defaultOf({ initial, schema }) {

@@ -13,7 +13,7 @@ function load(signal) {
   return fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
 }
 
-/** Nothing, while the quota allows another training run at once. */
+/** Shows nothing while the quota allows another training run to start at once. */
 export function QuotaNote() {
   const { data } = usePolled(load, null);
   const refused = data?.errors[""];

@@ -3,7 +3,7 @@
 import { fetchJson, Problem, trainingUrl } from "./api.js";
 
 const MOST_ATTEMPTS = 6;
-/** Answers of S3 after which another link or a moment helps. */
+/** Responses of S3 after which a new link, or waiting a moment, can help. */
 const PASSING = new Set([0, 403, 408, 429, 500, 502, 503, 504]);
 
 /** @typedef {{ file: number, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet */

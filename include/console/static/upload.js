@@ -175,6 +175,6 @@ function remember(key, value) {
     if (value === null) localStorage.removeItem(key);
     else localStorage.setItem(key, value);
   } catch {
-    // Without storage an upload still works, and begins anew after a reload.
+    // Without storage an upload still works, but starts from the beginning after a reload.
   }
 }

@@ -45,7 +45,7 @@ def round_to_blocks(size: int) -> int:
 def flush(folder: Path) -> None:
     """Wait until everything that was written to the file system of `folder` is on the disk.
 
-    Thousands of small files take seconds in this way, and minutes one by one.
+    For thousands of small files this takes seconds; syncing them one by one would take minutes.
     """
     if sys.platform != "linux":
         os.sync()

@@ -54,7 +54,7 @@ class _Part:
 
 
 class Downloader:
-    """Downloads objects; with a store, takes from it what is there already, and keeps the rest in it."""
+    """Downloads objects. With a store, only those that it lacks are downloaded, and added to it."""
 
     def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store

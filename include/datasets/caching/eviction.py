@@ -1,7 +1,7 @@
 """Evicts datasets from the cache: the least recently used first, and never one that is in use.
 
 A dataset disappears in one step, and is deleted afterwards; what a killed process did not finish deleting,
-the next eviction deletes. Then the files that belong to no dataset any more are removed.
+the next eviction deletes. Then the files that no longer belong to any dataset are removed.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
-"""EMLINK: ext4 allows 65,000 links to a file, and so many images may have an empty label file. EPERM, EACCES:
-the kernel refuses links to other accounts' files, which a group may share."""
+"""EMLINK: ext4 allows 65,000 links to a file, and more images than that may have an empty label file. EPERM,
+EACCES: the kernel refuses links to other accounts' files, which a group may share."""
 
 _READ_ONLY = 0o444
 

@@ -38,7 +38,7 @@ class Listing:
     """
 
     file: IO[bytes]
-    """The compressed lines; deleted from the disk when nothing refers to this object any more."""
+    """The compressed lines; deleted from the disk when nothing refers to this object any longer."""
     origin: S3Tree
     """Where the objects are."""
     fingerprint: str

@@ -1,4 +1,4 @@
-"""Addresses of images on the web, and which of them may be asked: an allow-list of hosts.
+"""Decides from which addresses on the web images may be fetched: an allow-list of hosts.
 
 Anyone who may start a training run could otherwise make a worker send requests into its own network, or to
 any host.
@@ -54,9 +54,9 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """Return whom a URL addresses. Raises ValueError unless it is a plain https:// URL.
+    """Return the host and port of a URL. Raises ValueError unless it is a plain https:// URL.
 
-    urllib3 takes it apart, which also sends the requests: two parsers could see two hosts.
+    urllib3 parses it, because urllib3 also sends the requests: another parser could see another host.
     """
     from urllib3.exceptions import LocationParseError
     from urllib3.util import parse_url
@@ -84,9 +84,9 @@ def without_query(url: str) -> str:
 def content_address(url: str) -> str:
     """Return what identifies the content at a URL of Ultralytics Platform: the URL without its signature.
 
-    Platform names files by a hash of their content, and signs their URLs anew for each export. A URL with
-    another name is returned as it is. So must be all URLs of others, whose names may look the same, as UUIDs
-    do.
+    Platform names files by a hash of their content, and signs their URLs again for each export. A URL with
+    another name is returned unchanged. Do not call this for URLs of other hosts, whose names, such as UUIDs,
+    may look like a hash.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):

@@ -36,7 +36,7 @@ _ONE_OF = {"images": "image", "categories": "category"}
 
 @dataclass(frozen=True)
 class Category:
-    """A class: its name, the one that it belongs to, and the names of its keypoints."""
+    """A class: its name, its supercategory, and the names of its keypoints."""
 
     name: str
     above: str | None = None

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when COCO annotations would be converted differently, so that they are converted anew."""
+"""Increase it when COCO annotations would be converted differently, so that they are converted again."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LIMITS = FetchLimits()
 _CONNECTIONS = 32
 _FAILURES = 100
-"""After so many refused images the others are not tried: all signatures have expired."""
+"""After this many refused images, the others are not tried: all signatures have expired."""
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:

@@ -18,7 +18,7 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
 
     Yields (key, None) once for an array that starts, so that an empty one is noticed, too. Other members are
     skipped. longest is the most characters that one element, or another member, may have. Raises ValueError
-    for anything else than an object, and where a wanted member is no array or occurs twice.
+    for anything else than an object, and where a wanted member is not an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from include.datasets.conversion.ndjson_file import Header, Record
 
 _VERSION = 1
-"""Increase it when an export would be converted into something else, so that it is converted anew."""
+"""Increase it when an export would be converted into something else, so that it is converted again."""
 
 _SAMPLED = 50
 """Labels by which the shape of keypoints is inferred, as in Ultralytics."""
 
 _LAYOUTS = {"classify", "depth"}
-"""Tasks whose data lie in a way of their own: no other task can be trained on them."""
+"""Tasks whose data have a layout of their own: no other task can be trained on them."""
 
 
 def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class _Export:
             progress.advance()
 
     def _canonical(self, raw: Mapping[str, Any]) -> bytes:
-        """Return the line as bytes that are the same when Platform has only signed its URLs anew."""
+        """Return the line as bytes that do not change if Platform has only signed its URLs again."""
         if self._header.is_from_platform:
             raw = _without_signature(raw)
             if isinstance(raw.get("depth"), dict):
@@ -230,6 +230,6 @@ def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Return what differs once a file is replaced: labels must be of the content that the key identifies."""
+    """Return values that change when a file is replaced: labels and key must be of the same content."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -51,7 +51,7 @@ class Converted(BaseModel):
     prefix: str = Field(pattern=_HASH)
     """The name of its prefix."""
     fingerprint: str = Field(pattern=_HASH)
-    """Of the objects below it; it differs from the prefix only in a bucket whose ETags are no MD5s."""
+    """Of the objects below it; it differs from the prefix only in a bucket whose ETags are not MD5s."""
     yaml: str | None
     """The name of its data YAML; None for a dataset of class folders."""
     notes: dict[str, int] = Field(default_factory=dict)
@@ -118,7 +118,7 @@ class ConvertedDatasets:
             yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")
 
     def _note_stored(self, inventory: Inventory, prefix: str) -> None:
-        """Record the ETags of objects that are there already with the right bytes."""
+        """Record the ETags of objects that already exist with the right bytes."""
         there = converted_prefix(prefix)
         md5s = ((entry.name, entry.md5) for entry in inventory)
         name, md5 = next(md5s, ("", ""))
@@ -130,7 +130,7 @@ class ConvertedDatasets:
                 inventory.set_etag(name, md5)
 
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
-        """Create the object; return its name and ETag. One that is there with other bytes is replaced."""
+        """Create the object; return its name and ETag. An object with other bytes is replaced."""
         location = self._bucket.at(converted_prefix(prefix) + entry.name)
         file = LocalFile.read(entry.path, TransferLimits())
         if file.sha256 != entry.sha256:

@@ -61,7 +61,7 @@ class SampleStore:
             return []
 
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
-        """Return a picture; None if there is none of this name. Raises StoreErrors.
+        """Return the picture of this name, or None. Raises StoreErrors.
 
         known holds the ETags that the client already has, whose content is not read again.
         """

@@ -11,7 +11,7 @@ _CACHES, _ARRAYS = ".cache", ".npy"
 
 
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*/)*[A-Za-z0-9_-][A-Za-z0-9_. -]*")
-"""Names that need no closer look if they are short: nearly all, of which there are millions."""
+"""Names that need no further checks if they are short: nearly all of the millions in a large dataset."""
 
 
 def safe_parts(name: str) -> tuple[str, ...]:

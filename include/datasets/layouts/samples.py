@@ -50,7 +50,7 @@ class Sample:
     name: str
     """The image's path within the split."""
     suffix: str = ""
-    """That of the label file's name before its links were resolved."""
+    """The suffix of the label file's name before its links were resolved."""
 
     @classmethod
     def of(cls, image: str, label: str | None, name: str, suffix: str = "") -> Sample:
@@ -67,7 +67,7 @@ class Sample:
 
     @property
     def label(self) -> str | None:
-        """The path of the label file, with all links resolved, which need not exist; None for classify."""
+        """The path of the label file, which need not exist, with all links resolved; None for classify."""
         return None if self.label_folder is None else f"{self.label_folder}{os.sep}{self.label_file}"
 
 
@@ -85,7 +85,7 @@ class Layout:
     validation: Split = "val"
     """The split to validate with."""
     warnings: tuple[Finding, ...] = ()
-    """What was peculiar when its files were listed."""
+    """What was unusual when its files were listed."""
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 

@@ -1,4 +1,4 @@
-"""Add how long each attempt at a training had its GPUs, and which jobs wait for their user's quota."""
+"""Add how long each attempt at a training run had its GPUs, and which jobs wait for their user's quota."""
 
 from __future__ import annotations
 

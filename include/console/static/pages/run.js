@@ -45,7 +45,7 @@ function Run() {
     ${
       data?.ended &&
       !data.failed &&
-      html`<${Note} kind="warning">The run has ended without a recorded training; a later run may have taken it
+      html`<${Note} kind="warning">The run has ended without recording a training run; a later run may have taken it
       over.</${Note}>`
     }
     ${data && html`<${Tasks} tasks=${data.tasks} />`}
