@@ -1,4 +1,4 @@
-"""Pictures of a training: which are kept, whose they are, and how a page gets them."""
+"""Pictures of a training run: which are kept, whose they are, and how a page gets them."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_training_leaves_what_it_has_drawn(
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)
-    draw(settings.run_folder("a"), "PR_curve.png")  # of an earlier training on this machine
+    draw(settings.run_folder("a"), "PR_curve.png")  # of an earlier training run on this machine
     if stopping:
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 

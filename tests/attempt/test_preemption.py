@@ -1,4 +1,4 @@
-"""SIGTERM in a training's process, sent for real: what is raised where, and what the drain may rely on."""
+"""A real SIGTERM to a training process: what is raised where, and what the drain may rely on."""
 
 from __future__ import annotations
 

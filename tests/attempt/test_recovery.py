@@ -1,4 +1,4 @@
-"""Where an attempt begins: after the newest whole state of its own training, and never silently at zero."""
+"""Where an attempt starts: after the newest intact state of its own run, never silently at zero."""
 
 from __future__ import annotations
 

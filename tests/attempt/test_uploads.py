@@ -40,7 +40,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 
 @pytest.fixture
 def manifest(settings: Settings) -> TrainingManifest:
-    """What a finished training left on this machine."""
+    """What a finished training run left on this machine."""
     weights = settings.run_folder("job") / "weights"
     weights.mkdir(parents=True)
 

@@ -55,7 +55,7 @@ def test_each_model_on_each_data_set_has_its_own_newest_and_best(world: World) -
 
 
 @pytest.mark.parametrize("model", ["s3://b/models/digits/versions/{}/best.pt", "model:digits@{}"])
-def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world: World, model: str) -> None:
+def test_jobs_from_any_version_of_a_registered_model_count_as_one_model(world: World, model: str) -> None:
     for version in (1, 2):
         spec = {"model": model.format(version), "dataset": "digits"}
         ended(world, f"job-{version}", days=100 - version, spec=spec)
@@ -63,7 +63,7 @@ def test_trainings_from_any_version_of_a_registered_model_are_of_one_model(world
     assert expired(world) == {"job-1"}
 
 
-def test_trainings_on_any_version_of_a_registered_dataset_are_on_one_dataset(world: World) -> None:
+def test_jobs_on_any_version_of_a_registered_dataset_count_as_one_dataset(world: World) -> None:
     for version in (1, 2):
         spec = {"model": "yolo11n", "dataset": f"parts@{version}"}
         named: dict[str, Any] = {"dataset_name": "parts", "dataset_version": version}

@@ -1,4 +1,4 @@
-"""Snapshots become durable in the background, the newest one wins, and nothing of it stops a training."""
+"""Snapshots become durable in the background, the newest one wins, and training never stops for it."""
 
 from __future__ import annotations
 

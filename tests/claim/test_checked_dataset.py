@@ -1,4 +1,4 @@
-"""A training that goes on keeps the dataset that it was begun with, and waits for keys that were rotated."""
+"""A run that is resumed keeps the dataset that it started with, and waits for keys that were rotated."""
 
 from __future__ import annotations
 

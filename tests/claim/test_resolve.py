@@ -228,7 +228,7 @@ def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
     assert "no images" in sentence
 
 
-def test_resume_from_a_job_that_began_anew_does_not_take_the_earlier_trainings_state(
+def test_resume_from_a_job_that_started_afresh_does_not_take_the_state_of_its_earlier_run(
     resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
 ) -> None:
     resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))

@@ -192,7 +192,7 @@ def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
         expect(frame.get_by_role("link", name=job_id, exact=True).first).to_be_visible()
 
 
-def test_training_again_begins_with_the_same_parameters(visit: Visitors, finished: str) -> None:
+def test_train_again_fills_the_form_with_the_same_parameters(visit: Visitors, finished: str) -> None:
     frame = _open_job(visit(), finished)
     frame.get_by_role("link", name="Train again with changes").click()
     expect(frame.get_by_role("heading", level=1, name="Train again")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Arguments of a training that change which data are valid: the check knows them, and so does the view."""
+"""Arguments of a training run that change which data are valid: check and view know them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def test_images_of_val_stand_in_for_a_test_split_of_class_folders(folder: Path, 
         ({"classes": None, "single_cls": None}, CheckRules()),
     ],
 )
-def test_rules_are_read_from_a_trainings_arguments(arguments: dict[str, object], rules: CheckRules) -> None:
+def test_rules_are_read_from_the_arguments_of_a_training_run(
+    arguments: dict[str, object], rules: CheckRules
+) -> None:
     assert check_rules(arguments) == rules
 
 

@@ -1,4 +1,4 @@
-"""Each training has a view of the data for itself, which a later one takes over with its caches."""
+"""Each training run has its own view of the data, which a later run takes over with its caches."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ print(json.dumps([str(local.data), weights_of(mine / "run" / "weights" / "last.p
 
 
 @pytest.mark.parametrize("task", ["classify", "detect"])
-def test_two_trainings_that_begin_together_do_not_disturb_each_other(task: str, tmp_path: Path) -> None:
+def test_two_training_runs_that_start_together_do_not_disturb_each_other(task: str, tmp_path: Path) -> None:
     data, cache = build(task, tmp_path / "data", train=16), tmp_path / "cache"
     reference = check_dataset(str(data), task, cache, None)
     together = [tmp_path / name for name in ("one", "another")]

@@ -117,7 +117,7 @@ IMAGES: dict[str, Callable[[], bytes]] = {
 
 
 def _as_ultralytics(path: Path, channels: int, *, classify: bool) -> tuple[int, int] | None:
-    """The width and height of the image if a training can use it. Ultralytics may write the file anew."""
+    """Return width and height of the image if training can use it. Ultralytics may rewrite the file."""
     from ultralytics.data.dataset import ClassificationDataset
     from ultralytics.data.utils import check_image
     from ultralytics.utils.patches import imread

@@ -1,4 +1,4 @@
-"""Servers that hang or are away, and people who intervene, while the real scheduler runs a training."""
+"""Servers that hang or are unavailable, and people who intervene, while the real scheduler trains."""
 
 from __future__ import annotations
 

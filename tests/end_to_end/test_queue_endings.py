@@ -40,7 +40,7 @@ def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
     runs = {f"wait-{name}": api.trigger(DAG, CONF | {"job_id": f"wait-{name}"}) for name in WAITING}
     until(
         lambda: all(api.tasks(DAG, run_id).get("train") == "scheduled" for run_id in runs.values()),
-        "trainings that wait",
+        "training runs that wait",
     )
     yield runs
     api.set_slots(GPU_POOL, 1)

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 PLANNED = "retrain_yolo__shapes"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "0"}
-"""A training that fails soon where there is no GPU: only the order in which they begin matters."""
+"""A training run that fails soon where there is no GPU: only the order of the starts matters."""
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def on_schedule(api: Airflow, shapes: None) -> Iterator[None]:
         api.delete(PLANNED, run_id)
 
 
-def trainings(stack: Stack, since: int) -> list[tuple[str, str | None, datetime | None]]:
-    """Run id, state of `train` and its start, of all runs after that one, in the order of their creation."""
+def training_tasks(stack: Stack, since: int) -> list[tuple[str, str | None, datetime | None]]:
+    """Return run id, state of `train` and its start for all later runs, in the order of their creation."""
     with psycopg.connect(stack.postgres.url("airflow")) as connection:
         return connection.execute(
             "SELECT run_id, task_instance.state, task_instance.start_date FROM task_instance "
@@ -90,12 +90,12 @@ def test_runs_by_rest_the_form_with_a_date_a_schedule_and_a_retraining_start_fir
     api: Airflow, airflow_stack: Stack, request: pytest.FixtureRequest
 ) -> None:
     before = newest_run(airflow_stack)
-    # Its training fails as soon as those below.
+    # Its training run fails as soon as those below.
     retraining = api.trigger("retrain_yolo", {"plan": "shapes", "parameters": {"device": CONF["device"]}})
-    until(lambda: len(trainings(airflow_stack, before)) == 1, "the training of the retraining")
+    until(lambda: len(training_tasks(airflow_stack, before)) == 1, "the training run of retrain_yolo")
     request.getfixturevalue("on_schedule")
-    until(lambda: len(trainings(airflow_stack, before)) == 2, "the training on schedule")
-    # Nothing is to be registered of them: only the order in which they begin matters.
+    until(lambda: len(training_tasks(airflow_stack, before)) == 2, "the scheduled training run")
+    # Nothing of them needs to be registered: only the order in which they start matters.
     api.mark("retrain_yolo", retraining, "failed")
     for run_id in api.runs(PLANNED):
         api.mark(PLANNED, run_id, "failed")
@@ -110,17 +110,17 @@ def test_runs_by_rest_the_form_with_a_date_a_schedule_and_a_retraining_start_fir
     triggered = [api.trigger(DAG, conf, logical_date) for conf, logical_date in given]
 
     until(
-        lambda: [state for _, state, _ in trainings(airflow_stack, before)] == ["scheduled"] * 5,
-        "five trainings that wait",
+        lambda: [state for _, state, _ in training_tasks(airflow_stack, before)] == ["scheduled"] * 5,
+        "five training runs that wait",
     )
     api.set_slots(GPU_POOL, 1)
     until(
-        lambda: all(start is not None for _, _, start in trainings(airflow_stack, before)),
+        lambda: all(start is not None for _, _, start in training_tasks(airflow_stack, before)),
         "the start of all",
         seconds=400,
     )
 
-    found = trainings(airflow_stack, before)
+    found = training_tasks(airflow_stack, before)
     assert [run_id for run_id, _, _ in found][2:] == triggered
     starts = [start for _, _, start in found]
     assert starts == sorted(starts, key=lambda start: start or LONG_AGO)

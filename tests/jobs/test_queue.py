@@ -18,7 +18,7 @@ KIND = {"dataset": "digits", "model": "yolo11n", "imgsz": 64}
 
 
 def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
-    """Ten epochs of a minute each, by what similar trainings took."""
+    """Return a job of ten epochs that take a minute each, judging by similar training runs."""
     values: dict[str, Any] = {
         "queued_at": NOW,
         "started_at": NOW if status == "running" else None,
@@ -90,7 +90,7 @@ def test_places_are_in_the_order_in_which_the_jobs_came(
     assert build_response(recorded(jobs, "of a platform"), connection).queue is None
 
 
-def test_the_start_is_expected_by_similar_trainings(
+def test_the_start_is_estimated_from_similar_training_runs(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs, "before", "run0", spec=KIND)

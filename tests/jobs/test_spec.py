@@ -312,7 +312,7 @@ def test_only_given_arguments_reach_ultralytics() -> None:
 
 
 @pytest.mark.parametrize("means", [{"hang_timeout": 600.0}, {"device": "0"}, {"keep_local": True}])
-def test_what_changes_nothing_that_is_computed_is_no_part_of_a_trainings_identity(
+def test_parameters_that_change_no_result_are_not_part_of_the_identity(
     means: dict[str, Any],
 ) -> None:
     given = {"job_id": "a", "epochs": 3}

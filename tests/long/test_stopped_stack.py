@@ -1,4 +1,4 @@
-"""A stack that is stopped in the middle of a training and started again: the training goes on."""
+"""A stack that is stopped in the middle of a training run and started again: the run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training in two processes that is interrupted between two epochs ends with the same weights."""
+"""A training run in two processes that is interrupted between two epochs ends with the same weights."""
 
 from __future__ import annotations
 

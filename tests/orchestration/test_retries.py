@@ -1,4 +1,4 @@
-"""Which failures of a training are tried again, and what is remembered of them between attempts."""
+"""Which failures of a training run are retried, and what is remembered of them between attempts."""
 
 from __future__ import annotations
 

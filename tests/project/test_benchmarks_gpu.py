@@ -50,7 +50,7 @@ def test_a_row_has_a_cell_for_each_column(run: Run) -> None:
         assert rows or step.name in NEED_CUDA | {"the task"}
 
 
-def test_the_killed_trainings_end_with_the_bits_of_the_whole_ones(run: Run) -> None:
+def test_killed_training_runs_end_with_the_same_bits_as_uninterrupted_ones(run: Run) -> None:
     rows = [*run.outcome("exact, detect").rows, *run.outcome("exact, other tasks").rows]
     quick = [f"tiny{MODEL_SUFFIX[task]}" for task in ("detect", *QUICK)]
     assert {row[0]: (row[1], row[2]) for row in rows} == dict.fromkeys(quick, ("equal", "equal"))

@@ -1,4 +1,4 @@
-"""Who may have prepared the folders of a training, and what happens where it was somebody else."""
+"""Who may have prepared the folders of a training run, and what happens if it was somebody else."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def app() -> FastAPI:
     return create_app()
 
 
-def test_a_user_may_follow_so_many_trainings_and_no_more(
+def test_a_user_may_follow_only_a_limited_number_of_training_runs(
     app: FastAPI,
     jobs: JobRepository,
     connection: psycopg.Connection[object],

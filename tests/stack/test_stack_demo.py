@@ -1,4 +1,4 @@
-"""`make demo` and `make resume`, with a training that takes seconds."""
+"""`make demo` and `make resume`, with a training run that takes seconds."""
 
 from __future__ import annotations
 

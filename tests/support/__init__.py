@@ -1,1 +1,1 @@
-"""What the tests use: servers, trainings, browsers and other helpers."""
+"""What the tests use: servers, training runs, browsers and other helpers."""

@@ -1,4 +1,4 @@
-"""The API of the trainings on the real API server, as users with different rights."""
+"""The REST API for training jobs on the real API server, as users with different rights."""
 
 from __future__ import annotations
 

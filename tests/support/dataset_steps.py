@@ -32,7 +32,7 @@ def roots_beside(cache: Path) -> DatasetRoots:
 def check_dataset(
     source: str, task: str, cache: Path, s3: ObjectReader | None, **arguments: object
 ) -> DatasetReference:
-    """The check for a training with `arguments` of Ultralytics."""
+    """Run the check for a training run with these `arguments` of Ultralytics."""
     return check.check_dataset(source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments))
 
 
@@ -43,7 +43,7 @@ def materialize(
     listings: Listings | None = None,
     roots: DatasetRoots | None = None,
 ) -> LocalDataset:
-    """What a training leaves there for the next one."""
+    """What a training run leaves there for the next one."""
     with fetch.materialize(reference, cache, s3, roots or roots_beside(cache), listings) as local:
         return local
 

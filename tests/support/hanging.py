@@ -1,4 +1,4 @@
-"""Trainings of a second or two that hang where they are told to, each in a process of its own."""
+"""Training runs of a second or two that hang at a given point, each in its own process."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ PUBLISH_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Place:
-    """Where the services are, and what the trainings of a test share."""
+    """Where the services are, and what the training runs of a test share."""
 
     s3: S3
     client: S3Client
@@ -73,7 +73,7 @@ class Interruption:
 
 @dataclass
 class Trial:
-    """One job, of an uninterrupted training or of one that is interrupted again and again."""
+    """One job: of an uninterrupted run, or of one that is interrupted again and again."""
 
     place: Place
     job_id: str
@@ -186,7 +186,7 @@ def _durable(row: TrainingJob) -> tuple[int, int]:
 
 
 def store_model(place: Place, task: str) -> None:
-    """Put the model that all trainings of the task start from at its place."""
+    """Put the model that all training runs of the task start from in its place."""
     path = best(task, place.folder / f"{task}.pt", architecture=architecture(place.folder, task))
     place.client.upload_file(str(path), place.bucket, path.name)
 

@@ -1,6 +1,6 @@
 """Processes that are killed with SIGKILL: at a moment that is seen from outside, or at a place in the code.
 
-Attempts at a training are forked from a server that has imported torch, so that one costs a second or less.
+Attempts at a training run are forked from a server that has imported torch, so each takes a second or less.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trainings as they are recorded, written straight into the tables: nobody has to wait for an epoch."""
+"""Training runs written straight into the tables, so that no test has to wait for an epoch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORGOTTEN_RUN = "manual__2026-01-01"
 
 
 def metrics(epoch: int) -> dict[str, float]:
-    """What a training of detection has after that epoch, counted from 0, under Ultralytics' names."""
+    """The metrics of a detection run after that epoch, counted from 0, under Ultralytics' names."""
     learned = 1 - math.exp(-(epoch + 1) / 6)
     falling = {
         f"{split}/{part}_loss": round(first * (1.15 - 0.9 * learned) * (1.1 if split == "val" else 1), 5)

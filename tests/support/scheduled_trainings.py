@@ -1,4 +1,4 @@
-"""Trainings that the real scheduler runs, and what becomes of them when their processes end too early."""
+"""Training runs under the real scheduler, and what becomes of them when their processes are killed."""
 
 from __future__ import annotations
 

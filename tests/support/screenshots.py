@@ -25,7 +25,7 @@ _OVERRIDES: dict[str, Any] = {**TRAINING["overrides"], "plots": True}  # type: i
 DIGITS = {name: value for name, value in TRAINING.items() if name not in {"dataset", "model"}} | {
     "overrides": _OVERRIDES
 }
-TRAININGS: list[tuple[str, dict[str, Any]]] = [
+TRAINING_RUNS: list[tuple[str, dict[str, Any]]] = [
     ("digits-adamw", DIGITS),
     ("digits-sgd", DIGITS | {"optimizer": "SGD", "lr0": 0.02}),
     ("digits-adamw-30", {"resume_from": "digits-adamw", "epochs": 30}),
@@ -71,7 +71,7 @@ def train(stack: Stack) -> None:
     """What is not there yet."""
     api = Airflow(stack)
     api.run("migrate_schema", {})
-    for job_id, conf in TRAININGS:
+    for job_id, conf in TRAINING_RUNS:
         if not _there(stack, job_id):
             api.wait("train_yolo", api.trigger("train_yolo", conf | {"job_id": job_id}), PATIENCE)
     for conf in RETRAININGS[len(api.runs("retrain_yolo")) :]:

@@ -62,7 +62,7 @@ def architecture(folder: Path, task: str = "detect", *, end2end: bool = False) -
 
 
 def command(folder: Path, epochs: int, *options: str) -> list[str]:
-    """The command line of a training whose model, data and run are in the folder."""
+    """Return the command line of a training run whose model, data and results are in the folder."""
     data = folder / "data" / "data.yaml"
     if not data.exists():
         build("detect", data.parent, train=IMAGES, val=6)

@@ -1,4 +1,4 @@
-"""Trainings that take a second: tiny models from scratch on tiny datasets."""
+"""Training runs that take a second: tiny models from scratch on tiny datasets."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def weights_of(last: Path) -> str:
 
 
 def digests(save_dir: Path) -> dict[str, str]:
-    """What a training ends with: live weights and their average, best model, history but for times."""
+    """What a training run ends with: live weights, their average, best model, history without times."""
     best = load_checkpoint(save_dir / "weights" / "best.pt")
     digest = hashlib.sha256(str(best["best_epoch"]).encode())
     for name, tensor in best["model"].state_dict().items():

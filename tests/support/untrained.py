@@ -1,4 +1,4 @@
-"""Models that nobody has trained: files as a training leaves them, made in less than a second."""
+"""Models that nobody has trained: files as a training run leaves them, made in less than a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that pass the check become a version, trainings get exactly that, and changes become the next one."""
+"""Data that pass the check become a version, which training runs get; changes become the next version."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def registered(run_id: str, **conf: Any) -> RegisteredVersion:
 
 
 def parameter(dataset: str, task: str = "detect", rules: CheckRules = REGISTERED) -> DatasetReference:
-    """What a training with that parameter finds."""
+    """Return what a training run with that parameter finds."""
     settings = Settings.from_environment()
     bucket = Bucket(_client(), settings.bucket)
     return check_parameter(dataset, task, settings, bucket, rules).reference

@@ -1,4 +1,4 @@
-"""Jobs in MLflow: a real server, killed and started again, and nothing that a training would notice."""
+"""Jobs in MLflow: a real server, killed and restarted, without any effect on training."""
 
 from __future__ import annotations
 

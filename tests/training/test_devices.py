@@ -1,4 +1,4 @@
-"""Which GPUs a training takes, what it may do with several, and how many slots of the pool they cost."""
+"""Which GPUs a training run takes, what it may do with several, and how many slots of the pool they cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that is interrupted after any batch and goes on ends with the bits of one that never was."""
+"""A run that is interrupted after any batch and resumed ends with the bits of an uninterrupted one."""
 
 from __future__ import annotations
 

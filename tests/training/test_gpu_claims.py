@@ -80,7 +80,7 @@ def no_orphans() -> Iterator[None]:
         os.kill(_ORPHANS.pop(), signal.SIGKILL)
 
 
-def test_trainings_take_different_gpus_until_none_is_free(tmp_path: Path) -> None:
+def test_training_runs_take_different_gpus_until_none_is_free(tmp_path: Path) -> None:
     with ExitStack() as others:
         seen = [others.enter_context(another_training("auto", tmp_path)) for _ in GPUS]
         assert seen == [gpu.uuid for gpu in GPUS]

@@ -1,4 +1,4 @@
-"""Trainings that diverge, and what their rules do: real ones, of a tiny classifier, on the CPU.
+"""Training runs that diverge, and what their rules do: real ones, of a tiny classifier, on the CPU.
 
 What makes them diverge is a last layer that somebody has spoilt before a batch.
 """

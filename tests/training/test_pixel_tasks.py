@@ -1,4 +1,4 @@
-"""Trainings that learn something about each pixel: semantic and depth."""
+"""Training runs that learn something about each pixel: semantic and depth."""
 
 from __future__ import annotations
 

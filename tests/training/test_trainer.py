@@ -1,4 +1,4 @@
-"""A training leaves a whole last.pt and a deployable best.pt, whatever the task and however it ends."""
+"""A training run leaves a whole last.pt and a deployable best.pt, whatever the task and however it ends."""
 
 from __future__ import annotations
 

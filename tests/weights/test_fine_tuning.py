@@ -19,7 +19,7 @@ from tests.support.untrained import best
 
 
 def _built(folder: Path, weights: Path, **arguments: object) -> torch.nn.Module:
-    """The model that a training of the folder's data begins with."""
+    """Return the model that a training run on the folder's data starts from."""
     with build_trainer(
         request("detect", folder, model=str(weights), arguments=QUICK | arguments), Epochs()
     ) as trainer:

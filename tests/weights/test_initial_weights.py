@@ -1,4 +1,4 @@
-"""What a training starts from is found before a GPU is taken, and known by its hash from then on."""
+"""Initial weights are found before a GPU is taken, and identified by their hash from then on."""
 
 from __future__ import annotations
 
