@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from include.training.contract import DiskError
 from include.training.error_text import format_error
 from include.training.saving import deployable, put_in_place, save, snapshot, write
 
@@ -123,12 +124,27 @@ class StateWriter:
         job.wait()
         staged = write(job.state, self._last)
         epoch_end = epoch_end_path(self._last)
-        if job.becomes_best:  # first, so that last.pt never refers to a best.pt that does not exist
-            save(deployable(job.state), self._best)
-        if job.saved.batch and self._last_ends_epoch and self._last.exists():
+        saved = job.saved
+        if job.becomes_best and not self._write_best(job.state, staged):
+            saved = replace(saved, is_best=False)
+        if saved.batch and self._last_ends_epoch and self._last.exists():
             snapshot(self._last, epoch_end)
         put_in_place(staged, self._last)
-        self._last_ends_epoch = not job.saved.batch
+        self._last_ends_epoch = not saved.batch
         if self._last_ends_epoch:
             epoch_end.unlink(missing_ok=True)
-        self._on_saved(job.saved)
+        self._on_saved(saved)
+
+    def _write_best(self, state: dict[str, Any], whole: Path) -> bool:
+        """Write best.pt, before last.pt refers to it; return whether it is ready to deploy.
+
+        If the disk is full, it is a link to the whole state, which takes no space. The end of the training
+        strips it.
+        """
+        try:
+            save(deployable(state), self._best)
+        except DiskError as error:
+            log.warning("best.pt is uploaded at the end of the training, or with a better one: %s", error)
+            snapshot(whole, self._best)
+            return False
+        return True

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from include.training.contract import DiskError, SavedState
+from include.training.contract import SavedState
 from include.training.saving import save
 from include.training.state_writer import StateWriter
 
@@ -38,26 +40,36 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_
     assert steps == [("fsync", staged), ("replace", "last.pt"), ("fsync", tmp_path.name)]
 
 
-def test_without_its_best_pt_a_state_does_not_replace_the_one_before(tmp_path: Path) -> None:
-    last, best = tmp_path / "last.pt", tmp_path / "best" / "best.pt"
-    best.parent.mkdir()
-    announced: list[int] = []
+def test_a_disk_that_is_full_for_best_pt_costs_no_state(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    last, best = tmp_path / "last.pt", tmp_path / "best.pt"
+    announced: list[SavedState] = []
 
     def write(epoch: int) -> None:
         state = {"epoch": epoch, "ema": torch.nn.Linear(2, 2), "train_args": {}}
         writer.write(state, lambda: None, SavedState(epoch, 0, True, 1.0), becomes_best=True)
         writer.flush()
 
-    def write_two() -> None:
+    with StateWriter(last, best, announced.append) as writer:
         write(0)
         assert torch.load(best, weights_only=False)["best_epoch"] == 0
-        shutil.rmtree(best.parent)
-        write(1)
+        # Of so small a state, the complete arguments make best.pt the larger file.
+        with largest_file((last.stat().st_size + best.stat().st_size) // 2):
+            write(1)
 
-    with (
-        pytest.raises(DiskError, match=r"best\.pt could not be written"),
-        StateWriter(last, best, lambda saved: announced.append(saved.epoch)) as writer,
-    ):
-        write_two()
-    assert torch.load(last, weights_only=False)["epoch"] == 0
-    assert announced == [0]
+    assert [(saved.epoch, saved.is_best) for saved in announced] == [(0, True), (1, False)]
+    assert [torch.load(path, weights_only=False)["epoch"] for path in (last, best)] == [1, 1]
+    assert "best.pt could not be written" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let this process write no more than `size` bytes to a file: what a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
