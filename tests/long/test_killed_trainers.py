@@ -11,7 +11,7 @@ from tests.long.report import Report
 from tests.support.killing import Attempt
 from tests.support.scheduled_trainings import Kill
 from tests.support.tiny_trainings import digests
-from tests.training.test_killed_trainer import PLACES, WHERE_AN_EPOCH_IS_THE_BEST, Killed, killed
+from tests.training.test_killed_trainer import AROUND_BEST, PLACES, Killed, killed
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -29,7 +29,7 @@ class KillsWithCosts(Killed):
 
     def die(self) -> None:
         """Die somewhere, but between best.pt and last.pt only if an epoch is certain to be the best."""
-        places = [*PLACES, *(WHERE_AN_EPOCH_IS_THE_BEST if self.saved < 1 else [])]
+        places = [*PLACES, *(AROUND_BEST if self.saved < 1 else [])]
         if self.rng.random() < 0.3:
             self.stage = "at random"
             self.die_some_time()

@@ -36,8 +36,8 @@ PLACES = {
 }
 """How often in an epoch a trainer gets there; 0 before the first one only."""
 
-WHERE_AN_EPOCH_IS_THE_BEST = ["os.link last.pt.part", "os.rename best.pt.part"]
-"""Between the two files; each epoch is one at first, as long as the fitness is 0."""
+AROUND_BEST = ["os.rename best.pt.part", "os.rename last.pt.part"]
+"""Before best.pt is in place, and before last.pt is; while the fitness is 0, each epoch is the best."""
 
 
 class Killed:
@@ -121,7 +121,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     uninterrupted: dict[str, str], tmp_path: Path
 ) -> None:
     training = killed(tmp_path)
-    for name in training.rng.sample(WHERE_AN_EPOCH_IS_THE_BEST, 2):
+    for name in training.rng.sample(AROUND_BEST, 2):
         training.die_at(name, times=2)
     training.die_while("last.pt")
     for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long takes a hundred
@@ -145,7 +145,7 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return digests(folder / "run")
 
 
-@pytest.mark.parametrize("place", [*WHERE_AN_EPOCH_IS_THE_BEST, "os.rename last.pt.part"])
+@pytest.mark.parametrize("place", AROUND_BEST)
 def test_a_kill_between_best_pt_and_last_pt_loses_neither(
     place: str, two_epochs: dict[str, str], tmp_path: Path
 ) -> None:
