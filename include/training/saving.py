@@ -148,9 +148,15 @@ def snapshot(source: Path, target: Path) -> None:
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
     """Make a deployable checkpoint of the one at `source`, as `deployable` does, and return its epoch.
 
-    results are the columns of results.csv; without them, those in `source` are kept.
+    results are the columns of results.csv; without them, those in `source` are kept, and the bytes as well if
+    it is deployable already.
     """
-    stripped = deployable(load_checkpoint(source))
+    state = load_checkpoint(source)
+    if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
+        if source != target:
+            snapshot(source, target)
+        return int(state[BEST_EPOCH])
+    stripped = deployable(state)
     if results is not None:
         stripped["train_results"] = results
     save(stripped, target)

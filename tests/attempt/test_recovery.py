@@ -192,6 +192,14 @@ def test_a_newer_state_on_this_machine_is_preferred_and_stored_with_its_best(
     assert machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
 
 
+def test_a_best_pt_that_is_ready_to_deploy_is_stored_as_it_is(machine: Machine, local: Path) -> None:
+    strip(local / "best.pt", local / "best.pt")
+    content = (local / "best.pt").read_bytes()
+    machine.begin()
+    stored = machine.client.get_object(Bucket=machine.bucket, Key="checkpoints/job/best.pt")
+    assert stored["Body"].read() == content
+
+
 def test_a_best_pt_on_this_machine_that_is_too_old_is_not_taken_for_it(
     machine: Machine, stored: Callable[..., None], local: Path
 ) -> None:
