@@ -64,9 +64,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def hand_over(path: Path, state: dict[str, Any]) -> None:
-    """Let the next `load_checkpoint` of this file return `state`, its content, instead of reading it again.
+    """Let the next reader of this file get `state`, its content, instead of reading it again.
 
-    Its caller then owns `state`. Only the state that was handed over last is kept, and only until then.
+    The reader, Ultralytics included, then owns `state`. Only the state that was handed over last is kept, and
+    only until then.
     """
     _handed_over.clear()
     _handed_over[_identity(path)] = state
@@ -140,7 +141,8 @@ def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> 
     from ultralytics.utils.downloads import attempt_download_asset
 
     file = attempt_download_asset(weight)  # also searches its own files, and fails offline
-    return load_inspected(Path(file)), file
+    state = _take_handed_over(Path(file))
+    return load_inspected(Path(file)) if state is None else state, file
 
 
 def _unsafe(path: Path, why: object) -> UnreadableCheckpoint:

@@ -25,7 +25,8 @@ from include.training.contract import (
     TrainingError,
     UnreadableCheckpoint,
 )
-from include.training.loading import batches_into_epoch, load_checkpoint, load_training_state
+from include.training.devices import count_devices
+from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
@@ -96,6 +97,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
+    if count_devices(request.device) == 1:  # otherwise other processes read it
+        hand_over(private, state)
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     fits = finished > 0 and same
     within_epoch = batches_into_epoch(state) > 0
