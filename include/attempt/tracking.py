@@ -17,6 +17,7 @@ from include.database import Statements
 from include.deployment.retrying import database_errors
 from include.jobs.recorded_checkpoint import checkpoint_columns
 from include.jobs.repository import JobRepository
+from include.tracking.errors import TrackingError, TrackingSettingsError, TrackingUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,7 +45,7 @@ _LAST_SECONDS = 10.0
 
 def tracking_server() -> TrackingServer | None:
     """Return the server that the environment names, or None; log an invalid address."""
-    from include.tracking.server import TrackingServer, TrackingSettingsError
+    from include.tracking.server import TrackingServer
 
     try:
         return TrackingServer.from_environment(os.environ)
@@ -161,8 +162,6 @@ class Tracker:
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
         """Send what is new; return what went wrong. After a failure, all epochs are compared again."""
-        from include.tracking.server import TrackingError
-
         try:
             self._send(mirror, final)
         except TrackingError as error:
@@ -198,8 +197,6 @@ class Tracker:
 
         Raises TrackingUnavailable if another attempt holds it.
         """
-        from include.tracking.server import TrackingUnavailable
-
         with self._open() as connection, connection.transaction():
             if not Statements(connection).row("try_lock_tracking", job_id=self._job_id).locked:
                 raise TrackingUnavailable("is being updated by another attempt at this job")

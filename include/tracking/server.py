@@ -18,7 +18,8 @@ from urllib.parse import unquote, urlsplit
 import requests
 from pydantic import BaseModel, ValidationError
 
-from include.errors import FinalError, ProjectError, TransientError
+from include.tracking.errors import TrackingRefused, TrackingSettingsError, TrackingUnavailable
+from include.tracking.run import Metric, Run
 
 DEFAULT_EXPERIMENT = "train_yolo"
 
@@ -33,64 +34,6 @@ LONGEST_TAG = 5000
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
 """Limits for one request: a server accepts 1000 items in total, with up to 100 parameters and 100 tags."""
-
-
-class TrackingError(ProjectError):
-    """A call to MLflow failed. The text is the predicate of a sentence whose subject is the server."""
-
-
-class TrackingUnavailable(TrackingError, TransientError):
-    """MLflow does not respond, or another process is using it."""
-
-
-class TrackingRefused(TrackingError, FinalError):
-    """MLflow answered with an error; code is MLflow's, such as RESOURCE_DOES_NOT_EXIST."""
-
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(f"answered {status}" + (f" {code}" if code else ""))
-        self.code = code
-
-
-class TrackingSettingsError(TrackingError, FinalError):
-    """The environment does not name a usable server; the text is a sentence without secrets."""
-
-
-class Metric(BaseModel):
-    """One number at one step; timestamp in milliseconds since 1970."""
-
-    key: str
-    value: float
-    timestamp: int
-    step: int = 0
-
-
-class Entry(BaseModel):
-    """A parameter or a tag."""
-
-    key: str
-    value: str = ""
-
-
-class RunInfo(BaseModel):
-    """MLflow's own data about a run."""
-
-    run_id: str
-    status: str = "RUNNING"
-
-
-class RunData(BaseModel):
-    """The data logged to a run, with only the latest value of each metric."""
-
-    metrics: list[Metric] = []
-    params: list[Entry] = []
-    tags: list[Entry] = []
-
-
-class Run(BaseModel):
-    """A run in MLflow."""
-
-    info: RunInfo
-    data: RunData = RunData()
 
 
 class _Experiment(BaseModel):

@@ -16,7 +16,8 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
-from include.tracking.server import TrackingServer, TrackingSettingsError
+from include.tracking.errors import TrackingSettingsError
+from include.tracking.server import TrackingServer
 from tests.support.airflow_client import until
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded

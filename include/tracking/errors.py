@@ -1,0 +1,25 @@
+"""What can go wrong between a job and MLflow; none of these errors ends the job."""
+
+from __future__ import annotations
+
+from include.errors import FinalError, ProjectError, TransientError
+
+
+class TrackingError(ProjectError):
+    """A call to MLflow failed. The text is the predicate of a sentence whose subject is the server."""
+
+
+class TrackingUnavailable(TrackingError, TransientError):
+    """MLflow does not respond, or another process is using it."""
+
+
+class TrackingRefused(TrackingError, FinalError):
+    """MLflow answered with an error; code is MLflow's, such as RESOURCE_DOES_NOT_EXIST."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__(f"answered {status}" + (f" {code}" if code else ""))
+        self.code = code
+
+
+class TrackingSettingsError(TrackingError, FinalError):
+    """The environment does not name a usable server; the text is a sentence without secrets."""
