@@ -18,7 +18,7 @@ from benchmarks.gpu.watching import driver_version
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from include.training.trainers import ResumableMixin
+    from include.training.resumable import ResumableMixin
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:

@@ -16,7 +16,7 @@ from benchmarks.gpu.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
-    from include.training.trainers import ResumableMixin
+    from include.training.resumable import ResumableMixin
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from include.training.contract import EpochReport, Progress, SavedState, Task
-    from include.training.trainers import ResumableMixin
+    from include.training.resumable import ResumableMixin
 
 _NONDETERMINISTIC = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
 

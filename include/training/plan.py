@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from include.training.contract import EpochReporter, StateReporter, Task, TrainingRequest
     from include.training.heartbeat import Heartbeats
+    from include.training.resumable import ResumableMixin
     from include.training.resume import RestoredState
-    from include.training.trainers import ResumableMixin
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from include.training.progress import LoggedEpochs
 
 if TYPE_CHECKING:
     from include.training.contract import EpochReporter, StateReporter, TrainingRequest, TrainingResult
-    from include.training.trainers import ResumableMixin
+    from include.training.resumable import ResumableMixin
 
 
 def train(

@@ -1,4 +1,4 @@
-"""Ultralytics' trainers, changed to leave last.pt as the whole training state.
+"""The trainer of each task: Ultralytics' own, changed to leave last.pt as the whole training state.
 
 Their class names avoid the word Trainer on purpose: if a name contains it, Ultralytics attaches the
 integrations (MLflow, Weights & Biases, its own platform, …) that the user's settings may have enabled.
@@ -6,15 +6,8 @@ integrations (MLflow, Weights & Biases, its own platform, …) that the user's s
 
 from __future__ import annotations
 
-import logging
-import math
-import re
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.depth import DepthTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -22,270 +15,16 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
-from ultralytics.utils import LOCAL_RANK, RANK
-from ultralytics.utils.torch_utils import torch_distributed_zero_first
+from ultralytics.utils import RANK
 
-from include.checkpoints.keys import BATCH, EXACT
 from include.datasets.arrays import is_whole
 from include.training.calibration import calibrate_depth
-from include.training.changes import apply_changes, optimizer_settings
-from include.training.construction import limit_model_size
-from include.training.contract import (
-    EpochReport,
-    MemoryTaken,
-    ProcessKilled,
-    TrainingError,
-)
-from include.training.error_text import format_error, is_out_of_memory
-from include.training.loss_rules import NO_RULES
-from include.training.saving import snapshot, strip
-from include.training.states import StateSavingMixin
+from include.training.resumable import ResumableMixin
 
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset
 
-    from include.training.contract import EpochReporter, StateReporter, StopReason, Task
-    from include.training.loss_rules import LossRules
-    from include.training.resume import RestoredState
-
-log = logging.getLogger(__name__)
-
-_WRONG_INPUT = (
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    NotImplementedError,
-    FileNotFoundError,
-    AssertionError,
-)
-"""Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
-
-
-_WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
-"""The message of PyTorch if a loader worker was killed. An exception of a worker is passed on instead."""
-
-_MOST_OOM_RETRIES = 3
-
-_ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "loss", "loss_items", "tloss")
-"""Attributes of a trainer that hold memory of its device."""
-
-
-class ResumableMixin(StateSavingMixin):
-    """Reports each epoch once, and strips only best.pt.
-
-    A mixin that comes before one of Ultralytics' task trainers. best_metrics are those of the final
-    validation. batches is the number of batches after `epoch` in last.pt, if the training was stopped within
-    an epoch.
-    """
-
-    epochs: int
-
-    def __init__(
-        self,
-        overrides: dict[str, Any],
-        reporter: EpochReporter,
-        identity: Mapping[str, object],
-        restored: RestoredState | None = None,
-        states: StateReporter | None = None,
-        loss_rules: LossRules = NO_RULES,
-    ) -> None:
-        self._reporter = reporter
-        self._epoch_metrics: Mapping[str, Any] = {}
-        self._seconds: list[float] = []
-        self._stopped = restored is not None and restored.stopped
-        self._fits_memory = restored is not None and restored.fits_memory
-        self._changed = restored.changed if restored else ()
-        self._ended = self._stopped or (restored is not None and restored.ended)
-        self.batches = 0
-        self.best_metrics: dict[str, float | None] = {}
-        try:
-            super().__init__(overrides, identity, restored, states, loss_rules)
-        except _WRONG_INPUT as error:
-            raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
-        if restored and restored.inexact_reason:
-            self.mark_inexact(restored.inexact_reason)
-        self.add_callback("on_train_epoch_start", ResumableMixin._keep_batch)
-        self.add_callback("on_fit_epoch_end", ResumableMixin._report_epoch)
-
-    def train(self) -> None:
-        """Train, and in any case stop the loader processes; after an error, also free the device's memory.
-
-        Raises TrainingError if memory runs out in the very first epoch, although Ultralytics has halved the
-        batch (three times, on a GPU), MemoryTaken if epochs were trained with this batch before, and
-        ProcessKilled if a loader worker was killed.
-        """
-        try:
-            if self._ended:
-                self._setup_train()
-                self.final_eval()
-            else:
-                with self.state_writer:
-                    super().train()
-        except BaseException as error:
-            self._free_device(error)
-            if _WORKER_KILLED.match(str(error)):
-                raise ProcessKilled(format_error(error)) from error
-            if not is_out_of_memory(error):
-                raise
-            what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
-            if self._fits_memory or getattr(self, "epoch", 0) > self.start_epoch:
-                raise MemoryTaken(
-                    f"{what}, although epochs were trained with these before: another program uses the "
-                    "memory. The training continues when it is free, or on another machine"
-                ) from error
-            raise TrainingError(f"{what}; give a smaller batch or imgsz, or a smaller model") from error
-        finally:
-            for name in ("train_loader", "test_loader"):
-                loader = getattr(self, name, None)
-                if loader is not None:
-                    loader.close()
-
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """Build the model. Raises TrainingError if it is too large."""
-        with limit_model_size(weights):
-            return super().get_model(cfg=cfg, weights=weights, verbose=verbose)
-
-    def get_dataset(self) -> dict[str, Any]:
-        """Read the dataset's description, without downloading. Raises TrainingError if it is wrong."""
-        with self._data_errors():
-            if self.args.task != "classify":
-                # Ultralytics would run the YAML's `download` (even a script) for missing images
-                check_det_dataset(self.args.data, autodownload=False, split=self.args.split)
-            data: dict[str, Any] = super().get_dataset()
-        return data
-
-    def get_dataloader(self, *args: Any, **options: Any) -> Any:
-        """Read the labels and build a loader. Raises TrainingError if there is nothing to load."""
-        with self._data_errors():
-            return super().get_dataloader(*args, **options)
-
-    @contextmanager
-    def _data_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # Ultralytics wraps most of them into RuntimeError
-            passing = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-            if passing or is_out_of_memory(error):
-                raise
-            raise TrainingError(
-                f"data={self.args.data} cannot be trained on: {format_error(error)}"
-            ) from error
-
-    def _setup_train(self) -> None:
-        try:
-            super()._setup_train()
-        except _WRONG_INPUT as error:
-            raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
-
-    def _setup_scheduler(self) -> None:
-        # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes that for
-        # the total even in a resumed training run, which would stop after its first epoch.
-        if self.args.time and getattr(self, "epoch_time", None) is not None:
-            self.epochs = self.args.epochs = self.epochs + self.start_epoch
-        super()._setup_scheduler()
-
-    def save_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Append the epoch's row to results.csv, and keep it for the report."""
-        self._epoch_metrics = metrics
-        super().save_metrics(metrics)
-
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; if the training has ended, only the part that its final validation needs."""
-        if not self._ended or ckpt is None:
-            fresh = optimizer_settings(self.optimizer)
-            super().resume_training(ckpt)
-            apply_changes(self._changed, fresh, self.optimizer)
-            return
-        self.epoch, self.start_epoch = ckpt["epoch"], ckpt["epoch"] + 1
-        self.batches = ckpt[EXACT].get(BATCH, 0)
-        self.fitness = ckpt["train_metrics"]["fitness"]
-        self.best_fitness = ckpt["best_fitness"]
-        self.stopper.__dict__.update(ckpt["stopper"])
-        self.inexact_reason = ckpt[EXACT]["inexact_reason"]
-
-    def final_eval(self) -> None:
-        """Strip and validate best.pt; leave last.pt whole.
-
-        Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
-        another epoch.
-        """
-        self.state_writer.flush()
-        if not self.best.exists() and self._stopped and self.last.exists():
-            snapshot(self.last, self.best)  # stopped in the first epoch: there is nothing better
-        if not self.best.exists():
-            raise TrainingError(
-                "No epoch had a fitness that is a number, so there is no best.pt: the training diverged; "
-                "give a smaller lr0, and look at the labels"
-            )
-        with torch_distributed_zero_first(LOCAL_RANK):
-            if RANK in {-1, 0}:
-                self._strip_best()
-        self.validator.args.plots = self.args.plots
-        self.validator.args.compile = False
-        self.best_metrics = _finite(self.validator(model=self.best))
-
-    @property
-    def stop_reason(self) -> StopReason:
-        """Why the loop ended."""
-        if self._stopped:
-            return "stopped"
-        if not self.args.time and self.epoch + 1 >= self.epochs:
-            return "completed"
-        waited = self.epoch + 1 - self.stopper.best_epoch
-        if self.fitness is not None and waited >= self.stopper.patience:
-            return "early_stopping"
-        return "time_budget"
-
-    def _free_device(self, error: BaseException) -> None:
-        """Free the device's memory at once: uploads may take long, and the next attempt needs the memory.
-
-        The stack frames of the error hold the batch and the loss.
-        """
-        raised: BaseException | None = error
-        while raised is not None:
-            traceback.clear_frames(raised.__traceback__)
-            raised = raised.__cause__ or raised.__context__
-        for name in _ON_DEVICE:
-            setattr(self, name, None)
-        self._clear_memory()
-
-    def _keep_batch(self) -> None:
-        """Keep Ultralytics from halving a batch that has fitted before, by exhausting its retries."""
-        if self._fits_memory:
-            self._oom_retries = _MOST_OOM_RETRIES
-
-    def _strip_best(self) -> None:
-        epoch = strip(self.best, self.best, self.read_results_csv())
-        if epoch >= 0:
-            self.best_epoch = epoch
-
-    def _report_epoch(self) -> None:
-        seconds = self.seconds_before + self.epoch_time
-        self._seconds.append(seconds)
-        remaining = 0 if self.stop else max(self.epochs - self.epoch - 1, 0)
-        validated = self.fitness is not None
-        go_on = self._reporter.report(
-            EpochReport(
-                epoch=self.epoch,
-                epochs=max(self.epochs, self.epoch + 1),
-                metrics=_finite(
-                    {
-                        k: v
-                        for k, v in self._epoch_metrics.items()
-                        if validated or k.startswith(("train/", "lr/"))
-                    }
-                ),
-                fitness=_finite({"fitness": self.fitness})["fitness"] if validated else None,
-                seconds=seconds,
-                eta_seconds=remaining * sum(self._seconds) / len(self._seconds),
-                is_best=self.best_fitness == self.fitness,
-                inexact_reason=self.inexact_reason,
-                trained_seconds=self.trained_seconds,
-            )
-        )
-        if not go_on and not self.stop:
-            self._stopped = self.stop = True
+    from include.training.contract import Task
 
 
 class DetectTraining(ResumableMixin, DetectionTrainer):  # type: ignore[misc]
@@ -343,7 +82,3 @@ TRAINERS: dict[Task, type[ResumableMixin]] = {
     "pose": PoseTraining,
     "obb": ObbTraining,
 }
-
-
-def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}

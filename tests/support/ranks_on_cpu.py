@@ -20,7 +20,7 @@ def stand_in() -> None:
     from ultralytics.engine import validator
     from ultralytics.engine.trainer import BaseTrainer
 
-    from include.training.trainers import ResumableMixin
+    from include.training.resumable import ResumableMixin
 
     class OnCpu(nn.parallel.DistributedDataParallel):
         def __init__(self, module: nn.Module, device_ids: object, **options: Any) -> None:

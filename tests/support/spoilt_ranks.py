@@ -12,7 +12,7 @@ from tests.training.test_loss_guard import SPIKES
 def spoil_one() -> None:
     from ultralytics.utils import RANK
 
-    from include.training.trainers import ResumableMixin
+    from include.training.resumable import ResumableMixin
 
     def with_spikes(self: ResumableMixin, *arguments: Any) -> None:
         set_up(self, *arguments)
