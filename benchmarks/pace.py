@@ -53,7 +53,7 @@ def training_loader(
     """Yield the training loader `name`, one of LOADERS, and a counter of the images that it decodes."""
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    from include.training.order import seed_samples
+    from include.training.resumable_loader import seed_samples
 
     overrides: dict[str, Any] = {
         "model": "yolo11n.yaml",

@@ -79,7 +79,7 @@ def test_every_task_starts_from_ultralytics_own_model_and_is_judged_by_its_metri
 def test_every_dataset_that_ultralytics_builds_is_seeded() -> None:
     from ultralytics.data import build, dataset
 
-    from include.training.order import SEEDED
+    from include.training.seeded_datasets import SEEDED
 
     built = set(re.findall(r"\b(\w+Dataset)\b", Path(build.__file__).read_text(encoding="utf-8")))
     others = {"YOLOMultiModalDataset", "GroundingDataset", "YOLOConcatDataset", "BaseDataset"}

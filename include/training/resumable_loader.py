@@ -1,0 +1,64 @@
+"""The loader of a training run: its samples are seeded, and it can begin in the middle of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ultralytics.engine.trainer
+from torch.utils.data import RandomSampler, SequentialSampler
+from ultralytics.data.build import InfiniteDataLoader
+
+from include.training.order import EpochOrder, shuffle_indices
+from include.training.own_random import isolate
+from include.training.seeded_datasets import LANES, SEEDED, SeededImages
+
+
+class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
+    """Delivers an epoch from its `first_batch` on, as its sampler does, until `is_cut`.
+
+    Its length stays that of a whole epoch, and Ultralytics' loop counts batches from `first_batch`, because
+    it enumerates the loader with `enumerate_batches`.
+    """
+
+    first_batch = 0
+    is_cut = False
+    iterator: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.iterator is None:
+            self.iterator = self._get_iterator()
+        for _ in range(self.first_batch, len(self)):
+            if self.is_cut:
+                return
+            yield next(self.iterator)
+
+
+def enumerate_batches(values: Iterable[Any], start: int = 0) -> Iterator[tuple[int, Any]]:
+    """Enumerate `values`; a ResumableLoader starts at its first batch."""
+    return enumerate(values, values.first_batch if isinstance(values, ResumableLoader) else start)
+
+
+ultralytics.engine.trainer.enumerate = enumerate_batches  # the loop's count drives warm-up and running losses
+
+
+def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int, on_gpu: bool) -> EpochOrder:
+    """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
+    isolate()
+    data = loader.dataset
+    # A copy would double what the dataset holds: labels, and images with cache="ram".
+    data.__class__ = SEEDED[type(data)]
+    data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
+    if isinstance(data, SeededImages):
+        data.prepare(loader.num_workers, replicas, most_lanes=LANES[0] if on_gpu else 1)
+    loader.__class__ = ResumableLoader
+    order = EpochOrder(len(data), rank, replicas)
+    loader.batch_sampler.sampler.sampler = order
+    return order
+
+
+def fix_order(loader: InfiniteDataLoader, seed: int) -> None:
+    """Make a loader that shuffles (validation of classify does) use the same order every time."""
+    sampler = loader.batch_sampler.sampler
+    if isinstance(sampler.sampler, RandomSampler):
+        sampler.sampler = shuffle_indices(len(loader.dataset), seed, 0).tolist()

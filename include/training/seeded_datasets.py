@@ -1,0 +1,233 @@
+"""Ultralytics' training datasets with samples that depend only on seed, epoch and position (order.py)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import multiprocessing
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from ultralytics.data.augment import Mosaic
+from ultralytics.data.dataset import (
+    ClassificationDataset,
+    DepthDataset,
+    PolygonSemanticDataset,
+    SemanticDataset,
+    YOLODataset,
+)
+
+from include.training.order import derive_seed, shuffle_indices
+from include.training.own_random import OWN
+from include.training.recent import RecentImages, Slot
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from include.training.recent import Image
+
+log = logging.getLogger(__name__)
+
+_WINDOW = 8
+"""Number of recent batches from which mosaic partners are drawn, as in Ultralytics' own buffer."""
+
+_PREFETCH = 4
+"""Batches that each worker of Ultralytics' training loader prefetches."""
+
+LANES = (8, 4, 2, 1)
+"""Partners come from every eighth batch if the epoch is long enough: one of eight workers, Ultralytics'
+default, has those in its buffer. On a CPU they come from every batch, because there are no workers.
+"""
+
+
+class _SeededSamples:
+    """A mixin for training datasets whose samples are indexed by EpochOrder's numbers."""
+
+    seed: int
+    shuffle: bool
+
+    def _sample(self, number: int) -> tuple[int, int]:
+        """Seed every generator for the sample, and return its epoch and its position in the epoch."""
+        epoch, position = divmod(number, len(self))  # type: ignore[arg-type]
+        own = derive_seed("sample", self.seed, epoch, position)
+        OWN.seed(own)
+        random.seed(own)  # for transforms that are not Ultralytics'
+        np.random.seed(own & 0xFFFFFFFF)
+        torch.default_generator.manual_seed(own)
+        return epoch, position
+
+    def _indices(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+        """Return the samples at these positions of the epoch."""
+        order = shuffle_indices(len(self), self.seed, epoch) if self.shuffle else None  # type: ignore[arg-type]
+        return positions if order is None else order[positions]
+
+
+class SeededClassification(ClassificationDataset, _SeededSamples):  # type: ignore[misc]
+    """Images of one class each, indexed by EpochOrder's numbers."""
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        epoch, position = self._sample(number)
+        return super().__getitem__(int(self._indices(epoch, np.array(position))))  # type: ignore[no-any-return]
+
+
+class _Partners(list[int]):
+    """The candidates for a mosaic's partners. Ultralytics appends images that it reads; that is ignored."""
+
+    def append(self, _: int) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The samples that a batch's mosaics may use, and the slot of each while it is recent."""
+
+    batch: int
+    rank: int
+    partners: _Partners
+    slots: dict[int, Slot]
+
+
+class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
+    """Labelled images, indexed by EpochOrder's numbers.
+
+    The partners of a mosaic come from the latest batches, including those of the previous epoch; with lanes,
+    from every lanes-th batch before its own. Which of them are still in memory affects only the speed.
+    """
+
+    max_buffer_length: float
+    longest = 1.0
+    """Aspect ratio up to which images are kept in memory; all are if the longer side is scaled to imgsz."""
+
+    def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
+        """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
+        self.replicas = replicas
+        self.batches = math.ceil(len(self) / (self.batch_size * replicas))
+        possible = (lanes for lanes in LANES if lanes <= most_lanes)
+        self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
+        self.window: _Window | None = None
+        self._own: int | None = None
+        self.all_fit = False
+        self.recent: RecentImages | None = None
+        self.max_buffer_length = math.inf  # load_image below evicts, not YOLODataset
+        mosaics = list(_find_mosaics(self.transforms))
+        for mosaic in mosaics:
+            mosaic.buffer_enabled = True  # off with cache="ram", which Ultralytics drops if memory is short
+        if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
+            self.recent = self._make_room(workers)
+
+    def _make_room(self, workers: int) -> RecentImages | None:
+        """Allocate memory for the images that mosaics may need, or for all images if those are fewer."""
+        needed = self.lanes * (_WINDOW - 1) + 1
+        prefetched = _PREFETCH * workers  # by workers that are ahead of the slowest one
+        self.all_fit = len(self) <= (needed + prefetched) * self.batch_size
+        side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
+        batches, size = (len(self), 1) if self.all_fit else (needed + prefetched, self.batch_size)
+        if multiprocessing.get_start_method() != "fork":  # other workers would each get a copy
+            return None
+        try:
+            return RecentImages(batches, size, math.ceil(side * math.sqrt(self.longest)), self.channels)
+        except OSError as error:
+            log.warning("No memory to keep decoded images (%s): mosaics decode them again.", error.strerror)
+            return None
+
+    def close_mosaic(self, hyp: Any) -> None:
+        """Turn off mosaics, and free the images that are kept for them."""
+        super().close_mosaic(hyp)
+        self.recent = None
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        sample = self._build(number)
+        if self.recent is not None and not self.recent.is_unchanged():
+            recent, self.recent = self.recent, None  # images were overwritten meanwhile: decode all of them
+            sample = self._build(number)
+            self.recent = recent
+        return sample
+
+    def _build(self, number: int) -> dict[str, Any]:
+        epoch, position = self._sample(number)
+        if self.recent is not None:
+            self.recent.start_sample()
+        self.buffer = self._window_of(epoch, position).partners
+        self._own = int(self._indices(epoch, np.array(position)))
+        sample: dict[str, Any] = super().__getitem__(self._own)
+        return sample
+
+    def load_image(self, i: int, *args: Any, **options: Any) -> Image:
+        """Return an image from the recent ones, or read its file."""
+        if not self.augment or self.cache == "ram":
+            image: Image = super().load_image(i, *args, **options)
+            return image
+        slot = self.window.slots.get(i) if self.window and self.recent else None
+        if self.recent is not None and slot is not None and (found := self.recent.get(slot)):
+            pixels, original, shape = found
+            return (pixels.copy() if i == self._own else pixels), original, shape
+        image = super().load_image(i, *args, **options)
+        self.ims[i] = self.im_hw0[i] = self.im_hw[i] = None
+        if self.recent is not None and slot is not None:
+            self.recent.put(slot, image)
+        return image
+
+    def _window_of(self, epoch: int, position: int) -> _Window:
+        """Return the window that ends with the position's own batch."""
+        step, rank = divmod(position, self.replicas)
+        batch = epoch * self.batches + step // self.batch_size
+        if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):
+            numbers = [batch - back * self.lanes for back in range(_WINDOW)]
+            samples = {number: self._batch(number, rank) for number in numbers if number >= 0}
+            slots = {
+                index: Slot(index, 0) if self.all_fit else Slot(number, place)
+                for number in sorted(samples)  # an image that occurs in two epochs gets its later slot
+                for place, index in enumerate(samples[number])
+            }
+            partners = _Partners(index for indices in samples.values() for index in indices)
+            self.window = _Window(batch, rank, partners, slots)
+        return self.window
+
+    def _batch(self, number: int, rank: int) -> list[int]:
+        """Return the samples of one GPU's batch; batches are counted from the start of the training."""
+        epoch, batch = divmod(number, self.batches)
+        positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
+        return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
+
+
+class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
+    """Images with a class for each pixel.
+
+    Ultralytics keeps the masks of images that mosaics may use; which of them are in memory changes nothing.
+    """
+
+    longest = 2.0
+    """As that of Cityscapes, because the shorter side is scaled to imgsz. Longer ones are decoded again."""
+
+
+class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]
+    """Images with outlines that are drawn into a class for each pixel."""
+
+    longest = SeededMasks.longest
+
+
+class SeededDepths(SeededImages, DepthDataset):  # type: ignore[misc]
+    """Images with a distance for each pixel."""
+
+
+SEEDED: dict[type[Dataset[Any]], type[_SeededSamples]] = {
+    YOLODataset: SeededImages,
+    SemanticDataset: SeededMasks,
+    PolygonSemanticDataset: SeededPolygons,
+    DepthDataset: SeededDepths,
+    ClassificationDataset: SeededClassification,
+}
+"""For each dataset that Ultralytics trains on, the class that replaces it."""
+
+
+def _find_mosaics(transform: Any) -> Iterator[Mosaic]:
+    if isinstance(transform, Mosaic):
+        yield transform
+    inner = [*getattr(transform, "transforms", ()), getattr(transform, "pre_transform", None)]
+    for one in inner:
+        if one is not None:
+            yield from _find_mosaics(one)
