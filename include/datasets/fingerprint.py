@@ -13,7 +13,7 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
 
@@ -77,6 +77,16 @@ def stat_digest(layout: Layout) -> str:
     """
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
+
+
+def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
+    """Raise DatasetChanged unless `fingerprint` is the one that was checked."""
+    if expected is not None and fingerprint != expected:
+        raise DatasetChanged(
+            f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}). "
+            "Restore it, or start over with the current content: clear check_dataset, or, if the job has a "
+            "durable state, trigger it with fresh=true"
+        )
 
 
 def _files_digest(layout: Layout, of_file: Callable[[str], str], progress: Progress) -> str:

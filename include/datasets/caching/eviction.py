@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from include.datasets.caching.disk import disk_blocks
+from include.datasets.caching.disk import disk_blocks, require_room
 from include.errors import AttemptError
 from include.limits import in_words
 from include.trusted_folders import make_trusted_folder
@@ -64,6 +64,12 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
             cache.folder,
             in_words(excess),
         )
+
+
+def make_room_for(source: str, folder: Path, cache: DatasetCache, needed: int) -> None:
+    """Evict datasets until `needed` bytes fit into `folder`. Raises DatasetError if its disk is too small."""
+    make_room(cache, needed)
+    require_room(folder, needed, source)
 
 
 def measure(cache: DatasetCache) -> int:

@@ -11,21 +11,13 @@ from typing import TYPE_CHECKING
 
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
-from include.datasets.caching.content import (
-    EXPORT_NAME,
-    ensure_folder,
-    find_export,
-    find_tree,
-    find_zip,
-    is_complete,
-    is_intact,
-    require_expected,
-)
+from include.datasets.caching.content import EXPORT_NAME, find_export, find_tree, find_zip, is_intact
+from include.datasets.caching.filling import ensure_folder, is_complete
 from include.datasets.caching.view import data_argument, fill_fetched_view, fill_view
 from include.datasets.caching.view_lock import lock_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
-from include.datasets.fingerprint import content_fingerprint, stat_digest
+from include.datasets.fingerprint import content_fingerprint, require_expected, stat_digest
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place

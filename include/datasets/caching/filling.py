@@ -1,0 +1,78 @@
+"""Fills the folders of a dataset in the cache: each appears under its name only once it is complete.
+
+One process at a time fills the folders of a fingerprint. The kernel drops the lock of a process that dies, so
+unfinished content in an unlocked folder is removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import translate_disk_errors
+from include.trusted_folders import make_trusted_folder, require_trusted_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the folder is in the cache. Raises UntrustedFolder if another account owns it."""
+    if not folder.is_dir():
+        return False
+    require_trusted_folder(folder)
+    return True
+
+
+def ensure_folder(
+    home: Path,
+    name: str,
+    fill: Callable[[Path], None],
+    source: str,
+    is_intact: Callable[[Path], bool] = lambda _: True,
+    repair: Callable[[Path], None] = lambda _: None,
+) -> Path:
+    """Return the folder `home`/`name`, creating it with `fill` if it does not exist.
+
+    One that exists but is not intact is repaired. The caller uses the dataset, see DatasetCache.use.
+
+    Several processes may call this at once; a killed process leaves no folder of that name behind. Raises
+    UntrustedFolder if another account of this machine could have prepared it.
+    """
+    target, partial = home / name, home / f"{name}.partial"
+    with translate_disk_errors(home, source):
+        make_trusted_folder(home)
+        if is_complete(target) and is_intact(target):
+            return target
+        with _lock(home / "lock", source):
+            if is_complete(target):
+                if not is_intact(target):
+                    repair(target)
+                return target
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.with_suffix(".zip").unlink(missing_ok=True)
+            make_trusted_folder(partial)
+            try:
+                fill(partial)
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.with_suffix(".zip").unlink(missing_ok=True)
+    return target
+
+
+@contextmanager
+def _lock(file: Path, source: str) -> Iterator[None]:
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Another process is fetching %s; waiting for it.", source)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,166 @@
+"""The objects of a dataset below a prefix: lists them, and fetches them into the cache.
+
+    {cache}/{fingerprint}/content/            the fetched files, never modified
+    {cache}/{fingerprint}/listing.jsonl.gz    their names and sizes
+
+The files are links to those of file_store.py, so only what this machine lacks is downloaded.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.datasets.caching.disk import flush, round_to_blocks
+from include.datasets.caching.download import Downloader
+from include.datasets.caching.eviction import make_room_for
+from include.datasets.caching.file_store import object_key
+from include.datasets.caching.listing import DAMAGED, Listing
+from include.datasets.caching.selection import select_objects
+from include.datasets.errors import DatasetError
+from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.layouts.samples import is_image
+from include.datasets.progress import Progress
+from include.limits import PREFIX_OBJECTS, in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from include.datasets.caching.cache import DatasetCache
+    from include.datasets.sources import S3Tree
+    from include.datasets.storage import ObjectReader, StoredObject
+
+log = logging.getLogger(__name__)
+
+_LISTING = "listing.jsonl.gz"
+
+
+def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
+    """List the objects of the dataset, named relative to the prefix."""
+    listing = Listing.write(origin, itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
+    if listing.count > PREFIX_OBJECTS:
+        raise DatasetError(
+            f"{uri} contains more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with "
+            "fewer"
+        )
+    if not listing.count:
+        raise DatasetError(
+            f"There are no objects at {uri}; check the bucket and the prefix, or upload the data there"
+        )
+    return listing
+
+
+def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tuple[str, StoredObject]]:
+    for stored in select_objects(origin, reader, uri):
+        name = stored.key.removeprefix(origin.prefix)
+        if not name or name.endswith("/"):
+            continue  # the placeholder that S3 consoles create for a folder
+        try:
+            parts = safe_parts(name)
+            if "/".join(parts) != name:
+                raise ValueError("it contains the component '.'")  # noqa: TRY301  one sentence for all
+        except ValueError as error:
+            raise DatasetError(
+                f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"
+            ) from error
+        if not is_ignored(parts) and (origin.annotations is None or _is_of_coco(name)):
+            yield name, stored
+
+
+def _is_of_coco(name: str) -> bool:
+    """Return whether a file may belong to a COCO dataset; whatever else lies beside it is not fetched."""
+    return is_image(name) or name.lower().endswith(".json")
+
+
+@dataclass(frozen=True)
+class TreeFetch:
+    """Fetches the objects of a listing."""
+
+    listing: Listing
+    cache: DatasetCache
+    reader: ObjectReader
+    uri: str
+
+    def fill(self, target: Path) -> None:
+        """Fetch all objects into the empty folder `target`."""
+        self.listing.copy_to(target.with_name(_LISTING))
+        self._fetch(target, lambda: iter(self.listing))
+
+    def is_intact(self, content: Path) -> bool:
+        """Return whether all objects are in the folder, with their sizes."""
+        return next(_find_damaged(self.listing, content), None) is None
+
+    def repair(self, content: Path) -> None:
+        """Fetch the damaged objects again."""
+        damaged = {name for name, _ in _find_damaged(self.listing, content)}
+        log.warning("Fetching %d damaged files of %s again.", len(damaged), self.uri)
+        for name in damaged:
+            (content / name).unlink(missing_ok=True)
+        self._fetch(content, lambda: (each for each in self.listing if each[0] in damaged))
+
+    def _fetch(self, target: Path, objects: Callable[[], Iterator[tuple[str, StoredObject]]]) -> None:
+        try:
+            missing, size = self._link(target, objects())
+            if missing:
+                self._download(target, objects(), size)
+                flush(target)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DatasetError(
+                f"{self.uri} contains an object whose name is also a folder of other objects: "
+                f"{error.filename}"
+            ) from error
+
+    def _link(self, target: Path, objects: Iterator[tuple[str, StoredObject]]) -> tuple[int, int]:
+        """Link what this machine has, and make room for the rest; return its number and its size in bytes.
+
+        A link protects a file: what another dataset shares with this one is not evicted with that.
+        """
+        store, missing, size, needed = self.cache.files, 0, 0, 0
+        progress = Progress(f"Linking {self.uri}", self.listing.count, "files")
+        folders: set[str] = set()
+        for name, stored in objects:
+            path, folder = target / name, name.rpartition("/")[0]
+            if folder not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(folder)
+            if not store.link(object_key(stored), stored.size, path):
+                missing, size = missing + 1, size + stored.size
+                needed += round_to_blocks(stored.size)
+            progress.advance()
+        log.info(
+            "%s has %s files, of which %s are not on this machine (%s).",
+            *(self.uri, f"{self.listing.count:,}", f"{missing:,}", in_words(size)),
+        )
+        make_room_for(self.uri, target, self.cache, needed)
+        return missing, size
+
+    def _download(self, target: Path, objects: Iterator[tuple[str, StoredObject]], size: int) -> None:
+        """Download what was not linked."""
+        progress = Progress(f"Fetching {self.uri}", size, "bytes")
+        wanted = ((stored, target / name) for name, stored in objects)
+        Downloader(self.reader, progress, self.cache.files).download(
+            (stored, path) for stored, path in wanted if not path.is_file()
+        )
+
+
+def is_tree_intact(home: Path, origin: S3Tree) -> bool:
+    """Return whether the content in a dataset's folder has all objects of its listing, with their sizes."""
+    try:
+        return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None
+    except (*DAMAGED, FileNotFoundError):  # content that an older version fetched has no listing
+        return True
+
+
+def _find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredObject]]:
+    """Yield the objects that are missing in the folder, or have another size than in the listing."""
+    for name, stored in listing:
+        try:
+            if os.lstat(content / name).st_size == stored.size:
+                continue
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        yield name, stored
