@@ -15,7 +15,8 @@ from include.api.airflow_runs import is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaCheck
-from include.claim.resolve import RunIdentity, check
+from include.claim.resolve import check
+from include.claim.run_identity import RunIdentity
 from include.deployment.connections import open_bucket
 from include.deployment.model_keys import verification
 from include.deployment.settings import Settings

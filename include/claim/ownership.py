@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from include.jobs.spec import SpecError
 
 if TYPE_CHECKING:
-    from include.claim.resolve import RunIdentity
+    from include.claim.run_identity import RunIdentity
     from include.jobs.job import TrainingJob
     from include.jobs.ownership import JobOwnership
     from include.jobs.repository import JobRepository

@@ -15,9 +15,11 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.checked_dataset import CheckedDatasets, has_stored_state
 from include.claim.dataset_check import check_parameter
 from include.claim.dataset_report import attach_report, store_report
+from include.claim.free_job import has_own_state
 from include.claim.preparation import show_preparation
 from include.claim.quota import QuotaCheck, QuotaWait
-from include.claim.resolve import RunIdentity, has_own_state, reason_in_waiting_row, resolve
+from include.claim.resolve import reason_in_waiting_row, resolve
+from include.claim.run_identity import RunIdentity
 from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.rules import check_rules

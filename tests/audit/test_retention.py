@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolve import resolve
+from include.claim.run_identity import RunIdentity
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError

@@ -12,8 +12,9 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolve import RunIdentity, check, resolve
+from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
+from include.claim.run_identity import RunIdentity
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError

@@ -14,8 +14,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolve import RunIdentity, check, resolve
+from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
+from include.claim.run_identity import RunIdentity
 from include.deployment.settings import SettingRefused, Settings
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository

@@ -14,8 +14,9 @@ import pytest
 
 from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaReached, QuotaWait
-from include.claim.resolve import RunIdentity, check, resolve
+from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
+from include.claim.run_identity import RunIdentity
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.registry.repository import DatasetRepository

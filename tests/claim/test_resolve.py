@@ -13,8 +13,9 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolve import resolve
 from include.claim.resolved_job import ResolvedJob
+from include.claim.run_identity import RunIdentity
 from include.jobs.job import TrainingJob
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository

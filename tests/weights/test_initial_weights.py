@@ -14,8 +14,9 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolve import RunIdentity, resolve
+from include.claim.resolve import resolve
 from include.claim.resolved_job import ResolvedJob
+from include.claim.run_identity import RunIdentity
 from include.jobs.listing import JobListing
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository

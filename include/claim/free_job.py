@@ -1,0 +1,154 @@
+"""Finds the job that a run asks for, and refuses one that it may not claim or that has lost its state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.checkpoints.checkpoint import in_words
+from include.claim.ownership import require_own_job
+from include.claim.resuming import describe_activity, is_owner_running
+from include.jobs.job import JobStatus
+from include.jobs.spec import SpecError, TrainingSpec
+
+if TYPE_CHECKING:
+    from include.checkpoints.store import CheckpointStore
+    from include.checkpoints.stored import StoredCheckpoint
+    from include.claim.run_identity import RunIdentity
+    from include.jobs.job import TrainingJob
+    from include.jobs.ownership import JobOwnership
+    from include.jobs.repository import JobRepository
+
+
+@dataclass(frozen=True)
+class FreeJob:
+    """A requested job that the run may claim."""
+
+    job_id: str
+    """The name that was given, or one made from the run."""
+    spec: TrainingSpec
+    """The parameters as given."""
+    row: TrainingJob | None
+    """Its row, if there is one."""
+    own: StoredCheckpoint | None
+    """The stored state that it resumes from; None if it starts from scratch, or from a parent."""
+    recreated: bool
+    """Whether the row's run was deleted, and this is a new one with the same id."""
+
+    def has_begun(self, run_id: str) -> bool:
+        """Return whether its training has begun, and this run does not start it over."""
+        if self.own is not None:
+            return True
+        row = self.row
+        if row is None or row.origin_run_id is None or row.started_at is None or self.recreated:
+            return False
+        return not self.spec.fresh or row.run_id == run_id
+
+
+def find_free_job(
+    params: Mapping[str, Any],
+    run: RunIdentity,
+    jobs: JobRepository,
+    checkpoints: CheckpointStore,
+    is_running: Callable[[str, str], bool],
+    ownership: JobOwnership,
+) -> FreeJob:
+    """Return the job that `params` name, or a new one for the run.
+
+    Raises SpecError unless the run may claim it: somebody else's job, one that is being trained, one that is
+    completed, and one whose recorded state is gone, are refused.
+    """
+    spec = TrainingSpec.parse(dict(params))
+    job_id = spec.job_id or _generated_job_id(spec, run)
+    row = jobs.get(job_id)
+    if row is not None:
+        require_own_job(row, run, spec, ownership)
+        _refuse_unless_free(row, run, spec, is_running)
+    recreated = row is not None and _was_recreated(row, run)
+    own = None if row is None else _find_own_state(row, spec, run, checkpoints, recreated=recreated)
+    if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
+        _refuse_orphaned_state(job_id, checkpoints)
+    return FreeJob(job_id, spec, row, own, recreated)
+
+
+def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
+    """Return whether the job that `params` name has stored a state, which must not be abandoned lightly."""
+    try:
+        spec = TrainingSpec.parse(dict(params))
+    except SpecError:
+        return False
+    row = jobs.get(spec.job_id or _generated_job_id(spec, run))
+    return row is not None and row.has_own_state
+
+
+def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
+    """Return a readable name that stays the same when the task is retried or cleared."""
+    digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
+    return f"{spec.with_defaults().task}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
+
+
+def _refuse_unless_free(
+    row: TrainingJob, run: RunIdentity, spec: TrainingSpec, is_running: Callable[[str, str], bool]
+) -> None:
+    if (row.dag_id, row.run_id) == (run.dag_id, run.run_id):
+        return
+    if row.status == JobStatus.COMPLETED and not spec.fresh:
+        raise SpecError(
+            f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
+            f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
+        )
+    if is_owner_running(row, is_running):
+        raise SpecError(
+            f"job_id={row.job_id!r} {describe_activity(row)} in run {row.run_id} of {row.dag_id}; wait for "
+            "it, or give another job_id"
+        )
+
+
+def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
+    """Return whether the row's run was deleted and this is a new run with the same id."""
+    same = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
+    return same and row.updated_at is not None and row.updated_at < run.created_at
+
+
+def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
+    """Raise SpecError if the job's state is in S3 although no row records it any more.
+
+    Otherwise the training run would silently start from scratch.
+    """
+    stored = checkpoints.head(job_id, "last")
+    if stored is not None and stored.checkpoint is not None and stored.run_id is not None:
+        raise SpecError(
+            f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
+            f"state after {in_words(stored.checkpoint.position)}: its row was deleted or replaced. Restore "
+            "the row to resume, give fresh=true to start over, or choose another job_id"
+        )
+
+
+def _find_own_state(
+    row: TrainingJob,
+    spec: TrainingSpec,
+    run: RunIdentity,
+    checkpoints: CheckpointStore,
+    *,
+    recreated: bool,
+) -> StoredCheckpoint | None:
+    """Return the stored state that this run resumes from; None if it starts from scratch.
+
+    Raises SpecError if a state was stored but is gone, because a training run must not start over silently.
+    """
+    if row.origin_run_id is None or (spec.fresh and (recreated or row.run_id != run.run_id)):
+        return None
+    for kind in ("last", "last.previous"):
+        stored = checkpoints.head(row.job_id, kind)
+        if stored is not None and stored.checkpoint is not None and stored.run_id == row.origin_run_id:
+            return stored
+    if row.durable is not None and row.run_id != run.run_id:
+        expired = row.last_checkpoint_expired_at
+        gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
+        raise SpecError(
+            f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
+            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
+        )
+    return None

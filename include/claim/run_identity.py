@@ -1,0 +1,20 @@
+"""The Dag run that asks for a job, as far as claiming it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The Dag run that claims the job.
+
+    triggered_by is None for a schedule; queued_at is when the run was queued, if known.
+    """
+
+    dag_id: str
+    run_id: str
+    created_at: datetime
+    triggered_by: str | None
+    queued_at: datetime | None = None
