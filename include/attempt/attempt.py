@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
-from include.attempt.memory_watch import MemoryWatch
 from include.attempt.pictures import remove_local_pictures, store_pictures
 from include.attempt.preemption import handle_sigterm
-from include.attempt.reporter import JobReporter, StoppedNow
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
 from include.attempt.tracking import Tracker, predict_final_row, tracking_server
-from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
+from include.attempt.training import train_and_report
+from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
@@ -31,7 +28,6 @@ from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
 from include.s3.errors import FencedOut, StoreBusy
 from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
-from include.training.environment import isolate_ultralytics
 from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watch_attempt
@@ -51,17 +47,9 @@ if TYPE_CHECKING:
     from include.deployment.settings import Settings
     from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
-    from include.training.contract import TrainingResult
     from include.training.heartbeat import Heartbeats
 
 log = logging.getLogger(__name__)
-
-_DRAIN_SECONDS = 60.0
-"""For the last snapshot. The final files are uploaded afterwards with longer retries; it is one of them."""
-
-_GRACE_SECONDS = 90.0
-"""For the last upload when this machine is preempted; compose and `make down` allow two minutes."""
-
 
 _GPU_SECONDS = 3600.0
 """How long an attempt waits for a GPU of its machine; with the retries, on any machine, it is two days."""
@@ -207,7 +195,9 @@ class TrainingAttempt:
             lambda: self._build_request(dataset.data, start, store, stop, device)
         )
         with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
-            result = self._train(request, store, termination, tracker, start)
+            result = train_and_report(
+                request, self._job, start, self._row, store, tracker, termination, self._snapshots
+            )
             if not dataset.is_unchanged():
                 retry_while_unavailable(self._record_changed_data)
             manifest = TrainingManifest.of(self._job, result)
@@ -310,75 +300,9 @@ class TrainingAttempt:
             return str(store.fetch_object(model, self._inputs / Path(model).name))
         return model
 
-    def _train(
-        self,
-        request: TrainingRequest,
-        store: CheckpointStore,
-        termination: Termination,
-        tracker: Tracker,
-        start: StartingPoint,
-    ) -> TrainingResult:
-        isolate_ultralytics()
-        from ultralytics import __version__
-
-        spec = self._job.spec
-        publisher = BackgroundPublisher(
-            store,
-            self._job.job_id,
-            __version__,
-            self._row.record_durable,
-            PublishLimits(every_epochs=spec.publish_every),
-            durable=(start.epoch, start.batch) if start.last is not None else None,
-            drain_seconds=_DRAIN_SECONDS,
-            grace_seconds=_GRACE_SECONDS,
-        )
-        last = self._save_dir / "weights" / "last.pt"
-        with EpochRecorder(self._row) as recorder:
-            with MemoryWatch() as memory, publisher:
-                reporter = JobReporter(
-                    recorder,
-                    publisher,
-                    tracker,
-                    termination,
-                    memory,
-                    last,
-                    self._snapshots,
-                    spec.publish_seconds,
-                    start.trained_seconds,
-                )
-                result = train_until_stopped(request, reporter)
-            retry_while_unavailable(recorder.flush)
-        return result
-
-
-def train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
-    """Train. If the job is to stop at once, finish it from the state that was saved last."""
-    from include.training.run import train
-
-    try:
-        return train(request, reporter, reporter)
-    except StoppedNow:
-        weights = request.save_dir / "weights"
-        best = weights / "best.pt"
-        stopped = replace(
-            request,
-            resume_from=weights / "last.pt",
-            best_from=best if best.exists() else None,
-            recover=True,
-            stop=True,
-        )
-        return train(stopped, reporter, reporter)
-
 
 def _should_stop(row: TrainingJob, start: StartingPoint) -> bool:
     """Return whether a stop request applies at the starting point, which may not be the end of an epoch."""
     stop = StopRequest.of(row.stop_requested, row.stop_after_epoch)
     at_epoch_end = start.epoch >= 0 and start.batch == 0
     return stop is StopRequest.NOW or (stop is StopRequest.AFTER_EPOCH and at_epoch_end)
-
-
-@treat_refusals_as_temporary()
-def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
-    """Upload what the publisher has not uploaded, so that the upload tasks can run on any machine."""
-    for checkpoint, kind in manifest.checkpoints():
-        store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)

@@ -1,4 +1,4 @@
-"""The tasks `upload_best` and `upload_last`: upload and verify the files of the manifest."""
+"""Uploads and verifies the files of the manifest: at the end of `train`, and in the tasks after it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from include.deployment.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+@treat_refusals_as_temporary()
+def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
+    """Upload what the publisher has not uploaded, so that the upload tasks can run on any machine."""
+    for checkpoint, kind in manifest.checkpoints():
+        store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)
 
 
 @treat_refusals_as_temporary()

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import boto3
 import pytest
 
-from include.attempt.attempt import publish_final
 from include.attempt.manifest import TrainingManifest
-from include.attempt.uploads import upload
+from include.attempt.uploads import publish_final, upload
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.deployment.retrying import retry_while_unavailable
