@@ -13,23 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
-import psycopg
 import pytest
-from psycopg import sql
 
 from include.deployment.settings import DEFAULT_BUCKET
-from include.jobs.repository import JobRepository
-from include.models.repository import ModelRepository
-from include.registry.repository import DatasetRepository
 from include.stack.local import Stack
-from include.stack.postgres import TRAINING_OWNER
 from include.stack.s3_identities import Role
 from include.stack.steps import quiet
 from include.training.environment import isolate_ultralytics
-from tests.support import platforms
 from tests.support.api_stack import ApiStack
 from tests.support.mlflow_server import MlflowServer
 from tests.support.release_server import Release
@@ -43,7 +36,12 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
     from tests.support.airflow_client import Airflow
 
-pytest_plugins = ["tests.support.browsing", "tests.support.distribution", "tests.support.nginx"]
+pytest_plugins = [
+    "tests.support.browsing",
+    "tests.support.databases",
+    "tests.support.distribution",
+    "tests.support.nginx",
+]
 
 UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
@@ -162,65 +160,6 @@ def postgres(stack: Stack) -> Postgres:
     return stack.postgres
 
 
-@pytest.fixture
-def database(postgres: Postgres) -> Iterator[platforms.Database]:
-    """A fresh, empty database, dropped after the test."""
-    name = f"test_{secrets.token_hex(6)}"
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(TRAINING_OWNER)
-            )
-        )
-    yield platforms.database(postgres, name)
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-@pytest.fixture
-def database_url(database: platforms.Database) -> str:
-    """The fresh, empty database as its owner."""
-    return database.owner_url
-
-
-@pytest.fixture
-def training_url(database: platforms.Database) -> str:
-    """The fresh database with our tables, as the role that reads and writes their rows."""
-    return database.migrate()
-
-
-@pytest.fixture(scope="module")
-def schema(postgres: Postgres) -> Iterator[platforms.Database]:
-    """A schema for all tests of a file."""
-    with platforms.fresh_schema(postgres) as schema:
-        yield schema
-
-
-@pytest.fixture(scope="module")
-def migrated_url(schema: platforms.Database) -> str:
-    """That schema with our tables, as the role that reads and writes their rows."""
-    return schema.migrate()
-
-
-@pytest.fixture(scope="module")
-def owner(schema: platforms.Database, migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """To the file's schema, as the role that owns its tables."""
-    with psycopg.connect(schema.owner_url, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """To the file's schema, whose tables are emptied after the test."""
-    with psycopg.connect(migrated_url) as connection:
-        yield connection
-        connection.rollback()
-        owner.execute(
-            "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets, "
-            "dataset_numbers, gpu_usage"
-        )
-
-
 @pytest.fixture(scope="session")
 def open_api() -> Iterator[str]:
     """Return the URL of an API server, open to everybody; `lead_to` says where it finds its data."""
@@ -240,24 +179,6 @@ def api_url(
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)
     return open_api
-
-
-@pytest.fixture
-def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    """The jobs of the file's schema."""
-    return JobRepository(connection)
-
-
-@pytest.fixture
-def datasets(connection: psycopg.Connection[Any]) -> DatasetRepository:
-    """The registered datasets of the file's schema."""
-    return DatasetRepository(connection)
-
-
-@pytest.fixture
-def models(connection: psycopg.Connection[Any]) -> ModelRepository:
-    """The models of the file's schema."""
-    return ModelRepository(connection)
 
 
 @pytest.fixture(scope="session")
