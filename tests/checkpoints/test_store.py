@@ -10,39 +10,23 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.errors import CheckpointNotFound, UnsafeCheckpoint
+from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
-from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing, ObjectNotFound
+from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing
 from include.s3.upload import TransferLimits
-from tests.support.crafted_checkpoints import archive, call, checkpoint, crafted, pickled, tensor
-from tests.support.dataset_steps import arguments
+from tests.checkpoints.conftest import VERSION
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.stack.s3 import S3
-
-VERSION = "8.4.190"
 IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
 LARGE = 5 * 1024**2 + 77
 
 MakeCheckpoint = Callable[..., Checkpoint]
-
-
-@pytest.fixture(scope="module")
-def client(s3: S3) -> S3Client:
-    return boto3.client("s3", **arguments(s3), config=client_config())
-
-
-@pytest.fixture
-def store(client: S3Client, bucket: str) -> CheckpointStore:
-    return CheckpointStore(Bucket(client, bucket))
 
 
 @pytest.fixture
@@ -350,79 +334,6 @@ def test_job_ids_up_to_the_limits_have_their_place(
 def test_job_ids_that_could_lead_elsewhere_have_no_place(store: CheckpointStore, job_id: str) -> None:
     with pytest.raises(ValueError, match="cannot name a checkpoint"):
         store.uri(job_id, "best")
-
-
-def test_a_model_to_start_from_is_fetched_from_any_bucket(
-    store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
-) -> None:
-    client.put_object(Bucket=bucket, Key="models/모델 1.pt", Body=crafted())
-    uri = f"s3://{bucket}/models/모델 1.pt"
-
-    assert store.require_checkpoint(uri).classes == ("box", "arrow")
-    fetched = store.fetch_object(uri, tmp_path / "inputs" / "start.pt")
-
-    assert fetched.read_bytes() == crafted()
-
-
-def test_a_model_that_could_run_code_is_refused_before_it_is_fetched(
-    store: CheckpointStore, client: S3Client, bucket: str
-) -> None:
-    uri = f"s3://{bucket}/model.pt"
-    client.put_object(Bucket=bucket, Key="model.pt", Body=crafted(call("os.system", "true")))
-
-    with pytest.raises(UnsafeCheckpoint, match=rf"{uri} names os\.system, .* do not load it"):
-        store.require_checkpoint(uri)
-
-
-def test_of_a_large_model_only_what_describes_it_is_read(
-    client: S3Client, bucket: str, store: CheckpointStore
-) -> None:
-    content = pickled(checkpoint(exact={"live": tensor(5_000_000, key="1")}))
-    body = archive(content, {"data/1": bytes(20_000_000)})
-    client.put_object(Bucket=bucket, Key="model.pt", Body=body)
-    read: list[int] = []
-
-    def count(parsed: dict[str, int], **_: object) -> None:
-        read.append(parsed["ContentLength"])
-
-    client.meta.events.register("after-call.s3.GetObject", count)
-    try:
-        store.require_checkpoint(f"s3://{bucket}/model.pt")
-    finally:
-        client.meta.events.unregister("after-call.s3.GetObject", count)
-
-    assert 0 < sum(read) < 100_000
-
-
-def test_a_model_that_is_too_large_is_refused_and_not_fetched(
-    store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("include.checkpoints.store.WEIGHTS_BYTES", 100)
-    monkeypatch.setattr("include.checkpoints.inspection.in_s3.WEIGHTS_BYTES", 100)
-    client.put_object(Bucket=bucket, Key="model.pt", Body=crafted())
-    uri = f"s3://{bucket}/model.pt"
-
-    for ask in (store.require_checkpoint, lambda uri: store.fetch_object(uri, tmp_path / "start.pt")):
-        with pytest.raises(UnsafeCheckpoint, match=r"may have 100; give a best\.pt"):
-            ask(uri)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_model_that_is_not_there_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
-    uri = f"s3://{bucket}/models/gone.pt"
-
-    with pytest.raises(ObjectNotFound, match=uri):
-        store.require_checkpoint(uri)
-    with pytest.raises(ObjectNotFound, match=uri):
-        store.fetch_object(uri, tmp_path / "start.pt")
-
-
-@pytest.mark.parametrize(
-    "uri", ["https://example.org/a.pt", "s3://bucket", "s3://bucket/", "s3:///a.pt", "a.pt"]
-)
-def test_what_is_no_address_of_an_object_is_refused(store: CheckpointStore, uri: str) -> None:
-    with pytest.raises(ValueError, match=r"write s3://<bucket>/<key>"):
-        store.require_checkpoint(uri)
 
 
 def test_a_client_with_the_defaults_of_boto3_does_as_well(

@@ -1,21 +1,15 @@
-"""When files, networks, disks and servers fail, the store leaves no torn object and says a sentence."""
+"""When files, networks and disks fail, the store leaves no torn object and no torn file."""
 
 from __future__ import annotations
 
 import resource
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import boto3
 import pytest
-from botocore import UNSIGNED
 from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
@@ -24,19 +18,15 @@ from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.deadline import Deadline
 from include.s3.errors import (
-    BucketMissing,
-    ClockSkew,
     CorruptObject,
-    FencedOut,
     LocalDiskError,
     LocalFileChanged,
-    StoreAccessDenied,
     StoreError,
-    StoreRefusal,
     StoreUnreachable,
     UploadGivenUp,
 )
 from include.s3.upload import TransferLimits
+from tests.checkpoints.conftest import SIZE, VERSION, Connect, checkpoint_file
 from tests.support.cutting_proxy import CuttingProxy
 
 if TYPE_CHECKING:
@@ -44,39 +34,11 @@ if TYPE_CHECKING:
 
     from include.stack.s3 import S3
 
-VERSION = "8.4.190"
 KEY = "checkpoints/job/last.pt"
 WHOLE = TransferLimits()
 IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
-SIZE = 6 * 1024**2
 
-Connect = Callable[..., "S3Client"]
 both_ways = pytest.mark.parametrize("limits", [WHOLE, IN_PARTS], ids=["whole", "in parts"])
-
-
-@pytest.fixture
-def connect(s3: S3) -> Connect:
-    """Open a client with our settings that gives up after its second attempt."""
-
-    def open_client(endpoint_url: str = s3.endpoint_url, **changes: Any) -> S3Client:
-        patient = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
-        settings: dict[str, Any] = {
-            "endpoint_url": endpoint_url,
-            "aws_access_key_id": s3.access_key,
-            "aws_secret_access_key": s3.secret_key,
-            "region_name": s3.region,
-            "config": patient,
-        }
-        client: S3Client = boto3.client("s3", **(settings | changes))
-        return client
-
-    return open_client
-
-
-def checkpoint_file(folder: Path, epoch: int, size: int = SIZE) -> Checkpoint:
-    path = folder / f"epoch-{epoch}.pt"
-    path.write_bytes(Random(epoch).randbytes(size))
-    return Checkpoint.of_file(path, epoch)
 
 
 def flip_a_byte(path: str | Path) -> None:
@@ -351,126 +313,3 @@ def test_a_folder_that_cannot_be_made_is_named(connect: Connect, bucket: str, tm
 
     with pytest.raises(LocalDiskError, match=f"{tmp_path}/file/last.pt could not be written"):
         store.download("job", "last", tmp_path / "file" / "last.pt")
-
-
-@pytest.mark.parametrize("action", ["head", "upload", "download"])
-def test_a_bucket_that_does_not_exist_is_named_and_not_created(
-    connect: Connect, bucket: str, tmp_path: Path, action: str
-) -> None:
-    client = connect()
-    store = CheckpointStore(Bucket(client, f"{bucket}-typo"))
-    actions: dict[str, Callable[[], object]] = {
-        "head": lambda: store.head("job", "last"),
-        "upload": lambda: store.upload(checkpoint_file(tmp_path, 0, size=10), "job", "last", VERSION),
-        "download": lambda: store.download("job", "last", tmp_path / "got.pt"),
-    }
-
-    with pytest.raises(BucketMissing, match=rf"Bucket '{bucket}-typo' does not exist .* CHECKPOINT_BUCKET"):
-        actions[action]()
-
-    assert f"{bucket}-typo" not in {each["Name"] for each in client.list_buckets()["Buckets"]}
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"aws_secret_access_key": "wrong"}, r"does not accept the keys .* \(SignatureDoesNotMatch\)"),
-        ({"aws_access_key_id": "unknown"}, r"does not accept the keys .* \(InvalidAccessKeyId\)"),
-        ({"config": Config(signature_version=UNSIGNED)}, r"does not allow \w+ on s3://.*/last.pt; allow"),
-    ],
-)
-def test_keys_that_do_not_open_the_bucket_are_explained(
-    connect: Connect, bucket: str, changes: dict[str, object], sentence: str
-) -> None:
-    with pytest.raises(StoreAccessDenied, match=sentence):
-        CheckpointStore(Bucket(connect(**changes), bucket)).head("job", "last")
-
-
-def test_a_connection_without_keys_is_explained(
-    connect: Connect, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    client = connect(aws_access_key_id=None, aws_secret_access_key=None)
-
-    with pytest.raises(StoreAccessDenied, match="There are no credentials"):
-        CheckpointStore(Bucket(client, bucket)).head("job", "last")
-
-
-def test_an_endpoint_that_is_not_there_is_named(connect: Connect, bucket: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        endpoint = f"http://127.0.0.1:{reserved.getsockname()[1]}"
-    with pytest.raises(StoreUnreachable, match=rf"{endpoint} does not answer .* training_s3"):
-        CheckpointStore(Bucket(connect(endpoint), bucket)).head("job", "last")
-
-
-class _Answer(BaseHTTPRequestHandler):
-    """Answers as AWS is documented to, in cases that no other server on this machine can produce."""
-
-    protocol_version = "HTTP/1.1"
-    status = 403
-    code = "RequestTimeTooSkewed"
-
-    def handle_one_request(self) -> None:
-        self.close_connection = True
-        super().handle_one_request()
-
-    def do_HEAD(self) -> None:
-        self._answer(404 if self.code == "ConditionalRequestConflict" else self.status, b"")
-
-    def do_GET(self) -> None:
-        if self.code == "ConditionalRequestConflict":
-            self._answer(200, b'<?xml version="1.0"?><ListBucketResult></ListBucketResult>')
-        else:
-            self._refuse()
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self._refuse()
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
-
-    def _refuse(self) -> None:
-        self._answer(self.status, f"<Error><Code>{self.code}</Code><Message>No.</Message></Error>".encode())
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-@contextmanager
-def aws_that_says(status: int, code: str) -> Iterator[str]:
-    handler = type("Answer", (_Answer,), {"status": status, "code": code})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "error", "sentence"),
-    [
-        (403, "RequestTimeTooSkewed", ClockSkew, r"clock differs too much .* \(NTP\)"),
-        (409, "ConditionalRequestConflict", StoreError, "another write to it was in progress"),
-        (400, "ExpiredToken", StoreError, "refused .*: ExpiredToken No."),
-    ],
-)
-def test_refusals_that_only_aws_knows_are_explained(
-    connect: Connect, tmp_path: Path, status: int, code: str, error: type[StoreError], sentence: str
-) -> None:
-    checkpoint = checkpoint_file(tmp_path, 0, size=10)
-
-    with aws_that_says(status, code) as endpoint, pytest.raises(error, match=sentence):
-        CheckpointStore(Bucket(connect(endpoint), "bucket")).upload(checkpoint, "job", "last", VERSION)
-
-
-def test_only_what_a_person_must_change_is_a_refusal() -> None:
-    assert not issubclass(StoreUnreachable, StoreRefusal)
-    assert not issubclass(LocalDiskError, StoreRefusal)
-    assert issubclass(FencedOut, StoreRefusal)

@@ -1,0 +1,67 @@
+"""Clients, stores and files for the tests of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.s3.client import client_config
+from tests.support.dataset_steps import arguments
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+VERSION = "8.4.190"
+SIZE = 6 * 1024**2
+"""Of a file that goes in one part or in two, depending on the limits."""
+
+Connect = Callable[..., "S3Client"]
+
+
+@pytest.fixture(scope="module")
+def client(s3: S3) -> S3Client:
+    """Talk to the session's S3 with our settings."""
+    return boto3.client("s3", **arguments(s3), config=client_config())
+
+
+@pytest.fixture
+def store(client: S3Client, bucket: str) -> CheckpointStore:
+    """The store of a fresh bucket."""
+    return CheckpointStore(Bucket(client, bucket))
+
+
+@pytest.fixture
+def connect(s3: S3) -> Connect:
+    """Open a client with our settings that gives up after its second attempt."""
+
+    def open_client(endpoint_url: str = s3.endpoint_url, **changes: Any) -> S3Client:
+        patient = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
+        settings: dict[str, Any] = {
+            "endpoint_url": endpoint_url,
+            "aws_access_key_id": s3.access_key,
+            "aws_secret_access_key": s3.secret_key,
+            "region_name": s3.region,
+            "config": patient,
+        }
+        client: S3Client = boto3.client("s3", **(settings | changes))
+        return client
+
+    return open_client
+
+
+def checkpoint_file(folder: Path, epoch: int, size: int = SIZE) -> Checkpoint:
+    """Write a file whose bytes depend on its epoch."""
+    path = folder / f"epoch-{epoch}.pt"
+    path.write_bytes(Random(epoch).randbytes(size))
+    return Checkpoint.of_file(path, epoch)

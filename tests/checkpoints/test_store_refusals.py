@@ -1,0 +1,151 @@
+"""What S3 refuses, and a server that is not there, become a sentence that says what to change."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+
+from include.checkpoints.store import CheckpointStore
+from include.s3.bucket import Bucket
+from include.s3.errors import (
+    BucketMissing,
+    ClockSkew,
+    FencedOut,
+    LocalDiskError,
+    StoreAccessDenied,
+    StoreError,
+    StoreRefusal,
+    StoreUnreachable,
+)
+from tests.checkpoints.conftest import VERSION, Connect, checkpoint_file
+
+
+@pytest.mark.parametrize("action", ["head", "upload", "download"])
+def test_a_bucket_that_does_not_exist_is_named_and_not_created(
+    connect: Connect, bucket: str, tmp_path: Path, action: str
+) -> None:
+    client = connect()
+    store = CheckpointStore(Bucket(client, f"{bucket}-typo"))
+    actions: dict[str, Callable[[], object]] = {
+        "head": lambda: store.head("job", "last"),
+        "upload": lambda: store.upload(checkpoint_file(tmp_path, 0, size=10), "job", "last", VERSION),
+        "download": lambda: store.download("job", "last", tmp_path / "got.pt"),
+    }
+
+    with pytest.raises(BucketMissing, match=rf"Bucket '{bucket}-typo' does not exist .* CHECKPOINT_BUCKET"):
+        actions[action]()
+
+    assert f"{bucket}-typo" not in {each["Name"] for each in client.list_buckets()["Buckets"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"aws_secret_access_key": "wrong"}, r"does not accept the keys .* \(SignatureDoesNotMatch\)"),
+        ({"aws_access_key_id": "unknown"}, r"does not accept the keys .* \(InvalidAccessKeyId\)"),
+        ({"config": Config(signature_version=UNSIGNED)}, r"does not allow \w+ on s3://.*/last.pt; allow"),
+    ],
+)
+def test_keys_that_do_not_open_the_bucket_are_explained(
+    connect: Connect, bucket: str, changes: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(StoreAccessDenied, match=sentence):
+        CheckpointStore(Bucket(connect(**changes), bucket)).head("job", "last")
+
+
+def test_a_connection_without_keys_is_explained(
+    connect: Connect, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    client = connect(aws_access_key_id=None, aws_secret_access_key=None)
+
+    with pytest.raises(StoreAccessDenied, match="There are no credentials"):
+        CheckpointStore(Bucket(client, bucket)).head("job", "last")
+
+
+def test_an_endpoint_that_is_not_there_is_named(connect: Connect, bucket: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        endpoint = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+    with pytest.raises(StoreUnreachable, match=rf"{endpoint} does not answer .* training_s3"):
+        CheckpointStore(Bucket(connect(endpoint), bucket)).head("job", "last")
+
+
+class _Answer(BaseHTTPRequestHandler):
+    """Answers as AWS is documented to, in cases that no other server on this machine can produce."""
+
+    protocol_version = "HTTP/1.1"
+    status = 403
+    code = "RequestTimeTooSkewed"
+
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        super().handle_one_request()
+
+    def do_HEAD(self) -> None:
+        self._answer(404 if self.code == "ConditionalRequestConflict" else self.status, b"")
+
+    def do_GET(self) -> None:
+        if self.code == "ConditionalRequestConflict":
+            self._answer(200, b'<?xml version="1.0"?><ListBucketResult></ListBucketResult>')
+        else:
+            self._refuse()
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._refuse()
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+    def _refuse(self) -> None:
+        self._answer(self.status, f"<Error><Code>{self.code}</Code><Message>No.</Message></Error>".encode())
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@contextmanager
+def aws_that_says(status: int, code: str) -> Iterator[str]:
+    handler = type("Answer", (_Answer,), {"status": status, "code": code})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "error", "sentence"),
+    [
+        (403, "RequestTimeTooSkewed", ClockSkew, r"clock differs too much .* \(NTP\)"),
+        (409, "ConditionalRequestConflict", StoreError, "another write to it was in progress"),
+        (400, "ExpiredToken", StoreError, "refused .*: ExpiredToken No."),
+    ],
+)
+def test_refusals_that_only_aws_knows_are_explained(
+    connect: Connect, tmp_path: Path, status: int, code: str, error: type[StoreError], sentence: str
+) -> None:
+    checkpoint = checkpoint_file(tmp_path, 0, size=10)
+
+    with aws_that_says(status, code) as endpoint, pytest.raises(error, match=sentence):
+        CheckpointStore(Bucket(connect(endpoint), "bucket")).upload(checkpoint, "job", "last", VERSION)
+
+
+def test_only_what_a_person_must_change_is_a_refusal() -> None:
+    assert not issubclass(StoreUnreachable, StoreRefusal)
+    assert not issubclass(LocalDiskError, StoreRefusal)
+    assert issubclass(FencedOut, StoreRefusal)
