@@ -1,0 +1,62 @@
+"""A state that S3 does not take is warned of, once each time that the lag has doubled."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from include.checkpoints.lag import Lag
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lag = Lag(epochs=5, seconds=3600)
+    lag.trying((0, 0), now=0)
+    lag.stored((0, 0))
+    lag.trying((1, 0), now=0)
+    said = []
+    for epoch in range(1, 23):
+        lag.look((epoch, 0), now=0)
+        said.append(len(caplog.records))
+    lag.stored((22, 0))
+
+    # more than 5, 10 and 20 epochs are finished that S3 did not take
+    assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
+    assert "The training is at epoch 7, but only epoch 1 is durable" in warnings(caplog)[0]
+    assert warnings(caplog)[-1] == "S3 accepts the state of the training again: epoch 23 is durable."
+
+
+def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> None:
+    lag = Lag(epochs=5, seconds=300)
+    lag.trying((0, 0), now=1000)
+    for now in (1300, 1301, 1600, 1601, 1602):
+        lag.look((0, 0), now)
+
+    assert len(warnings(caplog)) == 2
+    assert "nothing is durable in S3: S3 has accepted no newer state for 301 s" in warnings(caplog)[0]
+
+
+def test_a_lag_tells_what_an_earlier_attempt_has_stored(caplog: pytest.LogCaptureFixture) -> None:
+    lag = Lag(epochs=5, seconds=300, durable=(3, 0))
+    lag.trying((4, 0), now=0)
+    lag.look((5, 0), now=301)
+
+    assert "only epoch 4 is durable" in warnings(caplog)[0]
+
+
+def test_what_is_not_due_yet_is_no_lag(caplog: pytest.LogCaptureFixture) -> None:
+    lag = Lag(epochs=5, seconds=300)
+    lag.trying((0, 0), now=0)
+    lag.stored((0, 0))
+    lag.look((100, 0), now=10_000)
+    lag.trying((100, 0), now=10_000)
+    lag.look((101, 0), now=10_001)
+    lag.stored((100, 0))
+
+    assert not warnings(caplog)
