@@ -1,13 +1,19 @@
+"""Data and connections for the tests of tasks."""
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from tests.support.airflow_connections import lead_to
+from tests.support.dataset_steps import upload_files
+from tests.support.tiny_datasets import build
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from mypy_boto3_s3 import S3Client
 
     from include.stack.s3 import S3
 
@@ -18,3 +24,25 @@ def airflow_connections(
 ) -> None:
     """Let Airflow's connections lead to the schema of the file's tests, and to a bucket of their own."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
+
+
+@pytest.fixture
+def machine(
+    monkeypatch: pytest.MonkeyPatch,
+    migrated_url: str,
+    connection: psycopg.Connection[Any],
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+) -> Path:
+    """The machine on which tasks run, and a folder with data beside it."""
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "machine")
+    build("detect", tmp_path / "data", train=3, val=2)
+    return tmp_path
+
+
+@pytest.fixture
+def source(machine: Path, s3_client: S3Client, bucket: str) -> str:
+    """Where those data are in S3."""
+    upload_files(s3_client, bucket, machine / "data", "set/")
+    return f"s3://{bucket}/set/"

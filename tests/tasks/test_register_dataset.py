@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
-from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
-from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from include.audit.dataset_deletion import delete_unused_objects, delete_version
 from include.claim.dataset_check import check_parameter
@@ -31,62 +27,17 @@ from include.registry.difference import load_difference
 from include.registry.manifests import open_manifest
 from include.registry.objects import lock_objects
 from include.registry.repository import DatasetRepository
-from include.registry.request import RegisteredVersion
-from include.retraining.plans import Plans, RetrainPlan
 from include.s3.bucket import Bucket
 from include.tasks.register_dataset import announce_version, check_data, record_version
-from include.tasks.watch_dataset import find_watched, list_registrations
-from tests.support.airflow_connections import lead_to
 from tests.support.coco_datasets import build_coco
-from tests.support.dataset_steps import images, upload_files, upload_zip
-from tests.support.registered_datasets import register
+from tests.support.dataset_steps import images, upload_files
+from tests.support.registrations import add_image, registered, run_of
 from tests.support.tiny_datasets import build
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.datasets.reference import DatasetReference
-    from include.stack.s3 import S3
-
-Registering = Callable[..., RegisteredVersion]
-
-
-@pytest.fixture
-def machine(
-    monkeypatch: pytest.MonkeyPatch,
-    migrated_url: str,
-    connection: psycopg.Connection[Any],
-    s3: S3,
-    bucket: str,
-    tmp_path: Path,
-) -> Path:
-    """The machine on which tasks run, and a folder with data beside it."""
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "machine")
-    build("detect", tmp_path / "data", train=3, val=2)
-    return tmp_path
-
-
-@pytest.fixture
-def source(machine: Path, s3_client: S3Client, bucket: str) -> str:
-    """Where those data are in S3."""
-    upload_files(s3_client, bucket, machine / "data", "set/")
-    return f"s3://{bucket}/set/"
-
-
-def run_of(run_id: str = "manual__1", user: str | None = "ada", **conf: Any) -> Context:
-    """What Airflow gives the tasks of a run with this conf; its XComs are in ti.sent."""
-    sent: dict[str, Any] = {}
-    ti = SimpleNamespace(sent=sent, xcom_push=lambda key, value: sent.update({key: value}))
-    dag_run = SimpleNamespace(conf=conf, run_id=run_id, triggering_user_name=user, dag_id="register_dataset")
-    return cast(
-        "Context",
-        {"dag_run": dag_run, "run_id": run_id, "ti": ti, "outlet_events": OutletEventAccessors()},
-    )
-
-
-def registered(run_id: str, **conf: Any) -> RegisteredVersion:
-    context = run_of(run_id, **conf)
-    return record_version(check_data(context), context)
 
 
 def parameter(dataset: str, task: str = "detect", rules: CheckRules = REGISTERED) -> DatasetReference:
@@ -100,12 +51,6 @@ def _client() -> S3Client:
     from include.deployment.connections import s3_client
 
     return s3_client()
-
-
-def _add_image(client: S3Client, bucket: str, machine: Path, name: str = "new") -> None:
-    for kind, suffix in (("images", "png"), ("labels", "txt")):
-        content = (machine / "data" / kind / "train" / f"0.{suffix}").read_bytes()
-        client.put_object(Bucket=bucket, Key=f"set/{kind}/train/{name}.{suffix}", Body=content)
 
 
 def test_checked_data_become_a_version_with_manifest_samples_and_report(
@@ -139,7 +84,7 @@ def test_a_training_gets_what_was_registered_whatever_was_added_since(
     source: str, machine: Path, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registered("run1", name="parts", source=source)
-    _add_image(s3_client, bucket, machine)
+    add_image(s3_client, bucket, machine)
     monkeypatch.setenv("TRAINING_ROOT", str(machine / "another"))
     found = parameter("parts@1")
     assert (str(found.version), found.parameter, found.source) == ("parts@1", "parts@1", source)
@@ -213,7 +158,7 @@ def test_a_new_version_is_compared_and_announced_and_known_content_is_not(
     with pytest.raises(AirflowSkipException, match="parts@1 had this content already"):
         announce_version(again, run_of())
 
-    _add_image(s3_client, bucket, machine)
+    add_image(s3_client, bucket, machine)
     second = registered("run3", name="parts", source=source)
     announce_version(second, run_of())
     old, new = (datasets.require_version("parts", number) for number in (1, 2))
@@ -329,128 +274,3 @@ def test_what_belongs_to_the_project_is_not_registered(
 ) -> None:
     with pytest.raises(AirflowFailException, match=said):
         check_data(run_of(name="parts", source=f"s3://{bucket}/{key}"))
-
-
-def plans(*datasets: str) -> Plans:
-    made = [
-        RetrainPlan.model_validate({"name": f"plan-{number}", "dataset": dataset})
-        for number, dataset in enumerate(datasets)
-    ]
-    return Plans(Path("plans.yaml"), {plan.name: plan for plan in made}, ())
-
-
-def test_each_change_of_what_is_watched_becomes_one_registration(
-    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
-) -> None:
-    nowhere = (f"s3://{bucket}/none/", f"s3://{bucket}-none/")
-    deployed = plans("parts", "digits", source, "/data/x", *nowhere)
-    (found,) = list_registrations({}, deployed)
-    assert found["conf"] == {
-        "name": "plan-2",
-        "source": source,
-        "task": "detect",
-        "note": "Found by watch_dataset.",
-    }
-    registered("run1", **found["conf"])
-    assert list_registrations({}, deployed) == []
-    registered("run2", name="parts", source=source)
-    assert list_registrations({}, deployed) == []
-
-    _add_image(s3_client, bucket, machine)
-    changed = list_registrations({}, deployed)
-    assert [each["conf"]["name"] for each in changed] == ["parts", "plan-2"]
-    assert list_registrations({}, deployed) == changed  # the same runs, which exist by then
-    assert list_registrations({"dataset": "parts"}, plans()) == changed[:1]
-    assert list_registrations({"dataset": source}, plans()) == changed
-    for number, each in enumerate(changed):
-        registered(f"watch{number}", **each["conf"])
-    assert list_registrations({}, deployed) == []
-    with pytest.raises(AirflowFailException, match="dataset='partz' is not registered"):
-        list_registrations({"dataset": "partz"}, deployed)
-
-
-def test_a_watched_source_that_is_converted_is_checked_once_after_each_version_and_creates_nothing(
-    machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
-) -> None:
-    folder = build_coco(machine / "coco")
-    source = upload_zip(s3_client, bucket, folder)
-    registered("run1", name="parts", source=source)
-    (again,) = list_registrations({}, plans("parts"))
-    assert again["conf"]["source"] == source
-    checked = registered("watch1", **again["conf"])
-    assert (checked.version, checked.created) == (1, False)
-    with pytest.raises(AirflowSkipException, match="parts@1 had this content already"):
-        announce_version(checked, run_of())
-    assert list_registrations({}, plans("parts")) == [again]  # that run exists, so nothing is triggered
-
-    (folder / "train2017" / "train2017-1.png").write_bytes(
-        (folder / "train2017" / "train2017-2.png").read_bytes()
-    )
-    assert upload_zip(s3_client, bucket, folder) == source
-    (changed,) = list_registrations({}, plans("parts"))
-    assert changed["trigger_run_id"] != again["trigger_run_id"]
-    assert registered("watch2", **changed["conf"]).created
-    (last,) = list_registrations({}, plans("parts"))
-    assert last["trigger_run_id"] not in {again["trigger_run_id"], changed["trigger_run_id"]}
-    checked = registered("watch3", **last["conf"])
-    assert (checked.version, checked.created) == (2, False)
-    assert len(datasets.versions("parts")) == 2
-
-
-def test_a_local_source_that_is_converted_is_not_watched_and_its_content_known(
-    machine: Path, datasets: DatasetRepository
-) -> None:
-    source = str(build_coco(machine / "coco"))
-    for number in (1, 2):
-        version = registered(f"run{number}", name="parts", source=source)
-        assert (version.version, version.created) == (1, number == 1)
-    assert datasets.require_version("parts", 1).origin == source
-    assert list_registrations({}, plans("parts")) == []
-
-
-def test_a_version_that_was_archived_is_not_registered_again(
-    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
-) -> None:
-    registered("run1", name="parts", source=source)
-    _add_image(s3_client, bucket, machine)
-    registered("run2", name="parts", source=source)
-    datasets.set_archived("parts", 2, archived=True)
-    for deployed in (plans("parts"), plans(source)):
-        assert list_registrations({}, deployed) == []
-    # found just before, as all converted data are, whose own fingerprint is not recorded
-    late = registered("watch__parts__1__abc", name="parts", source=source)
-    assert (late.version, late.created) == (2, False)
-    datasets.set_archived("parts", 1, archived=True)
-    assert list_registrations({}, plans(source)) == []
-    _add_image(s3_client, bucket, machine, "corrected")
-    (found,) = list_registrations({}, plans(source))
-    assert registered(found["trigger_run_id"], **found["conf"]).version == 3
-
-
-def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
-    source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
-) -> None:
-    plan = RetrainPlan.model_validate({"name": "parts", "dataset": source})
-    deployed = Plans(Path("plans.yaml"), {"parts": plan}, ())
-    registered("run1", name="parts", source=source)
-    register(datasets, "parts", "a", source=f"s3://{bucket}/uploads/a/")
-    assert list_registrations({}, deployed) == []
-    assert registered("watch__parts__1__abc", name="parts", source=source).created is False
-    _add_image(s3_client, bucket, machine)
-    (found,) = list_registrations({}, deployed)
-    assert registered(found["trigger_run_id"], **found["conf"]).version == 3
-    assert registered("by hand", name="parts", source=source).created is False
-
-
-def test_a_plan_called_digits_makes_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
-    plan = RetrainPlan.model_validate({"name": "digits", "dataset": "s3://bucket/digits/"})
-    deployed = Plans(Path("plans.yaml"), {"digits": plan}, ())
-    assert find_watched(None, deployed, datasets) == []
-    register(datasets, "numbers", "a", source="s3://bucket/digits/")
-    assert [each.name for each in find_watched(None, deployed, datasets)] == ["numbers"]
-
-
-def test_a_plan_that_names_a_particular_version_watches_nothing(datasets: DatasetRepository) -> None:
-    register(datasets, "parts", "a")
-    assert find_watched(None, plans("parts@1", "unknown"), datasets) == []
-    assert [each.name for each in find_watched(None, plans("parts", "parts@1"), datasets)] == ["parts"]
