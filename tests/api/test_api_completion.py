@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -19,6 +18,7 @@ from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.completion import Completion, CompletionConflict
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
+from tests.api.conftest import refused, row
 from tests.support.crafted_checkpoints import call, crafted
 from tests.support.crafted_layouts import LAYOUTS, OTHER_FORMATS
 from tests.support.jobs import claim, record_checkpoints, recorded, started
@@ -47,24 +47,6 @@ def uploaded(s3_client: S3Client, bucket: str) -> None:
     """Both files, put there by somebody else's program: without our metadata."""
     for kind, content in (("best", BEST), ("last", LAST)):
         s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
-
-
-@pytest.fixture
-def waiting(connection: psycopg.Connection[Any]) -> None:
-    """Job a in a row that a platform wrote and no run owns."""
-    connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
-    connection.commit()
-
-
-def row(connection: psycopg.Connection[Any]) -> dict[str, Any]:
-    connection.rollback()
-    return recorded(JobRepository(connection)).model_dump()
-
-
-def refused(answer: requests.Response, status: int) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    return str(answer.json()["detail"])
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
@@ -341,52 +323,6 @@ def test_of_two_completions_at_once_one_is_recorded(
     assert winner in {"completed", "stopped"}
     assert [answer == 200 for answer in answers] == [status == winner for status in asked]
     assert set(answers) == {200, 409}
-
-
-@pytest.mark.usefixtures("waiting")
-def test_a_page_of_another_origin_cannot_send_it(api_url: str, connection: psycopg.Connection[Any]) -> None:
-    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 202), ("none", 202)):
-        answer = requests.post(f"{api_url}/jobs/a/stop", headers={"Sec-Fetch-Site": site}, timeout=60)
-        assert answer.status_code == status, answer.text
-        assert row(connection)["stop_requested"] is (status == 202)
-
-
-@pytest.mark.usefixtures("waiting")
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [
-        ("http://{host}", 202),
-        ("https://{host}", 202),
-        ("http://localhost:8080", 202),
-        ("http://127.0.0.1:1", 403),
-        ("http://{host}.example.org", 403),
-        ("null", 403),
-        ("http://[", 403),
-    ],
-)
-def test_a_browser_that_tells_its_origin_only_is_believed(api_url: str, origin: str, status: int) -> None:
-    """Without TLS browsers send no Sec-Fetch-Site. The third one is what [api] base_url is by default."""
-    headers = {"Origin": origin.format(host=urlsplit(api_url).netloc)}
-    answer = requests.post(f"{api_url}/jobs/a/stop", headers=headers, timeout=60)
-    assert answer.status_code == status, answer.text
-
-
-def test_a_job_that_runs_is_asked_to_stop(api_url: str, jobs: JobRepository) -> None:
-    started(jobs, epochs=1)
-    for _ in range(2):
-        answer = requests.post(f"{api_url}/jobs/a/stop", timeout=60)
-        assert (answer.status_code, answer.json()["stop_requested"]) == (202, True)
-    assert recorded(jobs).stop_requested
-
-
-def test_a_job_that_has_ended_cannot_be_stopped(
-    api_url: str, jobs: JobRepository, connection: psycopg.Connection[Any]
-) -> None:
-    started(jobs, epochs=3)
-    record_checkpoints(connection)
-    answer = requests.post(f"{api_url}/jobs/a/stop", timeout=60)
-    assert "is completed; only queued or running" in refused(answer, 409)
-    assert "'nobody' does not exist" in refused(requests.post(f"{api_url}/jobs/nobody/stop", timeout=60), 404)
 
 
 def _store(s3_client: S3Client, bucket: str, best: bytes, last: bytes) -> None:

@@ -1,0 +1,30 @@
+"""A job that waits for whoever trains it, and what the tests of the API read of jobs and of refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+
+from include.jobs.repository import JobRepository
+from tests.support.jobs import recorded
+
+
+@pytest.fixture
+def waiting(connection: psycopg.Connection[Any]) -> None:
+    """Job a in a row that a platform wrote and no run owns."""
+    connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
+    connection.commit()
+
+
+def row(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    connection.rollback()
+    return recorded(JobRepository(connection)).model_dump()
+
+
+def refused(answer: requests.Response, status: int) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return str(answer.json()["detail"])
