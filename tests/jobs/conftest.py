@@ -1,0 +1,15 @@
+"""Reads the jobs of the schema of a file's tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.jobs.listing import JobListing
+
+
+@pytest.fixture
+def listing(connection: psycopg.Connection[Any]) -> JobListing:
+    return JobListing(connection)
