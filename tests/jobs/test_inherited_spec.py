@@ -1,0 +1,85 @@
+"""A job that continues another one takes its parameters from it, and refuses what it cannot change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from include.jobs.loss_parameters import loss_rules_of
+from include.jobs.spec import SpecError, TrainingSpec
+
+
+def test_a_resumed_job_may_follow_other_rules_than_its_parent() -> None:
+    parent = TrainingSpec.parse({"on_loss_spike": "roll back", "roll_back_states": 2}).with_defaults()
+    child = TrainingSpec.parse({"resume_from": "p", "on_loss_spike": "warn"}).inherit_from(parent)
+    assert (child.on_loss_spike, loss_rules_of(child).needs_states) == ("warn", False)
+    assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent).on_loss_spike == "roll back"
+
+
+def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:
+    parent = TrainingSpec.parse(
+        {
+            "job_id": "p",
+            "epochs": 10,
+            "imgsz": 64,
+            "seed": 3,
+            "overrides": {"mosaic": 0.5},
+            "keep_local": True,
+        }
+    ).with_defaults()
+    child = TrainingSpec.parse(
+        {"job_id": "c", "resume_from": "p", "epochs": 20, "overrides": {"close_mosaic": 0}}
+    ).inherit_from(parent)
+    assert (child.job_id, child.resume_from, child.epochs) == ("c", "p", 20)
+    assert (child.imgsz, child.seed, child.model, child.dataset) == (64, 3, "yolo11n", "digits")
+    assert child.overrides == {"mosaic": 0.5, "close_mosaic": 0}
+    assert child.keep_local is False
+
+
+@pytest.mark.parametrize("changed", [{"model": "yolo11s"}, {"dataset": "/other"}, {"seed": 7}])
+def test_a_resumed_job_cannot_become_another_training(changed: dict[str, Any]) -> None:
+    parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
+    with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
+        TrainingSpec.parse({"resume_from": "p", **changed}).inherit_from(parent)
+
+
+def test_the_learning_rate_of_a_resumed_job_may_be_another() -> None:
+    parent = TrainingSpec.parse({"optimizer": "SGD", "lr0": 0.1}).with_defaults()
+    assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent).lr0 == 0.1
+    assert TrainingSpec.parse({"resume_from": "p", "lr0": 0.01}).inherit_from(parent).lr0 == 0.01
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, None), (0.1, None), (0.01, 0.01)])
+def test_a_learning_rate_that_optimizer_auto_ignored_is_not_inherited(
+    given: float | None, kept: float | None
+) -> None:
+    parent = TrainingSpec.parse({"lr0": 0.1}).with_defaults()
+    assert TrainingSpec.parse({"resume_from": "p", "lr0": given}).inherit_from(parent).lr0 == kept
+
+
+def test_pretrained_cannot_change_on_resume() -> None:
+    parent = TrainingSpec.parse({"model": "yolo11n.pt", "overrides": {"pretrained": True}}).with_defaults()
+    same = TrainingSpec.parse({"resume_from": "p", "overrides": {"pretrained": True}})
+    assert same.inherit_from(parent).overrides == {"pretrained": True}
+    other = TrainingSpec.parse({"resume_from": "p", "overrides": {"pretrained": False}})
+    with pytest.raises(SpecError, match="pretrained=False has no effect on a resumed job"):
+        other.inherit_from(parent)
+
+
+def test_a_resumed_job_says_its_gpus_itself() -> None:
+    """A run's slots of the pool are counted from its own parameters."""
+    parent = TrainingSpec.parse({"device": "0,1", "batch": 8}).with_defaults()
+    with pytest.raises(SpecError, match=r"device is missing: job p was .*; give device='0,1' again"):
+        TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent)
+    for device in ("0", "2,3", "0,1,2,3"):
+        child = TrainingSpec.parse({"resume_from": "p", "device": device}).inherit_from(parent)
+        assert (child.device, child.batch) == (device, 8)
+
+
+def test_gpus_share_the_batch_of_the_job_that_is_resumed() -> None:
+    parent = TrainingSpec.parse({"batch": 15}).with_defaults()
+    child = TrainingSpec.parse({"resume_from": "p", "device": "0,1,2"})
+    assert child.inherit_from(parent).batch == 15
+    with pytest.raises(SpecError, match="batch=15 cannot be shared by 2 GPUs; give a multiple of 2"):
+        TrainingSpec.parse({"resume_from": "p", "device": "0,1"}).inherit_from(parent)
