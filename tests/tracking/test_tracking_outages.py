@@ -1,0 +1,97 @@
+"""An MLflow server that is killed, hangs or loses answers delays no training and misses nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from include.attempt.tracking import track_recorded
+from include.jobs.repository import JobRepository
+from tests.support.airflow_client import until
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.jobs import claim, record_checkpoints
+from tests.tracking.conftest import Tracking, record, warnings
+
+CLOSED = "http://127.0.0.1:9"
+"""Where nobody listens."""
+
+
+def test_a_server_that_is_killed_gets_what_it_missed_and_one_warning_is_written(
+    jobs: JobRepository, tracking: Tracking, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim(jobs)
+    with tracking.tracker() as tracker:
+        record(jobs, 0)
+        tracker.notify()
+        until(lambda: tracking.steps() == [0], "the first epoch in MLflow")
+        tracking.mlflow.kill()
+        record(jobs, 1)
+        tracker.notify()
+        until(lambda: bool(warnings(caplog)), "a warning")
+        record(jobs, 2, 3)
+        tracker.notify()
+        tracking.mlflow.start()
+        record(jobs, 4)
+        tracker.notify()
+        until(lambda: tracking.steps() == [0, 1, 2, 3, 4], "every epoch in MLflow")
+        tracker.end()
+    (warning,) = warnings(caplog)
+    assert "cannot be reached (ConnectionError). Training continues" in warning
+
+
+def test_a_server_that_was_away_all_the_time_gets_everything_from_the_last_task(
+    jobs: JobRepository,
+    connection: psycopg.Connection[Any],
+    tracking: Tracking,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    claim(jobs)
+    with tracking.tracker(tracking.server(CLOSED)) as tracker:
+        record(jobs, 0, 1)
+        tracker.notify()
+        until(lambda: bool(warnings(caplog)), "a warning")
+        tracker.end()
+    assert "The task notify_backend sends what is missing of job a" in warnings(caplog)[-1]
+    record_checkpoints(connection)
+    tracking.use_environment(monkeypatch)
+    track_recorded("a", tracking.open_database)
+    assert (tracking.run()["status"], tracking.steps()) == ("FINISHED", [0, 1])
+
+
+def test_a_server_that_hangs_keeps_nobody(
+    jobs: JobRepository,
+    tracking: Tracking,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 0.2)
+    claim(jobs)
+    with CuttingProxy(tracking.mlflow.url, sent=0, then="hang") as proxy:
+        with tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker:
+            assert proxy.failing.wait(60)
+            record(jobs, 0, 1)
+            tracker.notify()
+            tracker.end()
+        # Here the training is over, and no call was answered.
+        assert tracking.mlflow.runs(tracking.experiment, "a") == []
+    assert "is too slow" in warnings(caplog)[-1]
+
+
+def test_what_an_answer_that_got_lost_had_stored_is_not_stored_again(
+    jobs: JobRepository, tracking: Tracking
+) -> None:
+    claim(jobs)
+    record(jobs, *range(40))
+    # Of all requests only that with the numbers is so large: it arrives, and its answer does not.
+    with (
+        CuttingProxy(tracking.mlflow.url, answer_to_large=6000, cuts=1) as proxy,
+        tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker,
+    ):
+        until(lambda: proxy.cuts == 1, "an answer that got lost")
+        record(jobs, 40)
+        tracker.notify()
+        until(lambda: tracking.steps() == list(range(41)), "every epoch in MLflow, once")
+        tracker.end()
