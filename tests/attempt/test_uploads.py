@@ -152,7 +152,7 @@ def test_a_key_that_was_rotated_does_not_end_the_upload_of_what_was_trained(
     manifest: TrainingManifest, settings: Settings, s3: S3, session: boto3.Session
 ) -> None:
     store = CheckpointStore(Bucket(session.client("s3", endpoint_url=s3.endpoint_url), settings.bucket))
-    with pytest.raises(RefusedForNow, match=r"keys of connection training_s3 .* retries go on"):
+    with pytest.raises(RefusedForNow, match=r"keys of connection training_s3 .* retries continue"):
         upload(manifest, "best", store, settings)
 
 
