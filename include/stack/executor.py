@@ -40,10 +40,9 @@ TRAINER = (
     "ultralytics.engine.trainer",
     "ultralytics.models.yolo",
     "matplotlib.pyplot",
-    "polars",
 )
 """Modules that a training run imports. Deterministic algorithms load torch's compiler, even if unused;
-Ultralytics imports the last two to draw the labels."""
+Ultralytics draws the labels with matplotlib. It also imports polars, whose threads do not survive a fork."""
 
 
 class QueueConnections:
