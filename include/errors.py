@@ -33,6 +33,7 @@ ProjectError
       NotACheckpoint
       TooLarge
     JobUnknown
+    MessageRefused
     ModelError
       NotRegistered
       PromotionRefused

@@ -1,0 +1,65 @@
+"""Makes Celery workers run only what Airflow's scheduler sends here: tasks of the deployed Dags.
+
+Every worker has the broker's password, so code that runs on one of them can put messages into the queues of
+others, such as that of the worker that owns the schema. Two kinds of messages would run code of its choice
+there, with that worker's secrets. A callback names any function that can be imported; Airflow checks no token
+before it calls it. A task names the file of its Dag, which may be on a volume that workers share; the token
+of any task that waits is accepted. The scheduler sends no callbacks here, because no Dag has deadlines.
+
+    [celery] extra_celery_config = {"task_annotations": ["include.deployment.queue_guard.QueueGuard"]}
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from include.errors import FinalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_TASK = "execute_workload"
+"""The Celery task as which Airflow's scheduler sends everything."""
+
+
+class MessageRefused(FinalError):
+    """A message in a queue that Airflow's scheduler did not send."""
+
+
+class QueueGuard:
+    """An annotation of Celery's: adds a check to every Celery task, which runs before it."""
+
+    def annotate(self, task: object) -> None:
+        """Return None: no task is treated differently."""
+
+    def annotate_any(self) -> dict[str, Callable[..., None]]:
+        """Return the attributes that every task gets."""
+        return {"before_start": _before_start}
+
+
+def require_deployed_task(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise MessageRefused unless the message asks for a task whose Dag is in the deployed folder.
+
+    Celery's own tasks are refused as well, because `celery.map`, for example, calls others without a check.
+    """
+    # The parser that the executor uses: with another one, a message could mean two things.
+    from airflow.executors.workloads import ExecuteTask, ExecutorWorkload
+    from pydantic import TypeAdapter
+
+    if name != _TASK:
+        raise MessageRefused(f"A message asks for the Celery task {name!r:.80}, which Airflow does not send")
+    try:
+        (text,) = (*args, *kwargs.values())
+        workload = TypeAdapter[Any](ExecutorWorkload).validate_json(text)
+    except (TypeError, ValueError):
+        raise MessageRefused("A message does not contain a workload of Airflow") from None
+    if not isinstance(workload, ExecuteTask):
+        raise MessageRefused(f"A message asks for {type(workload).__name__}; workers here run only tasks")
+    file = PurePath(workload.dag_rel_path)
+    if file.is_absolute() or ".." in file.parts:
+        raise MessageRefused(f"A message names {str(file)!r:.200}, which is outside the folder of Dags")
+
+
+def _before_start(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    require_deployed_task(task.name, args, kwargs)

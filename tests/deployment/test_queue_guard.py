@@ -1,0 +1,137 @@
+"""A worker of Celery runs what Airflow's scheduler sends, and no other message that gets into its queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from airflow.executors.workloads import ExecuteTask
+from airflow.executors.workloads.base import BundleInfo
+from airflow.executors.workloads.task import TaskInstanceDTO
+
+from include.deployment.queue_guard import MessageRefused, require_deployed_task
+from tests.support.compose import REPOSITORY, SERVICES
+
+CONFIG = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
+WORKERS = sorted(name for name in SERVICES if name.startswith("airflow-worker"))
+
+RECEIVE = """
+import json, sys
+from celery.contrib.testing.worker import start_worker
+from airflow.providers.celery.executors.celery_executor_utils import app
+
+name, args = json.load(sys.stdin)
+with start_worker(app, pool="solo", perform_ping_check=False):
+    answer = app.send_task(name, args)
+    answer.get(timeout=60, propagate=False)
+    print(answer.state, answer.result)
+"""
+
+
+def received(message: tuple[str, list[Any]], folder: Path, **environment: str) -> str:
+    """Send the message to a worker of Airflow's Celery application; return state and result of the task."""
+    given = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
+        "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__CELERY__BROKER_URL": "memory://",
+        "AIRFLOW__CELERY__RESULT_BACKEND": "cache+memory://",
+        **environment,
+    }
+    worker = subprocess.run(
+        [sys.executable, "-c", RECEIVE],
+        input=json.dumps(message),
+        env=given,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    return worker.stdout.splitlines()[-1]
+
+
+def callback(function: str, **arguments: str) -> str:
+    """A workload that calls any function, without a token that Airflow has signed."""
+    return json.dumps(
+        {
+            "type": "ExecuteCallback",
+            "token": "none",
+            "dag_rel_path": "train_yolo.py",
+            "bundle_info": {"name": "dags-folder"},
+            "log_path": None,
+            "callback": {
+                "id": str(uuid4()),
+                "fetch_method": "import_path",
+                "data": {"path": function, "kwargs": arguments},
+            },
+        }
+    )
+
+
+def task(dag_file: str) -> str:
+    instance = TaskInstanceDTO(
+        id=uuid4(),
+        dag_version_id=uuid4(),
+        dag_id="dag",
+        task_id="task",
+        run_id="run",
+        try_number=1,
+        queue="migrate",
+        pool_slots=1,
+        priority_weight=1,
+    )
+    workload = ExecuteTask(
+        ti=instance,
+        dag_rel_path=Path(dag_file),
+        token="",
+        log_path=None,
+        bundle_info=BundleInfo(name="dags-folder"),
+    )
+    return workload.model_dump_json()
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_every_worker_of_the_deployment_is_guarded(name: str) -> None:
+    guard = f"{require_deployed_task.__module__}.QueueGuard"
+    assert json.loads(SERVICES[name]["environment"][CONFIG]) == {"task_annotations": [guard]}
+
+
+def test_airflow_alone_would_call_whatever_a_message_names(tmp_path: Path) -> None:
+    """So the guard is still needed."""
+    made = tmp_path / "made"
+    received(("execute_workload", [callback("os.mkdir", path=str(made))]), tmp_path)
+    assert made.is_dir()
+
+
+@pytest.mark.parametrize("through", ["execute_workload", "celery.map"])
+def test_a_worker_calls_nothing_that_a_message_names(tmp_path: Path, through: str) -> None:
+    made, guarded = tmp_path / "made", {CONFIG: SERVICES["airflow-worker-migrate"]["environment"][CONFIG]}
+    workload = callback("os.mkdir", path=str(made))
+    args = [workload] if through == "execute_workload" else [{"task": "execute_workload"}, [workload]]
+    answer = received((through, args), tmp_path, **guarded)
+    assert answer.startswith("FAILURE A message asks for ")
+    assert not made.exists()
+
+
+def test_a_task_of_a_deployed_dag_is_let_through() -> None:
+    require_deployed_task("execute_workload", [task("train_yolo.py")], {})
+    require_deployed_task("execute_workload", [], {"input": task("team/train_yolo.py")})
+
+
+@pytest.mark.parametrize("file", ["/training/mine.py", "../../training/mine.py", "team/../../mine.py"])
+def test_a_task_whose_dag_is_elsewhere_is_refused(file: str) -> None:
+    with pytest.raises(MessageRefused, match=r"mine\.py', which is outside the folder of Dags"):
+        require_deployed_task("execute_workload", [task(file)], {})
+
+
+@pytest.mark.parametrize("args", [[], ["{}"], ["no JSON"], [1], [task("train_yolo.py"), "more"]])
+def test_what_is_no_workload_is_refused(args: list[Any]) -> None:
+    with pytest.raises(MessageRefused, match="does not contain a workload"):
+        require_deployed_task("execute_workload", args, {})
