@@ -16,15 +16,25 @@ rclone copyto "$remote/database/$time.dump" "$work/$time.dump"
 
 tables=$(psql --no-psqlrc --tuples-only --no-align --command \
     "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')" "$database")
-objects=$(rclone lsf --max-depth 1 "bucket:$CHECKPOINT_BUCKET" | wc --lines)
+# Objects, not folders: SeaweedFS lists a folder whose objects have just been deleted.
+objects=$(rclone lsf --recursive --files-only "bucket:$CHECKPOINT_BUCKET" | wc --lines)
 if ((tables > 0 || objects > 0)); then
-    echo "The database has $tables tables, and the bucket $CHECKPOINT_BUCKET is not empty: both must be empty." >&2
+    echo "The database has $tables tables, and the bucket $CHECKPOINT_BUCKET $objects objects: both must be empty." >&2
     exit 1
 fi
 
 # The bucket first: no row names an object that is not there yet.
 echo "1. Bucket $CHECKPOINT_BUCKET"
 rclone copy "$remote/objects" "bucket:$CHECKPOINT_BUCKET" --metadata "${report[@]}"
+# objects/ is as the newest backup left it. What each backup after TIME replaced or removed comes back, the newest first:
+# the last copy of an object to be put in place is the one that TIME had.
+rclone lsf --recursive --files-only --include '/replaced/**' "$remote" | cut --delimiter / --fields 2 | sort --unique --reverse |
+    while read -r later; do
+        if [[ $later > $time ]]; then
+            echo "   as before $later"
+            rclone copy "$remote/replaced/$later" "bucket:$CHECKPOINT_BUCKET" --metadata --ignore-times "${report[@]}"
+        fi
+    done
 
 echo "2. Database, of $time"
 pg_restore --no-owner --no-acl --exit-on-error --single-transaction --dbname="$database" "$work/$time.dump"

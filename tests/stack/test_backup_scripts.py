@@ -1,0 +1,93 @@
+"""config/backup.sh and config/restore.sh with a table and two objects; tests/long/test_backup.py has jobs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from include.stack.postgres import Postgres
+from include.stack.s3 import S3
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def offsite(s3_client: S3Client, bucket: str) -> Iterator[str]:
+    """A second bucket, for the backups of the first."""
+    name = f"{bucket}-offsite"
+    s3_client.create_bucket(Bucket=name)
+    yield name
+    empty(s3_client, name)
+    s3_client.delete_bucket(Bucket=name)
+
+
+def empty(client: S3Client, bucket: str) -> None:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for item in page.get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+
+
+def test_the_state_of_an_older_backup_comes_back_with_its_own_objects(
+    postgres: Postgres,
+    s3: S3,
+    s3_client: S3Client,
+    bucket: str,
+    offsite: str,
+    database_url: str,
+    tmp_path: Path,
+) -> None:
+    programs = [sysconfig.get_path("scripts"), str(postgres.programs), os.environ["PATH"]]
+    environment = {
+        "PATH": os.pathsep.join(programs),
+        "HOME": str(tmp_path),
+        "TRAINING_DB_URL": database_url,
+        "S3_ENDPOINT_URL": s3.endpoint_url,
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_REGION": s3.region,
+        "CHECKPOINT_BUCKET": bucket,
+    }
+
+    def run(script: str, *arguments: str) -> str:
+        command = ["bash", str(ROOT / "config" / script), f"bucket:{offsite}/nightly", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    with psycopg.connect(database_url) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT 0 AS number")
+    times = []
+    # Of the same size each time, as two states of a job are.
+    for number, state in enumerate((b"1111", b"2222", b"3333"), 1):
+        with psycopg.connect(database_url) as connection:
+            connection.execute("UPDATE numbers SET number = %s", [number])
+        place: Any = {"Bucket": bucket, "Key": "checkpoints/job/last.pt"}
+        s3_client.put_object(**place, Body=state, Metadata={"epoch": str(number)})
+        if number == 1:
+            s3_client.put_object(Bucket=bucket, Key="checkpoints/job/best.pt", Body=b"best")
+        if number == 3:
+            s3_client.delete_object(Bucket=bucket, Key="checkpoints/job/best.pt")
+        times.append(run("backup.sh").split("database/")[1].split(".dump")[0])
+        time.sleep(1.1)  # backups are named by the second
+    empty(s3_client, bucket)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("DROP TABLE numbers")
+
+    run("restore.sh", times[0])
+
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("TABLE numbers").fetchall() == [(1,)]
+    last = s3_client.get_object(Bucket=bucket, Key="checkpoints/job/last.pt")
+    assert (last["Body"].read(), last["Metadata"]["epoch"]) == (b"1111", "1")
+    assert s3_client.get_object(Bucket=bucket, Key="checkpoints/job/best.pt")["Body"].read() == b"best"
