@@ -248,7 +248,7 @@ class Stack:
             started = self.postgres.start()
             self.postgres.ensure_roles()
             self.postgres.ensure_database("airflow", "airflow")
-            self.postgres.ensure_database("training", TRAINING_OWNER)
+            self.postgres.ensure_database("training", TRAINING_OWNER, TRAINING_APPLICATION)
             step.result = _started(started, f"{LOOPBACK}:{self.ports.postgres}")
         with steps.step("S3 server (SeaweedFS)") as step:
             started = self.s3.start()

@@ -90,12 +90,17 @@ class Postgres:
                     connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
                 connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
 
-    def ensure_database(self, name: str, owner: str) -> None:
-        """Create the database of role `owner` unless it exists."""
+    def ensure_database(self, name: str, owner: str, *users: str) -> None:
+        """Create the database of role `owner` unless it exists; only the owner and `users` may connect."""
+        database = sql.Identifier(name)
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 statement = sql.SQL("CREATE DATABASE {} OWNER {}")
-                connection.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))
+                connection.execute(statement.format(database, sql.Identifier(owner)))
+            connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
+            for user in users:
+                grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}")
+                connection.execute(grant.format(database, sql.Identifier(user)))
 
     @cached_property
     def data(self) -> Path:

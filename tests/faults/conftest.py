@@ -33,7 +33,7 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     roles = {"faults_owner": "owner-password", "faults": "faults-password"}
     postgres = replace(postgres, roles=roles)
     postgres.ensure_roles()
-    postgres.ensure_database(DATABASE, "faults_owner")
+    postgres.ensure_database(DATABASE, "faults_owner", "faults")
     url = postgres.url(DATABASE, "faults")
     with (
         S3Proxy(s3.endpoint_url, hold) as proxy,

@@ -80,6 +80,16 @@ def test_postgres_refuses_a_wrong_password(own_stack: Stack) -> None:
         psycopg.connect(own_stack.postgres.url("training", "training", "wrong"))
 
 
+@pytest.mark.parametrize(
+    ("role", "database"), [("training", "airflow"), ("training_app", "airflow"), ("airflow", "training")]
+)
+def test_a_role_of_one_database_cannot_connect_to_the_other(
+    own_stack: Stack, role: str, database: str
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(own_stack.postgres.url(database, role))
+
+
 def test_starting_twice_keeps_the_processes(own_stack: Stack) -> None:
     before = {each.read_text() for each in (own_stack.state.path / "pids").iterdir()}
     own_stack.start_servers(quiet())
