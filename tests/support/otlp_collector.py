@@ -28,7 +28,7 @@ class OtlpCollector:
     def received(self) -> dict[str, set[tuple[str, str]]]:
         """Every metric by the name that Prometheus gives it, with all attributes that it came with."""
         with self._lock:
-            return dict(self._received)
+            return {name: set(attributes) for name, attributes in self._received.items()}
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
