@@ -4,9 +4,20 @@ set -euo pipefail
 
 airflow db migrate
 
-# Says so and goes on where the user is there already.
-airflow users create --role Admin --username "$AIRFLOW_ADMIN_USERNAME" --email "$AIRFLOW_ADMIN_EMAIL" \
-    --firstname Training --lastname Admin --password "$AIRFLOW_ADMIN_PASSWORD"
+# Says so and goes on where the user is there already. `airflow users create` takes the password as an argument, which
+# everybody would see who lists the host's processes; here only this process sees it.
+python - <<'PYTHON'
+import os
+import sys
+
+from airflow.__main__ import main
+
+name, email = os.environ["AIRFLOW_ADMIN_USERNAME"], os.environ["AIRFLOW_ADMIN_EMAIL"]
+person = ["--username", name, "--email", email, "--firstname", "Training", "--lastname", "Admin"]
+password = ["--password", os.environ["AIRFLOW_ADMIN_PASSWORD"]]
+sys.argv = ["airflow", "users", "create", "--role", "Admin", *person, *password]
+main()
+PYTHON
 
 # A task in a pool that does not exist never starts. Slots that were changed in the UI stay.
 airflow pools get gpu || airflow pools set gpu "$GPU_SLOTS" "One slot a GPU: trainings wait here for their turn."

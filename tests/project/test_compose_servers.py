@@ -112,4 +112,6 @@ def test_roles_and_databases_are_made_once_and_passwords_follow_the_settings(pos
 def test_the_scripts_stop_at_the_first_error(script: str) -> None:
     text = (REPOSITORY / script).read_text()
     assert "set -euo pipefail" in text
+    # An argument would be seen by everybody who lists the host's processes.
+    assert not re.findall(r'--password[ =]"?\$', text)
     subprocess.run(["bash", "-n", REPOSITORY / script], check=True)
