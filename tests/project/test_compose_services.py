@@ -276,6 +276,15 @@ def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
     assert data in SERVICES["s3"]["volumes"]
 
 
+def test_the_certificates_can_be_removed_as_the_documentation_says() -> None:
+    """Docker keeps a volume as long as a container, even one that has ended, uses it."""
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    [removed] = re.findall(
+        r"`docker compose rm --stop --force (.+?)`, then `docker volume rm .+_s3-security`", page
+    )
+    assert set(removed.split()) == {name for name in SERVICES if "s3-security" in mounts(SERVICES[name])}
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_folder_of_everybody_is_each_containers_own(name: str) -> None:
     """A shared one would hold files under known names that others could make first."""
