@@ -179,6 +179,11 @@ def runs_of(dag_id: str) -> Iterator[Row]:
     yield Row("PATCH", "mark", f"{runs}/none", BY_ADMINISTRATOR, {"state": "failed"})
 
 
+def several(entity: dict[str, Any]) -> dict[str, Any]:
+    """A request that changes entities in bulk."""
+    return {"actions": [{"action": "update", "entities": [entity]}]}
+
+
 QUESTION = "/dags/retrain_yolo/dagRuns/none/taskInstances/ask_approval/-1/hitlDetails"
 AIRFLOW = [
     *(row for dag_id in STARTS for row in runs_of(dag_id)),
@@ -188,6 +193,31 @@ AIRFLOW = [
     Row("DELETE", "delete", f"{RUNS}/none", BY_ADMINISTRATOR),
     Row("POST", "clear", f"{RUNS}/none/clear", BY_ADMINISTRATOR, {"dry_run": True}),
     Row("PATCH", "mark a task", TASK, BY_ADMINISTRATOR, {"new_state": "failed"}),
+    # Of several at once, Airflow says in the answer what became of each.
+    Row(
+        "PATCH",
+        "mark several",
+        RUNS,
+        only("administrator"),
+        several({"dag_run_id": "none", "state": "failed"}),
+    ),
+    Row(
+        "PATCH",
+        "mark several tasks",
+        f"{RUNS}/none/taskInstances",
+        only("administrator"),
+        several({"task_id": "train", "new_state": "failed"}),
+    ),
+    Row(
+        "POST",
+        "clear several",
+        "/dags/train_yolo/clearDagRuns",
+        BY_ADMINISTRATOR,
+        {"dag_runs": [{"dag_run_id": "none"}]},
+    ),
+    Row("POST", "clear tasks", "/dags/train_yolo/clearTaskInstances", only("administrator"), {}),
+    Row("POST", "add XComs", f"{TASK}/xcomEntries", BY_ADMINISTRATOR, {"key": "return_value", "value": 1}),
+    Row("DELETE", "delete XComs", f"{TASK}/xcomEntries/return_value", BY_ADMINISTRATOR),
     Row("PATCH", "edit XComs", f"{TASK}/xcomEntries/return_value", BY_ADMINISTRATOR, {"value": 1}),
     Row("PATCH", "pause", "/dags/train_yolo", only(*TRAINERS, status=422), {"is_paused": "?"}),
     Row(
