@@ -5,24 +5,22 @@ set -euo pipefail
 
 psql --no-psqlrc --quiet --variable ON_ERROR_STOP=1 --dbname postgres <<'SQL'
 \getenv airflow_password AIRFLOW_DB_PASSWORD
-\getenv celery_password CELERY_DB_PASSWORD
 \getenv owner_password TRAINING_DB_PASSWORD
 \getenv application_password TRAINING_APP_DB_PASSWORD
 
 -- training owns the tables of the trainings, and training_app reads and writes their rows.
 SELECT format('CREATE ROLE %I LOGIN', wanted.role)
-FROM unnest(ARRAY['airflow', 'celery', 'training', 'training_app']) AS wanted (role)
+FROM unnest(ARRAY['airflow', 'training', 'training_app']) AS wanted (role)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.role)
 \gexec
 ALTER ROLE airflow PASSWORD :'airflow_password';
-ALTER ROLE celery PASSWORD :'celery_password';
 ALTER ROLE training PASSWORD :'owner_password';
 ALTER ROLE training_app PASSWORD :'application_password';
 
 SELECT format('CREATE DATABASE %I OWNER %I', wanted.name, wanted.name)
-FROM unnest(ARRAY['airflow', 'celery', 'training']) AS wanted (name)
+FROM unnest(ARRAY['airflow', 'training']) AS wanted (name)
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = wanted.name)
 \gexec
-REVOKE CONNECT ON DATABASE airflow, celery, training FROM PUBLIC;
+REVOKE CONNECT ON DATABASE airflow, training FROM PUBLIC;
 GRANT CONNECT ON DATABASE training TO training_app;
 SQL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from airflow.executors.workloads import ExecuteTask
 from airflow.executors.workloads.base import BundleInfo
 from airflow.executors.workloads.task import TaskInstanceDTO
+from celery import Celery
+from celery.backends.base import BaseKeyValueStoreBackend
 
 from include.deployment.queue_guard import MessageRefused, require_deployed_task
 from tests.support.compose import REPOSITORY, SERVICES
@@ -101,7 +104,19 @@ def task(dag_file: str) -> str:
 @pytest.mark.parametrize("name", WORKERS)
 def test_every_worker_of_the_deployment_is_guarded(name: str) -> None:
     guard = f"{require_deployed_task.__module__}.QueueGuard"
-    assert json.loads(SERVICES[name]["environment"][CONFIG]) == {"task_annotations": [guard]}
+    assert json.loads(SERVICES[name]["environment"][CONFIG])["task_annotations"] == [guard]
+
+
+def test_results_are_nothing_that_could_run_code_in_the_scheduler() -> None:
+    """A database would keep them as pickles, which the scheduler loads."""
+    [url] = {
+        re.sub(r"\$\{.*?\}", "secret", SERVICES[name]["environment"]["AIRFLOW__CELERY__RESULT_BACKEND"])
+        for name in WORKERS
+    }
+    assert url == "redis://:secret@redis:6379/1"
+    results = Celery(config_source={"result_backend": url, "accept_content": ["json"]}).backend
+    assert isinstance(results, BaseKeyValueStoreBackend)
+    assert results.accept == {"application/json"}
 
 
 @pytest.mark.long

@@ -35,7 +35,7 @@ def used_variables() -> set[str]:
 
 
 METADATA = {"AIRFLOW_DB_PASSWORD", "AIRFLOW_FERNET_KEY"}
-QUEUES = {"REDIS_PASSWORD", "CELERY_DB_PASSWORD"}
+QUEUES = {"REDIS_PASSWORD"}
 S3_KEYS = {
     role: {f"S3_{role}_ACCESS_KEY_ID", f"S3_{role}_SECRET_ACCESS_KEY"} for role in map(str.upper, Role)
 }
@@ -47,7 +47,6 @@ HOLDERS = {
     "postgres-roles": {
         "POSTGRES_PASSWORD",
         "AIRFLOW_DB_PASSWORD",
-        "CELERY_DB_PASSWORD",
         "TRAINING_DB_PASSWORD",
         "TRAINING_APP_DB_PASSWORD",
     },

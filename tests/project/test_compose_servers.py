@@ -67,7 +67,7 @@ def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> 
         processes.stop(service)
 
 
-ROLES = {"airflow": "airflow", "celery": "celery", "training": "training", "training_app": "training"}
+ROLES = {"airflow": "airflow", "training": "training", "training_app": "training"}
 
 
 def make_roles(postgres: Postgres, password: str) -> None:
@@ -79,7 +79,6 @@ def make_roles(postgres: Postgres, password: str) -> None:
         "PGUSER": "postgres",
         "PGPASSWORD": postgres.password,
         "AIRFLOW_DB_PASSWORD": f"airflow-{password}",
-        "CELERY_DB_PASSWORD": f"celery-{password}",
         "TRAINING_DB_PASSWORD": f"training-{password}",
         "TRAINING_APP_DB_PASSWORD": f"training_app-{password}",
     }
@@ -87,25 +86,22 @@ def make_roles(postgres: Postgres, password: str) -> None:
 
 
 def test_roles_and_databases_are_made_once_and_passwords_follow_the_settings(postgres: Postgres) -> None:
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as server:
-        try:
-            for password in ("first", "second"):
-                make_roles(postgres, password)
-                for role, database in ROLES.items():
-                    psycopg.connect(postgres.url(database, role, f"{role}-{password}")).close()
-            with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-                psycopg.connect(postgres.url("celery", "celery", "celery-first"))
-            for role, database in (
-                ("celery", "airflow"),
-                ("celery", "training"),
-                ("training_app", "airflow"),
-            ):
-                with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-                    psycopg.connect(postgres.url(database, role, f"{role}-second"))
-        finally:
-            postgres.ensure_roles()  # other tests' passwords
-            server.execute("DROP DATABASE celery")
-            server.execute("DROP ROLE celery")
+    try:
+        for password in ("first", "second"):
+            make_roles(postgres, password)
+            for role, database in ROLES.items():
+                psycopg.connect(postgres.url(database, role, f"{role}-{password}")).close()
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(postgres.url("training", "training", "training-first"))
+        for role, database in (
+            ("training", "airflow"),
+            ("training_app", "airflow"),
+            ("airflow", "training"),
+        ):
+            with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                psycopg.connect(postgres.url(database, role, f"{role}-second"))
+    finally:
+        postgres.ensure_roles()  # other tests' passwords
 
 
 @pytest.mark.parametrize("script", ["config/airflow-init.sh", "config/postgres-roles.sh"])
