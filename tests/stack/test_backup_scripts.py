@@ -85,6 +85,8 @@ def test_the_state_of_an_older_backup_comes_back_with_its_own_objects(
         connection.execute("DROP TABLE numbers")
 
     run("restore.sh", times[0])
+    with pytest.raises(AssertionError, match=r"has 1 tables, .* 2 objects: both must be empty"):
+        run("restore.sh")
 
     with psycopg.connect(database_url) as connection:
         assert connection.execute("TABLE numbers").fetchall() == [(1,)]
