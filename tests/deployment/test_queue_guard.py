@@ -15,8 +15,6 @@ import pytest
 from airflow.executors.workloads import ExecuteTask
 from airflow.executors.workloads.base import BundleInfo
 from airflow.executors.workloads.task import TaskInstanceDTO
-from celery import Celery
-from celery.backends.base import BaseKeyValueStoreBackend
 
 from include.deployment.queue_guard import MessageRefused, require_deployed_task
 from tests.support.compose import REPOSITORY, SERVICES
@@ -34,6 +32,12 @@ with start_worker(app, pool="solo", perform_ping_check=False):
         answer = app.send_task(name, args)
         answer.get(timeout=60, propagate=False)
         print("ANSWER", answer.state, answer.result)
+"""
+
+
+BACKEND = """
+from airflow.providers.celery.executors.celery_executor_utils import app
+print(type(app.backend).__name__, app.backend.accept)
 """
 
 
@@ -107,16 +111,20 @@ def test_every_worker_of_the_deployment_is_guarded(name: str) -> None:
     assert json.loads(SERVICES[name]["environment"][CONFIG])["task_annotations"] == [guard]
 
 
-def test_results_are_nothing_that_could_run_code_in_the_scheduler() -> None:
+def test_results_are_nothing_that_could_run_code_in_the_scheduler(tmp_path: Path) -> None:
     """A database would keep them as pickles, which the scheduler loads."""
     [url] = {
         re.sub(r"\$\{.*?\}", "secret", SERVICES[name]["environment"]["AIRFLOW__CELERY__RESULT_BACKEND"])
         for name in WORKERS
     }
     assert url == "redis://:secret@redis:6379/1"
-    results = Celery(config_source={"result_backend": url, "accept_content": ["json"]}).backend
-    assert isinstance(results, BaseKeyValueStoreBackend)
-    assert results.accept == {"application/json"}
+    given = {
+        "PATH": os.environ["PATH"],
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW__CELERY__RESULT_BACKEND": url,
+    }
+    read = subprocess.run([sys.executable, "-c", BACKEND], env=given, capture_output=True, text=True)
+    assert read.stdout.splitlines()[-1:] == ["RedisBackend {'application/json'}"], read.stderr
 
 
 @pytest.mark.long
