@@ -147,11 +147,9 @@ def test_what_a_stopped_service_runs_may_drain_where_it_is_told(tmp_path: Path, 
 
 
 def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_stack: Stack) -> None:
-    (service,) = [each for each in airflow_stack.airflow.services if each.name == "scheduler"]
-    scheduler = processes.running(service)
-    assert scheduler is not None
+    service = _scheduler_service(airflow_stack)
+    scheduler = _ready_scheduler(airflow_stack)
     workers = scheduler.children(recursive=True)
-    assert len(workers) >= 6
     scheduler.kill()
     until(lambda: processes.running(service) not in {None, scheduler})
     assert not [each for each in workers if each.is_running()]
@@ -159,12 +157,7 @@ def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_
 
 
 def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
-    scheduler = processes.running(
-        next(each for each in airflow_stack.airflow.services if each.name == "scheduler")
-    )
-    assert scheduler
-    workers = [each for each in scheduler.children() if "LocalExecutor" in _command_line(each)]
-    assert len(workers) == OTHER_TASKS + gpu_slots()
+    workers = _workers(_ready_scheduler(airflow_stack))
     loaded = {Path(region.path).name for worker in workers for region in worker.memory_maps()}
     assert "libtorch_python.so" in loaded
 
@@ -172,6 +165,22 @@ def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
 def test_a_module_that_cannot_be_imported_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
     preload("include.nothing")
     assert "include.nothing could not be imported ahead of the tasks." in caplog.text
+
+
+def _scheduler_service(stack: Stack) -> Service:
+    return next(each for each in stack.airflow.services if each.name == "scheduler")
+
+
+def _ready_scheduler(stack: Stack) -> psutil.Process:
+    """The scheduler when it has its workers: it is healthy before it has imported what they need."""
+    scheduler = processes.running(_scheduler_service(stack))
+    assert scheduler is not None
+    until(lambda: len(_workers(scheduler)) == OTHER_TASKS + gpu_slots())
+    return scheduler
+
+
+def _workers(scheduler: psutil.Process) -> list[psutil.Process]:
+    return [each for each in scheduler.children() if "LocalExecutor" in _command_line(each)]
 
 
 def _processes_of(service: Service) -> list[psutil.Process]:
