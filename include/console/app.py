@@ -25,7 +25,7 @@ __all__ = ["PAGES", "PREFIX", "create_app"]
 
 PAGES = {
     "jobs": "Training runs",
-    "job": "Training",
+    "job": "Training run",
     "run": "Training of a run",
     "start": "Start a training run",
     "compare": "Compare training runs",

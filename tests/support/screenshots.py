@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from benchmarks.material import make_photos
+from include.stack.datasets import upload_dataset
 from include.stack.demo import TRAINING
 from include.stack.local import STATE, Stack
 from include.stack.steps import Steps
@@ -46,6 +49,9 @@ RETRAININGS = [
 RUNNING = "digits-long"
 SHOWN_AFTER = 12
 """Epochs of the running job."""
+DATASET = "street-digits"
+ADDED = 10
+"""Images that its second version adds."""
 
 COLOURS = 256
 PICTURES = {
@@ -54,9 +60,19 @@ PICTURES = {
     "compare": ("compare?id=digits-adamw&id=digits-sgd&id=digits-adamw-30", "Metrics"),
     "start": ("start", "What to train"),
     "models": ("models", "digits"),
+    "datasets": ("datasets", DATASET),
+    "dataset": (f"dataset?name={DATASET}&version=2", f"Images added: {ADDED}"),
 }
 """Of each picture the page, and a text that is there when the page is."""
-HEIGHTS = {"jobs": 800, "job": 1400, "compare": 1880, "start": 860, "models": 900}
+HEIGHTS = {
+    "jobs": 800,
+    "job": 1400,
+    "compare": 1880,
+    "start": 860,
+    "models": 900,
+    "datasets": 640,
+    "dataset": 2140,
+}
 
 
 def main() -> None:
@@ -74,8 +90,26 @@ def train(stack: Stack) -> None:
     for job_id, conf in TRAINING_RUNS:
         if not _there(stack, job_id):
             api.wait("train_yolo", api.trigger("train_yolo", conf | {"job_id": job_id}), PATIENCE)
+    if not stack.api.training("GET", f"datasets?prefix={DATASET}")["datasets"]:
+        register(stack)
     for conf in RETRAININGS[len(api.runs("retrain_yolo")) :]:
         api.wait("retrain_yolo", api.trigger("retrain_yolo", conf), PATIENCE)
+
+
+def register(stack: Stack) -> None:
+    """Two versions of a dataset: the second has more images."""
+    with TemporaryDirectory() as folder:
+        data, images = make_photos(Path(folder) / "photos", 40, 12)
+        added = [f"{number:05d}" for number in range(images - ADDED, images)]
+        files = [f"{kind}/train/{name}" for kind in ("images", "labels") for name in added]
+        paths = [path for file in files for path in data.parent.glob(f"{file}.*")]
+        kept = {path: path.read_bytes() for path in paths}
+        for path in kept:
+            path.unlink()
+        upload_dataset(stack, Steps(), data.parent, DATASET, "detect")
+        for path, content in kept.items():
+            path.write_bytes(content)
+        upload_dataset(stack, Steps(), data.parent, DATASET, "detect")
 
 
 def take(stack: Stack) -> None:

@@ -17,7 +17,7 @@ import { headline, shortName } from "./metrics.js";
  */
 export const COLUMNS = [
   ["Compare", html`<span class="hidden">Compare</span>`],
-  ["Training"],
+  ["Training run"],
   ["Status"],
   ["Model"],
   ["Dataset"],

@@ -10,7 +10,7 @@ import { Page, query, show } from "../page.js";
 import { PretrainedWeights } from "../weights.js";
 
 const cursor = query.get("cursor");
-const COLUMNS = ["Version", "Stage", "Metric", "Training", "Dataset", "Promoted", "Reason", "File"];
+const COLUMNS = ["Version", "Stage", "Metric", "Training run", "Dataset", "Promoted", "Reason", "File"];
 
 /**
  * @param {AbortSignal} signal

@@ -159,7 +159,7 @@ function Jobs({ week: monday }) {
       data &&
       html`<div class="scroller" tabindex="0" role="group" aria-label=${`Training runs of ${heading}`}>
       <table aria-label=${`Training runs of ${heading}`}>
-        <thead><tr><th scope="col">Training</th><th scope="col">Status</th>
+        <thead><tr><th scope="col">Training run</th><th scope="col">Status</th>
           <th scope="col" class="number">GPU hours</th><th scope="col" class="number">Attempts</th></tr></thead>
         <tbody>${data.jobs.map((job) => html`<${Job} key=${job.job_id} job=${job} />`)}</tbody>
       </table></div>`
