@@ -231,7 +231,7 @@ class Airflow:
                 "task_instance_heartbeat_timeout": 30,
                 "task_instance_heartbeat_timeout_detection_interval": 5,
                 "orphaned_tasks_check_interval": 15,
-                "scheduler_idle_sleep_time": 0.5,
+                "scheduler_idle_sleep_time": 0.2,
             },
             # A training run survives minutes without the API server, and soon notices when it is back.
             "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
