@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
 
 THREADS = min(32, (os.cpu_count() or 1) + 4)
 
@@ -23,27 +21,29 @@ def map_in_order(
     items: Iterable[T],
     threads: int = THREADS,
     ahead: int = 8,
-    together: int = 1,
+    shortcut: Callable[[T], R | None] = lambda _: None,
 ) -> Iterator[R]:
     """Yield function(item) for each item in order, computed in threads slightly ahead of the consumer.
 
-    A thread takes `together` items at once, more than one where handing over an item takes longer than the
-    item itself. ahead is how many times that per thread are computed or queued while an earlier one takes
-    long. `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million.
+    ahead is how many items per thread are computed or queued while an earlier one takes long.
+    `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million. shortcut may know the result,
+    which is then not None; it is called in the consumer's thread, because handing over an item takes longer.
     """
-
-    def compute(some: list[T]) -> list[R]:
-        return [function(item) for item in some]
-
-    remaining = iter(items)
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[list[R]]] = deque()
+        waiting: deque[Future[R]] = deque()
         try:
-            while some := list(islice(remaining, together)):
-                waiting.append(pool.submit(compute, some))
-                if len(waiting) >= threads * ahead:
-                    yield from waiting.popleft().result()
+            for item in items:
+                known = shortcut(item)
+                waiting.append(pool.submit(function, item) if known is None else _done(known))
+                if len(waiting) >= threads * ahead or (known is not None and waiting[0].done()):
+                    yield waiting.popleft().result()
             while waiting:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _done(result: R) -> Future[R]:
+    future: Future[R] = Future()
+    future.set_result(result)
+    return future

@@ -14,7 +14,8 @@ import os
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -45,11 +46,15 @@ _IMAGE, _LABELS = TypeAdapter(ImageFacts), TypeAdapter(CheckedLabels)
 T = TypeVar("T")
 
 
+class NotKnown(Exception):
+    """A file is not among those that passed a check."""
+
+
 class KnownFiles:
     """The files that passed a check on this machine. Safe to use from several threads."""
 
-    def __init__(self, database: sqlite3.Connection | None = None) -> None:
-        self._database = database
+    def __init__(self, database: sqlite3.Connection | None = None, *, reads: bool = True) -> None:
+        self._database, self._reads = database, reads
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
         self._reader = f"{_VERSION} {_decoders()}"
@@ -70,6 +75,13 @@ class KnownFiles:
         """
         return self._recall(path, f"labels {how}", _LABELS, read, lambda found: not found.problems)
 
+    @cached_property
+    def without_reading(self) -> KnownFiles:
+        """The same files; raises NotKnown instead of reading any other."""
+        same = KnownFiles(self._database, reads=False)
+        same._lock = self._lock
+        return same
+
     def save(self) -> None:
         """Write down the files that were read since the last time."""
         with self._lock:
@@ -85,11 +97,11 @@ class KnownFiles:
     ) -> T:
         key = self._key(path, how) if self._database is not None else None
         if key is None:
-            return read()
+            return read() if self._reads else _refuse(path)
         with suppress(ValidationError):  # written by an older version
             if (known := self._find(key)) is not None:
                 return form.validate_json(known)
-        found = read()
+        found = read() if self._reads else _refuse(path)
         if is_good(found):
             self._add(key, form.dump_json(found))
         return found
@@ -126,6 +138,10 @@ class KnownFiles:
                 self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
         except sqlite3.Error as error:
             log.warning("The next check on this machine will read all files again: %s", error)
+
+
+def _refuse(path: Path) -> NoReturn:
+    raise NotKnown(path)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.checking.checked_sample import SampleRules, check_sample
 from include.datasets.checking.duplicates import Digests, find_duplicate_images
 from include.datasets.checking.findings import Collection, Finding, is_error
-from include.datasets.checking.known_files import KnownFiles
+from include.datasets.checking.known_files import KnownFiles, NotKnown
 from include.datasets.checking.manifest import write_manifest
 from include.datasets.checking.split_summary import SplitSummary
 from include.datasets.checking.tally import Tally
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from include.datasets.layouts.samples import Layout, Sample
 
 _USUAL_RULES = CheckRules()
-
-_SAMPLES_TOGETHER = 32
-"""Number of images that a thread checks at once; known ones take less time than passing one to a thread."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ class _Check:
         summary = SplitSummary(split, self._rules)
         self.tally.open_split(split)
         samples = self._layout.splits[split]
-        for checked in map_in_order(self._check_sample, samples, together=_SAMPLES_TOGETHER):
+        for checked in map_in_order(self._check_sample, samples, shortcut=self._recall_sample):
             summary.add(checked)
             self._add_sample(split, checked)
             if len(self._errors) >= FINDINGS:
@@ -123,6 +120,15 @@ class _Check:
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
         checked = check_sample(sample, self._layout, self._samples, self._known)
+        self._progress.advance()
+        return checked
+
+    def _recall_sample(self, sample: Sample) -> CheckedSample | None:
+        """Return what an earlier check found if the image and its labels are known."""
+        try:
+            checked = check_sample(sample, self._layout, self._samples, self._known.without_reading)
+        except NotKnown:
+            return None
         self._progress.advance()
         return checked
 
