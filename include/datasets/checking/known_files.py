@@ -14,8 +14,9 @@ import os
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -53,8 +54,8 @@ class NotKnown(Exception):
 class KnownFiles:
     """The files that passed a check on this machine. Safe to use from several threads."""
 
-    def __init__(self, database: sqlite3.Connection | None = None, *, reads: bool = True) -> None:
-        self._database, self._reads = database, reads
+    def __init__(self, database: sqlite3.Connection | None = None) -> None:
+        self._database, self._reads = database, True
         self._lock = threading.Lock()
         self._new: dict[bytes, bytes] = {}
         self._reader = f"{_VERSION} {_decoders()}"
@@ -78,8 +79,8 @@ class KnownFiles:
     @cached_property
     def without_reading(self) -> KnownFiles:
         """The same files; raises NotKnown instead of reading any other."""
-        same = KnownFiles(self._database, reads=False)
-        same._lock = self._lock
+        same = copy(self)
+        same._reads = False
         return same
 
     def save(self) -> None:
@@ -96,13 +97,13 @@ class KnownFiles:
         is_good: Callable[[T], bool] = lambda _: True,
     ) -> T:
         key = self._key(path, how) if self._database is not None else None
-        if key is None:
-            return read() if self._reads else _refuse(path)
         with suppress(ValidationError):  # written by an older version
-            if (known := self._find(key)) is not None:
+            if key is not None and (known := self._find(key)) is not None:
                 return form.validate_json(known)
-        found = read() if self._reads else _refuse(path)
-        if is_good(found):
+        if not self._reads:
+            raise NotKnown(path)
+        found = read()
+        if key is not None and is_good(found):
             self._add(key, form.dump_json(found))
         return found
 
@@ -138,10 +139,6 @@ class KnownFiles:
                 self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
         except sqlite3.Error as error:
             log.warning("The next check on this machine will read all files again: %s", error)
-
-
-def _refuse(path: Path) -> NoReturn:
-    raise NotKnown(path)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ class _Check:
         self.tally.open_split(split)
         samples = self._layout.splits[split]
         for checked in map_in_order(self._check_sample, samples, shortcut=self._recall_sample):
+            self._progress.advance()
             summary.add(checked)
             self._add_sample(split, checked)
             if len(self._errors) >= FINDINGS:
@@ -119,18 +120,14 @@ class _Check:
             self.add(finding)
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
-        checked = check_sample(sample, self._layout, self._samples, self._known)
-        self._progress.advance()
-        return checked
+        return check_sample(sample, self._layout, self._samples, self._known)
 
     def _recall_sample(self, sample: Sample) -> CheckedSample | None:
         """Return what an earlier check found if the image and its labels are known."""
         try:
-            checked = check_sample(sample, self._layout, self._samples, self._known.without_reading)
+            return check_sample(sample, self._layout, self._samples, self._known.without_reading)
         except NotKnown:
             return None
-        self._progress.advance()
-        return checked
 
     def _add_sample(self, split: str, checked: CheckedSample) -> None:
         for finding in checked.findings:
