@@ -22,6 +22,7 @@ import psycopg
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.material import make_digits
 from benchmarks.place import main
+from benchmarks.sides import wait_until
 from benchmarks.table import Table, progress
 from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.job import TRAINING_DAG
@@ -30,7 +31,7 @@ from include.stack.local import Stack
 from include.stack.steps import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 EPOCHS = 2
 PATIENCE_SECONDS = 300.0
@@ -108,7 +109,7 @@ def _prepare(stack: Stack) -> None:
     stack.api.wait_for_dag("migrate_schema")
     stack.api.wait_for_dag(TRAINING_DAG)
     run = stack.api.trigger("migrate_schema", {})
-    _wait_until(lambda: stack.api.run_state("migrate_schema", run) == "success")
+    _wait_for_end(stack, "migrate_schema", run)
     with closing(psycopg.connect(stack.training_db_url, autocommit=True)) as connection:
         connection.execute(_TABLE)
 
@@ -119,13 +120,18 @@ def _train_ours(stack: Stack, job_id: str, timeline: Timeline) -> float:
     with closing(psycopg.connect(stack.training_db_url, autocommit=True)) as connection:
         started, at = time.monotonic(), time.time()
         run = api.trigger(TRAINING_DAG, {**TRAINING, "epochs": EPOCHS, "job_id": job_id})
-        _wait_until(lambda: _is_recorded(connection, job_id))
+        wait_until(lambda: _is_recorded(connection, job_id), f"the row of {job_id}", PATIENCE_SECONDS)
         seconds = time.monotonic() - started
-    _wait_until(lambda: api.run_state(TRAINING_DAG, run) in {"success", "failed"})
+    _wait_for_end(stack, TRAINING_DAG, run)
     for task in api.task_instances(TRAINING_DAG, run):
         start, end = (datetime.fromisoformat(task[name]).timestamp() for name in ("start_date", "end_date"))
         timeline.add(task["task_id"], start - at, end - at)
     return seconds
+
+
+def _wait_for_end(stack: Stack, dag_id: str, run: str) -> None:
+    ended = {"success", "failed"}
+    wait_until(lambda: stack.api.run_state(dag_id, run) in ended, f"the end of {run}", PATIENCE_SECONDS)
 
 
 def _is_recorded(connection: Any, job_id: str) -> bool:
@@ -154,19 +160,12 @@ def _run_script(stack: Stack, data: Path, folder: Path) -> float:
         job=folder.name,
     )
     path = os.pathsep.join([sysconfig.get_path("scripts"), str(stack.postgres.programs), os.environ["PATH"]])
-    keys = {name: value for name, value in stack.env.items() if name.startswith(("AWS_", "TRAINING_DB"))}
-    environment = os.environ | keys | {"PATH": path, "S3_ENDPOINT_URL": stack.s3.endpoint_url}
+    own_names = ("AWS_", "S3_", "TRAINING_DB")
+    access = {name: value for name, value in stack.env.items() if name.startswith(own_names)}
+    environment = os.environ | access | {"PATH": path}
     started = time.monotonic()
     subprocess.run(["bash", "-c", text], check=True, env=environment, cwd=folder)
     return time.monotonic() - started
-
-
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        if time.monotonic() > until:
-            raise TimeoutError(f"Nothing came of it within {PATIENCE_SECONDS:.0f} s")
-        time.sleep(0.05)
 
 
 if __name__ == "__main__":

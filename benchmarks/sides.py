@@ -246,8 +246,16 @@ class TurnTakingReporter:
 
 def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:
     """Wait until that epoch is stored. Raises TimeoutError."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while epoch is not None and publisher.durable != (epoch, 0):
+    if epoch is not None:
+        wait_until(
+            lambda: publisher.durable == (epoch, 0), f"epoch {epoch + 1} to be in S3", PATIENCE_SECONDS
+        )
+
+
+def wait_until(is_so: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait until `is_so` returns True. Raises TimeoutError."""
+    until = time.monotonic() + seconds
+    while not is_so():
         if time.monotonic() > until:
-            raise TimeoutError(f"Epoch {epoch + 1} is not in S3 after {PATIENCE_SECONDS:.0f} s")
+            raise TimeoutError(f"Waited {seconds:.0f} s for {what}")
         time.sleep(0.01)
