@@ -110,7 +110,7 @@ AIRFLOW = pytest.StashKey[Stack]()
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Stop Airflow once no test of this process needs it any more."""
+    """Stop Airflow after the last test of this process that needs it."""
     from tests.support.distribution import group_of  # a plugin, which pytest itself has to load first
 
     stack = item.config.stash.get(AIRFLOW, None)

@@ -32,7 +32,7 @@ Complete = Callable[..., requests.Response]
 
 @pytest.fixture
 def complete(api_url: str, bucket: str) -> Complete:
-    """POST a completion of job a with both of its places, and what else is told."""
+    """POST a completion of job a with the paths of both checkpoints, and the given fields."""
 
     def post(of: str = "a", /, **told: Any) -> requests.Response:
         paths = {f"{kind}_checkpoint_path": f"s3://{bucket}/checkpoints/{of}/{kind}.pt"

@@ -1,4 +1,4 @@
-"""Which whole states go by the policy, which never do, and what is said of those that went."""
+"""Which whole states the policy deletes, which it never does, and what is recorded of deleted ones."""
 
 from __future__ import annotations
 

@@ -47,13 +47,7 @@ def connect(s3: S3) -> Connect:
 
     def open_client(endpoint_url: str = s3.endpoint_url, **changes: Any) -> S3Client:
         patient = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
-        settings: dict[str, Any] = {
-            "endpoint_url": endpoint_url,
-            "aws_access_key_id": s3.access_key,
-            "aws_secret_access_key": s3.secret_key,
-            "region_name": s3.region,
-            "config": patient,
-        }
+        settings: dict[str, Any] = arguments(s3) | {"endpoint_url": endpoint_url, "config": patient}
         client: S3Client = boto3.client("s3", **(settings | changes))
         return client
 

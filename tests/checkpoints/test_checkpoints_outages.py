@@ -27,6 +27,7 @@ from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role
 from tests.conftest import reachable_directory
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.dataset_steps import arguments
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,14 +79,7 @@ def kill(process: psutil.Process) -> None:
 
 
 def connect(server: S3, **changes: Any) -> S3Client:
-    settings: dict[str, Any] = {
-        "endpoint_url": server.endpoint_url,
-        "aws_access_key_id": server.access_key,
-        "aws_secret_access_key": server.secret_key,
-        "region_name": server.region,
-        "config": IMPATIENT,
-    }
-    client: S3Client = boto3.client("s3", **(settings | changes))
+    client: S3Client = boto3.client("s3", **(arguments(server) | {"config": IMPATIENT} | changes))
     return client
 
 

@@ -37,7 +37,7 @@ MANY = 60
 
 @pytest.fixture(scope="module")
 def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    """Jobs of every kind, and so many small ones that they need more than a page."""
+    """Jobs of every kind, and enough small ones to fill more than one page."""
     with recording(api_stack, "pages-") as connection:
         for number in range(MANY):
             age = timedelta(days=10, hours=-number)

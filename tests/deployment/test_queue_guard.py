@@ -12,12 +12,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from airflow.executors.workloads import ExecuteTask
-from airflow.executors.workloads.base import BundleInfo
-from airflow.executors.workloads.task import TaskInstanceDTO
 
 from include.deployment.queue_guard import MessageRefused, require_deployed_task
 from tests.support.compose import REPOSITORY, SERVICES
+from tests.support.workloads import task_workload
 
 CONFIG = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 WORKERS = sorted(name for name in SERVICES if name.startswith("airflow-worker"))
@@ -84,25 +82,7 @@ def callback(function: str, **arguments: str) -> str:
 
 
 def task(dag_file: str) -> str:
-    instance = TaskInstanceDTO(
-        id=uuid4(),
-        dag_version_id=uuid4(),
-        dag_id="dag",
-        task_id="task",
-        run_id="run",
-        try_number=1,
-        queue="migrate",
-        pool_slots=1,
-        priority_weight=1,
-    )
-    workload = ExecuteTask(
-        ti=instance,
-        dag_rel_path=Path(dag_file),
-        token="",
-        log_path=None,
-        bundle_info=BundleInfo(name="dags-folder"),
-    )
-    return workload.model_dump_json()
+    return task_workload("migrate", dag_file).model_dump_json()
 
 
 @pytest.mark.parametrize("name", WORKERS)

@@ -5,37 +5,18 @@ from __future__ import annotations
 import os
 from multiprocessing import SimpleQueue
 from pathlib import Path
-from uuid import uuid4
 
 import psutil
 import pytest
-from airflow.executors.workloads import ExecuteTask, ExecutorWorkload
-from airflow.executors.workloads.base import BundleInfo
-from airflow.executors.workloads.task import TaskInstanceDTO
+from airflow.executors.workloads import ExecutorWorkload
 
 from include.deployment.settings import MODEL_SIGNING_KEY, PROMOTION_QUEUE
 from include.stack.airflow import PARTS
 from include.stack.executor import QueueConnections
 from include.stack.local import Stack
+from tests.support.workloads import task_workload
 
 OWNER = "AIRFLOW_CONN_TRAINING_DB_OWNER"
-
-
-def _task(queue: str) -> ExecuteTask:
-    instance = TaskInstanceDTO(
-        id=uuid4(),
-        dag_version_id=uuid4(),
-        dag_id="dag",
-        task_id="task",
-        run_id="run",
-        try_number=1,
-        queue=queue,
-        pool_slots=1,
-        priority_weight=1,
-    )
-    return ExecuteTask(
-        ti=instance, dag_rel_path=Path("dag.py"), token="", log_path=None, bundle_info=BundleInfo(name="dags")
-    )
 
 
 def test_a_worker_gives_a_task_the_connections_of_its_queue_and_no_others(
@@ -47,7 +28,7 @@ def test_a_worker_gives_a_task_the_connections_of_its_queue_and_no_others(
     connections = QueueConnections(waiting, by_queue)
     got = []
     for queue in ("default", "migrate", "maintenance", "migrate", "gpu"):
-        waiting.put(_task(queue))
+        waiting.put(task_workload(queue))
         assert connections.get()
         assert os.environ["AIRFLOW_CONN_TRAINING_DB"] == "everybody's"
         got.append((os.environ.get(OWNER), os.environ.get("OTHER")))
