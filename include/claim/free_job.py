@@ -113,7 +113,7 @@ def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
 
 
 def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
-    """Raise SpecError if the job's state is in S3 although no row records it any more.
+    """Raise SpecError if the job's state is in S3 but its row was deleted or replaced.
 
     Otherwise the training run would silently start from scratch.
     """
