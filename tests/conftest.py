@@ -71,6 +71,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> None:
+    """Demand a written id for long bytes: gzip's hold the time, and each process would name another test.
+
+    Raises:
+        ValueError: longer than 16 bytes and without `pytest.param(..., id=...)`.
+    """
+    if isinstance(val, bytes) and len(val) > 16:
+        raise ValueError(f"{argname}={val[:16]!r}... needs an id of its own: pytest.param(..., id=...)")
+
+
 def pytest_sessionstart() -> None:
     """End like Ctrl-C on SIGTERM: without this, `kill` or `timeout` would leave the servers behind."""
 

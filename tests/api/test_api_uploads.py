@@ -119,7 +119,11 @@ def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3C
     assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
 
 
-@pytest.mark.parametrize("content", [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""])
+@pytest.mark.parametrize(
+    "content",
+    [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""],
+    ids=["a byte less", "a byte more", "nothing"],
+)
 def test_another_size_than_announced_is_refused_by_s3(ask: Ask, content: bytes) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     (link,) = sign(ask, upload["upload_id"], (0, 1))

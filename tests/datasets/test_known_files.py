@@ -120,7 +120,7 @@ def test_another_version_of_a_decoder_reads_all_again(
     assert machine.reads == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000], ids=["empty", "no database"])
 def test_a_damaged_file_costs_only_time(content: bytes, machine: Machine) -> None:
     machine.file.write_bytes(content)
     machine.read()

@@ -118,7 +118,15 @@ def test_a_statement_in_the_name_of_a_trusted_key_needs_that_key(key: SigningKey
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff", b"[]", b"{}", b"[" * 10_000, b'{"mediaType": "text/plain"}']
+    "content",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xff", id="no UTF-8"),
+        pytest.param(b"[]", id="no object"),
+        pytest.param(b"{}", id="fields missing"),
+        pytest.param(b"[" * 10_000, id="nested too deep"),
+        pytest.param(b'{"mediaType": "text/plain"}', id="another media type"),
+    ],
 )
 def test_what_is_no_signature_is_refused(key: SigningKey, content: bytes) -> None:
     with pytest.raises(
@@ -158,6 +166,7 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
         ),
         (public_pem(new_key(ec.SECP256K1())).encode(), "another kind than the elliptic curves"),
     ],
+    ids=["nothing", "a private key", "a damaged key", "Ed25519", "another curve"],
 )
 def test_a_public_key_that_cannot_be_used_is_refused(pem: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said):

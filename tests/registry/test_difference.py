@@ -120,15 +120,24 @@ def test_a_stored_manifest_is_in_order_whatever_order_the_check_wrote(
 @pytest.mark.parametrize(
     "content",
     [
-        b"no gzip",
-        gzip.compress(b'{"name": "a.jpg"}\n'),
-        gzip.compress(b"[]\n"),
-        gzip.compress(b'{"name": 1, "split": "train", "image": "x", "label": null}\n'),
-        gzip.compress(b"x" * (MANIFEST_LINE + 2)),
-        gzip.compress(b'{"name": "a.jpg", "split": "train", "image": "x", "label": null}\n')[:-9],
-        gzip.compress(
-            b'{"name": "b.jpg", "split": "train", "image": "x", "label": null}\n'
-            b'{"name": "a.jpg", "split": "train", "image": "x", "label": null}\n'
+        pytest.param(b"no gzip", id="no gzip"),
+        pytest.param(gzip.compress(b'{"name": "a.jpg"}\n'), id="fields missing"),
+        pytest.param(gzip.compress(b"[]\n"), id="no object"),
+        pytest.param(
+            gzip.compress(b'{"name": 1, "split": "train", "image": "x", "label": null}\n'),
+            id="a number as a name",
+        ),
+        pytest.param(gzip.compress(b"x" * (MANIFEST_LINE + 2)), id="a line too long"),
+        pytest.param(
+            gzip.compress(b'{"name": "a.jpg", "split": "train", "image": "x", "label": null}\n')[:-9],
+            id="cut short",
+        ),
+        pytest.param(
+            gzip.compress(
+                b'{"name": "b.jpg", "split": "train", "image": "x", "label": null}\n'
+                b'{"name": "a.jpg", "split": "train", "image": "x", "label": null}\n'
+            ),
+            id="not sorted",
         ),
     ],
 )
