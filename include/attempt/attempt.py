@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.attempt.job_record import JobRecord
 from include.attempt.manifest import TrainingManifest
-from include.attempt.pictures import remove_local_pictures, store_pictures
+from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.attempt.preemption import handle_sigterm
 from include.attempt.sole_attempt import sole_attempt
 from include.attempt.starting_point import Recovery
@@ -202,8 +202,7 @@ class TrainingAttempt:
                 retry_while_unavailable(self._record_changed_data)
             manifest = TrainingManifest.of(self._job, result)
             retry_while_unavailable(lambda: publish_final(manifest, store))
-            job = self._job
-            store_pictures(self._save_dir, self._settings, job.job_id, job.origin_run_id)
+            store_pictures(self._save_dir, self._settings, self._job)
             tracker.end(predict_final_row(manifest, store))
         return manifest
 
@@ -261,7 +260,7 @@ class TrainingAttempt:
             if repeated:
                 log.warning("%d recorded epochs have no stored state: repeating them.", repeated)
             if not start.own:
-                remove_local_pictures(self._save_dir)
+                remove_earlier_pictures(self._save_dir, self._settings, self._job)
             if start.last is not None:
                 self._row.record_durable(start.epoch, start.batch)
             return store, start, start.own and _should_stop(row, start)

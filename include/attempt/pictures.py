@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.deployment.connections import open_bucket
@@ -11,8 +12,10 @@ from include.pictures.store import PictureStore
 from include.s3.deadline import Deadline, obey_deadlines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from include.claim.resolved_job import ResolvedJob
     from include.deployment.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -20,22 +23,38 @@ log = logging.getLogger(__name__)
 _SECONDS = 30.0
 
 
-def store_pictures(folder: Path, settings: Settings, job_id: str, origin_run_id: str) -> None:
-    """Replace the job's stored pictures with those in the folder; log why if that fails."""
+def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
+    """Store the pictures in the folder as those of the job; log why if that fails."""
     try:
-        bucket = open_bucket(settings, interactive=True)
-        obey_deadlines(bucket.client)
-        deadline = Deadline(_SECONDS)
-        with deadline.applied():
-            number = PictureStore(bucket).replace(job_id, origin_run_id, chosen(folder))
+        with _pictures(settings) as store:
+            number = store.add(job.job_id, job.origin_run_id, chosen(folder))
     except Exception as error:  # the training does not depend on it
-        log.warning("Not all pictures of job %s were stored: %s", job_id, error)
+        log.warning("Not all pictures of job %s were stored: %s", job.job_id, error)
     else:
-        log.info("Stored %d pictures of job %s.", number, job_id)
+        log.info("Stored %d pictures of job %s.", number, job.job_id)
 
 
-def remove_local_pictures(folder: Path) -> None:
-    """Remove the pictures that an earlier training run of the same name left on this machine."""
+def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
+    """Remove what an earlier training run of the same name left, on this machine and in S3.
+
+    There is nothing in S3 unless the job was started with fresh=true: no listing is needed to know that.
+    """
     for path in folder.glob("*"):
         if place_of(path.name):
             path.unlink(missing_ok=True)
+    if job.spec.fresh:
+        try:
+            with _pictures(settings) as store:
+                store.delete_others(job.job_id, job.origin_run_id)
+        except Exception as error:  # the training does not depend on it
+            log.warning("Pictures of an earlier job %s may be left in S3: %s", job.job_id, error)
+
+
+@contextmanager
+def _pictures(settings: Settings) -> Iterator[PictureStore]:
+    """Open the store, and give up when its requests have taken too long altogether."""
+    bucket = open_bucket(settings, interactive=True)
+    obey_deadlines(bucket.client)
+    deadline = Deadline(_SECONDS)
+    with deadline.applied():
+        yield PictureStore(bucket)

@@ -32,22 +32,23 @@ class PictureStore:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    def replace(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
-        """Store these pictures of a training run, delete those of others, and return the number stored.
+    def add(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
+        """Store these pictures of a training run, and return their number. Raises StoreErrors.
 
-        Earlier pictures of the same training run are kept: an attempt that only validates draws fewer. Raises
-        StoreErrors.
+        Its earlier pictures are kept: an attempt that only validates draws fewer.
         """
-        stored = set()
-        for name, content in pictures:
+        metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
+        number = 0
+        for number, (name, content) in enumerate(pictures, start=1):  # noqa: B007
             key = _key(job_id, name)
-            metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
             self._bucket.put(key, content, content_type=media_type(name), metadata=metadata)
-            stored.add(key)
+        return number
+
+    def delete_others(self, job_id: str, origin_run_id: str) -> None:
+        """Delete the pictures of other training runs of the same name. Raises StoreErrors."""
         for key in self._sizes(job_id):
-            if key not in stored and not self._is_of(origin_run_id, key):
+            if not self._is_of(origin_run_id, key):
                 self._bucket.delete(key)
-        return len(stored)
 
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
         """List the pictures of that training, the most informative first. Raises StoreErrors.

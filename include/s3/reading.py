@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from include.s3.download import REREAD_SECONDS, FetchedObject
@@ -22,18 +23,24 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's answer to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied; a listing does.
+    access is denied; that to a GET does.
     """
     from botocore.exceptions import ClientError
 
     with translate_s3_errors(client, location):
+        with suppress(ClientError):
+            return _head(client, location)
         try:
-            return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
+            client.get_object(Bucket=location.bucket, Key=location.key, Range="bytes=0-0")["Body"].close()
         except ClientError as error:
-            client.list_objects_v2(Bucket=location.bucket, Prefix=location.key, MaxKeys=1)
             if is_not_found(error):
                 return None
             raise
+        return _head(client, location)  # it has been written since
+
+
+def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
+    return client.head_object(Bucket=location.bucket, Key=location.key, ChecksumMode="ENABLED")
 
 
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:

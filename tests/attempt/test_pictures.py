@@ -18,7 +18,7 @@ from PIL import Image
 
 from include.api import database
 from include.attempt.attempt import TrainingAttempt
-from include.attempt.pictures import store_pictures
+from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
 from include.datasets.check import check_dataset
@@ -56,6 +56,11 @@ def connected(
 @pytest.fixture
 def url(connected: None, open_api: str) -> str:
     return open_api
+
+
+def job(job_id: str, run_id: str, *, fresh: bool = False) -> ResolvedJob:
+    spec = TrainingSpec(dataset="digits", fresh=fresh).with_defaults()
+    return ResolvedJob(job_id=job_id, dag_id="train_yolo", run_id=run_id, origin_run_id=run_id, spec=spec)
 
 
 def keys(client: S3Client, bucket: str) -> set[str]:
@@ -105,25 +110,27 @@ def test_there_are_never_more_than_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("connected")
-def test_another_training_of_the_name_replaces_them_and_the_same_adds_to_them(
+def test_another_training_of_the_name_removes_them_and_the_same_adds_to_them(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     draw(tmp_path / "first", "labels.jpg")
     draw(tmp_path / "first", "results.png")
     draw(tmp_path / "second", "results.png")
-    store_pictures(tmp_path / "first", Settings(bucket, tmp_path), "a", "run1")
-    store_pictures(tmp_path / "second", Settings(bucket, tmp_path), "a", "run1")
+    settings = Settings(bucket, tmp_path)
+    store_pictures(tmp_path / "first", settings, job("a", "run1"))
+    store_pictures(tmp_path / "second", settings, job("a", "run1"))
     assert keys(s3_client, bucket) == {"pictures/a/labels.jpg", "pictures/a/results.png"}
-    store_pictures(tmp_path / "first", Settings(bucket, tmp_path), "ab", "run1")
-    store_pictures(tmp_path / "second", Settings(bucket, tmp_path), "a", "run 2/é")
-    assert keys(s3_client, bucket) == {
-        "pictures/a/results.png", "pictures/ab/labels.jpg", "pictures/ab/results.png"
-    }  # fmt: skip
+    store_pictures(tmp_path / "first", settings, job("ab", "run1"))
+    anew = job("a", "run 2/é", fresh=True)
+    remove_earlier_pictures(tmp_path / "first", settings, anew)
+    assert not list((tmp_path / "first").iterdir())
+    assert keys(s3_client, bucket) == {"pictures/ab/labels.jpg", "pictures/ab/results.png"}
+    store_pictures(tmp_path / "second", settings, anew)
     store = PictureStore(Bucket(s3_client, bucket))
     assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
     assert store.pictures("a", "run1") == []
-    store_pictures(tmp_path / "nothing", Settings(bucket, tmp_path), "a", "run3")
-    assert keys(s3_client, bucket) == {"pictures/ab/labels.jpg", "pictures/ab/results.png"}
+    remove_earlier_pictures(tmp_path / "nothing", settings, anew)  # a second attempt, from the start again
+    assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
 
 
 def test_an_s3_that_does_not_answer_is_a_line_in_the_log(
@@ -133,7 +140,7 @@ def test_an_s3_that_does_not_answer_is_a_line_in_the_log(
             "extra": {"endpoint_url": "http://127.0.0.1:9", "region_name": "us-east-1"}}  # fmt: skip
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(away))
     draw(tmp_path, "results.png")
-    store_pictures(tmp_path, Settings("bucket", tmp_path), "a", "run1")
+    store_pictures(tmp_path, Settings("bucket", tmp_path), job("a", "run1"))
     assert "Not all pictures of job a were stored" in caplog.text
 
 
@@ -141,7 +148,7 @@ def test_a_page_gets_them_through_the_api(url: str, jobs: JobRepository, bucket:
     started(jobs)
     assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     content = {name: draw(tmp_path / "drawn", name, 32) for name in ("labels.jpg", "results.png")}
-    store_pictures(tmp_path / "drawn", Settings(bucket, tmp_path), "a", "run1")
+    store_pictures(tmp_path / "drawn", Settings(bucket, tmp_path), job("a", "run1"))
     listed = requests.get(f"{url}/jobs/a/pictures", timeout=60).json()["pictures"]
     assert [(each["name"], each["size"], each["media_type"]) for each in listed] == [
         ("results.png", len(content["results.png"]), "image/png"),
@@ -167,7 +174,7 @@ def test_what_is_no_picture_of_the_job_is_not_served(
     for key in ("pictures/a/best.pt", "pictures/a/results.svg", "pictures/b/results.png"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"<svg/>", Metadata={"run-id": "run1"})
     draw(tmp_path / "drawn", "labels.jpg")
-    PictureStore(Bucket(s3_client, bucket)).replace("a", "another run", chosen(tmp_path / "drawn"))
+    PictureStore(Bucket(s3_client, bucket)).add("a", "another run", chosen(tmp_path / "drawn"))
     s3_client.put_object(
         Bucket=bucket, Key="pictures/a/results.svg", Body=b"<svg/>", Metadata={"run-id": "run1"}
     )
@@ -229,14 +236,14 @@ def test_a_training_leaves_what_it_has_drawn(
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
-    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    resolved = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)
     draw(settings.run_folder("a"), "PR_curve.png")  # of an earlier training run on this machine
     if stopping:
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 
     manifest = TrainingAttempt(
-        job, dataset, 1, settings, lambda: CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
+        resolved, dataset, 1, settings, lambda: CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
     ).run()
 
     assert manifest.stop_reason == ("stopped" if stopping else "completed")

@@ -97,7 +97,7 @@ class _Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.code == "ConditionalRequestConflict":
-            self._answer(200, b'<?xml version="1.0"?><ListBucketResult></ListBucketResult>')
+            self._answer(404, b"<Error><Code>NoSuchKey</Code><Message>No.</Message></Error>")
         else:
             self._refuse()
 

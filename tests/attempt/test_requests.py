@@ -1,0 +1,72 @@
+"""What an attempt asks of S3: a bucket of a million objects must not make training slower."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from benchmarks.proxy import Proxy
+from include.attempt.attempt import TrainingAttempt
+from include.checkpoints.store import CheckpointStore
+from include.claim.resolved_job import ResolvedJob
+from include.datasets.caching.listings import S3Listings
+from include.datasets.check import check_dataset
+from include.datasets.layouts.boundary import DatasetRoots
+from include.datasets.s3 import S3ObjectReader
+from include.deployment.connections import open_bucket
+from include.deployment.settings import Settings
+from include.jobs.repository import JobRepository
+from include.jobs.spec import TrainingSpec
+from include.s3.bucket import Bucket
+from tests.support.airflow_connections import lead_to
+from tests.support.jobs import claim
+from tests.support.tiny_datasets import build
+from tests.support.untrained import stored_start
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+def test_no_bucket_is_listed_for_a_training(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, jobs: JobRepository, s3: S3, s3_client: S3Client,
+    bucket: str, tmp_path: Path,
+) -> None:  # fmt: skip
+    """Neither to fetch the data that were checked, nor for states, nor by a second attempt."""
+    build("detect", tmp_path / "data", train=4, val=2)
+    for file in (tmp_path / "data").rglob("*.*"):
+        s3_client.upload_file(str(file), bucket, f"datasets/set/{file.relative_to(tmp_path / 'data')}")
+    uri = f"s3://{bucket}/datasets/set/"
+    listings = S3Listings(Bucket(s3_client, bucket))
+    checked = check_dataset(
+        uri, "detect", tmp_path / "elsewhere", S3ObjectReader(s3_client), DatasetRoots(), listings
+    )
+    spec = TrainingSpec(
+        dataset=uri,
+        model=stored_start(s3_client, bucket, tmp_path),
+        task="detect",
+        epochs=2,
+        imgsz=64,
+        batch=4,
+        device="cpu",
+    ).with_defaults()
+    claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
+    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    settings = Settings(bucket, tmp_path / "root")
+    with Proxy(s3.endpoint_url) as proxy:
+        lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "root")
+        direct = os.environ[name := "AIRFLOW_CONN_TRAINING_S3"]
+        monkeypatch.setenv(name, direct.replace(s3.endpoint_url, proxy.endpoint_url))
+        for _ in range(2):
+            TrainingAttempt(
+                job, checked, 1, settings, lambda: CheckpointStore(open_bucket(settings), run_id="run1")
+            ).run()
+        assert proxy.requests["PUT"] > 3
+        assert proxy.requests["GET"] > 6
+        assert "LIST" not in proxy.requests
+        list(open_bucket(settings).objects("datasets/"))
+        assert proxy.requests["LIST"] == 1  # so it would have been counted
