@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.s3.errors import translate_s3_errors
 from include.s3.layout import CHECKPOINTS
@@ -13,10 +14,15 @@ from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.paginator import ListObjectsV2Paginator
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 PAGE_SIZE = 1000
 """Number of keys; S3 returns no more at once."""
+
+_TIME = re.compile(rb"<LastModified>([^<]+)</LastModified>")
+_TIMES = "Times"
+"""Where a page has the times of its objects while they are not in its XML."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class ListedObject:
 
 def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
     """Yield the objects below `prefix` in pages of at most PAGE_SIZE. Raises StoreErrors."""
-    paginator = client.get_paginator("list_objects_v2")
+    paginator = _paginator(client)
     with translate_s3_errors(client, prefix):
         for page in paginator.paginate(
             Bucket=prefix.bucket, Prefix=prefix.key, PaginationConfig={"PageSize": PAGE_SIZE}
@@ -55,13 +61,42 @@ def list_level(client: S3Client, prefix: S3Location) -> Iterator[ListedObject | 
 
     Raises StoreErrors.
     """
-    paginator = client.get_paginator("list_objects_v2")
+    paginator = _paginator(client)
     with translate_s3_errors(client, prefix):
         for page in paginator.paginate(
             Bucket=prefix.bucket, Prefix=prefix.key, Delimiter="/", PaginationConfig={"PageSize": PAGE_SIZE}
         ):
             yield from _objects(page, prefix.bucket)
             yield from (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+
+
+def _paginator(client: S3Client) -> ListObjectsV2Paginator:
+    """Return a paginator that reads the times of a page in a tenth of the time that botocore takes.
+
+    That would be half of the time of a listing.
+    """
+    events = client.meta.events  # a handler with an id is registered once, however often this is called
+    events.register("before-parse.s3.ListObjectsV2", _take_times, unique_id="take-times")
+    events.register("after-call.s3.ListObjectsV2", _return_times, unique_id="return-times")
+    return client.get_paginator("list_objects_v2")
+
+
+def _take_times(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    body = response_dict.get("body")
+    if not isinstance(body, bytes):
+        return
+    try:
+        times = [datetime.fromisoformat(time.decode("ascii")) for time in _TIME.findall(body)]
+    except ValueError:
+        return
+    if len(times) == body.count(b"<Contents>"):
+        response_dict["body"] = _TIME.sub(b"", body)
+        customized_response_dict[_TIMES] = times
+
+
+def _return_times(parsed: dict[str, Any], **_: object) -> None:
+    for item, time in zip(parsed.get("Contents", ()), parsed.pop(_TIMES, ()), strict=False):
+        item["LastModified"] = time
 
 
 def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> list[ListedObject]:

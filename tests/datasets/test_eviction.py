@@ -38,7 +38,7 @@ class Machine:
             content.mkdir(parents=True)
             for file in files or (name,):
                 path, key = content / file, fingerprint(file)
-                if not self.cache.files.link(key, size, path):
+                if not self.cache.files.link(key, size, str(path)):
                     path.write_bytes(bytes(size))
                     self.cache.files.keep(path, key)
         self._clock += 1

@@ -29,10 +29,10 @@ def written(path: Path, content: bytes = b"content") -> Path:
 
 def test_two_datasets_share_one_file_that_nobody_writes_to(store: FileStore, tmp_path: Path) -> None:
     first, second = tmp_path / "data" / "first", tmp_path / "data" / "second"
-    assert not store.link(KEY, 7, first)
+    assert not store.link(KEY, 7, str(first))
     store.keep(written(first), KEY)
     assert store.has(KEY, 7)
-    assert store.link(KEY, 7, second)
+    assert store.link(KEY, 7, str(second))
     assert Path(first).samefile(second)
     assert stat.S_IMODE(second.stat().st_mode) == 0o444
 
@@ -54,9 +54,9 @@ def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: 
     with Path(stored.path).open("r+b") as file:
         file.truncate(3)
     assert not store.has(KEY, 7)
-    assert not store.link(KEY, 7, second)
+    assert not store.link(KEY, 7, str(second))
     store.keep(written(second), KEY)
-    assert store.link(KEY, 7, third)
+    assert store.link(KEY, 7, str(third))
     assert third.read_bytes() == b"content"
 
 
@@ -73,7 +73,7 @@ def test_more_files_than_links_are_possible_have_the_same_content(store: FileSto
     folder = tmp_path / "data"
     store.keep(written(folder / "first"), KEY)
     for number in range(65_010):
-        assert store.link(KEY, 7, folder / str(number))
+        assert store.link(KEY, 7, f"{folder}/{number}")
     assert {(folder / str(number)).read_bytes() for number in (0, 64_997, 64_998, 64_999, 65_009)} == {
         b"content"
     }
@@ -95,7 +95,7 @@ def test_where_no_link_is_possible_each_dataset_has_a_file_of_its_own(
     store.keep(written(other_disk / "elsewhere"), KEY)
     assert not store.has(KEY, 7)
     store.keep(written(tmp_path / "data" / "here"), KEY)
-    assert store.link(KEY, 7, other_disk / "copy")
+    assert store.link(KEY, 7, f"{other_disk}/copy")
     assert (other_disk / "copy").read_bytes() == b"content"
     assert store.has(KEY, 7)
 

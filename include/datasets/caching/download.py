@@ -103,7 +103,7 @@ class Downloader:
         """Take the file from the store, or create an empty one. Returns False if it is to be downloaded."""
         path, stored = file.path, file.stored
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self._store is not None and self._store.link(object_key(stored), stored.size, path):
+        if self._store is not None and self._store.link(object_key(stored), stored.size, str(path)):
             self._progress.advance(stored.size)
             return True
         path.open("xb").close()

@@ -55,6 +55,7 @@ class FileStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._prefix = f"{folder}{os.sep}"
 
     def has(self, key: str, size: int) -> bool:
         """Return whether a file of that size is stored. Another process may remove it at any time."""
@@ -64,16 +65,16 @@ class FileStore:
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
-    def link(self, key: str, size: int, target: Path) -> bool:
+    def link(self, key: str, size: int, target: str) -> bool:
         """Make `target` the stored file. Returns False if it is not stored, or damaged.
 
         The folder of `target` must exist. Raises FileExistsError if `target` does.
         """
-        stored = self._path(key)
+        stored = f"{self._prefix}{key[:2]}{os.sep}{key}"  # a Path would take as long as the system calls
         try:
             if os.lstat(stored).st_size != size:
                 log.warning("%s is damaged and will be fetched again.", stored)
-                stored.unlink(missing_ok=True)
+                Path(stored).unlink(missing_ok=True)
                 return False
             os.link(stored, target, follow_symlinks=False)
         except FileNotFoundError:
@@ -81,7 +82,7 @@ class FileStore:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            return self._copy(stored, key, target)
+            return self._copy(Path(stored), Path(target))
         return True
 
     def keep(self, file: Path, key: str) -> None:
@@ -117,7 +118,7 @@ class FileStore:
             make_trusted_folder(stored.parent)
             os.link(file, stored, follow_symlinks=False)
 
-    def _copy(self, stored: Path, key: str, target: Path) -> bool:
+    def _copy(self, stored: Path, target: Path) -> bool:
         """Copy a file that no further link is possible to; the copy then takes the links that follow."""
         try:
             with stored.open("rb") as source, target.open("xb") as copy:
@@ -126,7 +127,7 @@ class FileStore:
             return False
         target.chmod(_READ_ONLY)
         with suppress(OSError):
-            _replace_by_link(target, self._path(key))
+            _replace_by_link(target, stored)
         return True
 
 

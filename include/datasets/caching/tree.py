@@ -123,11 +123,11 @@ class TreeFetch:
         progress = Progress(f"Linking {self.uri}", self.listing.count, "files")
         folders: set[str] = set()
         for name, stored in objects:
-            path, folder = target / name, name.rpartition("/")[0]
+            folder = name.rpartition("/")[0]
             if folder not in folders:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                (target / folder).mkdir(parents=True, exist_ok=True)
                 folders.add(folder)
-            if not store.link(object_key(stored), stored.size, path):
+            if not store.link(object_key(stored), stored.size, f"{target}/{name}"):
                 missing, size = missing + 1, size + stored.size
                 needed += round_to_blocks(stored.size)
             progress.advance()
@@ -141,9 +141,10 @@ class TreeFetch:
     def _download(self, target: Path, objects: Iterator[tuple[str, StoredObject]], size: int) -> None:
         """Download what was not linked."""
         progress = Progress(f"Fetching {self.uri}", size, "bytes")
-        wanted = ((stored, target / name) for name, stored in objects)
         Downloader(self.reader, progress, self.cache.files).download(
-            (stored, path) for stored, path in wanted if not path.is_file()
+            (stored, target / name)
+            for name, stored in objects
+            if not os.path.isfile(f"{target}/{name}")  # noqa: PTH113  millions of them
         )
 
 
@@ -159,7 +160,7 @@ def _find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, Stored
     """Yield the objects that are missing in the folder, or have another size than in the listing."""
     for name, stored in listing:
         try:
-            if os.lstat(content / name).st_size == stored.size:
+            if os.lstat(f"{content}/{name}").st_size == stored.size:
                 continue
         except (FileNotFoundError, NotADirectoryError):
             pass

@@ -1,0 +1,82 @@
+"""A listing says of each object what S3 says, though its pages are read in another way than botocore's."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from include.s3.listing import ListedObject, list_level, pages
+from include.s3.location import S3Location
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_s3 import S3Client
+
+    from include.stack.s3 import S3
+
+
+def test_it_says_what_botocore_says(s3: S3, s3_client: S3Client, bucket: str) -> None:
+    for key in ("set/a", "set/b & <LastModified>.jpg", "set/folder/c", "set/\u00e4"):
+        s3_client.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    plain = s3.client().list_objects_v2(Bucket=bucket, Prefix="set/")["Contents"]
+    usual = [
+        ListedObject(S3Location(bucket, each["Key"]), each["Size"], each["ETag"], each["LastModified"])
+        for each in plain
+    ]
+    (page,) = pages(s3_client, S3Location(bucket, "set/"))
+    assert page == usual
+    assert list(list_level(s3_client, S3Location(bucket, "set/"))) == [
+        *(each for each in usual if each.location.key != "set/folder/c"),
+        "set/folder/",
+    ]
+    assert s3_client.list_objects_v2(Bucket=bucket, Prefix="set/")["Contents"] == plain
+
+
+AT = datetime(2026, 11, 28, 14, 16, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-11-28T14:16:09Z", "2026-11-28T15:16:09.000+01:00", "Sat, 28 Nov 2026 14:16:09 GMT"]
+)
+def test_any_form_of_a_time_is_read(answering: Callable[[str], S3Client], time: str) -> None:
+    """Whatever a server writes that is not ISO 8601 is left to botocore."""
+    client = answering(
+        f"<Contents><Key>a</Key><ETag>e</ETag><Size>1</Size><LastModified>{time}</LastModified></Contents>"
+    )
+    assert list(pages(client, S3Location("bucket", ""))) == [
+        [ListedObject(S3Location("bucket", "a"), 1, "e", AT)]
+    ]
+
+
+@pytest.fixture
+def answering(request: pytest.FixtureRequest) -> Callable[[str], S3Client]:
+    """Start a server that lists these objects: SeaweedFS lets nobody choose the form of its times."""
+
+    def start(objects: str) -> S3Client:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = f"<ListBucketResult>{objects}</ListBucketResult>".encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Stay silent."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        request.addfinalizer(server.server_close)
+        request.addfinalizer(server.shutdown)
+        return boto3.client(
+            "s3", endpoint_url=f"http://127.0.0.1:{server.server_port}", region_name="us-east-1",
+            aws_access_key_id="key", aws_secret_access_key="secret",
+        )  # fmt: skip
+
+    return start
