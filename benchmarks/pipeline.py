@@ -78,7 +78,7 @@ def measure(folder: Path, quick: bool) -> Table:
         stack = Stack.at(folder / "stack")
         resources.callback(lambda: stack.down(quiet()))
         progress("starting the stack …")
-        _prepare(stack)
+        prepare(stack)
         script, ours, timeline = [], [], Timeline()
         _train_ours(stack, "warm-up", Timeline())
         _run_script(stack, data, folder / "warm-up")
@@ -104,12 +104,12 @@ def measure(folder: Path, quick: bool) -> Table:
     return table
 
 
-def _prepare(stack: Stack) -> None:
+def prepare(stack: Stack) -> None:
     stack.up(quiet())
     stack.api.wait_for_dag("migrate_schema")
     stack.api.wait_for_dag(TRAINING_DAG)
     run = stack.api.trigger("migrate_schema", {})
-    _wait_for_end(stack, "migrate_schema", run)
+    wait_for_end(stack, "migrate_schema", run)
     with closing(psycopg.connect(stack.training_db_url, autocommit=True)) as connection:
         connection.execute(_TABLE)
 
@@ -122,14 +122,14 @@ def _train_ours(stack: Stack, job_id: str, timeline: Timeline) -> float:
         run = api.trigger(TRAINING_DAG, {**TRAINING, "epochs": EPOCHS, "job_id": job_id})
         wait_until(lambda: _is_recorded(connection, job_id), f"the row of {job_id}", PATIENCE_SECONDS)
         seconds = time.monotonic() - started
-    _wait_for_end(stack, TRAINING_DAG, run)
+    wait_for_end(stack, TRAINING_DAG, run)
     for task in api.task_instances(TRAINING_DAG, run):
         start, end = (datetime.fromisoformat(task[name]).timestamp() for name in ("start_date", "end_date"))
         timeline.add(task["task_id"], start - at, end - at)
     return seconds
 
 
-def _wait_for_end(stack: Stack, dag_id: str, run: str) -> None:
+def wait_for_end(stack: Stack, dag_id: str, run: str) -> None:
     ended = {"success", "failed"}
     wait_until(lambda: stack.api.run_state(dag_id, run) in ended, f"the end of {run}", PATIENCE_SECONDS)
 

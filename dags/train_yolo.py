@@ -79,8 +79,8 @@ def train_yolo() -> None:
         pool=GPU_POOL,
         queue=GPU_QUEUE,
         retries=PREEMPTIONS,
-        retry_delay=timedelta(seconds=3),
-        retry_exponential_backoff=1.1,  # within seconds at first; 50 of them outlast half an hour
+        retry_delay=timedelta(seconds=1),
+        retry_exponential_backoff=1.2,  # at once at first; 50 of them outlast half an hour
         max_retry_delay=timedelta(minutes=1),
         retry_policy=CountErrors(),
         pre_execute=None,  # its body counts kills, because it knows the durable progress
