@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -12,12 +12,13 @@ import psutil
 
 @dataclass
 class Table:
-    """One result. `about` explains how it was measured."""
+    """One result. `about` explains how it was measured, and `result` compares it with its target."""
 
     title: str
     about: str
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
+    result: str = ""
 
     def add(self, *cells: str) -> None:
         """Append a row."""
@@ -27,7 +28,16 @@ class Table:
         """Format as Markdown: the first column left-aligned, numbers right-aligned."""
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"## {self.title}\n\n{self.about}\n\n{table}\n"
+        result = f"\nResult: {self.result}\n" if self.result else ""
+        return f"## {self.title}\n\n{self.about}\n\n{table}\n{result}"
+
+
+def verdict(target: str, ratios: Mapping[str, float], is_met: Callable[[float], bool]) -> str:
+    """Say whether the target is met, with the ratio of each thing that was measured."""
+    missed = [name for name, ratio in ratios.items() if not is_met(ratio)]
+    figures = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+    met = f"missed by {', '.join(missed)}" if missed else "met"
+    return f"the target is {target}, and it is {met} ({figures})."
 
 
 def machine() -> str:

@@ -1,0 +1,236 @@
+"""What transfers checkpoints: the product, boto3 alone, s5cmd and rclone; each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from include.s3.bucket import Bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_s3 import S3Client
+
+    from benchmarks.place import Services
+    from include.checkpoints.store import CheckpointStore
+
+OURS = "ours"
+OVER_AN_OLDER = "ours, over an older state"
+"""Also keeps the older state as last.previous.pt, copied within S3; the other clients overwrite."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a transfer took: seconds, and the processor seconds of the client's process."""
+
+    seconds: float
+    processor_seconds: float
+
+
+class Client(Protocol):
+    """Uploads and downloads the state of a job."""
+
+    @property
+    def title(self) -> str:
+        """Its name in the table."""
+
+    def upload(self, path: Path, job_id: str) -> Spent:
+        """Upload the file as last.pt of the job."""
+
+    def download(self, job_id: str, path: Path) -> Spent:
+        """Download last.pt of the job to the file, which does not exist yet."""
+
+    def start(self) -> Spent | None:
+        """Measure the start of its process, which is part of each transfer; None if it is warm."""
+
+
+class Transfers(Protocol):
+    """Uploads and downloads in a warm process; pickled for it."""
+
+    @property
+    def title(self) -> str:
+        """Its name in the table."""
+
+    def upload(self, path: Path, job_id: str) -> None:
+        """Upload the file as last.pt of the job."""
+
+    def download(self, job_id: str, path: Path) -> None:
+        """Download last.pt of the job to the file."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The product: hashes the file, uploads it over the expected object, and verifies what is stored."""
+
+    services: Services
+    title: str = OURS
+
+    def upload(self, path: Path, job_id: str) -> None:
+        """Upload as the publisher does, which hashes the file first."""
+        from include.checkpoints.checkpoint import Checkpoint
+        from include.checkpoints.publisher import PublishLimits
+        from include.s3.deadline import StallDeadline
+
+        limits = PublishLimits()
+        deadline = StallDeadline(limits.stalled_seconds, limits.least_bytes)
+        checkpoint = Checkpoint.of_file(path, epoch=0)
+        _store(self.services).upload(checkpoint, job_id, "last", "benchmark", deadline=deadline)
+
+    def download(self, job_id: str, path: Path) -> None:
+        """Download and verify, as an attempt does that resumes."""
+        _store(self.services).download(job_id, "last", path)
+
+
+@dataclass(frozen=True)
+class Boto3:
+    """boto3's own transfers in parts and threads, with the product's settings of the client."""
+
+    services: Services
+    title: str = "boto3"
+
+    def upload(self, path: Path, job_id: str) -> None:
+        """Upload without any hash of ours."""
+        _client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
+
+    def download(self, job_id: str, path: Path) -> None:
+        """Download without verifying."""
+        _client(self.services).download_file(self.services.bucket, _key(self.title, job_id), str(path))
+
+
+@dataclass(frozen=True)
+class WarmProcess:
+    """Transfers in a process that has imported everything and has open connections."""
+
+    transfers: Transfers
+    pool: ProcessPoolExecutor
+
+    @property
+    def title(self) -> str:
+        """Its name in the table."""
+        return self.transfers.title
+
+    def upload(self, path: Path, job_id: str) -> Spent:
+        """Upload the file as last.pt of the job."""
+        return self.pool.submit(_spend, self.transfers.upload, path, job_id).result()
+
+    def download(self, job_id: str, path: Path) -> Spent:
+        """Download last.pt of the job to the file."""
+        return self.pool.submit(_spend, self.transfers.download, job_id, path).result()
+
+    def start(self) -> None:
+        """Return None: the process is warm."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that is started for each transfer; `copy` are its arguments before source and target."""
+
+    title: str
+    copy: tuple[str, ...]
+    remote: str
+    environment: dict[str, str]
+
+    def upload(self, path: Path, job_id: str) -> Spent:
+        """Upload the file as last.pt of the job."""
+        return self._run(*self.copy, str(path), f"{self.remote}/{_key(self.title, job_id)}")
+
+    def download(self, job_id: str, path: Path) -> Spent:
+        """Download last.pt of the job to the file."""
+        return self._run(*self.copy, f"{self.remote}/{_key(self.title, job_id)}", str(path))
+
+    def start(self) -> Spent:
+        """Measure `PROGRAM version`, which transfers nothing."""
+        return self._run("version")
+
+    def _run(self, *arguments: str) -> Spent:
+        command = [str(Path(sysconfig.get_path("scripts")) / self.title), *arguments]
+        started = time.perf_counter()
+        with subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {said.strip()}")
+        return Spent(seconds, usage.ru_utime + usage.ru_stime)
+
+
+@contextmanager
+def open_clients(services: Services) -> Iterator[list[Client]]:
+    """Start a process for each client in Python, and return them all."""
+    warm: tuple[Transfers, ...] = (Ours(services), Ours(services, OVER_AN_OLDER), Boto3(services))
+    with ExitStack() as stack:
+        yield [
+            *(WarmProcess(transfers, stack.enter_context(_one_process())) for transfers in warm),
+            _s5cmd(services),
+            _rclone(services),
+        ]
+
+
+def _one_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+def _s5cmd(services: Services) -> Program:
+    access = {
+        "AWS_ACCESS_KEY_ID": services.access_key,
+        "AWS_SECRET_ACCESS_KEY": services.secret_key,
+        "AWS_REGION": services.region,
+        "S3_ENDPOINT_URL": services.endpoint_url,
+    }
+    copy = ("--log", "error", "cp")
+    return Program("s5cmd", copy, f"s3://{services.bucket}", _without_proxy() | access)
+
+
+def _rclone(services: Services) -> Program:
+    remote = {
+        "TYPE": "s3",
+        "PROVIDER": "SeaweedFS",
+        "ACCESS_KEY_ID": services.access_key,
+        "SECRET_ACCESS_KEY": services.secret_key,
+        "REGION": services.region,
+        "ENDPOINT": services.endpoint_url,
+        "NO_CHECK_BUCKET": "true",
+    }
+    access = {f"RCLONE_CONFIG_STORE_{name}": value for name, value in remote.items()}
+    copy = ("--config", "", "copyto")
+    return Program("rclone", copy, f"store:{services.bucket}", _without_proxy() | access)
+
+
+def _without_proxy() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
+def _key(title: str, job_id: str) -> str:
+    return f"{title}/{job_id}/last.pt"
+
+
+def _spend(transfer: Callable[..., None], *arguments: Path | str) -> Spent:
+    """Return what the call took; the process does nothing else."""
+    started, processor = time.perf_counter(), time.process_time()
+    transfer(*arguments)
+    return Spent(time.perf_counter() - started, time.process_time() - processor)
+
+
+@cache
+def _client(services: Services) -> S3Client:
+    return services.client()
+
+
+@cache
+def _store(services: Services) -> CheckpointStore:
+    from include.checkpoints.store import CheckpointStore
+
+    return CheckpointStore(Bucket(_client(services), services.bucket))
