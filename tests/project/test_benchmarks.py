@@ -1,12 +1,18 @@
-"""The arithmetic behind the tables of the benchmarks."""
+"""The arithmetic behind the tables of the benchmarks, and how they are chosen."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 
+from benchmarks import requests
 from benchmarks.figures import Difference, MedianInterval, ratios
+from benchmarks.requests import Stored, Traffic, median_traffic
+from benchmarks.table import Table, verdict
+from benchmarks.transfer_clients import OURS, Spent
+from benchmarks.transfers import Series, rows
 
 
 def test_the_interval_of_a_median_is_the_one_in_the_tables_of_the_sign_test() -> None:
@@ -34,3 +40,37 @@ def test_a_difference_has_the_standard_error_of_both_means() -> None:
     difference = Difference.of([4.0, 6.0], [1.0, 2.0, 3.0])
     assert difference.mean == pytest.approx(3)
     assert difference.error == pytest.approx(math.sqrt(2 / 2 + 1 / 3))
+
+
+def test_a_transfer_is_compared_with_the_fastest_other_client_without_its_start() -> None:
+    """s5cmd takes 0.5 s, of which half is its start, and so it is faster than boto3."""
+    measured = {
+        OURS: Series([Spent(0.5, 0.3)] * 3),
+        "boto3": Series([Spent(0.4, 0.2)] * 3),
+        "s5cmd": Series([Spent(0.5, 0.3)] * 3, starts=[Spent(0.25, 0.1)] * 3),
+    }
+    ours, _, s5cmd = rows(measured, 1_000_000)
+    assert ours == (OURS, "0.50", "2", "0.50", "", "0.30", "1.50")
+    assert s5cmd == ("s5cmd", "0.25", "4", "1.00", "0.25", "0.20", "1.00")
+
+
+def test_the_result_of_a_table_says_which_ratios_miss_the_target() -> None:
+    table = Table("Speed", "How.", ("what", "ratio"), [("a", "1.50")])
+    table.result = verdict("at most 1.2", {"a": 1.5, "b": 1.0}, lambda ratio: ratio <= 1.2)
+    assert str(table).endswith(
+        "| a | 1.50 |\n\nResult: the target is at most 1.2, and it is missed by a (a 1.50, b 1.00).\n"
+    )
+    assert verdict("1", {"b": 1.0}, bool) == "the target is 1, and it is met (b 1.00)."
+
+
+def test_the_traffic_of_a_state_is_the_median_of_what_was_carried_between_two() -> None:
+    moments = [Traffic(Counter(PUT=puts), puts * 10, 0) for puts in (5, 7, 9, 20)]
+    assert median_traffic(moments) == Traffic(Counter(PUT=2), 20, 0)
+
+
+def test_the_bytes_of_a_job_are_compared_with_its_files_and_with_its_epochs() -> None:
+    stored = [Stored("last", 10_000_000, 0), Stored("best", 2_000_000, 0), Stored("last", 10_000_000, 1)]
+    text = requests.summary(Traffic(Counter(PUT=5, HEAD=3), 24_000_000, 0), stored, epochs=2)
+    assert "there were 0" in text
+    assert "sent 1.0909 times that; it is 1.200 times the 2 epochs" in text
+    assert "8 requests, 4.0 for each epoch" in text
