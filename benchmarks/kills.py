@@ -55,9 +55,9 @@ def measure(folder: Path, quick: bool) -> Table:
             cold = f"cold-{kill}"
             seconds = {
                 PLAIN: _seconds_to_start(MeasuredAttempt(_plain, folder / cold, data)),
-                COLD: _seconds_to_start(MeasuredAttempt(_ours, root, services, cold, 1)),
+                COLD: _seconds_to_start(MeasuredAttempt(run_ours, root, services, cold, 1)),
             }
-            attempt = MeasuredAttempt(_ours, root, services, JOB, kill + 1)
+            attempt = MeasuredAttempt(run_ours, root, services, JOB, kill + 1)
             seconds[ELSEWHERE if elsewhere else HERE] = attempt.seconds_to_first_batch()
             if kill:  # not the first, when the file cache is cold and JOB starts from scratch
                 for name, measured in seconds.items():
@@ -188,7 +188,7 @@ def _plain(folder: Path, data: Path) -> None:
     YOLO("yolo11n.yaml").train(data=str(data), epochs=EPOCHS, imgsz=64, project=str(folder), name="run")
 
 
-def _ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
+def run_ours(folder: Path, services: Services, job_id: str, attempt: int) -> None:
     os.environ |= services.airflow_environment(folder)
     from include.attempt.attempt import TrainingAttempt
     from include.checkpoints.store import CheckpointStore

@@ -95,8 +95,8 @@ def _add_parsing(table: Table, folder: Path, files: list[Path], rounds: int) -> 
     for number in range(rounds):
         progress(f"parsing, round {number + 1} of {rounds} …")
         for file in files:
-            for name, seconds in ((empty, bare), (file, ours))[:: -1 if number % 2 else 1]:
-                seconds[file.name].append(parse(name, folder))
+            for parsed, seconds in ((empty, bare), (file, ours))[:: -1 if number % 2 else 1]:
+                seconds[file.name].append(parse(parsed, folder))
     found = {name: ratios(ours[name], bare[name]) for name in ours}
     for name, values in found.items():
         before, after = MedianInterval.of(bare[name]), MedianInterval.of(ours[name])

@@ -34,10 +34,13 @@ class Table:
 
 def verdict(target: str, ratios: Mapping[str, float], is_met: Callable[[float], bool]) -> str:
     """Say whether the target is met, with the ratio of each thing that was measured."""
-    missed = [name for name, ratio in ratios.items() if not is_met(ratio)]
-    figures = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
-    met = f"missed by {', '.join(missed)}" if missed else "met"
-    return f"the target is {target}, and it is {met} ({figures})."
+    met, missed = (
+        ", ".join(f"{name} ({ratio:.2f})" for name, ratio in ratios.items() if is_met(ratio) is which)
+        for which in (True, False)
+    )
+    if not missed:
+        return f"the target is {target}, and it is met: {met}."
+    return f"the target is {target}, and it is missed by {missed}" + (f", and met by {met}." if met else ".")
 
 
 def machine() -> str:

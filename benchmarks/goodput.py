@@ -1,0 +1,234 @@
+"""Simulate how much of a GPU's time training keeps when it is killed again and again.
+
+`python -m benchmarks.goodput [--quick]` measures an upload and a restart, takes the other parts from the
+tables of docs/benchmarks.md, and prints the table. The clock is simulated, so it takes seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+import statistics
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from benchmarks.kills import JOB, MeasuredAttempt, run_ours
+from benchmarks.place import local_services, main
+from benchmarks.table import Table, progress, verdict
+from benchmarks.transfer_clients import Ours
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+HOUR = 3600.0
+KILLS = {"15 minutes": 900.0, "hour": HOUR}
+"""Mean seconds between two kills, which come at random: their distances are exponential."""
+TARGETS = {"15 minutes": 0.95, "hour": 0.99}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training run and its kills consist of; all in seconds, measured on YOLO11n."""
+
+    publish: float = 60.0
+    """`publish_seconds`: age of the last state at which the next one is saved. The default of the product."""
+    epoch: float = 10 * HOUR
+    """Length of an epoch, at whose end a state is saved, too. The default is the worst case: no end helps."""
+    pause: float = 0.091
+    """Pause of the training for a state: "How long saving a state pauses training", pause, ours."""
+    written: float = 0.180
+    """Until a state can be used on this machine: the same table, written."""
+    upload: float = 0.44
+    """From then on until it is in S3: "Uploading and downloading checkpoints", upload of 58 MB, ours."""
+    detection: float = 0.3
+    """From the end of the process until Airflow knows of it, and from the end of the delay to the start: the
+    gap between two tasks in "From the trigger to the recorded row"."""
+    retry_delay: float = 3.0
+    """First delay of `train` (dags/train_yolo.py); it grows with each attempt, up to longest_retry_delay."""
+    retry_growth: float = 1.1
+    longest_retry_delay: float = 60.0
+    restart: float = 8.6
+    """From the start of the process to its first batch: "What a kill costs", again on another machine."""
+    elsewhere: bool = False
+    """Whether the machine is lost with the process, so that only the state in S3 counts."""
+    job: float = 8 * HOUR
+    """Training that the job needs, without its states and kills."""
+
+
+HEARTBEAT_TIMEOUT = 30.0
+"""Seconds after which a lost machine is noticed, on average: `task_instance_heartbeat_timeout` of the local
+stack. The last heartbeat is up to 5 s older, and the scheduler looks every 5 s."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A simulated job: seconds from its first batch to its last, how often it was killed, what that cost."""
+
+    goodput: float
+    """Seconds of training that the job needed, as a share of the seconds that it took."""
+    kills: int
+    repeated: float
+    """Seconds of training that had to be repeated, for all kills."""
+    down: float
+    """Seconds without training, for all kills."""
+    delayed: float
+    """The part of them in which Airflow waited before the retry."""
+
+
+def simulate(parts: Parts, mean: float, seed: int) -> Run:
+    """Train until the job is done; kills come on average every `mean` seconds, also during a restart."""
+    dice = random.Random(seed)  # noqa: S311  no secret depends on it
+    clock = repeated = down = delayed = durable = 0.0
+    kills = 0
+    until_kill = dice.expovariate(1 / mean)
+    while True:
+        attempt = train(parts, durable, until_kill)
+        clock += attempt.seconds
+        if attempt.reached >= parts.job:
+            return Run(parts.job / clock, kills, repeated, down, delayed)
+        repeated += attempt.reached - attempt.durable
+        durable = attempt.durable
+        while True:
+            kills += 1
+            until_kill = dice.expovariate(1 / mean)
+            delay = retry_delay(parts, kills, dice.random())
+            spent = min(parts.detection + delay + parts.restart, until_kill)
+            clock, down, delayed = clock + spent, down + spent, delayed + min(delay, spent)
+            until_kill -= spent
+            if until_kill > 0:
+                break
+
+
+def retry_delay(parts: Parts, attempt: int, chance: float) -> float:
+    """Return Airflow's delay before the retry of an attempt, from 1: between one and two times its backoff.
+
+    chance is from 0 to 1; Airflow takes it from a hash (TaskInstance.next_retry_datetime).
+    """
+    backoff = math.ceil(parts.retry_delay * parts.retry_growth ** (attempt - 1))
+    return min(backoff * (1 + chance), parts.longest_retry_delay)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How far an attempt came, and its newest usable state, both in seconds of training; seconds it took."""
+
+    reached: float
+    durable: float
+    seconds: float
+
+
+def train(parts: Parts, start: float, seconds: float) -> Attempt:
+    """Train from the state at `start` to the end of the job, or until it is killed after `seconds`."""
+    position = durable = start
+    spent = uploaded = 0.0
+    waiting: list[tuple[float, float]] = []  # when a state is usable, and its position
+    while position < parts.job:
+        epoch_end = (math.floor(position / parts.epoch + 1e-9) + 1) * parts.epoch
+        step = min(parts.publish, epoch_end - position, parts.job - position)
+        if spent + step >= seconds:
+            position, spent = position + seconds - spent, seconds
+            break
+        position, spent = position + step, spent + step
+        usable = spent + parts.pause + parts.written
+        if parts.elsewhere:  # one upload at a time
+            usable = uploaded = max(usable, uploaded) + parts.upload
+        waiting.append((usable, position))
+        spent += parts.pause
+    durable = max((at for usable, at in waiting if usable <= spent), default=durable)
+    return Attempt(position, durable, spent)
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Measure an upload and a restart, and simulate with them."""
+    seeds, times = (50, 1) if quick else (2000, 3)
+    parts = _measure_parts(folder, times)
+    table = Table(
+        "Goodput with kills",
+        f"Simulated from measured parts: a job of {parts.job / HOUR:.0f} hours of YOLO11n whose process is "
+        "killed at random moments, with exponential distances. Goodput is the training that the job needs as "
+        f"a share of the time that it takes; medians of {seeds} simulated jobs, with the range of 90 % of "
+        "them. Epochs are longer than the job unless stated otherwise, so that only `publish_seconds` "
+        "decides about states. Repeated training, time without training, and the part of it that is the "
+        "delay of the retry are per kill. "
+        f"Parts: a state pauses the training {parts.pause * 1000:.0f} ms and is on disk after "
+        f"{parts.written * 1000:.0f} ms; its upload takes {parts.upload:.2f} s and a restart "
+        f"{parts.restart:.1f} s, both medians of {times} measured now. A retry is scheduled after "
+        f"{parts.detection} s and the growing delay of `train`, at first {parts.retry_delay:.0f} to "
+        f"{2 * parts.retry_delay:.0f} s; a lost machine is noticed after {HEARTBEAT_TIMEOUT:.0f} s more.",
+        ("killed", "a kill every", "state every", "kills", "repeated", "down", "retry delay", "goodput"),
+    )
+    found = {}
+    for name, changed in _scenarios(parts):
+        for every, mean in KILLS.items():
+            runs = [simulate(changed, mean, seed) for seed in range(seeds)]
+            table.add(name, every, f"{changed.publish:.0f} s", *cells(runs))
+            if changed.publish == parts.publish:
+                found[f"{name}, every {every}"] = (
+                    statistics.median(run.goodput for run in runs) / TARGETS[every]
+                )
+    targets = " and ".join(f"{target} with a kill every {every}" for every, target in TARGETS.items())
+    table.result = (
+        "in these figures, goodput is divided by its target; `publish_seconds` has its default. "
+        + verdict(f"a goodput of {targets}", found, lambda ratio: ratio >= 1)
+    ).replace(". the", ". The")
+    return table
+
+
+def _scenarios(parts: Parts) -> list[tuple[str, Parts]]:
+    """Return what is killed, with the parts that differ."""
+    lost = replace(parts, elsewhere=True, detection=parts.detection + HEARTBEAT_TIMEOUT)
+    return [
+        scenario
+        for what, killed in (("the process", parts), ("the machine", lost))
+        for scenario in (
+            (what, killed),
+            (f"{what}, epochs of 30 s", replace(killed, epoch=30.0)),
+            (what, replace(killed, publish=15.0)),
+        )
+    ]
+
+
+def cells(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return the medians of the runs: kills, seconds for each, and goodput with the range of 90 % of them."""
+    killed = [run for run in runs if run.kills] or [Run(1.0, 1, 0.0, 0.0, 0.0)]
+    goodputs = sorted(run.goodput for run in runs)
+    tail = len(runs) // 20
+    return (
+        f"{statistics.median(run.kills for run in runs):.0f}",
+        f"{statistics.median(run.repeated / run.kills for run in killed):.1f} s",
+        f"{statistics.median(run.down / run.kills for run in killed):.1f} s",
+        f"{statistics.median(run.delayed / run.kills for run in killed):.1f} s",
+        f"{statistics.median(goodputs):.3f} ({goodputs[tail]:.3f} to {goodputs[-1 - tail]:.3f})",
+    )
+
+
+def _measure_parts(folder: Path, times: int) -> Parts:
+    """Measure a restart on another machine and the upload of its state."""
+    restarts, uploads = [], []
+    root = folder / "machine"
+    with local_services(folder) as services:
+        services.begin(JOB)
+        attempt = MeasuredAttempt(run_ours, root, services, JOB, 1)
+        attempt.train_on(epochs=2.5)
+        attempt.kill()
+        for number in range(times):
+            progress(f"restart {number + 1} of {times} …")
+            state = root / JOB / "runs" / "train" / "weights" / "last.pt"
+            started = time.monotonic()
+            Ours(services).upload(state, f"upload-{number}")
+            uploads.append(time.monotonic() - started)
+            kept = state.rename(folder / "last.pt")
+            shutil.rmtree(root / JOB)
+            attempt = MeasuredAttempt(run_ours, root, services, JOB, number + 2)
+            restarts.append(attempt.seconds_to_first_batch())
+            attempt.kill()
+            state.parent.mkdir(parents=True, exist_ok=True)
+            kept.rename(state)
+    return Parts(upload=statistics.median(uploads), restart=statistics.median(restarts))
+
+
+if __name__ == "__main__":
+    main(measure)
