@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from benchmarks.place import Services
     from include.datasets.storage import Listings, ObjectReader
 
-_PREFIX = "set/"
+PREFIX = "set/"
+"""Where the dataset is in the bucket."""
 _UPLOADS = 3
 _TOGETHER = 1000
 
@@ -109,7 +110,7 @@ class Machine:
     def check(self) -> DatasetReference:
         """Check the dataset, as the task `check_dataset` does."""
         reader, listings = self.source.open()
-        uri = f"s3://{BUCKET}/{_PREFIX}"
+        uri = f"s3://{BUCKET}/{PREFIX}"
         return check_dataset(
             uri, "detect", self.cache, reader, DatasetRoots(), listings, cache_limit=self.limit
         )
@@ -142,7 +143,7 @@ def follow(source: Source, folder: Path, images: int, where: str) -> Table:
         ("step", "time", "processor", "memory", "confined"),
     )
     started = time.monotonic()
-    _upload(source, images)
+    upload(source, images)
     progress(f"uploaded in {time.monotonic() - started:.0f} s")
     one = Machine(source, folder / "one")
     first = _run(table, "the first check, with the download", one.check)
@@ -201,9 +202,10 @@ def _add_sizes(table: Table, cache: DatasetCache) -> None:
     table.add("evicting the older version", f"{seconds:,.1f} s", "", "", "")
 
 
-def _upload(source: Source, images: int) -> None:
+def upload(source: Source, images: int) -> None:
+    """Store a data YAML, and that many images with their labels."""
     text = "path: .\ntrain: images/train\nval: images/val\nnames: [box]\n"
-    source.put(f"{_PREFIX}data.yaml", text.encode())
+    source.put(f"{PREFIX}data.yaml", text.encode())
     starts = range(0, images, _TOGETHER)
     with ProcessPoolExecutor(_UPLOADS, mp_context=get_context("spawn")) as pool:
         stops = (min(start + _TOGETHER, images) for start in starts)
@@ -224,8 +226,8 @@ def _put(source: Source, number: int) -> None:
     image = cv2.imencode(".jpg", cv2.resize(pixels, (64, 64)))[1].tobytes()
     split = "val" if number % 10 == 0 else "train"
     label = f"0 0.5 0.5 {(number % 97 + 10) / 120} {(number % 89 + 10) / 120}\n"
-    source.put(f"{_PREFIX}images/{split}/{number:07}.jpg", image)
-    source.put(f"{_PREFIX}labels/{split}/{number:07}.txt", label.encode())
+    source.put(f"{PREFIX}images/{split}/{number:07}.jpg", image)
+    source.put(f"{PREFIX}labels/{split}/{number:07}.txt", label.encode())
 
 
 if __name__ == "__main__":

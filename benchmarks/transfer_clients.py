@@ -142,17 +142,18 @@ class Program:
 
     def upload(self, path: Path, job_id: str) -> Spent:
         """Upload the file as last.pt of the job."""
-        return self._run(*self.copy, str(path), f"{self.remote}/{_key(self.title, job_id)}")
+        return self.run(*self.copy, str(path), f"{self.remote}/{_key(self.title, job_id)}")
 
     def download(self, job_id: str, path: Path) -> Spent:
         """Download last.pt of the job to the file."""
-        return self._run(*self.copy, f"{self.remote}/{_key(self.title, job_id)}", str(path))
+        return self.run(*self.copy, f"{self.remote}/{_key(self.title, job_id)}", str(path))
 
     def start(self) -> Spent:
         """Measure `PROGRAM version`, which transfers nothing."""
-        return self._run("version")
+        return self.run("version")
 
-    def _run(self, *arguments: str) -> Spent:
+    def run(self, *arguments: str) -> Spent:
+        """Run the program to its end. Raises RuntimeError with what it said if it fails."""
         command = [str(Path(sysconfig.get_path("scripts")) / self.title), *arguments]
         started = time.perf_counter()
         with subprocess.Popen(
@@ -174,7 +175,7 @@ def open_clients(services: Services) -> Iterator[list[Client]]:
     with ExitStack() as stack:
         yield [
             *(WarmProcess(transfers, stack.enter_context(_one_process())) for transfers in warm),
-            _s5cmd(services),
+            s5cmd(services),
             _rclone(services),
         ]
 
@@ -183,7 +184,8 @@ def _one_process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
-def _s5cmd(services: Services) -> Program:
+def s5cmd(services: Services) -> Program:
+    """Return s5cmd with access to the services' bucket."""
     access = {
         "AWS_ACCESS_KEY_ID": services.access_key,
         "AWS_SECRET_ACCESS_KEY": services.secret_key,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from benchmarks import requests
+from benchmarks.fetching import OUR_SCAN, SCAN, SYNC, table_of
+from benchmarks.fetching import OURS as FETCH
 from benchmarks.figures import Difference, MedianInterval, ratios
+from benchmarks.goodput import Attempt, Parts, retry_delay, simulate, train
 from benchmarks.requests import Stored, Traffic, median_traffic
 from benchmarks.table import Table, verdict
 from benchmarks.transfer_clients import OURS, Spent
@@ -57,10 +61,9 @@ def test_a_transfer_is_compared_with_the_fastest_other_client_without_its_start(
 def test_the_result_of_a_table_says_which_ratios_miss_the_target() -> None:
     table = Table("Speed", "How.", ("what", "ratio"), [("a", "1.50")])
     table.result = verdict("at most 1.2", {"a": 1.5, "b": 1.0}, lambda ratio: ratio <= 1.2)
-    assert str(table).endswith(
-        "| a | 1.50 |\n\nResult: the target is at most 1.2, and it is missed by a (a 1.50, b 1.00).\n"
-    )
-    assert verdict("1", {"b": 1.0}, bool) == "the target is 1, and it is met (b 1.00)."
+    said = "the target is at most 1.2, and it is missed by a (1.50), and met by b (1.00)."
+    assert str(table).endswith(f"| a | 1.50 |\n\nResult: {said}\n")
+    assert verdict("1", {"b": 1.0}, bool) == "the target is 1, and it is met: b (1.00)."
 
 
 def test_the_traffic_of_a_state_is_the_median_of_what_was_carried_between_two() -> None:
@@ -74,3 +77,44 @@ def test_the_bytes_of_a_job_are_compared_with_its_files_and_with_its_epochs() ->
     assert "there were 0" in text
     assert "sent 1.0909 times that; it is 1.200 times the 2 epochs" in text
     assert "8 requests, 4.0 for each epoch" in text
+
+
+def test_a_killed_attempt_keeps_the_last_state_that_was_usable() -> None:
+    """States are saved after 60 and 120 s; after a pause of 1 s, one takes 2 s to disk and 10 s to S3."""
+    parts = Parts(publish=60, pause=1, written=2, upload=8, job=600)
+    assert train(parts, 0, 125).durable == 120
+    assert train(parts, 0, 123).durable == 60
+    assert train(replace(parts, elsewhere=True), 0, 125).durable == 60
+    assert train(parts, 60, 30) == Attempt(reached=90, durable=60, seconds=30)
+    assert train(replace(parts, epoch=25), 0, 60).durable == 50
+
+
+def test_an_attempt_that_is_not_killed_ends_with_the_job() -> None:
+    assert train(Parts(publish=60, pause=1, job=100), 0, 1000) == Attempt(100, 60, 102)
+
+
+def test_goodput_without_kills_is_what_the_pauses_leave() -> None:
+    run = simulate(Parts(publish=60, pause=0.6, job=6000), mean=1e12, seed=0)
+    assert run.kills == 0
+    assert run.goodput == pytest.approx(1 / 1.01)
+
+
+def test_kills_cost_what_they_repeat_and_their_restarts() -> None:
+    parts = Parts(pause=0, job=36_000)
+    run = simulate(parts, mean=900, seed=1)
+    assert run.kills > 20
+    assert 20 < run.repeated / run.kills < 40
+    assert run.goodput == pytest.approx(parts.job / (parts.job + run.repeated + run.down))
+
+
+def test_the_delay_of_a_retry_grows_like_airflows() -> None:
+    assert retry_delay(Parts(), 1, 0.0) == 3
+    assert retry_delay(Parts(), 9, 0.5) == 10.5
+    assert retry_delay(Parts(), 50, 0.0) == 60
+
+
+def test_fetching_is_compared_with_the_copy_and_the_scan_together() -> None:
+    spent = {SYNC: 3.0, SCAN: 1.0, FETCH: 2.0, OUR_SCAN: 1.0}
+    table = table_of({name: [Spent(seconds, seconds)] * 3 for name, seconds in spent.items()}, 10_000)
+    assert table.rows[-2:] == [("ours / plain", "0.50", ""), ("ours with the scan / plain", "0.75", "")]
+    assert ("plain, together", "4.0", "4.0") in table.rows

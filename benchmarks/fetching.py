@@ -1,0 +1,166 @@
+"""Measure checking and fetching a dataset, against `s5cmd sync` and the scan of plain Ultralytics.
+
+`python -m benchmarks.fetching [--quick]` prints the table.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from benchmarks.datasets import PREFIX, S3, Machine, upload
+from benchmarks.figures import MedianInterval, ratios
+from benchmarks.place import BUCKET, local_services, main
+from benchmarks.table import Table, progress, verdict
+from benchmarks.transfer_clients import Spent, s5cmd
+from include.datasets.caching.fetch import materialize
+from include.datasets.layouts.boundary import DatasetRoots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from benchmarks.transfer_clients import Program
+
+IMAGES = 10_000
+
+SYNC = "s5cmd sync"
+SCAN = "Ultralytics' scan after it"
+OURS = "ours: check and fetch"
+OUR_SCAN = "Ultralytics' scan after ours"
+
+
+def measure(folder: Path, quick: bool) -> Table:
+    """Upload a dataset, and let both sides fetch it in turn, each into an empty folder."""
+    rounds, images = (1, 200) if quick else (7, IMAGES)
+    found: dict[str, list[Spent]] = {name: [] for name in (SYNC, SCAN, OURS, OUR_SCAN)}
+    with local_services(folder) as services:
+        source = S3(services)
+        upload(source, images)
+        for number in range(rounds):
+            to = folder / "fetched"
+            sides = (_plainly(s5cmd(services), to), _with_ours(Machine(source, to)))
+            for side in sides[:: -1 if number % 2 else 1]:
+                for name, spent in side:
+                    found[name].append(spent)
+                shutil.rmtree(to)
+            progress(
+                f"{number + 1} of {rounds}: "
+                + ", ".join(f"{name} {spent[-1].seconds:.1f} s" for name, spent in found.items())
+            )
+    return table_of(found, images)
+
+
+def table_of(found: dict[str, list[Spent]], images: int) -> Table:
+    """Return the table: each step, both sides, and their ratios."""
+    rounds = len(found[OURS])
+    table = Table(
+        "Checking and fetching a dataset",
+        f"{images:,} JPEG files of 64 x 64 pixels with a label file each, below a prefix in the S3 server of "
+        "the local stack. Plain: `s5cmd sync` into an empty folder, then what `yolo train` does before its "
+        "first batch, which is `check_det_dataset` and the label caches of both splits. Ours: "
+        "`check_dataset` into an empty cache, which verifies every byte, image and label, and `materialize`. "
+        "Training with ours scans the data, too: `with the scan` counts that. Both take turns; "
+        f"without the import of torch; medians of {rounds} with the 95 % interval, and processor seconds.",
+        ("", "seconds", "processor"),
+    )
+    rows = (
+        (SYNC, (SYNC,)),
+        (SCAN, (SCAN,)),
+        ("plain, together", (SYNC, SCAN)),
+        (OURS, (OURS,)),
+        (OUR_SCAN, (OUR_SCAN,)),
+        ("ours with the scan, together", (OURS, OUR_SCAN)),
+    )
+    for title, names in rows:
+        table.add(title, *(f"{MedianInterval.of(values):.1f}" for values in _sum(found, names)))
+    plain, ours, scanned = (_sum(found, names)[0] for names in ((SYNC, SCAN), (OURS,), (OURS, OUR_SCAN)))
+    compared = {"ours / plain": ratios(ours, plain), "ours with the scan / plain": ratios(scanned, plain)}
+    for title, values in compared.items():
+        table.add(title, f"{MedianInterval.of(values):.2f}", "")
+    medians = {title: statistics.median(values) for title, values in compared.items()}
+    table.result = verdict("at most 1.0", medians, lambda ratio: ratio <= 1)
+    return table
+
+
+def _sum(found: dict[str, list[Spent]], names: tuple[str, ...]) -> tuple[list[float], list[float]]:
+    """Return the seconds and the processor seconds of these steps together, for each round."""
+    rounds = list(zip(*(found[name] for name in names), strict=True))
+    return (
+        [sum(spent.seconds for spent in steps) for steps in rounds],
+        [sum(spent.processor_seconds for spent in steps) for steps in rounds],
+    )
+
+
+def _plainly(program: Program, to: Path) -> Iterator[tuple[str, Spent]]:
+    to.mkdir()
+    yield SYNC, program.run("--log", "error", "sync", f"s3://{BUCKET}/{PREFIX}*", f"{to}/")
+    yield SCAN, _in_process(scan, to / "data.yaml", False)[0]
+
+
+def _with_ours(machine: Machine) -> Iterator[tuple[str, Spent]]:
+    spent, data = _in_process(fetch, machine)
+    yield OURS, spent
+    yield OUR_SCAN, _in_process(scan, data, True)[0]
+
+
+def fetch(machine: Machine) -> Path:
+    """Check the dataset and make it available; return the data YAML."""
+    reference = machine.check()
+    reader, listings = machine.source.open()
+    with materialize(reference, machine.cache, reader, DatasetRoots(), listings, machine.limit) as local:
+        return local.data
+
+
+def scan(data: Path, safely: bool) -> Path:
+    """Do what `yolo train` does with a dataset before its first batch; safely: as our trainer does it.
+
+    Returns `data`, the YAML.
+    """
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.build import build_yolo_dataset
+    from ultralytics.data.utils import check_det_dataset
+
+    if safely:
+        from include.training.quiet import tame_ultralytics
+
+        tame_ultralytics()
+    os.chdir(data.parent)  # `path: .` counts from here
+    described = check_det_dataset(str(data))
+    settings = get_cfg(overrides={"task": "detect", "imgsz": 64})
+    for mode in ("train", "val"):
+        build_yolo_dataset(settings, described[mode], 16, described, mode=mode, rect=mode == "val")
+    return data
+
+
+def _in_process(step: Callable[..., Path], *arguments: object) -> tuple[Spent, Path]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_import) as pool:
+        spent, data = pool.submit(_spend, step, arguments).result()
+    return spent, data
+
+
+def _import() -> None:
+    """Import what both sides use, so that it does not count."""
+    import boto3  # noqa: F401
+    import ultralytics.data.build  # noqa: F401
+
+
+def _spend(step: Callable[..., Path], arguments: tuple[object, ...]) -> tuple[Spent, Path]:
+    processor, started = _processor_seconds(), time.perf_counter()
+    result = step(*arguments)
+    return Spent(time.perf_counter() - started, _processor_seconds() - processor), result
+
+
+def _processor_seconds() -> float:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used.ru_utime + used.ru_stime for used in usage)
+
+
+if __name__ == "__main__":
+    main(measure)
