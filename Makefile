@@ -75,8 +75,11 @@ soak: setup-dev ## feed hostile files and requests, and inject every fault, for 
 screenshots: setup-dev ## train what is to be seen, and take the pictures of the console for docs/
 	@$(RUN) -m tests.support.screenshots
 
-bench: setup ## measure against plain Ultralytics, an hour on two cores; ARGS=--quick only shows that it runs
+bench: setup-dev ## measure against plain Ultralytics and other programs; ARGS="transfers kills" picks parts, --out FOLDER keeps the tables
 	@$(RUN) -m benchmarks $(ARGS)
+
+bench-quick: setup-dev ## show in minutes that all benchmarks run; the figures mean nothing
+	@$(RUN) -m benchmarks --quick $(ARGS)
 
 bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--device cpu --quick" shows that it runs
 	@$(or $(wildcard $(RUN)),$(PYTHON)) -m benchmarks.gpu $(ARGS)

@@ -1,18 +1,39 @@
-"""Print every table, one after the other: `python -m benchmarks [--quick]`, or `make bench`."""
+"""Print the tables, one after the other: `python -m benchmarks [--quick] [part …]`, or `make bench`."""
 
 from __future__ import annotations
 
-from benchmarks import kills, listing, loader, overhead, pipeline, retention, seeds, stall
+from benchmarks import (
+    fetching,
+    goodput,
+    kills,
+    listing,
+    loader,
+    overhead,
+    parsing,
+    pipeline,
+    requests,
+    retention,
+    seeds,
+    stall,
+    transfers,
+)
 from benchmarks.place import main
 
+PARTS = (
+    pipeline.measure,
+    overhead.measure,
+    loader.measure,
+    stall.measure,
+    kills.measure,
+    goodput.measure,
+    transfers.measure,
+    requests.measure,
+    fetching.measure,
+    parsing.measure,
+    seeds.measure,
+    retention.measure,
+    listing.measure,
+)
+
 if __name__ == "__main__":
-    main(
-        pipeline.measure,
-        overhead.measure,
-        loader.measure,
-        stall.measure,
-        kills.measure,
-        seeds.measure,
-        retention.measure,
-        listing.measure,
-    )
+    main(*PARTS)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.table import Table, machine, show
+from benchmarks.table import Table, machine, progress, show
 from include.s3.bucket import Bucket
 from include.stack.local import Stack
 from include.stack.steps import quiet
@@ -157,14 +160,46 @@ def _leave_integrations_off() -> None:
 
 def main(*benchmarks: Benchmark) -> None:
     """Run the benchmarks one after the other, printing each table as soon as it is complete."""
-    parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
-    parser.add_argument("--quick", action="store_true", help="use tiny settings, to check that it runs")
-    quick = parser.parse_args().quick
+    given = read_arguments({part_name(benchmark): benchmark for benchmark in benchmarks})
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
     with workspace() as folder:
-        for number, benchmark in enumerate(benchmarks):
-            own = folder / str(number)
+        for name, benchmark in given.parts.items():
+            own = folder / name
             own.mkdir()
-            on = machine()
-            table = benchmark(own, quick)
+            on, started = machine(), time.monotonic()
+            table = benchmark(own, given.quick)
+            progress(f"{name} took {time.monotonic() - started:.0f} s")
             table.about = f"{table.about}\n\n{on}".rstrip()
             show(table)
+            if given.out:
+                (given.out / f"{name}.md").write_text(f"{table}\n")
+            shutil.rmtree(own, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line asks for."""
+
+    parts: dict[str, Benchmark]
+    quick: bool
+    out: Path | None
+    """Folder for a Markdown file per part."""
+
+
+def part_name(benchmark: Benchmark) -> str:
+    """Return the name of the module that defines the benchmark, also of the one that was started."""
+    return Path(inspect.getfile(benchmark)).stem
+
+
+def read_arguments(known: Mapping[str, Benchmark], arguments: Sequence[str] | None = None) -> Arguments:
+    """Read the command line; exit with a sentence if it names a part that is not among the known ones."""
+    parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
+    parser.add_argument("part", nargs="*", help=f"parts to measure (all): {', '.join(known)}")
+    parser.add_argument("--quick", action="store_true", help="use tiny settings, to check that it runs")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write a Markdown file per part")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.part if name not in known]:
+        parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(known)}")
+    names = [name for name in known if name in given.part or not given.part]
+    return Arguments({name: known[name] for name in names}, given.quick, given.out)

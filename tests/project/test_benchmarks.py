@@ -5,18 +5,24 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks import requests
+from benchmarks.__main__ import PARTS
 from benchmarks.fetching import OUR_SCAN, SCAN, SYNC, table_of
 from benchmarks.fetching import OURS as FETCH
 from benchmarks.figures import Difference, MedianInterval, ratios
 from benchmarks.goodput import Attempt, Parts, retry_delay, simulate, train
+from benchmarks.place import part_name, read_arguments
 from benchmarks.requests import Stored, Traffic, median_traffic
 from benchmarks.table import Table, verdict
 from benchmarks.transfer_clients import OURS, Spent
 from benchmarks.transfers import Series, rows
+
+ROOT = Path(__file__).parents[2]
+KNOWN = {part_name(part): part for part in PARTS}
 
 
 def test_the_interval_of_a_median_is_the_one_in_the_tables_of_the_sign_test() -> None:
@@ -118,3 +124,28 @@ def test_fetching_is_compared_with_the_copy_and_the_scan_together() -> None:
     table = table_of({name: [Spent(seconds, seconds)] * 3 for name, seconds in spent.items()}, 10_000)
     assert table.rows[-2:] == [("ours / plain", "0.50", ""), ("ours with the scan / plain", "0.75", "")]
     assert ("plain, together", "4.0", "4.0") in table.rows
+
+
+def test_all_parts_are_measured_unless_some_are_named(tmp_path: Path) -> None:
+    assert read_arguments(KNOWN, []).parts == KNOWN
+    given = read_arguments(KNOWN, ["transfers", "kills", "--quick", "--out", str(tmp_path)])
+    assert list(given.parts) == ["kills", "transfers"]
+    assert (given.quick, given.out) == (True, tmp_path)
+
+
+def test_an_unknown_part_is_refused_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_arguments(KNOWN, ["kills", "transfer"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"there is no part transfer; the parts are {', '.join(KNOWN)}" in said
+
+
+def test_every_module_that_measures_is_a_part_and_is_documented() -> None:
+    modules = {
+        path.stem
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if "def measure(folder: Path, quick: bool) -> Table:" in path.read_text()
+    }
+    assert modules == set(KNOWN)
+    named = (ROOT / "docs" / "benchmarks.md").read_text().partition("```bash")[2].partition("```")[0]
+    assert {name for name in KNOWN if name not in named} == set()
