@@ -212,7 +212,7 @@ def _measure_parts(folder: Path, times: int) -> Parts:
     with local_services(folder) as services:
         services.begin(JOB)
         attempt = MeasuredAttempt(run_ours, root, services, JOB, 1)
-        attempt.train_on(epochs=2.5)
+        attempt.train_on(epochs=1.2)
         attempt.kill()
         for number in range(times):
             progress(f"restart {number + 1} of {times} …")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.material import make_photos
-from benchmarks.pace import BATCH, LOADERS, measure_pace, training_loader
+from benchmarks.pace import BATCH, LOADERS, SETTLED_BATCHES, measure_pace, training_loader
 from benchmarks.place import main
 from benchmarks.table import Table, progress
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 def measure(folder: Path, quick: bool) -> Table:
     """Build and time the loaders one after the other, in several rounds that start with different loaders."""
-    rounds, batches = (1, 8) if quick else (5, 48)
-    data, images = make_photos(folder / "photos", 1200 if quick else 4000, 8, drawn=40 if quick else 400)
+    rounds, batches, settled = (1, 4, 2) if quick else (5, 48, SETTLED_BATCHES)
+    data, images = make_photos(folder / "photos", 200 if quick else 4000, 8, drawn=40 if quick else 400)
     table = Table(
         "The training loader alone",
         f"{images} JPEG photographs, imgsz=640, batch={BATCH}, mosaic and all other augmentations on, no "
@@ -32,14 +32,14 @@ def measure(folder: Path, quick: bool) -> Table:
         "for all processes of the loader together.",
         ("loader", "workers", "samples/s", "to plain", "processor ms", "to plain", "decoded images"),
     )
-    for workers in (0, 1, 2):
+    for workers in (0, 1) if quick else (0, 1, 2):
         found: dict[str, list[Pace]] = {name: [] for name in LOADERS}
         for round_ in range(rounds):
             progress(f"{workers} workers, round {round_ + 1} of {rounds} …")
             first = round_ % len(LOADERS)
             for name in LOADERS[first:] + LOADERS[:first]:
                 with training_loader(name, data, folder / "run", workers) as (loader, decoded):
-                    found[name].append(measure_pace(loader, decoded, batches))
+                    found[name].append(measure_pace(loader, decoded, batches, settled))
         for name, paces in found.items():
             table.add(name, str(workers), *_cells(paces, found["plain"]))
     return table

@@ -37,15 +37,17 @@ def measure(folder: Path, quick: bool) -> Table:
     )  # fmt: skip
     with local_services(folder) as services:
         data, images = make_digits(folder / "digits")
-        setting = Setting(data, 4 if quick else 40, {"imgsz": 64})
+        setting = Setting(data, 3 if quick else 40, {"imgsz": 64})
         table.add(f"{images} scenes of 64 px", *_compare(setting, images, folder / "small", services))
+        if quick:
+            return table
         seldom = replace(setting, publish_every=10)
         table.add(
             f"{images} scenes of 64 px, publish_every=10",
             *_compare(seldom, images, folder / "seldom", services),
         )
-        data, images = make_photos(folder / "photos", *((32, 8) if quick else (300, 60)))
-        setting = Setting(data, 3 if quick else 14, {"imgsz": 320})
+        data, images = make_photos(folder / "photos", 300, 60)
+        setting = Setting(data, 14, {"imgsz": 320})
         table.add(f"{images} photographs, imgsz=320", *_compare(setting, images, folder / "larger", services))
     return table
 

@@ -150,7 +150,7 @@ def _add_memory(
     table: Table, folder: Path, kinds: tuple[type[Stack], ...], settle: float, samples: int
 ) -> dict[str, float]:
     """Add a row for each part of Airflow; return the ratios, without that of the workers."""
-    bare, ours, *plain = (_memory(kind, folder / kind.__name__, settle, samples) for kind in kinds)
+    bare, ours, *plain = (_memory(kind, folder / "stack", settle, samples) for kind in kinds)
     for part in (*MEASURED, WORKERS):
         table.add(
             f"memory of {part}",
@@ -162,7 +162,7 @@ def _add_memory(
 
 
 def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dict[str, float]:
-    """Start the stack; return the median size of each part in bytes."""
+    """Start the stack on the databases in `folder`; return the median size of each part in bytes."""
     progress(f"starting {kind.__name__} …")
     stack = kind.at(folder)
     try:

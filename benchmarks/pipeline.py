@@ -72,7 +72,7 @@ class Timeline:
 
 def measure(folder: Path, quick: bool) -> Table:
     """Let the script and the Dag train in turn."""
-    rounds = 2 if quick else 11
+    rounds = 1 if quick else 11
     data, images = make_digits(folder / "digits")
     with ExitStack() as resources:
         stack = Stack.at(folder / "stack")
@@ -80,8 +80,9 @@ def measure(folder: Path, quick: bool) -> Table:
         progress("starting the stack …")
         prepare(stack)
         script, ours, timeline = [], [], Timeline()
-        _train_ours(stack, "warm-up", Timeline())
-        _run_script(stack, data, folder / "warm-up")
+        if not quick:
+            _train_ours(stack, "warm-up", Timeline())
+            _run_script(stack, data, folder / "warm-up")
         for number in range(rounds):
             script.append(_run_script(stack, data, folder / f"plain-{number}"))
             ours.append(_train_ours(stack, f"ours-{number}", timeline))

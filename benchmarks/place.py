@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -159,22 +160,40 @@ def _leave_integrations_off() -> None:
 
 
 def main(*benchmarks: Benchmark) -> None:
-    """Run the benchmarks one after the other, printing each table as soon as it is complete."""
+    """Run the benchmarks one after the other, printing each table as soon as it is complete.
+
+    After one that fails, the others still run; the exit status is then 1.
+    """
     given = read_arguments({part_name(benchmark): benchmark for benchmark in benchmarks})
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
+    failed = []
     with workspace() as folder:
         for name, benchmark in given.parts.items():
-            own = folder / name
-            own.mkdir()
-            on, started = machine(), time.monotonic()
-            table = benchmark(own, given.quick)
-            progress(f"{name} took {time.monotonic() - started:.0f} s")
-            table.about = f"{table.about}\n\n{on}".rstrip()
+            try:
+                table = _run(benchmark, folder / name, given.quick)
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+                continue
             show(table)
             if given.out:
-                (given.out / f"{name}.md").write_text(f"{table}\n")
-            shutil.rmtree(own, ignore_errors=True)
+                (given.out / f"{name}.md").write_text(str(table))
+    if failed:
+        raise SystemExit(f"Failed: {', '.join(failed)}")
+
+
+def _run(benchmark: Benchmark, folder: Path, quick: bool) -> Table:
+    """Measure in the folder, which is removed afterwards; the table says on which machine."""
+    folder.mkdir()
+    on, started = machine(), time.monotonic()
+    try:
+        table = benchmark(folder, quick)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    progress(f"{folder.name} took {time.monotonic() - started:.0f} s")
+    table.about = f"{table.about}\n\n{on}".rstrip()
+    return table
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class ReportingStore(CheckpointStore):
 
 def measure(folder: Path, quick: bool) -> Table:
     """Train a job through a proxy that counts, and compare what it sent with its states."""
-    epochs = 4 if quick else 100
+    epochs = 2 if quick else 100
     with local_services(folder) as services, Proxy(services.endpoint_url) as proxy:
         dataset = _upload_dataset(services, folder)
         services.begin(JOB)
