@@ -36,11 +36,14 @@ def measure(folder: Path, quick: bool) -> Table:
         ),
     )  # fmt: skip
     with local_services(folder) as services:
-        data, images = make_digits(folder / "digits")
-        setting = Setting(data, 3 if quick else 40, {"imgsz": 64})
-        table.add(f"{images} scenes of 64 px", *_compare(setting, images, folder / "small", services))
         if quick:
+            data, images = make_photos(folder / "few", 16, 8)
+            setting = Setting(data, 3, {"imgsz": 64})
+            table.add(f"{images} photographs", *_compare(setting, images, folder / "small", services))
             return table
+        data, images = make_digits(folder / "digits")
+        setting = Setting(data, 40, {"imgsz": 64})
+        table.add(f"{images} scenes of 64 px", *_compare(setting, images, folder / "small", services))
         seldom = replace(setting, publish_every=10)
         table.add(
             f"{images} scenes of 64 px, publish_every=10",

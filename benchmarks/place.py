@@ -7,10 +7,13 @@ import inspect
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +170,33 @@ def main(*benchmarks: Benchmark) -> None:
     given = read_arguments({part_name(benchmark): benchmark for benchmark in benchmarks})
     if given.out:
         given.out.mkdir(parents=True, exist_ok=True)
+    failed = _run_at_once(given) if given.quick and len(given.parts) > 1 else _run_in_turn(given)
+    if failed:
+        raise SystemExit(f"Failed: {', '.join(failed)}")
+
+
+def _run_at_once(given: Arguments) -> list[str]:
+    """Run as many parts at a time as there are processors, whatever that does to their figures.
+
+    Returns the names of those that failed.
+    """
+    options = ["--quick", *(["--out", str(given.out)] if given.out else [])]
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+
+    failed = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, done in zip(given.parts, pool.map(run, given.parts), strict=True):
+            sys.stdout.write(done.stdout)
+            if done.returncode:
+                failed.append(name)
+    return failed
+
+
+def _run_in_turn(given: Arguments) -> list[str]:
+    """Run one part after the other; return the names of those that failed."""
     failed = []
     with workspace() as folder:
         for name, benchmark in given.parts.items():
@@ -179,8 +209,7 @@ def main(*benchmarks: Benchmark) -> None:
             show(table)
             if given.out:
                 (given.out / f"{name}.md").write_text(str(table))
-    if failed:
-        raise SystemExit(f"Failed: {', '.join(failed)}")
+    return failed
 
 
 def _run(benchmark: Benchmark, folder: Path, quick: bool) -> Table:
@@ -215,7 +244,9 @@ def read_arguments(known: Mapping[str, Benchmark], arguments: Sequence[str] | No
     """Read the command line; exit with a sentence if it names a part that is not among the known ones."""
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
     parser.add_argument("part", nargs="*", help=f"parts to measure (all): {', '.join(known)}")
-    parser.add_argument("--quick", action="store_true", help="use tiny settings, to check that it runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="use tiny settings and all processors, to check that it runs"
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write a Markdown file per part")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.part if name not in known]:
