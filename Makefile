@@ -78,7 +78,7 @@ screenshots: setup-dev ## train what is to be seen, and take the pictures of the
 bench: setup-dev ## measure against plain Ultralytics and other programs; ARGS="transfers kills" picks parts, --out FOLDER keeps the tables
 	@$(RUN) -m benchmarks $(ARGS)
 
-bench-quick: setup-dev ## show in minutes that all benchmarks run; the figures mean nothing
+bench-quick: setup-dev ## show in minutes that all benchmarks run, several at a time; the figures mean nothing
 	@$(RUN) -m benchmarks --quick $(ARGS)
 
 bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--device cpu --quick" shows that it runs

@@ -56,8 +56,8 @@ class Series:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds of each transfer, without the median start of the process."""
-        return [spent.seconds - self.start for spent in self.transfers]
+        """Seconds of each transfer, without the median start of the process; at least a millisecond."""
+        return [max(spent.seconds - self.start, 0.001) for spent in self.transfers]
 
     @property
     def start(self) -> float:
