@@ -46,9 +46,9 @@ class Parts:
     detection: float = 0.3
     """From the end of the process until Airflow knows of it, and from the end of the delay to the start: the
     gap between two tasks in "From the trigger to the recorded row"."""
-    retry_delay: float = 3.0
+    retry_delay: float = 1.0
     """First delay of `train` (dags/train_yolo.py); it grows with each attempt, up to longest_retry_delay."""
-    retry_growth: float = 1.1
+    retry_growth: float = 1.2
     longest_retry_delay: float = 60.0
     restart: float = 8.6
     """From the start of the process to its first batch: "What a kill costs", again on another machine."""

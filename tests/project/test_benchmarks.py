@@ -114,9 +114,10 @@ def test_kills_cost_what_they_repeat_and_their_restarts() -> None:
 
 
 def test_the_delay_of_a_retry_grows_like_airflows() -> None:
-    assert retry_delay(Parts(), 1, 0.0) == 3
-    assert retry_delay(Parts(), 9, 0.5) == 10.5
-    assert retry_delay(Parts(), 50, 0.0) == 60
+    parts = Parts(retry_delay=3, retry_growth=1.1, longest_retry_delay=60)
+    assert retry_delay(parts, 1, 0.0) == 3
+    assert retry_delay(parts, 9, 0.5) == 10.5
+    assert retry_delay(parts, 50, 0.0) == 60
 
 
 def test_fetching_is_compared_with_the_copy_and_the_scan_together() -> None:
