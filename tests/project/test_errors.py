@@ -20,6 +20,7 @@ CAUGHT_AT_ONCE = {
     "UnusableImage",
     "FetchRefused",
     "InvalidBundle",
+    "NotKnown",
 }
 """Errors that the package that raises them turns into one of the tree's, or into no error."""
 
