@@ -172,7 +172,8 @@ class CheckpointStore:
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
-            seeded = self._writer.copy(self._location(parent_job_id, kind), parent.etag, location, metadata)
+            source = self._location(parent_job_id, kind)
+            seeded = self._writer.copy(source, parent.etag, expected.size, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
                 f"{parent.uri} no longer has SHA-256 {expected.sha256}: somebody replaced it meanwhile; "
@@ -277,13 +278,13 @@ class CheckpointStore:
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:
-            file = LocalFile.read(Path(checkpoint.path), self._limits)
+            file = LocalFile.read(Path(checkpoint.path), self._limits, checkpoint.sha256)
         except FileNotFoundError as error:
             raise LocalFileMissing(
                 f"{checkpoint.path} is not on this machine, and {location.uri} does not hold it (SHA-256 "
                 f"{checkpoint.sha256}); clear the task `train` of this run to create it again"
             ) from error
-        if file.sha256 != checkpoint.sha256:
+        if (file.sha256, file.size) != (checkpoint.sha256, checkpoint.size):
             raise changed(checkpoint.path, checkpoint.sha256)
         return file
 
@@ -291,7 +292,7 @@ class CheckpointStore:
         last, previous = self._location(job_id, "last"), self._location(job_id, "last.previous")
         self._writer.look(previous)
         try:
-            self._writer.copy(last, head["ETag"], previous, head["Metadata"])
+            self._writer.copy(last, head["ETag"], head["ContentLength"], previous, head["Metadata"])
         except SourceChanged:
             raise
         except FencedOut as error:

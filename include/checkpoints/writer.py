@@ -124,17 +124,18 @@ class ObjectWriter:
         return stored
 
     def copy(
-        self, source: S3Location, etag: str, to: S3Location, metadata: Mapping[str, str]
+        self, source: S3Location, etag: str, size: int, to: S3Location, metadata: Mapping[str, str]
     ) -> StoredCheckpoint:
         """Copy the object with that ETag within S3 over the known object at `to`, and return the copy.
 
-        Raises SourceChanged if the source has changed, and FencedOut if the target has.
+        size is the object's, in bytes. Raises SourceChanged if the source has changed, and FencedOut if the
+        target has.
         """
         from botocore.exceptions import ClientError
 
         with translate_s3_errors(self._client, to):
             try:
-                copy(self._client, source, etag, to, metadata, self._limits, self._condition(to))
+                copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
             except ClientError as error:
                 if not (is_condition_failed(error) or is_not_found(error)):
                     raise

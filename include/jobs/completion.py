@@ -178,6 +178,7 @@ class Completion:
                     self._bucket.client,
                     location,
                     read.etag,
+                    read.size,
                     location,
                     metadata,
                     TransferLimits(),

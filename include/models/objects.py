@@ -169,7 +169,7 @@ def _copy(
 
     with translate_s3_errors(client, to):
         try:
-            copy(client, source, found.etag, to, metadata, limits, condition)
+            copy(client, source, found.etag, found.size, to, metadata, limits, condition)
         except ClientError as error:
             if not (is_condition_failed(error) or is_not_found(error)):
                 raise

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
 from include.s3.listing import pages
+from include.s3.local_file import in_base64
 from include.s3.location import S3Location
 from include.s3.reading import head_object
 
@@ -79,7 +81,12 @@ class Bucket:
         """Store a small object, replacing any other."""
         with translate_s3_errors(self.client, self.at(key)):
             self.client.put_object(
-                Bucket=self.name, Key=key, Body=content, ContentType=content_type, Metadata=metadata or {}
+                Bucket=self.name,
+                Key=key,
+                Body=content,
+                ChecksumSHA256=_checksum(content),
+                ContentType=content_type,
+                Metadata=metadata or {},
             )
 
     def delete(self, key: str) -> None:
@@ -140,3 +147,13 @@ class Bucket:
     def objects(self, prefix: str) -> Iterator[ListedObject]:
         """List the objects below `prefix`, one by one, in the order of their keys."""
         return (item for page in self.pages(prefix) for item in page)
+
+
+def _checksum(content: bytes | IO[bytes]) -> str:
+    """Return the SHA-256 of what is left to read, as S3 takes it."""
+    if isinstance(content, bytes):
+        return in_base64(hashlib.sha256(content).digest())
+    start = content.tell()
+    digest = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
+    content.seek(start)
+    return in_base64(digest.digest())

@@ -12,11 +12,13 @@ def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
 
     Six attempts back off for at most half a minute, which outlasts a restart of the server. Our own checksums
-    are sent and verified anyway, so botocore adds none: not every S3 server supports those it would choose.
+    are signed, sent and verified by the server, so botocore need not hash each body again for its signature,
+    nor add checksums of its own: not every S3 server supports those it would choose.
     """
     from botocore.config import Config
 
     return Config(
+        s3={"payload_signing_enabled": False},
         connect_timeout=10,
         read_timeout=120,  # S3 responds to a copy, of up to 5 GiB, only when it is done
         retries={"mode": "standard", "total_max_attempts": 6},

@@ -51,17 +51,17 @@ def copy(
     client: S3Client,
     location: S3Location,
     etag: str,
+    size: int,
     to: S3Location,
     metadata: Mapping[str, str],
     limits: TransferLimits,
     condition: Condition,
 ) -> None:
-    """Copy the object within S3, only if it has that ETag, and give the copy `metadata`.
+    """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
 
     Metadata are set rather than copied, because a copy in parts would lose them. condition says what the copy
     may replace. Raises what boto3 raises; then nothing has changed.
     """
-    size = client.head_object(Bucket=location.bucket, Key=location.key, IfMatch=etag)["ContentLength"]
     if size > limits.copied_at_once:
         upload = MultipartUpload(client, to, metadata)
         try:

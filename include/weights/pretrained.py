@@ -178,8 +178,8 @@ class PretrainedStore:
         with translate_s3_errors(self._bucket.client, location):
             try:
                 copy(
-                    self._bucket.client, location, found.etag, location, metadata, TransferLimits(),
-                    {"IfMatch": found.etag},
+                    self._bucket.client, location, found.etag, found.size, location, metadata,
+                    TransferLimits(), {"IfMatch": found.etag},
                 )  # fmt: skip
             except ClientError as error:
                 if not is_condition_failed(error):
