@@ -34,8 +34,9 @@ from include.orchestration.typed_task import run_in_order, typed_task
 from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
-PREEMPTIONS = 50
-"""How often a training run may be killed or lose its machine; CountErrors counts its own errors."""
+PREEMPTIONS = 1000
+"""How often a training run may be interrupted in all. What comes to nothing ends sooner: three kills in a row
+(interruptions.py), and so many other attempts as CountErrors allows."""
 
 
 @dag(
@@ -79,9 +80,8 @@ def train_yolo() -> None:
         pool=GPU_POOL,
         queue=GPU_QUEUE,
         retries=PREEMPTIONS,
-        retry_delay=timedelta(seconds=1),
-        retry_exponential_backoff=1.2,  # at once at first; 50 of them outlast half an hour
-        max_retry_delay=timedelta(minutes=1),
+        retry_delay=timedelta(seconds=1),  # after a SIGKILL: three without progress are the end
+        retry_exponential_backoff=0,
         retry_policy=CountErrors(),
         pre_execute=None,  # its body counts kills, because it knows the durable progress
     )

@@ -1,10 +1,12 @@
-"""Counts how often a task's process was killed in a row, and stops retrying it.
+"""Counts how often a task was interrupted in a row, and stops retrying one whose process is killed.
 
 Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
 the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
 retry policy marks it as explained if it ends with an error, an outage or a preemption. An attempt without an
 explanation was killed, or lost with its machine. Traces of the watchdog are stored, too, so that the last
 failure can name the most likely cause.
+
+Progress that became durable starts every count anew: a job may be interrupted for weeks if it gets on.
 """
 
 from __future__ import annotations
@@ -58,14 +60,22 @@ def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace 
         )
 
 
-def mark_explained(context: Context) -> None:
-    """Store that this attempt ends with a known error, and was not killed."""
+def mark_explained(context: Context) -> int | None:
+    """Store that this attempt ends with a known error, and was not killed.
+
+    Returns how many attempts, with this one, have begun with the progress that it began with; None if that
+    is not known.
+    """
+    attempt = context["ti"].try_number
     try:
         noted = _load_note(context)
-        if noted is not None and noted["attempt"] == context["ti"].try_number:
-            context["task_state_store"].set(_KEY, {**noted, "explained": True})
+        if noted is None or noted["attempt"] != attempt:
+            return None
+        context["task_state_store"].set(_KEY, {**noted, "explained": True})
     except AirflowRuntimeError as error:
         log.warning("Could not store why this attempt ends; it will count as killed: %s", error)
+        return None
+    return attempt - int(noted.get("first", attempt)) + 1
 
 
 def fingerprint_of(context: Context) -> str:
@@ -82,13 +92,17 @@ def fingerprint_of(context: Context) -> str:
 def _store_start(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
     """Store the attempt; return the traces of the preceding attempts that were killed without progress."""
     attempt = context["ti"].try_number
-    before, kills = _load_note(context), []
-    if before and not before["explained"] and _position(progress) <= _position(before["progress"]):
+    before, kills, first = _load_note(context), [], attempt
+    stuck = before is not None and _position(progress) <= _position(before["progress"])
+    if before and stuck:
+        first = before.get("first", before["attempt"])
+    if before and stuck and not before["explained"]:
         kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
         if before["attempt"] != attempt:  # otherwise a deferred task has resumed
             kills.append(trace if trace and trace.attempt == before["attempt"] else None)
     noted: dict[str, Any] = {
         "attempt": attempt,
+        "first": first,
         "progress": list(_position(progress)),
         "kills": [kill.as_json() if kill else None for kill in kills],
         "explained": False,

@@ -16,12 +16,28 @@ from include.training.contract import MachineUnusable, ProcessKilled
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-OUTAGES = 50
-"""Number of retries during an outage. With the growing delay below they last two hours."""
+INTERRUPTIONS = 50
+"""Number of retries in a row without durable progress. During an outage they last two hours."""
 
-_FIRST_DELAY = timedelta(seconds=15)
+
+@dataclass(frozen=True)
+class _Pause:
+    """A pause that grows with each attempt in a row, from `first` to `longest`."""
+
+    first: timedelta
+    longest: timedelta
+    growth: float
+
+    def after(self, attempt: int) -> timedelta:
+        """Return the pause after an attempt; the first in a row is 1."""
+        steps = min(attempt - 1, INTERRUPTIONS)
+        return min(self.first * self.growth**steps, self.longest)
+
+
 _LONGEST_DELAY = timedelta(minutes=5)
-_GROWTH = 1.1
+_OUTAGE = _Pause(timedelta(seconds=15), _LONGEST_DELAY, 1.1)
+_PREEMPTION = _Pause(timedelta(seconds=1), timedelta(minutes=1), 1.2)
+"""50 of them outlast half an hour in which machines come and go."""
 
 _LONGEST = 300
 """Maximum length of an error in a reason, in characters: Airflow truncates reasons at 500."""
@@ -34,10 +50,11 @@ _KEY = "errors"
 class CountErrors(RetryPolicy):
     """Fails a task at its error number `errors`.
 
-    Preemptions, outages and waiting for a GPU are limited only by the task's `retries`. Airflow asks no
-    policy after a SIGKILL, nor for AirflowFailException, which is final. An attempt that lost one of its
-    processes to a kill counts like one that was killed itself (interruptions.py). The count restarts when the
-    task has different arguments or was cleared.
+    Preemptions, outages and waiting for a GPU end it only after INTERRUPTIONS in a row between which nothing
+    became durable, and their pauses grow only meanwhile. Airflow asks no policy after a SIGKILL, nor for
+    AirflowFailException, which is final. An attempt that lost one of its processes to a kill counts like one
+    that was killed itself (interruptions.py). The count restarts when the task has different arguments or was
+    cleared.
     """
 
     errors: int = 2
@@ -50,16 +67,15 @@ class CountErrors(RetryPolicy):
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
             return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
-        if context is not None:
-            mark_explained(context)
+        in_a_row = mark_explained(context) if context is not None else None
         if isinstance(exception, Preempted):
-            return RetryDecision.retry(reason=f"Preempted, {attempt}")
+            return _after_interruption(_PREEMPTION, in_a_row, try_number, f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
-            return RetryDecision.retry(_delay(try_number), reason=f"{_sentence(exception)}; {attempt}")
+            reason = f"{_sentence(exception)}; {attempt}"
+            return _after_interruption(_OUTAGE, in_a_row, try_number, reason)
         if is_transient(exception):
-            return RetryDecision.retry(
-                _delay(try_number), reason=f"A server is unavailable ({_sentence(exception)}), {attempt}"
-            )
+            reason = f"A server is unavailable ({_sentence(exception)}), {attempt}"
+            return _after_interruption(_OUTAGE, in_a_row, try_number, reason)
         if context is None:
             return RetryDecision.default()
         count = self._count(exception, context)
@@ -91,9 +107,13 @@ class CountErrors(RetryPolicy):
         return count
 
 
-def _delay(try_number: int) -> timedelta:
-    """Return a pause that grows from 15 seconds to 5 minutes."""
-    return min(_FIRST_DELAY * _GROWTH**try_number, _LONGEST_DELAY)
+def _after_interruption(pause: _Pause, in_a_row: int | None, try_number: int, reason: str) -> RetryDecision:
+    """Retry after a pause, unless too many attempts in a row came to nothing."""
+    if in_a_row is not None and in_a_row > INTERRUPTIONS:
+        return RetryDecision.fail(
+            reason=f"{reason} Nothing became durable in {in_a_row} attempts in a row: no attempt is left."
+        )
+    return RetryDecision.retry(pause.after(in_a_row or try_number), reason=reason)
 
 
 def _sentence(exception: BaseException) -> str:
@@ -103,7 +123,7 @@ def _sentence(exception: BaseException) -> str:
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "training",
-    "retries": OUTAGES,
+    "retries": INTERRUPTIONS,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": _LONGEST_DELAY,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import pytest
-from airflow.sdk.definitions.retry_policy import RetryAction
+from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowTaskTimeout, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 from sqlalchemy.exc import OperationalError as WrappedError
@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError as WrappedError
 from include.attempt.preemption import Preempted
 from include.deployment.retrying import BackendUnavailable
 from include.orchestration.interruptions import start_attempt
-from include.orchestration.retries import DEFAULT_ARGS, CountErrors
+from include.orchestration.retries import DEFAULT_ARGS, INTERRUPTIONS, CountErrors
 from include.s3.errors import StoreUnreachable, UploadGivenUp
 from include.training.contract import MemoryTaken, NoGpuFree, ProcessKilled
 from include.watchdog.traces import HANG, MEMORY, Trace
@@ -67,9 +67,20 @@ class Task:
         """The present attempt ends with an error; where this is not called, it was killed."""
         self._decide(error, CountErrors())
 
+    def interrupt(self, error: BaseException, progress: int) -> RetryDecision:
+        """The next attempt begins with this progress, and ends with an error."""
+        self.begin(progress)
+        return CountErrors().evaluate(error, self.attempt, self.max_tries, self.context)
+
     def _decide(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
         decision = policy.evaluate(error, self.attempt, self.max_tries, self.context)
         return decision.action, decision.reason or ""
+
+
+def pause(decision: RetryDecision) -> timedelta:
+    assert decision.action is RetryAction.RETRY
+    assert decision.retry_delay is not None
+    return decision.retry_delay
 
 
 @pytest.fixture
@@ -98,11 +109,11 @@ def test_preemptions_are_not_errors_however_many_there_are(task: Task) -> None:
     assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
 
 
-def test_a_preemption_goes_on_after_the_delay_of_the_task_and_an_error_later() -> None:
+def test_a_preemption_goes_on_at_once_and_an_error_later() -> None:
     policy = CountErrors(delay=timedelta(minutes=1))
     ti = SimpleNamespace(try_number=1, max_tries=RETRIES)
     context = cast("Context", {"task": None, "task_state_store": Task(None), "ti": ti})
-    assert policy.evaluate(Preempted(), 1, RETRIES, context).retry_delay is None
+    assert policy.evaluate(Preempted(), 1, RETRIES, context).retry_delay == timedelta(seconds=1)
     assert policy.evaluate(FULL, 1, RETRIES, context).retry_delay == timedelta(minutes=1)
 
 
@@ -156,14 +167,26 @@ OUTAGES = {
 def test_every_task_outlasts_two_hours_of_an_outage_and_looks_every_five_minutes_at_least(
     task: Task, outage: str
 ) -> None:
-    policy, waited = DEFAULT_ARGS["retry_policy"], timedelta()
-    for attempt in range(1, DEFAULT_ARGS["retries"] + 1):
-        decision = policy.evaluate(OUTAGES[outage], attempt, DEFAULT_ARGS["retries"], task.context)
-        assert decision.action is RetryAction.RETRY
-        assert decision.retry_delay <= timedelta(minutes=5)
-        waited += decision.retry_delay
-    assert waited > timedelta(hours=2)
-    assert policy.evaluate(OUTAGES[outage], 1, 50, task.context).retry_delay < timedelta(seconds=20)
+    pauses = [pause(task.interrupt(OUTAGES[outage], progress=0)) for _ in range(DEFAULT_ARGS["retries"])]
+    assert pauses[0] < timedelta(seconds=20)
+    assert max(pauses) <= timedelta(minutes=5)
+    assert sum(pauses, timedelta()) > timedelta(hours=2)
+
+
+@pytest.mark.parametrize("interruption", [Preempted(), NoGpuFree("all are taken"), OUTAGES["S3"]])
+def test_only_interruptions_without_progress_grow_rare_and_end_a_task(
+    task: Task, interruption: BaseException
+) -> None:
+    first, *_, last = [pause(task.interrupt(interruption, progress=7)) for _ in range(INTERRUPTIONS)]
+    assert timedelta(seconds=1) <= first <= timedelta(seconds=15)
+    assert timedelta(minutes=1) <= last <= timedelta(minutes=5)
+    assert pause(task.interrupt(interruption, progress=8)) == first
+    task.begin(progress=8)  # and is killed: also one of them
+    for _ in range(INTERRUPTIONS - 2):
+        assert task.interrupt(interruption, progress=8).action is RetryAction.RETRY
+    end = task.interrupt(interruption, progress=8)
+    assert end.action is RetryAction.FAIL
+    assert "Nothing became durable in 51 attempts in a row: no attempt is left." in str(end.reason)
 
 
 def test_what_airflow_refuses_is_no_outage(task: Task) -> None:
