@@ -47,9 +47,7 @@ class Parts:
     """From the end of the process until Airflow knows of it, and from the end of the delay to the start: the
     gap between two tasks in "From the trigger to the recorded row"."""
     retry_delay: float = 1.0
-    """First delay of `train` (dags/train_yolo.py); it grows with each attempt, up to longest_retry_delay."""
-    retry_growth: float = 1.2
-    longest_retry_delay: float = 60.0
+    """Delay of `train` after a kill (dags/train_yolo.py)."""
     restart: float = 8.6
     """From the start of the process to its first batch: "What a kill costs", again on another machine."""
     elsewhere: bool = False
@@ -74,41 +72,29 @@ class Run:
     """Seconds of training that had to be repeated, for all kills."""
     down: float
     """Seconds without training, for all kills."""
-    delayed: float
-    """The part of them in which Airflow waited before the retry."""
 
 
 def simulate(parts: Parts, mean: float, seed: int) -> Run:
     """Train until the job is done; kills come on average every `mean` seconds, also during a restart."""
     dice = random.Random(seed)  # noqa: S311  no secret depends on it
-    clock = repeated = down = delayed = durable = 0.0
+    clock = repeated = down = durable = 0.0
     kills = 0
     until_kill = dice.expovariate(1 / mean)
     while True:
         attempt = train(parts, durable, until_kill)
         clock += attempt.seconds
         if attempt.reached >= parts.job:
-            return Run(parts.job / clock, kills, repeated, down, delayed)
+            return Run(parts.job / clock, kills, repeated, down)
         repeated += attempt.reached - attempt.durable
         durable = attempt.durable
         while True:
             kills += 1
             until_kill = dice.expovariate(1 / mean)
-            delay = retry_delay(parts, kills, dice.random())
-            spent = min(parts.detection + delay + parts.restart, until_kill)
-            clock, down, delayed = clock + spent, down + spent, delayed + min(delay, spent)
+            spent = min(parts.detection + parts.retry_delay + parts.restart, until_kill)
+            clock, down = clock + spent, down + spent
             until_kill -= spent
             if until_kill > 0:
                 break
-
-
-def retry_delay(parts: Parts, attempt: int, chance: float) -> float:
-    """Return Airflow's delay before the retry of an attempt, from 1: between one and two times its backoff.
-
-    chance is from 0 to 1; Airflow takes it from a hash (TaskInstance.next_retry_datetime).
-    """
-    backoff = math.ceil(parts.retry_delay * parts.retry_growth ** (attempt - 1))
-    return min(backoff * (1 + chance), parts.longest_retry_delay)
 
 
 @dataclass(frozen=True)
@@ -151,14 +137,13 @@ def measure(folder: Path, quick: bool) -> Table:
         "killed at random moments, with exponential distances. Goodput is the training that the job needs as "
         f"a share of the time that it takes; medians of {seeds} simulated jobs, with the range of 90 % of "
         "them. Epochs are longer than the job unless stated otherwise, so that only `publish_seconds` "
-        "decides about states. Repeated training, time without training, and the part of it that is the "
-        "delay of the retry are per kill. "
+        "decides about states. Repeated training and time without training are per kill. "
         f"Parts: a state pauses the training {parts.pause * 1000:.0f} ms and is on disk after "
         f"{parts.written * 1000:.0f} ms; its upload takes {parts.upload:.2f} s and a restart "
         f"{parts.restart:.1f} s, both medians of {times} measured now. A retry is scheduled after "
-        f"{parts.detection} s and the growing delay of `train`, at first {parts.retry_delay:.0f} to "
-        f"{2 * parts.retry_delay:.0f} s; a lost machine is noticed after {HEARTBEAT_TIMEOUT:.0f} s more.",
-        ("killed", "a kill every", "state every", "kills", "repeated", "down", "retry delay", "goodput"),
+        f"{parts.detection} s and the delay of `train`, {parts.retry_delay:.0f} s; a lost machine is noticed "
+        f"after {HEARTBEAT_TIMEOUT:.0f} s more.",
+        ("killed", "a kill every", "state every", "kills", "repeated", "down", "goodput"),
     )
     found = {}
     for name, changed in _scenarios(parts):
@@ -193,14 +178,13 @@ def _scenarios(parts: Parts) -> list[tuple[str, Parts]]:
 
 def cells(runs: Sequence[Run]) -> tuple[str, ...]:
     """Return the medians of the runs: kills, seconds for each, and goodput with the range of 90 % of them."""
-    killed = [run for run in runs if run.kills] or [Run(1.0, 1, 0.0, 0.0, 0.0)]
+    killed = [run for run in runs if run.kills] or [Run(1.0, 1, 0.0, 0.0)]
     goodputs = sorted(run.goodput for run in runs)
     tail = len(runs) // 20
     return (
         f"{statistics.median(run.kills for run in runs):.0f}",
         f"{statistics.median(run.repeated / run.kills for run in killed):.1f} s",
         f"{statistics.median(run.down / run.kills for run in killed):.1f} s",
-        f"{statistics.median(run.delayed / run.kills for run in killed):.1f} s",
         f"{statistics.median(goodputs):.3f} ({goodputs[tail]:.3f} to {goodputs[-1 - tail]:.3f})",
     )
 

@@ -14,7 +14,7 @@ from benchmarks.__main__ import PARTS
 from benchmarks.fetching import OUR_SCAN, SCAN, SYNC, table_of
 from benchmarks.fetching import OURS as FETCH
 from benchmarks.figures import Difference, MedianInterval, ratios
-from benchmarks.goodput import Attempt, Parts, retry_delay, simulate, train
+from benchmarks.goodput import Attempt, Parts, simulate, train
 from benchmarks.place import part_name, read_arguments
 from benchmarks.requests import Stored, Traffic, median_traffic
 from benchmarks.table import Table, verdict
@@ -111,13 +111,6 @@ def test_kills_cost_what_they_repeat_and_their_restarts() -> None:
     assert run.kills > 20
     assert 20 < run.repeated / run.kills < 40
     assert run.goodput == pytest.approx(parts.job / (parts.job + run.repeated + run.down))
-
-
-def test_the_delay_of_a_retry_grows_like_airflows() -> None:
-    parts = Parts(retry_delay=3, retry_growth=1.1, longest_retry_delay=60)
-    assert retry_delay(parts, 1, 0.0) == 3
-    assert retry_delay(parts, 9, 0.5) == 10.5
-    assert retry_delay(parts, 50, 0.0) == 60
 
 
 def test_fetching_is_compared_with_the_copy_and_the_scan_together() -> None:
