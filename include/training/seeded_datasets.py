@@ -6,7 +6,6 @@ import logging
 import math
 import multiprocessing
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from ultralytics.data.dataset import (
     YOLODataset,
 )
 
+from include.training.fast_transforms import find_transforms, speed_up
 from include.training.order import derive_seed, shuffle_indices
 from include.training.own_random import OWN
 from include.training.recent import RecentImages, Slot
@@ -113,7 +113,8 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         self.all_fit = False
         self.recent: RecentImages | None = None
         self.max_buffer_length = math.inf  # load_image below evicts, not YOLODataset
-        mosaics = list(_find_mosaics(self.transforms))
+        speed_up(self.transforms)
+        mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]
         for mosaic in mosaics:
             mosaic.buffer_enabled = True  # off with cache="ram", which Ultralytics drops if memory is short
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
@@ -137,6 +138,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     def close_mosaic(self, hyp: Any) -> None:
         """Turn off mosaics, and free the images that are kept for them."""
         super().close_mosaic(hyp)
+        speed_up(self.transforms)
         self.recent = None
 
     def __getitem__(self, number: int) -> dict[str, Any]:
@@ -222,12 +224,3 @@ SEEDED: dict[type[Dataset[Any]], type[_SeededSamples]] = {
     ClassificationDataset: SeededClassification,
 }
 """For each dataset that Ultralytics trains on, the class that replaces it."""
-
-
-def _find_mosaics(transform: Any) -> Iterator[Mosaic]:
-    if isinstance(transform, Mosaic):
-        yield transform
-    inner = [*getattr(transform, "transforms", ()), getattr(transform, "pre_transform", None)]
-    for one in inner:
-        if one is not None:
-            yield from _find_mosaics(one)
