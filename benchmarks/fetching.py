@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from benchmarks.datasets import PREFIX, S3, Machine, upload
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.place import BUCKET, local_services, main
-from benchmarks.table import Table, progress, verdict
+from benchmarks.table import Table, progress
 from benchmarks.transfer_clients import Spent, s5cmd
 from include.datasets.caching.fetch import materialize
 from include.datasets.layouts.boundary import DatasetRoots
@@ -85,7 +85,7 @@ def table_of(found: dict[str, list[Spent]], images: int) -> Table:
     for title, values in compared.items():
         table.add(title, f"{MedianInterval.of(values):.2f}", "")
     medians = {title: statistics.median(values) for title, values in compared.items()}
-    table.result = verdict("at most 1.0", medians, lambda ratio: ratio <= 1)
+    table.result = str(table.compare("at most 1.0", medians, 1.0))
     return table
 
 

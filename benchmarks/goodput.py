@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.kills import JOB, MeasuredAttempt, run_ours
 from benchmarks.place import local_services, main
-from benchmarks.table import Table, progress, verdict
+from benchmarks.table import Table, progress
 from benchmarks.transfer_clients import Ours
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def measure(folder: Path, quick: bool) -> Table:
     targets = " and ".join(f"{target} with a kill every {every}" for every, target in TARGETS.items())
     table.result = (
         "in these figures, goodput is divided by its target; `publish_seconds` has its default. "
-        + verdict(f"a goodput of {targets}", found, lambda ratio: ratio >= 1)
+        f"{table.compare(f'a goodput of {targets}', found, 1.0, at_least=True)}"
     ).replace(". the", ". The")
     return table
 

@@ -89,6 +89,7 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
     for name, seconds in starts.items():
         if seconds:
             table.add(name, str(len(seconds)), f"{MedianInterval.of(seconds):.1f} s", f"{max(seconds):.1f} s")
+    _compare_starts(table, {name: statistics.median(seconds) for name, seconds in starts.items() if seconds})
     for where, epochs in lost.items():
         table.add(
             f"epochs lost, with the state {where}",
@@ -97,6 +98,16 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
             f"{max(epochs):.2f}",
         )
     return table
+
+
+def _compare_starts(table: Table, medians: dict[str, float]) -> None:
+    """Compare our starts with that of plain Ultralytics."""
+    if PLAIN not in medians:  # with --quick, when nothing was measured twice
+        return
+    found = {name: seconds / medians[PLAIN] for name, seconds in medians.items() if name != PLAIN}
+    cold = table.compare("at most 0.8 of plain Ultralytics", {COLD: found.pop(COLD)}, 0.8)
+    again = table.compare("at most 1.0 of plain Ultralytics' cold start", found, 1.0)
+    table.result = f"for a cold start, {cold} For a resumed one, {again}"
 
 
 @dataclass(frozen=True)

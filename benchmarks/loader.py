@@ -32,6 +32,8 @@ def measure(folder: Path, quick: bool) -> Table:
         "for all processes of the loader together.",
         ("loader", "workers", "samples/s", "to plain", "processor ms", "to plain", "decoded images"),
     )
+    faster: dict[str, float] = {}
+    cheaper: dict[str, float] = {}
     for workers in (0, 1) if quick else (0, 1, 2):
         found: dict[str, list[Pace]] = {name: [] for name in LOADERS}
         for round_ in range(rounds):
@@ -42,6 +44,16 @@ def measure(folder: Path, quick: bool) -> Table:
                     found[name].append(measure_pace(loader, decoded, batches, settled))
         for name, paces in found.items():
             table.add(name, str(workers), *_cells(paces, found["plain"]))
+        case = f"{workers} workers"
+        faster[case] = statistics.median(
+            ratios([pace.speed for pace in found["ours"]], [pace.speed for pace in found["plain"]])
+        )
+        cheaper[case] = statistics.median(
+            ratios([pace.work for pace in found["plain"]], [pace.work for pace in found["ours"]])
+        )
+    speed = table.compare("at least 1.3 times the samples/s of plain", faster, 1.3, at_least=True)
+    work = table.compare("at least 1.3 times the samples per processor second", cheaper, 1.3, at_least=True)
+    table.result = f"{speed} For processor time {work}"
     return table
 
 

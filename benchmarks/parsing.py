@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.place import main
-from benchmarks.table import Table, progress, verdict
+from benchmarks.table import Table, progress
 from include.limits import MIB
 from include.stack import processes
 from include.stack.airflow import REPOSITORY
@@ -76,10 +76,8 @@ def measure(folder: Path, quick: bool) -> Table:
     kinds = (BareStack, Stack) if quick else (BareStack, Stack, PlainExecutorStack)
     memory = _add_memory(table, folder, kinds, settle, samples=2 if quick else 15)
     table.result = (
-        "for parsing, "
-        + verdict("at most 1.3", parsing, lambda ratio: ratio <= 1.3)
-        + " For memory, "
-        + verdict("at most 1.1", memory, lambda ratio: ratio <= 1.1)
+        f"for parsing, {table.compare('at most 1.3', parsing, 1.3)} "
+        f"For memory, {table.compare('at most 1.1', memory, 1.1)}"
     )
     return table
 

@@ -99,7 +99,9 @@ def measure(folder: Path, quick: bool) -> Table:
     )
     table.add("script", "", "", f"{MedianInterval.of(script):.1f}")
     table.add("ours", "", "", f"{MedianInterval.of(ours):.1f}")
-    table.add("ours / script", "", "", f"{MedianInterval.of(ratios(ours, script)):.2f}")
+    ratio = MedianInterval.of(ratios(ours, script))
+    table.add("ours / script", "", "", f"{ratio:.2f}")
+    table.result = str(table.compare("at most 1.0", {"ours / script": ratio.median}, 1.0))
     for task, start, end in timeline.rows():
         table.add(task, f"{start:.1f} s", f"{end:.1f} s", f"{end - start:.1f}")
     return table

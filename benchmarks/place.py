@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.picture import draw
 from benchmarks.table import Table, machine, progress, show
 from include.s3.bucket import Bucket
 from include.stack.local import Stack
@@ -209,6 +210,7 @@ def _run_in_turn(given: Arguments) -> list[str]:
             show(table)
             if given.out:
                 (given.out / f"{name}.md").write_text(str(table))
+                draw(table, given.out / f"{name}.svg")
     return failed
 
 
@@ -232,7 +234,7 @@ class Arguments:
     parts: dict[str, Benchmark]
     quick: bool
     out: Path | None
-    """Folder for a Markdown file per part."""
+    """Folder for the tables and their pictures."""
 
 
 def part_name(benchmark: Benchmark) -> str:
@@ -247,7 +249,12 @@ def read_arguments(known: Mapping[str, Benchmark], arguments: Sequence[str] | No
     parser.add_argument(
         "--quick", action="store_true", help="use tiny settings and all processors, to check that it runs"
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="also write a Markdown file per part")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="also write each table, and a picture of its ratios, into files",
+    )
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.part if name not in known]:
         parser.error(f"there is no part {', '.join(unknown)}; the parts are {', '.join(known)}")

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ratios, each by what was measured, that should all be at most `limit`, or at least."""
+
+    target: str
+    ratios: Mapping[str, float]
+    limit: float
+    at_least: bool = False
+
+    def is_met(self, ratio: float) -> bool:
+        """Say whether a ratio meets the target."""
+        return ratio >= self.limit if self.at_least else ratio <= self.limit
+
+    def __str__(self) -> str:
+        """Say whether the target is met, and by what."""
+        met, missed = (
+            ", ".join(
+                f"{name} ({ratio:.2f})" for name, ratio in self.ratios.items() if self.is_met(ratio) is which
+            )
+            for which in (True, False)
+        )
+        if not missed:
+            return f"the target is {self.target}, and it is met: {met}."
+        also = f", and met by {met}" if met else ""
+        return f"the target is {self.target}, and it is missed by {missed}{also}."
 
 
 @dataclass
@@ -19,6 +46,14 @@ class Table:
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     result: str = ""
+    comparisons: list[Comparison] = field(default_factory=list)
+
+    def compare(
+        self, target: str, ratios: Mapping[str, float], limit: float, *, at_least: bool = False
+    ) -> Comparison:
+        """Add a comparison, which is drawn; its text is for `result`."""
+        self.comparisons.append(Comparison(target, ratios, limit, at_least))
+        return self.comparisons[-1]
 
     def add(self, *cells: str) -> None:
         """Append a row."""
@@ -30,17 +65,6 @@ class Table:
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         result = f"\nResult: {self.result}\n" if self.result else ""
         return f"## {self.title}\n\n{self.about}\n\n{table}\n{result}"
-
-
-def verdict(target: str, ratios: Mapping[str, float], is_met: Callable[[float], bool]) -> str:
-    """Say whether the target is met, with the ratio of each thing that was measured."""
-    met, missed = (
-        ", ".join(f"{name} ({ratio:.2f})" for name, ratio in ratios.items() if is_met(ratio) is which)
-        for which in (True, False)
-    )
-    if not missed:
-        return f"the target is {target}, and it is met: {met}."
-    return f"the target is {target}, and it is missed by {missed}" + (f", and met by {met}." if met else ".")
 
 
 def machine() -> str:

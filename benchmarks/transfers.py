@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.place import local_services, main
 from benchmarks.proxy import Proxy
-from benchmarks.table import Table, progress, verdict
+from benchmarks.table import Table, progress
 from benchmarks.transfer_clients import OURS, OVER_AN_OLDER, open_clients
 
 if TYPE_CHECKING:
@@ -95,11 +95,9 @@ def measure(folder: Path, quick: bool) -> Table:
                 fastest, ours = _fastest(measured), measured[OURS]
                 rates[name] = statistics.median(ratios(fastest.seconds, ours.seconds))
                 processor[name] = ours.processor_seconds / fastest.processor_seconds
-    table.result = (
-        verdict("at least the rate of the fastest other client", rates, lambda ratio: ratio >= 1)
-        + " For processor time "
-        + verdict("at most 1.5 times its processor time", processor, lambda ratio: ratio <= 1.5)
-    )
+    rate = table.compare("at least the rate of the fastest other client", rates, 1.0, at_least=True)
+    work = table.compare("at most 1.5 times its processor time", processor, 1.5)
+    table.result = f"{rate} For processor time {work}"
     return table
 
 

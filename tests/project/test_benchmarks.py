@@ -15,9 +15,10 @@ from benchmarks.fetching import OUR_SCAN, SCAN, SYNC, table_of
 from benchmarks.fetching import OURS as FETCH
 from benchmarks.figures import Difference, MedianInterval, ratios
 from benchmarks.goodput import Attempt, Parts, simulate, train
+from benchmarks.picture import draw
 from benchmarks.place import part_name, read_arguments
 from benchmarks.requests import Stored, Traffic, median_traffic
-from benchmarks.table import Table, verdict
+from benchmarks.table import Comparison, Table
 from benchmarks.transfer_clients import OURS, Spent
 from benchmarks.transfers import Series, rows
 
@@ -64,12 +65,16 @@ def test_a_transfer_is_compared_with_the_fastest_other_client_without_its_start(
     assert s5cmd == ("s5cmd", "0.25", "4", "1.00", "0.25", "0.20", "1.00")
 
 
-def test_the_result_of_a_table_says_which_ratios_miss_the_target() -> None:
+def test_the_result_of_a_table_says_which_ratios_miss_the_target(tmp_path: Path) -> None:
     table = Table("Speed", "How.", ("what", "ratio"), [("a", "1.50")])
-    table.result = verdict("at most 1.2", {"a": 1.5, "b": 1.0}, lambda ratio: ratio <= 1.2)
+    table.result = str(table.compare("at most 1.2", {"a": 1.5, "b": 1.0}, 1.2))
     said = "the target is at most 1.2, and it is missed by a (1.50), and met by b (1.00)."
     assert str(table).endswith(f"| a | 1.50 |\n\nResult: {said}\n")
-    assert verdict("1", {"b": 1.0}, bool) == "the target is 1, and it is met: b (1.00)."
+    assert str(Comparison("1", {"b": 1.0}, 1.0, at_least=True)) == "the target is 1, and it is met: b (1.00)."
+    draw(table, tmp_path / "speed.svg")
+    drawn = (tmp_path / "speed.svg").read_text()
+    assert "<!-- 1.50 -->" in drawn
+    assert "<!-- at most 1.2 -->" in drawn
 
 
 def test_the_traffic_of_a_state_is_the_median_of_what_was_carried_between_two() -> None:
