@@ -35,8 +35,8 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
-"""How often a training run may be interrupted in all. What comes to nothing ends sooner: three kills in a row
-(interruptions.py), and so many other attempts as CountErrors allows."""
+"""How often a training run may be interrupted in all. Three kills, or 51 interruptions of any kind, without
+durable progress end it sooner (interruptions.py), unless its process dies before it can count them."""
 
 
 @dag(

@@ -1,4 +1,4 @@
-"""Counts how often a task was interrupted in a row, and stops retrying one whose process is killed.
+"""Counts how often a task was interrupted in a row, and stops retrying it if nothing comes of that.
 
 Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
 the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
@@ -6,7 +6,7 @@ retry policy marks it as explained if it ends with an error, an outage or a pree
 explanation was killed, or lost with its machine. Traces of the watchdog are stored, too, so that the last
 failure can name the most likely cause.
 
-Progress that became durable starts every count anew: a job may be interrupted for weeks if it gets on.
+Progress that became durable starts both counts anew: a job may be interrupted for weeks if it gets on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 MAX_KILLS = 3
 """Number of consecutive kills without durable progress that end the task."""
 
+MAX_INTERRUPTIONS = 50
+"""Number of consecutive interruptions of any kind without durable progress after which one more attempt is
+the last. During an outage they last two hours."""
+
 _KEY = "interruptions"
 """In task_state_store, whose values are kept for each task of each run."""
 
@@ -40,42 +45,64 @@ def stop_after_repeated_kills(context: Context) -> None:
 
 
 def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: a number or tuple that never decreases.
+    """Store that an attempt starts, with the progress so far: a number, or a tuple of them.
 
     trace is the watchdog's trace of the previous attempt, if there is one on this machine.
 
-    Raises AirflowFailException if the last three attempts were killed and made no progress. If Airflow does
-    not respond, this attempt is not counted.
+    Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
+    progress. If Airflow does not respond, this attempt is not counted.
     """
     try:
-        kills = _store_start(context, progress, trace)
+        kills, interruptions = _store_start(context, progress, trace)
     except AirflowRuntimeError as error:
         log.warning("Could not look up how often this task was killed: %s", error)
         return
+    task = context["ti"].task_id
     if len(kills) >= MAX_KILLS:
-        task = context["ti"].task_id
         raise AirflowFailException(
             f"The process of this task was killed {len(kills)} times in a row without durable progress, so "
             f"it is not retried. {likely_cause(kills)}; then clear {task} and everything downstream"
         )
+    if interruptions > MAX_INTERRUPTIONS:
+        raise AirflowFailException(
+            f"This task was interrupted {interruptions} times in a row without durable progress, so it is "
+            "not retried. The logs of its attempts say why; when that is corrected, clear "
+            f"{task} and everything downstream"
+        )
 
 
-def mark_explained(context: Context) -> int | None:
-    """Store that this attempt ends with a known error, and was not killed.
+@dataclass(frozen=True)
+class Ending:
+    """The end of an attempt that was not killed."""
 
-    Returns how many attempts, with this one, have begun with the progress that it began with; None if that
-    is not known.
-    """
+    in_a_row: int
+    """Number of attempts, with this one, since the first that began with the same progress; of one that had
+    not started, since the first that did not come to start."""
+    had_started: bool
+    """Whether it had come as far as `start_attempt`."""
+
+
+def mark_explained(context: Context) -> Ending | None:
+    """Store that this attempt ends with a known error, and was not killed; None if that was not possible."""
     attempt = context["ti"].try_number
     try:
-        noted = _load_note(context)
-        if noted is None or noted["attempt"] != attempt:
+        noted = _load_note(context) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
+        if noted["attempt"] > attempt:  # the scheduler took this attempt for lost, and has started another
             return None
-        context["task_state_store"].set(_KEY, {**noted, "explained": True})
+        had_started = noted["attempt"] == attempt
+        first = noted.get("first", attempt)
+        if not had_started:
+            first = noted["unstarted"] = noted.get("unstarted", attempt)
+        ended: dict[str, Any] = {
+            "attempt": attempt,
+            "explained": True,
+            "fingerprint": fingerprint_of(context),
+        }
+        context["task_state_store"].set(_KEY, {**noted, **ended})
     except AirflowRuntimeError as error:
         log.warning("Could not store why this attempt ends; it will count as killed: %s", error)
         return None
-    return attempt - int(noted.get("first", attempt)) + 1
+    return Ending(attempt - int(first) + 1, had_started)
 
 
 def fingerprint_of(context: Context) -> str:
@@ -89,26 +116,36 @@ def fingerprint_of(context: Context) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _store_start(context: Context, progress: int | Sequence[int], trace: Trace | None) -> list[Trace | None]:
-    """Store the attempt; return the traces of the preceding attempts that were killed without progress."""
-    attempt = context["ti"].try_number
-    before, kills, first = _load_note(context), [], attempt
-    stuck = before is not None and _position(progress) <= _position(before["progress"])
-    if before and stuck:
+def _store_start(
+    context: Context, progress: int | Sequence[int], trace: Trace | None
+) -> tuple[list[Trace | None], int]:
+    """Store the attempt.
+
+    Returns the traces of the preceding attempts that were killed without progress, and the number of those
+    that were interrupted in any way.
+    """
+    attempt, reached = context["ti"].try_number, _position(progress)
+    before = _load_note(context)
+    kills: list[Trace | None] = []
+    first = attempt
+    if before and reached <= (highest := _position(before["progress"])):
+        reached = highest  # going back to an older state is no progress, nor is what repeats it
         first = before.get("first", before["attempt"])
-    if before and stuck and not before["explained"]:
-        kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
-        if before["attempt"] != attempt:  # otherwise a deferred task has resumed
-            kills.append(trace if trace and trace.attempt == before["attempt"] else None)
+        if not before["explained"]:
+            kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
+            if before["attempt"] != attempt:  # otherwise a deferred task has resumed
+                kills.append(trace if trace and trace.attempt == before["attempt"] else None)
+        # Attempts between the two were killed before they came here.
+        kills += [None] * (attempt - before["attempt"] - 1)
     noted: dict[str, Any] = {
         "attempt": attempt,
         "first": first,
-        "progress": list(_position(progress)),
+        "progress": list(reached),
         "kills": [kill.as_json() if kill else None for kill in kills],
         "explained": False,
     }
     context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})
-    return kills
+    return kills, attempt - first
 
 
 def _position(progress: int | Sequence[int]) -> tuple[int, ...]:

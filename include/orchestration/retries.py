@@ -7,17 +7,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from include.attempt.preemption import Preempted
 from include.deployment.retrying import is_transient
-from include.orchestration.interruptions import fingerprint_of, mark_explained, stop_after_repeated_kills
+from include.orchestration.interruptions import (
+    MAX_INTERRUPTIONS,
+    fingerprint_of,
+    mark_explained,
+    stop_after_repeated_kills,
+)
 from include.training.contract import MachineUnusable, ProcessKilled
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-INTERRUPTIONS = 50
-"""Number of retries in a row without durable progress. During an outage they last two hours."""
+    from include.orchestration.interruptions import Ending
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class _Pause:
 
     def after(self, attempt: int) -> timedelta:
         """Return the pause after an attempt; the first in a row is 1."""
-        steps = min(attempt - 1, INTERRUPTIONS)
+        steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
 
 
@@ -50,8 +55,8 @@ _KEY = "errors"
 class CountErrors(RetryPolicy):
     """Fails a task at its error number `errors`.
 
-    Preemptions, outages and waiting for a GPU end it only after INTERRUPTIONS in a row between which nothing
-    became durable, and their pauses grow only meanwhile. Airflow asks no policy after a SIGKILL, nor for
+    Preemptions, outages and waiting for a GPU are limited in interruptions.py; their pauses grow with the
+    number of attempts without durable progress. Airflow asks no policy after a SIGKILL, nor for
     AirflowFailException, which is final. An attempt that lost one of its processes to a kill counts like one
     that was killed itself (interruptions.py). The count restarts when the task has different arguments or was
     cleared.
@@ -67,18 +72,23 @@ class CountErrors(RetryPolicy):
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
             return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
-        in_a_row = mark_explained(context) if context is not None else None
+        pause = _PREEMPTION if isinstance(exception, Preempted) else _OUTAGE
+        ending = mark_explained(context) if context is not None else None
         if isinstance(exception, Preempted):
-            return _after_interruption(_PREEMPTION, in_a_row, try_number, f"Preempted, {attempt}")
+            return _after_interruption(pause, ending, try_number, f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
-            reason = f"{_sentence(exception)}; {attempt}"
-            return _after_interruption(_OUTAGE, in_a_row, try_number, reason)
+            return _after_interruption(pause, ending, try_number, f"{_sentence(exception)}; {attempt}")
         if is_transient(exception):
             reason = f"A server is unavailable ({_sentence(exception)}), {attempt}"
-            return _after_interruption(_OUTAGE, in_a_row, try_number, reason)
+            return _after_interruption(pause, ending, try_number, reason)
         if context is None:
             return RetryDecision.default()
-        count = self._count(exception, context)
+        try:
+            count = self._count(exception, context)
+        except AirflowRuntimeError as error:
+            return RetryDecision.retry(
+                self.delay, reason=f"{_sentence(exception)}; it could not be counted ({error}), {attempt}"
+            )
         what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
         if count >= self.errors:
             return RetryDecision.fail(reason=f"{what} No attempt is left.")
@@ -107,13 +117,12 @@ class CountErrors(RetryPolicy):
         return count
 
 
-def _after_interruption(pause: _Pause, in_a_row: int | None, try_number: int, reason: str) -> RetryDecision:
-    """Retry after a pause, unless too many attempts in a row came to nothing."""
-    if in_a_row is not None and in_a_row > INTERRUPTIONS:
-        return RetryDecision.fail(
-            reason=f"{reason} Nothing became durable in {in_a_row} attempts in a row: no attempt is left."
-        )
-    return RetryDecision.retry(pause.after(in_a_row or try_number), reason=reason)
+def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, reason: str) -> RetryDecision:
+    """Retry after a pause. An attempt that had started was counted then, and any other is counted here."""
+    in_a_row = ending.in_a_row if ending else try_number
+    if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
+        return RetryDecision.fail(reason=f"{reason} So did the {in_a_row - 1} before it: none is left.")
+    return RetryDecision.retry(pause.after(in_a_row), reason=reason)
 
 
 def _sentence(exception: BaseException) -> str:
@@ -123,7 +132,7 @@ def _sentence(exception: BaseException) -> str:
 
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": "training",
-    "retries": INTERRUPTIONS,
+    "retries": MAX_INTERRUPTIONS,
     "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": _LONGEST_DELAY,

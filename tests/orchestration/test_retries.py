@@ -18,8 +18,8 @@ from sqlalchemy.exc import OperationalError as WrappedError
 
 from include.attempt.preemption import Preempted
 from include.deployment.retrying import BackendUnavailable
-from include.orchestration.interruptions import start_attempt
-from include.orchestration.retries import DEFAULT_ARGS, INTERRUPTIONS, CountErrors
+from include.orchestration.interruptions import MAX_INTERRUPTIONS, start_attempt
+from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 from include.s3.errors import StoreUnreachable, UploadGivenUp
 from include.training.contract import MemoryTaken, NoGpuFree, ProcessKilled
 from include.watchdog.traces import HANG, MEMORY, Trace
@@ -105,7 +105,7 @@ def test_preemptions_are_not_errors_however_many_there_are(task: Task) -> None:
             RetryAction.RETRY,
             f"Preempted, attempt {attempt} of 51.",
         )
-    assert task.stored == {}
+    assert "errors" not in task.stored
     assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
 
 
@@ -173,20 +173,67 @@ def test_every_task_outlasts_two_hours_of_an_outage_and_looks_every_five_minutes
     assert sum(pauses, timedelta()) > timedelta(hours=2)
 
 
-@pytest.mark.parametrize("interruption", [Preempted(), NoGpuFree("all are taken"), OUTAGES["S3"]])
+INTERRUPTIONS = [Preempted(), NoGpuFree("all are taken"), OUTAGES["S3"]]
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
 def test_only_interruptions_without_progress_grow_rare_and_end_a_task(
     task: Task, interruption: BaseException
 ) -> None:
-    first, *_, last = [pause(task.interrupt(interruption, progress=7)) for _ in range(INTERRUPTIONS)]
+    first, *_, last = [pause(task.interrupt(interruption, progress=7)) for _ in range(MAX_INTERRUPTIONS)]
     assert timedelta(seconds=1) <= first <= timedelta(seconds=15)
     assert timedelta(minutes=1) <= last <= timedelta(minutes=5)
+    pause(task.interrupt(interruption, progress=7))  # progress that this attempt may make counts for the next
     assert pause(task.interrupt(interruption, progress=8)) == first
     task.begin(progress=8)  # and is killed: also one of them
-    for _ in range(INTERRUPTIONS - 2):
-        assert task.interrupt(interruption, progress=8).action is RetryAction.RETRY
-    end = task.interrupt(interruption, progress=8)
-    assert end.action is RetryAction.FAIL
-    assert "Nothing became durable in 51 attempts in a row: no attempt is left." in str(end.reason)
+    for _ in range(MAX_INTERRUPTIONS - 1):
+        pause(task.interrupt(interruption, progress=8))
+    with pytest.raises(AirflowFailException, match="interrupted 51 times in a row without durable progress"):
+        task.begin(progress=8)
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_interruptions_before_an_attempt_could_start_are_counted_too(
+    task: Task, interruption: BaseException
+) -> None:
+    policy = CountErrors()
+    for _ in range(MAX_INTERRUPTIONS):
+        assert task.fail(interruption, policy)[0] is RetryAction.RETRY
+    action, reason = task.fail(interruption, policy)
+    assert action is RetryAction.FAIL
+    assert reason.endswith("So did the 50 before it: none is left.")
+
+
+def test_an_attempt_that_started_is_not_counted_with_those_after_it_that_did_not(task: Task) -> None:
+    for _ in range(MAX_INTERRUPTIONS):
+        task.interrupt(NoGpuFree("all are taken"), progress=0)
+    task.interrupt(Preempted(), progress=0)  # which may have trained for days
+    assert task.fail(OUTAGES["refused"], CountErrors())[0] is RetryAction.RETRY
+
+
+def test_going_back_to_an_older_state_and_repeating_it_is_no_progress(task: Task) -> None:
+    task.begin((10, 0))
+    task.begin((9, 0))
+    task.begin((10, 0))
+    with pytest.raises(AirflowFailException, match="killed 3 times in a row"):
+        task.begin((10, 0))
+
+
+def test_attempts_that_were_killed_before_they_could_be_counted_are_counted_by_the_next(task: Task) -> None:
+    task.begin()
+    task.attempt += 2
+    with pytest.raises(AirflowFailException, match="killed 3 times in a row"):
+        task.begin()
+
+
+def test_an_error_that_cannot_be_counted_is_retried_after_the_usual_pause(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise airflow_error(503)
+
+    monkeypatch.setattr(task, "get", away)
+    assert pause(CountErrors().evaluate(FULL, 1, RETRIES, task.context)) == timedelta(seconds=30)
 
 
 def test_what_airflow_refuses_is_no_outage(task: Task) -> None:
