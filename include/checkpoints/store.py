@@ -57,7 +57,7 @@ class Upload:
 
     @property
     def bytes_per_second(self) -> float:
-        """Throughput from the start of hashing to the verified object; 0 if nothing was sent."""
+        """Throughput from the first request to the verified object; 0 if nothing was sent."""
         return self.size / self.seconds if self.sent else 0.0
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_BLOCK = 1024**2
+
 
 @dataclass(frozen=True)
 class FetchedObject:
@@ -84,7 +86,7 @@ class Bucket:
                 Bucket=self.name,
                 Key=key,
                 Body=content,
-                ChecksumSHA256=_checksum(content),
+                ChecksumSHA256=checksum_of(content),
                 ContentType=content_type,
                 Metadata=metadata or {},
             )
@@ -149,11 +151,12 @@ class Bucket:
         return (item for page in self.pages(prefix) for item in page)
 
 
-def _checksum(content: bytes | IO[bytes]) -> str:
-    """Return the SHA-256 of what is left to read, as S3 takes it."""
+def checksum_of(content: bytes | IO[bytes]) -> str:
+    """Return the SHA-256 of some bytes, or of what is left to read of a file, as S3 takes it."""
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())
-    start = content.tell()
-    digest = hashlib.file_digest(content, "sha256")  # type: ignore[arg-type]
+    start, digest = content.tell(), hashlib.sha256()
+    while block := content.read(_BLOCK):
+        digest.update(block)
     content.seek(start)
     return in_base64(digest.digest())

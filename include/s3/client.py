@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
 
-    Six attempts back off for at most half a minute, which outlasts a restart of the server. Our own checksums
-    are signed, sent and verified by the server, so botocore need not hash each body again for its signature,
-    nor add checksums of its own: not every S3 server supports those it would choose.
+    Six attempts back off for at most half a minute, which outlasts a restart of the server. What we
+    store has a SHA-256 of ours, which is covered by the signature and verified by the server, so botocore
+    need neither hash each body again nor add checksums of its own: not every S3 server supports those it
+    would choose.
     """
     from botocore.config import Config
 

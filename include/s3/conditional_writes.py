@@ -1,4 +1,4 @@
-"""Probing whether an S3 server honours conditional writes, which many servers ignore.
+"""Probing whether an S3 server honours conditional writes, which many servers ignore, and checksums.
 
 A probe cannot show whether the server compares and writes atomically; docs/deployment.md says what is known.
 """
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from include.s3.bucket import checksum_of
 from include.s3.errors import (
     ConditionsNotHonoured,
     StoreAccessDenied,
     is_condition_failed,
     is_not_supported,
+    is_wrong_bytes,
     translate_s3_errors,
 )
 from include.s3.layout import PROBE_KEY
@@ -90,6 +92,27 @@ def require_conditional_writes(bucket: Bucket) -> None:
             "an older state. The next attempt continues from the newest one that it finds.",
             bucket.endpoint,
         )
+
+
+def require_verified_writes(bucket: Bucket) -> None:
+    """Raise ConditionsNotHonoured if the server stores bytes that do not match the SHA-256 sent with them."""
+    from botocore.exceptions import ClientError
+
+    location = bucket.at(PROBE_KEY)
+    with translate_s3_errors(bucket.client, location):
+        try:
+            bucket.client.put_object(
+                Bucket=bucket.name, Key=PROBE_KEY, Body=_CONTENT, ChecksumSHA256=checksum_of(_CONTENT[1:])
+            )
+        except ClientError as error:
+            if is_wrong_bytes(error):
+                return
+            raise
+    raise ConditionsNotHonoured(
+        f"S3 at {bucket.endpoint} stores bytes that do not match the SHA-256 sent with them, so a state that "
+        f"was damaged on its way to bucket {bucket.name!r} would be recorded as whole. It is not safe to "
+        "train on it: use a server that verifies x-amz-checksum-sha256 (docs/deployment.md, S3)"
+    )
 
 
 def require_conditional_deletes(bucket: Bucket) -> None:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "401"}
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
-_WRONG_BYTES = {"BadDigest", "XAmzContentSHA256Mismatch", "InvalidDigest"}
+_WRONG_BYTES = {
+    "BadDigest",
+    "InvalidDigest",
+    "XAmzContentChecksumMismatch",  # MinIO
+    "XAmzContentSHA256Mismatch",
+}
 _NOT_SUPPORTED = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
 _NOT_FOUND = {"NoSuchKey", "404"}
 _DELETIONS = {"DeleteObject", "DeleteObjects"}
@@ -88,7 +93,7 @@ class ObjectTooLarge(StoreRefusal):
 
 
 class ConditionsNotHonoured(StoreRefusal):
-    """The server does not refuse writes whose conditions do not hold, so it could not fence anybody."""
+    """The server does not refuse writes whose conditions do not hold, or whose bytes are not as announced."""
 
 
 class FencedOut(StoreRefusal, OwnershipLost):

@@ -53,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file, with its hashes when it was read: of the whole and, for a multipart upload, of each part."""
+    """A file and its hashes: of the whole and, for a multipart upload, of each part."""
 
     path: Path
     size: int
@@ -62,9 +62,10 @@ class LocalFile:
 
     @classmethod
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:
-        """Hash the file, reading it once. Raises FileNotFoundError if it does not exist.
+        """Hash the file. Raises FileNotFoundError if it does not exist.
 
-        With the SHA-256 that it had before, a file for one request is not read: S3 refuses other bytes.
+        A file that is sent in one request is not read if the SHA-256 that it should have is given: S3 refuses
+        other bytes.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:

@@ -31,12 +31,12 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
         with suppress(ClientError):
             return _head(client, location)
         try:
-            client.get_object(Bucket=location.bucket, Key=location.key, Range="bytes=0-0")["Body"].close()
+            client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
+            return _head(client, location)  # it has been written since
         except ClientError as error:
             if is_not_found(error):
                 return None
             raise
-        return _head(client, location)  # it has been written since
 
 
 def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:

@@ -1,7 +1,7 @@
 """Uploading or copying to an S3 object, verified by the server, and only over the expected object.
 
-Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 computed
-here, so a file that changes while it is being sent never becomes an object.
+Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 that it had
+before, so a file that has changed since, or changes while it is being sent, never becomes an object.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import start_attempt
 from include.orchestration.runs import creation_of, is_running
 from include.registry.repository import DatasetRepository
-from include.s3.conditional_writes import require_conditional_writes
+from include.s3.conditional_writes import require_conditional_writes, require_verified_writes
 from include.tasks.audit_checkpoints import live_runs
 from include.weights.initial import InitialWeightsFinder
 
@@ -101,6 +101,7 @@ def _claim(context: Context) -> ResolvedJob:
         bucket, store = open_bucket(settings), _store()
         with reason_in_waiting_row(conf.get("job_id"), run, jobs, settings.ownership):
             require_conditional_writes(bucket)
+            require_verified_writes(bucket)
         finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection, verification(settings))
         datasets = DatasetRepository(connection)
         quota = QuotaCheck(settings.quotas, UsageRepository(connection), datetime.now(UTC))

@@ -170,7 +170,7 @@ def test_what_was_trained_is_published_once_the_keys_are_right(
         assert credentials is not None
         credentials.secret_key = s3.secret_key  # the client signs with this object
 
-    client.meta.events.register("after-call.s3.ListObjectsV2", correct_the_key)
+    client.meta.events.register("after-call.s3.GetObject", correct_the_key)
     store = CheckpointStore(Bucket(client, settings.bucket))
 
     retry_while_unavailable(lambda: publish_final(manifest, store))

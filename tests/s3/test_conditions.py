@@ -16,6 +16,7 @@ from include.s3.conditional_writes import (
     probe_conditional_writes,
     require_conditional_deletes,
     require_conditional_writes,
+    require_verified_writes,
 )
 from include.s3.errors import ConditionsNotHonoured
 from include.s3.layout import PROBE_KEY
@@ -32,7 +33,10 @@ Ignoring = Callable[..., "S3Client"]
 
 @pytest.fixture
 def ignoring(s3: S3) -> Ignoring:
-    """Open a client for which the real server ignores conditions in these operations: it never gets them."""
+    """Open a client for which the real server ignores conditions, and the SHA-256, in these operations.
+
+    It never gets them.
+    """
 
     def open_client(*operations: str) -> S3Client:
         client = s3.client()
@@ -40,6 +44,7 @@ def ignoring(s3: S3) -> Ignoring:
         def drop_conditions(params: dict[str, Any], **_: object) -> None:
             params.pop("IfMatch", None)
             params.pop("IfNoneMatch", None)
+            params.pop("ChecksumSHA256", None)
 
         for operation in operations:
             client.meta.events.register(f"before-parameter-build.s3.{operation}", drop_conditions)
@@ -78,6 +83,14 @@ def test_a_server_that_ignores_the_condition_of_a_copy_is_warned_of(
 ) -> None:
     require_conditional_writes(Bucket(ignoring("CopyObject"), bucket))
     assert "does not honour the condition of a copy" in caplog.text
+
+
+def test_nothing_is_trained_on_a_server_that_does_not_compare_bytes_with_their_sha256(
+    ignoring: Ignoring, bucket: str
+) -> None:
+    require_verified_writes(Bucket(ignoring(), bucket))
+    with pytest.raises(ConditionsNotHonoured, match=r"do not match the SHA-256 .*not safe to train on it"):
+        require_verified_writes(Bucket(ignoring("PutObject"), bucket))
 
 
 def test_nothing_is_given_up_on_a_server_that_ignores_the_condition_of_a_deletion(

@@ -20,6 +20,7 @@ from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, Uploa
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
+from include.s3.bucket import checksum_of
 from include.s3.errors import ObjectNotFound, is_condition_failed, translate_s3_errors
 from include.s3.layout import UPLOADS, upload_record_key
 
@@ -244,10 +245,12 @@ class UploadStore:
         place = self._bucket.at(upload_record_key(upload.upload_id))
         with translate_s3_errors(self._bucket.client, place):
             try:
+                content = upload.model_dump_json().encode()
                 self._bucket.client.put_object(
                     Bucket=place.bucket,
                     Key=place.key,
-                    Body=upload.model_dump_json().encode(),
+                    Body=content,
+                    ChecksumSHA256=checksum_of(content),
                     ContentType="application/json",
                     **condition,
                 )
