@@ -37,7 +37,7 @@ def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
 def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
     """Remove what an earlier training run of the same name left, on this machine and in S3.
 
-    There is nothing in S3 unless the job was started with fresh=true: no listing is needed to know that.
+    Only a job that was started with fresh=true usually finds anything in S3, so no other lists it.
     """
     for path in folder.glob("*"):
         if place_of(path.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from include.s3.bucket import Bucket, FetchedObject
+
+
+_REQUESTS = 8
+"""Concurrent requests to S3: fewer than the ten connections in a boto3 client's pool."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,21 @@ class PictureStore:
                 self._bucket.delete(key)
 
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
-        """List the pictures of that training, the most informative first. Raises StoreErrors.
+        """List the pictures of that training run, the most informative first. Raises StoreErrors.
 
-        Pictures of another training run of the same name are not included.
+        Those that another training run of the same name has left are not included.
         """
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
-        pictures = sorted((place, name) for name in found if (place := place_of(name)))
-        if not pictures or origin_run_id is None:
+        placed = sorted((place, name) for name in found if (place := place_of(name)) is not None)
+        names = [name for _, name in placed]
+        if origin_run_id is None:
             return []
-        if not self._is_of(origin_run_id, _key(job_id, pictures[0][1])):
-            return []
-        return [StoredPicture(name, found[name]) for _, name in pictures]
+        with ThreadPoolExecutor(_REQUESTS) as pool:
+            own = pool.map(lambda name: self._is_of(origin_run_id, _key(job_id, name)), names)
+            return [
+                StoredPicture(name, found[name]) for name, is_own in zip(names, own, strict=True) if is_own
+            ]
 
     def fetch(
         self, job_id: str, origin_run_id: str | None, name: str, known: str = ""

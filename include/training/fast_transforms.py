@@ -2,7 +2,7 @@
 
 Each class replaces one of Ultralytics' and inherits what it does to the labels. Only the pixels of 8-bit
 colour images are computed differently, by OpenCV functions that give the same bits; tests compare them.
-Images with any other number of channels take Ultralytics' own way.
+Any other image takes Ultralytics' own way.
 """
 
 from __future__ import annotations
@@ -61,11 +61,17 @@ class _Canvas:
                 cv2.cvtColor(part, cv2.COLOR_BGR2BGRA, dst=canvas[top:bottom, left:right])
 
 
+def _is_colour(image: np.ndarray | _Canvas) -> bool:
+    """Return whether an image has three channels of 8 bits."""
+    return image.shape[-1] == 3 and image.dtype == np.uint8
+
+
 class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
     """Leaves the painting to the FourChannelWarp that follows, which knows what of the mosaic is seen."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-        if self.n != 4 or labels["img"].shape[-1] != 3:
+        images = [place["labels_patch"]["img"] for place in params["layout"]] if self.n == 4 else []
+        if not images or not all(map(_is_colour, images)):
             return super().apply_image(labels, params)  # type: ignore[no-any-return]
         labels["img"] = _Canvas(self.imgsz * 2, params["layout"])
         return labels
@@ -76,7 +82,7 @@ class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         image = labels["img"]
-        if image.shape[-1] != 3:
+        if not _is_colour(image):
             return super().apply_image(labels, params)  # type: ignore[no-any-return]
         height, width = image.shape[:2]
         rows, columns = slice(0, height), slice(0, width)
@@ -117,7 +123,7 @@ class PlanarHSV(RandomHSV):  # type: ignore[misc]
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         image = labels["img"]
-        if image.shape[-1] != 3 or not (self.hgain or self.sgain or self.vgain):
+        if not _is_colour(image) or not (self.hgain or self.sgain or self.vgain):
             return super().apply_image(labels, params)  # type: ignore[no-any-return]
         hue, saturation, value = np.random.uniform(-1, 1, 3) * [self.hgain, self.sgain, self.vgain]
         levels = np.arange(256.0)
@@ -135,7 +141,7 @@ class CopyingFlip(RandomFlip):  # type: ignore[misc]
     """Flips a colour image in memory. A flipped view, as Ultralytics makes it, is slow to copy later."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-        if not params["flip"] or labels["img"].shape[-1] != 3:
+        if not params["flip"] or not _is_colour(labels["img"]):
             return super().apply_image(labels, params)  # type: ignore[no-any-return]
         labels["img"] = cv2.flip(labels["img"], _FLIP_CODES[params["direction"]])
         return labels
@@ -145,7 +151,7 @@ class _Planar:
     """Hands Format a colour image as planes in the order of the tensor, so that it has nothing to copy."""
 
     def _format_img(self, img: np.ndarray) -> Tensor:
-        if img.shape[-1] == 3:
+        if _is_colour(img):
             planes = np.empty((3, *img.shape[:2]), img.dtype)
             blue_first = planes[::-1]
             cv2.split(np.ascontiguousarray(img), list(blue_first))

@@ -164,11 +164,6 @@ class ResumableMixin(StateSavingMixin):
             self.epochs = self.args.epochs = self.epochs + self.start_epoch
         super()._setup_scheduler()
 
-    def plot_training_labels(self) -> None:
-        """Draw the labels, unless an earlier attempt has: that takes a second."""
-        if not (self.resume and (self.save_dir / "labels.jpg").is_file()):
-            super().plot_training_labels()
-
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Append the epoch's row to results.csv, and keep it for the report."""
         self._epoch_metrics = metrics

@@ -260,14 +260,3 @@ def test_the_checkpoint_of_another_task_is_refused(parent: Parent, tmp_path: Pat
     detect = request("detect", tmp_path, resume_from=parent.last)
     with pytest.raises(NotResumable, match="was trained for task classify, but task=detect"):
         train(detect, Epochs())
-
-
-def test_the_labels_are_drawn_by_the_first_attempt(tmp_path: Path) -> None:
-    asked = request("detect", tmp_path, epochs=1, arguments=QUICK | {"plots": True})
-    last = Path(train(asked, Epochs()).last.path)
-    drawn = asked.save_dir / "labels.jpg"
-    assert drawn.stat().st_size > 1000
-    for resume_from, left in ((last, True), (None, False)):
-        drawn.write_bytes(b"drawn before")
-        train(replace(asked, epochs=2, resume_from=resume_from), Epochs())
-        assert (drawn.read_bytes() == b"drawn before") == left
