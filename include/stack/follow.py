@@ -62,6 +62,7 @@ class Follower:
     job_id: str | None = None
     crash_after: int | None = None
     _states: dict[str, str] = field(default_factory=dict)
+    _attempts: dict[str, int] = field(default_factory=dict)
     _epochs: list[RecordedEpoch] = field(default_factory=list)
     _history: int = 0
     _planned: int | None = None
@@ -89,15 +90,18 @@ class Follower:
     def _note_tasks(self, tasks: list[dict[str, Any]]) -> None:
         for task in sorted(tasks, key=lambda task: str(task["start_date"] or "~")):
             name, state = task["task_id"], task["state"]
+            # The pause before a retry may be shorter than that between two looks.
+            attempt = task["try_number"] + (state == "up_for_retry")
+            if attempt > self._attempts.get(name, 1):
+                self._say(f"  {name}: died; Airflow starts attempt {attempt} on its own")
+                self._attempts[name] = attempt
+                self._states.pop(name, None)
             if state in TASK_WAITS or self._states.get(name) == state:
                 continue
             self._states[name] = state
             if state in TASK_ENDED:
                 seconds = f" ({task['duration']:.1f} s)" if task["duration"] else ""
                 self._say(f"  {name}: {state}{seconds}")
-            elif state == "up_for_retry":
-                attempt = task["try_number"] + 1
-                self._say(f"  {name}: died; Airflow starts attempt {attempt} on its own")
             elif not self.console.is_terminal and state == "running":
                 self._say(f"  {name} ...")
 
