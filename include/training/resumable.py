@@ -183,8 +183,11 @@ class ResumableMixin(StateSavingMixin):
         self.stopper.__dict__.update(ckpt["stopper"])
         self.inexact_reason = ckpt[EXACT]["inexact_reason"]
 
+    def plot_training_labels(self) -> None:
+        """Leave this to `final_eval`: the first batch of an attempt need not wait a second for it."""
+
     def final_eval(self) -> None:
-        """Strip and validate best.pt; leave last.pt whole.
+        """Strip and validate best.pt, and draw the training labels; leave last.pt whole.
 
         Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
         another epoch.
@@ -200,6 +203,8 @@ class ResumableMixin(StateSavingMixin):
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:
                 self._strip_best()
+                if self.args.plots:
+                    super().plot_training_labels()
         self.validator.args.plots = self.args.plots
         self.validator.args.compile = False
         self.best_metrics = _finite(self.validator(model=self.best))
