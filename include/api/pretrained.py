@@ -179,7 +179,7 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
     except InspectionError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} {error}") from None
     except FencedOut:
-        raise ProblemError(HTTPStatus.CONFLICT, f"{name} was stored by somebody else just now") from None
+        raise ProblemError(HTTPStatus.CONFLICT, f"{name} was just stored by another upload") from None
     if stored.sha256 != sha256:
         raise ProblemError(
             HTTPStatus.CONFLICT,

@@ -143,7 +143,7 @@ class Recovery:
         if durable is not None:
             raise CheckpointNotFound(
                 f"Job {self._job.job_id} stored its state after {in_words(durable)}, but "
-                f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or give fresh=true to "
+                f"{self._store.uri(self._job.job_id, 'last')} is gone: restore it, or set fresh=true to "
                 "start over"
             )
         return StartingPoint()
@@ -185,7 +185,7 @@ class Recovery:
         if found is None and problem is not None:
             raise CorruptObject(
                 f"{problem}. There is no undamaged previous generation either: restore one from a backup, or "
-                "give fresh=true to start over"
+                "set fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
             log.warning("Going back to %s, of %s.", found.where, in_words(found.position))
@@ -265,7 +265,7 @@ class Recovery:
         try:
             return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
         except CorruptObject as error:
-            log.warning("%s. best.pt will be the best of the following epochs.", error)
+            log.warning("%s. The best epoch from here on becomes best.pt.", error)
             return None
 
     def _is_best_for(self, own: _FoundState, path: Path) -> bool:

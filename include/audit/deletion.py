@@ -43,7 +43,7 @@ def delete_job(
     """
     needed = require_deletable(connection, job, is_running)
     if _find(connection, "give_up_job", job) is None:
-        raise DeletionRefused(f"job_id={job.job_id!r} has changed meanwhile; check it again")
+        raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; check it again")
     objects = size = 0
     prefixes = [f"{each}{job.job_id}/" for each in (CHECKPOINTS, PICTURES, REPORTS)]
     for prefix in (*prefixes, checked_dataset_key(job.job_id)):

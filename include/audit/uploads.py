@@ -30,7 +30,7 @@ LEFT_BEHIND = timedelta(days=7)
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find uploads below checkpoints/ and models/ that were started more than a day ago, and of datasets.
+    """Find uploads under checkpoints/ and models/ that were started more than a day ago, and of datasets.
 
     The repair is to abort them. An upload that a version or a job names stays, complete or not.
     """
@@ -75,5 +75,5 @@ def _abort(client: S3Client, location: S3Location, upload_id: str) -> str:
     try:
         client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
     except client.exceptions.NoSuchUpload:
-        return "it ended meanwhile"
+        return "it had ended already"
     return "aborted, its parts are removed"

@@ -176,8 +176,8 @@ class CheckpointStore:
             seeded = self._writer.copy(source, parent.etag, expected.size, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
-                f"{parent.uri} no longer has SHA-256 {expected.sha256}: somebody replaced it meanwhile; "
-                "trigger a new run"
+                f"{parent.uri} no longer has SHA-256 {expected.sha256}: it was replaced in the "
+                "meantime; trigger a new run"
             ) from error
         log.info("Copied %s to %s: %s.", parent.uri, location.uri, seeded)
         return seeded
@@ -203,7 +203,7 @@ class CheckpointStore:
                 if expected and stored.sha256 != expected.sha256:
                     raise CorruptObject(
                         f"{location.uri} holds SHA-256 {stored.sha256}, but {expected.sha256} was expected: "
-                        "somebody replaced it meanwhile; trigger a new run"
+                        "it was replaced in the meantime; trigger a new run"
                     )
         except ObjectNotFound as error:
             raise CheckpointNotFound(
@@ -237,8 +237,8 @@ class CheckpointStore:
                     _require_whole(uri, object_.sha256, stored.sha256)
                 if sha256 and object_.sha256 != sha256:
                     raise CorruptObject(
-                        f"{uri} holds SHA-256 {object_.sha256}, but the job started from {sha256}: somebody "
-                        "replaced it since. Restore it, or use another job_id to train from the present "
+                        f"{uri} holds SHA-256 {object_.sha256}, but the job started from {sha256}: it was "
+                        "replaced since. Restore it, or use another job_id to train from the present "
                         "file"
                     )
         except ObjectTooLarge as error:

@@ -255,7 +255,7 @@ def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
 def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
     if there is None:
         return (
-            f"{location.uri} is gone: somebody deleted it since this attempt last saw it (now: nothing), by "
+            f"{location.uri} is gone: it was deleted since this attempt last saw it (now: nothing), by "
             "hand, by a lifecycle rule or for a new training run of this name. This attempt stops and has "
             "written nothing"
         )

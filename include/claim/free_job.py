@@ -122,7 +122,7 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
         raise SpecError(
             f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
             f"state after {in_words(stored.checkpoint.position)}: its row was deleted or replaced. Restore "
-            "the row to resume, give fresh=true to start over, or choose another job_id"
+            "the row to resume, set fresh=true to start over, or choose another job_id"
         )
 
 
@@ -149,6 +149,6 @@ def _find_own_state(
         gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
             f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
-            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or give fresh=true to start over"
+            f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
         )
     return None

@@ -31,7 +31,7 @@ def require_registrable(bucket: Bucket, source: str, task: str) -> None:
     copy = _CLASS_FOLDERS if task == "classify" else _COPY
     if f"{key}/".startswith(DATASETS) and not copy.fullmatch(key):
         raise DatasetError(
-            f"dataset={source!r} is below {DATASETS}, where this project keeps what it derives from data: "
+            f"dataset={source!r} is under {DATASETS}, where this project keeps what it derives from data: "
             "register the address that the data came from"
         )
     require_complete_upload(bucket, source)

@@ -39,14 +39,14 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
     raise DatasetError(
         f"{trained} was trained on {_list_classes(before)}, but dataset={dataset.source!r} has "
         f"{_list_classes(now)}{_describe_difference(before, now)}. A training run can continue only with the "
-        "same classes in the same order: restore them, or start a new training run from its best.pt with "
-        "`model`"
+        "same classes in the same order: restore them, or start a new training run with that job's best.pt "
+        "as `model`"
     )
 
 
 def _find_state(job: ResolvedJob, checkpoints: CheckpointStore) -> tuple[str, str | None]:
     if job.resume is not None:
-        return f"job {job.resume.job_id}, which it continues,", job.resume.last.path
+        return f"job {job.resume.job_id}, from which this job resumes,", job.resume.last.path
     own = checkpoints.head(job.job_id, "last")
     belongs = own is not None and own.checkpoint is not None and own.run_id == job.origin_run_id
     return f"job_id={job.job_id!r}", own.uri if own and belongs else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _REMEDY = (
     "Give 'digits', s3://bucket/… (.zip, prefix, data YAML, .ndjson or COCO .json), or an absolute path "
-    "below DATASET_ROOTS"
+    "under DATASET_ROOTS"
 )
 _YAML_SUFFIXES = (".yaml", ".yml")
 _EXPORT_SUFFIX, _COCO_SUFFIX = ".ndjson", ".json"
@@ -32,7 +32,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A data YAML or a folder that every worker sees, below DATASET_ROOTS."""
+    """A data YAML or a folder that every worker sees, under DATASET_ROOTS."""
 
     path: Path
 
@@ -88,8 +88,8 @@ def parse_source(source: str, task: str) -> Source:
     path = Path(source)
     if not path.is_absolute():
         raise DatasetError(
-            f"dataset={source!r} is not an absolute path, and Ultralytics' downloadable datasets "
-            f"(coco8.yaml, …) are not fetched here. {_REMEDY}"
+            f"dataset={source!r} is not an absolute path, and Ultralytics' own datasets "
+            f"(coco8.yaml, …) are not downloaded automatically. {_REMEDY}"
         )
     return LocalPath(path)
 
@@ -149,7 +149,7 @@ def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
     if roots.is_excluded(real):
         raise DatasetError(
             f"dataset={source!r} is in TRAINING_ROOT, which is for this project's own files; give the "
-            "s3:// address that the data were fetched from, or a path below DATASET_ROOTS"
+            "s3:// address that the data were fetched from, or a path under DATASET_ROOTS"
         )
     if not roots.is_allowed(real):
         raise DatasetError(
@@ -187,6 +187,6 @@ def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
     if not folder:
         raise DatasetError(
             f"dataset={source!r} is at the root of its bucket, so all of the bucket would belong to it; move "
-            f"the annotations and their images below a prefix, and give s3://{bucket}/mine/{name} for example"
+            f"the annotations and their images under a prefix, and give s3://{bucket}/mine/{name} for example"
         )
     return S3Tree(bucket, f"{folder}/", annotations=name)

@@ -198,7 +198,7 @@ class AttemptRepository:
 
 def _explain_loss(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
     if job is None:
-        return f"Job {job_id} no longer has a row in training_jobs: somebody deleted it. Trigger it again."
+        return f"Job {job_id} no longer has a row in training_jobs: it was deleted. Trigger it again."
     if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:
         return f"Job {job_id} was stopped while it waited for a GPU. To train it anyway, trigger it again."
     if job.run_id == run_id and job.status == JobStatus.FAILED and job.attempt == attempt:

@@ -97,7 +97,7 @@ class TrainingParameters(BaseModel):
         max_length=TEXT,
         description="digits (bundled handwritten digits, detect only), a registered dataset (its name, or "
         "name@version), s3://… (a .zip, a prefix, a data YAML, an .ndjson export or COCO .json), or a path "
-        "below one of the folders in the workers' DATASET_ROOTS.",
+        "under one of the folders in the workers' DATASET_ROOTS.",
         json_schema_extra=parameter(
             _DATA, default="digits", when_empty="digits for detect; required for every other task"
         ),
@@ -106,7 +106,7 @@ class TrainingParameters(BaseModel):
         None,
         description="What the model does.",
         json_schema_extra=parameter(
-            _DATA, default="detect", when_empty="that of the registered dataset; detect for any other"
+            _DATA, default="detect", when_empty="the registered dataset's task; detect for any other"
         ),
     )
     model: OptionalText = Field(

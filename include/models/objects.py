@@ -151,7 +151,7 @@ def place_signature(
             if not is_condition_failed(error):
                 raise
             raise StoreBusy(
-                f"{to.uri} was just changed by somebody else, so it was left unchanged; try again"
+                f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
             ) from error
     log.info("Stored %s.", to.uri)
 
@@ -184,7 +184,7 @@ def _copy(
                 return  # it had succeeded, but the response was lost: the retry met our own copy
             # Most likely by somebody who lost the lock without noticing: a retry replaces it.
             raise StoreBusy(
-                f"{to.uri} was just changed by somebody else, so it was left unchanged; try again"
+                f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
             ) from error
 
 

@@ -170,8 +170,8 @@ def _require_promotable(version: ModelVersion, present: ModelVersion | None, cho
     if there != chosen.expected:
         before, now = (f"version {number}" if number else "no version" for number in (chosen.expected, there))
         raise PromotionRefused(
-            f"{version} was meant to replace {before}, but {now} is in production now: somebody else was "
-            "faster. Compare them, and promote this one with promote_model if you still want it"
+            f"{version} was meant to replace {before}, but {now} is in production now: another promotion "
+            "came first. Compare them, and promote this one with promote_model if you still want it"
         )
     if version.stage == Stage.REJECTED and not chosen.force:
         raise PromotionRefused(

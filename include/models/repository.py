@@ -183,7 +183,7 @@ class ModelRepository:
             if not self._statements.changed("reject_model_version", **values):
                 found = self.require(name, version)
                 raise PromotionRefused(
-                    f"The stage of {found} is {found.stage}: it was promoted meanwhile, so it can no longer "
+                    f"The stage of {found} is {found.stage}: it has been promoted, so it can no longer "
                     "be rejected; roll back with promote_model instead"
                 )
             return self.require(name, version)
@@ -191,7 +191,7 @@ class ModelRepository:
     def begin_promotion(self, name: str, version: int) -> ModelVersion:
         """Lock the model against other promotions until the end of the transaction, and return the version.
 
-        Nobody can reject the version meanwhile. Raises PromotionConflict.
+        Nobody can reject the version in that time. Raises PromotionConflict.
         """
         row = self._statements.row("try_lock_model", name=name)
         if not row.locked:

@@ -101,7 +101,7 @@ class ModelSigning:
             ) from None
         except SignatureRefused as refusal:
             raise SignatureRefused(
-                f"{refusal}. Somebody has changed the file, its row or its signature: restore them from a "
+                f"{refusal}. The file, its row or its signature was changed: restore them from a "
                 "backup, or use another version"
             ) from None
         assert signature is not None  # noqa: S101 - otherwise nothing could have been verified

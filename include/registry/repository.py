@@ -205,8 +205,8 @@ class DatasetRepository:
         more = ", …" if len(rows) > len(names) else ""
         known = f"the registered datasets are {', '.join(names)}{more}" if names else "none is registered yet"
         return (
-            f"{known}. Give one of them, 'digits', s3://bucket/… or an absolute path below DATASET_ROOTS; "
-            "Ultralytics' downloadable datasets (coco8.yaml, …) are not fetched here"
+            f"{known}. Give one of them, 'digits', s3://bucket/… or an absolute path under DATASET_ROOTS; "
+            "Ultralytics' own datasets (coco8.yaml, …) are not downloaded automatically"
         )
 
     def _one(self, query: str, **values: Any) -> DatasetVersion | None:

@@ -62,7 +62,7 @@ def read_revision(connection: Connection[Any]) -> str | None:
             row = connection.execute("SELECT max(version_num) FROM training_schema_version").fetchone()
     except InsufficientPrivilege as error:
         raise SchemaBehind(
-            f"Role {connection.info.user}, with which connection training_db connects, may not use the "
-            "training tables: run the Dag migrate_schema, which grants what it needs."
+            f"Role {connection.info.user}, which connection training_db uses, lacks privileges on the "
+            "training tables: run the Dag migrate_schema, which grants them."
         ) from error
     return row[0] if row else None

@@ -63,7 +63,7 @@ def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
             if error.connection_invalidated:
                 raise
     problems = [
-        f"Role {role}, with which connection training_db connects, needs {missing.privilege} on "
+        f"Role {role}, which connection training_db uses, needs {missing.privilege} on "
         f"{missing.object}, which the role that migrates may not grant: let its owner run "
         f"{_grant_statement(missing, role)}."
         for missing in find_missing(connection, role, tables)
@@ -76,7 +76,7 @@ def require_granted(connection: Connection, role: str, tables: Iterable[str]) ->
     """Raise SchemaUnverified if the role cannot read and write the rows of these tables."""
     if missing := find_missing(connection, role, tables):
         raise SchemaUnverified(
-            f"Role {role}, with which connection training_db connects, lacks "
+            f"Role {role}, which connection training_db uses, lacks "
             + ", ".join(f"{each.privilege} on {each.object}" for each in missing)
             + ": run the Dag migrate_schema, which grants it."
         )
@@ -93,7 +93,7 @@ def describe_excess(connection: Connection, role: str, tables: Iterable[str]) ->
     reasons = "; ".join(catalog.schema_changing_reasons(connection, role, tables))
     if not reasons:
         return []
-    warning = f"Role {role}, with which connection training_db connects, can change the schema: {reasons}."
+    warning = f"Role {role}, which connection training_db uses, can change the schema: {reasons}."
     return [f"{warning} docs/deployment.md says how to separate the two roles."]
 
 

@@ -18,8 +18,8 @@ def private_folder(path: Path) -> Path:
         path.chmod(0o700)
     except OSError as error:
         raise StackError(
-            f"{path} cannot be made a private folder: {error.strerror}. Make the user who runs the stack its "
-            f"owner, or remove it."
+            f"{path} cannot be made private: {error.strerror}. Remove it, or make the user who runs the "
+            "stack its owner."
         ) from error
     return path
 

@@ -95,8 +95,8 @@ def read_keys(environment: Mapping[str, str]) -> dict[Role, list[Keys]]:
             keys[Role(role)].append(Keys(access_key, secret_key))
         except ValueError:
             raise StackError(
-                "S3_PREVIOUS_KEYS must list role:access key:secret key, separated by commas; the roles are "
-                f"{', '.join(Role)}."
+                "S3_PREVIOUS_KEYS must be a comma-separated list of role:access_key:secret_key; the roles "
+                f"are {', '.join(Role)}."
             ) from None
     return keys
 

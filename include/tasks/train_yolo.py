@@ -66,7 +66,7 @@ def record_unrecorded_failures(context: Context) -> None:
 def resolve_config(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns.
 
-    Raises AirflowRescheduleException while the job waits for its user's quota; no process waits meanwhile.
+    Raises AirflowRescheduleException while the job waits for its user's quota; no process is kept waiting.
     """
     try:
         job = _claim(context)
@@ -153,7 +153,7 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
     if dataset.parameter != job.spec.dataset:
         raise AirflowFailException(
             f"The XCom of check_dataset is of {dataset.parameter!r}, but the job's dataset is "
-            f"{job.spec.dataset!r}: somebody has changed it. Clear check_dataset with its downstream tasks."
+            f"{job.spec.dataset!r}: the XCom was edited. Clear check_dataset with its downstream tasks."
         )
     attempt = TrainingAttempt(
         job,
@@ -198,7 +198,7 @@ def notify_backend(job: ResolvedJob, context: Context) -> int:
         recorded = JobRepository(connection).get(job.job_id)
     if recorded is None:
         raise AirflowFailException(
-            f"Job {job.job_id} no longer has a row in training_jobs: somebody deleted it, so the backend "
+            f"Job {job.job_id} no longer has a row in training_jobs: it was deleted, so the backend "
             "is not notified. Its checkpoints are in S3"
         )
     track_recorded(job.job_id, open_database)
@@ -213,7 +213,7 @@ def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context)
     if payload.run_id != context["run_id"]:
         raise AirflowFailException(
             f"An XCom of this run says run_id={payload.run_id!r}, but the run is {context['run_id']!r}: "
-            "somebody has changed it. Clear resolve_config with its downstream tasks."
+            "the XCom was edited. Clear resolve_config with its downstream tasks."
         )
 
 

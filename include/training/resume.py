@@ -260,7 +260,7 @@ def _restore_best(
     if state["epoch"] < 0:
         return -1, None  # no epoch has ended yet
     state["best_fitness"] = None
-    log.warning("%s has no best.pt: the best of the following epochs becomes best.pt.", source)
+    log.warning("%s has no best.pt: the best epoch from here on becomes best.pt.", source)
     return -1, "the best.pt of the earlier epochs was lost"
 
 

@@ -250,7 +250,7 @@ def test_a_parent_that_is_replaced_during_the_copy_seeds_nothing(
         parent.upload(make(5), "parent", "last", VERSION)
 
     s3_client.meta.events.register("before-send.s3.CopyObject", replace)
-    with pytest.raises(CorruptObject, match="somebody replaced it meanwhile"):
+    with pytest.raises(CorruptObject, match="it was replaced in the meantime"):
         store.seed("parent", "job", "last", make(4))
 
     assert store.head("job", "last") is None

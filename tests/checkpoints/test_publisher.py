@@ -327,6 +327,30 @@ def test_a_training_that_fails_although_it_was_overtaken_says_why_it_failed(
         train()
 
 
+def test_an_unexpected_error_is_logged_with_its_type_and_retried(
+    s3_client: S3Client,
+    bucket: str,
+    snapshot: MakeSnapshot,
+    durable: Durable,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = CheckpointStore(Bucket(s3_client, bucket))
+    upload = store.upload
+
+    def fail_once(*_: object, **__: object) -> None:
+        monkeypatch.setattr(store, "upload", upload)
+        raise KeyError("ETag")
+
+    monkeypatch.setattr(store, "upload", fail_once)
+    limits = PublishLimits(first_pause=0.05, longest_pause=0.1, lag_epochs=2, lag_seconds=3600)
+    with publisher_of(store, durable, limits) as publisher:
+        publisher.publish(snapshot(1))
+
+    assert "The state of epoch 2 is not durable yet: KeyError('ETag'). Retrying" in caplog.text
+    assert body(s3_client, bucket) == b"state of epoch 1"
+
+
 def test_a_publisher_whose_server_is_gone_warns_of_the_lag(
     snapshot: MakeSnapshot, durable: Durable, caplog: pytest.LogCaptureFixture
 ) -> None:

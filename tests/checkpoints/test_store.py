@@ -154,7 +154,7 @@ def test_another_checkpoint_than_the_expected_one_is_not_taken(
 ) -> None:
     store.upload(make(epoch=4), "job", "last", VERSION)
 
-    with pytest.raises(CorruptObject, match="somebody replaced it"):
+    with pytest.raises(CorruptObject, match="it was replaced in the meantime"):
         store.download("job", "last", tmp_path / "got.pt", expected=make(epoch=3))
 
     assert not (tmp_path / "got.pt").exists()
@@ -269,7 +269,7 @@ def test_an_attempt_whose_objects_were_deleted_is_refused(
     store.upload(make(epoch=0), "job", "last", VERSION)
     client.delete_object(Bucket=bucket, Key=store.key("job", "last"))
 
-    with pytest.raises(FencedOut, match=r"is gone: somebody deleted it .*\(now: nothing\)"):
+    with pytest.raises(FencedOut, match=r"is gone: it was deleted .*\(now: nothing\)"):
         store.upload(make(epoch=1), "job", "last", VERSION)
 
     assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

@@ -165,7 +165,7 @@ def test_what_is_not_registered_is_refused_before_anything_is_claimed(
     weights = finder(s3_client, bucket, connection)
     for dataset, said in (
         ("partz", "dataset='partz' is not registered: the registered datasets are parts"),
-        ("coco8", "Ultralytics' downloadable datasets .* are not fetched here"),
+        ("coco8", "Ultralytics' own datasets .* are not downloaded automatically"),
         ("parts@7", "dataset='parts@7' is not registered: the versions of parts are 1"),
         ("parts@x", "dataset='parts@x': a version is a whole number from 1"),
     ):

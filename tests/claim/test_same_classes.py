@@ -73,7 +73,9 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
     with pytest.raises(DatasetError) as refusal:
         require_same_classes(job, _data(CLASSES), store)
     before, now = parts
-    assert f"job parent, which it continues, was trained on {before}, but dataset=" in str(refusal.value)
+    assert f"job parent, from which this job resumes, was trained on {before}, but dataset=" in str(
+        refusal.value
+    )
     assert f"has {now}. A training run can continue only with the same classes" in str(refusal.value)
 
 

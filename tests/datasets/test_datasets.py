@@ -54,7 +54,7 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
     ("source", "reason"),
     [
         ("coco8.yaml", "not an absolute path"),
-        ("coco8", "downloadable"),
+        ("coco8", "Ultralytics' own datasets"),
         ("https://example.com/data.zip", "datasets are not fetched from such addresses"),
         ("ul://someone/datasets/some", "datasets are not fetched from such addresses"),
         ("file:/etc/passwd", "datasets are not fetched from such addresses"),

@@ -33,7 +33,7 @@ def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
     remove_states(gated_stack, "damaged")
     row = training.fails()
     assert row["status"] == "failed"
-    assert "last.pt is gone: restore it, or give fresh=true to start over" in row["error"]
+    assert "last.pt is gone: restore it, or set fresh=true to start over" in row["error"]
     assert training.reported()[0].went_on_after == previous.checkpoint.epoch
 
     refused = Training(api, gated_stack, conf)

@@ -94,7 +94,9 @@ def test_a_roll_back_to_a_version_with_one_byte_changed_is_refused(
     connection.commit()
     assert chosen.version == 1
     for force in (False, True):
-        with pytest.raises(SignatureRefused, match=r"vouches for digits@1 .* Somebody has changed") as no:
+        with pytest.raises(
+            SignatureRefused, match=r"vouches for digits@1 .* The file, its row or its signature was changed"
+        ) as no:
             promoting(1, force=force)
         assert not isinstance(no.value, NotSigned)
     assert body(s3_client, production) == b"weights 2"

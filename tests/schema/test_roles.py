@@ -119,7 +119,9 @@ def test_a_role_that_is_new_is_granted_everything_at_the_newest_revision(
     connection.execute(f"GRANT USAGE ON SCHEMA {schema[0]} TO {TRAINING_APPLICATION}")
     connection.commit()
     with psycopg.connect(empty.url) as application:
-        with pytest.raises(SchemaBehind, match=r"training_app.* may not use the training tables: run the"):
+        with pytest.raises(
+            SchemaBehind, match=r"training_app.* lacks privileges on the training tables: run the"
+        ):
             require_current(application)
         with pytest.raises(SchemaUnverified, match=r"lacks .*SELECT on TABLE training_jobs.*migrate_schema"):
             verify(engine, application_role=TRAINING_APPLICATION)
@@ -201,5 +203,5 @@ def test_a_role_that_could_change_the_schema_is_warned_of(
     connection.commit()
     superuser.execute(statement.format(schema=row[0], role=stranger))
     (warning,) = plan(engine, application_role=stranger).warnings
-    assert f"{stranger}, with which connection training_db connects, can change the schema: " in warning
+    assert f"{stranger}, which connection training_db uses, can change the schema: " in warning
     assert reason.format(schema=row[0]) in warning

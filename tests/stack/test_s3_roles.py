@@ -294,7 +294,9 @@ def test_keys_of_a_deployment_are_read_from_its_environment() -> None:
     ]
     assert keys[Role.API] == [Keys("api-ACCESS_KEY_ID", "api-SECRET_ACCESS_KEY")]
     for wrong in ("worker:old", "cook:old:secret"):
-        with pytest.raises(StackError, match="S3_PREVIOUS_KEYS must list role:access key:secret key"):
+        with pytest.raises(
+            StackError, match="S3_PREVIOUS_KEYS must be a comma-separated list of role:access_key:secret_key"
+        ):
             read_keys(given | {"S3_PREVIOUS_KEYS": wrong})
     with pytest.raises(StackError, match="S3_API_ACCESS_KEY_ID or S3_API_SECRET_ACCESS_KEY is not set"):
         read_keys(given | {"S3_API_SECRET_ACCESS_KEY": ""})

@@ -237,7 +237,7 @@ def test_only_the_owner_reads_the_certificates(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "security").write_text("")
-    with pytest.raises(StackError, match="security cannot be made a private folder"):
+    with pytest.raises(StackError, match="security cannot be made private"):
         prepare_certificates(tmp_path / "security")
 
 

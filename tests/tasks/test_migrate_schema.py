@@ -72,7 +72,7 @@ def test_a_dry_run_shows_the_sql_and_applies_nothing(airflow_stack: Stack, migra
     run = _run(airflow_stack, dry_run=True, target="base", confirm_data_loss=True)
     assert run.states == {"plan": "success", "apply": "skipped", "verify": "skipped"}, run.logs
     assert "DROP TABLE training_epochs;" in run.logs["plan"]
-    assert "dry_run: nothing was changed" in run.logs["apply"]
+    assert "This is a dry run: nothing was changed" in run.logs["apply"]
     assert verify(platforms.engine(airflow_stack.training_db_url))
 
 

@@ -262,10 +262,10 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("datasets", "is below datasets/"),
-        (f"datasets/{'a' * 64}/", "is below datasets/"),
-        (f"datasets/{'a' * 64}/images/", "is below datasets/"),
-        ("datasets/manifests/", "is below datasets/"),
+        ("datasets", "is under datasets/"),
+        (f"datasets/{'a' * 64}/", "is under datasets/"),
+        (f"datasets/{'a' * 64}/images/", "is under datasets/"),
+        ("datasets/manifests/", "is under datasets/"),
         ("uploads/", "would be every upload"),
     ],
 )

@@ -143,7 +143,7 @@ def test_without_the_best_pt_the_best_of_the_resumed_epochs_becomes_it(
 ) -> None:
     result = train(parent.continued(tmp_path, resume_from=unbeatable, best_from=None), Epochs())
     assert result.best_epoch in {3, 4}
-    assert "has no best.pt: the best of the following epochs becomes best.pt" in caplog.text
+    assert "has no best.pt: the best epoch from here on becomes best.pt" in caplog.text
 
 
 def test_without_the_best_pt_a_last_pt_that_is_the_best_takes_its_place(

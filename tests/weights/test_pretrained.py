@@ -207,7 +207,7 @@ def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
     fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
-    with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: somebody replaced"):
+    with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: it was replaced"):
         checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
     assert not (tmp_path / "again.pt").exists()
 

@@ -58,7 +58,7 @@ def call(path: str, arguments: Sequence[Any]) -> Any:
     except TypeError:  # a wrong number of arguments
         pass
     raise ForeignCode(
-        f"calls {path} with arguments that no checkpoint gives it; it may be harmful, so do not load it"
+        f"calls {path} with arguments that no checkpoint passes; it may be harmful, so do not load it"
     )
 
 

@@ -204,7 +204,7 @@ def _open(path: Path) -> tuple[str, int, int]:
             f"its format is {kind.upper()}, which Ultralytics does not read; convert it to JPEG or PNG"
         )
     if min(width, height) < _SMALLEST_SIDE:
-        raise UnusableImage(f"it is {width} x {height} pixels; each side must have at least {_SMALLEST_SIDE}")
+        raise UnusableImage(f"it has {width} x {height} pixels; each side needs at least {_SMALLEST_SIDE}")
     return kind, width, height
 
 

@@ -130,7 +130,7 @@ WARNINGS = {
     "class-names": _warning("names that several classes have", "give each class a name of its own"),
     "divided": _warning(
         "class folders without train/ and val/",
-        "put the images into train/ and val/ if the division matters",
+        "put the images into train/ and val/ if it matters which images are in which split",
         "80 % of each class are trained on, the same ones as by Ultralytics",
     ),
     "empty-folders": _warning(

@@ -138,7 +138,11 @@ class KnownFiles:
             with self._database:
                 self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", rows)
         except sqlite3.Error as error:
-            log.warning("The next check on this machine will read all files again: %s", error)
+            log.warning(
+                "The results for %d files could not be saved, so the next check on this machine will read "
+                "these files again: %s",
+                *(len(rows), error),
+            )
 
 
 @contextmanager

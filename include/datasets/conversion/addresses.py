@@ -100,7 +100,7 @@ class AllowedHosts:
     """The hosts that images may be fetched from, and the private networks in which they may be."""
 
     hosts: frozenset[str] = frozenset()
-    """Names, with a port unless it is 443; '.example.com' stands for all names below it."""
+    """Names, with a port unless it is 443; '.example.com' stands for its subdomains."""
     networks: tuple[Network, ...] = ()
 
     @classmethod
@@ -115,7 +115,7 @@ class AllowedHosts:
                 if not re.fullmatch(rf"\.?{_HOST}(:[0-9]{{1,5}})?", name):
                     raise ValueError(
                         f"{SETTING} contains {entry!r}; give host names (images.example.com, with :port "
-                        "unless it is 443; *.example.com for all below it), and addresses or networks for "
+                        "unless it is 443; *.example.com for its subdomains), and addresses or networks for "
                         "private ones (10.1.0.0/16), separated by commas"
                     ) from None
                 hosts.add(name.removesuffix(f":{_PORT}"))

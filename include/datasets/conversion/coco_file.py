@@ -133,7 +133,7 @@ def image_name(given: str) -> str:
         raise ValueError(f"its file name is refused: {problem}; use a path inside the dataset") from None
     if is_ignored(parts) or not is_image(parts[-1]):
         raise ValueError(
-            "its file name is not that of an image that Ultralytics reads; convert it to JPEG or PNG"
+            "its file name is not one that Ultralytics reads as an image; convert it to JPEG or PNG"
         )
     return "/".join(parts)
 

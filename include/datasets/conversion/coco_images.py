@@ -110,8 +110,8 @@ class Placement:
         label = asset.rpartition(".")[0]
         if self._labels.setdefault(label, name) != name:
             self.problems.add(
-                "its name differs from that of another image in the ending only, so both would share a label "
-                "file; rename one",
+                "another image has the same name with a different ending, so both would share a label file; "
+                "rename one",
                 place,
             )
             return None

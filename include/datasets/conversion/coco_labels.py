@@ -18,7 +18,7 @@ _OUTLINED = {"segment", "semantic", "obb"}
 CROWD = "annotations are of crowds (iscrowd), which are not trained on"
 NO_SIZE = "annotations have a box without width or height, and are left out"
 NO_KEYPOINT = "annotations have no labelled keypoint, and are left out as in COCO's own evaluation"
-NO_OUTLINE = "annotations have no usable outline, and got that of their box"
+NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
 
 
 @dataclass(frozen=True)

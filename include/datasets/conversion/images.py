@@ -74,7 +74,7 @@ class _Fetching:
         except FetchRefused as problem:
             return asset, f"the file cannot be fetched: {problem}"
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return asset, "its name is also that of a folder of other images; rename it"
+            return asset, "a folder of other images has the same name; rename the image"
         self._take(path.stat().st_size)
         self._progress.advance()
         return asset, None

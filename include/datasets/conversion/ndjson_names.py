@@ -61,7 +61,7 @@ def _own_name(file: str) -> str:
     except ValueError as problem:
         raise ValueError(f"its file name is refused: {problem}; use a plain name") from None
     if is_ignored((name,)):
-        raise ValueError("its file name is that of a hidden file or a cache; use a plain name")
+        raise ValueError("its file name marks a hidden file or a cache; use a plain name")
     if not is_image(name):
         name += ".jpg"
     if len(name.rpartition("/")[2].encode()) > NAME_BYTES - _ROOM:

@@ -45,7 +45,7 @@ def _find_polygons(segmentation: Any, height: int, width: int) -> list[list[floa
         return []
     polygons = [polygon for polygon in segmentation if _is_polygon(polygon)]
     if not all(is_pixel(number) for polygon in polygons for number in polygon):
-        raise ValueError("its outline contains a number that is not finite, or absurdly large")
+        raise ValueError("its outline contains a coordinate that is not finite, or is impossibly large")
     return polygons
 
 

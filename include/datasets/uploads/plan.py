@@ -86,7 +86,7 @@ def plan_upload(files: Sequence[AnnouncedFile], user: str) -> Upload:
     if len(files) > UPLOAD_FILES:
         raise UploadRefused(
             f"files has {len(files):,} entries, more than the limit of {UPLOAD_FILES:,}: pack them into one "
-            ".zip, or copy them below a prefix of the bucket"
+            ".zip, or copy them under a prefix of the bucket"
         )
     _check_sizes([file.size for file in files])
     _check_paths([file.path for file in files])
@@ -110,7 +110,7 @@ def _check_sizes(sizes: Sequence[int]) -> None:
     if total > ARCHIVE_BYTES:
         raise UploadRefused(
             f"the files have {in_words(total)} in all, more than the limit of {in_words(ARCHIVE_BYTES)}: "
-            "copy them below a prefix of the bucket with an S3 client instead"
+            "copy them under a prefix of the bucket with an S3 client instead"
         )
     divided = sum(count_parts(size) > 1 for size in sizes)
     if divided > UPLOAD_FILES_IN_PARTS:

@@ -262,7 +262,7 @@ def test_images_that_are_gone_are_listed_without_their_signatures(world: World, 
     )
     with pytest.raises(DatasetError, match="HTTP 404; signed URLs expire") as refused:
         world.check(source)
-    assert "its name is also that of a folder of other images; rename it" in str(refused.value)
+    assert "a folder of other images has the same name; rename the image" in str(refused.value)
     assert "images/train/photo-2.png: the file cannot be fetched" in str(refused.value)
     assert "secret" not in str(refused.value)
 
@@ -310,6 +310,6 @@ def test_a_broken_export_and_broken_labels_are_refused(world: World, host: Image
     with pytest.raises(DatasetError, match=r"missing\.ndjson does not exist"):
         world.check(f"s3://{world.bucket}/missing.ndjson")
     for name in ("instances.json", "annotations/instances.json"):
-        moved = f"below a prefix, and give s3://{world.bucket}/mine/{name} for example"
+        moved = f"under a prefix, and give s3://{world.bucket}/mine/{name} for example"
         with pytest.raises(DatasetError, match=f"at the root of its bucket, .* {moved}"):
             world.check(f"s3://{world.bucket}/{name}")
