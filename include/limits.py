@@ -101,7 +101,7 @@ ARCHIVE_DIRECTORY = 256 * MIB
 """Size of the list of files at the end of a zip: 256 bytes for each of a million files."""
 
 PREFIX_OBJECTS = 4_000_000
-"""Objects below an S3 prefix: images and labels of both splits, and some more."""
+"""Objects under an S3 prefix: images and labels of both splits, and some more."""
 
 LISTING_LINE = 8 * KIB
 """Size of an object's name, size and ETag as JSON, in which a character takes up to six bytes."""

@@ -41,7 +41,7 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
         folder = folder.parent
     with _explain_errors(path, remedy):
         for folder in reversed(missing):
-            # If another process has created it meanwhile, its owner is checked below.
+            # If another process has created it in the meantime, its owner is checked below.
             with suppress(FileExistsError):
                 folder.mkdir(mode=_choose_mode(folder.parent.stat()))
     require_trusted_folder(path, remedy)

@@ -38,7 +38,7 @@ router = APIRouter(
 async def complete_job(
     job_id: JobId, callback: TrainingCompletionCallback, user: GetUserDep
 ) -> TrainingJobResponse:
-    """Verify the checkpoints and the report of a job that was trained elsewhere, and record it.
+    """Verify the checkpoints and the report of a job trained outside Airflow, and record how it ended.
 
     Only its owner and job administrators may do this, unless only a host application wrote the job: it has no
     owner. The files must be under the job's own keys in the bucket. Omitted values are taken from the objects

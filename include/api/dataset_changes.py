@@ -70,7 +70,7 @@ def delete_dataset_version(
     name: str,
     version: VersionNumber,
 ) -> DeletionStarted:
-    """Delete a version, with what only it uses below uploads/ and datasets/: triggers `delete_data`.
+    """Delete a version, with what only it uses under uploads/ and datasets/: triggers `delete_data`.
 
     Only the person who registered it may delete it, or anybody if no person did. A version that a job or the
     model in production was trained on is kept. Its number is not used again. This cannot be undone.

@@ -39,7 +39,7 @@ class KnownEpoch(NamedTuple):
 class JobState:
     """A job at one poll. version distinguishes states; job is its TrainingJobResponse as JSON.
 
-    job is None if the row was deleted meanwhile or cannot be shown.
+    job is None if the row has been deleted or cannot be shown.
     """
 
     version: tuple[object, ...]

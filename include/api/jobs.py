@@ -46,7 +46,7 @@ def _require_job(job_id: JobId) -> TrainingJob:
 
 
 FoundJob = Annotated[TrainingJob, Depends(_require_job)]
-"""The job in the URL, for routes that wait for something else: it holds no connection meanwhile."""
+"""The job in the URL, for routes that wait for something else: it holds no connection while it waits."""
 
 _POSITION = TypeAdapter(PagePosition)
 

@@ -144,10 +144,11 @@ def handle_sigterm() -> Iterator[Termination]:
 
 
 def _silence_dying_workers() -> None:
-    """Keep torch's SIGCHLD handler from raising an error for loader workers that the same SIGTERM ended.
+    """Keep torch's SIGCHLD handler from raising errors about loader workers that the same SIGTERM ended.
 
-    It raises at whatever line the main thread is, and so would replace the Preempted that is on its way, or
-    interrupt what handles it. It is not restored: the process that was asked to end no longer needs it.
+    The handler raises wherever the main thread happens to be, so its error would replace a Preempted that is
+    being raised, or interrupt the code that handles it. The handler is not restored, because a process that
+    was asked to end no longer needs it.
     """
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
 

@@ -103,7 +103,7 @@ def _lock(path: Path, own: _Holder) -> int:
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:
-    """Lock the file; return False if another process holds it or it was replaced meanwhile."""
+    """Lock the file; return False if another process holds it or the file was replaced."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(descriptor), path.stat())

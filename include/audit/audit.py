@@ -105,7 +105,7 @@ def find_losses(
 def _confirmed(
     scope: AuditScope, recorded: RecordedObject, finding: Finding, *, repair: bool
 ) -> Iterator[Finding]:
-    """Yield the finding, unless the row has changed meanwhile.
+    """Yield the finding, unless the row has changed in the meantime.
 
     It includes its repair, or advice for a person.
     """

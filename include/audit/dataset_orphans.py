@@ -60,7 +60,7 @@ _DATASETS = _Owner(
 def find_dataset_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[Finding]:
-    """Find objects below uploads/ and datasets/ that nothing uses. They are never removed here.
+    """Find objects under uploads/ and datasets/ that nothing uses. They are never removed here.
 
     Listings of checked prefixes and the datasets that jobs started with are small, and not examined.
     """

@@ -29,7 +29,7 @@ YOUNG = timedelta(hours=1)
 def find_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[Finding]:
-    """Find objects below checkpoints/ and reports/ without a job, and below models/ without a version.
+    """Find objects under checkpoints/ and reports/ without a job, and under models/ without a version.
 
     They are never removed here. Rows are read after each page of objects was listed, so that a job that
     starts meanwhile is known.

@@ -72,7 +72,7 @@ class CheckedDatasets:
 
 
 def has_stored_state(job: ResolvedJob) -> bool:
-    """Return whether the training that the job continues has stored a state of its own."""
+    """Return whether the job has stored a state of its own, beyond any that it resumed from."""
     with open_training_db() as connection:
         row = JobRepository(connection).get(job.job_id)
     return row is not None and row.has_own_state

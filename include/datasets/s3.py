@@ -53,7 +53,7 @@ class S3ObjectReader:
                 yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
+        """List what is directly under `prefix`: objects, and the prefixes of others up to the next slash."""
         with self._translated_errors(S3Location(bucket, prefix)):
             for found in list_level(self._client, S3Location(bucket, prefix)):
                 if isinstance(found, str):

@@ -40,7 +40,7 @@ class ObjectReader(Protocol):
         """List the objects whose keys start with `prefix`, ordered by key."""
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
+        """List what is directly under `prefix`: objects, and the prefixes of others up to the next slash."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""

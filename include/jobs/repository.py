@@ -81,7 +81,7 @@ class JobRepository(AttemptRepository):
         `waits_for_quota` while it would exceed that.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row,
-        and DatasetGone if the version of the dataset was deleted meanwhile.
+        and DatasetGone if the version of the dataset was deleted in the meantime.
         """
         values = {
             "job_id": job_id,

@@ -104,7 +104,7 @@ class Revision:
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
         """Create indexes of a table, by name, from what follows the table's name in `CREATE INDEX`.
 
-        Warns once where the table has rows, because nothing can be written to it meanwhile.
+        Warns once where the table has rows, because nothing can be written to it in that time.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:

@@ -50,7 +50,7 @@ WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
 """For files of pretrained weights."""
 
 LISTS = BodyLimit(UPLOAD_BODY, 60.0)
-"""For the lists of files with which uploads of datasets begin."""
+"""For the file lists that start dataset uploads."""
 
 
 class RequestLimits:

@@ -37,8 +37,8 @@ RENEWAL = timedelta(days=365)
 
 _CLOCK_SKEW = timedelta(days=1)
 
-_GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client")
-_HTTP_PARTS = ("master", "volume", "filer", "admin", "client")
+_GRPC_COMPONENTS = ("master", "volume", "filer", "s3", "admin", "worker", "client")
+_HTTP_COMPONENTS = ("master", "volume", "filer", "admin", "client")
 
 
 def prepare_certificates(folder: Path) -> None:
@@ -87,12 +87,12 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _configuration(folder: Path) -> str:
-    """Return security.toml. It lists all parts, because a part without a certificate would not use TLS."""
+    """Return security.toml. It lists every component, because one without a certificate would not use TLS."""
     pair = f"cert = {_quote(folder / 'certificate.pem')}\nkey = {_quote(folder / 'key.pem')}\n"
     authority = f"ca = {_quote(folder / 'authority.pem')}\n"
     sections = [f"[grpc]\n{authority}"]
-    sections += [f"[grpc.{part}]\n{pair}" for part in _GRPC_PARTS]
-    sections += [f"[https.{part}]\n{pair}{authority}" for part in _HTTP_PARTS]
+    sections += [f"[grpc.{component}]\n{pair}" for component in _GRPC_COMPONENTS]
+    sections += [f"[https.{component}]\n{pair}{authority}" for component in _HTTP_COMPONENTS]
     return "\n".join(sections).replace("[https.client]\n", "[https.client]\nenabled = true\n")
 
 

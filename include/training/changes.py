@@ -52,7 +52,7 @@ def optimizer_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]
 def apply_changes(
     changed: Iterable[str], fresh: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Set the settings that follow from the changed arguments to their values in `fresh`, group by group."""
+    """Copy the settings that the changed arguments determine from `fresh`, one parameter group at a time."""
     names = {each for name in changed for each in _GROUP_SETTINGS.get(name, ())}
     for group, new in zip(optimizer.param_groups, fresh, strict=True):
         group.update({name: new[name] for name in names & new.keys()})

@@ -185,7 +185,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def exact_state(self, batches: int) -> dict[str, Any]:
         """Return the state that Ultralytics' checkpoint lacks, as tensors and plain values; not copied.
 
-        batches is the number of batches in it of an epoch that has not ended.
+        batches is how many batches of an unfinished epoch the state includes; 0 between epochs.
         """
         model = unwrap_model(self.model)
         gradients = model.named_parameters() if self._pending else ()

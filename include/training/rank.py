@@ -68,7 +68,7 @@ class _Parent(QueueHandler):
         return self._go_on.get()
 
     def progress(self, progress: Progress) -> bool:
-        """Report progress to the parent now and then; return whether it has requested a state meanwhile."""
+        """Report progress to the parent now and then; return whether it has requested a state."""
         now = time.monotonic()
         if now >= self._reported_at + _PROGRESS_SECONDS or progress.batch == progress.batches:
             self._reported_at = now

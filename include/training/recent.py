@@ -3,7 +3,7 @@
 A mosaic's partners come from recent batches, which other workers have decoded. The images are in memory that
 the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a batch
 replaces one that is too old to be needed or, if memory is short, one that is still needed. So a writer locks
-the slot, and a reader checks afterwards whether the slot was overwritten meanwhile, and if so starts over.
+the slot, and a reader checks afterwards whether the slot was overwritten, and if so starts over.
 
 This relies on writes being visible in order, as on x86. Elsewhere each worker has a ring of its own.
 """

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def epoch_end_path(last: Path) -> Path:
     """Return where the last finished epoch's state is kept while last.pt holds a later batch.
 
-    A repeated epoch starts from it, even if states were saved meanwhile.
+    A repeated epoch starts from it, even if states were saved since.
     """
     return last.with_name("epoch-end.pt")
 

@@ -50,7 +50,7 @@ class StateSavingMixin(LossGuardMixin):
         self._is_under_way = False
         self._repeated_epoch: int | None = None
         self._trained_before = 0.0  # seconds, by earlier attempts
-        self.seconds_before = self._resumed_seconds = 0.0  # the part of them in the epoch that continues
+        self.seconds_before = self._resumed_seconds = 0.0  # those in the epoch that is resumed
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
         super().__init__(overrides, loss_rules)

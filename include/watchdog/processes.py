@@ -73,7 +73,7 @@ class Member:
         return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
 
     def stacks(self, folder: Path) -> str:
-        """Make it write the stacks of its threads, and return them; a stopped process is resumed meanwhile.
+        """Make it write the stacks of its threads, and return them; a stopped process is resumed to do so.
 
         Returns "" for a process that writes none: it is not part of the training, or is stuck in the kernel.
         """

@@ -31,7 +31,7 @@ _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
 """An attempt that uses this share of a processor before its first batch is working: it reads labels."""
 
 _START_FACTOR = 12
-"""It may do so for this many times the limit, and no longer: a process that hangs may use a processor too."""
+"""It may work like that for this many times the limit, and no longer: a hanging process can be busy, too."""
 
 _BATCHES = 200
 """Number of recent batches that the median is taken over."""

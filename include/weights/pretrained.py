@@ -130,8 +130,8 @@ class PretrainedStore:
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Inspect the local file, store it as `name`, and return the stored file.
 
-        A file that another run has stored meanwhile is kept and returned; with `replace` the present one is
-        replaced. Raises InspectionError for a file that must not be loaded, FileNotFoundError, and
+        A file that another run has stored in the meantime is kept and returned; with `replace` the present
+        one is replaced. Raises InspectionError for a file that must not be loaded, FileNotFoundError, and
         StoreErrors: FencedOut if somebody else replaced it at the same moment.
         """
         contents = inspect_file(file)

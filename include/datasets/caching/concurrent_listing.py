@@ -1,4 +1,4 @@
-"""Lists the objects below a prefix, several folders at once.
+"""Lists the objects under a prefix, several folders at once.
 
 S3 returns 1,000 keys per request, and each request needs the last key of the one before. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
@@ -73,7 +73,7 @@ class _Folder:
 
 @dataclass
 class _Folders:
-    """All folders below a prefix, whether listed already or not yet."""
+    """All folders under a prefix, whether listed already or not yet."""
 
     reader: ObjectReader
     bucket: str

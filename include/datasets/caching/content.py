@@ -89,7 +89,7 @@ def find_tree(
     listings: Listings | None = None,
     expected: str | None = None,
 ) -> Remote:
-    """Find the objects of a dataset below a prefix.
+    """Find the objects of a dataset under a prefix.
 
     Without `expected`, these are the current objects, whose listing is saved. With it, they are the objects
     of the saved listing, whatever has been added since; fetching raises DatasetChanged, naming the object, if

@@ -92,7 +92,7 @@ class FileStore:
         try:
             self._add(file, stored)
         except FileExistsError:
-            with suppress(FileNotFoundError):  # it was removed meanwhile
+            with suppress(FileNotFoundError):  # it has been removed
                 if os.lstat(stored).st_size == file.stat().st_size:
                     _replace_by_link(stored, file)
                 else:

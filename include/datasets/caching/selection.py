@@ -1,4 +1,4 @@
-"""Decides which objects below a prefix belong to a dataset: those that its data YAML names, if there is one.
+"""Decides which objects under a prefix belong to a dataset: those that its data YAML names, if there is one.
 
 A data YAML may lie beside other datasets, or at the root of a bucket with checkpoints in it. Only what it
 names is listed and fetched, so nothing else changes the dataset's fingerprint. The data YAML is read before

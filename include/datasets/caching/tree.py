@@ -1,4 +1,4 @@
-"""The objects of a dataset below a prefix: lists them, and fetches them into the cache.
+"""The objects of a dataset under a prefix: lists them, and fetches them into the cache.
 
     {cache}/{fingerprint}/content/            the fetched files, never modified
     {cache}/{fingerprint}/listing.jsonl.gz    their names and sizes

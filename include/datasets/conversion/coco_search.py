@@ -73,13 +73,13 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a file's name says, or else a folder's that it is in; None if none says any."""
+    """Return the split that a file's name indicates, or else its nearest folder's; None if no name does."""
     path = PurePosixPath(name)
     return _split_in(path.stem, *(parent.name for parent in path.parents))
 
 
 def split_of_image(name: str) -> str | None:
-    """Return the split that the nearest folder of an image says, whatever the image itself is called."""
+    """Return the split that the nearest folder's name indicates, whatever the image itself is called."""
     return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
 
 

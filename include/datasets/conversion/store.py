@@ -3,7 +3,7 @@
     datasets/{fingerprint}/{name}        a file of a converted dataset
     datasets/conversions/{key}.json      what an export was converted into
 
-The fingerprint is that of the objects below the prefix, computed from the MD5 of each file: their ETags,
+The fingerprint is that of the objects under the prefix, computed from the MD5 of each file: their ETags,
 unless the bucket encrypts with keys of its own (SSE-KMS). Objects are created, never replaced by other bytes,
 so several workers may store the same dataset at once, and one that was killed continues where it ended. The
 record is written last.

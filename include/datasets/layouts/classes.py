@@ -1,4 +1,4 @@
-"""The dataset layout for classify: one folder per class, in train/ and val/ or without a division."""
+"""The dataset layout for classify: one folder per class, in train/ and val/ or without splits."""
 
 from __future__ import annotations
 

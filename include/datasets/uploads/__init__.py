@@ -1,4 +1,4 @@
-"""Uploads of datasets from browsers and programs: straight to S3, by signed links, below `uploads/`.
+"""Uploads of datasets from browsers and programs: straight to S3, by signed links, under `uploads/`.
 
 plan      which files somebody announces, and in which parts each of them is sent
 store     what has arrived, links for what is missing, and the end of an upload

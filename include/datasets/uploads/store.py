@@ -60,7 +60,7 @@ class PartLink:
 
 
 class UploadStore:
-    """The uploads below `uploads/`. Every method raises StoreErrors."""
+    """The uploads under `uploads/`. Every method raises StoreErrors."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -176,7 +176,7 @@ class UploadStore:
             "ContentLength": file.size_of(part.number),
         }
         if file.multipart_id is None:
-            # A link that is still valid must not replace what was completed meanwhile.
+            # A link that is still valid must not replace what has been completed.
             method, headers = "put_object", {"If-None-Match": "*"}
             params["IfNoneMatch"] = "*"
         else:
@@ -193,7 +193,7 @@ class UploadStore:
             found = list(threads.map(lambda file: self._find_parts(upload, file), waiting))
             pairs = list(zip(waiting, found, strict=True))
             whole = [(file, arrived) for file, arrived in pairs if _sizes(arrived) == _announced(file)]
-            if len(whole) < len(pairs):  # another request may have assembled the others meanwhile
+            if len(whole) < len(pairs):  # another request may have assembled the others
                 stored = self._stored_sizes(upload)
                 lacking = [file for file, arrived in pairs if (file, arrived) not in whole]
                 _require_all(upload, [file for file in lacking if stored.get(file.path) != file.size])
@@ -230,7 +230,7 @@ class UploadStore:
             raise unknown
         place = self._bucket.at(upload_record_key(upload_id))
         try:
-            # One request: another one may complete the upload meanwhile.
+            # One request: another one may complete the upload in that time.
             with translate_s3_errors(self._bucket.client, place):
                 answer = self._bucket.client.get_object(Bucket=place.bucket, Key=place.key)
                 if answer["ContentLength"] > _LARGEST_RECORD:
