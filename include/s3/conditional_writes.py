@@ -56,7 +56,7 @@ class ConditionalWrites:
         """List the conditions that the server does not honour, each as part of a sentence."""
         writes = {
             "a PUT": self.put,
-            "the end of a multipart upload": self.multipart,
+            "the completion of a multipart upload": self.multipart,
             "a copy": self.copy,
             "a deletion": self.delete,
         }

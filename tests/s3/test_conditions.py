@@ -68,7 +68,7 @@ def test_a_server_that_honours_conditions_is_recognised_again_and_again(
     ("operation", "problem"),
     [
         ("PutObject", "does not refuse a PUT whose condition does not hold"),
-        ("CompleteMultipartUpload", "does not refuse the end of a multipart upload whose"),
+        ("CompleteMultipartUpload", "does not refuse the completion of a multipart upload whose"),
     ],
 )
 def test_nothing_is_trained_on_a_server_that_ignores_conditions(
