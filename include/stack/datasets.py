@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from include.stack.steps import Steps
 
 _AT_ONCE = 4
+_ROUNDS = 5
 _SECONDS = 120
 _POLL_SECONDS = 1.0
 _ATTEMPTS = 4
@@ -96,13 +97,36 @@ def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]
 
 
 def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path]) -> str:
-    """Send the parts that S3 lacks, some at a time, with a bar on a terminal; return the dataset's source."""
-    announced, address = upload["files"], f"uploads/{upload['upload_id']}"
-    parts = [
+    """Send what S3 lacks, and return the dataset's source.
+
+    S3 may refuse a file because a sender that was killed has just begun with it, and then drop what that one
+    sent: so what has arrived is asked for again.
+    """
+    address = f"uploads/{upload['upload_id']}"
+    for number in range(_ROUNDS):
+        parts = _missing(upload)
+        if not parts:
+            break
+        time.sleep(2 * number)
+        _send_parts(stack, steps, upload, files, parts)
+        upload = stack.api.training("GET", address)
+    source: str = stack.api.training("POST", f"{address}/complete")["source"]
+    return source
+
+
+def _missing(upload: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
         {"file": index, "part": number}
-        for index, file in enumerate(announced)
+        for index, file in enumerate(upload["files"])
         for number in sorted(set(range(1, file["parts"] + 1)) - set(file["arrived"]))
     ]
+
+
+def _send_parts(
+    stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path], parts: list[dict[str, Any]]
+) -> None:
+    """Send these parts, some at a time, with a bar on a terminal."""
+    announced, address = upload["files"], f"uploads/{upload['upload_id']}"
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     total = sum(_size(announced[part["file"]], part["part"]) for part in parts)
     with (
@@ -119,8 +143,6 @@ def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path])
         for batch in _batches(parts):
             links = stack.api.training("POST", f"{address}/parts", {"parts": batch})["links"]
             list(threads.map(send, links))
-    source: str = stack.api.training("POST", f"{address}/complete")["source"]
-    return source
 
 
 def _size(file: dict[str, Any], part: int) -> int:

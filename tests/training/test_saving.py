@@ -41,8 +41,9 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_
 
 
 def test_a_disk_that_is_full_for_best_pt_costs_no_state(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # of a training in this process
     last, best = tmp_path / "last.pt", tmp_path / "best.pt"
     announced: list[SavedState] = []
 

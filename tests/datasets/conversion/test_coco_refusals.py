@@ -52,7 +52,10 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "an absolute name": (edit("images", file_name="/etc/outside.png"), "absolute path"),
     "a name for Windows": (edit("images", file_name="C:\\outside.png"), "backslash"),
     "a name that is a number": (edit("images", file_name=7), "file_name is missing"),
-    "an image in another format": (edit("images", file_name="a.gif"), "not that of an image"),
+    "an image in another format": (
+        edit("images", file_name="a.gif"),
+        "not one that Ultralytics reads as an image",
+    ),
     "a missing image": (edit("images", file_name="gone.png"), "image 1 .*the image is not in the dataset"),
     "no width": (remove("images", "width"), "width is missing; add"),
     "a width of zero": (edit("images", width=0), "whole numbers of pixels"),
@@ -74,7 +77,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "a box with a huge number": (edit("annotations", bbox=[10**300, 2, 3, 4]), "bbox must be"),
     "an outline that is not a number": (
         edit("annotations", segmentation=[[1, 2, 3, float("nan"), 5, 6]]),
-        "outline contains a number",
+        "outline contains a coordinate that is not finite",
     ),
     "an outline of too many points": (edit("annotations", segmentation=[[1, 2] * 11_000]), "simplify it"),
     "a mask that does not fit": (
