@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import CheckpointNotFound
@@ -17,6 +16,7 @@ from include.s3.errors import (
     translate_s3_errors,
 )
 from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
+from include.s3.local_file import in_base64
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import copy
@@ -143,7 +143,7 @@ def place_signature(
                 Bucket=to.bucket,
                 Key=to.key,
                 Body=signature.content,
-                ChecksumSHA256=b64encode(bytes.fromhex(signature.sha256)).decode(),
+                ChecksumSHA256=in_base64(bytes.fromhex(signature.sha256)),
                 Metadata={**metadata, "sha256": signature.sha256},
                 **condition,
             )

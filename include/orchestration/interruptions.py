@@ -129,7 +129,7 @@ def _store_start(
     kills: list[Trace | None] = []
     first = attempt
     if before and reached <= (highest := _position(before["progress"])):
-        reached = highest  # going back to an older state is no progress, nor is what repeats it
+        reached = highest  # an older state is no progress, nor is training what it had already reached
         first = before.get("first", before["attempt"])
         if not before["explained"]:
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]

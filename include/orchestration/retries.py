@@ -72,15 +72,14 @@ class CountErrors(RetryPolicy):
         attempt = f"attempt {try_number} of {max_tries + 1}."
         if isinstance(exception, ProcessKilled):
             return RetryDecision.retry(self.delay, reason=f"{_sentence(exception)}; {attempt}")
-        pause = _PREEMPTION if isinstance(exception, Preempted) else _OUTAGE
         ending = mark_explained(context) if context is not None else None
         if isinstance(exception, Preempted):
-            return _after_interruption(pause, ending, try_number, f"Preempted, {attempt}")
+            return _after_interruption(_PREEMPTION, ending, try_number, f"Preempted, {attempt}")
         if isinstance(exception, MachineUnusable):
-            return _after_interruption(pause, ending, try_number, f"{_sentence(exception)}; {attempt}")
+            return _after_interruption(_OUTAGE, ending, try_number, f"{_sentence(exception)}; {attempt}")
         if is_transient(exception):
             reason = f"A server is unavailable ({_sentence(exception)}), {attempt}"
-            return _after_interruption(pause, ending, try_number, reason)
+            return _after_interruption(_OUTAGE, ending, try_number, reason)
         if context is None:
             return RetryDecision.default()
         try:

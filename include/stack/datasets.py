@@ -99,8 +99,8 @@ def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]
 def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path]) -> str:
     """Send what S3 lacks, and return the dataset's source.
 
-    S3 may refuse a file because a sender that was killed has just begun with it, and then drop what that one
-    sent: so what has arrived is asked for again.
+    A sender that was killed may leave a file half sent: S3 refuses it from us, and then drops it. So this
+    asks again what has arrived.
     """
     address = f"uploads/{upload['upload_id']}"
     for number in range(_ROUNDS):
