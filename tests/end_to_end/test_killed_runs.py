@@ -19,8 +19,9 @@ from tests.support.scheduled_trainings import (
     DAG,
     Training,
     durable_epoch,
-    s3_server,
+    service,
     small_job,
+    standing_still,
     stored_weights,
 )
 
@@ -68,27 +69,25 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     training.reaches(3)
     process = training.process()
     time.sleep(random.random())
-    training.kill("at random", process)
-    training.wipe()
+    training.kill("at random", process, then=training.wipe)
     training.reaches(5)
 
-    process, server = training.process(), s3_server(airflow_stack)
+    process = training.process()
     until(lambda: any((training.folder / "snapshots").rglob("last-*.pt")), "an upload", pause=0.02)
-    server.suspend()
-    try:
+    with standing_still(service(airflow_stack, "s3")):
         cut_at = training.row["durable_epoch"]
         training.reaches(cut_at + 2)  # the training goes on meanwhile
         time.sleep(random.random())
-        training.kill("while S3 is cut off", process)
-        training.wipe()
+        training.kill("while S3 is cut off", process, then=training.wipe)
         time.sleep(CUT_SECONDS)
         assert api.state(DAG, training.run_id) == "running"
-    finally:
-        server.resume()
+
+    def lose_nothing_but_the_disk() -> None:
+        assert durable_epoch(airflow_stack, "moved") == training.recorded
+        training.wipe()
+
     training.reaches(cut_at + 2)
-    training.kill("SIGTERM", training.process(), how=signal.SIGTERM)
-    assert durable_epoch(airflow_stack, "moved") == training.recorded
-    training.wipe()
+    training.kill("SIGTERM", training.process(), how=signal.SIGTERM, then=lose_nothing_but_the_disk)
 
     row = training.ends()
     assert (row["status"], row["inexact_reason"]) == ("completed", None)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import psycopg
 import pytest
 
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
-from tests.support.scheduled_trainings import DAG, Training, small_job
+from tests.support.scheduled_trainings import DAG, Training, service, small_job, standing_still
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -23,28 +20,13 @@ def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
 
 
-@contextmanager
-def standing_still(stack: Stack, service: str) -> Iterator[None]:
-    """That server answers nobody meanwhile, though its sockets are open."""
-    pid, _ = (stack.state.path / "pids" / f"{service}.pid").read_text().split()
-    parent = psutil.Process(int(pid))
-    processes = [parent, *parent.children(recursive=True)]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
-
-
 def test_an_api_server_that_hangs_does_not_hold_the_training_up(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
     training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
     training.reaches(0)
-    process = training.process()
-    with standing_still(airflow_stack, "api-server"):
+    process, server = training.process(), service(airflow_stack, "api-server")
+    with standing_still(server, *server.children(recursive=True)):
         until(
             lambda: recorded_epochs(airflow_stack, "unheard") == [*range(8)] or not process.is_running(),
             "the last epoch: one that asks Airflow takes minutes for each",

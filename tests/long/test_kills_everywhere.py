@@ -35,13 +35,14 @@ class Stages:
 
     def __init__(self, training: Training, stack: GatedStack) -> None:
         self.training, self.stack = training, stack
+        self.may_lose_its_disk = False
         self.weights, self.snapshots = training.weights, training.folder / "snapshots"
 
     def starting(self) -> None:
         """Kill it before it has finished its imports."""
         process = self.training.process()
         time.sleep(random.uniform(0, 2))
-        self.training.kill("starting", process)
+        self._kill("starting", process)
 
     def taking_over(self) -> None:
         self._kill_at_the_gate("taking the state over", Plan("PUT", "/last.pt", "received"))
@@ -49,7 +50,7 @@ class Stages:
     def in_a_batch(self) -> None:
         process = self._wait_for_epoch()
         time.sleep(random.uniform(0, 1))
-        self.training.kill("at random", process)
+        self._kill("at random", process)
 
     def saving(self) -> None:
         self._kill_when("last.pt is written", lambda: any(self.weights.glob("last.pt.*.part")))
@@ -64,11 +65,14 @@ class Stages:
         self._kill_while_publishing("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
 
     def between_best_and_last(self) -> None:
-        self._kill_while_publishing("between best.pt and last.pt", Plan("PUT", "/last.pt", "received"))
-        best = store(self.stack).head(self.training.job_id, "best")
-        assert best is not None
-        assert best.checkpoint is not None
-        assert best.checkpoint.epoch > durable_epoch(self.stack, self.training.job_id)
+        def best_is_newer() -> None:
+            best = store(self.stack).head(self.training.job_id, "best")
+            assert best is not None
+            assert best.checkpoint is not None
+            assert best.checkpoint.epoch > durable_epoch(self.stack, self.training.job_id)
+
+        plan = Plan("PUT", "/last.pt", "received")
+        self._kill_while_publishing("between best.pt and last.pt", plan, best_is_newer)
 
     def keeping_the_generation_before(self) -> None:
         self._kill_while_publishing(
@@ -79,8 +83,11 @@ class Stages:
         self._kill_while_publishing("last.pt is sent", Plan("PUT", "/last.pt", "sent"))
 
     def between_upload_and_record(self) -> None:
-        self._kill_while_publishing("between upload and record", Plan("PUT", "/last.pt", "answered"))
-        assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
+        def is_not_recorded() -> None:
+            assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
+
+        plan = Plan("PUT", "/last.pt", "answered")
+        self._kill_while_publishing("between upload and record", plan, is_not_recorded)
 
     def with_its_supervisor(self) -> None:
         """Kill the supervisor too, as if the machine had died: nothing is left to report to Airflow."""
@@ -107,6 +114,14 @@ class Stages:
     def recording(self) -> None:
         self.training.kill("in record_checkpoints", self.training.process("record_checkpoints"))
 
+    def _kill(self, stage: str, process: psutil.Process, then: Callable[[], object] = lambda: None) -> None:
+        def look_and_sometimes_wipe() -> None:
+            then()
+            if self.may_lose_its_disk and random.random() < 0.3:
+                self.training.wipe()
+
+        self.training.kill(stage, process, then=look_and_sometimes_wipe)
+
     def _wait_for_epoch(self) -> psutil.Process:
         """Return the process of an attempt, once it has finished an epoch."""
         kills = self.training.kills
@@ -116,19 +131,21 @@ class Stages:
     def _kill_when(self, stage: str, condition: Callable[[], bool]) -> None:
         process = self._wait_for_epoch()
         stop_when(process.pid, condition)
-        self.training.kill(stage, process)
+        self._kill(stage, process)
 
-    def _kill_while_publishing(self, stage: str, plan: Plan) -> None:
+    def _kill_while_publishing(
+        self, stage: str, plan: Plan, then: Callable[[], object] = lambda: None
+    ) -> None:
         self._wait_for_epoch()
-        self._kill_at_the_gate(stage, plan)
+        self._kill_at_the_gate(stage, plan, then)
 
-    def _kill_at_the_gate(self, stage: str, plan: Plan) -> None:
+    def _kill_at_the_gate(self, stage: str, plan: Plan, then: Callable[[], object] = lambda: None) -> None:
         assert self.stack.gate is not None
         self.stack.gate.shut(plan)
         try:
             process = self.training.process()
             self.stack.gate.wait()
-            self.training.kill(stage, process)
+            self._kill(stage, process, then)
         finally:
             self.stack.gate.open()
 
@@ -157,10 +174,10 @@ def test_a_run_that_is_killed_at_every_stage_ends_with_the_same_weights(
         *[stages.in_a_batch] * 4,
     ]
     stages.in_a_batch()
+    stages.may_lose_its_disk = True
     for kill in random.sample(everywhere, len(everywhere)):
         kill()
-        if random.random() < 0.3:
-            training.wipe()
+    stages.may_lose_its_disk = False
     stages.with_its_supervisor()
     stages.after_the_last_epoch()
     stages.in_the_final_validation()

@@ -7,7 +7,8 @@ import re
 import shutil
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -131,22 +132,34 @@ class Training:
         until(self._has_row, "a row of the job")
         until(there, f"epoch {epoch}")
 
-    def kill(self, stage: str, *processes: psutil.Process, how: int = signal.SIGKILL) -> None:
-        """Send the signal, wait for the end, and note what was recorded until then."""
+    def kill(
+        self,
+        stage: str,
+        *processes: psutil.Process,
+        how: int = signal.SIGKILL,
+        then: Callable[[], object] | None = None,
+    ) -> None:
+        """Send the signal, wait for the end, and note what was recorded until then.
+
+        The next attempt may start a second after the signal. `then` is called before it can.
+        """
         if how == signal.SIGKILL:
             for process in processes:
                 process.suspend()  # now, and not after the question below
-        attempt, moment = self.attempt, time.time()
-        for process in processes:
-            self._killed.add(process.pid)
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(how)
-        _, left = psutil.wait_procs(processes, timeout=180)
-        assert not left, f"{stage}: the process is still there"
-        self.kills.append(Kill(stage, attempt, self.recorded, moment))
+        with standing_still(service(self.stack, "scheduler")) if then else nullcontext():
+            attempt, moment = self.attempt, time.time()
+            for process in processes:
+                self._killed.add(process.pid)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(how)
+            _, left = psutil.wait_procs(processes, timeout=180)
+            assert not left, f"{stage}: the process is still there"
+            self.kills.append(Kill(stage, attempt, self.recorded, moment))
+            if then:
+                then()
 
     def wipe(self) -> None:
-        """What the next attempt would find on another machine: nothing."""
+        """What the next attempt would find on another machine: nothing. For `kill`, as what happens then."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
@@ -252,7 +265,19 @@ def remove_states(stack: Stack, job_id: str) -> None:
         stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key=f"checkpoints/{job_id}/{kind}.pt")
 
 
-def s3_server(stack: Stack) -> psutil.Process:
-    """The process of the S3 server."""
-    pid, _ = (stack.state.path / "pids" / "s3.pid").read_text().split()
+def service(stack: Stack, name: str) -> psutil.Process:
+    """The process of one of the stack's services, such as "s3" or "scheduler"."""
+    pid, _ = (stack.state.path / "pids" / f"{name}.pid").read_text().split()
     return psutil.Process(int(pid))
+
+
+@contextmanager
+def standing_still(*processes: psutil.Process) -> Iterator[None]:
+    """They do nothing meanwhile, though their sockets are open."""
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()

@@ -32,6 +32,8 @@ from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import Epochs, request, weights_of
 
 SHORT = Limits(training=3, elsewhere=60)
+PATIENT = Limits(training=60, elsewhere=60)
+"""For what must not be taken for a hang, however slow the machine is: a group whose memory is used up is."""
 
 
 class Attempt:
@@ -187,7 +189,7 @@ def test_a_stopped_rank_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path
 
 
 def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, SHORT, "--workers=2") as killed:
+    with attempt(tmp_path, 1, PATIENT, "--workers=2") as killed:
         killed.until_it_trains()
         family = killed.family
         for process in killed.root.children():
@@ -203,7 +205,7 @@ def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behi
 
 
 def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, SHORT, "--workers=2") as loading:
+    with attempt(tmp_path, 1, PATIENT, "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         worker.kill()
@@ -291,7 +293,7 @@ def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_
     memory_group: Path, tmp_path: Path
 ) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
-    with attempt(tmp_path, 1, SHORT, "take-all-memory", program=within) as greedy:
+    with attempt(tmp_path, 1, PATIENT, "take-all-memory", program=within) as greedy:
         greedy.until_it_trains(epoch=0)
         family = greedy.family
         assert greedy.status() == -signal.SIGKILL, greedy.log
