@@ -140,7 +140,10 @@ def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND),
 )
 def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
-    """Return what has arrived, as S3 itself lists it: an interrupted upload sends only the rest."""
+    """Return what has arrived, as S3 itself lists it: an interrupted upload sends only the rest.
+
+    A file that is there in another size than announced, from a sender that was cut off, is removed.
+    """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     return _state(upload, store.arrived(upload))
@@ -152,7 +155,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
-    """Sign links for parts. S3 answers 412 to a file of one part that has arrived already."""
+    """Sign links for parts. S3 answers 412 to a file of one part that it has already, whole or cut off."""
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from include.stack.steps import Steps
 
 _AT_ONCE = 4
-_ROUNDS = 5
+_ROUNDS = 3
 _SECONDS = 120
 _POLL_SECONDS = 1.0
 _ATTEMPTS = 4
@@ -99,15 +99,14 @@ def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]
 def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path]) -> str:
     """Send what S3 lacks, and return the dataset's source.
 
-    A sender that was killed may leave a file half sent: S3 refuses it from us, and then drops it. So this
-    asks again what has arrived.
+    A sender that was killed may have left a file half sent, which S3 refuses to write over. Asking again what
+    has arrived removes it.
     """
     address = f"uploads/{upload['upload_id']}"
-    for number in range(_ROUNDS):
+    for _ in range(_ROUNDS):
         parts = _missing(upload)
         if not parts:
             break
-        time.sleep(2 * number)
         _send_parts(stack, steps, upload, files, parts)
         upload = stack.api.training("GET", address)
     source: str = stack.api.training("POST", f"{address}/complete")["source"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -56,6 +58,17 @@ def send(link: dict[str, Any], content: bytes) -> int:
     return requests.put(link["url"], data=content, headers=link["headers"], timeout=60).status_code
 
 
+def cut_off(link: dict[str, Any], content: bytes, arrived: int) -> None:
+    """Begin to send the content, and close the connection after that many bytes of it."""
+    url = urlsplit(link["url"])
+    headers = {"Host": url.netloc, "Content-Length": len(content)} | link["headers"]
+    lines = [f"PUT {url.path}?{url.query} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + content[:arrived])
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(2**16)  # S3 has decided what to make of it
+
+
 def send_all(ask: Ask, upload: dict[str, Any], files: dict[str, bytes]) -> None:
     """Send what has not arrived, as a browser does."""
     state = ask("GET", f"/{upload['upload_id']}").json()
@@ -95,6 +108,15 @@ def test_an_interrupted_upload_goes_on_with_what_is_missing(
     assert stored == LARGE
     state = ask("GET", f"/{upload_id}").json()
     assert (state["source"], state["files"][0]["arrived"]) == (source, [1, 2])
+
+
+@pytest.mark.parametrize("arrived", [0, 1], ids=["the headers", "and a byte"])
+def test_a_file_whose_sender_was_cut_off_is_sent_again(ask: Ask, arrived: int) -> None:
+    upload = begin(ask, FOLDER)
+    first, *_ = sign(ask, upload["upload_id"], (1, 1))
+    cut_off(first, FOLDER["images/train/ä 1.jpg"], arrived)
+    send_all(ask, upload, FOLDER)
+    assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
 
 
 def test_a_folder_is_its_prefix(ask: Ask, s3_client: S3Client, bucket: str) -> None:

@@ -59,7 +59,7 @@ class Stages:
         self._kill_when("the snapshot is there", lambda: any(self.snapshots.rglob("last-*.pt")))
 
     def stripping(self) -> None:
-        self._kill_when("best.pt is made", lambda: any(self.snapshots.rglob("*.best.*.part")))
+        self._kill_when("best.pt is made", lambda: any(self.weights.glob("best.pt.*.part")))
 
     def uploading_best(self) -> None:
         self._kill_while_publishing("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
@@ -71,7 +71,7 @@ class Stages:
             assert best.checkpoint is not None
             assert best.checkpoint.epoch > durable_epoch(self.stack, self.training.job_id)
 
-        plan = Plan("PUT", "/last.pt", "received")
+        plan = Plan("PUT", "/best.pt", "answered")
         self._kill_while_publishing("between best.pt and last.pt", plan, best_is_newer)
 
     def keeping_the_generation_before(self) -> None:

@@ -22,8 +22,6 @@ from tests.support.tiny_datasets import build
 pytestmark = pytest.mark.timeout(600)
 
 
-# A PUT that is killed sometimes leaves a name that S3 refuses to write again, though it lists no such object.
-@pytest.mark.long
 def test_a_folder_whose_upload_was_killed_and_then_a_zip_become_versions(
     airflow_stack: Stack, api: Airflow, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from include.datasets.uploads.plan import UploadFile
     from include.s3.bucket import Bucket
+    from include.s3.listing import ListedObject
     from include.s3.upload import Condition
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
@@ -83,12 +84,19 @@ class UploadStore:
         return self._read(upload_id)[0]
 
     def arrived(self, upload: Upload) -> list[list[int]]:
-        """Return the numbers of the parts that are in S3, for each file."""
-        stored = self._stored_sizes(upload)
+        """Return the numbers of the parts that are in S3, for each file.
+
+        What is there in another size than announced is removed, because its links write nothing over it: when
+        a sender is cut off after the headers, SeaweedFS 4.48 stores an empty object.
+        """
+        stored = self._stored(upload)
 
         def find_arrived(file: UploadFile) -> list[int]:
-            if stored.get(file.path) == file.size:
+            there = stored.get(file.path)
+            if there is not None and there.size == file.size:
                 return list(range(1, file.parts + 1))
+            if there is not None and upload.completed_at is None:
+                self._bucket.delete_listed(there)
             found = self._find_parts(upload, file)
             return [number for number, part in found.items() if part.size == file.size_of(number)]
 
@@ -118,8 +126,8 @@ class UploadStore:
         if upload.completed_at is not None:
             return upload
         self._assemble(upload)
-        stored = self._stored_sizes(upload)
-        _require_all(upload, [file for file in upload.files if stored.get(file.path) != file.size])
+        stored = self._stored(upload)
+        _require_all(upload, _lacking(upload.files, stored))
         if others := sorted(stored.keys() - {file.path for file in upload.files}):
             raise UploadIncomplete(
                 f"Upload {upload_id} contains {show_value(others[0])}, which was not announced: begin a new "
@@ -187,16 +195,14 @@ class UploadStore:
 
     def _assemble(self, upload: Upload) -> None:
         """Assemble the files that were sent in parts, once the parts of all of them are verified."""
-        stored = self._stored_sizes(upload)
-        waiting = [file for file in upload.files if stored.get(file.path) != file.size]
+        waiting = _lacking(upload.files, self._stored(upload))
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
             found = list(threads.map(lambda file: self._find_parts(upload, file), waiting))
             pairs = list(zip(waiting, found, strict=True))
             whole = [(file, arrived) for file, arrived in pairs if _sizes(arrived) == _announced(file)]
             if len(whole) < len(pairs):  # another request may have assembled the others
-                stored = self._stored_sizes(upload)
-                lacking = [file for file, arrived in pairs if (file, arrived) not in whole]
-                _require_all(upload, [file for file in lacking if stored.get(file.path) != file.size])
+                cut = [file for file, arrived in pairs if (file, arrived) not in whole]
+                _require_all(upload, _lacking(cut, self._stored(upload)))
             for _ in threads.map(lambda pair: self._assemble_file(upload, *pair), whole):
                 pass
 
@@ -211,11 +217,11 @@ class UploadStore:
             return {}
         return parts.list_stored(self._bucket, upload.key(file), file.multipart_id)
 
-    def _stored_sizes(self, upload: Upload) -> dict[str, int]:
-        """Return the size of each object of the upload by its path, without the record."""
+    def _stored(self, upload: Upload) -> dict[str, ListedObject]:
+        """Return the objects of the upload by their paths, without the record."""
         record = upload_record_key(upload.upload_id)
         return {
-            item.location.key.removeprefix(upload.prefix): item.size
+            item.location.key.removeprefix(upload.prefix): item
             for item in self._bucket.objects(upload.prefix)
             if item.location.key != record
         }
@@ -270,6 +276,11 @@ def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
         return None
     name = source.removeprefix(start).partition("/")[0]
     return name if _ID.fullmatch(name) else None
+
+
+def _lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
+    """Return the files that S3 does not have in their announced size."""
+    return [file for file in files if file.path not in stored or stored[file.path].size != file.size]
 
 
 def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
