@@ -53,13 +53,13 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     """Return the location of the checkpoint. Raises ProblemError, with the reason, if there is none."""
     store = CheckpointStore(bucket)
     try:
-        place = bucket.at(store.key(job.job_id, kind))
+        location = bucket.at(store.key(job.job_id, kind))
     except ValueError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.checkpoint(kind)
-    if recorded is not None and recorded.path != place.uri:
+    if recorded is not None and recorded.path != location.uri:
         raise _no_checkpoint(
-            job, kind, f"it is recorded at {recorded.path}, outside {place.uri}: download it from there"
+            job, kind, f"it is recorded at {recorded.path}, outside {location.uri}: download it from there"
         )
     if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
         raise _no_checkpoint(
@@ -69,7 +69,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     reason = _explain_missing(job, stored) if recorded is None else _explain_mismatch(stored, recorded.sha256)
     if reason is not None:
         raise _no_checkpoint(job, kind, reason)
-    return place
+    return location
 
 
 def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:

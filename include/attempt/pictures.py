@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.deployment.connections import open_bucket
-from include.pictures.choosing import chosen, place_of
+from include.pictures.choosing import chosen, rank_picture
 from include.pictures.store import PictureStore
 from include.s3.deadline import Deadline, obey_deadlines
 
@@ -40,7 +40,7 @@ def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) 
     Only a job that was started with fresh=true usually finds anything in S3, so no other lists it.
     """
     for path in folder.glob("*"):
-        if place_of(path.name):
+        if rank_picture(path.name):
             path.unlink(missing_ok=True)
     if job.spec.fresh:
         try:

@@ -33,11 +33,10 @@ def check_parameter(
     named = parse_registered(dataset)
     if named is None:
         require_complete_upload(bucket, dataset)
-        places = _places(settings, bucket)
         found = inspect_dataset(
             dataset,
             task,
-            *places,
+            *_storage(settings, bucket),
             rules,
             cache_limit=settings.dataset_cache_limit,
             converter=Converter.of(bucket, settings.dataset_url_hosts),
@@ -47,8 +46,8 @@ def check_parameter(
         return found
     with open_training_db() as connection:
         version = DatasetRepository(connection).require(named)
-    places = _places(settings, bucket)
-    return check_version(version, task, *places, rules, settings.dataset_cache_limit)
+    storage = _storage(settings, bucket)
+    return check_version(version, task, *storage, rules, settings.dataset_cache_limit)
 
 
 def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -> CheckedDataset:
@@ -62,7 +61,7 @@ def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -
         found = inspect_dataset(
             source,
             task,
-            *_places(settings, bucket),
+            *_storage(settings, bucket),
             REGISTERED,
             manifest,
             samples,
@@ -75,7 +74,7 @@ def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -
     return found
 
 
-def _places(settings: Settings, bucket: Bucket) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
+def _storage(settings: Settings, bucket: Bucket) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
     """Return where data may come from, and where they are kept."""
     reader = S3ObjectReader(bucket.client)
     return settings.dataset_cache, reader, settings.dataset_roots, S3Listings(bucket)

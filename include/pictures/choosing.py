@@ -40,23 +40,24 @@ _SIDES = (1600, 1200, 800)
 """Pixels of the longer side, tried in this order if a file is too large."""
 
 
-def place_of(name: str) -> tuple[int, str] | None:
+def rank_picture(name: str) -> tuple[int, str] | None:
     """Return the sort key of a picture; None for a file that is not a picture of a training run."""
     if not re.fullmatch(NAME, name):
         return None
-    return next(((place, name) for place, kind in enumerate(ORDER) if fnmatch(name, kind)), None)
+    return next(((rank, name) for rank, kind in enumerate(ORDER) if fnmatch(name, kind)), None)
 
 
 def media_type(name: str) -> str:
-    """Return the media type for the extension of a name that `place_of` accepts."""
+    """Return the media type for the extension of a name that `rank_picture` accepts."""
     return MEDIA_TYPES[name.rpartition(".")[2]]
 
 
 def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of the pictures to keep, as many as fit, the most informative first."""
-    placed = [(place, path) for path in folder.glob("*") if (place := place_of(path.name)) and path.is_file()]
+    files = (path for path in folder.glob("*") if path.is_file())
+    ranked = [(rank, path) for path in files if (rank := rank_picture(path.name))]
     number = together = 0
-    for _, path in sorted(placed):
+    for _, path in sorted(ranked):
         if number == MOST_PICTURES:
             return
         content = fitting(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from include.checkpoints.metadata import run_id_in
-from include.pictures.choosing import LARGEST_PICTURE, media_type, place_of
+from include.pictures.choosing import LARGEST_PICTURE, media_type, rank_picture
 from include.s3.layout import pictures_prefix
 from include.s3.location import JOB_ID
 
@@ -62,8 +62,8 @@ class PictureStore:
         """
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
-        placed = sorted((place, name) for name in found if (place := place_of(name)) is not None)
-        names = [name for _, name in placed]
+        ranked = sorted((rank, name) for name in found if (rank := rank_picture(name)) is not None)
+        names = [name for _, name in ranked]
         if origin_run_id is None:
             return []
         with ThreadPoolExecutor(_REQUESTS) as pool:
@@ -79,7 +79,7 @@ class PictureStore:
 
         known holds the ETags that the client already has, whose content is not read again.
         """
-        if place_of(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
+        if rank_picture(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None
         key = _key(job_id, name)
         head = self._bucket.head(key)

@@ -153,9 +153,9 @@ def _check_entries(
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
     """Refuse overlapping files: a few megabytes of them would unpack to the full allowance."""
-    placed = sorted(entries, key=lambda entry: entry.header_offset)
-    starts = [*(entry.header_offset for entry in placed[1:]), end]
-    for entry, start in zip(placed, starts, strict=False):
+    in_order = sorted(entries, key=lambda entry: entry.header_offset)
+    starts = [*(entry.header_offset for entry in in_order[1:]), end]
+    for entry, start in zip(in_order, starts, strict=False):
         if entry.header_offset + _LOCAL_HEADER + entry.compress_size > start:
             raise DatasetError(
                 f"{source} contains {show_value(entry.filename)}, which overlaps another file; repack it"

@@ -162,10 +162,10 @@ class UploadStore:
 
     def unfinished(self, before: datetime) -> Iterator[Upload]:
         """Yield the uploads that were begun before that time and never completed."""
-        client, place = self._bucket.client, self._bucket.at(UPLOADS)
-        with translate_s3_errors(client, place):
+        client, location = self._bucket.client, self._bucket.at(UPLOADS)
+        with translate_s3_errors(client, location):
             pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=place.bucket, Prefix=place.key, Delimiter="/"
+                Bucket=location.bucket, Prefix=location.key, Delimiter="/"
             )
             folders = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", ())]
         for folder in folders:
@@ -234,11 +234,11 @@ class UploadStore:
         )
         if not _ID.fullmatch(upload_id):
             raise unknown
-        place = self._bucket.at(upload_record_key(upload_id))
+        location = self._bucket.at(upload_record_key(upload_id))
         try:
             # One request: another one may complete the upload in that time.
-            with translate_s3_errors(self._bucket.client, place):
-                answer = self._bucket.client.get_object(Bucket=place.bucket, Key=place.key)
+            with translate_s3_errors(self._bucket.client, location):
+                answer = self._bucket.client.get_object(Bucket=location.bucket, Key=location.key)
                 if answer["ContentLength"] > _LARGEST_RECORD:
                     raise unknown
                 return Upload.model_validate_json(answer["Body"].read()), answer["ETag"]
@@ -248,13 +248,13 @@ class UploadStore:
     def _write(self, upload: Upload, condition: Condition) -> None:
         from botocore.exceptions import ClientError
 
-        place = self._bucket.at(upload_record_key(upload.upload_id))
-        with translate_s3_errors(self._bucket.client, place):
+        location = self._bucket.at(upload_record_key(upload.upload_id))
+        with translate_s3_errors(self._bucket.client, location):
             try:
                 content = upload.model_dump_json().encode()
                 self._bucket.client.put_object(
-                    Bucket=place.bucket,
-                    Key=place.key,
+                    Bucket=location.bucket,
+                    Key=location.key,
                     Body=content,
                     ChecksumSHA256=checksum_of(content),
                     ContentType="application/json",
