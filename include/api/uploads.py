@@ -142,7 +142,7 @@ def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
 def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     """Return what has arrived, as S3 itself lists it: an interrupted upload sends only the rest.
 
-    A file that is there in another size than announced, from a sender that was cut off, is removed.
+    A file whose size differs from the announced one, because its sender was cut off, is removed.
     """
     store = _open_store()
     upload = _require_own(store, upload_id, user)

@@ -81,13 +81,13 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
 def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
     if needed.jobs:
         raise DatasetNeeded(
-            f"{version} cannot be deleted: {', '.join(needed.jobs)} was trained on it. Delete such jobs "
-            "first, or archive the version instead"
+            f"{version} cannot be deleted: these jobs were trained on it: {', '.join(needed.jobs)}. Delete "
+            "such jobs first, or archive the version instead"
         )
     if needed.models:
         raise DatasetNeeded(
-            f"{version} cannot be deleted: model {', '.join(needed.models)}, which is in production, was "
-            "trained on it. Archive the version instead"
+            f"{version} cannot be deleted: these models in production were trained on it: "
+            f"{', '.join(needed.models)}. Archive the version instead"
         )
 
 

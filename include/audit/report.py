@@ -83,7 +83,7 @@ class AuditReport:
 
     @property
     def sentence(self) -> str:
-        """Summary in one line."""
+        """One-line summary."""
         found = ", ".join(
             f"{count} {kind.replace('_', ' ')}"
             + (f" ({self.repaired[kind]} repaired)" if self.repaired[kind] else "")

@@ -60,7 +60,7 @@ class RetentionReport:
 
     @property
     def sentence(self) -> str:
-        """Summary in one line."""
+        """One-line summary."""
         verb = "would be deleted (dry run)" if self.policy.dry_run else "were deleted"
         return (
             f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "

@@ -68,9 +68,9 @@ class CheckpointStore:
     or what it wrote itself; if another attempt wrote in between, it raises FencedOut and changes nothing.
     Several threads may use it for different jobs.
 
-    A new attempt takes over a job by uploading last.pt with a mark of its own in it, and so with other bytes:
-    the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have an
-    equal ETag and would not fence anybody. A best.pt that the older attempt is just writing does no harm,
+    A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that its bytes
+    differ: the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have
+    an equal ETag and would not fence anybody. A best.pt that the older attempt is just writing does no harm,
     because the attempt that wrote last.pt may replace it. If the take-over itself raises FencedOut, the older
     attempt was faster once more: try again with a new store.
     """

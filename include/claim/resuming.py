@@ -132,5 +132,5 @@ def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoin
     if spec.time is None and epochs is not None and epochs <= done:
         raise SpecError(
             f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; "
-            "give a larger epochs"
+            f"set epochs to more than {done}"
         )

@@ -97,8 +97,8 @@ def inspect_dataset(
     training's arguments that change which data are valid. A manifest is written to the given path, see
     manifest.py, and samples are drawn into the given folder, see drawing/; the bundled digits have neither.
     cache_limit is in bytes, see eviction.py. expected is the fingerprint of a registered version, whose
-    content it must be: objects that were added to the prefix since are left out. Data in another format are
-    converted by converter, if there is one; the reference then is to the converted copy.
+    content it must be: objects that were added to the prefix since are left out. Data in a different format
+    are converted by converter, if there is one; the reference then is to the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors when S3 does not answer;
@@ -144,7 +144,7 @@ def inspect_dataset(
 
 @dataclass(frozen=True)
 class _Copy:
-    """A dataset that was converted from another format."""
+    """A dataset that was converted from a different format."""
 
     uri: str
     """Where it is."""

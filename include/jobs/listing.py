@@ -53,19 +53,19 @@ class JobFilter:
     """Filter for jobs; a field that is None matches every job."""
 
     status: JobStatus | None = None
-    """Their status."""
+    """The job's status."""
     dataset: str | None = None
-    """The dataset of their spec, compared exactly."""
+    """Dataset in the job's spec; must match exactly."""
     model: str | None = None
-    """The model of their spec, compared exactly."""
+    """Model in the job's spec; must match exactly."""
     prefix: str | None = None
-    """Prefix of their ids."""
+    """Prefix of the job's id."""
     dag_id: str | None = None
-    """Dag of the run that owns them."""
+    """Dag of the run that owns the job."""
     run_id: str | None = None
-    """Run that owns them."""
+    """Run that owns the job."""
     archived: bool | None = None
-    """Whether they are archived."""
+    """Whether the job is archived."""
 
 
 @dataclass(frozen=True)

@@ -81,14 +81,14 @@ def check_loss_rules(spec: TrainingSpec) -> None:
     """Raise ValueError for settings of a rule that is off: whoever gives them expects the rule to apply."""
     if spec.loss_spike is not None and spec.on_loss_spike is None:
         raise ValueError(
-            f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; give on_loss_spike, "
-            "or leave loss_spike out"
+            f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; set on_loss_spike, "
+            "or omit loss_spike"
         )
     if loss_rules_of(spec).needs_states:
         return
     for name, value in (("roll_back_states", spec.roll_back_states), ("roll_back_lr", spec.roll_back_lr)):
         if value is not None:
             raise ValueError(
-                f"{name}={value} does nothing without a rule that rolls back; give on_loss_spike='roll back' "
-                f"or on_nan='roll back', or leave {name} out"
+                f"{name}={value} does nothing without a rule that rolls back; set on_loss_spike='roll back' "
+                f"or on_nan='roll back', or omit {name}"
             )

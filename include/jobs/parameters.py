@@ -209,7 +209,7 @@ class TrainingParameters(BaseModel):
         None,
         pattern=JOB_ID,
         description="Job to continue from its last.pt as a new job, with the same data, model and arguments. "
-        "To train longer than planned, give a larger number of epochs.",
+        "To train longer than planned, increase epochs.",
         json_schema_extra=parameter(_CONTINUING),
     )
     publish_every: int = Field(

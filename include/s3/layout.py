@@ -80,7 +80,7 @@ def listing_key(fingerprint: str) -> str:
 
 
 def converted_prefix(fingerprint: str) -> str:
-    """Return the prefix of the keys of a dataset that was converted from another format."""
+    """Return the prefix of the keys of a dataset that was converted from a different format."""
     return f"datasets/{fingerprint}/"
 
 

@@ -65,7 +65,7 @@ class LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
         A file that is sent in one request is not read if the SHA-256 that it should have is given: S3 refuses
-        other bytes.
+        content that does not match it.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:

@@ -59,7 +59,7 @@ def copy(
 ) -> None:
     """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
 
-    Metadata are set rather than copied, because a copy in parts would lose them. condition says what the copy
+    The metadata is set explicitly, because a multipart copy would lose it. condition says what the copy
     may replace. Raises what boto3 raises; then nothing has changed.
     """
     if size > limits.copied_at_once:

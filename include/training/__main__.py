@@ -1,6 +1,6 @@
 """Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
 
-Each epoch is logged to stderr in one line; the result goes to stdout as JSON. The state is saved after each
+Each epoch is logged to stderr on one line; the result goes to stdout as JSON. The state is saved after each
 epoch, and every --save-seconds within one. Exit status: 0 trained, 1 could not be trained (stderr has the
 reason in one sentence), 2 wrong usage, 130 interrupted, 143 terminated. After an interruption or a kill, the
 same command with --recover continues and ends with the same weights.

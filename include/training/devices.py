@@ -43,7 +43,7 @@ def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
     batch = arguments.get("batch") or _DEFAULT_BATCH
     if batch < 1 or batch % gpus:
         raise ValueError(
-            f"batch={batch:g} cannot be shared by {gpus} GPUs; give a multiple of {gpus}, such as {8 * gpus}"
+            f"batch={batch:g} cannot be shared by {gpus} GPUs; use a multiple of {gpus}, such as {8 * gpus}"
         )
     for name, reason in _SINGLE_GPU_ONLY.items():
         if arguments.get(name):
@@ -94,7 +94,7 @@ def _should_have_gpu() -> bool:
 def _remedy(gpus: int) -> str:
     if not gpus:
         return (
-            "this machine has no GPU that torch can use; give device=cpu (slow) or auto, or use a GPU machine"
+            "this machine has no GPU that torch can use; use device=cpu (slow) or auto, or use a GPU machine"
         )
     if gpus == 1:
         return "this machine has 1 GPU, numbered 0; give 0, cpu or auto"

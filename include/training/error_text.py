@@ -7,7 +7,7 @@ import unicodedata
 
 
 def format_error(error: BaseException) -> str:
-    """Return the message of `error` in one line of at most 400 characters, without emoji."""
+    """Return the message of `error` as one line of at most 400 characters, without emoji."""
     text = "".join(c for c in str(error) or type(error).__name__ if unicodedata.category(c) != "So")
     return textwrap.shorten(text.replace(" .", "."), 400, placeholder=" …")
 

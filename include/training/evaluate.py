@@ -119,7 +119,7 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
         if is_out_of_memory(error):
             raise TrainingError(
                 f"{settings['device']} ran out of memory while evaluating {weights.name} with "
-                f"batch={settings['batch']} and imgsz={settings['imgsz']}; give a smaller batch"
+                f"batch={settings['batch']} and imgsz={settings['imgsz']}; reduce batch"
             ) from error
         if isinstance(error, _WRONG_INPUT):
             raise TrainingError(

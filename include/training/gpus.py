@@ -205,7 +205,7 @@ def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
     names = ", ".join(gpu.uuid for gpu in gpus)
     raise NoGpuFree(
         f"No GPU is free: other training runs have {names}. This one starts when one of them ends; do not "
-        "give the worker a higher --concurrency than it has GPUs"
+        "start the worker with a --concurrency higher than its number of GPUs"
     )
 
 
@@ -228,7 +228,7 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
         if not _lock(gpus[number], locks, stack):
             raise NoGpuFree(
                 f"device={wanted}: another training run has GPU {number} of this machine. This one starts "
-                "when that ends; give auto to take any free GPU"
+                "when that ends; use auto to take any free GPU"
             )
     return [gpus[number] for number in numbers]
 

@@ -1,9 +1,9 @@
 """Ultralytics' caches of labels (`labels/*.cache`), in a format that cannot run code.
 
 Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
-a dataset could run code on the training machine. Here the files are JSON. A file in another format, or one
-that another account on this machine could have written, is ignored: the dataset is scanned again, and the
-file replaced.
+a dataset could run code on the training machine. Here the files are JSON. A file in a different format, or
+one that another account on this machine could have written, is ignored: the dataset is scanned again, and
+the file replaced.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Applies the rules for a training run's loss: warns, ends the run, or rolls it back to an earlier state.
 
-A roll-back restores weights, their average and the optimizer as they were at the start of an epoch, ends the
+A rollback restores weights, their average and the optimizer as they were at the start of an epoch, ends the
 current epoch, and lowers the learning rate. Epochs are not counted back: the training continues with the next
 one, and so with other batches than those it diverged on. PaLM was trained like that (Chowdhery et al. 2022,
 5.1: go back about 100 steps, skip 200 to 500 batches). It also means that a later state always has a later
@@ -105,13 +105,13 @@ class LossGuardMixin(ExactMixin):
             log.warning("%s.", what)
         elif finding.action is Action.STOP:
             raise TrainingError(
-                f"{what}, and {finding.rule}='stop'. Look at the data; then start a new job with a smaller "
+                f"{what}, and {finding.rule}='stop'. Check the data, then start a new job with a smaller "
                 f"lr0, or continue this one in a new job with resume_from and {finding.rule}='roll back'"
             )
         elif self._roll_backs == MOST_ROLL_BACKS:
             raise TrainingError(
-                f"{what}, after {MOST_ROLL_BACKS} roll-backs, with {self._rate:.2g} of the planned learning "
-                "rate. Look at the data and the labels; then start a new job with a smaller lr0"
+                f"{what}, after {MOST_ROLL_BACKS} rollbacks and at {self._rate:.2g} times the planned "
+                "learning rate. Check the data and the labels, then start a new job with a smaller lr0"
             )
         else:
             self._roll_back(what)
@@ -135,7 +135,7 @@ class LossGuardMixin(ExactMixin):
         self._rate *= self._rules.rate
         log.warning(
             "%s: the training goes back to its state at the start of epoch %d, skips the rest of this one, "
-            "and continues with %g of the planned learning rate (roll-back %d of at most %d).",
+            "and continues at %g times the planned learning rate (rollback %d of at most %d).",
             what,
             epoch_start["epoch"] + 1,
             self._rate,
@@ -174,13 +174,13 @@ class LossGuardMixin(ExactMixin):
                 raise
             raise TrainingError(
                 f"Epoch {epoch + 1} ended with a loss that is not a number, and so did its {_REPETITIONS} "
-                "repetitions. Look at the data and the labels; then start a new job with a smaller lr0 or "
+                "repetitions. Check the data and the labels, then start a new job with a smaller lr0 or "
                 "amp=false, or continue this one in a new job with resume_from and on_nan='roll back'"
             ) from error
         if not repeat and not is_finite:
             raise TrainingError(
                 "The weights became NaN or infinite in the first epoch, before there was a state to repeat "
-                "it from. Look at the data and the labels; then start a new job with a smaller lr0 or "
+                "it from. Check the data and the labels, then start a new job with a smaller lr0 or "
                 "amp=false"
             )
         return repeat
@@ -194,7 +194,7 @@ class LossGuardMixin(ExactMixin):
 
     @property
     def epoch_starts(self) -> list[dict[str, Any]]:
-        """States that a roll-back may go to, oldest first, on the host; they never change."""
+        """States that a rollback may go to, oldest first, on the host; they never change."""
         return self._epoch_starts
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:

@@ -33,7 +33,7 @@ IN_A_ROW = 3
 """Number of batches in a row that must exceed the limit."""
 
 MOST_ROLL_BACKS = 5
-"""Roll-backs after which a training run fails: by then it needs other data or other parameters."""
+"""Rollbacks after which a training run fails, because it then needs different data or parameters."""
 
 
 class Action(StrEnum):
@@ -49,7 +49,7 @@ class LossRules:
     """What to do when the loss jumps or is not a number; by default, losses are not checked.
 
     on_spike is for losses of more than `factor` times the largest recent one. on_nan is STOP or ROLL_BACK;
-    without it, Ultralytics repeats an epoch that ends in NaN. A roll-back goes back to the start of an epoch,
+    without it, Ultralytics repeats an epoch that ends in NaN. A rollback goes back to the start of an epoch,
     `states` epochs back counting the current one, and multiplies the learning rate by `rate`.
     """
 

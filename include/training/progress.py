@@ -25,7 +25,7 @@ class LoggedEpochs:
 
 
 def format_epoch(epoch: EpochReport) -> str:
-    """Format an epoch in one line: losses, validation metrics, its duration and the remaining time."""
+    """Format an epoch as one line: losses, validation metrics, its duration and the remaining time."""
     numbers = {
         name.removeprefix("metrics/"): value
         for name, value in epoch.metrics.items()

@@ -113,7 +113,7 @@ class ResumableMixin(StateSavingMixin):
                     f"{what}, although epochs were trained with these before: another program uses the "
                     "memory. The training continues when it is free, or on another machine"
                 ) from error
-            raise TrainingError(f"{what}; give a smaller batch or imgsz, or a smaller model") from error
+            raise TrainingError(f"{what}; reduce batch or imgsz, or use a smaller model") from error
         finally:
             for name in ("train_loader", "test_loader"):
                 loader = getattr(self, name, None)
@@ -197,8 +197,8 @@ class ResumableMixin(StateSavingMixin):
             snapshot(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
             raise TrainingError(
-                "No epoch had a fitness that is a number, so there is no best.pt: the training diverged; "
-                "give a smaller lr0, and look at the labels"
+                "No epoch's fitness was a number, so there is no best.pt: the training diverged. Check the "
+                "labels, then start a new job with a smaller lr0"
             )
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:

@@ -60,7 +60,7 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
         raise NotImplementedError
 
     def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
-        """Replace class numbers by names; classes that share a name also keep their number."""
+        """Replace class ids with names; classes that share a name keep their id as well."""
         names = self.data_names
         once = {name for name in names.values() if list(names.values()).count(name) == 1}
         return {
@@ -137,7 +137,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         """Prepare to count by the classes of the data, and what the model takes for another class as wrong.
 
         With a single class in the data, every pixel either has it or not: any other class means not.
-        Otherwise other classes share a number that no pixel of the data has: Ultralytics would leave out
+        Otherwise all other classes share an id that no pixel of the data has: Ultralytics would leave out
         pixels that are taken for an unknown class, and a model would look better the more of them there are.
         """
         super().init_metrics(model)
@@ -192,7 +192,7 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
         self.names = self.data_names
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Reorder the scores to the class numbers of the data; a class that the model lacks scores lowest."""
+        """Reorder the scores by the data's class ids; a class that the model lacks scores lowest."""
         scores: torch.Tensor = super().postprocess(preds)
         ordered = scores.new_full((len(scores), len(self.data_names)), -torch.inf)
         for column, number in enumerate(self._to_data):
@@ -223,10 +223,10 @@ VALIDATORS: dict[Task, type[ClassNameMixin]] = {
 
 
 def _numbers(model: Names, data: Names) -> list[int]:
-    """Return the number in the data of each class of the model, matched by name.
+    """Return, for each class of the model, the id of the class with the same name in the data.
 
-    If none of the model's names is in the data, its numbers are taken to be those of the data, as Ultralytics
-    does. Of several classes with the same name, the one with the same number is chosen.
+    If none of the model's names is in the data, its class ids are taken to be those of the data, as in
+    Ultralytics. If several classes have the same name, the one with the same id is chosen.
     """
     if set(model.values()).isdisjoint(data.values()):
         return [number if number in data else _NOT_IN_DATA for number in model]

@@ -60,7 +60,7 @@ class Member:
         return _STATES.get(status, status)
 
     def describe(self) -> str:
-        """Describe it in one line: state, where in the kernel, memory and CPU time."""
+        """Describe it on one line: state, where in the kernel, memory and CPU time."""
         try:
             with self.process.oneshot():
                 memory = self.process.memory_info().rss / _GIB

@@ -79,7 +79,7 @@ def describe_position(epoch: int, batch: int) -> str:
 
 _REMEDY = {
     HANG: "Look at the stacks in the log of the last attempt. If its batches or its validation are merely "
-    "slow, give a larger hang_timeout",
+    "slow, increase hang_timeout",
     MEMORY: "Use a smaller batch, fewer workers or a larger machine",
 }
 

@@ -1,5 +1,5 @@
 -- GPU seconds of each user in each week since a Monday. 168 hours, because a week of another time zone than UTC
--- may have another length.
+-- may have a different length.
 SELECT
     triggered_by AS user_name,
     week,

@@ -168,7 +168,7 @@ def test_a_version_that_a_job_was_trained_on_is_kept(
     claim(jobs, dataset=DatasetVersionName(name="parts", version=1))
     answer = ask("DELETE", "/parts/versions/1")
     assert answer.status_code == 409
-    assert "parts@1 cannot be deleted: a was trained on it" in answer.json()["detail"]
+    assert "parts@1 cannot be deleted: these jobs were trained on it: a" in answer.json()["detail"]
     assert datasets.get("parts", 1) is not None
 
 
@@ -183,7 +183,7 @@ def test_a_version_that_the_model_in_production_was_trained_on_is_kept(
     connection.commit()
     answer = ask("DELETE", "/parts/versions/1")
     assert answer.status_code == 409
-    assert "model m@4, which is in production" in answer.json()["detail"]
+    assert "these models in production were trained on it: m@4" in answer.json()["detail"]
 
 
 def test_nobody_deletes_what_somebody_else_has_registered(ask: Ask, datasets: DatasetRepository) -> None:

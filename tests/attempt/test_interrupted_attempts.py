@@ -24,7 +24,7 @@ def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path:
 
 
 def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:
-    """Its states have those in them that a roll-back could go to."""
+    """Its states have those in them that a rollback could go to."""
     rules = {"on_loss_spike": "roll back", "roll_back_states": 2}
     store_model(place, "classify")
     weights = Trial(place, "whole", "classify", 1, epochs=4, rules=rules).end()

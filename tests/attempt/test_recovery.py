@@ -103,7 +103,7 @@ class Machine:
         self.store().upload(older, "job", "last", "8.4")
 
     def flip_a_byte(self, key: str) -> None:
-        """Damage the object at rest: other bytes under the same metadata."""
+        """Damage the object at rest: different bytes under the same metadata."""
         stored = self.client.get_object(Bucket=self.bucket, Key=key)
         content = bytearray(stored["Body"].read())
         content[len(content) // 2] ^= 1

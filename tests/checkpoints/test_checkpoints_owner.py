@@ -38,7 +38,7 @@ def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Make a local checkpoint; of the same epoch, another mark makes other bytes."""
+    """Make a local checkpoint; of the same epoch, a different mark gives different bytes."""
 
     def make_checkpoint(epoch: int, mark: str = "", size: int = 10_000) -> Checkpoint:
         path = tmp_path / f"epoch-{epoch}{mark}.pt"

@@ -314,7 +314,7 @@ def test_resume_with_nothing_left_to_train_is_refused(
     resolving: Callable[..., ResolvedJob], parent: str, epochs: int | None
 ) -> None:
     sentence = _refusal(resolving, {"resume_from": parent, "epochs": epochs})
-    assert "has finished 5 epochs; give a larger epochs" in sentence
+    assert "has finished 5 epochs; set epochs to more than 5" in sentence
 
 
 def test_a_start_model_that_is_not_in_s3_is_refused(

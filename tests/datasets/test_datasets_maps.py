@@ -191,9 +191,9 @@ def test_what_ultralytics_would_leave_out_is_named(
         ("semantic", {"label_mapping": {0: 256}}, "label_mapping: 0: 256 must map"),
         ("semantic", {"label_mapping": {0: 0, 1: 7}}, "have the ids 1, which are neither in 0..1"),
         ("semantic", {"names": [f"c{n}" for n in range(255)]}, "names: 255 classes are more than semantic"),
-        ("depth", {"depth_scale": 0}, "depth_scale: 0 must be a positive number"),
-        ("depth", {"depth_scale": "1000"}, "depth_scale: '1000' must be a positive number"),
-        ("depth", {"max_depth": -1}, "max_depth: -1 must be a positive number"),
+        ("depth", {"depth_scale": 0}, "depth_scale must be a positive number, not 0"),
+        ("depth", {"depth_scale": "1000"}, "depth_scale must be a positive number, not '1000'"),
+        ("depth", {"max_depth": -1}, "max_depth must be a positive number, not -1"),
         ("depth", {"depth_scale": 1}, "val: every distance is 100 m or more"),
     ],
 )

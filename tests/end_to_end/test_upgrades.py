@@ -1,7 +1,7 @@
-"""What earlier versions have written is taken over: rows, states, and the XComs of jobs that run meanwhile.
+"""Rows, states and XComs of earlier versions still work, also those of jobs that run during the upgrade.
 
-tests/upgrades has a folder for each, named by its last revision of the schema: a whole last.pt after two of
-three epochs with the model it began with, and the job's row, identity and XCom.
+tests/end_to_end/upgrades has a folder for some, named after their last revision of the schema: a whole
+last.pt after two of three epochs with the model it began with, and the job's row, identity and XCom.
 """
 
 from __future__ import annotations

@@ -81,5 +81,5 @@ def test_gpus_share_the_batch_of_the_job_that_is_resumed() -> None:
     parent = TrainingSpec.parse({"batch": 15}).with_defaults()
     child = TrainingSpec.parse({"resume_from": "p", "device": "0,1,2"})
     assert child.inherit_from(parent).batch == 15
-    with pytest.raises(SpecError, match="batch=15 cannot be shared by 2 GPUs; give a multiple of 2"):
+    with pytest.raises(SpecError, match="batch=15 cannot be shared by 2 GPUs; use a multiple of 2"):
         TrainingSpec.parse({"resume_from": "p", "device": "0,1"}).inherit_from(parent)

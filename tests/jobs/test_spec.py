@@ -66,11 +66,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"on_nan": "roll back", "roll_back_lr": 1.5},
         "roll_back_lr=1.5 is refused",
     ),
-    "states of no roll-back": (
+    "states of no rollback": (
         {"on_loss_spike": "warn", "on_nan": "stop", "roll_back_states": 2},
         "roll_back_states=2 does nothing without a rule that rolls back; give on_loss_spike='roll back' or",
     ),
-    "a rate of no roll-back": ({"roll_back_lr": 0.1}, "roll_back_lr=0.1 does nothing without a rule"),
+    "a rate of no rollback": ({"roll_back_lr": 0.1}, "roll_back_lr=0.1 does nothing without a rule"),
     "resume from a bad id": ({"resume_from": "../x"}, "resume_from='../x' is refused"),
     "resume from itself": ({"job_id": "a", "resume_from": "a"}, "is this job itself"),
     "unknown override": ({"overrides": {"mosiac": 0.5}}, "mosiac"),

@@ -69,7 +69,7 @@ HOLDERS = {
     "airflow-worker-cpu-training": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW,
     "airflow-worker-gpu": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW,
 }
-"""Which secrets of .env each service may have."""
+"""The secrets from .env that each service may have."""
 
 SECRET = re.compile(
     "PASSWORD|SECRET|FERNET|ACCESS_KEY|PREVIOUS_KEYS|TOKEN|TRACKING_USERNAME|DB_(OWNER_)?URL|CONN_"

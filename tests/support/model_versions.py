@@ -91,7 +91,7 @@ def metadata(client: S3Client, uri: str) -> dict[str, str]:
 
 
 def replace(client: S3Client, uri: str, content: bytes, metadata: dict[str, str]) -> None:
-    """Put other bytes in the place of an object."""
+    """Replace an object's content."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
 

@@ -41,7 +41,7 @@ def test_gpus_that_are_not_there_are_refused(given: str) -> None:
 @pytest.mark.parametrize(
     ("gpus", "arguments", "part"),
     [
-        (3, {}, "batch=16 cannot be shared by 3 GPUs; give a multiple of 3, such as 24"),
+        (3, {}, "batch=16 cannot be shared by 3 GPUs; use a multiple of 3, such as 24"),
         (2, {"batch": 5}, "batch=5 cannot be shared"),
         (2, {"batch": -1}, "batch=-1 cannot be shared"),
         (2, {"batch": 0.7}, "batch=0.7 cannot be shared"),

@@ -235,7 +235,7 @@ def test_a_training_that_diverges_again_and_again_is_not_rolled_back_for_ever(tm
     wanted = replace(asked(tmp_path, ROLL_BACK, batch=5), epochs=9)
     with pytest.raises(
         TrainingError,
-        match=r"^The loss was nan, in batch 2 of epoch 7, after 5 roll-backs, with 0\.031 of",
+        match=r"^The loss was nan, in batch 2 of epoch 7, after 5 rollbacks and at 0\.031 times",
     ):
         run(wanted, spoils(math.nan, *((epoch, 1) for epoch in range(1, 9))))
 

@@ -84,7 +84,7 @@ sys.exit(main(sys.argv[1:]))
     options = ["--set", "imgsz=1280", "batch=8", "workers=0", "plots=false"]
     done = run("--data", data, "--save-dir", tmp_path / "run", *options, program=program)
     assert done.returncode == 1
-    assert "error: cpu ran out of memory with batch=8 and imgsz=1280; give a smaller batch" in done.stderr
+    assert "error: cpu ran out of memory with batch=8 and imgsz=1280; reduce batch" in done.stderr
 
 
 def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def _check_numbers(architecture: Mapping[str, Any]) -> None:
     scales = architecture.get("scales")
     if scales is not None and not (isinstance(scales, dict) and all(map(_is_scale, scales.values()))):
         raise TooLarge(
-            f"describes scales that are not [depth, width, most channels] with factors up to {MAX_SCALE}"
+            f"describes scales that are not [depth, width, max_channels], with factors up to {MAX_SCALE} "
+            f"and at most {MAX_CHANNELS:,} channels"
         )
 
 

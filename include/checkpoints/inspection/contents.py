@@ -183,7 +183,7 @@ def _are_features(hooks: Any) -> bool:
 
 def _check_model(model: Any) -> None:
     if not isinstance(model, Instance) or _class(model) not in {*MODELS.values(), DISTILLED}:
-        raise NotACheckpoint(f"does not hold a model for {', '.join(MODELS)}")
+        raise NotACheckpoint(f"does not hold a model for any of these tasks: {', '.join(MODELS)}")
     state = model.state or {}
     description = state.get("yaml")
     if not isinstance(description, dict):

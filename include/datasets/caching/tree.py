@@ -157,7 +157,7 @@ def is_tree_intact(home: Path, origin: S3Tree) -> bool:
 
 
 def _find_damaged(listing: Listing, content: Path) -> Iterator[tuple[str, StoredObject]]:
-    """Yield the objects that are missing in the folder, or have another size than in the listing."""
+    """Yield the objects that are missing from the folder, or whose size differs from the listing."""
     for name, stored in listing:
         try:
             if os.lstat(f"{content}/{name}").st_size == stored.size:

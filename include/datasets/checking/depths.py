@@ -44,7 +44,7 @@ class DepthRules:
     scale: float
     """Divides the numbers in a PNG to give metres."""
     farthest: float
-    """In metres; validation leaves out what is not nearer."""
+    """In metres; validation ignores pixels at this distance or beyond."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def read_depth_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: data[key] for key in ("depth_scale", "max_depth") if data.get(key) is not None}
     for key, value in given.items():
         if type(value) not in {int, float} or not 0 < value < math.inf:
-            meaning = "what the numbers in a PNG are divided by to give metres, such as 1000 for millimetres"
+            meaning = "the divisor that turns the numbers in a PNG into metres, such as 1000 for millimetres"
             if key == "max_depth":
-                meaning = "the distance in metres from which on validation leaves pixels out"
-            raise ValueError(f"{key}: {show_value(value)} must be a positive number: {meaning}")
+                meaning = "the distance in metres at and beyond which validation ignores pixels"
+            raise ValueError(f"{key} must be a positive number, not {show_value(value)}; it is {meaning}")
     return given

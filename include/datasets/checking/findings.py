@@ -71,7 +71,7 @@ class FoundKind(BaseModel):
 
     @property
     def heading(self) -> str:
-        """What was found, how often, and what to do about it, in one line."""
+        """What was found, how often, and what to do about it, as one line."""
         title = self.title[0].upper() + self.title[1:]
         return f"{title} ({self.count:,}); {self.remedy}"
 

@@ -51,7 +51,7 @@ ERRORS = {
         "Ultralytics opens them when it looks through the data, and fails when it trains on them",
     ),
     "label-file": Kind("label files that cannot be read", "save them as UTF-8 text", _LEFT_OUT),
-    "label-form": Kind("label lines in another format", "write them in the task's format", _LEFT_OUT),
+    "label-form": Kind("label lines in a different format", "write them in the task's format", _LEFT_OUT),
     "label-number": Kind("label lines with anything other than numbers", "correct them", _LEFT_OUT),
     "label-class": Kind(
         "label lines with an unknown class", "correct the class ids, or add the classes to names", _LEFT_OUT

@@ -55,9 +55,9 @@ def check_map(
 def explain_immeasurable(layout: Layout) -> str:
     """Explain why a validation measures nothing, though there are distances."""
     return (
-        f"every distance is {depth_rules(layout.extras).farthest:g} m or more, which a validation leaves "
-        "out; correct depth_scale in the data YAML (or convert .npy files to metres), or raise max_depth "
-        "there"
+        f"every distance is {depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
+        "such pixels; correct depth_scale in the data YAML (or convert .npy files to metres), or raise "
+        "max_depth there"
     )
 
 

@@ -22,11 +22,11 @@ class Classes:
 
     @property
     def names(self) -> list[str]:
-        """The names of the classes, in the order of their numbers."""
+        """The names of the classes, in the order of their ids."""
         return [category.name for category in self.categories.values()]
 
     def numbers(self) -> dict[int, int]:
-        """Return the class number of each category id."""
+        """Return the class id for each COCO category id."""
         return {key: number for number, key in enumerate(self.categories)}
 
     def keypoints(self, lengths: Collection[int]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], proble
             other = merged.setdefault(key, category)
             if other.name != category.name:
                 problems.add(
-                    "a category has another name in another annotation file of the dataset; use the same "
+                    "a category has a different name in another annotation file of the dataset; use the same "
                     "categories in all of them",
                     f"{name}: category {key}",
                 )

@@ -54,8 +54,8 @@ def convert_coco(
         return None
     if task not in TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are for {', '.join(TASKS)}; task={task!r} needs "
-            "data in another format"
+            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(TASKS)}; "
+            f"task={task!r} needs data in a different format"
         )
     problems.raise_any()
     if not found:

@@ -156,7 +156,7 @@ def _read_category(file: CocoFile, element: Any) -> None:
     if type(key) is not int:
         raise ValueError("id must be a whole number")
     if not isinstance(name, str) or not 0 < len(name) <= CLASS_NAME or not is_one_line(name):
-        raise ValueError(f"name must be a string of 1 to {CLASS_NAME} characters in one line")
+        raise ValueError(f"name must be a single-line string of 1 to {CLASS_NAME} characters")
     if len(file.categories) >= CLASSES:
         raise ValueError(f"there are more than {CLASSES:,} categories, which is the limit")
     keypoints = given.get("keypoints") or []
@@ -165,7 +165,7 @@ def _read_category(file: CocoFile, element: Any) -> None:
     names = tuple(str(point) for point in keypoints if isinstance(point, str | int))
     found = Category(name, above if isinstance(above, str) else None, names)
     if file.categories.setdefault(key, found).name != name:
-        raise ValueError("another category has the same id and another name; give each its own id")
+        raise ValueError("another category has the same id but a different name; give each its own id")
 
 
 def _require_object(element: Any) -> Mapping[str, Any]:

@@ -104,7 +104,7 @@ class Placement:
         if (number := self._numbers.get(asset)) is not None:
             if self.targets[number].image != image:
                 self.problems.add(
-                    "another entry has the same file and another size; correct one of them", place
+                    "another entry has the same file but a different size; correct one of them", place
                 )
             return number
         label = asset.rpartition(".")[0]

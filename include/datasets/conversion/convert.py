@@ -1,4 +1,4 @@
-"""Converts a dataset in another format, stores the result in S3, and says where it is."""
+"""Converts a dataset in a different format, stores the result in S3, and says where it is."""
 
 from __future__ import annotations
 

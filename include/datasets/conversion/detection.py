@@ -18,7 +18,7 @@ COCO = ".json"
 
 @dataclass(frozen=True)
 class Foreign:
-    """A dataset in another format."""
+    """A dataset in a different format."""
 
     kind: str
     """NDJSON or COCO."""
@@ -29,7 +29,7 @@ class Foreign:
 
 
 def find_foreign(place: Place, task: str) -> Foreign | None:
-    """Return the dataset if it may be in another format; None if it has a data YAML, or folders of classes.
+    """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
 
     Whether JSON files in a folder are COCO annotations shows only when they are read.
     """

@@ -127,7 +127,7 @@ def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
     """Check the line of an image. Raises ValueError with a sentence that names a kind of problem."""
     split, file, url = given.get("split"), given.get("file"), given.get("url")
     if split not in SPLITS:
-        raise ValueError(f"split must be {', '.join(SPLITS)}; correct it")
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}; correct it")
     if not isinstance(file, str) or not file:
         raise ValueError("file is missing; give the image's file name")
     if not isinstance(url, str) or not url:

@@ -22,7 +22,7 @@ def outline_object(segmentation: Any, height: int, width: int) -> list[float] | 
     """Return one outline of an object as x, y, x, y, … in fractions of the image.
 
     Several polygons are joined into one. None if the segmentation has no usable polygon: it is missing,
-    empty, or a mask of another size. Raises ValueError for values that cannot be intended.
+    empty, or a mask of a different size. Raises ValueError for values that cannot be intended.
     """
     import numpy as np
 

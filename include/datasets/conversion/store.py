@@ -4,9 +4,9 @@
     datasets/conversions/{key}.json      what an export was converted into
 
 The fingerprint is that of the objects under the prefix, computed from the MD5 of each file: their ETags,
-unless the bucket encrypts with keys of its own (SSE-KMS). Objects are created, never replaced by other bytes,
-so several workers may store the same dataset at once, and one that was killed continues where it ended. The
-record is written last.
+unless the bucket encrypts with keys of its own (SSE-KMS). An object is written only if it is missing
+or its recorded SHA-256 is wrong, so several workers may store the same dataset at once, and one that was
+killed continues where it ended. The record is written last.
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class ConvertedDatasets:
                 inventory.set_etag(name, md5)
 
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
-        """Create the object; return its name and ETag. An object with other bytes is replaced."""
+        """Create the object; return its name and ETag.
+
+        Replaces one whose recorded SHA-256 is missing or different.
+        """
         location = self._bucket.at(converted_prefix(prefix) + entry.name)
         file = LocalFile.read(entry.path, TransferLimits())
         if file.sha256 != entry.sha256:

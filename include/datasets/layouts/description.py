@@ -196,8 +196,8 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     if data.get("kpt_shape") is None:
         if task == "pose":
             raise ValueError(
-                "kpt_shape is missing; pose needs it as [number of keypoints, 2 for x, y or 3 with "
-                "visibility]"
+                "kpt_shape is missing; pose needs [number of keypoints, 2 or 3]: 2 for x and y, 3 if "
+                "visibility is included"
             )
         return {"channels": channels}
     return {"channels": channels} | read_keypoints(data)

@@ -10,7 +10,7 @@ class UploadRefused(FinalError):
 
 
 class UploadIncomplete(UploadRefused):
-    """Some announced files are missing from S3 or have another size."""
+    """Some announced files are missing from S3, or their size differs from the announced one."""
 
 
 class UploadEnded(UploadRefused):

@@ -86,8 +86,8 @@ class UploadStore:
     def arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
-        What is there in another size than announced is removed, because its links write nothing over it: when
-        a sender is cut off after the headers, SeaweedFS 4.48 stores an empty object.
+        A file whose size differs from the announced one is removed, because its links cannot overwrite it:
+        when a sender is cut off after the headers, SeaweedFS 4.48 stores an empty object.
         """
         stored = self._stored(upload)
 

@@ -52,7 +52,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "an absolute name": (edit("images", file_name="/etc/outside.png"), "absolute path"),
     "a name for Windows": (edit("images", file_name="C:\\outside.png"), "backslash"),
     "a name that is a number": (edit("images", file_name=7), "file_name is missing"),
-    "an image in another format": (
+    "an image in a different format": (
         edit("images", file_name="a.gif"),
         "not one that Ultralytics reads as an image",
     ),
@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "an unknown category": (edit("annotations", category_id=77), "category_id names no category"),
     "a category id of another kind": (edit("annotations", category_id=True), "category_id names no category"),
     "two names for one id": (edit("categories", 1, id=1), "another category has the same id"),
-    "a name with a line break": (edit("categories", name="a\nb"), "in one line"),
+    "a name with a line break": (edit("categories", name="a\nb"), "single-line string"),
     "no box": (remove("annotations", "bbox"), "bbox is missing; add"),
     "a box of three numbers": (edit("annotations", bbox=[1, 2, 3]), "bbox must be"),
     "a box with a text": (edit("annotations", bbox=[1, 2, 3, "4"]), "bbox must be"),
@@ -157,7 +157,7 @@ def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
 
 def test_another_task_says_which_ones_coco_is_for(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
-    assert "task='depth' needs data in another format" in refusal(folder, tmp_path / "work", "depth")
+    assert "task='depth' needs data in a different format" in refusal(folder, tmp_path / "work", "depth")
 
 
 def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
