@@ -103,7 +103,12 @@ class Stages:
 
     def in_the_final_validation(self) -> None:
         process, attempt = self.training.process(), self.training.attempt
-        until(lambda: "summary (fused)" in self.training.log(attempt), "the final validation")
+
+        def validates() -> bool:
+            self.training.require_running()
+            return "summary (fused)" in self.training.log(attempt)
+
+        until(validates, "the final validation")
         self.training.kill("in the final validation", process)
 
     def uploading_again(self) -> None:
