@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "states of no rollback": (
         {"on_loss_spike": "warn", "on_nan": "stop", "roll_back_states": 2},
-        "roll_back_states=2 does nothing without a rule that rolls back; give on_loss_spike='roll back' or",
+        "roll_back_states=2 does nothing without a rule that rolls back; set on_loss_spike='roll back' or",
     ),
     "a rate of no rollback": ({"roll_back_lr": 0.1}, "roll_back_lr=0.1 does nothing without a rule"),
     "resume from a bad id": ({"resume_from": "../x"}, "resume_from='../x' is refused"),

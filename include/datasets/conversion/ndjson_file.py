@@ -101,7 +101,7 @@ def read_header(given: Mapping[str, Any]) -> Header:
         raise ValueError(f"task: {show_value(task)} must be a string")  # noqa: TRY004
     scale = given.get("depth_scale", 1000)
     if type(scale) not in {int, float} or not 0 < scale < math.inf:
-        raise ValueError(f"depth_scale: {show_value(scale)} must be a positive number")
+        raise ValueError(f"depth_scale must be a positive number, not {show_value(scale)}")
     kept = ("kpt_shape", "flip_idx", "kpt_names", "kpt_oks_sigmas", "channels")
     extras = {key: given[key] for key in kept if given.get(key) is not None}
     is_from_platform = str(given.get("url")).startswith(PLATFORM)

@@ -129,7 +129,7 @@ def test_categories_that_differ_between_files_are_refused(tmp_path: Path) -> Non
     folder, made = build_coco(tmp_path / "data"), good()
     made.categories[0]["name"] = "cat"
     made.write(folder / "annotations" / "instances_train2017.json")
-    assert "another name in another annotation file" in refusal(folder, tmp_path / "work")
+    assert "a different name in another annotation file" in refusal(folder, tmp_path / "work")
 
 
 def test_names_that_differ_in_the_ending_only_are_refused(tmp_path: Path) -> None:
