@@ -162,7 +162,7 @@ def _first_weights(path: Path) -> Any:
 
 @pytest.mark.parametrize("device", ["0", "3", "cuda:7", "mps", "gpu", "0,1", "-1"])
 def test_a_device_that_is_not_there_is_refused(device: str, tmp_path: Path) -> None:
-    with pytest.raises(DeviceNotAvailable, match=rf"device={device} is not available: .*; give "):
+    with pytest.raises(DeviceNotAvailable, match=rf"device={device} is not available: .*; use "):
         train(request("classify", tmp_path, device=device), Epochs())
     assert not (tmp_path / "runs").exists()
 
