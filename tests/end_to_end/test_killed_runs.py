@@ -69,7 +69,9 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     training.reaches(3)
     process = training.process()
     time.sleep(random.random())
-    training.kill("at random", process, then=training.wipe)
+    with training.before_the_next_attempt():
+        training.kill("at random", process)
+        training.wipe()
     training.reaches(5)
 
     process = training.process()
@@ -78,16 +80,18 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
         cut_at = training.row["durable_epoch"]
         training.reaches(cut_at + 2)  # the training goes on meanwhile
         time.sleep(random.random())
-        training.kill("while S3 is cut off", process, then=training.wipe)
+        with training.before_the_next_attempt():
+            training.kill("while S3 is cut off", process)
+            training.wipe()
         time.sleep(CUT_SECONDS)
         assert api.state(DAG, training.run_id) == "running"
 
-    def lose_nothing_but_the_disk() -> None:
+    training.reaches(cut_at + 2)
+    process = training.process()
+    with training.before_the_next_attempt():
+        training.kill("SIGTERM", process, how=signal.SIGTERM)
         assert durable_epoch(airflow_stack, "moved") == training.recorded
         training.wipe()
-
-    training.reaches(cut_at + 2)
-    training.kill("SIGTERM", training.process(), how=signal.SIGTERM, then=lose_nothing_but_the_disk)
 
     row = training.ends()
     assert (row["status"], row["inexact_reason"]) == ("completed", None)

@@ -20,23 +20,21 @@ def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
     conf = job | {"job_id": "damaged"}
     training = Training(api, gated_stack, conf)
     training.reaches(3)
-
-    def damage_what_is_left() -> None:
+    process = training.process()
+    with training.before_the_next_attempt():
+        training.kill("last.pt damaged", process)
         training.wipe()
         damage(gated_stack, "damaged")
-
-    training.kill("last.pt damaged", training.process(), then=damage_what_is_left)
-    previous = store(gated_stack).head("damaged", "last.previous")
+        previous = store(gated_stack).head("damaged", "last.previous")
     assert previous is not None
     assert previous.checkpoint is not None
 
     training.reaches(training.kills[0].epoch + 1)
-
-    def remove_what_is_left() -> None:
+    process = training.process()
+    with training.before_the_next_attempt():
+        training.kill("last.pt gone", process)
         training.wipe()
         remove_states(gated_stack, "damaged")
-
-    training.kill("last.pt gone", training.process(), then=remove_what_is_left)
     row = training.fails()
     assert row["status"] == "failed"
     assert "last.pt is gone: restore it, or set fresh=true to start over" in row["error"]

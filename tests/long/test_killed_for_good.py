@@ -56,7 +56,9 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
     stop_when(process.pid, lambda: durable_epoch(gated_stack, "child") >= 0)  # its first state is durable
     assert child.recorded == resumed
     assert durable_epoch(gated_stack, "child") == resumed
-    child.kill("before its first epoch", process, then=child.wipe)
+    with child.before_the_next_attempt():
+        child.kill("before its first epoch", process)
+        child.wipe()
     row = child.ends()
     assert (row["status"], row["parent_job_id"], row["resumed_epoch"]) == ("completed", "given-up", resumed)
     assert recorded_epochs(gated_stack, "child") == [*range(EPOCHS)]

@@ -65,14 +65,15 @@ class Stages:
         self._kill_while_publishing("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
 
     def between_best_and_last(self) -> None:
-        def best_is_newer() -> None:
+        self._wait_for_epoch()
+        with (
+            self._held_at_the_gate(Plan("PUT", "/best.pt", "answered")) as process,
+            self._killed("between best.pt and last.pt", process),
+        ):
             best = store(self.stack).head(self.training.job_id, "best")
             assert best is not None
             assert best.checkpoint is not None
             assert best.checkpoint.epoch > durable_epoch(self.stack, self.training.job_id)
-
-        plan = Plan("PUT", "/best.pt", "answered")
-        self._kill_while_publishing("between best.pt and last.pt", plan, best_is_newer)
 
     def keeping_the_generation_before(self) -> None:
         self._kill_while_publishing(
@@ -83,11 +84,12 @@ class Stages:
         self._kill_while_publishing("last.pt is sent", Plan("PUT", "/last.pt", "sent"))
 
     def between_upload_and_record(self) -> None:
-        def is_not_recorded() -> None:
+        self._wait_for_epoch()
+        with (
+            self._held_at_the_gate(Plan("PUT", "/last.pt", "answered")) as process,
+            self._killed("between upload and record", process),
+        ):
             assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
-
-        plan = Plan("PUT", "/last.pt", "answered")
-        self._kill_while_publishing("between upload and record", plan, is_not_recorded)
 
     def with_its_supervisor(self) -> None:
         """Kill the supervisor too, as if the machine had died: nothing is left to report to Airflow."""
@@ -119,13 +121,18 @@ class Stages:
     def recording(self) -> None:
         self.training.kill("in record_checkpoints", self.training.process("record_checkpoints"))
 
-    def _kill(self, stage: str, process: psutil.Process, then: Callable[[], object] = lambda: None) -> None:
-        def look_and_sometimes_wipe() -> None:
-            then()
+    def _kill(self, stage: str, process: psutil.Process) -> None:
+        with self._killed(stage, process):
+            pass
+
+    @contextmanager
+    def _killed(self, stage: str, process: psutil.Process) -> Iterator[None]:
+        """Kill it for the block, and sometimes wipe its disk after that, before the next attempt."""
+        with self.training.before_the_next_attempt():
+            self.training.kill(stage, process)
+            yield
             if self.may_lose_its_disk and random.random() < 0.3:
                 self.training.wipe()
-
-        self.training.kill(stage, process, then=look_and_sometimes_wipe)
 
     def _wait_for_epoch(self) -> psutil.Process:
         """Return the process of an attempt, once it has finished an epoch."""
@@ -138,19 +145,23 @@ class Stages:
         stop_when(process.pid, condition)
         self._kill(stage, process)
 
-    def _kill_while_publishing(
-        self, stage: str, plan: Plan, then: Callable[[], object] = lambda: None
-    ) -> None:
+    def _kill_while_publishing(self, stage: str, plan: Plan) -> None:
         self._wait_for_epoch()
-        self._kill_at_the_gate(stage, plan, then)
+        self._kill_at_the_gate(stage, plan)
 
-    def _kill_at_the_gate(self, stage: str, plan: Plan, then: Callable[[], object] = lambda: None) -> None:
+    def _kill_at_the_gate(self, stage: str, plan: Plan) -> None:
+        with self._held_at_the_gate(plan) as process:
+            self._kill(stage, process)
+
+    @contextmanager
+    def _held_at_the_gate(self, plan: Plan) -> Iterator[psutil.Process]:
+        """Hold the present attempt at that request until the end of the block."""
         assert self.stack.gate is not None
         self.stack.gate.shut(plan)
         try:
             process = self.training.process()
             self.stack.gate.wait()
-            self._kill(stage, process, then)
+            yield process
         finally:
             self.stack.gate.open()
 

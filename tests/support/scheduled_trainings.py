@@ -7,8 +7,8 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -132,34 +132,28 @@ class Training:
         until(self._has_row, "a row of the job")
         until(there, f"epoch {epoch}")
 
-    def kill(
-        self,
-        stage: str,
-        *processes: psutil.Process,
-        how: int = signal.SIGKILL,
-        then: Callable[[], object] | None = None,
-    ) -> None:
-        """Send the signal, wait for the end, and note what was recorded until then.
+    @contextmanager
+    def before_the_next_attempt(self) -> Iterator[None]:
+        """Keep the scheduler from starting one in the block: it would do so a second after a kill."""
+        with standing_still(service(self.stack, "scheduler")):
+            yield
 
-        The next attempt may start a second after the signal. `then` is called before it can.
-        """
+    def kill(self, stage: str, *processes: psutil.Process, how: int = signal.SIGKILL) -> None:
+        """Send the signal, wait for the end, and note what was recorded until then."""
         if how == signal.SIGKILL:
             for process in processes:
                 process.suspend()  # now, and not after the question below
-        with standing_still(service(self.stack, "scheduler")) if then else nullcontext():
-            attempt, moment = self.attempt, time.time()
-            for process in processes:
-                self._killed.add(process.pid)
-                with suppress(psutil.NoSuchProcess):
-                    process.send_signal(how)
-            _, left = psutil.wait_procs(processes, timeout=180)
-            assert not left, f"{stage}: the process is still there"
-            self.kills.append(Kill(stage, attempt, self.recorded, moment))
-            if then:
-                then()
+        attempt, moment = self.attempt, time.time()
+        for process in processes:
+            self._killed.add(process.pid)
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+        _, left = psutil.wait_procs(processes, timeout=180)
+        assert not left, f"{stage}: the process is still there"
+        self.kills.append(Kill(stage, attempt, self.recorded, moment))
 
     def wipe(self) -> None:
-        """What the next attempt would find on another machine: nothing. For `kill`, as what happens then."""
+        """What the next attempt would find on another machine: nothing."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
