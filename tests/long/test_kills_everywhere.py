@@ -105,17 +105,16 @@ class Stages:
 
     def in_the_final_validation(self) -> None:
         process, attempt = self.training.process(), self.training.attempt
-
-        def validates() -> bool:
-            self.training.require_running()
-            return "summary (fused)" in self.training.log(attempt)
-
-        until(validates, "the final validation")
+        stop_when(process.pid, lambda: "summary (fused)" in self.training.log(attempt))
         self.training.kill("in the final validation", process)
 
     def uploading_again(self) -> None:
-        """Kill both upload tasks, which run at the same time."""
-        for process in [self.training.process(task_id) for task_id in ("upload_best", "upload_last")]:
+        """Kill both upload tasks, which run at the same time and take less than a second."""
+        processes = []
+        for task_id in ("upload_best", "upload_last"):
+            processes.append(self.training.process(task_id))
+            processes[-1].suspend()
+        for process in processes:
             self.training.kill("in upload_best, upload_last", process)
 
     def recording(self) -> None:
