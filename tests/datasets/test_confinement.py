@@ -123,7 +123,8 @@ def _wait_until(condition: Callable[[], object]) -> None:
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_it_ends_with_the_task(end: signal.Signals) -> None:
     program = (
-        "import time; from include.datasets.confinement import run_confined\n"
+        "import signal, time; from include.datasets.confinement import run_confined\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "run_confined(time.sleep, 600, source='data')"
     )
     command = [sys.executable, "-X", "faulthandler", "-c", program]
