@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from include.s3.errors import translate_s3_errors
 from include.s3.layout import CHECKPOINTS
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 1000
 """Number of keys; S3 returns no more at once."""
-
-_TIME = re.compile(rb"<LastModified>([^<]+)</LastModified>")
-_TIMES = "Times"
-"""Where a page has the times of its objects while they are not in its XML."""
 
 
 @dataclass(frozen=True)
@@ -71,32 +68,54 @@ def list_level(client: S3Client, prefix: S3Location) -> Iterator[ListedObject | 
 
 
 def _paginator(client: S3Client) -> ListObjectsV2Paginator:
-    """Return a paginator that reads the times of a page in a tenth of the time that botocore takes.
-
-    That would be half of the time of a listing.
-    """
-    events = client.meta.events  # a handler with an id is registered once, however often this is called
-    events.register("before-parse.s3.ListObjectsV2", _take_times, unique_id="take-times")
-    events.register("after-call.s3.ListObjectsV2", _return_times, unique_id="return-times")
+    """Return a paginator that reads the objects of a page in a tenth of the time that botocore takes."""
+    # A handler with an id is registered once, however often this is called.
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects, unique_id="read-objects")
     return client.get_paginator("list_objects_v2")
 
 
-def _take_times(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+def _read_objects(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    """Read a page's objects, and leave the rest of the page to botocore, or all of it if it is unusual."""
     body = response_dict.get("body")
     if not isinstance(body, bytes):
         return
-    try:
-        times = [datetime.fromisoformat(time.decode("ascii")) for time in _TIME.findall(body)]
-    except ValueError:
-        return
-    if len(times) == body.count(b"<Contents>"):
-        response_dict["body"] = _TIME.sub(b"", body)
-        customized_response_dict[_TIMES] = times
+    with suppress(ElementTree.ParseError, ValueError):
+        page = ElementTree.fromstring(body)  # noqa: S314  botocore reads it in the same way
+        namespace = page.tag.removesuffix("ListBucketResult")
+        objects = page.findall(f"{namespace}Contents")
+        fields = [_fields(item, namespace) for item in objects]
+        if fields:
+            for item in objects:
+                page.remove(item)
+            response_dict["body"] = ElementTree.tostring(page)
+            customized_response_dict["Contents"] = fields
 
 
-def _return_times(parsed: dict[str, Any], **_: object) -> None:
-    for item, time in zip(parsed.get("Contents", ()), parsed.pop(_TIMES, ()), strict=False):
-        item["LastModified"] = time
+def _fields(item: ElementTree.Element, namespace: str) -> dict[str, object]:
+    fields = {}
+    for element in item:
+        if len(element):
+            raise ValueError(f"{element.tag} is nested")
+        name = element.tag.removeprefix(namespace)
+        fields[name] = _TYPES.get(name, str)(element.text or "")
+    return fields
+
+
+def _read_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return time
+
+
+_TYPES: dict[str, Callable[[str], object]] = {
+    "Size": int,
+    "LastModified": _read_time,
+    "ChecksumAlgorithm": lambda text: [text],
+}
+"""How the fields of an object are read that are not text."""
 
 
 def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> list[ListedObject]:

@@ -54,6 +54,27 @@ def test_any_form_of_a_time_is_read(answering: Callable[[str], S3Client], time: 
     ]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "<ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><ChecksumType>FULL_OBJECT</ChecksumType>",
+        "<Owner><ID>someone</ID></Owner>",
+        "",
+    ],
+)
+def test_what_else_a_server_says_of_an_object_stays(answering: Callable[[str], S3Client], more: str) -> None:
+    """Amazon names checksums; owners are nested, so botocore reads those pages."""
+    client = answering(
+        "<EncodingType>url</EncodingType><Contents><Key>a%2Bb+c</Key><ETag>e</ETag><Size>1</Size>"
+        f"<LastModified>2026-11-28T14:16:09Z</LastModified>{more}</Contents>"
+    )
+    usual = client.list_objects_v2(Bucket="bucket")["Contents"]
+    assert list(pages(client, S3Location("bucket", ""))) == [
+        [ListedObject(S3Location("bucket", "a+b c"), 1, "e", AT)]
+    ]
+    assert client.list_objects_v2(Bucket="bucket")["Contents"] == usual
+
+
 @pytest.fixture
 def answering(request: pytest.FixtureRequest) -> Callable[[str], S3Client]:
     """Start a server that lists these objects: SeaweedFS lets nobody choose the form of its times."""
