@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from include.s3.conditional_writes import ConditionalWrites
 
 _AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the ten connections in a boto3 client's pool."""
+"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 @dataclass(frozen=True)

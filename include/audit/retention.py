@@ -32,7 +32,7 @@ SHOWN = 200
 _STATES = {"last.pt", "last.previous.pt"}
 
 _AT_ONCE = 8
-"""Number of concurrent requests to S3: fewer than the ten connections in a boto3 client's pool."""
+"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from include.s3.errors import (
 from include.s3.listing import list_level
 from include.s3.location import S3Location
 from include.s3.reading import head_object
+from include.s3.small_reads import SmallReads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ class S3ObjectReader:
     """An ObjectReader on one S3 endpoint. Safe to use from several threads, as the client is."""
 
     def __init__(self, client: S3Client) -> None:
-        self._client = client
+        self._client, self._small = client, SmallReads(client)
 
     def stat(self, bucket: str, key: str) -> StoredObject:
         """Return one object's size and ETag."""
@@ -65,6 +66,10 @@ class S3ObjectReader:
         """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""
         from botocore.exceptions import ClientError
 
+        small = self._small.read(stored.bucket, stored.key, f'"{stored.etag}"', start, stop)
+        if small is not None:
+            yield small
+            return
         with self._translated_errors(S3Location(stored.bucket, stored.key)):
             try:
                 answer = self._client.get_object(

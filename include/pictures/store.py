@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _REQUESTS = 8
-"""Concurrent requests to S3: fewer than the ten connections in a boto3 client's pool."""
+"""Concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 
 @dataclass(frozen=True)

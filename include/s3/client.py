@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from botocore.config import Config
 
+CONNECTIONS = 32
+"""How many requests may be underway at once without a new connection for each of them: as many as it takes
+to fetch small objects over a network with a long round trip."""
+
 
 def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
@@ -24,6 +28,7 @@ def client_config() -> Config:
         read_timeout=120,  # S3 responds to a copy, of up to 5 GiB, only when it is done
         retries={"mode": "standard", "total_max_attempts": 6},
         tcp_keepalive=True,
+        max_pool_connections=CONNECTIONS,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )

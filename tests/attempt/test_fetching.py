@@ -25,6 +25,7 @@ from include.s3.bucket import Bucket
 from include.training import gpus
 from include.training.contract import DeviceNotAvailable, NoGpuFree
 from include.training.gpus import Gpu
+from tests.support.dataset_steps import unused_client
 from tests.support.tiny_datasets import build
 
 GPU = Gpu("GPU-1", "NVIDIA H200")
@@ -34,7 +35,7 @@ GPU = Gpu("GPU-1", "NVIDIA H200")
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A machine whose S3 and database are not asked for anything in these tests."""
     monkeypatch.setattr(attempts, "training_db_factory", lambda: None)
-    monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(None, settings.bucket))  # type: ignore[arg-type]
+    monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(unused_client(), settings.bucket))
     monkeypatch.setattr(attempts, "_GPU_SECONDS", 0.0)
     return Settings("bucket", tmp_path / "training")
 

@@ -26,7 +26,7 @@ from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
 from tests.conftest import reachable_directory
 from tests.support.airflow_connections import context_of, lead_to
-from tests.support.dataset_steps import materialize
+from tests.support.dataset_steps import materialize, unused_client
 from tests.support.jobs import started
 from tests.support.strangers import IS_ROOT, as_account, in_child
 
@@ -259,7 +259,7 @@ def test_what_others_could_have_prepared_fails_for_good(
     monkeypatch.setattr("include.attempt.attempt.training_db_factory", lambda: None)
     monkeypatch.setattr(
         "include.attempt.attempt.open_bucket",
-        lambda settings: Bucket(None, settings.bucket),  # type: ignore[arg-type] # nothing is asked of S3
+        lambda settings: Bucket(unused_client(), settings.bucket),
     )
     monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # the row of a job that has its GPU
     settings = Settings("bucket", place / "root", cpu_worker=True)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 import yaml
 
@@ -77,6 +78,17 @@ def arguments(s3: S3, **changes: str) -> dict[str, Any]:
         "aws_secret_access_key": s3.secret_key,
         "region_name": s3.region,
     } | changes
+
+
+def unused_client() -> S3Client:
+    """A client for code that has one, but asks S3 nothing: there is no server."""
+    return boto3.client(
+        "s3",
+        endpoint_url="http://127.0.0.1:1",
+        aws_access_key_id="unused",
+        aws_secret_access_key="unused",
+        region_name="us-east-1",
+    )
 
 
 def upload_files(client: S3Client, bucket: str, folder: Path, prefix: str = "") -> None:

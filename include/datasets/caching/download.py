@@ -8,10 +8,11 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.datasets.caching.file_store import object_key
 from include.datasets.parallel import map_in_order
+from include.s3.client import CONNECTIONS
 from include.s3.errors import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Fewer than the ten connections that a boto3 client pools by default.
-_CONNECTIONS = 8
-_AHEAD = 100
+_AHEAD = 25
+"""Parts queued for each connection."""
 _PART = 32 * 1024**2
 _ATTEMPTS = 3
 
@@ -58,6 +58,7 @@ class Downloader:
 
     def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store
+        self._folders: set[Path] = set()
 
     def download(self, wanted: Iterable[tuple[StoredObject, Path]]) -> None:
         """Download each object to its path, creating folders as needed.
@@ -66,7 +67,7 @@ class Downloader:
         exists; files written by then are left in place.
         """
         # Only the errors are of interest, not the results.
-        deque(map_in_order(self._fetch, self._parts(wanted), threads=_CONNECTIONS, ahead=_AHEAD), maxlen=0)
+        deque(map_in_order(self._fetch, self._parts(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
 
     def _parts(self, wanted: Iterable[tuple[StoredObject, Path]]) -> Iterator[_Part]:
         for stored, path in wanted:
@@ -74,7 +75,7 @@ class Downloader:
             if file.parts > 1:
                 if self._take(file):
                     continue
-                with path.open("r+b") as empty:
+                with path.open("xb") as empty:
                     empty.truncate(stored.size)
             for start in range(0, max(1, stored.size), _PART):
                 yield _Part(file, start, min(start + _PART, stored.size))
@@ -83,14 +84,16 @@ class Downloader:
         file, is_whole = part.file, part.stop - part.start == part.file.stored.size
         if is_whole and self._take(file):
             return
+        mode: Literal["xb", "r+b"] = "xb" if is_whole else "r+b"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._write(part, is_whole)
+                self._write(part, mode)
             except StoreUnavailable as error:
                 # boto3 retries requests itself, but not a response that breaks off halfway.
                 if attempt == _ATTEMPTS:
                     raise
                 log.warning("Retrying the download of %s: %s", file.stored.uri, error)
+                mode = "r+b"
             else:
                 break
         self._progress.advance(part.stop - part.start)
@@ -100,18 +103,19 @@ class Downloader:
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
-        """Take the file from the store, or create an empty one. Returns False if it is to be downloaded."""
+        """Return whether the store has the file, which is then at its path; its folder exists in any case."""
         path, stored = file.path, file.stored
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
         if self._store is not None and self._store.link(object_key(stored), stored.size, str(path)):
             self._progress.advance(stored.size)
             return True
-        path.open("xb").close()
         return False
 
-    def _write(self, part: _Part, is_whole: bool) -> None:
+    def _write(self, part: _Part, mode: Literal["xb", "r+b"]) -> None:
         stored = part.file.stored
-        with part.file.path.open("wb" if is_whole else "r+b") as file:
+        with part.file.path.open(mode) as file:
             file.seek(part.start)
             if part.stop > part.start:
                 for block in self._reader.read(stored, part.start, part.stop):

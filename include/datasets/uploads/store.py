@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
 
 _AT_ONCE = 8
-"""Requests to S3 at a time: fewer than the ten connections in a boto3 client's pool."""
+"""Requests to S3 at a time: fewer than the connections in any boto3 client's pool."""
 
 _LARGEST_RECORD = 4 * UPLOAD_BODY
 """Bytes of a record: what was announced, with S3's ids."""
