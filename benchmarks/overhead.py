@@ -42,7 +42,7 @@ def measure(folder: Path, quick: bool) -> Table:
             table.add(f"{images} photographs", *_compare(setting, images, folder / "small", services))
             return table
         data, images = make_digits(folder / "digits")
-        setting = Setting(data, 40, {"imgsz": 64})
+        setting = Setting(data, 25, {"imgsz": 64})
         table.add(f"{images} scenes of 64 px", *_compare(setting, images, folder / "small", services))
         seldom = replace(setting, publish_every=10)
         table.add(
@@ -50,7 +50,7 @@ def measure(folder: Path, quick: bool) -> Table:
             *_compare(seldom, images, folder / "seldom", services),
         )
         data, images = make_photos(folder / "photos", 300, 60)
-        setting = Setting(data, 14, {"imgsz": 320})
+        setting = Setting(data, 11, {"imgsz": 320})
         table.add(f"{images} photographs, imgsz=320", *_compare(setting, images, folder / "larger", services))
     return table
 
