@@ -251,19 +251,14 @@ def own_s3() -> Iterator[S3]:
 
 def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
     own_s3.ensure_bucket("test-rotation")
-    new = Keys("new-key", "new-secret")
-    rotated = replace(own_s3, keys={**own_s3.keys, Role.WORKER: new})
+    old, new = own_s3.keys[Role.WORKER], Keys("new-key", "new-secret")
 
-    def writes(server: S3) -> bool:
-        try:
-            server.client(Role.WORKER).put_object(
-                Bucket="test-rotation", Key="checkpoints/a/last.pt", Body=b"1"
-            )
-        except ClientError as error:
-            if error_code(error) != "InvalidAccessKeyId":
-                raise
-            return False
-        return True
+    def accepts(keys: Keys) -> bool:
+        server = replace(own_s3, keys={**own_s3.keys, Role.WORKER: keys})
+        with pytest.raises(ClientError) as refused:
+            server.client(Role.WORKER).get_object(Bucket="test-rotation", Key="checkpoints/a/last.pt")
+        assert error_code(refused.value) in {"NoSuchKey", "InvalidAccessKeyId"}
+        return error_code(refused.value) == "NoSuchKey"
 
     def accept(*keys: Keys) -> None:
         accepted = {role: [pair] for role, pair in own_s3.keys.items()} | {Role.WORKER: list(keys)}
@@ -272,13 +267,13 @@ def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
         assert process is not None
         process.send_signal(signal.SIGHUP)
 
-    assert (writes(own_s3), writes(rotated)) == (True, False)
-    accept(own_s3.keys[Role.WORKER], new)
-    until(lambda: writes(rotated), "the server accepts the new keys, too")
-    assert writes(own_s3)
+    assert (accepts(old), accepts(new)) == (True, False)
+    accept(old, new)
+    until(lambda: accepts(new), "the server accepts the new keys, too")
+    assert accepts(old)
     accept(new)
-    until(lambda: not writes(own_s3), "the server refuses the old keys")
-    assert writes(rotated)
+    until(lambda: not accepts(old), "the server refuses the old keys")
+    assert accepts(new)
 
 
 def test_keys_of_a_deployment_are_read_from_its_environment() -> None:

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 import yaml
 
@@ -82,6 +81,8 @@ def arguments(s3: S3, **changes: str) -> dict[str, Any]:
 
 def unused_client() -> S3Client:
     """A client for code that has one, but asks S3 nothing: there is no server."""
+    import boto3  # here, because one test that imports this module has none
+
     return boto3.client(
         "s3",
         endpoint_url="http://127.0.0.1:1",
