@@ -23,7 +23,8 @@ from include.training.memory_limit import memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
-"""A ring has at most MOST_IMAGES images, and at most this share of the memory of its machine or container."""
+"""A ring has at most MOST_IMAGES images. The rings of all ranks have at most this share of the memory of
+their machine or container."""
 
 _FREE = 0
 _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
@@ -49,7 +50,7 @@ class RecentImages:
 
     def __init__(self, batches: int, batch_size: int, side: int, channels: int) -> None:
         self._pixels_size = side * side * channels
-        share = _SHARE_OF_MEMORY / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # for all ranks together
+        share = _SHARE_OF_MEMORY / int(os.environ.get("WORLD_SIZE") or 1)  # all ranks are on this machine
         fitting = int(memory_limit() * share) // self._pixels_size
         self._batch_size, self._channels = batch_size, channels
         self._batches = max(1, min(batches, min(MOST_IMAGES, fitting) // batch_size))

@@ -72,6 +72,21 @@ def test_who_took_an_image_learns_that_it_was_replaced() -> None:
     assert images.is_unchanged()
 
 
+@pytest.mark.parametrize(("ranks", "fitting"), [(None, 8), ("2", 4), ("4", 2)])
+def test_the_ranks_share_a_quarter_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, ranks: str | None, fitting: int
+) -> None:
+    monkeypatch.setattr(recent, "memory_limit", lambda: 4 * 8 * 48)
+    if ranks is None:
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+    else:
+        monkeypatch.setenv("WORLD_SIZE", ranks)
+    images = RecentImages(batches=100, batch_size=1, side=4, channels=3)
+    for batch in range(8):
+        images.put(Slot(batch, 0), (np.zeros((4, 4, 3), np.uint8), (4, 4), (4, 4)))
+    assert [batch for batch in range(8) if images.get(Slot(batch, 0))] == list(range(8 - fitting, 8))
+
+
 def test_an_image_that_was_replaced_and_came_back_counts_as_replaced() -> None:
     images = RecentImages(batches=1, batch_size=1, side=4, channels=3)
     pixels = np.zeros((4, 4, 3), np.uint8)
