@@ -3,8 +3,8 @@
 # workers of queue `gpu`. Each has a lock of its own, and installs only the files whose hashes are in it.
 ARG AIRFLOW_VERSION=3.3.2
 ARG PYTHON_VERSION=3.12
-# Of the base image, such as sha256:0123...: a tag can be moved to another image, a digest cannot. Whoever builds reads it
-# once, as docs/supply-chain.md says, and gives it with --build-arg.
+# Digest of the base image, such as sha256:0123...: a tag can be moved to another image, a digest cannot. Read it once
+# before you build, as docs/supply-chain.md says, and pass it with --build-arg.
 ARG AIRFLOW_DIGEST=
 
 FROM scratch AS project
@@ -18,7 +18,7 @@ COPY LICENSE /
 
 FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION}${AIRFLOW_DIGEST:+@${AIRFLOW_DIGEST}} AS platform-packages
 USER root
-# A volume that is mounted here takes over the owner, so that no service has to run as root.
+# A volume that is mounted on one of these folders takes over its owner, so that no service has to run as root.
 RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
     && install --directory --owner=airflow --group=0 --mode=0755 /model-keys \
     && install --directory --owner=airflow --group=0 --mode=0700 /model-signing \
@@ -27,7 +27,7 @@ USER airflow
 # Only dags/, plugins/ and config/ are on Airflow's path by themselves.
 ENV PYTHONPATH=/opt/airflow
 COPY requirements-airflow.txt /opt/airflow/requirements/
-# --no-deps: the lock is complete, and pip 23.2 refuses it over an extra that one package asks of another.
+# --no-deps: the lock is complete, and pip 23.2 rejects it because of an extra that one package requires of another.
 RUN pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --requirement /opt/airflow/requirements/requirements-airflow.txt
 
@@ -40,7 +40,7 @@ ENV YOLO_CONFIG_DIR=/home/airflow/.ultralytics YOLO_OFFLINE=True
 
 FROM platform-packages AS platform
 COPY --from=project --chown=airflow:0 / /opt/airflow/
-# Without bytecode every task would spend seconds on compiling its imports.
+# Without bytecode every task would spend seconds compiling its imports.
 RUN python -m compileall -q /opt/airflow/dags /opt/airflow/plugins /opt/airflow/include
 
 FROM trainer-packages AS trainer

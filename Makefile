@@ -1,18 +1,18 @@
 # Everything runs from here, without root and without Docker. `make` alone lists it.
 
-# A Python to create .venv with, when the first suitable one on the PATH is not the right one.
+# The Python that creates .venv, by default the first suitable one on the PATH.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
 	$$candidate -c '$(SUITABLE)' 2>/dev/null && echo $$candidate && break; done)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RUN = .venv/bin/python
 STACK = $(RUN) -m include.stack
-# It warns of each line with -c.
+# deptry warns about each line with -c (a constraint).
 DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 
-# A version has to be a week old before it is locked: malware is mostly found and withdrawn within days. For an urgent fix:
-# make lock COOL_DOWN="0 days" ARGS="--upgrade-package name". Only wheels, because a source distribution runs code of its
-# own, and of build requirements that no lock names, while it is installed.
+# A version has to be a week old before it is locked: most malware is withdrawn within days. For an urgent fix:
+# make lock COOL_DOWN="0 days" ARGS="--upgrade-package name". Only wheels are locked, because installing a source
+# distribution runs its own code and that of build requirements, which no lock names.
 COOL_DOWN = 7 days
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --only-binary :all: --exclude-newer "$(COOL_DOWN)" $(ARGS)

@@ -4,8 +4,8 @@ set -euo pipefail
 
 airflow db migrate
 
-# Says so and goes on where the user is there already. `airflow users create` takes the password as an argument, which
-# everybody would see who lists the host's processes; here only this process sees it.
+# If the user exists already, this says so and succeeds. `airflow users create` takes the password as an argument, which
+# everyone who lists the host's processes would see; here only this process sees it.
 python - <<'PYTHON'
 import os
 import sys

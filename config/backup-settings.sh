@@ -3,7 +3,7 @@
 
 : "${TRAINING_DB_URL:?}" "${CHECKPOINT_BUCKET:?}" "${AWS_ACCESS_KEY_ID:?}" "${AWS_SECRET_ACCESS_KEY:?}"
 
-# The password goes through the environment: an argument would be seen by everybody who lists the machine's processes.
+# The password goes through the environment, because everyone who lists the machine's processes would see an argument.
 database=$TRAINING_DB_URL
 if [[ $TRAINING_DB_URL =~ ^([a-z]+://[^:@/]*):([^@/]*)(@.*)$ ]]; then
     database=${BASH_REMATCH[1]}${BASH_REMATCH[3]}
@@ -24,5 +24,5 @@ if [[ -n ${S3_ENDPOINT_URL:-} ]]; then
     export RCLONE_CONFIG_BUCKET_ENDPOINT=$S3_ENDPOINT_URL
 fi
 
-# rclone says at its end what it copied.
+# At its end, rclone says what it copied.
 report=(--stats 10m --stats-one-line --stats-log-level NOTICE)

@@ -3,7 +3,7 @@
 #
 #   config/backup.sh REMOTE
 #
-# REMOTE is a place of rclone's, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it.
+# REMOTE is an rclone remote, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it.
 # It gets database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (what objects/ had before).
 # Needs pg_dump 14 or later and rclone, and what `make env` prints: TRAINING_DB_URL, S3_ENDPOINT_URL (not for Amazon S3),
 # AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, CHECKPOINT_BUCKET.
@@ -18,13 +18,13 @@ trap 'rm -rf "$work"' EXIT
 echo "1. Database, at $time"
 pg_dump --format=custom --no-owner --no-acl --file="$work/$time.dump" "$database"
 
-# A worker writes best.pt before the last.pt that refers to it. Copied in the opposite order, no last.pt refers to a
-# best.pt that is newer than the copy.
+# A worker writes best.pt before the last.pt that refers to it. As last.pt is copied first, no copy of it refers to a
+# best.pt that is newer than the copied one.
 echo "2. Bucket $CHECKPOINT_BUCKET: the states of all jobs, then everything else"
 sync=(rclone sync "bucket:$CHECKPOINT_BUCKET" "$remote/objects" --metadata --backup-dir="$remote/replaced/$time" "${report[@]}")
 "${sync[@]}" --include '/checkpoints/*/last.pt'
 "${sync[@]}" --exclude '/checkpoints/*/last.pt'
 
-# Last, so that each dump that is there has its objects.
+# Last, so that every dump in the remote has its objects.
 rclone copyto "$work/$time.dump" "$remote/database/$time.dump"
 echo "Complete: $remote/database/$time.dump"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs at each start: creates the roles and databases that do not exist, and gives the roles the passwords of .env.
-# Where the server is, and the superuser, psql knows from PGHOST, PGUSER and PGPASSWORD.
+# psql takes the server and the superuser from PGHOST, PGUSER and PGPASSWORD.
 set -euo pipefail
 
 psql --no-psqlrc --quiet --variable ON_ERROR_STOP=1 --dbname postgres <<'SQL'
@@ -8,7 +8,7 @@ psql --no-psqlrc --quiet --variable ON_ERROR_STOP=1 --dbname postgres <<'SQL'
 \getenv owner_password TRAINING_DB_PASSWORD
 \getenv application_password TRAINING_APP_DB_PASSWORD
 
--- training owns the tables of the trainings, and training_app reads and writes their rows.
+-- training owns the training tables, and training_app reads and writes their rows.
 SELECT format('CREATE ROLE %I LOGIN', wanted.role)
 FROM unnest(ARRAY['airflow', 'training', 'training_app']) AS wanted (role)
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.role)
