@@ -65,14 +65,14 @@ logs: there ## follow the logs of the services
 test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
 
-test-long: setup-dev ## run the tests that take minutes, and kill training runs a hundred times at every stage; the table goes to .stack/killed-runs.md
+test-long: setup-dev ## run the tests that take minutes, and kill training runs a hundred times in all, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # none of them was picked
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
 soak: setup-dev ## feed hostile files and requests, and inject every fault, for hours; ARGS="-k name" picks some
 	@$(RUN) -m pytest tests/fuzz tests/api/test_api_properties.py tests/faults --timeout 0 --fuzz-inputs 20000 --faults all --report docs/reliability.md $(ARGS)
 
-screenshots: setup-dev ## train what is to be seen, and take the pictures of the console for docs/
+screenshots: setup-dev ## run real training runs, and take the screenshots of the console for docs/
 	@$(RUN) -m tests.support.screenshots
 
 bench: setup-dev ## measure against plain Ultralytics and other programs; ARGS="transfers kills" picks parts, --out FOLDER keeps the tables
@@ -101,7 +101,7 @@ lint: setup-dev ## check style, spelling, requirements, types and the console's 
 	$(RUN) -m tests.support.javascript
 	.ci/secrets
 
-lock: setup ## write the requirement locks anew; ARGS=--upgrade takes newer versions
+lock: setup ## update the requirement locks; ARGS=--upgrade takes newer versions
 	$(COMPILE) requirements-uv.in --output-file requirements-uv.txt
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) --constraint requirements.txt requirements-airflow.in --output-file requirements-airflow.txt

@@ -20,7 +20,7 @@ main()
 PYTHON
 
 # A task in a pool that does not exist never starts. Slots that were changed in the UI stay.
-airflow pools get gpu || airflow pools set gpu "$GPU_SLOTS" "One slot a GPU: trainings wait here for their turn."
+airflow pools get gpu || airflow pools set gpu "$GPU_SLOTS" "One slot per GPU: training runs wait here for their turn."
 
 python - <<'PYTHON'
 import os
