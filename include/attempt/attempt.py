@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU of its machine; with the retries, on any machine, it is two days."""
+"""How long an attempt waits for a GPU of its machine. With its retries, a job waits for two days in total."""
 
 
 class TrainingAttempt:
@@ -110,7 +110,7 @@ class TrainingAttempt:
 
         Raises Preempted if this machine is preempted; the finished batches are durable then, if the upload
         ended in time. After any other error, too, the next attempt resumes from the newest state. Raises
-        NoGpuFree and StillRunning before anything has started.
+        NoGpuFree and StillRunning only before the training has started.
         """
         job = self._job
         with handle_sigterm() as termination, ExitStack() as stack:
@@ -120,8 +120,8 @@ class TrainingAttempt:
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
-            # A GPU that waited for its data could train another job. The watchdog of these minutes or hours
-            # is not that of the training, which measures how long its start takes.
+            # The data come first: a GPU that waits for its data could train another job. Fetching them may
+            # take hours and has its own watchdog, because the training's limits how long its start takes.
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
@@ -131,7 +131,7 @@ class TrainingAttempt:
                 return self._run(termination, device, dataset)
             except FencedOut as error:
                 self._row.require_own()
-                # The writer was not the owner, but an older attempt that has not noticed yet.
+                # The other writer is not the owner, but an older attempt that has not noticed that yet.
                 raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:
@@ -163,7 +163,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if the training has already used such a device."""
+        """Turn DeviceNotAvailable into GpuLost if this training run has used such a device before."""
         try:
             yield
         except DeviceNotAvailable as error:

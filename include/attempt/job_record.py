@@ -48,7 +48,7 @@ class JobRecord:
     def counting_gpu_use(self) -> Iterator[None]:
         """Count the attempt's GPUs as used until the block ends, not only until its last record.
 
-        If the database is unavailable at the end, the last record counts.
+        If the database is unavailable at the end, they count until the last record.
         """
         try:
             yield

@@ -41,7 +41,7 @@ class TrainingManifest(Payload):
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """Duration of the last attempt."""
+    """Duration of the last attempt's training, including the final validation."""
     device: str
     """Hardware of the last attempt."""
     ultralytics_version: str

@@ -37,7 +37,7 @@ def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
 def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
     """Remove what an earlier training run of the same name left, on this machine and in S3.
 
-    Only a job that was started with fresh=true usually finds anything in S3, so no other lists it.
+    S3 is searched only for a job that was started with fresh=true: others rarely have anything there.
     """
     for path in folder.glob("*"):
         if rank_picture(path.name):

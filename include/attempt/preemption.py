@@ -1,7 +1,7 @@
 """Preemption: SIGTERM ends a training run early enough to make its last batch durable.
 
-Airflow forwards SIGTERM to the task's process, but its own handler does nothing for a Python task, which
-would continue until it is killed.
+Airflow forwards SIGTERM to the task's process, but the handler that Airflow installs there does nothing for a
+Python task, which would continue until it is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: which signal a process gets when its parent dies."""
 
 _BATCH_SECONDS = 20.0
-"""How long SIGTERM waits for the end of a batch, or of a validation, so that nothing is lost."""
+"""How long a batch or a validation may continue after SIGTERM, so that nothing is lost."""
 
 
 class Preempted(BaseException):
@@ -117,9 +117,9 @@ class Termination:
 def handle_sigterm() -> Iterator[Termination]:
     """Raise Preempted in the block at the first SIGTERM; ignore later ones. Use it in the main thread.
 
-    Any other error of the block becomes Preempted, too, if SIGTERM arrived before it: loader workers that
-    were ended by the same signal, for example, make the training fail in various ways. On Linux the death of
-    the supervisor counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with its
+    Any other error of the block becomes Preempted, too, if SIGTERM arrived before it, because loader workers
+    that the same signal ended, for example, make the training fail in various ways. On Linux the death of the
+    supervisor counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with its
     successor. The former handler is restored afterwards.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -26,11 +26,11 @@ class StoppedNow(BaseException):
 
 
 class JobReporter:
-    """Records epochs and progress, and hands each state to the publisher (an Epoch- and StateReporter).
+    """Records epochs and progress; hands states to the publisher (an EpochReporter and a StateReporter).
 
-    It asks for a state after `publish_seconds` of training since the last one; before a validation that would
-    exceed this interval; and at once after SIGTERM, if memory is short, or if the job is to stop. When that
-    last state has been saved, it raises Preempted, MemoryShort or StoppedNow.
+    It asks for a state after `publish_seconds` of training since the last one, and before a validation that
+    would exceed this interval. It asks for a final state at once after SIGTERM, if memory is short, or if the
+    job is to stop now. When the final state has been saved, it raises Preempted, MemoryShort or StoppedNow.
     """
 
     def __init__(

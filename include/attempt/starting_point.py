@@ -44,9 +44,9 @@ class StartingPoint:
     """The state that an attempt starts from; if last is None, it starts from scratch.
 
     own is true for a state of this very training run, not of its parent. epoch is the last finished epoch,
-    from 0, or -1; batch is the number of batches after it that the state contains; trained_seconds is the
-    total training time. finished contains the metrics and the seconds of each finished epoch, as in
-    results.csv.
+    from 0, or -1; batch is the number of batches after it that the state contains. trained_seconds is this
+    training run's time so far; finished contains the metrics and the seconds of each epoch that it has
+    finished, as in results.csv. A parent's do not count.
     """
 
     last: Path | None = None
@@ -250,7 +250,7 @@ class Recovery:
             self._job.job_id,
             "last",
             __version__,
-            # If the state is the same, the previous generation is worth keeping.
+            # The same state with a new mark must not replace the previous generation.
             keep_previous=own.replaces is not None and own.is_newer,
         )
 

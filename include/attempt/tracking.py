@@ -1,6 +1,6 @@
 """Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying the training.
 
-The values are read from Postgres. Nothing has to be kept in memory while MLflow is unavailable, and the next
+The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: the next
 epoch, another attempt, or the last task sends whatever is missing.
 """
 
@@ -79,9 +79,9 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
 class Tracker:
     """Keeps a training run in MLflow up to date with its row, from a separate thread.
 
-    Without a server it does nothing. It sends nothing, either, if the job's row belongs to another training
-    run than `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with
-    an error, wait for up to 10 seconds, so that later requests are not overtaken. No method raises.
+    It sends nothing without a server, or if the job's row belongs to a training run other than
+    `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an error,
+    wait for up to 10 seconds, so that these requests do not arrive after later ones. No method raises.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Tracker:
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:
-        """Send what is missing, with the row changed by update to what it will be once all is recorded."""
+        """Send what is missing; `update` changes the row to what it will be once everything is recorded."""
         if self._server is None or self._thread is None:
             return
         self._final = update
@@ -161,7 +161,7 @@ class Tracker:
             log.info("MLflow at %s is up to date again.", server)
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
-        """Send what is new; return what went wrong. After a failure, all epochs are compared again."""
+        """Send what is new; return any problem. After a failure, all epochs are compared again."""
         try:
             self._send(mirror, final)
         except TrackingError as error:

@@ -1,4 +1,4 @@
-"""Trains with everything attached that records epochs, publishes states, and stops the training in time."""
+"""Trains, with the parts attached that record epochs, publish states, and stop the training in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest, TrainingResult
 
 _DRAIN_SECONDS = 60.0
-"""For the last snapshot. The final files are uploaded afterwards with longer retries; it is one of them."""
+"""For the upload of the last snapshot. It is one of the final files, whose later upload is retried longer."""
 
 _GRACE_SECONDS = 90.0
 """For the last upload when this machine is preempted; compose and `make down` allow two minutes."""
@@ -42,9 +42,8 @@ def train_and_report(
 ) -> TrainingResult:
     """Train from `start` to the end, or until a user or `termination` ends it, and return the outcome.
 
-    When this returns, every epoch is recorded; of the states, the newest may not be in S3 yet. snapshots is
-    the folder in which states wait for their upload. Raises Preempted, MemoryShort, and what the trainer
-    raises.
+    When this returns, every epoch is recorded, but the newest state may not be in S3 yet. snapshots is the
+    folder in which states wait for their upload. Raises Preempted, MemoryShort, and what the trainer raises.
     """
     isolate_ultralytics()
     from ultralytics import __version__

@@ -37,7 +37,7 @@ def upload(
 
     Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3
     and removes the job's local files, unless they are to be kept. Raises UntrustedFolder if another account
-    of this machine could have prepared them.
+    of this machine could have created them.
     """
     local = manifest.best if kind == "best" else manifest.last
     uri = store.uri(manifest.job_id, kind)

@@ -40,7 +40,7 @@ class PictureStore:
     def add(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
         """Store these pictures of a training run, and return their number. Raises StoreErrors.
 
-        Its earlier pictures are kept: an attempt that only validates draws fewer.
+        Its earlier pictures are kept, because an attempt that only validates draws fewer.
         """
         metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
         number = 0
@@ -75,7 +75,7 @@ class PictureStore:
     def fetch(
         self, job_id: str, origin_run_id: str | None, name: str, known: str = ""
     ) -> FetchedObject | None:
-        """Return a picture of that training; None if it has none of this name. Raises StoreErrors.
+        """Return a picture of that training run; None if it has none of this name. Raises StoreErrors.
 
         known holds the ETags that the client already has, whose content is not read again.
         """

@@ -33,7 +33,7 @@ class DatasetReport(BaseModel):
     """The result of a check, with up to FINDINGS problems."""
 
     job_id: str | None
-    """None if the dataset was checked to be registered."""
+    """None if the dataset was checked for registration."""
     run_id: str
     dataset: str
     task: str
@@ -45,7 +45,7 @@ class DatasetReport(BaseModel):
     errors: list[FoundKind] = []
     """The problems by kind."""
     warnings: list[FoundKind] = []
-    """What can be trained on, but is probably not intended, by kind."""
+    """Findings that do not prevent training, but are probably not intended, by kind."""
     class_table: list[ClassCount] = []
     """How often each class occurs, in the order of the class ids; empty if the check failed."""
     omitted: int

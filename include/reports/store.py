@@ -28,7 +28,7 @@ class ReportStore:
         self._bucket = bucket
 
     def store(self, report: DatasetReport) -> str:
-        """Store the report on a job's dataset, or on one to register, and return its s3:// URI.
+        """Store the report on the dataset of a job or of a registration, and return its s3:// URI.
 
         Raises StoreErrors.
         """

@@ -205,7 +205,7 @@ class TrackingServer:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Send one request. Its errors omit the URL and the text of `requests`: both may contain secrets."""
+        """Send one request. Errors omit the URL and the messages of `requests`, which may contain secrets."""
         try:
             response = self._session.request(
                 method,

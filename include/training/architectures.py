@@ -65,7 +65,10 @@ def default_metric(task: Task) -> str:
 
 
 def default_architecture(task: Task) -> str:
-    """Return the architecture of `default_weights`, which every task has: yolo11 has none for some."""
+    """Return the architecture of `default_weights`.
+
+    Every task has one; yolo11 has none for `semantic` and `depth`.
+    """
     return default_weights(task).removesuffix(".pt")
 
 

@@ -26,7 +26,7 @@ CALIBRATION = "depth_calibration"
 """Ultralytics' key for how a checkpoint was calibrated."""
 
 _FARTHEST = 100.0
-"""Metres, where the data YAML gives no max_depth, as in Ultralytics."""
+"""Ultralytics' default for the data YAML's max_depth, in metres."""
 
 
 def calibrate_depth(
@@ -39,11 +39,11 @@ def calibrate_depth(
     """Fit the scale of the stripped model in `best` to the loader's images, if that makes it better.
 
     This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
-    place, and calibrates last.pt as well: a training run that continues from there would no longer be the
-    same. max_depth is in metres. pictures is a folder for images of the result.
+    place, and also changes last.pt: a training run that continues from a changed last.pt would differ from
+    one that was never interrupted. max_depth is in metres. pictures is a folder for images of the result.
 
-    A file that was calibrated already stays as it is: it is that of an attempt that was killed just
-    afterwards, or of a parent job that no epoch has beaten.
+    A file that was calibrated already stays as it is. It comes from an attempt that was killed just
+    afterwards, or from a parent job whose best epoch is still the best.
     """
     state = load_checkpoint(best)
     if state.get(CALIBRATION):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
-"""Arguments that affect duration, speed and output only; `time` is inexact for a reason of its own."""
+"""Arguments that affect duration, speed and output only; a run with `time` is marked inexact in any case."""
 
 _STRIDE = 32
 """Ultralytics rounds `imgsz` up to a multiple of this."""
@@ -28,7 +28,7 @@ _GROUP_SETTINGS = {
 
 
 def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the given arguments, by name, that change the weights compared with the earlier training run."""
+    """Return the names of the given arguments that affect the weights and differ from the earlier run's."""
     return tuple(
         name
         for name, value in given.items()
@@ -62,7 +62,7 @@ def _is_same(name: str, given: object, trained: object) -> bool:
     if name == "imgsz" and isinstance(given, int) and isinstance(trained, int):
         return math.ceil(given / _STRIDE) == math.ceil(trained / _STRIDE)
     if name == "batch" and not (isinstance(given, int) and given > 0):
-        return True  # Ultralytics chooses, which makes it inexact for a reason of its own
+        return True  # Ultralytics chooses the batch, and the run is marked inexact in any case
     if name == "warmup_bias_lr" and trained == 0:
         return True  # optimizer=auto sets it to 0 whatever was given
     return given is None or given == trained

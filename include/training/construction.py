@@ -17,7 +17,7 @@ MAX_PARAMETERS = 500_000_000
 """Limit for a model from scratch; the largest of Ultralytics has 100 million."""
 
 MORE_PARAMETERS = 50_000_000
-"""Allowed on top of twice the parameters of the initial weights: other data have other classes."""
+"""Allowed on top of twice the parameters of the initial weights, because the data may have more classes."""
 
 MAX_PARTS = 50_000
 """Limit for layers, nested ones included; YOLOv9e has 2,500."""

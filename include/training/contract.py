@@ -62,7 +62,7 @@ class MemoryShort(MachineUnusable):
 class ProcessKilled(AttemptError):
     """A process of the training was killed: by the kernel for lack of memory, by a crash, or by a person.
 
-    The attempt counts as killed as a whole.
+    The whole attempt then counts as killed.
     """
 
 
@@ -95,9 +95,9 @@ class TrainingRequest:
     """One training run, in Ultralytics' own words. Nothing is ever downloaded.
 
     With `resume_from` the training continues at the next epoch with the checkpoint's own model, optimizer and
-    arguments. With `recover` as well it continues as if it had never been interrupted: `resume_from` is then
-    this training run's own state, left by an interrupted attempt, and no argument changes. If all its epochs
-    were trained already, only the final validation is done.
+    arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
+    then this training run's own state, left by an interrupted attempt, and no argument changes. If all its
+    epochs were trained already, only the final validation is done.
     """
 
     task: Task
@@ -166,8 +166,8 @@ class EpochReporter(Protocol):
     def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`; return whether to continue.
 
-        last.pt holds its state already, unless a StateReporter is notified of states. If this returns False,
-        the training ends with this epoch, and last.pt can be resumed.
+        last.pt holds its state already, unless there is a StateReporter. If this returns False, the training
+        ends with this epoch, and last.pt can be resumed.
         """
 
 
@@ -185,7 +185,7 @@ class Progress:
     """Seconds of training that went into its state, over all attempts; lost work does not count."""
     is_repeated: bool = False
     """Whether the epoch is repeated, after a NaN or with half the batch. No state within it is saved, because
-    a state from its first time would look newer."""
+    a state that was saved before the repetition would look newer."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class SavedState:
     batch: int
     """Number of batches after that epoch in the state; 0 at an epoch's end."""
     is_best: bool
-    """Whether it becomes best.pt: no earlier epoch was better."""
+    """Whether best.pt has its weights, ready to deploy: no earlier epoch was better. False if val=false."""
     trained_seconds: float
     """As in Progress."""
 
@@ -206,14 +206,15 @@ class StateReporter(Protocol):
     """Decides when states are saved within an epoch, and receives them. What it raises ends the training."""
 
     def progress(self, progress: Progress) -> bool:
-        """Return whether to save the state now; called after each batch, in the training's thread.
+        """Return whether to save the state now.
 
-        The state is then saved in the background, unless another one is still being written: in that case it
-        is skipped, and the reporter is asked again after the next batch.
+        Called in the training's thread after each batch or, with several GPUs, about twice a second. The
+        state is then saved in the background. If that is not possible yet, for example because another one is
+        still being written, the reporter is asked again after the next batch.
         """
 
     def saved(self, state: SavedState) -> None:
-        """Take the state that last.pt holds until this returns; called in a thread of its own.
+        """Take the state that last.pt holds until this returns; not called in the training's thread.
 
         last.pt must not be changed; the next state replaces it under a new inode.
         """
@@ -242,7 +243,7 @@ class TrainingResult:
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """Duration of the training loop and the final validation."""
+    """Duration of the whole call of `train`, from the check of the request to the final validation."""
     device: str
     """The device it ran on: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
     ultralytics_version: str

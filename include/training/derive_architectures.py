@@ -1,7 +1,7 @@
 """Derive architectures.json from Ultralytics: `python -m include.training.derive_architectures`.
 
-Architectures are the model YAMLs that it ships, pretrained weights the files that it publishes. Run this
-again when the pinned version changes; a test compares the file with the installed version.
+Architectures are the model YAMLs that Ultralytics ships; pretrained weights are the files that it publishes.
+Run this again when the pinned version changes; a test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def derive() -> dict[str, Any]:
 
 
 def _architecture(path: Path) -> dict[str, str | None]:
-    """Return its task (None if it is not trained here) and the letters of its sizes."""
+    """Return the task of an architecture (None if it is not trained here) and the letters of its sizes."""
     import yaml
     from ultralytics.nn.tasks import guess_model_task
 

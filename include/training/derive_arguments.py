@@ -1,7 +1,7 @@
 """Derive arguments.json from the installed Ultralytics: `python -m include.training.derive_arguments`.
 
-Names come from its default.yaml, kinds from the lists that its own check uses. Run this again when the pinned
-version changes; a test compares the file with the installed version.
+Names come from its default.yaml, and kinds from the lists that its own check uses. Run this again when the
+pinned version changes; a test compares the file with the installed version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _READ_IN_TRAINING_TOO = {
     "classes",
     "agnostic_nms",
     "augment",
-}  # listed under Predict, read by datasets and validators
+}  # listed under Predict, but read by datasets and validators
 
 _EITHER_SIGN = {"batch", "degrees", "shear"}
 """Numbers that may be negative: -1 lets Ultralytics choose, and angles turn both ways."""
@@ -84,7 +84,7 @@ def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
     if name in cfg.CFG_INT_MIN:
         argument["minimum"] = cfg.CFG_INT_MIN[name]
     elif kinds == ["float"] and name not in _EITHER_SIGN:
-        argument["minimum"] = 0  # Ultralytics checks no gain and no duration, and trains nonsense
+        argument["minimum"] = 0  # Ultralytics checks no gain or duration: negative ones train nonsense
     if name == "quantize":
         argument["choices"] = sorted(alias for alias in cfg.QUANTIZE_ALIASES if not alias.isdigit())
     elif name in _CHOICES:

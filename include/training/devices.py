@@ -84,7 +84,7 @@ def choose_device(requested: str | None) -> str:
 
 
 def _should_have_gpu() -> bool:
-    """Return whether there is a GPU that is not hidden on purpose, and torch was built to use it."""
+    """Return whether this machine has a GPU that torch was built to use and that is not hidden on purpose."""
     import torch
 
     hidden = os.environ.get(VISIBLE, "0").strip() in {"", "-1"}

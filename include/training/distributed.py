@@ -1,16 +1,17 @@
 """Training on several GPUs: one process (a rank) for each, supervised by this process.
 
 Ultralytics would start such processes from a generated file with pickled callbacks in it, and learn nothing
-from them. Here the ranks get a TrainingPlan and a connection to this process. Rank 0 uses it to report each
-epoch and each saved state, and waits for the answer: recording, publishing and interruptions are handled
-here. A rank exits when its connection closes, so that none outlives this process, however that ends.
+from them. Here the ranks get a TrainingPlan and a connection to this process. Over its connection, rank 0
+reports each epoch and each saved state, and waits for the answer, because this process records and publishes
+them and handles interruptions. A rank exits when its connection closes, so that none outlives
+this process, however it ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over them after every batch. Only the running statistics of batch normalization differ
 (Ultralytics does not synchronize them). The checkpoint has rank 0's, and all ranks continue with those. That
 changes nothing: training computes with each batch's own statistics, and rank 0's averages are broadcast
 before a validation. The sum of two numbers does not depend on their order. With three GPUs or more, the order
-in which NCCL adds depends on how they are connected, so the guarantee needs the same kind of machine.
+in which NCCL adds depends on how the GPUs are connected, so the guarantee needs the same kind of machine.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def train_in_ranks(
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a rank; if saves_states, rank 0 also reports progress, and states within epochs."""
+    """The work of a rank; if saves_states, rank 0 also reports its progress and every saved state."""
 
     plan: TrainingPlan
     saves_states: bool
@@ -113,7 +114,7 @@ class _Rank:
     def _end(self) -> RankDied | ProcessKilled:
         # WNOWAIT: the process id must not be reused before the whole group is killed.
         ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        assert ended is not None  # noqa: S101 - only without waiting there may be none
+        assert ended is not None  # noqa: S101 - None is possible only with WNOHANG
         whose = f"Rank {self.number} of the training"
         if ended.si_code == os.CLD_EXITED:
             return RankDied(f"{whose} exited unexpectedly with status {ended.si_status}")

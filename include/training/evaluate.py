@@ -43,7 +43,8 @@ class Evaluation:
 
     metrics have Ultralytics' names as in results.csv, and `fitness`; a number that is not finite is None.
     classes has the AP50-95 of each class with a label in the split, by name: of masks for segment, of
-    keypoints for pose; for classify it is the top-1 accuracy.
+    keypoints for pose. For classify it has the top-1 accuracy, for semantic the intersection over union, for
+    depth nothing.
     """
 
     metrics: Mapping[str, float | None]

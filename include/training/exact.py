@@ -83,7 +83,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         return loader  # type: ignore[no-any-return]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Seed the batch's own random numbers: its size with multi_scale (same on all GPUs), dropout."""
+        """Seed a batch's random numbers: for dropout, and for multi_scale's image size (same on all GPUs)."""
         batch_seed = derive_seed("batch", self.args.seed, self.epoch, self._batch)
         OWN.seed(batch_seed)
         torch.manual_seed(derive_seed(batch_seed, self._order.rank))
@@ -129,7 +129,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.train_loader.is_cut = False
         self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
-        if self._gradients:  # not on resume, because Ultralytics zeroes gradients before the first epoch
+        if self._gradients:  # not in resume_training: Ultralytics zeroes gradients after it
             for name, parameter in unwrap_model(self.model).named_parameters():
                 if name in self._gradients:
                     parameter.grad = self._gradients[name].to(parameter.device, copy=True)
@@ -154,7 +154,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.lr = {f"lr/pg{number}": rate for number, rate in enumerate(self._resumed_rates)}
 
     def _restore_losses(self) -> None:
-        """Restore the running losses. Done in the first batch: Ultralytics resets them just before it."""
+        """Restore the running losses: in the first batch, because Ultralytics resets them just before it."""
         if self._resumed_losses is not None:
             self.tloss, self._resumed_losses = self._resumed_losses, None
 
@@ -277,7 +277,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.fitness = ckpt["train_metrics"]["fitness"]
 
     def _restore_profile(self, before: Mapping[str, str | int]) -> None:
-        """Use as many threads as before, and mark the training inexact if this machine differs otherwise."""
+        """Use as many threads as before; mark the training inexact if the machine differs in other ways."""
         torch.set_num_threads(int(before["threads"]))
         self.profile["threads"] = torch.get_num_threads()
         if changed := differences(before, self.profile):

@@ -1,8 +1,8 @@
-"""Ultralytics' training transforms, which compute the same pixels in less time.
+"""Faster versions of Ultralytics' training transforms, which compute the same pixels.
 
 Each class replaces one of Ultralytics' and inherits what it does to the labels. Only the pixels of 8-bit
 colour images are computed differently, by OpenCV functions that give the same bits; tests compare them.
-Any other image takes Ultralytics' own way.
+Any other image is left to Ultralytics' code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GREY = 114
 """What Ultralytics fills a mosaic with where it has no image."""
 
 _MARGIN = 2
-"""Pixels that count as seen beside those computed: one for interpolation, one for rounding."""
+"""Pixels that count as seen in addition to those computed: one for interpolation, one for rounding."""
 
 _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 
@@ -67,7 +67,7 @@ def _is_colour(image: np.ndarray | _Canvas) -> bool:
 
 
 class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
-    """Leaves the painting to the FourChannelWarp that follows, which knows what of the mosaic is seen."""
+    """Leaves the painting to the FourChannelWarp that follows, which knows which part is seen."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         images = [place["labels_patch"]["img"] for place in params["layout"]] if self.n == 4 else []
@@ -110,7 +110,7 @@ def find_seen(matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, int])
 
 
 def _span(row: list[float], size: tuple[int, int], end: int) -> slice:
-    """Return what one coordinate of an image, 0 to `end`, contributes; `row` is its row of the inverse."""
+    """Return which part of an axis of length `end` the warp reads; `row` is the axis's row of the inverse."""
     across, down, origin = row[0] * size[0], row[1] * size[1], row[2]
     low = origin + min(across, 0) + min(down, 0) - _MARGIN
     high = origin + max(across, 0) + max(down, 0) + _MARGIN
@@ -179,7 +179,7 @@ FASTER: dict[type, type] = {
     SemanticFormat: PlanarSemanticFormat,
     DepthFormat: PlanarDepthFormat,
 }
-"""For each transform of Ultralytics, the class that replaces it. Mosaic depends on what follows it."""
+"""The class that replaces each transform of Ultralytics. Mosaic's depends on the transform after it."""
 
 
 def find_transforms(transform: Any) -> Iterator[Any]:

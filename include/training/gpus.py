@@ -1,7 +1,7 @@
 """Claiming GPUs for a training run: each one is locked until this process ends.
 
 GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES only when it is initialised, so GPUs
-must be claimed before. The variable names them by UUID, whose meaning does not change.
+must be claimed before. The variable names them by UUID, because a UUID always means the same GPU.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def describe_hardware(device: str | None) -> Hardware:
 
 
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
-    """Refuse a device that this machine lacks, and its CPU unless it was asked for.
+    """Refuse a device that this machine lacks, and its CPU unless the CPU was requested.
 
-    device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without
-    being asked. Raises GpuLost if this machine has a GPU that its driver does not report, else
+    device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without a
+    request. Raises GpuLost if this machine has a GPU that its driver does not report, else
     DeviceNotAvailable.
     """
     if not _names_gpus(device):
@@ -91,11 +91,12 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
 def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield Ultralytics' `device`.
 
-    None and auto take one free GPU; numbers count the GPUs that CUDA_VISIBLE_DEVICES leaves, in NVML's order.
-    Without a GPU nothing is claimed. locks is a folder that all training runs of this machine share.
+    None and auto take one free GPU; numbers count the GPUs in the order of CUDA_VISIBLE_DEVICES or, if that
+    is not set, of NVML. Without a GPU nothing is claimed. locks is a folder that all training runs of this
+    machine share.
 
-    Raises NoGpuFree if other training runs have them, GpuLost if the driver fails, DeviceNotAvailable for a
-    number without a GPU.
+    Raises NoGpuFree if other training runs have the GPUs, GpuLost if the driver fails, DeviceNotAvailable for
+    a number without a GPU.
     """
     if not _names_gpus(device):
         yield device
@@ -135,7 +136,7 @@ def wait_for_gpus(
 
 
 def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves, in its order, up to the first that does not exist."""
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order, up to an invalid or repeated entry."""
     if variable is None:
         return list(gpus)
     left: list[Gpu] = []
@@ -148,7 +149,7 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 
 def list_gpus() -> list[Gpu]:
-    """List the driver's GPUs, none without a driver. The parts of a divided GPU (MIG) replace it."""
+    """List the driver's GPUs, none without a driver. A divided GPU (MIG) is replaced by its parts."""
     import pynvml
 
     try:
@@ -248,7 +249,7 @@ def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
 
 
 class _LockDescriptor:
-    """The file descriptor of a lock. Children close it, or they would keep the lock if this process died."""
+    """The descriptor of a lock. Forked children close it, or they would keep the lock of a dead parent."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor

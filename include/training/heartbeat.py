@@ -49,7 +49,7 @@ class Heartbeats:
     """Settings for the heartbeats of a training run.
 
     folder is for their files. rank_timeout is how long ranks wait for each other before they fail: longer
-    than the watchdog waits, because its report has the reason.
+    than the watchdog waits, because only the watchdog reports the reason.
     """
 
     folder: Path

@@ -23,7 +23,7 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
     stream.wait_stream(training)
     with torch.cuda.stream(stream):
         copy = _Copier(_copy_to_pinned_memory, _move).of(state)
-    # Memory that is freed now is reused only by this stream, and so only after it has been copied.
+    # Memory that is freed from now on is reused only by the training's stream, which waits for the copy.
     training.wait_stream(stream)
     return copy, stream.record_event().synchronize
 

@@ -38,13 +38,13 @@ def load_label_cache(path: Path) -> dict[str, Any]:
 
 
 def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: str) -> None:
-    """Add the version to `cache`, and store it. A failure is logged: it costs the next scan."""
+    """Add the version to `cache`, and store it. A failure is only logged: the next start scans again."""
     from ultralytics.utils import LOGGER
 
     cache["version"] = version
     try:
         path.unlink(missing_ok=True)
-        # Exclusively, because a link planted here could point to one of our own files.
+        # Create it exclusively, because a link planted here could point to one of our own files.
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as file:
             file.write(json.dumps(cache, default=_encode))  # `dump` takes twice as long
     except (OSError, TypeError, ValueError) as error:

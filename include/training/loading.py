@@ -66,8 +66,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def hand_over(path: Path, state: dict[str, Any]) -> None:
     """Let the next reader of this file get `state`, its content, instead of reading it again.
 
-    The reader, Ultralytics included, then owns `state`. Only the state that was handed over last is kept, and
-    only until then.
+    The reader, which may be Ultralytics, then owns `state`. Only the state that was handed over last is kept,
+    and only until it is read.
     """
     _handed_over.clear()
     _handed_over[_identity(path)] = state
@@ -114,7 +114,8 @@ def load_inspected(path: Path) -> dict[str, Any]:
 def _preload_modules(modules: Sequence[str]) -> None:
     """Import the modules that loading needs, because an import may write bytecode, and loading may not.
 
-    The inspection has approved all of them. Modules of older versions do not exist; others replace them.
+    The inspection has approved all of them. Modules of older versions may no longer exist, because others
+    have replaced them.
     """
     for module in (*modules, "ultralytics.utils.loss"):
         with suppress(ModuleNotFoundError):
@@ -140,7 +141,7 @@ def enforce_safe_loading() -> None:
 def _load_for_ultralytics(weight: str | Path, safe_only: bool | None = None) -> tuple[dict[str, Any], str]:
     from ultralytics.utils.downloads import attempt_download_asset
 
-    file = attempt_download_asset(weight)  # also searches its own files, and fails offline
+    file = attempt_download_asset(weight)  # also searches Ultralytics' folders; downloads nothing
     state = _take_handed_over(Path(file))
     return load_inspected(Path(file)) if state is None else state, file
 
@@ -191,7 +192,8 @@ def task_of_weights(path: Path) -> str:
 def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
     """Load a checkpoint that a training run of `task` (of any task, if None) can continue from.
 
-    Raises NotResumable for a stripped file or another task's, UnreadableCheckpoint for any other file.
+    Raises NotResumable for a stripped file or a file of another task, UnreadableCheckpoint as
+    `load_checkpoint` does.
     """
     state = load_checkpoint(path)
     info = describe(path, state)

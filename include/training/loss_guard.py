@@ -2,14 +2,14 @@
 
 A rollback restores weights, their average and the optimizer as they were at the start of an epoch, ends the
 current epoch, and lowers the learning rate. Epochs are not counted back: the training continues with the next
-one, and so with other batches than those it diverged on. PaLM was trained like that (Chowdhery et al. 2022,
-5.1: go back about 100 steps, skip 200 to 500 batches). It also means that a later state always has a later
-epoch or batch, and that a training run ends however often it is rolled back.
+one, and so with different batches from those it diverged on. PaLM was trained like that (Chowdhery et al.
+2022, 5.1: go back about 100 steps, skip 200 to 500 batches). As epochs are not counted back, a later state
+always has a later epoch or batch, and a training run ends however often it is rolled back.
 
 The recent losses, the learning rate, and the states to go back to belong to the training's state. So a
 training run that is interrupted and resumed on another machine is rolled back after the same batch, to a
-state that is the same bit by bit. With several processes, each one gets the mean of their losses, so all of
-them decide the same.
+state that is the same bit by bit. With several processes, each one gets the mean of all losses, so all of
+them make the same decision.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class LossGuardMixin(ExactMixin):
         return float(torch.cat(losses).mean())
 
     def _has_finite_weights(self) -> bool:
-        """Check the parameters only: buffers differ between processes, and all have to do the same."""
+        """Check the parameters only: buffers differ between processes, and all of them must decide alike."""
         return are_finite(self.model.parameters())
 
     def _roll_back(self, what: str) -> None:

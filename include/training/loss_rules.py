@@ -49,8 +49,9 @@ class LossRules:
     """What to do when the loss jumps or is not a number; by default, losses are not checked.
 
     on_spike is for losses of more than `factor` times the largest recent one. on_nan is STOP or ROLL_BACK;
-    without it, Ultralytics repeats an epoch that ends in NaN. A rollback goes back to the start of an epoch,
-    `states` epochs back counting the current one, and multiplies the learning rate by `rate`.
+    without it, Ultralytics repeats an epoch that ends in NaN. A rollback goes back to the start of the
+    current epoch (states=1), of the one before (states=2), and so on, and multiplies the learning rate by
+    `rate`.
     """
 
     on_spike: Action | None = None

@@ -45,7 +45,7 @@ def check_weights_arguments(arguments: Mapping[str, object]) -> None:
 
 
 def _refuse_shadowed(model: str) -> None:
-    """Refuse a shipped architecture if Ultralytics would take a file of the working directory instead."""
+    """Refuse a shipped architecture if Ultralytics would take a file in the working directory instead."""
     if not is_architecture(model):
         return
     for name in file_names(model):

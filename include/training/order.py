@@ -39,8 +39,8 @@ class EpochOrder(Sampler[int]):
 
     `start_at` sets where the next iteration starts.
 
-    With several replicas (GPUs), each gets every replicas-th position; if they do not divide evenly, the
-    first ones are repeated, as in torch's DistributedSampler.
+    With several replicas (GPUs), each gets every replicas-th position; if the positions do not divide evenly,
+    the first ones are repeated, as in torch's DistributedSampler.
     """
 
     def __init__(self, samples: int, rank: int = 0, replicas: int = 1) -> None:
@@ -49,7 +49,7 @@ class EpochOrder(Sampler[int]):
         self._next = (0, 0)
 
     def start_at(self, epoch: int, sample: int = 0) -> None:
-        """Make the next iteration that epoch, without this replica's samples before the `sample`-th."""
+        """Make the next iteration deliver `epoch`, skipping the first `sample` samples of this replica."""
         self._next = epoch, sample
 
     def __iter__(self) -> Iterator[int]:

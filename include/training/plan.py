@@ -92,7 +92,7 @@ class TrainingPlan:
         return trainer
 
     def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
-        """Train in this process. The result's seconds cover the training loop and the final validation."""
+        """Train in this process. The result's seconds include set-up and the final validation."""
         started = time.monotonic()
         with send_heartbeats(self.heartbeats) as heart:
             trainer = self.build_trainer(reporter, states)

@@ -44,7 +44,7 @@ def tame_ultralytics() -> None:
     loaded from /tmp, where other accounts could plant some under the name that PyTorch expects.
 
     YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font use the
-    network first and read that variable only afterwards. Both accept a ConnectionError.
+    network first and read that variable only afterwards. Both tolerate a ConnectionError.
 
     The time limit of non-maximum suppression is removed: if it took long, a validation would skip the rest of
     a batch, and the fitness would depend on the load of the machine.
@@ -72,5 +72,5 @@ def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:
 
 
 def _is_url(url: str | Path, check: bool = False) -> bool:
-    """Return whether `url` looks like a URL; with `check`, whether it can be fetched, which is never."""
+    """Return whether `url` looks like a URL; with `check`, whether it can be fetched: never."""
     return not check and "://" in str(url)

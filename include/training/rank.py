@@ -83,7 +83,7 @@ class _Parent(QueueHandler):
         self._taken.get()
 
     def wait_to_be_killed(self) -> None:
-        """Wait for the parent to kill this process; if it exited earlier, it would count as failed."""
+        """Wait for the parent to kill this process, which would count as failed if it exited first."""
         self._thread.join()
 
     def _listen(self) -> None:

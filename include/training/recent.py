@@ -38,7 +38,8 @@ Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
 class Slot:
     """The position of an image in the ring while its batch is recent.
 
-    batch counts from the start of the training. If there is room for all images, each one is a batch.
+    batch counts from the start of the training. If there is room for all images, each image counts as a
+    batch, and batch is its index.
     """
 
     batch: int
@@ -59,7 +60,7 @@ class RecentImages:
         self._pixels = np.frombuffer(_allocate(images * self._pixels_size), np.uint8)
         self._taken: list[tuple[int, int]] = []
         # One byte for each place in the ring; the kernel releases the lock of a worker that is killed.
-        self._locks = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the ring
+        self._locks = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the ring exists
 
     def get(self, slot: Slot) -> Image | None:
         """Return the image, with read-only pixels, or None if the ring does not have it."""

@@ -1,6 +1,7 @@
 """Training from a state to its end: what all tasks change in Ultralytics' trainers besides saving.
 
-Each epoch is reported once, a wrong argument or dataset becomes a sentence, and last.pt stays whole.
+Each epoch is reported once, a wrong argument or dataset leads to an error of one sentence, and last.pt stays
+whole.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class ResumableMixin(StateSavingMixin):
         """Train, and in any case stop the loader processes; after an error, also free the device's memory.
 
         Raises TrainingError if memory runs out in the very first epoch, although Ultralytics has halved the
-        batch (three times, on a GPU), MemoryTaken if epochs were trained with this batch before, and
-        ProcessKilled if a loader worker was killed.
+        batch (up to three times, on a single GPU), MemoryTaken if epochs were trained with this batch before,
+        and ProcessKilled if a loader worker was killed.
         """
         try:
             if self._ended:

@@ -46,7 +46,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
     isolate()
     data = loader.dataset
-    # A copy would double what the dataset holds: labels, and images with cache="ram".
+    # Not a copy, which would double what the dataset holds: labels, and images with cache="ram".
     data.__class__ = SEEDED[type(data)]
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):

@@ -44,10 +44,10 @@ class RestoredState:
     """A training run that is ready to continue.
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
-    within_epoch means that the state has batches of an epoch that has not ended; ended that no epoch is left;
-    stopped that no more epochs are wanted; fits_memory that epochs were trained with this batch and image
-    size. inexact_reason says why the weights may differ from those of an uninterrupted training run, if that
-    is known already. changed names the arguments that were changed on purpose.
+    within_epoch means that the state has batches of an epoch that has not ended; ended means that no epoch is
+    left; stopped means that a user wants no more epochs; fits_memory means that epochs were trained with this
+    batch and image size. inexact_reason says why the weights may differ from those of an uninterrupted
+    training run, if that is known already. changed names the arguments that were changed on purpose.
     """
 
     path: Path
@@ -146,7 +146,7 @@ def _validate_on_one_device(state: dict[str, Any]) -> None:
 
 
 def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Path) -> None:
-    """Keep the epoch-end state that an attempt left at `path` if it is the start of the current epoch."""
+    """Keep the epoch-end state left at `path` if the current epoch starts from it; otherwise remove it."""
     if not path.exists():
         return
     try:
@@ -199,7 +199,7 @@ def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0, which Ultralytics sets on a CPU, if a GPU continues: it would wait for data."""
+    """Drop workers=0, which Ultralytics sets on a CPU, if a GPU continues, because it would wait for data."""
     moves = request.device != "cpu" and trained.get("device") == "cpu"
     return {name: value for name, value in trained.items() if not (moves and name == "workers")}
 

@@ -78,7 +78,7 @@ def has_finite_weights(trainer: ExactMixin) -> bool:
 
 
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
-    """Return whether all weights are finite. Their sums tell, in one query instead of hundreds."""
+    """Return whether weights are finite. Checks sums, to query the GPU once instead of hundreds of times."""
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
 
@@ -100,7 +100,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Rename a file that `write` has written to its final name, which then survives a power cut."""
+    """Give a file that `write` has written its final name, which then survives a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
         _sync(path.parent)
@@ -116,7 +116,7 @@ def _sync(path: Path) -> None:
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    """Write a checkpoint next to `path`, which it is to replace; return its path. Raises DiskError."""
+    """Write a checkpoint next to `path`, which it is to replace; return where it is. Raises DiskError."""
     staged = staged_path(path)
     try:
         torch.save(state, staged)
@@ -148,8 +148,8 @@ def snapshot(source: Path, target: Path) -> None:
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
     """Make a deployable checkpoint of the one at `source`, as `deployable` does, and return its epoch.
 
-    results are the columns of results.csv; without them, those in `source` are kept, and the bytes as well if
-    it is deployable already.
+    results are the columns of results.csv; without them, those in `source` are kept, and a file that is
+    deployable already keeps its bytes.
     """
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
@@ -169,8 +169,8 @@ def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     Its best_epoch is the epoch of `state`, or that recorded in a stripped `state`, -1 if there is none. The
     module in `state` must be the caller's own, because it is changed.
 
-    Gives what `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes, which accepts only a
-    file: reading the whole state again for every improvement takes a second of the training's processor.
+    Returns what `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes. That function accepts
+    only a file, and reading the whole state again for every improvement takes a second of CPU time.
     """
     network = state.get("ema") or state["model"]
     if isinstance(network, DistillationModel):

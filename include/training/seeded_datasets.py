@@ -39,8 +39,9 @@ _PREFETCH = 4
 """Batches that each worker of Ultralytics' training loader prefetches."""
 
 LANES = (8, 4, 2, 1)
-"""Partners come from every eighth batch if the epoch is long enough: one of eight workers, Ultralytics'
-default, has those in its buffer. On a CPU they come from every batch, because there are no workers.
+"""Distances between the batches that partners come from. It is 8 if the epoch is long enough, because one of
+Ultralytics' workers, of which there are 8 by default, has every eighth batch in its buffer. On a CPU it is 1,
+because there are no workers.
 """
 
 
@@ -100,7 +101,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
 
     max_buffer_length: float
     longest = 1.0
-    """Aspect ratio up to which images are kept in memory; all are if the longer side is scaled to imgsz."""
+    """Aspect ratio up to which images are kept; if the longer side is scaled to imgsz, all images are."""
 
     def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
@@ -127,7 +128,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         self.all_fit = len(self) <= (needed + prefetched) * self.batch_size
         side = max(self.imgsz) if isinstance(self.imgsz, (tuple, list)) else self.imgsz
         batches, size = (len(self), 1) if self.all_fit else (needed + prefetched, self.batch_size)
-        if multiprocessing.get_start_method() != "fork":  # other workers would each get a copy
+        if multiprocessing.get_start_method() != "fork":  # workers that are not forked would each get a copy
             return None
         try:
             return RecentImages(batches, size, math.ceil(side * math.sqrt(self.longest)), self.channels)
@@ -203,7 +204,7 @@ class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
     """
 
     longest = 2.0
-    """As that of Cityscapes, because the shorter side is scaled to imgsz. Longer ones are decoded again."""
+    """Cityscapes has this ratio. The shorter side is scaled to imgsz; longer images are decoded again."""
 
 
 class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]

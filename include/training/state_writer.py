@@ -91,7 +91,7 @@ class StateWriter:
     def write(
         self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
     ) -> None:
-        """Write `state`, a copy that nobody changes, in the background; it is complete once `wait` returns.
+        """Write `state`, a copy that nothing changes, in the background; it is complete once `wait` returns.
 
         Call it only if no other state is being written.
         """

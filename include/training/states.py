@@ -1,4 +1,4 @@
-"""Saving the states of a training run: when, and with which bookkeeping of ours."""
+"""Saving the states of a training run: when, and which values of our own go into them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StateSavingMixin(LossGuardMixin):
         self._is_under_way = False
         self._repeated_epoch: int | None = None
         self._trained_before = 0.0  # seconds, by earlier attempts
-        self.seconds_before = self._resumed_seconds = 0.0  # those in the epoch that is resumed
+        self.seconds_before = self._resumed_seconds = 0.0  # in the epoch that is resumed
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
         super().__init__(overrides, loss_rules)
@@ -80,7 +80,7 @@ class StateSavingMixin(LossGuardMixin):
 
     def _save(self, batches: int, *, becomes_best: bool) -> None:
         state = whole_state(self, batches)
-        # Without validation every epoch is the best, so the StateReporter makes best.pt only in the end.
+        # Without validation every epoch counts as the best, so best.pt is published only at the end.
         is_best = becomes_best and self.fitness is not None
         saved = SavedState(state["epoch"], batches, is_best, state[EXACT]["trained_seconds"])
         copy, wait = copy_to_host(state, self.device)

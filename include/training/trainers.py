@@ -36,11 +36,11 @@ class SegmentTraining(ResumableMixin, SegmentationTrainer):  # type: ignore[misc
 
 
 class SemanticTraining(ResumableMixin, SemanticSegmentationTrainer):  # type: ignore[misc]
-    """One class a pixel."""
+    """One class per pixel."""
 
 
 class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
-    """One distance a pixel."""
+    """One distance per pixel."""
 
     def final_eval(self) -> None:
         """Strip, validate and calibrate best.pt; leave last.pt whole."""
@@ -51,7 +51,7 @@ class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
 
 
 class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[misc]
-    """One class an image."""
+    """One class per image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
         """List the images. With cache=disk, remove decoded images that a kill has left incomplete.

@@ -85,7 +85,7 @@ class _LabelFilesMixin(ClassNameMixin):
 
 
 class _BoxesMixin(_LabelFilesMixin):
-    """Validators that find objects, whose classes are renumbered to those of the data."""
+    """Validators of models that find objects, whose classes get the ids that they have in the data."""
 
     part = "box"
 
@@ -96,7 +96,7 @@ class _BoxesMixin(_LabelFilesMixin):
         self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Renumber the found classes to those of the data; classes that the data lack match no label."""
+        """Give found classes the ids that they have in the data; classes not in the data match no label."""
         predictions: list[dict[str, torch.Tensor]] = super().postprocess(preds)
         for prediction in predictions:
             prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)
@@ -131,14 +131,15 @@ class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
 
 
 class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # type: ignore[misc]
-    """One class a pixel."""
+    """One class per pixel."""
 
     def init_metrics(self, model: Any) -> None:
-        """Prepare to count by the classes of the data, and what the model takes for another class as wrong.
+        """Prepare to count by the classes of the data; pixels taken for a class that the data lack are wrong.
 
-        With a single class in the data, every pixel either has it or not: any other class means not.
-        Otherwise all other classes share an id that no pixel of the data has: Ultralytics would leave out
-        pixels that are taken for an unknown class, and a model would look better the more of them there are.
+        With a single class in the data, a pixel either has it or not, so any other class means that it does
+        not. Otherwise all other classes share an id that no pixel of the data has. Ultralytics would leave
+        out pixels that are taken for an unknown class, and a model would look better the more of them there
+        are.
         """
         super().init_metrics(model)
         names = self.data_names
@@ -157,7 +158,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Renumber the found classes to those of the data."""
+        """Give the found classes the ids that they have in the data."""
         found: torch.Tensor = super().postprocess(preds)
         return self._to_data[found.long()]
 
@@ -170,7 +171,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
 
 
 class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
-    """One distance a pixel; there are no classes."""
+    """One distance per pixel; there are no classes."""
 
     def per_class(self) -> dict[str, float]:
         """Return nothing."""
@@ -178,7 +179,7 @@ class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
 
 
 class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
-    """One class an image."""
+    """One class per image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
         """List all images: Ultralytics skips those of classes that `names` lacks."""

@@ -83,7 +83,7 @@ class _Watchdog:
 
 
 class _Death:
-    """The death of a process, to be waited for. led_group says whether it led a process group."""
+    """Detects the death of a process. led_group says whether the process led a process group."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid

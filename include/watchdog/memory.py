@@ -16,7 +16,7 @@ class OomKills:
 
     @property
     def has_killed(self) -> bool:
-        """Whether the OOM killer has killed a process since."""
+        """Whether the OOM killer has killed a process since then."""
         return (count_oom_kills() or 0) > self._before
 
 
@@ -36,7 +36,7 @@ def count_oom_kills(process: str = "self") -> int | None:
 
 
 def _counter_files(process: str) -> list[Path]:
-    """List the counters of control groups version 2 and 1; in a container, its own group is the root."""
+    """List the counters of control groups version 2 and 1; a container sees its own group as the root."""
     paths = []
     try:
         lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()

@@ -24,10 +24,10 @@ HANG, MEMORY, UNKNOWN = "hang", "memory", "unknown"
 
 @dataclass(frozen=True)
 class Trace:
-    """How an attempt ended that was killed before it could report anything.
+    """The end of an attempt that was killed before it could report anything.
 
     cause is HANG, MEMORY or UNKNOWN. detail is a sentence without its full stop. epoch is the epoch it was
-    in, counted from 0 (-1: before the first), batch the number of batches it had finished in that epoch.
+    in, counted from 0 (-1: before the first); batch is the number of batches it had finished in that epoch.
     """
 
     attempt: int

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 1.0
 
 _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
-"""Maximum time that counts between two checks. If more has passed, this process was stopped too: with its
-machine (suspended, a paused container) or by a machine that swaps."""
+"""Maximum time that counts between two checks. If more has passed, this process was stopped too: its machine
+was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
 """An attempt that uses this share of a processor before its first batch is working: it reads labels."""
 
 _START_FACTOR = 12
-"""It may work like that for this many times the limit, and no longer: a hanging process can be busy, too."""
+"""An attempt may work like that only for this many times the limit: a hanging process can be busy, too."""
 
 _BATCHES = 200
 """Number of recent batches that the median is taken over."""
@@ -143,7 +143,7 @@ class Watch:
     def _find_overdue(self, now: float) -> Hang | None:
         """Return the hang of a process that exceeds its limit.
 
-        Of several it is the one that is furthest behind, because the others are waiting for it.
+        Of several, return that of the process furthest behind, because the others are waiting for it.
         """
         late = [
             seen
