@@ -100,8 +100,8 @@ class MemoryWatch:
         elif not self._warned:
             self._warned = True
             log.warning(
-                "This attempt has used %s since it started: the kernel may kill it. Use a smaller batch, "
-                "fewer workers, or cache=false or disk.",
+                "This attempt uses %s: the kernel may kill it. Use a smaller batch, fewer workers, or "
+                "cache=false or disk.",
                 figures,
             )
 

@@ -47,7 +47,9 @@ def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) 
             with _pictures(settings) as store:
                 store.delete_others(job.job_id, job.origin_run_id)
         except Exception as error:  # the training does not depend on it
-            log.warning("Pictures of an earlier job %s may be left in S3: %s", job.job_id, error)
+            log.warning(
+                "Pictures of an earlier training run of job %s may remain in S3: %s", job.job_id, error
+            )
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def tracking_server() -> TrackingServer | None:
     try:
         return TrackingServer.from_environment(os.environ)
     except TrackingSettingsError as error:
-        log.warning("%s. Nothing is sent to MLflow until then.", error)
+        log.warning("%s. Nothing is sent to MLflow until this is corrected.", error)
         return None
 
 

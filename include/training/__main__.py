@@ -158,9 +158,10 @@ def _parser() -> argparse.ArgumentParser:
         "weights.",
     )
     parser.add_argument("--data", type=Path, help="the dataset's YAML, or its folder for classify")
-    parser.add_argument("--task", help="detect (default), segment, classify, pose or obb")
+    parser.add_argument("--task", help="detect (default), segment, semantic, depth, classify, pose or obb")
     parser.add_argument(
-        "--model", help="a name or YAML, trained from scratch, or a .pt to start from; default yolo26n"
+        "--model",
+        help="a name or YAML, trained from scratch, or a .pt to start from; default: yolo26n for the task",
     )
     parser.add_argument(
         "--epochs", type=int, help="total number of epochs; default 100, or that of the resumed training run"

@@ -44,7 +44,7 @@ OURS: dict[str, str] = {
 
 FILES: dict[str, str] = {
     "pretrained": "to start from weights, give them as the job's model, such as yolo11n.pt",
-    "distill_model": "leave it out, no teacher is fetched",
+    "distill_model": "leave it out, because no teacher is fetched",
 }
 """Arguments whose string names a file of the training machine, with the alternative.
 

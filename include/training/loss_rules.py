@@ -124,8 +124,8 @@ class LossWatch:
         if action is not Action.ROLL_BACK:
             self._usual.extend(row)  # only now, or the second loss would be compared with the first
         return Finding(
-            f"was above {self._rules.factor:g} times the largest of the {compared} batches before "
-            f"({largest:.4g}) {IN_A_ROW} times in a row, at last {loss:.4g}",
+            f"exceeded {self._rules.factor:g} times the largest of the {compared} batches before "
+            f"({largest:.4g}) in {IN_A_ROW} consecutive batches, most recently with {loss:.4g}",
             "on_loss_spike",
             action,
         )

@@ -134,7 +134,7 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     if batches_into_epoch(state) and (
         data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")
     ):
-        log.warning("The data have changed: the epoch restarts.")
+        log.warning("The data or the image size have changed: the epoch restarts.")
         exact |= {BATCH: 0, "gradients": {}, "pending": 0}
 
 
@@ -252,7 +252,10 @@ def _restore_best(
         lost = None
         best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
         if kept_epoch < best_epoch:
-            log.warning("%s is of an epoch before the best one: it stays until an epoch is better.", best)
+            log.warning(
+                "%s is older than the best epoch, whose best.pt is lost: it stays until an epoch is better.",
+                best,
+            )
             lost = f"the best.pt of epoch {best_epoch + 1} was lost"
         _copy(request.best_from, best)
         return kept_epoch, lost

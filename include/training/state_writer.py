@@ -144,7 +144,7 @@ class StateWriter:
         try:
             save(deployable(state), self._best)
         except DiskError as error:
-            log.warning("best.pt is uploaded at the end of the training, or with a better one: %s", error)
+            log.warning("best.pt is not uploaded until the training ends or an epoch is better: %s", error)
             snapshot(whole, self._best)
             return False
         return True

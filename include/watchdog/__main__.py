@@ -103,7 +103,10 @@ class _Death:
 
 
 def _report(detail: str, attempt: list[Member], folder: Path) -> None:
-    _write(f"{detail}. This attempt hangs and is killed; the next one resumes from the last durable state.")
+    _write(
+        f"{detail}. This attempt is hanging and is being killed; the next one resumes from the last durable "
+        "state."
+    )
     running = [member for member in attempt if not member.is_stopped]
     for member in [*running, *(member for member in attempt if member.is_stopped)]:
         _write(f"--- {member.describe()}")

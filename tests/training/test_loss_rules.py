@@ -25,7 +25,8 @@ def test_a_loss_that_stays_high_has_jumped_at_the_third_batch() -> None:
         (
             52,
             Finding(
-                "was above 2 times the largest of the 50 batches before (4) 3 times in a row, at last 10",
+                "exceeded 2 times the largest of the 50 batches before (4) in 3 consecutive batches, "
+                "most recently with 10",
                 "on_loss_spike",
                 Action.WARN,
             ),
