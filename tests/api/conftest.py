@@ -1,4 +1,4 @@
-"""A job that waits for whoever trains it, and what the tests of the API read of jobs and of refusals."""
+"""A job that waits for a trainer, and functions that read rows and refusals in the tests of the API."""
 
 from __future__ import annotations
 

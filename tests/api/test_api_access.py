@@ -1,4 +1,6 @@
-"""Every route answers whom it should: Airflow's API server is asked, with FAB and config/roles.json.
+"""Every route admits the users that it should, and no others.
+
+This is tested through Airflow's API server, with FAB and config/roles.json.
 
 The table of who may do what is tests/support/access_table.py. It is complete, or a test fails.
 """
@@ -39,7 +41,7 @@ Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
-    """With a version of a model and of a dataset, and jobs: one of ada and one of the trainer."""
+    """The stack with a version of a model and of a dataset, and jobs of ada, of the trainer and of nobody."""
     platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute(
@@ -72,7 +74,7 @@ def served(api_stack: Stack) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def answers(served: Stack) -> Answers:
-    """What everybody is answered."""
+    """The answers to all requests of the tables, for every user."""
     asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
     asked += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
     asked.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
@@ -207,7 +209,7 @@ def test_who_is_not_logged_in_learns_nothing_from_a_bad_request(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_what_has_no_route_changes_nothing(served: Stack, method: str) -> None:
-    """What changes something is in the table above: nothing else does, at any of its paths."""
+    """Only the methods in the table change anything: all others are refused at its paths."""
     changing = {row.route for row in OURS if row.method == method}
     admin = token(served, "admin")
     for path in {row.path for row in OURS if row.route not in changing}:

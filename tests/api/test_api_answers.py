@@ -1,4 +1,4 @@
-"""What every answer of both applications has in common, whatever was asked and whatever became of it."""
+"""What all answers of the API and of the console have in common, whatever the request and its outcome."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ELSEWHERE = "elsewhere.example"
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
-    """With a job that has ended."""
+    """The stack with a job that has ended."""
     platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")

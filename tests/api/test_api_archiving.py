@@ -1,4 +1,4 @@
-"""People archive jobs of their own that have ended: they stay, and lists can leave them out."""
+"""People archive their own jobs that have ended: the jobs stay, and lists can leave them out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads: a link to S3 itself, for what the row names or its training has stored; else the reason why."""
+"""Downloads: a link to S3 itself for what the row names or the training has stored, or why there is none."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 def stored(
     store: CheckpointStore, tmp_path: Path, kind: Any, content: bytes, job_id: str = "a"
 ) -> Checkpoint:
-    """A file of that content at the checkpoint's place."""
+    """Upload a file of that content to the checkpoint's place."""
     path = tmp_path / f"{kind}.pt"
     path.write_bytes(content)
     store.upload(Checkpoint.of_file(path, 2), "a", kind, "8.4")
@@ -60,7 +60,7 @@ def stored(
 
 
 def completed(connection: psycopg.Connection[Any], bucket: str, **checkpoints: Checkpoint) -> None:
-    """Job a with these in its row."""
+    """Complete job a, with these checkpoints in its row."""
     jobs = JobRepository(connection)
     started(jobs, epochs=3)
     record_checkpoints(connection)
@@ -141,7 +141,7 @@ def test_a_link_that_was_changed_or_is_too_old_is_refused(
     assert requests.get(link.replace("X-Amz-Expires=300", "X-Amz-Expires=301"), timeout=60).status_code == 403
     assert requests.put(link, data=b"planted", timeout=60).status_code == 403
     short = download_link(s3_signer(None), S3Location(bucket, "checkpoints/a/best.pt"), "a.pt", 1)
-    time.sleep(2.1)  # a second is what S3 counts in
+    time.sleep(2.1)  # S3 counts in seconds
     assert requests.get(short, timeout=60).status_code == 403
 
 

@@ -1,4 +1,4 @@
-"""Completion by a trainer outside Airflow: nothing is recorded that was not read, and nothing twice."""
+"""Completion by a trainer outside Airflow: only files that were read are recorded, and only once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def complete(api_url: str, bucket: str) -> Complete:
 
 @pytest.fixture
 def uploaded(s3_client: S3Client, bucket: str) -> None:
-    """Both files, put there by somebody else's program: without our metadata."""
+    """Both files as another program uploads them: without our metadata."""
     for kind, content in (("best", BEST), ("last", LAST)):
         s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
 

@@ -113,7 +113,7 @@ def test_the_difference_of_two_versions_is_computed_once(
     register(datasets, "parts", "b", class_table=classes(3, 5))
     asked = {"params": {"base": 1}}
     unknown = ask("GET", "/parts/versions/2/difference", **asked).json()
-    assert unknown["files"] is None  # an earlier release has recorded no images
+    assert unknown["files"] is None  # as if checked by an earlier release
 
     kept = Bucket(s3_client, bucket)
     _manifest(kept, tmp_path, "a", ["1.jpg", "2.jpg"])

@@ -1,4 +1,4 @@
-"""People delete jobs of their own unless somebody still needs them; `delete_data` then does it."""
+"""People request the deletion of their own jobs unless others need them; `delete_data` deletes them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def delete(api_url: str) -> Delete:
 
 @pytest.fixture(autouse=True)
 def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> None:
-    """Job a of ada has ended, with everything that a job can have; other things are beside it."""
+    """Job a of ada has ended, with every object that a job can have; other objects are beside them."""
     claim(jobs)
     jobs.record_epoch("a", "run1", 1, epoch_report(0))
     record_checkpoints(connection)

@@ -1,4 +1,4 @@
-"""Events of a job, read as a browser reads them: nothing is missed, nothing comes twice, nobody is kept."""
+"""Events of a job, read as a browser reads them: none is missed, none comes twice, no listener is kept."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def hub(app: FastAPI) -> Hub:
 
 @pytest.fixture
 def listen(url: str) -> Iterator[Callable[..., Listener]]:
-    """Open a stream of job a, closed after the test."""
+    """Open streams of a job's events, which are closed after the test."""
     opened: list[Listener] = []
 
     def listen(job_id: str = "a", **options: Any) -> Listener:
@@ -74,7 +74,7 @@ def finish(jobs: JobRepository, epoch: int, **metrics: float) -> None:
 
 
 def soon_idle(hub: Hub) -> bool:
-    """Whether the hub forgets everybody."""
+    """Whether the hub forgets all listeners within ten seconds."""
     for _ in range(100):
         if hub.idle:
             return True
@@ -269,7 +269,7 @@ def test_a_database_that_is_away_for_a_while_interrupts_no_stream(
         try:
             with pytest.raises(psycopg.OperationalError):
                 psycopg.connect(migrated_url)
-            time.sleep(2 * POLL_SECONDS)  # it is looked at meanwhile
+            time.sleep(2 * POLL_SECONDS)  # the hub polls it meanwhile
         finally:
             server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
     finish(jobs, 0)

@@ -1,4 +1,4 @@
-"""Events through Airflow's own API server: nothing on the way holds them back, and they hold up nobody."""
+"""Events arrive through Airflow's own API server without delay, and do not delay its shutdown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def listening(stack: Stack) -> Listener:
 def test_an_epoch_is_there_at_once(api_stack: Stack, jobs: JobRepository) -> None:
     with closing(listening(api_stack)) as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
-        assert "content-encoding" not in stream.answer.headers  # who compresses has to hold back
+        assert "content-encoding" not in stream.answer.headers  # compression would have to buffer
         assert stream.answer.headers["x-accel-buffering"] == "no"
         assert epochs(stream.until("epoch")) == [0]
         for epoch in (1, 2):  # each is read before the next one is recorded

@@ -32,7 +32,7 @@ def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(scope="module")
 def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
-    """Job rest-a is completed, rest-b goes on from it and runs, rest-c waits in a row of a platform."""
+    """Job rest-a is completed, rest-b continues it and runs; two rest-c wait in rows of a platform."""
     jobs = JobRepository(connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)

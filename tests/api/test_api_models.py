@@ -28,7 +28,7 @@ def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(scope="module")
 def models(connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
-    """Five versions: 1 was refused, 2 was in production, 3 is, 4 and 5 wait; and one of another model."""
+    """Five versions: 1 was rejected, 2 was in production, 3 is now, 4 and 5 wait. Another model has one."""
     models = ModelRepository(connection)
     for number in range(1, 6):
         models.register(
@@ -150,7 +150,7 @@ def test_a_database_that_is_away_is_said(
     with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(training))
-        # The API keeps connections: those end as they do when a server is restarted.
+        # The API keeps connections open: they are ended as by a restart of the server.
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'training' AND pid <> %s",
             [connection.info.backend_pid],

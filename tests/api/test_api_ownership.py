@@ -20,7 +20,7 @@ ACTIONS = {
     "archive or unarchive it": ("POST", "/jobs/a/archive"),
     "delete it": ("DELETE", "/jobs/a?confirm=a"),
 }
-"""What ends the sentence that refuses each of them. The user is ada."""
+"""Requests by ada, by the last words of the sentence that refuses each."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def send(api_url: str, bucket: str) -> Send:
 
 @pytest.fixture
 def _active(jobs: JobRepository) -> None:
-    """Job a of eve waits for its GPU: only stopping it would not be refused for that."""
+    """Job a of eve waits for its GPU, so even eve could only stop it."""
     claim(jobs, triggered_by="eve")
 
 
@@ -65,7 +65,7 @@ def test_an_administrator_and_everyone_where_all_may_are_not_refused(
     send: Send, monkeypatch: pytest.MonkeyPatch, action: str, setting: str, value: str
 ) -> None:
     monkeypatch.setenv(setting, value)
-    # What is active can be stopped, and not be completed, hidden or deleted.
+    # An active job can be stopped, but not completed, archived or deleted.
     assert send(action).status_code == (202 if action == "stop it" else 409)
 
 

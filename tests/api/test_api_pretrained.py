@@ -119,7 +119,7 @@ def test_a_file_that_breaks_off_is_not_stored(
 
 @contextmanager
 def silent_client(api_url: str) -> Iterator[socket.socket]:
-    """Somebody who begins to send a file, and sends no more."""
+    """A client that begins to send a file, and then falls silent."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), 30) as connection:
@@ -139,7 +139,7 @@ def test_a_third_one_is_told_to_come_back_while_two_are_sending(
 ) -> None:
     monkeypatch.setattr(pretrained, "_WAIT_SECONDS", 0.2)
     with silent_client(api_url), silent_client(api_url):
-        # The server runs in this process. A third one before them would have taken one of their turns.
+        # The server runs in this process. An earlier third upload would have taken a turn of these two.
         until(lambda: pretrained._UPLOADS.borrowed_tokens == 2, "both send", 30, pause=0.05)
         assert store(weights).status_code == 503
     until(lambda: store(weights).status_code == 200, "a turn", 30)
@@ -156,7 +156,7 @@ def test_a_parameter_that_a_route_does_not_have_is_refused(api_url: str, method:
 
 
 def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
-    """The API server runs in this process, whose files may be no longer than a page meanwhile."""
+    """The API server runs in this process, whose files are meanwhile limited to the size of a memory page."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.sysconf("SC_PAGE_SIZE"), limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""Whatever is sent that the OpenAPI document allows or forbids: no server error, and what it promises."""
+"""Whatever is sent, allowed by the OpenAPI document or not: the answer is one that the document promises."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMED: dict[str, list[Any]] = {
     "version": [1],
     "kind": ["best", "last"],
 }
-"""Values of paths that are there. None of these jobs waits or runs: a stream of events ends at once."""
+"""Values of existing paths. None of these jobs waits or runs, so streams of their events end at once."""
 CURSORS = [
     encode_cursor("2026-01-01 00:00:00+00", "property-trained"),
     encode_cursor("-infinity", ""),
@@ -54,7 +54,7 @@ CURSORS = [
 
 
 def _of(made_up: Any) -> dict[str, Any]:
-    """The values; what the document forbids comes in a wrapper."""
+    """Return the values; schemathesis wraps those that the document forbids."""
     return getattr(made_up, "value", made_up) or {}
 
 
@@ -66,7 +66,7 @@ def _with(made_up: Any, there: dict[str, Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def seeded(api_stack: Stack) -> Iterator[Stack]:
-    """With jobs and a version of a model, so that what is sent finds something."""
+    """The stack with jobs and a version of a model, so that requests find something."""
     platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
@@ -100,7 +100,7 @@ def admin(seeded: Stack) -> Iterator[requests.Session]:
 
 @pytest.fixture(scope="module")
 def described(seeded: Stack) -> Any:
-    """The document as it is served, and values that lead somewhere beside those that are made up."""
+    """The document as it is served; besides made-up values, its requests use some that exist."""
     document = get(seeded, "/openapi.json", token(seeded, "admin")).json()
     described = schemathesis.openapi.from_dict(document)
     described.config.update(base_url=f"{seeded.url}{PREFIX}")
@@ -155,7 +155,7 @@ def test_what_is_sent_is_answered_as_the_document_says(
     )
     def answered(case: Any) -> None:
         nonlocal sent
-        # Starlette mounts nothing at a path with a line break: Airflow itself answers that there is none.
+        # Starlette finds no mount for a path with a line break, so Airflow itself answers.
         assume("\n" not in unquote(case.formatted_path))
         sent += 1
         case.validate_response(case.call(session=admin, allow_redirects=False, timeout=30), checks=CHECKS)

@@ -1,4 +1,4 @@
-"""Airflow's own API server under attack by somebody who cannot log in: its routes, our routes, its memory."""
+"""Airflow's own API server under attack by clients that cannot log in: its routes, our routes, its memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.raw_http import Connection, connect, head
 pytestmark = pytest.mark.timeout(600)
 
 MANY = 1_200
-"""More connections than the descriptors that a program has on most systems until it asks for more: 1,024."""
+"""More connections than the 1,024 descriptors that most systems allow a program by default."""
 
 HUGE = 400_000_000
 BODIES = [
@@ -30,12 +30,12 @@ BODIES = [
     ("POST", "/auth/token"),
     ("PATCH", "/execution/task-instances/0198a1b2-0000-7000-8000-000000000000/run"),
 ]
-"""Where somebody who is not logged in may send a body: our routes, and each kind of Airflow's own."""
+"""Where a client that is not logged in can send a body: one of our routes, and each kind of Airflow's."""
 
 
 @contextmanager
 def _may_open(files: int) -> Iterator[None]:
-    """Let this process have so many open files for a while."""
+    """Let this process have that many open files within the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     try:
@@ -46,7 +46,7 @@ def _may_open(files: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def idle(api_stack: Stack) -> Iterator[list[Connection]]:
-    """Many connections that ask nothing, a tenth of them after half a head."""
+    """Many connections without a request; a tenth of them have sent half a head."""
     with _may_open(MANY + 500), ExitStack() as open_connections:
         connections = [open_connections.enter_context(connect(api_stack.url)) for _ in range(MANY)]
         for connection in connections[::10]:
@@ -94,7 +94,7 @@ def test_a_head_without_an_end_is_refused_and_not_kept(api_stack: Stack, server:
         connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")
         sent = connection.upload(HUGE, chunked=False)
         grown = _memory(server) - before
-        # What the server said first may be lost: it closes with pieces unread.
+        # The server's answer may be lost, because the server closes with pieces unread.
         assert connection.closed_within(10)
     assert sent < HUGE / 4
     assert grown < 100_000_000

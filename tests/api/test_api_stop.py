@@ -36,7 +36,7 @@ def test_a_page_of_another_origin_cannot_send_it(api_url: str, connection: psyco
     ],
 )
 def test_a_browser_that_tells_its_origin_only_is_believed(api_url: str, origin: str, status: int) -> None:
-    """Without TLS browsers send no Sec-Fetch-Site. The third one is what [api] base_url is by default."""
+    """Without TLS, browsers send no Sec-Fetch-Site. The third origin is the default of [api] base_url."""
     headers = {"Origin": origin.format(host=urlsplit(api_url).netloc)}
     answer = requests.post(f"{api_url}/jobs/a/stop", headers=headers, timeout=60)
     assert answer.status_code == status, answer.text

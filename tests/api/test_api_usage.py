@@ -1,4 +1,4 @@
-"""GPU hours over REST: the table, the jobs behind a number, and what a quota says beforehand."""
+"""GPU hours over REST: the table, the jobs behind a number, and what a quota means for a new run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters are checked over REST before they are triggered: all that is wrong, each with its field."""
+"""Parameters are checked over REST before a run is triggered: every error is reported with its field."""
 
 from __future__ import annotations
 

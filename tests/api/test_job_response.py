@@ -1,4 +1,4 @@
-"""What every route shows of jobs: many of them cost as much around them as one."""
+"""What every route shows of jobs: for a page of many, the settings are read only once."""
 
 from __future__ import annotations
 

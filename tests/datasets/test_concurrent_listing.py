@@ -1,4 +1,4 @@
-"""Every object of a prefix is listed once and in order, with folders listed beside each other."""
+"""Every object of a prefix is listed once and in order, although folders are listed concurrently."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Watched(S3ObjectReader):
         self.folders = 0
         self._changed = threading.Lock()
         self.together: threading.Barrier | None = None
-        """Where folders wait for each other, if any."""
+        """Where the listings of two folders wait for each other, if set."""
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
         if self.together and prefix != "set/images/":
@@ -80,7 +80,7 @@ def test_every_object_is_listed_once_in_the_order_of_the_keys(
 def test_folders_are_listed_beside_each_other(
     stored: list[str], reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two folders that wait for each other both come to an end."""
+    """The listings of two folders that wait for each other both end."""
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
     reader.together = threading.Barrier(2, timeout=60)
     assert listed(reader, bucket, "set/images/") == [key for key in stored if key.startswith("set/images/")]

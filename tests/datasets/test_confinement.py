@@ -76,7 +76,7 @@ def test_a_process_that_was_asked_to_end_says_nothing_of_the_data() -> None:
 
 
 def test_a_fault_of_the_disk_is_worth_another_attempt() -> None:
-    with pytest.raises(OSError, match="Input/output error"):  # what reading this file at 0 gives
+    with pytest.raises(OSError, match="Input/output error"):  # from reading this file at offset 0
         run_confined(shutil.copyfile, "/proc/self/mem", os.devnull, source="data")
 
 
@@ -101,7 +101,7 @@ def _children(process: int) -> list[int]:
 
 
 def _is_limited(process: int) -> bool:
-    """Whether it has begun with what it was asked for."""
+    """Whether the process has set its limits, after which it does what it was started for."""
     text = Path(f"/proc/{process}/limits").read_text()
     return not re.search(r"Max address space +unlimited", text)
 
@@ -136,6 +136,6 @@ def test_it_ends_with_the_task(end: signal.Signals) -> None:
         try:
             task.wait(60)
         except subprocess.TimeoutExpired:
-            task.send_signal(signal.SIGABRT)  # tells where it is
+            task.send_signal(signal.SIGABRT)  # faulthandler prints where it is
             pytest.fail(f"the task goes on:\n{task.communicate()[1]}")
     _wait_until(lambda: not _is_alive(confined))

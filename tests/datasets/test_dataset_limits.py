@@ -1,4 +1,4 @@
-"""Small files that stand for gigabytes, and large ones: refused with a sentence, within 256 MiB of memory."""
+"""Small files that expand to gigabytes, and large ones: refused with a sentence, in 256 MiB of memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
-    """What the check says of it, with no more memory than any bomb is worth."""
+    """Return the reason for which the check refuses the dataset, with at most that much memory."""
     path = str(folder)
     place = Place(folder, path, folder).as_json()
     with pytest.raises(DatasetError) as refused:
@@ -220,7 +220,7 @@ def test_a_list_of_what_is_not_there_stops_after_a_hundred_problems(folder: Path
 
 @pytest.fixture
 def nested(folder: Path) -> Iterator[Path]:
-    """train/ with a folder in a folder, 1,100 times: beyond Python's recursion, within PATH_MAX."""
+    """train/ with 1,100 nested folders: beyond Python's recursion limit, within PATH_MAX."""
     path = folder / "train"
     path.mkdir(parents=True)
     for _ in range(1100):
@@ -280,7 +280,7 @@ def test_an_image_that_takes_too_much_memory_is_refused_for_good(bits: int, fold
     (folder / "train" / "box" / "0.png").write_bytes(header + palette)
     os.truncate(folder / "train" / "box" / "0.png", size)
     message = refusal(folder, "classify", 128 * limits.MIB)
-    # Which of both depends on what else is being read at that moment.
+    # Which of the two depends on what else is being read at that moment.
     assert "0.png: decoding it takes more memory" in message or "the check needs more than 128 MiB" in message
 
 
@@ -326,7 +326,7 @@ def test_a_name_that_is_too_deep_or_too_long_is_refused(name: str, reason: str, 
 
 
 def _overlapping(path: Path) -> None:
-    """Two entries of the directory with the same bytes, which is what the best bombs are made of."""
+    """Write a zip file of which two directory entries share the same bytes, as in effective bombs."""
     packed = zlib.compress(b"\0" * 100_000, 9, -15)
     name = b"a.png"
     fields = (20, 0, 8, 0, 0, zlib.crc32(b"\0" * 100_000), len(packed), 100_000, len(name), 0)

@@ -1,4 +1,4 @@
-"""Arguments of a training run that change which data are valid: check and view know them."""
+"""Arguments of a training run that change which data are valid: the check and the view follow them."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         "from pathlib import Path\n"
         "from tests.support.dataset_steps import check_dataset\n"
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
-        # In this process, and not in one of its own:
+        # In this process too, because check_dataset examines in another one:
         "from include.datasets.checking.examination import examine\n"
         "from include.datasets.layouts.samples import Place\n"
         f"folder = Path({str(folder)!r})\n"
@@ -177,7 +177,7 @@ def test_an_export_with_images_and_labels_in_each_split_is_understood(folder: Pa
         for kind in ("images", "labels"):
             (folder / split).mkdir(exist_ok=True)
             (folder / kind / split).rename(folder / split / kind)
-    for train in ("../train/images", "train"):  # as Roboflow writes it, and a folder above
+    for train in ("../train/images", "train"):  # as Roboflow writes it, and the folder above
         data = describe(folder, path=None, train=train, val="val/images")
         local = materialize(check_dataset(str(data), "detect", cache, None), cache, None)
         labels = list(local.data.parent.rglob("train/**/*.txt"))

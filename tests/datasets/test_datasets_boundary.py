@@ -58,7 +58,7 @@ def refused(source: Path | str, cache: Path, roots: DatasetRoots) -> str:
 
 
 def examined(folder: Path, cache: Path, task: str) -> str:
-    """What the check's own process answers, without the half second that the process takes."""
+    """Return the refusal of the check's own process, without the half second that starting it takes."""
     place = find_local(LocalPath(folder), str(folder), DatasetRoots((folder.parent,), cache))
     with pytest.raises(DatasetError) as error:
         examine(place.as_json(), task, None)
@@ -92,7 +92,7 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
 
 
 class _Uploaded(S3ObjectReader):
-    """Reads S3 once the file is there, at the root of the bucket."""
+    """Reads a bucket that holds the file at its root, in the place of data.zip."""
 
     def __init__(self, client: S3Client, bucket: str, file: Path) -> None:
         super().__init__(client)
@@ -178,7 +178,7 @@ def _pipe_as_list(folder: Path, secrets: Path) -> None:
 
 
 def _path_of_roots(folder: Path, secrets: Path) -> None:
-    """`path` may name any folder below a root, but TRAINING_ROOT is barred also where it lies below one."""
+    """`path` may name any folder below a root, but TRAINING_ROOT is barred even if it lies below one."""
     (folder.parent / "cache" / "secrets").mkdir(parents=True)
     (folder.parent / "cache" / "secrets" / "list.txt").write_text(SECRET)
     describe(folder, path=str(folder.parent), train="cache/secrets/list.txt")

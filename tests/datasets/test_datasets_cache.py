@@ -141,7 +141,7 @@ def test_a_damaged_file_is_fetched_again(
     before = reader.reads
     image = cache / reference.fingerprint / "content" / "images" / "train" / "0.png"
     if damage == "truncated":
-        image.chmod(0o600)  # whatever damages it does not ask for permission
+        image.chmod(0o600)  # real damage needs no permission
         os.truncate(image, 10)
     else:
         image.unlink()

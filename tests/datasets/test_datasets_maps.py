@@ -116,7 +116,7 @@ def array(path: Path, metres: np.ndarray, cut: int | None = None) -> None:
 
 
 def changed(task: str, folder: Path, changes: Collection[Change]) -> Path:
-    """A dataset whose first maps in train are these."""
+    """Build a dataset, and apply each change to one of the first maps in train."""
     data = build(task, folder, train=max(8, len(changes) + 1))
     for index, change in enumerate(changes):
         change(folder / MAPS[task] / "train" / f"{index}.png")
@@ -124,7 +124,7 @@ def changed(task: str, folder: Path, changes: Collection[Change]) -> Path:
 
 
 def used_by_ultralytics(data: Path, task: str) -> set[str]:
-    """The stems of the images that plain Ultralytics trains on, at the place where we show them to it."""
+    """Return the stems of the images that plain Ultralytics trains on with this data YAML."""
     from ultralytics.data.dataset import DepthDataset, SemanticDataset
     from ultralytics.data.utils import check_det_dataset
 
@@ -157,7 +157,7 @@ class Refused(NamedTuple):
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
-    """What our check and Ultralytics make of a dataset with every fault, by its task."""
+    """What our check and Ultralytics make of a dataset with every fault, by task."""
     found = {}
     for task, faults in BAD.items():
         folder = tmp_path_factory.mktemp(task)

@@ -79,7 +79,7 @@ def test_a_jpeg_with_something_appended_is_fine_and_stays_as_it_is(folder: Path,
 def test_what_ultralytics_rewrites_in_a_view_stays_as_it_was_fetched(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client
 ) -> None:
-    """A view has further links to the same files, and all versions of a dataset share them."""
+    """A view links to the fetched files, which all versions of a dataset share."""
     from ultralytics.data.dataset import YOLODataset
 
     build("detect", folder)

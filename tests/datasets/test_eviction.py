@@ -64,7 +64,7 @@ def test_the_least_recently_used_go_first_and_only_as_many_as_needed(machine: Ma
     for name in ("old", "middle", "new"):
         machine.add(name)
     with machine.cache.use(fingerprint("old")):
-        pass  # now it was used last
+        pass  # now it is the most recently used
     machine.evict(limit=4 * MIB)
     assert machine.left() == {"old", "middle", "new"}
     machine.evict(limit=4 * MIB, needed=MIB + MIB // 2)
@@ -240,7 +240,7 @@ def test_nobody_who_uses_a_dataset_ever_loses_it_to_an_eviction(machine: Machine
 
 
 def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machine: Machine) -> None:
-    """They fetch, share, use and evict at once; tests/support/cache_kills.py looks after each."""
+    """They fetch, share, use and evict at once; tests/support/cache_kills.py checks the cache in between."""
     seed = secrets.randbelow(2**32)
     command = [sys.executable, "-m", "tests.support.cache_kills", str(machine.cache.folder), str(seed), "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Files by content: one on the disk, however many datasets have it, and never one that is half there."""
+"""Files by content: one on the disk, however many datasets have it, and never half of one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: 
     first, second, third = (tmp_path / "data" / name for name in ("first", "second", "third"))
     store.keep(written(first), KEY)
     (stored,) = store.files()
-    Path(stored.path).chmod(0o600)  # whatever damages it does not ask for permission
+    Path(stored.path).chmod(0o600)  # real damage needs no permission
     with Path(stored.path).open("r+b") as file:
         file.truncate(3)
     assert not store.has(KEY, 7)
@@ -69,7 +69,7 @@ def test_a_damaged_file_is_replaced_by_one_that_was_fetched_at_the_same_time(
 
 
 def test_more_files_than_links_are_possible_have_the_same_content(store: FileStore, tmp_path: Path) -> None:
-    """ext4 allows 65,000 links; other file systems allow more, where this only shows that all are linked."""
+    """ext4 allows 65,000 links. On file systems that allow more, this only shows that all are linked."""
     folder = tmp_path / "data"
     store.keep(written(folder / "first"), KEY)
     for number in range(65_010):

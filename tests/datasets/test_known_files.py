@@ -1,4 +1,4 @@
-"""Files that passed a check are not read again, while they are the same and are read the same way."""
+"""Files that passed a check are not read again as long as they and the way of reading them are the same."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOUR = ImageRules()
 
 
 class Machine:
-    """Images, and how often one of them was really read."""
+    """A machine with an image; counts how often the image was really read."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.file, self.image = folder / "checked.sqlite3", folder / "0.png"
@@ -60,7 +60,7 @@ def test_an_image_is_read_once_for_each_way_of_reading_it(machine: Machine, tmp_
 
 
 def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp_path: Path) -> None:
-    """What is remembered of them is all that was found, warnings included."""
+    """Everything that was found in them is remembered, warnings included."""
     file = tmp_path / "0.txt"
     file.write_text("0 0.5 0.5 0.001 0.001\n1 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
     reads: list[str] = []

@@ -189,7 +189,7 @@ COLUMNS = {
     "pose": (17, 17, 17, 17, 17, 5, 16),
 }
 STRICTER = ("the box lies outside the image", "not a finite number")
-"""Where the check refuses what Ultralytics trains on, with a reason."""
+"""Reasons for which the check refuses what Ultralytics trains on."""
 
 
 CASES = [
@@ -230,7 +230,7 @@ def test_labels_are_accepted_if_ultralytics_trains_on_them(
 
 
 def _compare(checked: CheckedLabels, rows: np.ndarray, message: str) -> None:
-    """Compare the labels that are left, and what Ultralytics says about repeated ones."""
+    """Compare the labels that remain, and the number of repeated ones that Ultralytics reports."""
     assert checked.objects == len(rows)
     assert sum(checked.classes.values()) == len(rows)
     repeated = int(message.rpartition(": ")[2].split()[0]) if "duplicate labels removed" in message else 0

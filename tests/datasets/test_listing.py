@@ -1,4 +1,4 @@
-"""A listing is read line by line: its length takes no memory."""
+"""A listing is read line by line, so its length takes no memory."""
 
 from __future__ import annotations
 

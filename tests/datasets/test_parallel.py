@@ -1,4 +1,4 @@
-"""Work is done in threads, and its results come in order, whoever knew them."""
+"""Work is done in threads, and results come in order, whether they were computed or already known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_results_come_in_order_whether_they_were_known_or_computed() -> None:
     computed: list[int] = []
 
     def compute(number: int) -> str:
-        time.sleep(0.02 if number % 5 == 0 else 0)  # the next ones are done before
+        time.sleep(0.02 if number % 5 == 0 else 0)  # the next ones finish first
         computed.append(number)
         return f"computed {number}"
 

@@ -1,4 +1,4 @@
-"""Versions are numbered once, never change, and are listed where somebody looks for them."""
+"""Versions are numbered once, never change, and are found by name, by page and by address."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_run_that_is_repeated_finds_the_version_that_it_has_registered(dataset
     first, _ = datasets.register(who, reference_of("a"))
     register(datasets, "parts", "b")
     assert datasets.register(who, reference_of("a")) == (first, True)
-    third, created = datasets.register(who, reference_of("c"))  # it was cleared when the data had changed
+    third, created = datasets.register(who, reference_of("c"))  # as if cleared after the data changed
     assert (third.version, created) == (3, True)
 
 

@@ -1,4 +1,4 @@
-"""Many objects are deleted with few requests, and what could not be deleted is said."""
+"""Many objects are deleted with few requests, and an object that could not be deleted is named."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_an_object_that_may_not_be_deleted_is_named(s3_client: S3Client, bucket:
     try:
         with pytest.raises(StoreAccessDenied, match="set/a"):
             Bucket(s3_client, bucket).delete_below("set/")
-    finally:  # the client is that of all tests
+    finally:  # all tests share the client
         s3_client.meta.events.unregister("after-call.s3.DeleteObjects", refuse)

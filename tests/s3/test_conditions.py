@@ -1,4 +1,4 @@
-"""A server that ignores conditions on writes is found out before anything depends on them."""
+"""A server that ignores conditions on writes is detected before anything depends on them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Ignoring = Callable[..., "S3Client"]
 
 @pytest.fixture
 def ignoring(s3: S3) -> Ignoring:
-    """Open a client for which the real server ignores conditions, and the SHA-256, in these operations.
+    """Open a client that drops conditions, and the SHA-256, from these operations.
 
-    It never gets them.
+    The real server then seems to ignore them.
     """
 
     def open_client(*operations: str) -> S3Client:

@@ -1,4 +1,4 @@
-"""A listing says of each object what S3 says, though its pages are read in another way than botocore's."""
+"""A listing says of each object what S3 says, although its pages are not read as botocore reads them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ AT = datetime(2026, 11, 28, 14, 16, 9, tzinfo=UTC)
     "time", ["2026-11-28T14:16:09Z", "2026-11-28T15:16:09.000+01:00", "Sat, 28 Nov 2026 14:16:09 GMT"]
 )
 def test_any_form_of_a_time_is_read(answering: Callable[[str], S3Client], time: str) -> None:
-    """Whatever a server writes that is not ISO 8601 is left to botocore."""
+    """A time that is not in ISO 8601 is left to botocore."""
     client = answering(
         f"<Contents><Key>a</Key><ETag>e</ETag><Size>1</Size><LastModified>{time}</LastModified></Contents>"
     )
@@ -63,7 +63,7 @@ def test_any_form_of_a_time_is_read(answering: Callable[[str], S3Client], time: 
     ],
 )
 def test_what_else_a_server_says_of_an_object_stays(answering: Callable[[str], S3Client], more: str) -> None:
-    """Amazon names checksums; owners are nested, so botocore reads those pages."""
+    """Amazon names checksums. Owners are nested elements, so botocore reads pages that have them."""
     client = answering(
         "<EncodingType>url</EncodingType><Contents><Key>a%2Bb+c</Key><ETag>e</ETag><Size>1</Size>"
         f"<LastModified>2026-11-28T14:16:09Z</LastModified>{more}</Contents>"
@@ -77,7 +77,7 @@ def test_what_else_a_server_says_of_an_object_stays(answering: Callable[[str], S
 
 @pytest.fixture
 def answering(request: pytest.FixtureRequest) -> Callable[[str], S3Client]:
-    """Start a server that lists these objects: SeaweedFS lets nobody choose the form of its times."""
+    """Start a server that lists these objects, because the form of SeaweedFS's times cannot be chosen."""
 
     def start(objects: str) -> S3Client:
         class Handler(BaseHTTPRequestHandler):

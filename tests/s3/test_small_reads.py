@@ -70,7 +70,7 @@ def test_an_object_that_is_not_the_listed_one_is_never_read(s3_client: S3Client,
 def test_after_three_failures_in_a_row_boto3_reads_everything(
     s3: S3, s3_client: S3Client, bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server whose certificate only boto3 knows would otherwise be asked twice for each object."""
+    """Otherwise each object of a server whose certificate only boto3 trusts would be requested twice."""
     caplog.set_level("INFO")
     stored = put(s3_client, bucket, "set/a.jpg", b"1234")
     with CuttingProxy(s3.endpoint_url, throttled=100) as proxy:
@@ -105,7 +105,7 @@ def test_settings_that_obstore_lacks_are_left_to_boto3(
 
 
 def test_a_forked_process_reads_with_boto3(s3_client: S3Client, bucket: str) -> None:
-    """It lacks the threads of obstore, for whose answers it would wait for ever."""
+    """It lacks obstore's threads, and would wait for ever for their answers."""
     stored = put(s3_client, bucket, "set/a.jpg", b"1234")
     small = SmallReads(s3_client)
     assert read(small, stored, 0, 4) == b"1234"

@@ -1,4 +1,4 @@
-"""Names of architectures are told from files, without Ultralytics and as Ultralytics reads them."""
+"""Names of architectures are told apart from files, without Ultralytics but as it reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training in two processes: as exact as in one, and none of them is ever left behind.
+"""One training in two processes: as exact as in one process, and no process is ever left behind.
 
 The processes are real, and so is what they send each other; gloo on the CPU stands in for NCCL on GPUs.
 """
@@ -40,7 +40,7 @@ ON_CPU = "tests.support.ranks_on_cpu"
 
 
 def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
-    """Epochs of five batches, two images a process; accumulation never ends with an epoch."""
+    """Epochs of five batches, with two images for each process; no optimizer step ends with an epoch."""
     return request(
         task,
         folder,
@@ -67,7 +67,7 @@ def ranks(process: psutil.Process | None = None) -> dict[int, psutil.Process]:
 
 
 class Seen(Epochs):
-    """Keeps which processes there were at each report, with their loader workers."""
+    """Records which processes exist at each report, with their loader workers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Seen(Epochs):
 
 
 class EndsWithinEpoch(GivesUp):
-    """Wants a state at once, and gives up when one within an epoch is saved (Epoch- and StateReporter)."""
+    """Asks for states at once, and gives up when one is saved within an epoch (Epoch- and StateReporter)."""
 
     def __init__(self) -> None:
         super().__init__(after=99)
@@ -129,7 +129,7 @@ def test_one_process_goes_on_with_what_two_have_begun_and_says_that_it_does(tmp_
 
 
 class Stops(Seen):
-    """Ends the training after its first epoch because it was asked to."""
+    """Stops the training after its first epoch, as a request to stop does."""
 
     def report(self, epoch: EpochReport) -> bool:
         super().report(epoch)
@@ -211,7 +211,7 @@ def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path
             time.sleep(0.01)
         started = ranks(psutil.Process(parent.pid))
         families = {rank: [process, *process.children(recursive=True)] for rank, process in started.items()}
-        started[0].suspend()  # so that the other one waits for it, and learns of nothing that it says
+        started[0].suspend()  # so that rank 1 waits for rank 0, and hears nothing from it
         os.kill(parent.pid, number)
         assert parent.ends_within(60)
         assert psutil.wait_procs(families[1], timeout=30)[1] == []

@@ -1,4 +1,4 @@
-"""Models are measured by one standard: all of the split, classes by their names."""
+"""Models are measured by one standard: on the whole split, with classes matched by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.untrained import best
 
 EPOCHS = 25
 ERRORS = {"metrics/abs_rel", "metrics/rmse", "metrics/silog"}
-"""Metrics in which lower is better, so that no gate can use them."""
+"""Metrics of which lower values are better, so that no gate can use them."""
 
 
 class Trained(NamedTuple):
@@ -50,7 +50,7 @@ def measured(weights: Path, data: Path, task: Task = "detect") -> Evaluation:
 
 
 def changed(trained: Trained, folder: Path, classes: tuple[str, ...], numbers: dict[int, int]) -> Path:
-    """The same images with other classes: numbers says what becomes of each class of a label."""
+    """Copy the data with different classes; `numbers` maps the class of each label to its new number."""
     shutil.copytree(trained.data.parent, folder, ignore=shutil.ignore_patterns("*.cache"))
     for path in folder.glob("labels/*/*.txt"):
         rows = [line.split() for line in path.read_text().splitlines()]
@@ -71,7 +71,7 @@ def test_it_measures_what_the_training_measured(trained: Trained) -> None:
 
 
 def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tmp_path: Path) -> None:
-    """Ultralytics would leave its labels out, and find the old model as good as before."""
+    """Ultralytics would leave out the labels of that class, and find the old model as good as before."""
     before = measured(trained.weights, trained.data)
     data = changed(trained, tmp_path / "more", (*CLASSES, "ring"), {0: 0, 1: 2})
     found = measured(trained.weights, data)
@@ -83,7 +83,7 @@ def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tm
 def test_classes_that_are_numbered_in_another_order_are_the_same_classes(
     trained: Trained, tmp_path: Path
 ) -> None:
-    """As when a class is added whose name comes first: to Ultralytics every right answer is a wrong one."""
+    """As when a class is added whose name comes first: Ultralytics would count right answers as wrong."""
     data = changed(trained, tmp_path / "sorted", ("a new one", *reversed(CLASSES)), {0: 2, 1: 1})
     before, found = measured(trained.weights, trained.data), measured(trained.weights, data)
     assert found.classes == pytest.approx(before.classes, abs=1e-6)
@@ -115,7 +115,7 @@ def test_a_classifier_that_lacks_a_class_or_numbers_them_otherwise_is_measured_o
 
 
 def sure(name: str, path: Path, classes: tuple[str, ...]) -> Path:
-    """A model of pixels that finds one of its classes everywhere."""
+    """Write a semantic model that finds this class in every pixel."""
     state = torch.load(best("semantic", path, classes), weights_only=False)
     head = state["model"].model[-1].classifier[-1]
     head.weight.data.zero_()
@@ -126,7 +126,7 @@ def sure(name: str, path: Path, classes: tuple[str, ...]) -> Path:
 
 
 def test_a_model_of_pixels_is_measured_by_the_names_of_its_classes(tmp_path: Path) -> None:
-    """All of it takes every pixel for the class that it calls arrow, whichever number that has."""
+    """Each model takes every pixel for the class that it calls arrow, whatever its number."""
     data = build("semantic", tmp_path / "data", train=2, val=6)
     share = {
         classes: measured(sure("arrow", tmp_path / "best.pt", classes), data, "semantic")
@@ -141,7 +141,7 @@ def test_a_model_of_pixels_is_measured_by_the_names_of_its_classes(tmp_path: Pat
 
 
 def test_pixels_that_a_model_takes_for_a_class_that_the_data_lack_are_wrong(tmp_path: Path) -> None:
-    """Ultralytics would leave them out, and such a model could not be wrong."""
+    """Ultralytics would leave these pixels out, so that such a model could not be wrong."""
     data = build("semantic", tmp_path / "data", train=2, val=6)
     found = measured(sure("ring", tmp_path / "best.pt", ("ring", *CLASSES)), data, "semantic")
     assert found.classes == {"box": 0.0, "arrow": 0.0}
@@ -176,7 +176,7 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(trained: Trained, tmp_pat
 
 
 class Planted:
-    """What a stranger may have put into a file: it writes when it is loaded."""
+    """What a stranger may have put into a file: loading it writes a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""A training run that is interrupted and goes on ends with the bits of the training that never was."""
+"""A training run that is interrupted and resumed ends with the bits of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.support.tiny_models import IMAGES
 from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
 DEFAULTS: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 2}
-"""Ultralytics' own otherwise: nbs=64 accumulates 16 batches, mosaic is on until the last two epochs."""
+"""Otherwise Ultralytics' defaults: nbs=64 accumulates 16 batches. Mosaic is off in the last two epochs."""
 
 
 def asked(
     task: str, folder: Path, /, images: int = IMAGES, model: str | None = None, **arguments: Any
 ) -> TrainingRequest:
-    """Five epochs, none of which ends with an optimizer step; 18 images make a last batch of two."""
+    """Five epochs, none of which ends with an optimizer step; the last batch has 2 of the 18 images."""
     return request(
         task,
         folder,
@@ -39,7 +39,7 @@ def asked(
 
 
 def interrupted(wanted: TrainingRequest, *after: int, workers: tuple[int, ...] = ()) -> str:
-    """Train with an interruption after each of these epochs; returns the hash of what it ends with."""
+    """Train with an interruption after each of these epochs; return the hash of the final weights."""
     attempt = wanted
     reporters: list[EpochReporter] = [*map(GivesUp, after), Epochs()]
     for count, reporter in enumerate(reporters):
@@ -86,7 +86,7 @@ def test_an_attempt_that_ended_before_its_final_validation_only_gets_that(tmp_pa
 
 
 class CountsThreads(Epochs):
-    """Keeps with how many threads torch computed."""
+    """Records how many threads torch uses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ def test_the_state_of_another_training_is_refused_and_what_differs_is_named(tmp_
 
 
 class Stops:
-    """Ends the training after some epochs because it was asked to (an EpochReporter)."""
+    """Stops the training after some epochs, as a request to stop does (an EpochReporter)."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -171,7 +171,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path)
 
 
 def test_what_other_threads_draw_from_the_global_generator_changes_nothing(tmp_path: Path) -> None:
-    """On a CPU, samples are made in this process, in which clients draw how long they wait before a retry."""
+    """On a CPU, samples are made in this process, in which clients draw random waits between retries."""
     wanted = asked("detect", tmp_path, multi_scale=0.5)
     whole = uninterrupted(wanted)
     ended = threading.Event()

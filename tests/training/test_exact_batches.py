@@ -24,7 +24,7 @@ EPOCHS = 4
 
 
 def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
-    """Four epochs of five batches, the last one of two images; optimizer steps end with neither."""
+    """Four epochs of five batches, the last of two images; the first epoch ends between optimizer steps."""
     given = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False, "close_mosaic": 2} | arguments
     model = given.pop("model", None) or architecture(folder, task)
     return request(
@@ -49,7 +49,7 @@ def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
 def interrupted(
     wanted: TrainingRequest, *positions: Position, workers: tuple[int, ...] = ()
 ) -> list[EpochReport]:
-    """Train with an interruption at each position; returns what the attempts reported."""
+    """Train with an interruption at each position; return what the attempts reported."""
     attempt, reports = wanted, []
     for count, position in enumerate(positions):
         ends = EndsAt(position)
@@ -92,7 +92,7 @@ def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, t
 
 
 def test_a_model_of_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """As YOLO26 has them: their balance changes with each epoch, also where no batch is left."""
+    """As in YOLO26: the balance of the heads changes after each epoch, even one with no batch left."""
     wanted = asked("detect", tmp_path, model=architecture(tmp_path, end2end=True))
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, BATCHES), (1, 2))
@@ -164,7 +164,7 @@ def test_the_time_of_an_epoch_counts_both_attempts(tmp_path: Path) -> None:
 
 
 class Poisons(EndsAt):
-    """Makes a weight NaN in the second epoch, once, after a state was saved in it."""
+    """Makes a weight NaN once, after four batches of the second epoch."""
 
     def __init__(self, *positions: Position) -> None:
         super().__init__(*positions)
@@ -218,7 +218,7 @@ def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_
 
 
 def test_nothing_is_saved_in_an_epoch_once_it_is_nan_nor_when_it_is_repeated(tmp_path: Path) -> None:
-    """A state of the first time would seem to be newer than one of the second."""
+    """A state of the first pass would seem newer than one of the second."""
     wanted, reporter = asked("detect", tmp_path), Poisons((0, 4), (0, 5), (9, 9))
     poisoned(wanted, reporter)
     assert reporter.asked == 4

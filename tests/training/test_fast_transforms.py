@@ -21,7 +21,7 @@ from include.training.resumable_loader import seed_samples
 from tests.support.tiny_datasets import MAPS, build
 
 SIZE = 97
-"""An odd one."""
+"""An odd number."""
 
 SHAPES = [(97, 97), (61, 97), (97, 33), (200, 150), (150, 203), (30, 51), (20, 20), (3, 97), (500, 64)]
 """Heights and widths of images: as large as SIZE, larger and smaller."""
@@ -31,7 +31,7 @@ ALL_TASKS = ("detect", "segment", "pose", "obb", "semantic", "depth")
 
 @pytest.fixture(autouse=True)
 def memory_is_never_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read without having been written differs from what Ultralytics has there."""
+    """Fill new arrays, so that pixels that are read but never written differ from Ultralytics'."""
     monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, 77, dtype))
 
 
@@ -101,7 +101,7 @@ def test_samples_are_as_ultralytics(
 
 
 def test_samples_of_640_pixels_are_as_ultralytics(noisy: Callable[[str], Path]) -> None:
-    """As wide as OpenCV's vectorised loops usually run."""
+    """Wide enough for OpenCV's vectorised loops."""
     images = dataset("detect", noisy("detect"), imgsz=640)
     assert_samples_are_as_ultralytics(images, {})
 

@@ -1,6 +1,6 @@
-"""Each training run takes a GPU of its own, as long as it lives; one that had a GPU never goes on on a CPU.
+"""Each training run keeps a GPU of its own while it lives, and moves to a CPU only if asked to.
 
-What stands in for GPUs is the list that the driver gives.
+The list that the driver would give stands in for GPUs.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hold(device: str, locks: Path, connection: Connection) -> None:
-    """Claim, with a child that outlives this process as loader workers may, and say what CUDA would see."""
+    """Claim a GPU, start a child that outlives this process as workers may, and send what CUDA would see."""
     with claim_gpus(device, locks):
         if os.fork() == 0:
-            connection.send((os.environ[VISIBLE], os.getpid()))  # it has let go of the claim by now
+            connection.send((os.environ[VISIBLE], os.getpid()))  # the child has released the claim by now
             time.sleep(60)
             os._exit(0)
         time.sleep(60)
@@ -57,7 +57,7 @@ def hold(device: str, locks: Path, connection: Connection) -> None:
 
 @contextmanager
 def another_training(device: str, locks: Path) -> Iterator[str]:
-    """A process that has claimed a GPU; it is killed in the end, and its child only afterwards."""
+    """Start a process that claims a GPU; it is killed at the end of the block, its child after the test."""
     connection, theirs = get_context("fork").Pipe()
     process = get_context("fork").Process(target=hold, args=(device, locks, theirs))
     process.start()
@@ -168,7 +168,7 @@ def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_a_training_runs_on_is_named(tmp_path: Path) -> None:
     with claim_gpus("0,1", tmp_path) as device:
         hardware = describe_hardware(device)
-    assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # without a driver of NVIDIA
+    assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # without NVIDIA's driver
     assert hardware.gpu == "2x H100"
     assert describe_hardware("cpu").gpu == "CPU"
 
@@ -198,7 +198,7 @@ def test_who_wants_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def trained_on_gpu(tmp_path: Path) -> TrainingRequest:
-    """How a training run goes on whose state says that it was on a GPU."""
+    """Return the request that continues a run whose state says that it was on a GPU."""
     wanted = request("classify", tmp_path, identity={"job": "a"})
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))

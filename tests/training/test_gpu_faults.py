@@ -77,7 +77,7 @@ def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: p
 
 
 class NanOnce:
-    """Makes the loss of the last batch of an epoch NaN, the first time that it is trained."""
+    """Makes the loss of an epoch's last batch NaN, the first time that the epoch is trained."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.done = epoch, False
@@ -160,4 +160,4 @@ def test_a_training_that_is_told_to_stop_frees_its_memory_before_it_uploads(tmp_
             trainer.train()
         assert held
         assert [reference() for reference in held] == [None, None]
-        assert told.value.__traceback__ is not None  # who handles it still can say where it was
+        assert told.value.__traceback__ is not None  # its handler can still say where it was raised

@@ -1,4 +1,4 @@
-"""A trainer that is killed with SIGKILL, again and again, ends with the bits of the one that never was."""
+"""A trainer that is killed with SIGKILL again and again ends with the bits of one that never was killed."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ PLACES = {
     "on_model_save": 1,
     "on_fit_epoch_end": 1,
 }
-"""How often in an epoch a trainer gets there; 0 before the first one only."""
+"""How often in an epoch a trainer gets there; 0 means only before the first epoch."""
 
 AROUND_BEST = ["os.rename best.pt.part", "os.rename last.pt.part"]
 """Before best.pt is in place, and before last.pt is; while the fitness is 0, each epoch is the best."""
 
 
 class Killed:
-    """One training whose attempts are killed but for the last. Each may be on another machine.
+    """One training whose attempts are all killed, except the last. Each may be on another machine.
 
-    start makes an attempt, from its number, its machine and the place at which it is to die. last is what it
-    can be continued from, rng draws what is left to chance.
+    start makes an attempt, from its number, its machine and the place at which it is to die. last is the file
+    that the training continues from, rng draws what is left to chance.
     """
 
     def __init__(self, start: Callable[[int, Machine, Place | None], Attempt], last: Path) -> None:
@@ -54,12 +54,12 @@ class Killed:
         self.kills, self.saved = 0, -1
 
     def attempt(self, dies_at: Place | None = None) -> Attempt:
-        """One that finds 2 threads is to compute with 1, as the machine did that finished the first epoch."""
+        """Start an attempt, which is to use one thread, as in the first epoch, even if it finds two."""
         threads = 1 if self.saved < 0 else self.rng.choice((1, 2))
         return self.start(self.kills, Machine(threads, self.rng.choice((0, 0, 1, 2))), dies_at)
 
     def die_at(self, name: str, times: int | None = None) -> None:
-        """At a place, in the first epoch or in one of the two after it."""
+        """Kill an attempt at a place, in its first epoch or in one of the two after it."""
         often = PLACES.get(name, 0)
         if times is None:
             ahead = self.rng.randint(0, 2 if self.saved < EPOCHS - 12 else 0)
@@ -68,7 +68,7 @@ class Killed:
             self._account(attempt, str(place))
 
     def die_some_time(self) -> None:
-        """Within the first two epochs or so."""
+        """Kill an attempt within its first two epochs or so."""
         with self.attempt() as attempt:
             wait_until(lambda: bool(attempt.begun), attempt.pid)
             time.sleep(seconds := self.rng.uniform(0, 0.3))
@@ -76,7 +76,7 @@ class Killed:
             self._account(attempt, f"{seconds} s after it began")
 
     def die_while(self, name: str) -> None:
-        """While this file is being written, beside last.pt."""
+        """Kill an attempt while it writes this file, beside last.pt."""
         with self.attempt() as attempt:
             stop_when(attempt.pid, self.last.with_name(f"{name}.{attempt.pid}.part").exists)
             attempt.kill()
@@ -87,9 +87,9 @@ class Killed:
             assert attempt.status() == 0, attempt.log.read_text()
 
     def _account(self, attempt: Attempt, where: str) -> None:
-        """It has gone on from what was saved before, and at most what was being written is lost.
+        """Check that it continued from what was saved before, and lost at most what was being written.
 
-        Here an epoch takes as long as to write its state.
+        Here an epoch takes as long as writing its state.
         """
         place = f"seed {self.seed}, kill {self.kills}, {where}:\n"
         assert attempt.status() == -signal.SIGKILL, place + attempt.log.read_text()
@@ -131,7 +131,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
             training.die_some_time()
     training.die_at("on_val_start", times=EPOCHS - training.saved)  # one more than there are epochs left
     assert training.saved == EPOCHS - 1
-    training.die_at("on_val_batch_start", times=1)  # of the final validation, and again:
+    training.die_at("on_val_batch_start", times=1)  # in the final validation, and again:
     training.die_at("on_val_end", times=1)
     training.end()
     assert training.kills >= 10

@@ -40,7 +40,7 @@ def plant(cache: Path, proof: Path) -> None:
 
 
 def caches(data: Path) -> list[Path]:
-    """Where Ultralytics looks for them."""
+    """Return where Ultralytics looks for the caches of a dataset."""
     folder = data if data.is_dir() else data.parent / "labels"
     return [folder / "train.cache", folder / "val.cache"]
 

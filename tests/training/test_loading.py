@@ -1,4 +1,4 @@
-"""A checkpoint is loaded without running what is in it, and says what it is."""
+"""A checkpoint is loaded without running code from it, and says what it is."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_planted_pickle_is_refused_and_never_runs(
         train(request("classify", tmp_path, model=str(last)), Epochs())
     assert not proof.exists()
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-    with suppress(RuntimeError):  # a bare pickle is no checkpoint, which torch notices after it ran
+    with suppress(RuntimeError):  # torch runs a bare pickle before noticing that it is no checkpoint
         torch.load(last, weights_only=False)
     assert proof.exists(), "the plant does nothing anywhere: this test proves nothing"
 

@@ -1,6 +1,6 @@
 """Training runs that diverge, and what their rules do: real ones, of a tiny classifier, on the CPU.
 
-What makes them diverge is a last layer that somebody has spoilt before a batch.
+They diverge because a callback overwrites a bias of the last layer before certain batches.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BATCHES, EPOCHS = 10, 4
 def asked(
     folder: Path, rules: LossRules, task: str = "classify", images: int = BATCHES, **arguments: Any
 ) -> TrainingRequest:
-    """Four epochs of ten batches of one image; optimizer steps take four, and do not end with an epoch."""
+    """Four epochs of ten batches of one image; steps take four, so that every other epoch ends within one."""
     given = {"imgsz": 64, "batch": 1, "nbs": 4, "plots": False, "close_mosaic": 1, "warmup_epochs": 0}
     return request(
         task,
@@ -68,7 +68,7 @@ def spoils(value: float, *batches: Position) -> Callable[[Any], None]:
 
 
 SPIKES = spoils(1000.0, (2, 3))
-"""Images of the other class have a loss of 1,000 from then on, and with this seed the next three are such."""
+"""From then on, images of the other class have a loss of 1,000; with this seed the next three are of it."""
 
 SEED = 14
 
@@ -85,7 +85,7 @@ class Watched(EndsAt):
 
     def progress(self, progress: Progress) -> bool:
         if wanted := super().progress(progress):
-            self.trainer.state_writer.flush()  # a state is left out while another is being written
+            self.trainer.state_writer.flush()  # no state is saved while another is being written
         return wanted
 
     def saved(self, state: SavedState) -> None:
@@ -94,7 +94,7 @@ class Watched(EndsAt):
 
 
 def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position, workers: int = 0) -> Watched:
-    """Train; states are wanted at these positions, and one at the last of them ends the attempt."""
+    """Train, and ask for states at these positions; a state at the last of them ends the attempt."""
     reporter = Watched(wanted.save_dir, *wants)
     with build_trainer(wanted, reporter, reporter) as trainer:
         reporter.trainer, trainer.args.workers = trainer, workers
@@ -124,7 +124,7 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     wanted = asked(tmp_path, replace(ROLL_BACK, states=2))
     whole = run(wanted, SPIKES, (1, 4), (1, 5), (1, 6), (9, 9), workers=1)
     assert watch_of(wanted)["roll_backs"] == 1
-    assert list(whole.weights) == [(0, 0), (1, 0), (2, 0), (3, 0)]  # none of the spike, nor after it
+    assert list(whole.weights) == [(0, 0), (1, 0), (2, 0), (3, 0)]  # none between the spike and its rollback
     assert whole.weights[2, 0] == whole.weights[0, 0]
     planned = [0.001 * (0.99 * (1 - epoch / EPOCHS) + 0.01) for epoch in range(EPOCHS)]
     rates = [report.metrics["lr/pg0"] for report in whole.reports]
@@ -143,7 +143,7 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
 
     child = replace(recovery(wanted), save_dir=tmp_path / "child", epochs=9, arguments={}, recover=False)
     restored = load_checkpoint(restore(child, rest.last).path)
-    assert restored[EXACT][LOSS_WATCH] == {"rate": 0.5}  # stays lowered, and losses may be others
+    assert restored[EXACT][LOSS_WATCH] == {"rate": 0.5}  # the rate stays lowered, but losses may differ
 
 
 def test_a_spike_that_began_in_the_epoch_before_is_rolled_back_to_the_beginning_of_that_one(
@@ -151,7 +151,7 @@ def test_a_spike_that_began_in_the_epoch_before_is_rolled_back_to_the_beginning_
 ) -> None:
     wanted = asked(
         tmp_path, ROLL_BACK, images=11, seed=2
-    )  # with it the next three images are of the other class
+    )  # with this seed the next three images are of the other class
     spiked = run(replace(wanted, epochs=3), spoils(1000.0, (1, 10)))
     assert watch_of(wanted)["roll_backs"] == 1
     assert spiked.weights[2, 0] == spiked.weights[0, 0] != spiked.weights[1, 0]
@@ -162,7 +162,7 @@ def test_an_ordinary_training_breaks_no_rule_and_the_look_changes_nothing(tmp_pa
     watched = run(rules, spoils(0.0))
     assert watch_of(rules)["roll_backs"] == 0
     assert len(watch_of(rules)["seen"]["usual"]) == 3 * BATCHES
-    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # no use after the end
+    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # useless after the end
     none = run(replace(rules, loss_rules=NO_RULES), spoils(0.0))
     assert none.weights == watched.weights
 
@@ -195,7 +195,7 @@ def test_a_training_that_is_stopped_keeps_its_state_and_goes_on_as_a_new_job_tha
     )
     rest = run(child, spoils(math.nan, (2, 5)))
     assert [report.epoch for report in rest.reports] == [2, 3]
-    assert rest.weights[2, 0] == weights_of(weights / "last.pt")  # with no older one, where it began
+    assert rest.weights[2, 0] == weights_of(weights / "last.pt")  # no state is older, so where it began
     assert watch_of(child)["rate"] == 0.5
 
 
@@ -241,19 +241,19 @@ def test_a_training_that_diverges_again_and_again_is_not_rolled_back_for_ever(tm
 
 
 def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
-    """Train in two processes, of which the second one alone diverges."""
+    """Train in two processes, of which only the second diverges."""
     with plan_training(wanted) as plan:
         train_in_ranks(plan, 2, reporter, program="tests.support.spoilt_ranks")
 
 
 def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
-    """Each batch has an image for each process; with this seed those of the second one are spoilt."""
+    """Each batch has an image for each process; with this seed the loss of the second one's images spikes."""
     wanted = asked(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
     return replace(wanted, epochs=epochs)
 
 
 def test_two_processes_roll_back_together_though_one_alone_diverges(tmp_path: Path) -> None:
-    """One that trained the rest of the epoch would wait for the other for ever."""
+    """A process that trained the rest of the epoch would wait for the other for ever."""
     wanted, reporter = asked_of_two(tmp_path, epochs=3), Epochs()
     in_two(wanted, reporter)
     assert [report.epoch for report in reporter.reports] == [0, 1, 2]

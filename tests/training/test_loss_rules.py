@@ -13,7 +13,7 @@ RULES = LossRules(on_spike=Action.WARN, on_nan=Action.STOP)
 
 
 def found(losses: list[float], rules: LossRules = RULES, batches: int = 1000) -> list[tuple[int, Finding]]:
-    """Every finding with the index of its batch, in epochs of so many batches."""
+    """Return each finding with the index of its batch; epochs have `batches` batches."""
     watch = LossWatch(rules)
     looks = [watch.check(loss, ends_epoch=(index + 1) % batches == 0) for index, loss in enumerate(losses)]
     return [(index, finding) for index, finding in enumerate(looks) if finding]
@@ -63,7 +63,7 @@ def test_only_the_newest_batches_count() -> None:
 
 
 def test_images_that_show_nothing_do_not_make_those_with_objects_a_spike() -> None:
-    """So measured with nine empty images in ten: a batch without objects has a hundredth of the loss."""
+    """As measured with nine empty images in ten: a batch without objects has a hundredth of the loss."""
     dice = random.Random(0)
     assert found([12.0 if dice.random() < 0.3 else 0.1 for _ in range(20_000)]) == []
 

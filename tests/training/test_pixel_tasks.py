@@ -65,7 +65,7 @@ def depth_scale_of(best: Path) -> tuple[float, float]:
 
 
 def test_best_pt_of_a_depth_model_gives_metres_and_last_pt_stays_as_it_was(tmp_path: Path) -> None:
-    """Everything is ten times as far away as the head assumes at its start, and it learns nothing."""
+    """Everything is ten times as far away as the untrained head assumes, and the head learns nothing."""
     asked = request("depth", tmp_path, arguments=STANDSTILL)
     for path in asked.data.parent.glob("depth/*/*.png"):
         known = np.asarray(Image.open(path)) > 0

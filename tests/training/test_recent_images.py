@@ -1,4 +1,4 @@
-"""The training loader decodes an image about once an epoch, and its samples do not depend on who has it."""
+"""The training loader decodes an image about once an epoch; samples do not depend on which worker has it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.training.recent import RecentImages, Slot
 from tests.support.tiny_datasets import build
 
 IMAGES, BATCH, EPOCHS = 131, 1, 2
-"""So many batches that a mosaic's partners come from every eighth one, and not all images are recent."""
+"""So many that a mosaic's partners come from every eighth batch, and that not all images stay recent."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def sixteen_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def epochs(data: Path, folder: Path, workers: int) -> tuple[str, float]:
-    """What the loader delivers in some epochs, as a hash, and how many images it decodes for a sample."""
+    """Return a hash of what the loader delivers, and how many images it decodes for each sample."""
     digest, samples = hashlib.sha256(), 0
     with training_loader("ours", data, folder, workers, imgsz=64, batch=BATCH) as (loader, decoded):
         assert (loader.num_workers, loader.dataset.lanes, loader.dataset.all_fit) == (workers, 8, False)

@@ -1,4 +1,4 @@
-"""A checkpoint that has its name has its bytes too, also after a power cut."""
+"""A checkpoint that has its name also has its bytes, even after a power cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from include.training.state_writer import StateWriter
 def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_depends_on_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both calls are carried out and noted: what a disk loses without them only a power cut shows."""
+    """Both calls are made and recorded: only a power cut would show what a disk loses without them."""
     steps: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -43,7 +43,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_
 def test_a_disk_that_is_full_for_best_pt_costs_no_state(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # of a training in this process
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # set by a training in this process
     last, best = tmp_path / "last.pt", tmp_path / "best.pt"
     announced: list[SavedState] = []
 
@@ -67,7 +67,7 @@ def test_a_disk_that_is_full_for_best_pt_costs_no_state(
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let this process write no more than `size` bytes to a file: what a full disk does."""
+    """Let this process write no more than `size` bytes to a file, as a full disk would."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""The list of tasks exists once, it is that of Ultralytics, and every table has an entry for each of them."""
+"""There is one list of tasks, that of Ultralytics, and every table has an entry for each task."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_table_has_every_task(table: str) -> None:
 
 @pytest.fixture(scope="module")
 def task_map() -> Mapping[str, Mapping[str, type]]:
-    """What Ultralytics does each task with."""
+    """The classes that Ultralytics uses for each task."""
     return YOLO("yolo11n.yaml").task_map  # type: ignore[no-any-return]
 
 

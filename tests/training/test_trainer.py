@@ -231,7 +231,7 @@ def test_mixed_precision_is_decided_without_downloading_anything(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConnectionError, match="training downloads nothing"):
         attempt_download_asset("yolo26n.pt")
-    assert check_amp(torch.nn.Linear(1, 1, device="meta"))  # neither CPU nor a GPU known for its errors
+    assert check_amp(torch.nn.Linear(1, 1, device="meta"))  # neither a CPU nor a GPU with known errors
     assert not list(tmp_path.iterdir())
 
 

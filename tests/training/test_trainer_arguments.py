@@ -31,7 +31,7 @@ def test_every_default_of_ultralytics_is_accepted_and_every_name_of_ours_is_refu
 
 
 def test_every_argument_that_takes_a_text_is_a_choice_or_a_known_file() -> None:
-    """A new argument of Ultralytics that may name a file has to be decided on: see FILES and OURS."""
+    """Any new argument of Ultralytics that may name a file needs a decision: see FILES and OURS."""
     open_texts = {
         name
         for name, argument in known_arguments().items()

@@ -168,7 +168,7 @@ def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
 
 
 def test_recover_goes_on_with_a_resumed_training(tmp_path: Path) -> None:
-    """Its last.pt is that of the other training run until its own first epoch is over."""
+    """Until its own first epoch is over, it continues from the last.pt of the other training run."""
     (other := tmp_path / "other").mkdir()
     with Call(other)(epochs=1) as training:
         assert training.status() == 0, training.log.read_text()

@@ -195,7 +195,7 @@ def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said
     assert (was["initial_lr"], is_["initial_lr"]) == (0.01, 0.002)
     assert (was["momentum"], is_["momentum"]) == (0.9, 0.8)
     assert is_["weight_decay"] > was["weight_decay"]
-    at_its_end = 0.002 * (0.01 + 0.99 * 1 / 4)  # of four epochs the last one, falling evenly to a hundredth
+    at_its_end = 0.002 * (0.01 + 0.99 * 1 / 4)  # in the last of four epochs, falling linearly to a hundredth
     assert epochs.reports[-1].metrics["lr/pg0"] == pytest.approx(at_its_end, rel=0.01)
     reason = epochs.reports[0].inexact_reason
     assert reason is not None

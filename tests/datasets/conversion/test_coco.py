@@ -89,7 +89,7 @@ def test_a_mask_becomes_the_outlines_that_opencv_finds(compressed: bool, tmp_pat
 
 
 def test_an_encoded_mask_of_the_cocoapi_is_decoded() -> None:
-    # One character each for small numbers; from the fourth on, relative to the one two places earlier.
+    # Small numbers take one character; from the fourth on, each is relative to that two places earlier.
     decoded = decode_mask("522030", 6, 3)
     assert decoded.T.ravel().tolist() == [0] * 5 + [1] * 2 + [0] * 2 + [1] * 2 + [0] * 5 + [1] * 2
     assert decode_mask([0, 18], 6, 3).all()

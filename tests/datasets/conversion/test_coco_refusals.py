@@ -1,4 +1,4 @@
-"""What is wrong with COCO annotations is said by kind, with places, a count and a remedy."""
+"""Errors in COCO annotations are reported by kind, with places, a count and a remedy."""
 
 from __future__ import annotations
 

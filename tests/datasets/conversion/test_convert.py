@@ -241,7 +241,7 @@ def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host:
 
 
 def fetched(world: World) -> list[Path]:
-    """The images of a conversion that has not ended."""
+    """The images that an unfinished conversion has fetched."""
     return list(world.folder.glob("checking/*/conversion/fetched/images/*/*.png"))
 
 

@@ -44,7 +44,7 @@ def splits(work: Path) -> dict[str, str]:
 
 
 def convert_plainly(folder: Path, lines: list[dict[str, Any]]) -> Path:
-    """Let Ultralytics convert it, with the images beside the export; return the data YAML."""
+    """Let Ultralytics convert an export that has its images beside it; return the data YAML."""
     for line in lines[1:]:
         path = folder / "files" / "images" / line["split"] / line["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def test_labels_splits_and_classes_equal_those_of_ultralytics(
     theirs = convert_plainly(tmp_path / "plain", lines)
     found = {}
     for path in theirs.parent.glob("labels/*/*.txt"):
-        line = lines[int(path.stem)]  # they number the images
+        line = lines[int(path.stem)]  # Ultralytics numbers the images
         found[line["file"]] = (path.parent.name, path.read_text())
     ours = labels(tmp_path / "work")
     assert {name: (split, ours[name]) for name, split in splits(tmp_path / "work").items()} == found

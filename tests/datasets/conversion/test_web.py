@@ -142,7 +142,7 @@ def test_no_signature_is_in_errors_and_logs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    # Those of other tests in this process, such as MLflow's, would hide a signature as well.
+    # Filters that other tests left in this process, such as MLflow's, would hide a signature as well.
     filters = [_merge] if merged else []
     monkeypatch.setattr(logging.getLogger("urllib3.connectionpool"), "filters", filters)
     shown, unreachable = [], f"https://localhost:1/a.png?{SECRET}"
