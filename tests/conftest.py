@@ -47,7 +47,7 @@ UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_write
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make soak` ask for more than a second or two allow."""
+    """Add the options with which `make soak` asks for longer tests."""
     parser.addoption(
         "--fuzz-inputs", type=int, default=50, help="how many inputs of each kind tests/fuzz makes up"
     )
@@ -58,13 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep Airflow away from the home folder of whoever runs the tests, and torch from more than a share."""
+    """Keep Airflow out of the user's home folder, and limit torch to its share of the cores."""
     # Two processes of tests share the cores: threads that wait for each other would make both slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    isolate_ultralytics()  # some tests import it before what they test
+    isolate_ultralytics()  # some tests import Ultralytics before what they test
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
-    # No test needs a network, and the plan that is shipped would take the stack under test minutes.
+    # No test needs a network, and the shipped plan would keep the stack under test busy for minutes.
     os.environ["PRETRAINED_URL"] = "off"
     os.environ["QUOTA_USERS"] = "limited=1:none"  # for tests that start trainings under this name
     os.environ["RETRAIN_PLANS"] = str(of_the_stack(Path(home)))
@@ -72,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> None:
-    """Demand a written id for long bytes: gzip's hold the time, and each process would name another test.
+    """Demand an explicit id for long bytes: those of gzip contain the time, so processes would differ in ids.
 
     Raises:
         ValueError: longer than 16 bytes and without `pytest.param(..., id=...)`.
@@ -91,7 +91,7 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_keyboard_interrupt() -> None:
-    """What stops the servers now is not to be interrupted itself."""
+    """Ignore further signals, so that stopping the servers is not interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -107,9 +107,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare what every test has imported the collections of garbage: each training asks for two of them.
+    """Exclude from garbage collections what the tests have imported: each training asks for two of them.
 
-    A million objects are looked through in a second, and in each process that a test forks they are copied.
+    To look through a million objects takes a second, and copies them in each process that a test forks.
     """
     gc.collect()
     gc.freeze()
@@ -173,7 +173,7 @@ def postgres(stack: Stack) -> Postgres:
 @pytest.fixture(scope="session")
 def open_api() -> Iterator[str]:
     """Return the URL of an API server, open to everybody; `lead_to` says where it finds its data."""
-    # Imported here: it imports Airflow, which reads AIRFLOW_HOME then.
+    # Imported here, because it imports Airflow, which then reads AIRFLOW_HOME.
     from tests.support.api_server import open_app, serving
 
     with serving(open_app()) as url:
@@ -184,7 +184,7 @@ def open_api() -> Iterator[str]:
 def api_url(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
 ) -> str:
-    """Return its URL while it has the file's schema and a fresh bucket."""
+    """Return the URL of that server, which now has the file's schema and a fresh bucket."""
     from tests.support.airflow_connections import lead_to
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)
@@ -232,7 +232,7 @@ def api(airflow_stack: Stack) -> Airflow:
 def api_stack(
     stack: Stack, postgres: Postgres, s3: S3, published: Release, pytestconfig: pytest.Config
 ) -> Stack:
-    """The same without what schedules: for tests of the API and of the pages."""
+    """The stack without the parts that schedule, for tests of the API and of the pages."""
     alone = ApiStack(stack.state, stack.postgres_settings, stack.buckets)
     start_airflow(alone, published)
     pytestconfig.stash[AIRFLOW] = stack

@@ -1,4 +1,4 @@
-"""The check accepts what Ultralytics trains on: both judge the same files."""
+"""The check accepts what Ultralytics trains on: both judge the same files here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every route and what everybody gets who asks, with the roles that docs/access.md recommends.
+"""Every route and the status that each user gets, with the roles that docs/access.md recommends.
 
-Of the API and the console it has each route, and of Airflow what it offers for each Dag: its runs, logs and
-XComs.
+It has each route of the API and of the console, and of Airflow's routes those that the roles are about: runs
+of each Dag, logs and XComs, questions, audit log, connections, variables, events of assets.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from include.console import app as console
 from tests.support.ask_as_roles import USERS
 
 EVERYBODY = (None, *USERS)
-"""The users are called like their roles, and newcomer has none; None is not logged in."""
+"""Users are named after their roles; newcomer has no role, and None is not logged in."""
 
 Expected = dict[str | None, int]
 
 
 def only(*users: str, status: int = 200, others: int = 403) -> Expected:
-    """These users get that status, all others with a role another one."""
+    """Expect `status` for these users, and `others` for all others with a role."""
     return dict.fromkeys(USERS, others) | {None: 401, "newcomer": 403} | dict.fromkeys(users, status)
 
 
 def may_see(status: int = 200) -> Expected:
-    """Everybody with a role gets that status."""
+    """Expect that status for every user with a role."""
     return only(others=status)
 
 
@@ -41,7 +41,7 @@ COMPLETION = {
 
 @dataclass(frozen=True)
 class Row:
-    """A route of ours, a path of it that is there, and what everybody gets."""
+    """A route, a path of it, and the status that each user gets."""
 
     method: str
     route: str
@@ -82,7 +82,7 @@ OURS = [
         "/datasets/access/versions/1/samples/0.jpg",
         may_see(404),
     ),
-    # Who may register data is told that none are named.
+    # Users who may register data are told that the body names none.
     Row("POST", "/datasets/{name}/versions", "/datasets/access/versions", only(*TRAINERS, status=422), {}),
     Row(
         "POST",
@@ -96,7 +96,7 @@ OURS = [
         "/datasets/access/versions/1/restore",
         only(*TRAINERS),
     ),
-    # eve has registered the version.
+    # eve registered the version, so the others may not delete it.
     Row(
         "DELETE",
         "/datasets/{name}/versions/{version}",
@@ -118,17 +118,17 @@ OURS = [
     Row("GET", "/usage/jobs", "/usage/jobs", may_see()),
     Row("GET", "/deletions/{run_id:path}", "/deletions/manual__1", may_see(404)),
     Row("POST", "/validate", "/validate", only(*TRAINERS), {}),
-    # The job of ada has ended, and that of the trainer has not.
+    # ada's job has ended; the trainer's has not.
     Row("POST", "/jobs/{job_id}/stop", "/jobs/access-ada/stop", only("administrator", status=409)),
     Row("POST", "/jobs/{job_id}/stop", "/jobs/access-trainer/stop", only(*TRAINERS, status=202)),
     Row("POST", "/jobs/{job_id}/archive", "/jobs/access-ada/archive", only("administrator")),
     Row("POST", "/jobs/{job_id}/archive", "/jobs/access-trainer/archive", only(*TRAINERS, status=409)),
     Row("DELETE", "/jobs/{job_id}/archive", "/jobs/access-ada/archive", only("administrator")),
     Row("DELETE", "/jobs/{job_id}/archive", "/jobs/access-trainer/archive", only(*TRAINERS)),
-    # Who may delete a job is told that its id has to be given once more.
+    # Users who may delete a job are told that they have to repeat its id.
     Row("DELETE", "/jobs/{job_id}", "/jobs/access-ada?confirm=x", only("administrator", status=409)),
     Row("DELETE", "/jobs/{job_id}", "/jobs/access-trainer?confirm=x", only(*TRAINERS, status=409)),
-    # Who may complete a job is told that it has no files, or that it is being trained.
+    # Users who may complete the job are told that its files do not exist.
     Row(
         "POST",
         "/jobs/{job_id}/completion",
@@ -136,14 +136,14 @@ OURS = [
         only("administrator", status=422),
         COMPLETION,
     ),
-    # Who may upload is told that an empty body is refused.
+    # Users who may upload are told that an empty body is refused.
     Row("POST", "/uploads", "/uploads", only(*TRAINERS, status=422), {}),
     Row("GET", "/uploads/{upload_id}", "/uploads/access", may_see(404)),
     Row("POST", "/uploads/{upload_id}/parts", "/uploads/access/parts", only(*TRAINERS, status=422), {}),
     Row("POST", "/uploads/{upload_id}/complete", "/uploads/access/complete", only(*TRAINERS, status=404)),
     Row("DELETE", "/uploads/{upload_id}", "/uploads/access", only(*TRAINERS, status=404)),
     Row("GET", "/pretrained", "/pretrained", may_see()),
-    # Who may store a file is told that an empty one is refused.
+    # Users who may store a file are told that an empty one is refused.
     Row("PUT", "/pretrained/{name}", "/pretrained/access.pt", only(*TRAINERS, status=422)),
 ]
 
@@ -164,7 +164,7 @@ STARTS = {
     "audit_checkpoints": ADMINISTRATOR,
     "watch_dataset": ADMINISTRATOR,
 }
-"""Who may start runs of which Dag."""
+"""Which users may start runs of each Dag."""
 
 
 RUNS = "/dags/train_yolo/dagRuns"
@@ -173,7 +173,7 @@ BY_ADMINISTRATOR = only("administrator", status=404)
 
 
 def runs_of(dag_id: str) -> Iterator[Row]:
-    """What Airflow offers for the runs of a Dag: there is none, and a body is refused, after the guards."""
+    """Yield requests about a Dag's runs that fail even past the guards: for a missing run or a bad body."""
     runs = f"/dags/{dag_id}/dagRuns"
     yield Row("POST", "start", runs, only(*STARTS[dag_id], status=422), {})
     yield Row("PATCH", "mark", f"{runs}/none", BY_ADMINISTRATOR, {"state": "failed"})
@@ -193,7 +193,7 @@ AIRFLOW = [
     Row("DELETE", "delete", f"{RUNS}/none", BY_ADMINISTRATOR),
     Row("POST", "clear", f"{RUNS}/none/clear", BY_ADMINISTRATOR, {"dry_run": True}),
     Row("PATCH", "mark a task", TASK, BY_ADMINISTRATOR, {"new_state": "failed"}),
-    # Of several at once, Airflow says in the answer what became of each.
+    # To requests about several runs, Airflow answers 200, and says in the body what became of each.
     Row(
         "PATCH",
         "mark several",
@@ -244,4 +244,4 @@ TOLD_APART = [
     for path, row in TABLE
     if path in {f"{PREFIX}/jobs", "/api/v2/eventLogs"} or (row.route == "start" and row.method == "POST")
 ]
-"""Rows in which each role differs from every other."""
+"""Rows that together tell each role from all others."""

@@ -59,23 +59,23 @@ class Airflow:
         return state
 
     def succeeds(self, dag_id: str, run_id: str, seconds: float = 300) -> None:
-        """Wait for the end of the run, which must be a success. Tells what each task did where it is none."""
+        """Wait for the run, which must succeed. If it does not, the failure names the state of each task."""
         assert self.wait(dag_id, run_id, seconds) == "success", self._account(dag_id, run_id)
 
     def run(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Trigger, wait, and give the run's id; the run must succeed."""
+        """Trigger a run, which must succeed; wait for its end, and return its id."""
         run_id = self.trigger(dag_id, conf)
         self.succeeds(dag_id, run_id)
         return run_id
 
     def log(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> str:
-        """What the attempt, counted from 1, has written until now, as JSON, a line for each event."""
+        """Return the attempt's log so far, a line of JSON for each event; attempts count from 1."""
         folder = self._logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task_id}"
         path = folder / f"attempt={attempt}.log"
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Have the task and all after it done again."""
+        """Clear the task and all tasks downstream of it, so that they run again."""
         body = airflow.ClearTaskInstancesBody(
             dag_run_id=run_id,
             task_ids=[airflow.ClearTaskInstancesBodyTaskIdsInner(task_id)],
@@ -94,7 +94,7 @@ class Airflow:
             self._tasks.patch_task_instance(dag_id, run_id, task_id, body)
 
     def delete(self, dag_id: str, run_id: str) -> None:
-        """Delete a run as a person does: Airflow lets nobody delete one that is running."""
+        """Delete a run as a person does: mark it first, because Airflow does not delete running runs."""
         self.mark(dag_id, run_id, "queued")
         self._runs.delete_dag_run(dag_id, run_id)
 
@@ -113,12 +113,12 @@ class Airflow:
         self._dags.patch_dag(dag_id, airflow.DAGPatchBody(is_paused=paused))
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
-        """Answer what the task asks people."""
+        """Answer the question that the task asks people."""
         chosen = airflow.UpdateHITLDetailPayload(chosen_options=[option])
         self._tasks.update_hitl_detail(dag_id, run_id, task_id, -1, chosen)
 
     def announced(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """The extras of the events that the run emitted, by their assets."""
+        """Return the extras of the asset events that the run emitted, by asset."""
         events = self._assets.get_asset_events(source_run_id=run_id).asset_events
         return {str(event.name): dict(event.extra) for event in events}
 
@@ -127,7 +127,7 @@ class Airflow:
         return {ti.task_id: str(ti.state.value) if ti.state else "none" for ti in instances}
 
     def attempt(self, dag_id: str, run_id: str, task_id: str) -> tuple[str, int]:
-        """The id of the present attempt, of which every one has its own, and its number, counted from 1."""
+        """Return the id of the current attempt, which no other attempt has, and its number, from 1."""
         instance = self._tasks.get_task_instance(dag_id, run_id, task_id)
         return str(instance.id), int(instance.try_number)
 
@@ -167,9 +167,9 @@ def download(stack: Stack, uri: str, to: Path) -> Path:
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 240, pause: float = 0.3) -> None:
-    """Wait for what others bring about. Fails with `what` in words where it does not come.
+    """Wait until the condition holds; if it never does, fail with `what`, which says it in words.
 
-    Servers that are asked in short pauses have no processor left for what is waited for.
+    Short pauses would leave servers no processor time for what the test waits for.
     """
     deadline = time.monotonic() + seconds
     while not condition():

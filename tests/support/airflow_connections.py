@@ -1,4 +1,4 @@
-"""What Airflow gives to code that runs in it: connections, to the services of the tests, and a context."""
+"""What Airflow gives to code that runs in it: connections to the services of the tests, and a context."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def connections_to(database_url: str, s3: S3, role: Role = Role.WORKER) -> dict[str, str]:
-    """`training_db`, and `training_s3` with the keys of a role, as an environment names them.
+    """Return `training_db`, and `training_s3` with the keys of a role, as environment variables.
 
-    `training_s3_maintenance` is there, too, as on the workers of queue `maintenance`.
+    `training_s3_maintenance` is also there, as on the workers of queue `maintenance`.
     """
     return {
         "AIRFLOW_CONN_TRAINING_DB": database_url,
@@ -47,11 +47,11 @@ def lead_to(
     root: Path,
     role: Role = Role.WORKER,
 ) -> None:
-    """Make `training_db` and `training_s3` lead there, with this bucket and this TRAINING_ROOT.
+    """Make `training_db` and `training_s3` lead there, and set the bucket and TRAINING_ROOT.
 
-    Local datasets may lie beside that.
+    Local datasets may lie beside TRAINING_ROOT.
 
-    What the API keeps open for its next request leads to where the file of tests before this one was.
+    Connections that the API keeps open are closed: they lead to the database of the previous test file.
     """
     database.pool.dispose()
     for name, value in connections_to(database_url, s3, role).items():
@@ -63,11 +63,11 @@ def lead_to(
 
 
 TASK_INSTANCE_ID = UUID("019acd1e-3c00-7000-8000-000000000000")
-"""As Airflow gives them: it says when the task instance was made."""
+"""Of the kind that Airflow assigns: it contains the time at which the task instance was made."""
 
 
 def context_of(conf: dict[str, Any], **more: Any) -> Context:
-    """What Airflow hands a task of run1, or its callback."""
+    """Return what Airflow passes to a task of run1, or to its callback."""
     return cast(
         "Context",
         {

@@ -11,7 +11,7 @@ from include.stack.local import Stack
 
 
 def token(stack: Stack, role: str | None, name: str | None = None) -> str:
-    """What logging in gives to a user of that role (None: of no role at all), called a-{role} or `name`."""
+    """Return the token of a user with that role (None: no role at all), called a-{role} or `name`."""
     from airflow.api_fastapi.auth.tokens import JWTGenerator
 
     signer = JWTGenerator(

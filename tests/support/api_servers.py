@@ -1,4 +1,4 @@
-"""Another API server of the running stack, configured as a proxy in front of it needs it."""
+"""Another API server of the running stack, configured for a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.stack.processes import Service
 
 @contextmanager
 def another_api_server(stack: Stack, name: str, base_url: str, *options: str) -> Iterator[Service]:
-    """Serve on a port of its own as if it were at base_url; gives the service, its port is in PORT."""
+    """Serve on a port of its own as if at base_url; yield the service, whose port `port_of` returns."""
     airflow, port = stack.airflow, choose(set())
     own = {"AIRFLOW__API__BASE_URL": base_url, "AIRFLOW__API__PORT": str(port)}
     program = next(

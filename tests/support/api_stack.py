@@ -1,4 +1,4 @@
-"""The stack without what schedules: all that the API and the pages need, for little processor time."""
+"""The stack without the parts that schedule: all that API and pages need, for little processor time."""
 
 from __future__ import annotations
 

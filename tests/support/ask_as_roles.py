@@ -62,7 +62,7 @@ def make_users() -> None:
 
 
 def log_in() -> dict[str | None, dict[str, str]]:
-    """Return the headers of each user. The server has to be imported before."""
+    """Return the headers of each user. The server must have been imported before."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.providers.fab.auth_manager.models import User
     from airflow.utils.session import create_session
@@ -74,7 +74,7 @@ def log_in() -> dict[str | None, dict[str, str]]:
 
 
 def log_in_by_oidc(app: ASGIApp, provider: Provider, name: str) -> dict[str, str]:
-    """Return the headers of somebody who has followed the redirects of a login."""
+    """Log in by following the redirects as a browser does; return the headers of that user."""
     provider.person = {
         "preferred_username": name,
         "given_name": "Ada",
@@ -90,7 +90,7 @@ def log_in_by_oidc(app: ASGIApp, provider: Provider, name: str) -> dict[str, str
 
 
 def ask(client: TestClient, method: str, path: str, headers: dict[str, str], body: Any) -> dict[str, Any]:
-    """Return what matters of the answer."""
+    """Send the request, and return what matters of the answer."""
     answer = client.request(method, path, headers=headers, json=body, follow_redirects=False)
     media_type = answer.headers.get("content-type", "").partition(";")[0]
     problem = answer.json() if media_type == "application/problem+json" else {}

@@ -1,4 +1,4 @@
-"""Jobs with both of their objects on a real Postgres and a real S3, and what an audit makes of them."""
+"""Jobs in a real Postgres with their objects in a real S3, and what an audit makes of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LATER = timedelta(days=2)
 
 @dataclass
 class World:
-    """What is audited. live are the Dag runs that Airflow would say are going on."""
+    """What is audited. live are the Dag runs that Airflow would report as active."""
 
     connection: psycopg.Connection[Any]
     client: S3Client
@@ -79,13 +79,13 @@ class World:
         return f"s3://{self.bucket}/checkpoints/{job_id}/{name}"
 
     def put(self, uri: str, content: bytes, job_id: str = "a", epoch: int = 4) -> Checkpoint:
-        """An object as our trainer stores it."""
+        """Store an object as our trainer does."""
         checkpoint = Checkpoint(uri, hashlib.sha256(content).hexdigest(), len(content), epoch)
         replace(self.client, uri, content, metadata_of(checkpoint, job_id, f"run of {job_id}", "8.4"))
         return checkpoint
 
     def job(self, job_id: str, previous: bytes | None = PREVIOUS, **columns: Any) -> None:
-        """A completed job with its objects, or with other columns than such a job has."""
+        """Add a completed job with its objects; `columns` override those of its row."""
         best = self.put(self.uri(job_id, "best.pt"), BEST, job_id)
         last = self.put(self.uri(job_id, "last.pt"), LAST, job_id)
         if previous is not None:
@@ -102,7 +102,7 @@ class World:
         )
 
     def row(self, job_id: str, **columns: Any) -> None:
-        """A row of a job that was trained here."""
+        """Add the row of a job that was trained here."""
         values = {
             "job_id": job_id,
             "status": "completed",
@@ -139,7 +139,7 @@ class World:
         return metadata(self.client, uri)
 
     def damage(self, uri: str) -> None:
-        """Flip a byte, with the same size and the same metadata, as a bad disk does."""
+        """Flip a byte, but keep the size and the metadata, as a bad disk does."""
         content = bytearray(self.body(uri))
         content[len(content) // 2] ^= 1
         replace(self.client, uri, bytes(content), self.metadata(uri))
@@ -155,14 +155,14 @@ class World:
         return {item["Key"].removeprefix(prefix) for item in listed}
 
     def clear(self) -> None:
-        """Remove thousands of objects more quickly than one after the other."""
+        """Remove all objects, a page of them with each request."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         for page in pages:
             keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
             self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
 
     def plant(self, jobs: int, start: int = 0) -> None:
-        """So many completed jobs that ended long ago, of three tiny objects each."""
+        """Add that many completed jobs, which ended long ago and have three tiny objects each."""
         of_byte = Checkpoint("", hashlib.sha256(b"x").hexdigest(), 1, epoch=4)
         ids = [f"planted-{number:06d}" for number in range(start, start + jobs)]
 
@@ -206,7 +206,7 @@ def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) ->
 
 
 def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:
-    """A job that ended so many days ago, as good as that."""
+    """Add a job that ended that many days ago, with that fitness."""
     when = datetime.now(UTC) - timedelta(days=days)
     metrics = {"metrics/mAP50-95(B)": fitness, "val/box_loss": 1 - fitness}
     values: dict[str, Any] = {"metrics": metrics, "completed_at": when}
@@ -214,7 +214,7 @@ def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **co
 
 
 def expired(world: World) -> set[str]:
-    """Jobs whose row says that their state is given up, which is then so in S3 and in every column."""
+    """Return the jobs whose row says that their state has expired; S3 and all columns must agree with it."""
     with world.connection.transaction():
         rows = world.connection.execute("SELECT job_id FROM training_jobs").fetchall()
     gone = set()

@@ -43,7 +43,7 @@ API = "/training/api/v1"
 
 _PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
-    "--no-sandbox",  # which a superuser cannot have, and continuous integration often is one
+    "--no-sandbox",  # root cannot use the sandbox, and continuous integration often runs as root
     "--no-proxy-server",
     "--no-first-run",
     "--disable-gpu",
@@ -97,28 +97,28 @@ class Visitor:
     _unreachable: bool = False
 
     def open(self, path: str) -> Page:
-        """A page of the console by itself, such as `jobs?status=running`."""
+        """Open a page of the console by itself, such as `jobs?status=running`."""
         self.page.goto(f"{self.url}{CONSOLE}/{path}")
         return self.page
 
     def open_in_airflow(self, path: str = "") -> FrameLocator:
-        """The same inside Airflow's UI."""
+        """Open such a page inside Airflow's UI."""
         shown = f"{urlsplit(self.url).path}{CONSOLE}/{path}" if path else ""
         self.page.goto(f"{self.url}/plugin/trainings{shown}")
         return self.frame
 
     @property
     def frame(self) -> FrameLocator:
-        """What Airflow shows of the console."""
+        """The frame in which Airflow shows the console."""
         return self.page.frame_locator("iframe")
 
     def expects(self, status: int, path: str) -> None:
-        """Answers of that status to a request whose URL contains `path` are no problem from now on."""
+        """From now on, accept answers of that status to requests whose URL contains `path`."""
         self._expected.append((status, path))
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """What fails meanwhile is no problem."""
+        """Accept whatever fails within the block."""
         self._unreachable = True
         yield
         self.page.evaluate("0")  # so that what has happened until now is noted
@@ -133,7 +133,7 @@ class Visitor:
         return path
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> int:
-        """What the person's own script would be answered: the status."""
+        """Return the status that a script of the person's own would get."""
         script = "async ([url, asked]) => (await fetch(url, asked)).status"
         asked: dict[str, Any] = {"method": method}
         if body is not None:
@@ -141,7 +141,7 @@ class Visitor:
         return int(self.page.evaluate(script, [f"{self.url}{path}", asked]))
 
     def barriers(self) -> list[str]:
-        """What axe-core finds that keeps people out, serious or worse, on the console's page by itself."""
+        """Return what axe-core finds to be a serious or critical barrier on the console's page by itself."""
         found = Axe().run(self.page).response["violations"]
         return [
             f"{each['id']}: {node['html']} {node['failureSummary']}"
@@ -157,7 +157,7 @@ class Visitor:
         )
 
     def watch(self) -> None:
-        """Take note of all that goes wrong."""
+        """Record all that goes wrong."""
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
         self.page.on("request", self._asked)
@@ -173,7 +173,7 @@ class Visitor:
     def _asked(self, request: Request) -> None:
         scheme, host = urlsplit(request.url)[:2]
         own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
-        # A redirect that the page only looks at (redirect: "manual") is noted too, though it is never sent.
+        # A redirect that the page only looks at (redirect: "manual") is reported too, but never sent.
         to_file = request.is_navigation_request() or request.redirected_from is not None
         sent = request.method in {"PUT", "OPTIONS"} and "/uploads/" in request.url
         saved = request.url.startswith(f"{self.s3}/") and (to_file or sent)
@@ -197,7 +197,7 @@ class Visitor:
 
 @dataclass
 class Visitors:
-    """Lets people in. Those of one role come with the same browser, which remembers login and files."""
+    """Lets people in. People with the same role share a browser, which remembers login and files."""
 
     browser: Browser
     stack: Stack
@@ -208,7 +208,7 @@ class Visitors:
     def __call__(
         self, role: str | None = "admin", *, url: str = "", width: int = 1280, height: int = 900
     ) -> Visitor:
-        """Somebody with that role, logged in; None: nobody whom Airflow knows yet, with a new browser."""
+        """Return a person with that role, logged in; for None, one with a new browser, not logged in."""
         url = url or self.stack.url
         context = self._stranger() if role is None else self._known(role)
         visitor = Visitor(context.new_page(), url, self.stack.s3.endpoint_url)
@@ -218,7 +218,7 @@ class Visitors:
         return visitor
 
     def leave(self) -> None:
-        """Close all pages. Fails where somebody has met a problem."""
+        """Close all pages; fail if anybody has met a problem."""
         problems = []
         for visitor in self._present:
             visitor.page.wait_for_timeout(50)  # so that what has happened until now is noted
@@ -236,21 +236,21 @@ class Visitors:
     def _known(self, role: str) -> BrowserContext:
         if role not in self._browsers:
             context = self._browsers[role] = self._new()
-            # Airflow's form takes seconds; log_in fills it in where that is what matters.
+            # Airflow's form takes seconds; log_in fills it in for tests of the login itself.
             bearer = log_in_over_rest(self.stack) if role == "admin" else token(self.stack, role)
             cookie = {"name": "_token", "value": bearer, "url": self.stack.url}
             context.add_cookies([cookie])  # type: ignore[list-item]
         return self._browsers[role]
 
     def _new(self) -> BrowserContext:
-        # Certificates are self-signed here, and the processor that draws what moves has other work.
+        # Certificates are self-signed here, and animations would cost processor time.
         context = self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
         context.set_default_timeout(_PATIENCE)
         return context
 
 
 def log_in(visitor: Visitor, stack: Stack) -> None:
-    """As an administrator, through Airflow's form."""
+    """Log in as an administrator, through Airflow's form."""
     visitor.expects(401, "/ui/")  # how Airflow finds out that nobody is logged in
     visitor.page.goto(visitor.url)
     visitor.page.get_by_label("Username").fill(stack.username)
@@ -261,7 +261,7 @@ def log_in(visitor: Visitor, stack: Stack) -> None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser, for the tests of one file: while it is there asyncio cannot be used otherwise."""
+    """The browser, for the tests of one file: while it is open, they cannot use asyncio themselves."""
     executable = program()
     assert executable is not None
     expect.set_options(timeout=_PATIENCE)
@@ -273,7 +273,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Visitors:
-    """Those of one file, at the Airflow that its tests share."""
+    """The visitors of one file's tests, at the Airflow that these share."""
     from tests.support.distribution import airflow_of  # a plugin, which pytest itself has to load first
 
     return Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))
@@ -281,7 +281,7 @@ def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Visitors:
 
 @pytest.fixture
 def visit(visitors: Visitors) -> Iterator[Visitors]:
-    """Calls people in, and fails where one of them met a problem."""
+    """Lets people in, and fails if one of them met a problem."""
     yield visitors
     try:
         visitors.leave()

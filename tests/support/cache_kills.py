@@ -32,7 +32,7 @@ _LIMIT = 600_000
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects in memory, by prefix and name: S3 is not what may fail here."""
+    """Objects in memory, by prefix and name, because this is no test of S3."""
 
     by_prefix: dict[str, dict[str, bytes]]
 
@@ -60,7 +60,7 @@ class Objects:
 
 
 class Trial:
-    """A cache, and what is to be in it."""
+    """A cache, and the datasets that belong in it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder, self._rng = folder, random.Random(seed)
@@ -75,7 +75,7 @@ class Trial:
         self.killed = self.ended = 0
 
     def run(self, seconds: float) -> None:
-        """Start processes two by two, and kill most of them."""
+        """Start processes two at a time, and kill many of them."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             processes = [self._start() for _ in range(2)]

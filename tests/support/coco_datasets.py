@@ -64,7 +64,7 @@ def rle(drawn: np.ndarray, *, compressed: bool) -> dict[str, Any]:
 
 @dataclass
 class Coco:
-    """The content of an annotation file that is put together."""
+    """The content of an annotation file, put together piece by piece."""
 
     categories: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)

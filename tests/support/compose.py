@@ -22,13 +22,13 @@ VARIABLE = re.compile(r"\$\{(\w+)(:?[-?+])?")
 
 
 def required_variables() -> set[str]:
-    """Those without which nothing starts."""
+    """Return the variables without which nothing starts."""
     text = (REPOSITORY / "docker-compose.yaml").read_text()
     return {name for name, operator in VARIABLE.findall(text) if operator == ":?"}
 
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
-    """What is mounted, each with the place at which the container sees it, but for its own /tmp."""
+    """Return each mounted source with its path in the container; /tmp and the like have no source."""
     written = [
         f"{mount['source']}:{mount['target']}" if isinstance(mount, dict) else mount
         for mount in service.get("volumes", [])

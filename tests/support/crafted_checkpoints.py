@@ -13,11 +13,11 @@ STOP = b"."
 PROTOCOL = b"\x80\x02"
 
 WEIGHTS = bytes(range(16)) * 27
-"""Of the one layer: 108 numbers of 4 bytes."""
+"""Those of the only layer: 108 numbers of 4 bytes."""
 
 
 class Raw(bytes):
-    """Instructions of a pickle that leave one value."""
+    """Instructions of a pickle that leave one value on the stack."""
 
 
 def name(path: str) -> Raw:
@@ -27,7 +27,7 @@ def name(path: str) -> Raw:
 
 
 def value(of: Any) -> Raw:
-    """Push a plain value, in which Raw ones may be."""
+    """Push a plain value, which may contain Raw ones."""
     if isinstance(of, Raw):
         return of
     if of is None or isinstance(of, bool):
@@ -82,7 +82,7 @@ def tensor(
 
 
 PARTS: dict[str, Any] = {"training": False, "_parameters": {}, "_buffers": {}, "_modules": {}}
-"""The attributes of a layer that has none of its own."""
+"""The attributes that every layer has."""
 
 
 def layer(path: str, modules: Mapping[str, Any] | None = None, /, **state: Any) -> Raw:
@@ -130,7 +130,7 @@ def pickled(content: Raw) -> bytes:
 
 
 def archive(pickle: bytes, more: Mapping[str, bytes] | None = None, weights: bytes = WEIGHTS) -> bytes:
-    """Lay it out as torch.save does."""
+    """Lay the pickle out as torch.save does."""
     entries = {"data.pkl": pickle, "byteorder": b"little", "data/0": weights, "version": b"3\n"} | dict(
         more or {}
     )
@@ -147,5 +147,5 @@ def zipped(entries: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
 
 
 def crafted(content: Raw | None = None, **changes: Any) -> bytes:
-    """A file that torch.load takes for a checkpoint, with whatever in it."""
+    """Return a file that torch.load takes for a checkpoint, whatever its content."""
     return archive(pickled(checkpoint(**changes) if content is None else content))

@@ -133,4 +133,4 @@ OTHER_FORMATS: dict[str, bytes] = {
     "a TorchScript archive": archive(GOOD, {"constants.pkl": EVIL, "code/__torch__.py": b""}),
     "a memo named by a function": pickled(Raw(name("os.system") + b"q\x00")),
 }
-"""What some loader would take for a program, or for a pickle that may be one."""
+"""What some loader would take for a program, or for a pickle that may run one."""

@@ -14,12 +14,12 @@ _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request r
 
 
 class CuttingProxy:
-    """Forwards to `endpoint_url`, and cuts a connection once it has carried what may pass in one direction.
+    """Forwards to `endpoint_url`, and cuts a connection once one of its directions exceeds a limit.
 
-    sent is what may pass to the server, received what may pass back, in bytes; None is all. answer_to_large
-    cuts where the server answers to a request of more bytes than that, before the answer has passed. Only the
-    first `cuts` connections that get that far are cut; the others pass. `then` says what happens instead of a
-    cut: "hang" carries nothing more until `heal`, "trickle" some bytes now and then. The first `throttled`
+    sent limits the bytes to the server, received those that come back; None is no limit. answer_to_large cuts
+    when the server answers a request of more bytes than that, before any of the answer passes. Only the first
+    `cuts` connections that reach a limit are cut; the others pass. `then` says what happens instead of a cut:
+    "hang" carries nothing more until `heal`, "trickle" pauses before each block. The first `throttled`
     connections are answered 503 SlowDown.
     """
 
@@ -47,7 +47,7 @@ class CuttingProxy:
         self.cuts = 0
         self._ended: list[threading.Event] = []
         self._listener = socket.socket()
-        # small, and inherited by what is accepted: or the kernel would swallow what is meant to hang
+        # small, and inherited by accepted sockets: otherwise the kernel would swallow what is meant to hang
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -58,7 +58,7 @@ class CuttingProxy:
         return f"http://{host}:{port}"
 
     def heal(self) -> None:
-        """Carry everything from now on, what was held back first."""
+        """Carry everything from now on, first what was held back."""
         self._healed.set()
 
     def stop_cutting(self) -> None:
@@ -67,7 +67,7 @@ class CuttingProxy:
             self._left = 0
 
     def wait_for_the_failing(self) -> None:
-        """Wait until the connections that failed are closed by one of their ends."""
+        """Wait until one end of each connection that failed has closed it."""
         for ended in self._ended:
             assert ended.wait(60)
 

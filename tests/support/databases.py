@@ -1,4 +1,4 @@
-"""Databases and schemas of the session's PostgreSQL for the tests, and what reads and writes their rows."""
+"""Databases and schemas of the session's PostgreSQL for the tests, and the repositories over them."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def database(postgres: Postgres) -> Iterator[platforms.Database]:
 
 @pytest.fixture
 def database_url(database: platforms.Database) -> str:
-    """The fresh, empty database as its owner."""
+    """The URL of the fresh, empty database, as its owner."""
     return database.owner_url
 
 
 @pytest.fixture
 def training_url(database: platforms.Database) -> str:
-    """The fresh database with our tables, as the role that reads and writes their rows."""
+    """The URL of the fresh database with our tables, as the role that reads and writes their rows."""
     return database.migrate()
 
 
@@ -56,20 +56,20 @@ def schema(postgres: Postgres) -> Iterator[platforms.Database]:
 
 @pytest.fixture(scope="module")
 def migrated_url(schema: platforms.Database) -> str:
-    """That schema with our tables, as the role that reads and writes their rows."""
+    """The URL of that schema with our tables, as the role that reads and writes their rows."""
     return schema.migrate()
 
 
 @pytest.fixture(scope="module")
 def owner(schema: platforms.Database, migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """To the file's schema, as the role that owns its tables."""
+    """A connection to the file's schema, as the role that owns its tables."""
     with psycopg.connect(schema.owner_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """To the file's schema, whose tables are emptied after the test."""
+    """A connection to the file's schema, whose tables are emptied after the test."""
     with psycopg.connect(migrated_url) as connection:
         yield connection
         connection.rollback()

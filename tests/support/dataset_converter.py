@@ -1,4 +1,4 @@
-"""A process of its own that checks a dataset in a different format, for tests that kill it.
+"""A process of its own that checks a dataset in another format, for tests that kill it.
 
 Started with JSON: source, cache, bucket, client (arguments of boto3.client) and hosts (DATASET_URL_HOSTS).
 """

@@ -1,7 +1,7 @@
 """A process of its own that materializes a dataset from S3, for tests that kill or race it.
 
-Started with JSON: reference, cache, client (arguments of boto3.client), and hang, true to stop for ever in
-the middle of each object but the first hang_after. Prints how many reads of objects it took.
+Started with JSON: reference, cache, client (arguments of boto3.client), and hang: if true, each read after
+the first hang_after stops for ever in the middle. Prints the number of reads.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def roots_beside(cache: Path) -> DatasetRoots:
-    """DATASET_ROOTS of a test: the folder in which the cache lies, which stands for TRAINING_ROOT."""
+    """Return a test's DATASET_ROOTS: the folder of the cache, where the cache itself is TRAINING_ROOT."""
     return DatasetRoots((cache.parent,), cache)
 
 
@@ -43,7 +43,7 @@ def materialize(
     listings: Listings | None = None,
     roots: DatasetRoots | None = None,
 ) -> LocalDataset:
-    """What a training run leaves there for the next one."""
+    """Materialize as a training run does, and return what it leaves in the cache for the next one."""
     with fetch.materialize(reference, cache, s3, roots or roots_beside(cache), listings) as local:
         return local
 
@@ -80,7 +80,7 @@ def arguments(s3: S3, **changes: str) -> dict[str, Any]:
 
 
 def unused_client() -> S3Client:
-    """A client for code that has one, but asks S3 nothing: there is no server."""
+    """Return a client for code that needs one but sends no request: there is no server."""
     import boto3  # here, because one test that imports this module has none
 
     return boto3.client(

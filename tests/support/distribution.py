@@ -21,7 +21,7 @@ def airflow_of(path: str) -> str | None:
 
 
 def group_of(path: str) -> str:
-    """Files whose tests run in the same process: those that share an Airflow; else each its own.
+    """Return the group of tests that run in one process: all that share an Airflow, or only this file's.
 
     Only one process has a scheduler: it keeps a quarter of a core busy, even if there is nothing to schedule.
     """
@@ -37,7 +37,7 @@ class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TogetherByServices:
-    """Xdist's own groups do nothing with pytest 9.2."""
+    """Replace xdist's own groups, which do nothing with pytest 9.2."""
     return TogetherByServices(config, log)
 
 
@@ -54,7 +54,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the groups that take longest begin first: none is left to one process while the others rest."""
+    """Start the longest groups first, so that none runs in one process while the others are idle."""
 
     def rank(item: pytest.Item) -> int:
         if (group := group_of(str(item.path))) in GROUPS.values():

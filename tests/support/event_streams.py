@@ -48,7 +48,7 @@ class Listener:
                 fields = {}
 
     def until(self, name: str, number: int = 1) -> list[Event]:
-        """The next events, up to the so-manieth of that name."""
+        """Return the next events, up to the `number`-th of that name."""
         seen: list[Event] = []
         for event in self:
             seen.append(event)
@@ -58,7 +58,7 @@ class Listener:
 
 
 def epochs(events: list[Event]) -> list[int]:
-    """Which epochs were told, whose ids are their numbers."""
+    """Return the epochs among the events, whose ids must be the numbers of the epochs."""
     told = [(event_id, data["epoch"]) for name, event_id, data in events if name == "epoch"]
     assert [event_id for event_id, _ in told] == [str(epoch) for _, epoch in told]
     return [epoch for _, epoch in told]

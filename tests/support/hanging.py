@@ -31,7 +31,7 @@ def attempt_in_control_group(group: Path, folder: Path, number: int, limits: Lim
 
 
 def fetch() -> None:
-    """Train nothing yet, for ever."""
+    """Hang before the training begins."""
     print("fetching", flush=True)
     time.sleep(600)
 
@@ -62,7 +62,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
         folder,
         images=IMAGES,
         model=architecture(folder, "classify"),
-        epochs=9999 if options else EPOCHS,  # those with workers or ranks end only by what is done to them
+        epochs=9999 if options else EPOCHS,  # those with workers or ranks run until a test ends them
         save_dir=folder / "run",
         arguments={"imgsz": 64, "batch": 4, "plots": False, "patience": 0},
         identity={"job": "a"},
@@ -92,7 +92,7 @@ def sleep_in_validation(validator: Any) -> None:
 
 
 def take_all_memory(trainer: Any) -> None:
-    """Take what there is in the second epoch."""
+    """Take all memory in the second epoch."""
     taken = []
     while trainer.epoch == 1:
         taken.append(b"x" * 2**26)
@@ -103,4 +103,4 @@ FAULTS = {
     "slow-validation": ("on_val_start", sleep_in_validation),
     "take-all-memory": ("on_train_batch_end", take_all_memory),
 }
-"""When they happen (Ultralytics' event), and what."""
+"""Each fault's event in Ultralytics, and its callback."""

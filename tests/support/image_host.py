@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 @dataclass
 class ImageHost:
-    """What the server has, and what it was asked for."""
+    """What the server has, and which requests it got."""
 
     url: str
     certificate: Path
     files: dict[str, bytes] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
-    """How often each path was asked for, with its query."""
+    """How often each path, with its query, was requested."""
     redirects: dict[str, str] = field(default_factory=dict)
     status: dict[str, list[int]] = field(default_factory=dict)
     """The statuses that a path answers first, one after the other."""
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving_images(folder: Path) -> Iterator[ImageHost]:
-    """A server on a free port of this machine; its certificate is written to the folder."""
+    """Serve images on a free port of this machine; the certificate is written to the folder."""
     certificate, key = _make_certificate(folder)
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""What the task `train` runs, Airflow's scheduling excepted, in processes that are interrupted."""
+"""What the task `train` runs, without Airflow's scheduling, in processes that are interrupted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PREEMPTED = 143
 HOW = ("kill", "stop", "terminate")
-"""SIGKILL; SIGSTOP and then SIGKILL, as the watchdog does it; SIGTERM, as a machine that is taken away."""
+"""SIGKILL; SIGSTOP and then SIGKILL, as the watchdog does; SIGTERM, as when a machine is taken away."""
 
 PUBLISH_SECONDS = 0.2
 """Instead of 60: these epochs take a second."""
@@ -122,7 +122,7 @@ class Trial:
         begun = _durable(self.row)
         with self._attempt() as attempt:
             until(lambda: self._is_under_way(attempt, begun), "a durable state", pause=0.02)
-            lost_before = self.row.lost_seconds or 0.0  # what the interruption before this one cost included
+            lost_before = self.row.lost_seconds or 0.0  # including what the interruption before cost
             time.sleep(rng.uniform(0, 3 * PUBLISH_SECONDS))
             if how != "terminate":
                 os.kill(attempt.pid, signal.SIGSTOP)
@@ -138,7 +138,7 @@ class Trial:
         self._pending = (how, "lost" if disk_lost else "kept", lost_before)
 
     def end(self) -> str:
-        """Let an attempt train to the end; returns the hash of its weights."""
+        """Let an attempt train to the end; return the hash of its weights."""
         with self._attempt() as attempt:
             assert attempt.status() == 0, attempt.log.read_text()
         self._account()
@@ -160,7 +160,7 @@ class Trial:
         assert psutil.pid_exists(attempt.pid), attempt.log.read_text()
         if row.attempt != self.attempts:
             return False
-        self._account()  # the attempt has found out what the one before it lost
+        self._account()  # the attempt has recorded what the one before it lost
         return _durable(row) > before
 
     @property
@@ -186,7 +186,7 @@ def _durable(row: TrainingJob) -> tuple[int, int]:
 
 
 def store_model(place: Place, task: str) -> None:
-    """Put the model that all training runs of the task start from in its place."""
+    """Store the model that all training runs of the task start from."""
     path = best(task, place.folder / f"{task}.pt", architecture=architecture(place.folder, task))
     place.client.upload_file(str(path), place.bucket, path.name)
 
@@ -201,14 +201,14 @@ def train(
     data_root: Path,
     processes: int,
 ) -> int:
-    """The body of an attempt's process. Returns 143 where it was asked to end."""
+    """Run an attempt, as the body of its process; return 143 if it was told to end."""
     os.environ |= environment
     from include.attempt import epoch_recorder
     from include.attempt.attempt import TrainingAttempt
     from include.attempt.preemption import Preempted
     from include.deployment.connections import open_bucket
 
-    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that what is lost is known to a batch
+    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to within a batch
     if processes > 1:
         _share_cpu(processes)
     settings = _settings(bucket, root, data_root)
@@ -230,7 +230,7 @@ def _settings(bucket: str, root: Path, data_root: Path) -> Settings:
 
 
 def _share_cpu(processes: int) -> None:
-    """Let as many processes share each batch as GPUs would."""
+    """Let that many processes share each batch as GPUs would."""
     from functools import partial
 
     from include.training import run

@@ -29,7 +29,7 @@ def claim(
 
 
 def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> TrainingJob:
-    """Job a of run1 in its first attempt, or a later one, with so many epochs finished and durable."""
+    """Start job a of run1, in its first or a later attempt, with that many epochs finished and durable."""
     claim(jobs)
     jobs.leave_queue("a", "run1", attempt)
     jobs.start_training("a", "run1", attempt, first_epoch=0)
@@ -40,7 +40,7 @@ def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> Traini
 
 
 def recorded(jobs: JobRepository, job_id: str = "a") -> TrainingJob:
-    """The row of a job that is there."""
+    """Return the row of a job that exists."""
     job = jobs.get(job_id)
     assert job is not None
     return job
@@ -49,7 +49,7 @@ def recorded(jobs: JobRepository, job_id: str = "a") -> TrainingJob:
 def record_checkpoints(
     connection: psycopg.Connection[Any], run_id: str = "run1", status: str = "completed", job_id: str = "a"
 ) -> int:
-    """As the task does it: every value is a rendered template, so a string. Returns how many were written."""
+    """Record them as the task does, whose values are strings (templates); return how many rows it wrote."""
     parameters = {
         "job_id": job_id,
         "run_id": run_id,
@@ -84,7 +84,7 @@ def epoch_report(epoch: int = 0, **metrics: float | None) -> EpochReport:
 
 
 def wait_until_blocked(connection: psycopg.Connection[Any], backend: int) -> None:
-    """Return when that server process waits for a lock which somebody else holds."""
+    """Wait until that server process is blocked by a lock that another holds."""
     for _ in range(600):
         if connection.execute("SELECT pg_blocking_pids(%s) <> '{}'", [backend]).fetchone() == (True,):
             return

@@ -31,14 +31,14 @@ PRELOADED = [
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
 ]
-"""What takes seconds to import and starts no thread, which would not survive the fork (polars would)."""
+"""What takes seconds to import and, unlike polars, starts no thread, which would not survive the fork."""
 
 
 class Place(NamedTuple):
     """Where a process dies, or gets another signal: when it gets to `name` for the `times`-th time.
 
-    name is one of Ultralytics' callbacks ("on_val_start"), or an operation of the interpreter's audit events
-    and the file that it is about to be done to ("os.rename last.pt.part").
+    name is one of Ultralytics' callbacks ("on_val_start"), or one of the interpreter's audit events with the
+    file that the operation is about to affect ("os.rename last.pt.part").
     """
 
     name: str
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What may be different from attempt to attempt: CPU threads that torch finds, and loader workers."""
+    """What may differ between attempts: the CPU threads that torch finds, and loader workers."""
 
     threads: int
     workers: int = 0
@@ -87,7 +87,7 @@ class Attempt:
 
     @property
     def pid(self) -> int:
-        """Of the process that trains."""
+        """The id of the process that trains."""
         assert self._process.pid is not None
         return self._process.pid
 
@@ -97,17 +97,17 @@ class Attempt:
         return [int(line) for line in self._begun.read_text().splitlines()]
 
     def kill(self) -> None:
-        """SIGKILL; nothing happens where it has ended already."""
+        """Send SIGKILL; do nothing if the process has already ended."""
         self._process.kill()
 
     def status(self) -> int:
-        """Wait until it ends; returns its exit status, or minus the signal that killed it."""
+        """Wait until it ends; return its exit status, or minus the signal that killed it."""
         self._process.join()
         assert self._process.exitcode is not None
         return self._process.exitcode
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for its end, but no longer than that; returns whether it has ended."""
+        """Wait for its end, but no longer than that; return whether it has ended."""
         self._process.join(seconds)
         return self._process.exitcode is not None
 
@@ -134,7 +134,7 @@ def _run(
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.__stdout__.fileno())  # type: ignore[union-attr]
         os.dup2(file.fileno(), sys.__stderr__.fileno())  # type: ignore[union-attr]
-    multiprocessing.set_start_method("fork", force=True)  # loader workers come into being as in any program
+    multiprocessing.set_start_method("fork", force=True)  # for loader workers, as in any program
     default_callbacks["on_pretrain_routine_start"].append(equip)
     default_callbacks["on_train_epoch_start"].append(begin_epoch)
     if dies_at:
@@ -143,7 +143,7 @@ def _run(
 
 
 def die_at(place: Place) -> None:
-    """Have this process killed (or stopped) at `place`, also where one of its loader workers gets there."""
+    """Have this process killed (or stopped) at `place`, even if one of its loader workers gets there."""
     from ultralytics.utils.callbacks.base import default_callbacks
 
     own, times = os.getpid(), count(1)
@@ -165,12 +165,12 @@ def die_at(place: Place) -> None:
 
 
 def _name(path: str | Path) -> str:
-    """The file's name, without the process id that tells apart who stages it."""
+    """Return the file's name, without the id of the process that stages it."""
     return re.sub(r"\.\d+\.part$", ".part", Path(path).name)
 
 
 def stop_when(pid: int, condition: Callable[[], bool]) -> None:
-    """Stop a process (SIGSTOP) at a moment at which `condition` holds; it may be a short one that recurs."""
+    """Stop a process (SIGSTOP) while `condition` holds, which may be only for short moments that recur."""
     while True:
         wait_until(condition, pid)
         os.kill(pid, signal.SIGSTOP)
@@ -181,14 +181,14 @@ def stop_when(pid: int, condition: Callable[[], bool]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], pid: int) -> None:
-    """Wait for something that the process brings about. Fails where it ends before."""
+    """Wait for something that the process brings about; fail if the process ends before that."""
     while not condition():
         assert _states(pid) - {"Z"}, f"process {pid} ended before that"
         time.sleep(0.0002)
 
 
 def _states(pid: int) -> set[str]:
-    """Of all its threads, as Linux names them; none of a process that is gone."""
+    """Return the states of all its threads, as Linux names them; none if the process is gone."""
     found = set()
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         try:

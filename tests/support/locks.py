@@ -1,4 +1,4 @@
-"""What a lock says: which version of which package, where, and which files."""
+"""What a lock file says: which version of which package, where, and which files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Pin(NamedTuple):
     marker: str
     """Where it is installed, as in PEP 508; empty means everywhere."""
     hashes: frozenset[str]
-    """Of the files that may be installed, such as sha256:0123…"""
+    """The hashes of the files that may be installed, such as sha256:0123…"""
 
     @property
     def requirement(self) -> str:

@@ -1,4 +1,4 @@
-"""Tests that need a program which only the system's package manager brings: left out and named without it."""
+"""Tests that need a program that only the system's package manager has: without it, skipped and named."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 @dataclass(frozen=True)
 class SystemProgram:
-    """name is what people call it, and in upper case the environment variable that names another program.
+    """name is what people call it; in upper case, the environment variable that names a different program.
 
-    looked_for is what it is called on the PATH, path where it is if it is there, fixture what all tests use
-    that need it, package Debian's.
+    looked_for is what it is called on the PATH, path where it was found, if at all, fixture what all tests
+    that need it use, package what Debian calls it.
     """
 
     name: str
@@ -23,11 +23,11 @@ class SystemProgram:
 
     @property
     def reason(self) -> str:
-        """Why a test was left out."""
+        """Why a test was skipped."""
         return f"there is no {self.name}"
 
     def leave_out(self, items: list[pytest.Item]) -> None:
-        """Skip the tests that need it before they start any service, where it is missing."""
+        """If it is missing, skip the tests that need it before they start any service."""
         if self.path is not None:
             return
         missing = pytest.mark.skip(reason=self.reason)
@@ -36,7 +36,7 @@ class SystemProgram:
                 item.add_marker(missing)
 
     def name_what_was_left_out(self, terminal: pytest.TerminalReporter) -> None:
-        """Name the tests, for a green run could be taken for a whole one."""
+        """Name the skipped tests, because a green run could be mistaken for a whole one."""
         skipped = terminal.stats.get("skipped", [])
         names = sorted(report.nodeid for report in skipped if self.reason in str(report.longrepr))
         if not names:

@@ -1,4 +1,4 @@
-"""A real MLflow tracking server with a login, and what it has of a job; its data outlives a kill."""
+"""A real MLflow tracking server with a login, and what it stores of a job; its data survive a kill."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
 
 USERNAME, PASSWORD = "admin", secrets.token_urlsafe(24)
-"""Of the first user."""
+"""The login of the first user."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class MlflowServer:
         return sorted((each["step"], each["value"]) for each in answer.json().get("metrics", []))
 
     def delete(self, run: dict[str, Any]) -> None:
-        """As its UI does."""
+        """Delete the run as its UI does."""
         with self._session() as session:
             session.post(f"{self._api}/runs/delete", json={"run_id": run["id"]}).raise_for_status()
 

@@ -16,7 +16,7 @@ from include.stack.local import Stack
 
 
 def new_key(curve: ec.EllipticCurve | None = None) -> SigningKey:
-    """A key that nobody has seen before."""
+    """Generate a new key."""
     return SigningKey(ec.generate_private_key(curve or ec.SECP256R1()))
 
 
@@ -34,12 +34,12 @@ def public_pem(*keys: SigningKey) -> str:
 
 
 def trusting(*keys: SigningKey, signs_with: SigningKey | None = None) -> ModelSigning:
-    """What a worker verifies with these keys, and signs with `signs_with`."""
+    """Return the signing of a worker that verifies with these keys, and signs with `signs_with`."""
     return ModelSigning.of(VerificationKeys.parse(public_pem(*keys).encode()), signs_with)
 
 
 def signing_of(stack: Stack) -> ModelSigning:
-    """What the promoting task of this stack signs and verifies with."""
+    """Return the signing of this stack's promoting task."""
     keys = stack.model_keys
     return ModelSigning.of(
         VerificationKeys.parse(keys.public.read_bytes()), SigningKey.parse(keys.private.read_bytes())

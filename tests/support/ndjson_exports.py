@@ -55,7 +55,7 @@ def record(task: str, index: int, split: str = "train", url: str = URL, **more: 
 
 
 def export(task: str, url: str = URL, splits: str = "ttttttvvvx") -> list[dict[str, Any]]:
-    """An export with a split for each letter."""
+    """Return an export with an image for each letter, which stands for its split."""
     names = {"t": "train", "v": "val", "x": "test"}
     return [
         header(task),

@@ -30,7 +30,7 @@ from tests.support.missing_programs import SystemProgram
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx.conf"
 NAME = "localhost"
 HEAD_SECONDS = 2
-"""Instead of the ten of the configuration, which are no less than those of the API server itself."""
+"""Instead of the configuration's ten, because the API server itself waits no longer than that."""
 
 _PROGRAM = os.environ.get("NGINX") or "nginx"
 _NGINX = SystemProgram(
@@ -61,9 +61,9 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """url is where people find Airflow, plain_url the one without TLS; certificate is the file to trust.
+    """url is where people find Airflow, plain_url the same without TLS; certificate is the file to trust.
 
-    api_log is the log of the API server behind.
+    api_log is the log of the API server behind nginx.
     """
 
     url: str
@@ -84,7 +84,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module")
 def nginx(api_stack: Stack) -> Iterator[Nginx]:
-    """In front of an API server of its own."""
+    """nginx in front of an API server of its own."""
     plain, tls = choose(set()), choose(set())
     url = f"https://{NAME}:{tls}"
     folder = Path(tempfile.mkdtemp(prefix="yolo-training-nginx-"))
@@ -132,7 +132,7 @@ def _configure(folder: Path, replaced: dict[str, str], stack: Stack) -> Service:
 
 
 def _certify(folder: Path) -> Path:
-    """Write key and certificate of NAME, signed by itself."""
+    """Write a key and a self-signed certificate for NAME."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
     now = datetime.now(UTC)
@@ -157,5 +157,5 @@ def _certify(folder: Path) -> Path:
             serialization.NoEncryption(),
         )
     )
-    key_path.chmod(0o644)  # whoever nginx runs as
+    key_path.chmod(0o644)  # for the account that nginx runs as
     return path

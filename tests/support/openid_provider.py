@@ -1,6 +1,6 @@
-"""An identity provider with Keycloak's addresses and claims: stands in for one, which no test machine has.
+"""An identity provider with Keycloak's addresses and claims, for test machines that have no Keycloak.
 
-Logs whoever is sent to it in as `person`, without asking.
+Whoever is sent to it is logged in as `person`, without being asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables `training_jobs` as existing platforms have them, and how to tell that they are as they were."""
+"""Tables `training_jobs` as existing platforms have them, and how to tell whether they have changed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ROWS = 50
 
 @dataclass(frozen=True)
 class Database:
-    """An empty database, or a schema of one: as the role that owns it, and as the one of everything else."""
+    """An empty database, or a schema of one: the URL for the role that owns it, and that for all the rest."""
 
     owner_url: str
     url: str
@@ -123,7 +123,7 @@ def install(connection: Connection, platform: Platform) -> None:
 
 
 def rows(connection: Connection, columns: list[str]) -> list[str]:
-    """Every row's text in these columns, in the order of the platform's names."""
+    """Return each row's text in these columns, ordered by the platform's column `name`."""
     shown = ", ".join(f'"{column}"' for column in columns)
     selected = connection.execute(f"SELECT ROW({shown})::text FROM training_jobs ORDER BY name")
     found = [row[0] for row in selected]
@@ -143,7 +143,7 @@ def columns(connection: Connection) -> list[str]:
 
 
 def structure(connection: Connection) -> set[str]:
-    """All that a person would see of the schema: relations, columns, constraints, indexes, triggers."""
+    """All that a person would see of the schema: relations, columns, constraints, indexes and the like."""
     found = connection.execute(
         """
         SELECT 'relation ' || relname FROM pg_class

@@ -1,4 +1,4 @@
-"""Quotas for tests of what they limit, and none for all others."""
+"""Quotas for the tests that are about them; all other tests have none."""
 
 from __future__ import annotations
 

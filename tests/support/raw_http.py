@@ -36,7 +36,7 @@ class Connection:
         self.raw.sendall(text.encode() if isinstance(text, str) else text)
 
     def closed_within(self, seconds: float) -> bool:
-        """Whether the server closes it; what it says before is received."""
+        """Whether the server closes the connection in that time; what it says before that is received."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if not self._readable(left):
@@ -64,7 +64,7 @@ class Connection:
         return Answer(int(status.split()[1]), headers, body.decode(errors="replace"))
 
     def upload(self, most_bytes: int, *, chunked: bool) -> int:
-        """Send pieces of a body until the server answers or closes; returns how many bytes were sent."""
+        """Send pieces of a body until the server answers or closes; return how many bytes were sent."""
         sent = 0
         with suppress(ConnectionError):  # closed while a piece was on its way
             while sent < most_bytes and not self._readable(0):
@@ -93,7 +93,7 @@ def connect(url: str, trusted: Path | None = None) -> Iterator[Connection]:
 
 
 def head(method: str, path: str, **headers: str | int) -> str:
-    """The head of a request; names of headers with _ for -."""
+    """Return the head of a request; write names of headers with _ for -."""
     named = {"Host": "localhost"} | headers
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in named.items()]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])

@@ -19,7 +19,7 @@ SPEC = {"task": "detect", "dataset": "digits", "model": "yolo11n.yaml", "imgsz":
 
 
 FORGOTTEN_RUN = "manual__2026-01-01"
-"""Of the job that failed: Airflow does not keep runs for ever."""
+"""The run of the failed job, which Airflow no longer has: it does not keep runs for ever."""
 
 
 def metrics(epoch: int) -> dict[str, float]:
@@ -55,7 +55,7 @@ def record_training(
     spec: dict[str, Any] | None = None,
     **columns: Any,
 ) -> None:
-    """One job that began that long ago, with so many epochs finished; all, if it does not say."""
+    """Record a job that began that long ago, with that many epochs finished (by default all)."""
     finished = epochs if finished is None else finished
     began = datetime.now(UTC) - age
     row: dict[str, Any] = {
@@ -85,7 +85,7 @@ def record_training(
 
 
 def record_kinds(connection: psycopg.Connection[Any], prefix: str) -> None:
-    """A parent and its child, one that failed, one that runs: the newest last."""
+    """Record a parent and its child, a job that failed, and one that runs: the newest last."""
     hours = [timedelta(hours=each) for each in (5, 4, 3, 2)]
     record_training(connection, f"{prefix}parent", epochs=12, age=hours[0])
     record_training(
@@ -114,7 +114,7 @@ def record_kinds(connection: psycopg.Connection[Any], prefix: str) -> None:
 def record_epoch(
     connection: psycopg.Connection[Any], job_id: str, epoch: int, epochs: int, moment: datetime | None = None
 ) -> None:
-    """One finished epoch, counted from 0."""
+    """Record one finished epoch, counted from 0."""
     row = {
         "job_id": job_id,
         "epoch": epoch,
@@ -128,7 +128,7 @@ def record_epoch(
 
 
 def finish_epoch(connection: psycopg.Connection[Any], job_id: str, epoch: int, epochs: int) -> None:
-    """A running job is one epoch further."""
+    """Record that a running job has finished an epoch."""
     record_epoch(connection, job_id, epoch, epochs)
     connection.execute(
         "UPDATE training_jobs SET epoch = %s, durable_epoch = %s, metrics = %s, updated_at = now() "
@@ -139,7 +139,7 @@ def finish_epoch(connection: psycopg.Connection[Any], job_id: str, epoch: int, e
 
 @contextmanager
 def recording(stack: Stack, prefix: str) -> Iterator[psycopg.Connection[Any]]:
-    """The stack's training database, from which jobs whose ids begin so are removed in the end."""
+    """Yield the stack's training database; jobs whose ids begin with `prefix` are removed in the end."""
     platforms.migrate(stack)
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
         yield connection

@@ -10,7 +10,7 @@ from include.registry.version import DatasetVersion
 
 
 def reference_of(content: str, source: str = "s3://bucket/set/", **more: Any) -> DatasetReference:
-    """A checked dataset of that content: a hexadecimal digit, of which its fingerprint consists."""
+    """Return a checked dataset; `content` is the hexadecimal digit of which its fingerprint consists."""
     values: dict[str, Any] = {
         "source": source,
         "task": "detect",

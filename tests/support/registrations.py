@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run_of(run_id: str = "manual__1", user: str | None = "ada", **conf: Any) -> Context:
-    """What Airflow gives the tasks of a run with this conf; its XComs are in ti.sent."""
+    """Return what Airflow gives to the tasks of a run with this conf; XComs that they push are in ti.sent."""
     sent: dict[str, Any] = {}
     ti = SimpleNamespace(sent=sent, xcom_push=lambda key, value: sent.update({key: value}))
     dag_run = SimpleNamespace(conf=conf, run_id=run_id, triggering_user_name=user, dag_id="register_dataset")

@@ -27,7 +27,7 @@ QUICKLY = DownloadLimits(size=64 * 1024**2, seconds=1, silent_seconds=1, tries=2
 
 @dataclass
 class Release:
-    """What the server has, and how it misbehaves; asked is the paths that were asked for."""
+    """What the server has, and how it misbehaves; asked are the requested paths."""
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Release:
     cut: bool = False
     """Send half of each file, and hang up."""
     drip: float = 0
-    """Seconds between two of a hundred pieces."""
+    """If not 0, a file is sent in a hundred pieces, with that many seconds in between."""
     redirect_to: str | None = None
     status: int = 200
     asked: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Release]:
-    """A server on a free port of this machine."""
+    """Serve releases on a free port of this machine."""
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -105,7 +105,7 @@ def finder(
     url: str | None = None,
     signing: ModelSigning | None = None,
 ) -> InitialWeightsFinder:
-    """What finds the weights of a job; without url it downloads nothing, without signing verifies nothing."""
+    """Return a finder of weights; without url it downloads nothing, without signing it verifies nothing."""
     return InitialWeightsFinder.of(
         Bucket(client, bucket), url, connection, signing or ModelSigning(), QUICKLY
     )

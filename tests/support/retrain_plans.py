@@ -18,7 +18,7 @@ SHAPES = f"s3://{DEFAULT_BUCKET}/datasets/shapes/"
 """Where the data of the stack's plan are."""
 
 START = f"s3://{DEFAULT_BUCKET}/start/shapes.pt"
-"""And the weights that it starts from where it has no champion."""
+"""The weights that the stack's plan starts from while its model has no champion."""
 
 
 def plan(**given: Any) -> RetrainPlan:
@@ -27,14 +27,14 @@ def plan(**given: Any) -> RetrainPlan:
 
 
 def written(folder: Path, *plans: Any) -> Path:
-    """A file of these plans."""
+    """Write a file of these plans."""
     path = folder / "plans.yaml"
     path.write_text(yaml.safe_dump({"plans": list(plans)}), encoding="utf-8")
     return path
 
 
 def of_the_stack(folder: Path) -> Path:
-    """The file of the stack under test: one plan, whose model a test has to store at START."""
+    """Write the file of the stack under test: one plan, whose model a test has to store at START."""
     shapes = {
         "name": "shapes",
         "dataset": SHAPES,

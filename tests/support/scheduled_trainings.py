@@ -50,11 +50,11 @@ def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kill:
-    """A process that ended too early, and what it cost. Epochs count from 0; epoch is the last recorded one.
+    """A killed process, and what that cost. Epochs count from 0; epoch is the last recorded one.
 
-    went_on_after is the epoch whose state the next attempt began with, -1 where none did; seconds pass until
-    it has that state, of them started_after until its process says a word, and trains_after until it has
-    finished a batch.
+    went_on_after is the epoch whose state the next attempt began with, -1 if it had none. Three fields are
+    seconds from the kill: until that attempt logs its first line (started_after), until it has that state
+    (seconds) and until it has finished a batch (trains_after).
     """
 
     stage: str
@@ -98,7 +98,7 @@ class Training:
 
     @property
     def attempt(self) -> int:
-        """Airflow's number of the present attempt of `train`, from 1."""
+        """Airflow's number of the current attempt of `train`, from 1."""
         return self.api.attempt(DAG, self.run_id, "train")[1]
 
     @property
@@ -127,14 +127,14 @@ class Training:
             self.require_running()
             if (attempt := self.row["attempt"] or 0) <= killed or self.recorded < epoch:
                 return False
-            return _TRAINS in self.log(attempt)  # before that, what an older attempt recorded is still there
+            return _TRAINS in self.log(attempt)  # until then, the records are those of an older attempt
 
         until(self._has_row, "a row of the job")
         until(there, f"epoch {epoch}")
 
     @contextmanager
     def before_the_next_attempt(self) -> Iterator[None]:
-        """Keep the scheduler from starting one in the block: it would do so a second after a kill."""
+        """Stop the scheduler within the block: it would start the next attempt a second after a kill."""
         with standing_still(service(self.stack, "scheduler")):
             yield
 
@@ -142,7 +142,7 @@ class Training:
         """Send the signal, wait for the end, and note what was recorded until then."""
         if how == signal.SIGKILL:
             for process in processes:
-                process.suspend()  # now, and not after the question below
+                process.suspend()  # at once, not after the request below
         attempt, moment = self.attempt, time.time()
         for process in processes:
             self._killed.add(process.pid)
@@ -153,12 +153,12 @@ class Training:
         self.kills.append(Kill(stage, attempt, self.recorded, moment))
 
     def wipe(self) -> None:
-        """What the next attempt would find on another machine: nothing."""
+        """Delete the job's folder: on another machine, the next attempt would not find it either."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
     def leave_one_retry(self) -> None:
-        """The attempt after this one is the last. Airflow has no call for this: it counts from `retries`."""
+        """Make the next attempt the last. Airflow has no call for this: it counts from `retries`."""
         with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",
@@ -166,19 +166,19 @@ class Training:
             )
 
     def request_stop(self) -> None:
-        """What the console's button does: a flag in the row."""
+        """Set the flag in the row, as the console's button does."""
         with psycopg.connect(self.stack.training_db_url) as connection:
             connection.execute(
                 "UPDATE training_jobs SET stop_requested = TRUE WHERE job_id = %s", [self.job_id]
             )
 
     def ends(self, seconds: float = 300) -> dict[str, Any]:
-        """Wait for the end of the run, which must be a success, and give the row."""
+        """Wait for the end of the run, which must succeed, and return the row."""
         self.api.succeeds(DAG, self.run_id, seconds)
         return self.row
 
     def fails(self, seconds: float = 300) -> dict[str, Any]:
-        """Wait for the failure of the run, and give the row once the Dag processor has seen it, too."""
+        """Wait for the run to fail, and return the row once that is recorded in it."""
         assert self.api.wait(DAG, self.run_id, seconds) == "failed"
         until(lambda: self.row["status"] not in {"queued", "running"}, "the end of the run in the row")
         return self.row
@@ -188,11 +188,11 @@ class Training:
         assert state in {"queued", "running"}, (state, self.api.tasks(DAG, self.run_id))
 
     def log(self, attempt: int, task_id: str = "train") -> str:
-        """What the attempt has written until now, as JSON, a line for each event."""
+        """Return the attempt's log so far, a line of JSON for each event."""
         return self.api.log(DAG, self.run_id, task_id, attempt)
 
     def reported(self) -> list[Kill]:
-        """The kills, with what the attempts after them say in their logs. The run has ended."""
+        """Return the kills, with what the logs of the attempts after them say. The run must have ended."""
         return [self._continued(kill) for kill in self.kills]
 
     def _continued(self, kill: Kill) -> Kill:
@@ -216,7 +216,7 @@ class Training:
     def _lines(self, attempt: int, task_id: str) -> list[dict[str, Any]]:
         lines = []
         for line in self.log(attempt, task_id).splitlines():
-            with suppress(ValueError):  # of a process that was killed while it wrote
+            with suppress(ValueError):  # cut off by a kill
                 lines.append(json.loads(line))
         return lines
 
@@ -233,19 +233,19 @@ def store(stack: Stack) -> CheckpointStore:
 
 
 def durable_epoch(stack: Stack, job_id: str) -> int:
-    """The epoch that the job's last.pt in S3 is of; -1 for none."""
+    """Return the epoch of the job's last.pt in S3; -1 for none."""
     stored = store(stack).head(job_id, "last")
     return stored.checkpoint.epoch if stored and stored.checkpoint else -1
 
 
 def stored_weights(stack: Stack, job_id: str, folder: Path) -> str:
-    """The weights in the job's last.pt in S3, bit by bit."""
+    """Return the hash of the weights in the job's last.pt in S3."""
     uri = store(stack).uri(job_id, "last")
     return weights_of(download(stack, uri, folder / f"{job_id}-last.pt"))
 
 
 def damage(stack: Stack, job_id: str) -> None:
-    """Change one byte of the job's last.pt in S3, as a disk may do: nothing else tells of it."""
+    """Change one byte of the job's last.pt in S3, as a bad disk may: size and metadata stay the same."""
     client, key = stack.s3.client(), store(stack).key(job_id, "last")
     there = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
     content = bytearray(there["Body"].read())
@@ -267,7 +267,7 @@ def service(stack: Stack, name: str) -> psutil.Process:
 
 @contextmanager
 def standing_still(*processes: psutil.Process) -> Iterator[None]:
-    """They do nothing meanwhile, though their sockets are open."""
+    """Suspend the processes within the block; their sockets stay open."""
     for process in processes:
         process.suspend()
     try:

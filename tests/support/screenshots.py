@@ -1,6 +1,6 @@
 """Pictures of the console for the documentation, from trainings of the local stack: `make screenshots`.
 
-What is to be seen is trained first, unless it is there: on two cores that takes a quarter of an hour.
+What they show is trained first, unless it exists: on two cores that takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ RETRAININGS = [
 """The first and second become champions, the third is refused."""
 RUNNING = "digits-long"
 SHOWN_AFTER = 12
-"""Epochs of the running job."""
+"""Epochs that the running job must have finished."""
 DATASET = "street-digits"
 ADDED = 10
-"""Images that its second version adds."""
+"""Images that the dataset's second version adds."""
 
 COLOURS = 256
 PICTURES = {
@@ -63,7 +63,7 @@ PICTURES = {
     "datasets": ("datasets", DATASET),
     "dataset": (f"dataset?name={DATASET}&version=2", f"Images added: {ADDED}"),
 }
-"""Of each picture the page, and a text that is there when the page is."""
+"""The page of each picture, and a text that is there once the page is."""
 HEIGHTS = {
     "jobs": 800,
     "job": 1400,
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def train(stack: Stack) -> None:
-    """What is not there yet."""
+    """Train what does not exist yet."""
     api = Airflow(stack)
     api.run("migrate_schema", {})
     for job_id, conf in TRAINING_RUNS:
@@ -97,7 +97,7 @@ def train(stack: Stack) -> None:
 
 
 def register(stack: Stack) -> None:
-    """Two versions of a dataset: the second has more images."""
+    """Register two versions of a dataset, the second with more images."""
     with TemporaryDirectory() as folder:
         data, images = make_photos(Path(folder) / "photos", 40, 12)
         added = [f"{number:05d}" for number in range(images - ADDED, images)]
@@ -113,7 +113,7 @@ def register(stack: Stack) -> None:
 
 
 def take(stack: Stack) -> None:
-    """All pictures, while a job trains."""
+    """Take all pictures, while a job trains."""
     api = Airflow(stack)
     if not _there(stack, RUNNING):
         api.trigger("train_yolo", DIGITS | {"job_id": RUNNING, "epochs": 60, "seed": 7})
@@ -139,7 +139,7 @@ def _take(visitor: Visitor, name: str, path: str, text: str) -> None:
     expect(frame.get_by_text(text).first).to_be_visible()
     for picture in frame.get_by_role("region", name="Pictures").locator("img").all()[:5]:
         expect(picture).not_to_have_js_property("naturalWidth", 0)
-    visitor.page.wait_for_timeout(1500)  # curves are drawn
+    visitor.page.wait_for_timeout(1500)  # until curves are drawn
     _save(visitor.page, name)
 
 
@@ -152,7 +152,7 @@ def _take_tab(visitor: Visitor, run_id: str) -> None:
 
 
 def _save(page: Page, name: str) -> None:
-    """As few bytes as the colours of a user interface need."""
+    """Save the screenshot with a palette of COLOURS colours: a user interface needs no more."""
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"console-{name}.png", optimize=True)
 

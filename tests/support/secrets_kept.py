@@ -13,7 +13,7 @@ from psycopg import sql
 from include.stack.local import Stack
 
 BACKEND_TOKEN = "token-of-the-backend-9d4c1f7a"
-"""What a test gives to connection `training_backend`."""
+"""The token that a test gives to connection `training_backend`."""
 
 _LINK = ("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token")
 """Parts of signed links: whoever has one can read the object."""
@@ -27,7 +27,7 @@ def secrets_of(stack: Stack) -> dict[str, str]:
 
 
 def places_of(stack: Stack, texts: dict[str, str]) -> list[str]:
-    """Each place where one of these texts is, with its name."""
+    """Return each place where one of these texts is, with the name of the text."""
     return [*_in_database(stack, texts), *_in_logs(stack, texts)]
 
 

@@ -29,9 +29,9 @@ GRPC = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 def as_stranger(look: Callable[[], T]) -> T:
-    """Return what `look` returns in another process: of `nobody`, where the tests may change to that account.
+    """Return what `look` returns in another process: one of `nobody`, if the tests may change to it.
 
-    Elsewhere it is of our own account, which is as strange to a server as long as it uses no file of ours.
+    Otherwise it is one of our own account, which is as strange to a server if it uses no file of ours.
     """
     return as_account(NOBODY, NOBODY, [], look) if IS_ROOT else in_child(look)
 
@@ -77,7 +77,7 @@ def demands_certificate(port: int) -> bool:
 
 
 def answer(port: int, sent: bytes) -> bytes:
-    """Return what the server answers; nothing where it hangs up."""
+    """Return what the server answers; nothing if it hangs up."""
     with socket.create_connection((LOOPBACK, port), timeout=10) as connection, suppress(ConnectionError):
         connection.sendall(sent)
         return connection.recv(1000)
@@ -85,7 +85,7 @@ def answer(port: int, sent: bytes) -> bytes:
 
 
 def refused_over_tls(port: int, sent: bytes) -> bool:
-    """Whether the server ends the connection of a client without a certificate for want of one."""
+    """Whether the server ends a client's connection because the client has no certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])

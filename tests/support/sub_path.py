@@ -1,4 +1,4 @@
-"""Airflow below a path of somebody's host: another API server of the stack, behind a reverse proxy."""
+"""Airflow below a path of a host: another API server of the stack, behind a reverse proxy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-
 
 
 class PathProxy:
-    """Serves below `path` what a server has, and nothing anywhere else.
+    """Forwards requests below `path` to a server, and no others.
 
-    The server is asked with the path, as Airflow wants it: its own pages miss their scripts otherwise.
+    The server gets the whole path, as Airflow expects: otherwise its own pages would miss their scripts.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,7 +37,7 @@ class PathProxy:
 
     @contextmanager
     def to(self, port: int) -> Iterator[str]:
-        """Serve; gives the URL."""
+        """Forward to that port; yield the URL."""
         self._target = port
         self._thread.start()
         assert self._ready.wait(30)
@@ -82,7 +82,7 @@ class PathProxy:
             for name, value in answer.headers.items():
                 if _travels(name) or name.lower() == "content-encoding":
                     passed.headers.add(name, value)
-            with suppress(ConnectionResetError):  # whoever asked has gone
+            with suppress(ConnectionResetError):  # the client has gone
                 await passed.prepare(request)
                 async for block in answer.content.iter_any():
                     await passed.write(block)
@@ -96,7 +96,7 @@ def _travels(header: str) -> bool:
 
 @contextmanager
 def airflow_below(stack: Stack, path: str) -> Iterator[str]:
-    """A second API server of the running stack, told that it is at `path` of the proxy; gives its URL."""
+    """Start a second API server of the running stack, which is told the proxy's address; yield that."""
     proxy = PathProxy(path)
     with (
         another_api_server(stack, "api-server-below-a-path", proxy.url) as service,

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 CLASSES = ("box", "arrow")
 IGNORED = 255
 MAPS = {"semantic": "masks", "depth": "depth"}
-"""Where the tasks that say something about each pixel have their maps."""
+"""The folders in which the tasks that label each pixel have their maps."""
 
 MAP_KEYS: dict[str, dict[str, object]] = {
     "semantic": {"masks_dir": MAPS["semantic"]},
     "depth": {"names": {0: "depth"}, "depth_scale": 1000},
 }
-"""What the data YAML says about them."""
+"""What the data YAML says about the maps."""
 
 _CORNERS = {
     "box": np.array([[-1, -0.6], [1, -0.6], [1, 0.6], [-1, 0.6]]),
@@ -89,7 +89,7 @@ def _draw(names: list[str], size: int, rng: np.random.Generator) -> tuple[np.nda
 
 
 def pixel_map(task: str, classes: list[int], outlines: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Return the class of each pixel, those around the shapes ignored, or its distance in millimetres.
+    """Return each pixel's class, IGNORED around the shapes, or its distance in millimetres.
 
     The ground comes closer from top to bottom, the shapes stand on it, and a corner has no known distance.
     size is width and height.

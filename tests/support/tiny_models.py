@@ -1,4 +1,4 @@
-"""Models that need a tenth of a second for an epoch; the detector learns the drawn shapes in thirty."""
+"""Models that take a tenth of a second for an epoch; the detector learns the drawn shapes in thirty."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _HEADS = {
 IMAGES, BATCHES = 18, 5
 ARGUMENTS: dict[str, Any] = {
     "imgsz": 64,
-    "batch": 4,  # the last one of an epoch has two images
-    "nbs": 12,  # three batches to an optimizer step: gradients are pending where an epoch ends
+    "batch": 4,  # the last batch of an epoch has two images
+    "nbs": 12,  # three batches to an optimizer step: gradients are pending where most epochs end
     "optimizer": "MuSGD",
     "lr0": 0.01,
     "warmup_epochs": 1,
     "close_mosaic": 4,
     "plots": False,
 }
-"""Otherwise Ultralytics' own, with mosaic and all other augmentation."""
+"""Otherwise Ultralytics' defaults, with mosaic and all other augmentation."""
 
 
 def nano(task: str) -> str:
@@ -54,7 +54,7 @@ def nano(task: str) -> str:
 
 
 def architecture(folder: Path, task: str = "detect", *, end2end: bool = False) -> str:
-    """Write the YAML of a model for the task, with YOLO26's two heads where asked for; returns its path."""
+    """Write the YAML of a model for the task, with YOLO26's two heads if asked for; return its path."""
     path = folder / f"tiny{MODEL_SUFFIX[task]}.yaml"
     heads = "end2end: True\nreg_max: 1" if end2end else ""
     path.write_text(f"{heads}{_ARCHITECTURE}  - {_HEADS[task]}\n", encoding="utf-8")

@@ -26,11 +26,11 @@ from tests.support.tiny_models import architecture
 
 QUICK: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "workers": 0}
 STANDSTILL: dict[str, object] = {**QUICK, "optimizer": "SGD", "lr0": 1e-9, "warmup_epochs": 0}
-"""Learns nothing, so that no epoch is better than the one before."""
+"""With these a model learns nothing, so that no epoch is better than the one before."""
 
 
 class Epochs:
-    """Keeps what is reported (an EpochReporter)."""
+    """Records what is reported (an EpochReporter)."""
 
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
@@ -59,7 +59,7 @@ class EndsAt(Epochs):
     """Asks for a state at each position, and gives up after the last one (Epoch- and StateReporter).
 
     A position is the last finished epoch and the batches after it. A state that is asked for while another is
-    being written is left out, and epochs as small as here take no longer than that: flush waits for it.
+    being written is skipped, and epochs as short as these take no longer than a write: so flush waits for it.
     """
 
     class Enough(Exception):
@@ -86,7 +86,7 @@ class EndsAt(Epochs):
 def request(
     task: str, folder: Path, /, images: int = 8, model: str | None = None, **given: Any
 ) -> TrainingRequest:
-    """A request for two epochs of `task` below `folder`, of a tiny model, but for what is given."""
+    """Return a request to train a tiny model for two epochs below `folder`; `given` replaces fields of it."""
     data = folder / f"{task}-data"
     if not data.exists():
         build(task, data, train=images)
@@ -103,13 +103,13 @@ def request(
 
 
 def recovery(asked: TrainingRequest) -> TrainingRequest:
-    """The request of the next attempt on the same machine."""
+    """Return the request of the next attempt on the same machine."""
     weights = asked.save_dir / "weights"
     return replace(asked, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True)
 
 
 def train_with(workers: int, asked: TrainingRequest, reporter: EpochReporter) -> None:
-    """Train with loader workers, which Ultralytics does not have on a CPU unless it is told afterwards."""
+    """Train with loader workers: on a CPU, Ultralytics has none unless they are set after its setup."""
     with build_trainer(asked, reporter) as trainer:
         trainer.args.workers = workers
         trainer.train()
@@ -126,7 +126,7 @@ def weights_of(last: Path) -> str:
 
 
 def digests(save_dir: Path) -> dict[str, str]:
-    """What a training run ends with: live weights, their average, best model, history without times."""
+    """Return what a run ends with: live weights, their average, best model, history without times."""
     best = load_checkpoint(save_dir / "weights" / "best.pt")
     digest = hashlib.sha256(str(best["best_epoch"]).encode())
     for name, tensor in best["model"].state_dict().items():

@@ -1,4 +1,4 @@
-"""Models that nobody has trained: files as a training run leaves them, made in less than a second."""
+"""Untrained models: files as a training run leaves them, made in less than a second."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MODELS = {
 
 
 def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture: str | None = None) -> Path:
-    """Write a stripped best.pt of a model for `classes`, with the weights that chance gives it."""
+    """Write a stripped best.pt of a model for `classes`, with random weights."""
     torch.manual_seed(0)
     shape = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
     yaml = architecture or f"{nano(task)}.yaml"
@@ -51,7 +51,7 @@ def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture
 
 
 def stored_start(client: S3Client, bucket: str, folder: Path) -> str:
-    """Store the weights of a tiny detector, for jobs, which take no model of their worker; return the URI."""
+    """Store a tiny detector's weights in S3, because jobs take no file of their worker; return the URI."""
     weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
     client.upload_file(str(weights), bucket, "start/tiny.pt")
     return f"s3://{bucket}/start/tiny.pt"

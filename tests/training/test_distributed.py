@@ -83,7 +83,7 @@ class Seen(Epochs):
 
 
 class EndsWithinEpoch(GivesUp):
-    """Asks for states at once, and gives up when one is saved within an epoch (Epoch- and StateReporter)."""
+    """Asks for states all the time; gives up when one is saved within an epoch (Epoch-, StateReporter)."""
 
     def __init__(self) -> None:
         super().__init__(after=99)
