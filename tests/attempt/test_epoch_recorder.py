@@ -1,4 +1,4 @@
-"""A database that is busy, away or hangs: the training goes on, and its epochs are recorded afterwards."""
+"""If the database is busy, unavailable or hanging, training goes on, and its epochs are recorded later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.jobs import epoch_report, started
 
 @pytest.fixture
 def row(migrated_url: str) -> JobRecord:
-    """Of the first attempt of the job that `started` makes."""
+    """The row, as the first attempt of the job that `started` makes writes it."""
     return JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(migrated_url)))
 
 

@@ -1,4 +1,4 @@
-"""The data are on the machine before the attempt takes a GPU, which could train another job meanwhile."""
+"""An attempt fetches its data before it takes a GPU, so that the GPU can train another job meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GPU = Gpu("GPU-1", "NVIDIA H200")
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A machine whose S3 and database are not asked for anything in these tests."""
+    """The settings of a machine; these tests never contact its S3 or its database."""
     monkeypatch.setattr(attempts, "training_db_factory", lambda: None)
     monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(unused_client(), settings.bucket))
     monkeypatch.setattr(attempts, "_GPU_SECONDS", 0.0)

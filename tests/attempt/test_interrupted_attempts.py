@@ -1,4 +1,4 @@
-"""An attempt at `train` that is interrupted after some batch goes on there, on another machine too."""
+"""An attempt at `train` that is interrupted after some batch continues there, even on another machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path:
 
 
 def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:
-    """Its states have those in them that a rollback could go to."""
+    """Its saved states include the states to which a rollback could return."""
     rules = {"on_loss_spike": "roll back", "roll_back_states": 2}
     store_model(place, "classify")
     weights = Trial(place, "whole", "classify", 1, epochs=4, rules=rules).end()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def draw(folder: Path, name: str, side: int = 8, seed: int = 0) -> bytes:
-    """A picture of noise, which no format makes much smaller."""
+    """Draw noise, which no format compresses much."""
     folder.mkdir(exist_ok=True)
     Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side)).save(folder / name)
     return (folder / name).read_bytes()
@@ -263,7 +263,7 @@ def test_a_training_leaves_what_it_has_drawn(
 
 
 def _stop_when_it_runs(url: str) -> None:
-    """As somebody does who presses the button while the first epoch trains."""
+    """Stop the job during its first epoch, as a user does with the button."""
     with psycopg.connect(url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         while recorded(jobs).status != "running":

@@ -130,7 +130,7 @@ def test_outside_of_the_main_thread_it_is_refused() -> None:
 
 
 def _run(code: str) -> subprocess.Popen[str]:
-    """A process of its own that runs `code`; what it prints is read line by line."""
+    """Start a separate process that runs `code`, and whose output can be read line by line."""
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""Where an attempt starts: after the newest intact state of its own run, never silently at zero."""
+"""An attempt continues from the newest intact state of its own run, and never silently starts over."""
 
 from __future__ import annotations
 
@@ -90,14 +90,14 @@ class Machine:
         return found.find_starting_point(durable)
 
     def epoch_of(self, kind: StoredKind) -> int:
-        """Of which epoch what S3 has is."""
+        """Return the epoch of the checkpoint that S3 has."""
         stored = self.store().head("job", kind)
         assert stored is not None
         assert stored.checkpoint is not None
         return stored.checkpoint.epoch
 
     def put_back(self, name: str, states: Path) -> None:
-        """Write an older state over last.pt, as somebody would who is not stopped by a condition."""
+        """Overwrite last.pt with an older state, as a write without a condition would."""
         self.client.delete_object(Bucket=self.bucket, Key="checkpoints/job/last.pt")
         older = Checkpoint.of_file(states / name, int(name.removesuffix(".pt")))
         self.store().upload(older, "job", "last", "8.4")
@@ -174,7 +174,7 @@ def test_an_older_attempt_that_writes_meanwhile_is_noticed(
 
 @pytest.fixture
 def local(machine: Machine, states: Path) -> Path:
-    """What an attempt left on this machine after epoch 2, of which nothing got to S3: last.pt and best.pt."""
+    """The last.pt and best.pt that an attempt left on this machine after epoch 2; neither reached S3."""
     machine.weights.mkdir()
     shutil.copy(states / "2.pt", machine.weights / "last.pt")
     best = load_checkpoint(states / "2.pt")[EXACT][BEST_EPOCH]

@@ -1,4 +1,4 @@
-"""When a state is saved, and how SIGTERM and a request to stop get the newest one to S3 first."""
+"""When a state is saved, and how SIGTERM and requests to stop get the newest one to S3 before the end."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_job_that_is_to_stop_after_its_epoch_finishes_it(reporter: Open, jobs:
 def test_in_an_epoch_that_is_repeated_a_job_stops_at_its_end_and_sigterm_ends_it_at_once(
     reporter: Open, jobs: JobRepository
 ) -> None:
-    """No state of it is saved; one that was saved the first time is none to stop with."""
+    """No state of a repeated epoch is saved, and one from its first pass does not let the job stop."""
 
     def train() -> None:
         with handle_sigterm() as termination, reporter(termination) as opened:
@@ -216,7 +216,7 @@ def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> N
 
 
 def test_what_a_loader_worker_uses_counts_though_airflow_hides_it() -> None:
-    """As in an Airflow task: undumpable, so that nobody but root may look into its memory from outside."""
+    """Like an Airflow task, the process is undumpable: only root may inspect its memory from outside."""
     program = """
 import os, time
 from airflow.sdk.execution_time.supervisor import _make_process_nondumpable

@@ -1,4 +1,4 @@
-"""An attempt that Airflow takes for dead, and that is not, is ended before the next one begins."""
+"""An attempt that Airflow wrongly takes for dead is killed before the next one begins."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ with sole_attempt(Path(sys.argv[1]), "mine", sys.argv[2], int(sys.argv[3])):
 
 @contextmanager
 def holder(locks: Path, run_id: str, attempt: int, *how: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the job; it has said so."""
+    """A process that holds the job, and prints a line once it does."""
     command = [sys.executable, "-c", HOLDS, str(locks), run_id, str(attempt), *how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -144,7 +144,7 @@ def test_nothing_is_sent_or_removed_where_others_could_have_prepared_the_files(
 
 @pytest.fixture
 def session(s3: S3) -> boto3.Session:
-    """Signs with a secret key that was rotated."""
+    """Signs with a wrong secret key, as after a rotation."""
     return boto3.Session(s3.access_key, "rotated", region_name=s3.region)
 
 
@@ -202,5 +202,5 @@ def test_an_upload_whose_files_are_gone_and_in_s3_is_done(
 ) -> None:
     publish_final(manifest, store)
     shutil.rmtree(settings.training_root)
-    settings.training_root.symlink_to("/nonexistent")  # as in the midst of being removed by the other upload
+    settings.training_root.symlink_to("/nonexistent")  # as while the other upload is removing it
     assert upload(manifest, "best", store, settings).path == store.uri("job", "best")

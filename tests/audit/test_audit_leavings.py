@@ -24,7 +24,7 @@ def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str,
 
 
 def left(world: World, name: str, *, file: str = "runs/train/weights/last.pt") -> Path:
-    """The folder of a job on this machine."""
+    """Leave a job's folder on this machine, and return its path."""
     folder = world.root / name
     path = folder / file
     path.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What rows name and S3 has lost: each kind of damage is found, and repaired where the bytes are proven."""
+"""Objects that rows name and S3 has lost: all damage is found, and repaired if an intact copy is left."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_without_repair_everything_is_found_and_nothing_is_changed(
 def test_a_job_that_is_taken_over_while_it_is_looked_at_is_no_finding(
     world: World, migrated_url: str
 ) -> None:
-    """Its objects are being replaced then, and its row names none of them any more."""
+    """The new run is replacing the job's objects, and the row no longer names any of them."""
     world.job("a")
     world.remove(world.uri("a", "last.pt"))
 

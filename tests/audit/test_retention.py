@@ -1,4 +1,4 @@
-"""Which whole states the policy deletes, which it never does, and what is recorded of deleted ones."""
+"""Which whole states the policy deletes, which it never deletes, and what is recorded about deleted ones."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_state_expires_only_after_its_days(world: World) -> None:
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_a_job_that_ended_otherwise_counts_from_its_last_change(world: World, status: str) -> None:
-    """Its row may name no objects; what it could go on from is a whole state all the same."""
+    """Even if its row names no objects, the state from which it could be resumed is a whole state."""
     for job_id, days in (("young", 29), ("old", 31)):
         when = datetime.now(UTC) - timedelta(days=days)
         ended(world, job_id, status=status, completed_at=None, updated_at=when)

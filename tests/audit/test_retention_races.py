@@ -1,4 +1,4 @@
-"""Giving states up among kills, races and many objects: a row never names what is not there."""
+"""States expire despite kills, races and many objects: a row never names an object that does not exist."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) 
 
 
 def _peak(work: Callable[[], object]) -> int:
-    """Bytes that are allocated at most while it works, beyond those before."""
+    """Return the most bytes that `work` has allocated at once."""
     tracemalloc.start()
     try:
         work()
@@ -157,7 +157,7 @@ def _peak(work: Callable[[], object]) -> int:
 
 
 def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With small pages, so that few objects are many pages; the benchmark shows it for a hundred thousand."""
+    """Pages are small here, so that a few objects fill many; the benchmark has a hundred thousand objects."""
     monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 50)
     monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 15)
     policy = NOTHING.model_copy(update={"dry_run": True})
@@ -167,7 +167,7 @@ def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: p
         retained(world, policy)
 
     world.plant(jobs=10)
-    everything()  # what is loaded once is loaded
+    everything()  # so that whatever is loaded only once is not counted
     world.plant(jobs=60, start=10)
     small = _peak(everything)
     world.plant(jobs=210, start=70)

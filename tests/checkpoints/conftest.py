@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 VERSION = "8.4.190"
 SIZE = 6 * 1024**2
-"""Of a file that goes in one part or in two, depending on the limits."""
+"""Bytes of a file that is sent in one part or in two, depending on the limits."""
 
 Connect = Callable[..., "S3Client"]
 
 
 @pytest.fixture(scope="module")
 def client(s3: S3) -> S3Client:
-    """Talk to the session's S3 with our settings."""
+    """A client of the session's S3 with our settings."""
     return boto3.client("s3", **arguments(s3), config=client_config())
 
 

@@ -1,4 +1,4 @@
-"""S3 dies, hangs, throttles, refuses: the snapshots become durable once it is well again."""
+"""If S3 dies, hangs, throttles or refuses, the snapshots become durable once it has recovered."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def process_of(server: S3) -> psutil.Process:
 
 
 def kill(process: psutil.Process) -> None:
-    """Returns when it is gone: a process that is still going counts as running, and would not be started."""
+    """Return once it is gone: until then the process counts as running and would not be restarted."""
     process.kill()
     process.wait(60)
 
@@ -197,7 +197,7 @@ def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_r
 def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
-    # What lies in its sockets when it wakes up it still carries out, beside what is sent anew.
+    # When it wakes up, it still carries out the requests in its sockets, besides those that are sent anew.
     with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
@@ -281,7 +281,7 @@ def test_a_large_state_goes_on_where_its_connection_broke_before_a_newer_one_is_
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
-    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, and no two
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, but not two
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
         with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 16 * 1024**2))

@@ -1,4 +1,4 @@
-"""Whose checkpoints they are: a new attempt takes a job over, and a new job begins with its parent's."""
+"""Who owns checkpoints: a new attempt takes over its job's, and a new job begins with its parent's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OpenStore = Callable[..., CheckpointStore]
 
 @pytest.fixture
 def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
-    """Another attempt's store."""
+    """Opens the store of another attempt."""
 
     def open_store(run_id: str = "run", limits: TransferLimits | None = None) -> CheckpointStore:
         return CheckpointStore(Bucket(s3_client, bucket), limits, run_id)
@@ -38,7 +38,7 @@ def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Make a local checkpoint; of the same epoch, a different mark gives different bytes."""
+    """Make a local checkpoint; for the same epoch, a different mark gives different bytes."""
 
     def make_checkpoint(epoch: int, mark: str = "", size: int = 10_000) -> Checkpoint:
         path = tmp_path / f"epoch-{epoch}{mark}.pt"
@@ -80,7 +80,7 @@ def test_an_older_attempt_that_was_just_writing_its_best_does_not_fence_out_the_
     newer.head("job", "last")
 
     def take_over(**_: object) -> None:
-        """Between the older attempt's look at last.pt and its write of best.pt."""
+        """Take the job over between the older attempt's check of last.pt and its write of best.pt."""
         s3_client.meta.events.unregister("before-send.s3.PutObject", take_over)
         newer.upload(make(1, "-newer"), "job", "last", VERSION)
 
@@ -300,7 +300,7 @@ def test_a_seed_whose_answer_was_lost_is_recognised(
     store = open_store("own run")
 
     def succeed_unnoticed(**_: object) -> None:
-        """What the first try did, of which only the answer was lost."""
+        """Do what the first try did; only its answer was lost."""
         s3_client.meta.events.unregister("before-send.s3.CopyObject", succeed_unnoticed)
         open_store("own run").seed("parent", "job", "last", make(4))
 

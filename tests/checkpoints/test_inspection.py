@@ -1,4 +1,4 @@
-"""A file is a checkpoint only if nothing in it can run, and it takes little more memory than it has bytes."""
+"""A file is accepted only if nothing in it can run, and if it needs little more memory than its size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _python(proof: Path) -> str:
 
 
 def _chain(proof: Path) -> Raw:
-    """Reach a function without naming one that anybody forbids."""
+    """Reach a function by way of harmless ones, without naming it."""
     module = call("importlib.import_module", "os")
     system = call("_operator.getitem", call("builtins.vars", module), "system")
     return Raw(system + value((f"touch {proof}",)) + b"R")
@@ -97,7 +97,7 @@ RUNS: dict[str, Payload] = {
         model=craft.model(note=call("os.system", f"touch {proof}"))
     ),
 }
-"""Payloads that run where a pickle is loaded as Python does."""
+"""Payloads that run if a pickle is loaded with Python's own unpickler."""
 
 MODEL = "ultralytics.nn.tasks.DetectionModel"
 
@@ -170,7 +170,7 @@ CODE: dict[str, Raw] = {
         model=craft.model(yaml=ARCHITECTURE | {"head": [[-1, 1, "TorchVision", [64, "resnet18", "DEFAULT"]]]})
     ),
 }
-"""What would run, or fetch, or fill the memory, in PyTorch or Ultralytics."""
+"""Content that would run code, download something or fill the memory, in PyTorch or Ultralytics."""
 
 
 def _nested(depth: int) -> Raw:
@@ -248,7 +248,7 @@ UNFIT: dict[str, Raw] = {
     "a layer without parts": craft.checkpoint(model=new(MODEL, {"yaml": ARCHITECTURE})),
     "a layer whose weights are texts": craft.checkpoint(model=craft.model(_parameters={"weight": "0.5"})),
 }
-"""What is no checkpoint, or would need more memory than it has bytes."""
+"""Content that is not a checkpoint, or would need much more memory than its size."""
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def test_what_a_distilled_model_hooks_into_its_layers_passes(file: Path) -> None
 
 def test_an_archive_with_numbers_of_64_bits_passes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = crafted()
-    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # of 4 GiB
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # instead of 4 GiB
     assert len(crafted()) > len(narrow)
     file.write_bytes(crafted())
     assert inspect_file(file).task == "detect"

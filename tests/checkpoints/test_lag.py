@@ -1,4 +1,4 @@
-"""A state that S3 does not take is warned of, once each time that the lag has doubled."""
+"""A warning is logged if S3 does not accept states, and again each time the lag has doubled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
         said.append(len(caplog.records))
     lag.stored((22, 0))
 
-    # more than 5, 10 and 20 epochs are finished that S3 did not take
+    # when more than 5, 10 and 20 finished epochs are not in S3
     assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
     assert "The training is at epoch 7, but only epoch 1 is durable" in warnings(caplog)[0]
     assert warnings(caplog)[-1] == "S3 accepts the state of the training again: epoch 23 is durable."

@@ -1,4 +1,4 @@
-"""Snapshots become durable in the background, the newest one wins, and training never stops for it."""
+"""Snapshots become durable in the background, the newest one wins, and training never stops for them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 
 
 class Durable(Queue[int]):
-    """The epochs that became durable, as the publisher told them."""
+    """The epochs that the publisher has reported as durable."""
 
     def __call__(self, epoch: int, batch: int) -> None:
         self.put(epoch)
@@ -115,7 +115,7 @@ def body(client: S3Client, bucket: str, name: str = "last.pt") -> bytes:
 
 
 def nobody() -> CheckpointStore:
-    """A store whose server is not there."""
+    """A store whose server does not exist."""
     client = boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{ports.choose(set())}",

@@ -1,4 +1,4 @@
-"""Bytes that are wrong on their way from S3, and not in it."""
+"""Bytes that are corrupted on the way from S3, while the stored ones are right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONTENT = bytes(range(256)) * 400
 
 @contextmanager
 def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
-    """A client to which the first so many answers to a GET bring wrong bytes."""
+    """A client whose first `times` GET requests return wrong bytes."""
     reads = 0
 
     def behave(request: Request) -> Answer | None:

@@ -52,7 +52,7 @@ def flip_a_byte(path: str | Path) -> None:
 def assert_only_the_first_generation_is_there(
     client: S3Client, bucket: str, first: Checkpoint, tmp_path: Path
 ) -> None:
-    """The object is whole and as it was, and no parts of another are left."""
+    """Assert that the object is whole and unchanged, and that no parts of another are left."""
     stored = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "there.pt")
     assert stored.sha256 == first.sha256
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
@@ -84,7 +84,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused_by_the_server(
         for path in flips:
             flip_a_byte(path)
 
-    # Both happen after the hashing and before a byte of the file is read for sending.
+    # Both events occur after the hashing, before any byte of the file is read for sending.
     client.meta.events.register("provide-client-params.s3.PutObject", damage)
     client.meta.events.register("provide-client-params.s3.CreateMultipartUpload", damage)
     with pytest.raises(LocalFileChanged, match=second.sha256):

@@ -1,4 +1,4 @@
-"""What S3 refuses, and a server that is not there, become a sentence that says what to change."""
+"""Refusals by S3 and a missing server are reported in a sentence that says what to change."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[object]]]:
-    """A server that somebody's file wants to be asked, and who asked it."""
+    """The URL of a server that hostile files name, and the clients that have connected to it."""
     callers: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -165,7 +165,7 @@ ATTEMPTS: dict[str, Callable[[Path], object]] = {
 
 @contextmanager
 def _other_error() -> Iterator[None]:
-    """Make another error of it, as an unpickler might."""
+    """Turn any error into another one, as an unpickler might."""
     try:
         yield
     except OSError:

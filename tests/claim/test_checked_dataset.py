@@ -1,4 +1,4 @@
-"""A run that is resumed keeps the dataset that it started with, and waits for keys that were rotated."""
+"""A resumed job keeps the dataset that it started with, and retries until rotated keys are corrected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def use(
     bucket: str,
     tmp_path: Path,
 ) -> Use:
-    """Work on the machine of that name, for job a as a run of that name has resolved it."""
+    """Work on the named machine from now on; returns job a as the named run has resolved it."""
     build("detect", tmp_path / "data")
     upload_files(s3_client, bucket, tmp_path / "data", "set/")
 

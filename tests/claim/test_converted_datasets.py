@@ -1,4 +1,4 @@
-"""A job can name an export: it is trained on what that was converted into, from its version on."""
+"""A job can name an export: it, and each run that resumes it, trains on the same converted dataset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ On = Callable[[str], None]
 
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path) -> On:
-    """Work on the machine of that name from now on."""
+    """Work on the named machine from now on."""
     return lambda machine: lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / machine)
 
 

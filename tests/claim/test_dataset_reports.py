@@ -1,4 +1,4 @@
-"""What a check of a dataset found: a summary in the job's row, all of it in S3 and over the API."""
+"""What a check of a dataset found: a summary in the job's row, the full report in S3 and over the API."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_is_peculiar_about_good_data_is_in_s3_and_over_the_api(
 
 
 def _peculiar(folder: Path) -> Path:
-    """Data of which an image is in both splits, with a label line that is repeated twice."""
+    """Data with one image in both splits, and with a label line that is repeated twice."""
     data = build("detect", folder)
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         shutil.copy(folder / kind / "train" / f"0.{suffix}", folder / kind / "val" / f"0.{suffix}")

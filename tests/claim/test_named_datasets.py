@@ -1,4 +1,4 @@
-"""A job is trained on the version that its dataset's name stands for when a run takes it, and keeps it."""
+"""A run takes the newest version of the dataset that it names; a training that goes on keeps its version."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def resolving(
     s3_client: S3Client,
     bucket: str,
 ) -> Resolve:
-    """Resolve parameters; parts has one version."""
+    """Resolve parameters; the dataset `parts` has one version."""
     register(datasets, "parts", "a")
     weights = finder(s3_client, bucket, connection)
 

@@ -60,7 +60,7 @@ def resolving(
     s3_client: S3Client,
     bucket: str,
 ) -> Resolve:
-    """Resolve parameters for a run, after the check that the API makes before there is one."""
+    """Resolve parameters for a run, after the check that the API makes before the run exists."""
     store = CheckpointStore(Bucket(s3_client, bucket))
     weights = finder(s3_client, bucket, connection)
 
@@ -99,7 +99,7 @@ def test_a_new_job_continues_no_job_of_somebody_else(resolving: Resolve, jobs: J
     with pytest.raises(SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"):
         resolving(CONTINUE, BY_EVE)
     assert jobs.get("b") is None
-    # Who may continue it learns what else is wrong with it.
+    # Those who may continue it learn what else is wrong with it.
     for run in (AGAIN, BY_ROOT):
         with pytest.raises(SpecError, match=r"^resume_from='a' has no last.pt in S3"):
             resolving(CONTINUE, run)
@@ -118,7 +118,7 @@ def test_the_owner_and_administrators_take_a_job_and_it_keeps_its_owner(
     ownership: JobOwnership,
     owned_by: str,
 ) -> None:
-    """Unless jobs are open to all: then whoever takes it is accountable for it."""
+    """If jobs are open to all, however, whoever takes a job becomes its owner."""
     resolving(RESUME, FIRST)
     resolving(params, run, ownership)
     assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owned_by)
@@ -193,8 +193,8 @@ def test_no_run_of_somebody_else_fails_a_job_that_waits_for_its_first_run(
     ("user", "said"),
     [
         ("eve", "job_id='a' belongs to ada"),
-        (None, "job_id='a' belongs to ada"),  # a schedule of somebody else
-        ("root", "job_id='a' stored its state after"),  # which is gone here
+        (None, "job_id='a' belongs to ada"),  # a schedule, whose jobs are not ada's
+        ("root", "job_id='a' stored its state after"),  # a state that is gone here
     ],
 )
 def test_resolve_config_asks_airflow_who_triggered_its_run(

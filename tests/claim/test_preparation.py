@@ -1,4 +1,4 @@
-"""A job's row says how far its data are, while they are listed, fetched and checked, and no longer."""
+"""A job's row shows the progress of its data while they are listed, fetched and checked, and only then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Opener = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
 @pytest.fixture(autouse=True)
 def every_step(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A line for each step, and not one in ten seconds."""
+    """Log a line for each step rather than one every ten seconds."""
     monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0)
     caplog.set_level(logging.INFO)
 
@@ -44,7 +44,7 @@ def open_database(migrated_url: str) -> Opener:
 
 
 def shown(jobs: JobRepository, expected: str | None) -> bool:
-    """Wait for what the row says."""
+    """Wait until the row shows `expected`; return False if it never does."""
     deadline = time.monotonic() + 30
     while (found := jobs.get("a")) is not None and found.preparation != expected:
         if time.monotonic() > deadline:
@@ -54,7 +54,7 @@ def shown(jobs: JobRepository, expected: str | None) -> bool:
 
 
 def advance(number: int) -> int:
-    """What a confined process does."""
+    """Do what a confined process does."""
     progress._SECONDS_BETWEEN_LINES = 0
     Progress("Checking in a process", 4, "images").advance(number)
     return os.getpid()

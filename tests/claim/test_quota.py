@@ -1,4 +1,4 @@
-"""A quota lets a job start, wait or be refused: on a real PostgreSQL and a real S3."""
+"""A quota lets a job start, makes it wait or refuses it: on a real PostgreSQL and a real S3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's parameters become a job that may train, or a sentence: on a real Postgres and a real S3."""
+"""A run's parameters become a job that may train, or are refused: on a real Postgres and a real S3."""
 
 from __future__ import annotations
 

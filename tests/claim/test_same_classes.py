@@ -1,4 +1,4 @@
-"""A job goes on only with data of the classes of its state; the lists are compared before a GPU is taken."""
+"""A job continues only with data that have its state's classes; this is checked before it takes a GPU."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
 @pytest.mark.parametrize(
     ("task", "trained", "same"),
     [
-        ("semantic", (*CLASSES, "background"), True),  # which training adds where there are only outlines
+        ("semantic", (*CLASSES, "background"), True),  # training adds it if there are only outlines
         ("semantic", (*CLASSES, "ring"), False),
         ("detect", (*CLASSES, "background"), False),
         ("depth", ("distance",), True),
