@@ -1,4 +1,4 @@
-"""Who can use the pages: on a phone, without mouse or eyes, in the dark, without rights, in bad times."""
+"""Who can use the pages: on a phone, without a mouse or sight, in dark mode, without rights, in outages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGES = {
     "usage": ("usage", "access-user"),
     "version": ("dataset?name=access-parts&version=2", "6 → 9"),
 }
-"""Paths, and a text that is there when the page is."""
+"""The path of each page, and a text that is shown once it has loaded."""
 
 FORMS = ("start", "train again", "resume")
 ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop", "Upload", "Train on", "Archive", "Delete")
@@ -50,7 +50,7 @@ def _recorded(api_stack: Stack) -> Iterator[None]:
         for version, instances in ((1, 6), (2, 9)):
             _record_version(connection, version, instances)
         yield
-    # By a new connection: a test restarts PostgreSQL.
+    # Over a new connection, because a test restarts PostgreSQL.
     with psycopg.connect(api_stack.training_db_url) as again:
         again.execute("DELETE FROM datasets WHERE name = 'access-parts'")
 

@@ -36,7 +36,7 @@ roboflow:
 def export_like_roboflow(folder: Path, train: int) -> bytes:
     """A zip as Roboflow writes it: splits above images and labels, and a data.yaml that is one folder off.
 
-    It has the first `train` images of the dataset in the folder, and all that validate.
+    It has the first `train` training images of the dataset in the folder, and all validation images.
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

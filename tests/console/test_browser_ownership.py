@@ -56,7 +56,7 @@ def test_a_colleague_cannot_stop_a_training_and_sees_why_and_its_owner_can(
     expect(page.get_by_role("link", name="Train again with changes")).to_be_visible()
     stop = f"{API}/jobs/owned-running/stop"
     colleague.expects(403, stop)
-    assert colleague.ask("POST", stop) == 403  # by a script of one's own
+    assert colleague.ask("POST", stop) == 403  # from a script
     assert not _is_stopping(recorded)
 
     page = visit(OWNER).open("job?id=owned-running")

@@ -1,4 +1,4 @@
-"""The pages as they look and answer, with jobs of every kind: what is found, shown, and reached how."""
+"""How the pages look and respond, with jobs of every kind: what is found and shown, and how it is reached."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(autouse=True)
 def _recorded(recorded: psycopg.Connection[Any]) -> None:
-    """For every test here."""
+    """Record the jobs for every test here."""
 
 
 def _rows(page: Page) -> Locator:

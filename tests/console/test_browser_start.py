@@ -1,4 +1,4 @@
-"""The form that starts a run: short, checked before anything is triggered, and nothing typed lost."""
+"""The form that starts a run is short, is checked before anything is triggered, and loses nothing typed."""
 
 from __future__ import annotations
 

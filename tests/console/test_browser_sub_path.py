@@ -1,4 +1,4 @@
-"""The console where Airflow is below a path of somebody's host, behind a reverse proxy."""
+"""The console when Airflow is served below a path of a host, behind a reverse proxy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def below(api_stack: Stack) -> Iterator[str]:
 def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
     with recording(api_stack, "below-") as connection:
         record_kinds(connection, "below-")
-        # as a platform records what it has made itself: without a hash
+        # without a hash, as a platform records what it has trained itself
         connection.execute(
             "UPDATE training_jobs SET best_checkpoint_sha256 = NULL WHERE job_id = 'below-child'"
         )

@@ -90,7 +90,7 @@ def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors,
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
 
     def pointed() -> bool:
-        # Again, as a hand does: the page may still be moving at the first time.
+        # At every look, as a person would: the page may still be moving the first time.
         chart.get_by_role("img").hover(position={"x": 60, "y": 40})
         return chart.get_by_text(re.compile(r"^epoch \d+$")).is_visible()
 

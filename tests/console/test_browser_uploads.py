@@ -26,14 +26,14 @@ def _tables(api_stack: Stack) -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file that is sent in three parts; whether it is a zip is not looked at before it has arrived."""
+    """A file that is sent in three parts; only once it has arrived is it checked to be a zip."""
     file = tmp_path / "large.zip"
     file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
     return file
 
 
 def _stored_at(stack: Stack, completed: Response) -> str:
-    """Where in the bucket the upload is; the page leads on at once, and the answer's body is gone with it."""
+    """Return where in the bucket the upload is: the page moves on at once and loses the response's body."""
     upload_id = completed.url.split("/")[-2]
     source: str = stack.api.training("GET", f"uploads/{upload_id}")["source"]
     return source.removeprefix(f"s3://{DEFAULT_BUCKET}/")
@@ -133,7 +133,7 @@ def test_nothing_is_uploaded_before_the_page_knows_what_a_name_may_be(visit: Vis
 def test_without_the_rule_of_the_bucket_the_page_says_what_is_missing(
     visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:
-    """What the browser shows the page where the bucket does not allow it: nothing but that it failed."""
+    """If the bucket does not allow the request, the browser tells the page only that it failed."""
     visitor = visit()
     page = visitor.open("datasets")
     file = tmp_path / "small.zip"

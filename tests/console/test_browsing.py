@@ -1,4 +1,4 @@
-"""Without a browser or a proxy their tests are left out, and nobody can overlook it."""
+"""Tests whose browser or proxy is missing are left out, and nobody can overlook that."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INSTALL = "apt-get --quiet --yes install --no-install-recommends"
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A checkout and, in `bin`, all that its continuous integration finds there; `done` is what it did."""
+    """A checkout; `bin` has all programs that its continuous integration finds, `done` lists what it ran."""
     (tmp_path / "bin").mkdir()
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")

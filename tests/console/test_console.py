@@ -32,7 +32,7 @@ def get(stack: Stack, path: str, who: str | None = "viewer", **headers: str) -> 
     with requests.Session() as session:
         session.trust_env = False
         request = requests.Request("GET", f"{stack.url}{PREFIX}/", headers=headers).prepare()
-        request.url = f"{stack.url}{PREFIX}/{path}"  # as it is: `..` would be resolved
+        request.url = f"{stack.url}{PREFIX}/{path}"  # only now, because preparing it would resolve `..`
         return session.send(request, timeout=60, allow_redirects=False)
 
 

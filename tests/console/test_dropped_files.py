@@ -1,4 +1,4 @@
-"""Files that somebody drops onto the page of datasets: the browser leaves out what the check would ignore."""
+"""From files dropped onto the datasets page, the browser leaves out what the check would ignore."""
 
 from __future__ import annotations
 

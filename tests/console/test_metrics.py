@@ -16,7 +16,7 @@ pytestmark = needs_node
 
 
 def answer(expression: str) -> Any:
-    """What an expression of the module's functions gives, as Node computes it."""
+    """Return the value of an expression that uses the module's functions, as Node computes it."""
     return evaluate("metrics.js", expression)
 
 

@@ -1,4 +1,4 @@
-"""A worker of Celery runs what Airflow's scheduler sends, and no other message that gets into its queue."""
+"""A Celery worker runs what Airflow's scheduler sends, and no other message that gets into its queue."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def received(messages: list[tuple[str, list[Any]]], folder: Path, **environment:
 
 
 def callback(function: str, **arguments: str) -> str:
-    """A workload that calls any function, without a token that Airflow has signed."""
+    """A workload that calls the function, without a token that Airflow has signed."""
     return json.dumps(
         {
             "type": "ExecuteCallback",

@@ -174,7 +174,7 @@ def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
 
 
 def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
-    """What somebody can store in a bucket is unpacked there, and would be readable as a local dataset."""
+    """Data that users store in a bucket are unpacked there, and must not be usable as a local dataset."""
     settings = airflow_stack.airflow.home / "airflow.cfg"
     content = Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / ".datasets" / "f" / "content"
     content.mkdir(parents=True)
@@ -217,7 +217,7 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
 
 
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:
-    """It runs last, so that all of the above is looked at."""
+    """Runs last, so that it sees all runs of this file."""
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (
         "rows of xcom",

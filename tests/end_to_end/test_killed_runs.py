@@ -41,7 +41,7 @@ def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def uninterrupted(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The weights with which a job ends that nothing happened to."""
+    """The final weights of a job that was never interrupted."""
     training = Training(api, airflow_stack, job | {"job_id": "uninterrupted"})
     assert training.ends()["inexact_reason"] is None
     assert training.attempt == 1
@@ -49,7 +49,7 @@ def uninterrupted(
 
 
 def require_named_objects(stack: Stack, row: dict[str, Any], folder: Path) -> None:
-    """Both objects are what the row says, and best.pt can be loaded."""
+    """Require that both objects are what the row says and that best.pt can be loaded."""
     for kind in ("best", "last"):
         path = download(stack, row[f"{kind}_checkpoint_path"], folder / f"{kind}.pt")
         content = path.read_bytes()
@@ -113,7 +113,7 @@ def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_sam
     training = Training(api, airflow_stack, conf)
     training.reaches(2)
     process = training.process()
-    training.kill("stopped for ever", process, how=signal.SIGSTOP)  # what ends it is its watchdog
+    training.kill("stopped for ever", process, how=signal.SIGSTOP)  # its watchdog ends it
     training.reaches(training.kills[0].epoch + 1)
     assert f"the trainer (process {process.pid}) is stopped (SIGSTOP)" in training.log(1)
     assert " in _do_train" in training.log(1)

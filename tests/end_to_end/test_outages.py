@@ -36,7 +36,7 @@ def test_an_api_server_that_hangs_does_not_hold_the_training_up(
 
 
 def begun(training: Training) -> int:
-    """How many attempts of `train` have begun: each leaves a note in Airflow when it does."""
+    """Return how many attempts of `train` have begun: each leaves a note in Airflow when it begins."""
     with psycopg.connect(training.stack.postgres.url("airflow")) as connection:
         (number,) = connection.execute(
             "SELECT COALESCE(max((value::jsonb ->> 'attempt')::integer), 0) FROM task_state_store "

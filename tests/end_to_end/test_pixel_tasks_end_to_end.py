@@ -1,4 +1,4 @@
-"""Tasks about each pixel, on the real scheduler: from data in S3 to a row that names both files."""
+"""The tasks that predict every pixel, on the real scheduler, from data in S3 to a row with both files."""
 
 from __future__ import annotations
 

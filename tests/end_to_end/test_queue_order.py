@@ -57,7 +57,7 @@ def shapes(airflow_stack: Stack, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def on_schedule(api: Airflow, shapes: None) -> Iterator[None]:
-    """The plan's own Dag runs because its data are announced. Other tests count its runs: this one goes."""
+    """Run the plan's own Dag by announcing its data; delete the run, because other tests count its runs."""
     for dag_id in (PLANNED, "watch_dataset"):
         api.pause(dag_id, paused=False)
     api.run("watch_dataset", {"dataset": SHAPES})
@@ -95,7 +95,7 @@ def test_runs_by_rest_the_form_with_a_date_a_schedule_and_a_retraining_start_fir
     until(lambda: len(training_tasks(airflow_stack, before)) == 1, "the training run of retrain_yolo")
     request.getfixturevalue("on_schedule")
     until(lambda: len(training_tasks(airflow_stack, before)) == 2, "the scheduled training run")
-    # Nothing of them needs to be registered: only the order in which they start matters.
+    # Their models need not be registered: only the order in which they start matters.
     api.mark("retrain_yolo", retraining, "failed")
     for run_id in api.runs(PLANNED):
         api.mark(PLANNED, run_id, "failed")

@@ -14,7 +14,7 @@ from tests.support.scheduled_trainings import DAG
 pytestmark = pytest.mark.timeout(600)
 
 USER = "limited"
-"""Who may have one GPU at once (tests/conftest.py)."""
+"""The user who may have one GPU at a time (tests/conftest.py)."""
 
 
 def trigger(stack: Stack, bearer: str, job_id: str) -> str:

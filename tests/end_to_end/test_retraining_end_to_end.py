@@ -1,4 +1,4 @@
-"""New data → asset → retraining → approval → promotion, a refusal, a roll back: on the real scheduler."""
+"""New data → asset → retraining → approval → promotion, a refusal, a rollback: on the real scheduler."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def production(stack: Stack) -> bytes:
 def first_champion(
     api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> ModelVersion:
-    """Version 1, in production: it knows nothing."""
+    """Version 1, in production: a model that was never trained."""
     folder = tmp_path_factory.mktemp("first")
     weights = best("detect", folder / "best.pt", architecture=architecture(folder))
     client = airflow_stack.s3.client()
@@ -80,7 +80,7 @@ def first_champion(
 def retrained(
     api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The run that new data have brought about, once somebody has agreed; returns its id."""
+    """The id of the run that new data have started, once its model was approved and the run has ended."""
     folder = build("detect", tmp_path_factory.mktemp("new") / "data", train=IMAGES, val=8).parent
     upload_files(airflow_stack.s3.client(), DEFAULT_BUCKET, folder, "datasets/shapes/")
     api.run("watch_dataset", {"dataset": SHAPES})
@@ -94,8 +94,8 @@ def retrained(
     assert not api.ended(DAG, run_id), api.tasks(DAG, run_id)
 
     def answered() -> bool:
-        # As a person does, who reads first: apache/airflow#72716. Until the scheduler of Airflow 3.3 has seen
-        # the end of the process that asked, it takes that end for a failure of what the answer has resumed.
+        # Wait, like a person who reads first (apache/airflow#72716): until Airflow 3.3's scheduler has seen
+        # the asking process end, it takes that end for a failure of the task that the answer has resumed.
         if api.tasks(DAG, run_id).get("ask_approval") == "awaiting_input":
             time.sleep(5 * api.attempt(DAG, run_id, "ask_approval")[1])
             api.answer(DAG, run_id, "ask_approval", "Promote")
@@ -156,10 +156,10 @@ def test_what_the_champion_has_learnt_already_is_not_trained_again(
 def worse(
     api: Airflow, airflow_stack: Stack, retrained: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """A run whose training fails at first, then learns nothing; returns its id."""
+    """The id of a run whose training fails at first, then learns nothing."""
     client = airflow_stack.s3.client()
     whole = body(client, START)
-    # A checkpoint that may be loaded, and which the training refuses: it is of another task.
+    # A checkpoint that may be loaded, but that the training refuses because it is for another task.
     other = best("classify", tmp_path_factory.mktemp("other") / "best.pt")
     replace(client, START, other.read_bytes(), {})
     parameters: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
@@ -209,5 +209,5 @@ def test_an_earlier_version_comes_back_by_one_trigger(
 
 
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack) -> None:
-    """It runs last, so that all of the above is looked at."""
+    """Runs last, so that it sees all runs of this file."""
     assert places_of(airflow_stack, secrets_of(airflow_stack)) == []

@@ -1,7 +1,7 @@
-"""Rows, states and XComs of earlier versions still work, also those of jobs that run during the upgrade.
+"""Rows, states and XComs of earlier versions still work, even those of jobs that run during the upgrade.
 
-tests/end_to_end/upgrades has a folder for some, named after their last revision of the schema: a whole
-last.pt after two of three epochs with the model it began with, and the job's row, identity and XCom.
+tests/end_to_end/upgrades has a folder for each of some versions, named after its last schema revision: a
+whole last.pt after two of three epochs, and the job's row, identity and XCom.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path
     assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 2, 2)
     assert [(state.epoch, state.batch) for state in states.saved_states] == [(1, 2), (2, 0)]
     reason = states.reports[-1].inexact_reason
-    # It is only inexact where this machine differs from the one of then.
+    # Only differences between this machine and the original one may make it inexact.
     assert reason is None or reason.startswith("epoch 3 continues with")
 
 

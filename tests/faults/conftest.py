@@ -29,7 +29,7 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
     """Everything that the jobs need; bucket and database are removed with their servers."""
     client, hold = s3.client(), Hold()
     client.create_bucket(Bucket=(bucket := f"test-faults-{secrets.token_hex(6)}"))
-    # Like a deployment's. Other tests have a role of their own: faults take rights away from this one.
+    # As in a deployment. Other tests use other roles, because the faults take rights away from these.
     roles = {"faults_owner": "owner-password", "faults": "faults-password"}
     postgres = replace(postgres, roles=roles)
     postgres.ensure_roles()

@@ -31,7 +31,7 @@ LONGEST_SECONDS = 300.0
 
 ATTEMPTS = 12
 RETRY_SECONDS = 0.2
-"""Between two attempts, instead of the seconds or minutes that Airflow waits."""
+"""Pause between two attempts, instead of the seconds or minutes that Airflow waits."""
 
 
 def _group_tasks(moment: Moment | None) -> Iterator[tuple[str, ...]]:

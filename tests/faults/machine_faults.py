@@ -93,7 +93,7 @@ def _remove_folder(job: Job) -> Iterator[None]:
 
 
 _FULL_BYTES = 48 * 1024
-"""Less than any checkpoint here."""
+"""Less than the size of any checkpoint here."""
 
 _TRAINING = ("in a batch", "saving", "validating")
 _AFTER_THE_START = tuple(moment.name for moment in MOMENTS if moment.name != "starting")

@@ -28,7 +28,7 @@ def _stops_at(name: str, times: int = 1) -> Place:
 
 
 _IN_A_BATCH = 17
-"""Of the 36 batches of the training run: in the second epoch."""
+"""The 17th of the 36 batches of the training run: in the second epoch."""
 
 CHECKING = Moment("checking the schema", "check_schema", _any)
 

@@ -17,7 +17,7 @@ def _make_fault(
 
 
 def _make_refusals(name: str, code: str) -> tuple[Fault, Fault]:
-    """Return faults that a person must fix: they are final until the training run has something to lose."""
+    """Return faults that a person must fix: final only as long as the training run has no state to lose."""
     behaviour = answer_with(403, code)
     return (
         _make_fault(name, behaviour, _NOTHING_AT_STAKE, ends=("failed", None)),

@@ -87,7 +87,7 @@ def run_tasks(
     from include.attempt import epoch_recorder
     from include.tasks import train_yolo as tasks
 
-    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to the batch
+    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to within a batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
     if processes > 1:
         from tests.support.interrupted_attempts import _share_cpu
@@ -138,7 +138,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
     from include.tasks import train_yolo as tasks
 
     def job(run: Run) -> ResolvedJob:
-        """Return the job, set to save its state within an epoch of a second, which no spec allows."""
+        """Return the job, set to save states more often than a spec allows: its epochs take only a second."""
         job = ResolvedJob.model_validate(run.result("resolve_config"))
         spec = job.spec.model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         return job.model_copy(update={"spec": spec})

@@ -37,7 +37,7 @@ VALUES = st.one_of(
 
 
 def parts_of(document: Any) -> list[tuple[Any, Any]]:
-    """Every place in a document where a value can be replaced, as its container and its key or index."""
+    """Return every place in a document where a value can be replaced: the container, and the key or index."""
     inner = document.items() if isinstance(document, dict) else enumerate(document)
     found = [(document, key) for key, _ in inner]
     for container, key in list(found):
@@ -86,7 +86,7 @@ class Converted:
         ConvertedFiles(self._work).clear()
 
     def is_good(self, convert: Callable[[], object]) -> bool:
-        """Whether it was converted; else the refusal is a sentence."""
+        """Return whether it was converted; else require that the refusal is a sentence."""
         try:
             convert()
         except DatasetError as error:

@@ -40,7 +40,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _check(folder: Path, task: str) -> bool:
-    """Whether the folder is a dataset; else the refusal is a sentence that quotes nothing from elsewhere."""
+    """Return whether the folder is a dataset; else require a sentence that quotes nothing from outside."""
     place = Place(folder, "s3://bucket/data/", folder)
     try:
         validate(read_layout(place, task), place.source)

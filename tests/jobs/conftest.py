@@ -1,4 +1,4 @@
-"""Reads the jobs of the schema of a file's tests."""
+"""Reads the jobs in the schema that a file's tests share."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_pretrained_cannot_change_on_resume() -> None:
 
 
 def test_a_resumed_job_says_its_gpus_itself() -> None:
-    """A run's slots of the pool are counted from its own parameters."""
+    """A run's pool slots are counted from its own parameters."""
     parent = TrainingSpec.parse({"device": "0,1", "batch": 8}).with_defaults()
     with pytest.raises(SpecError, match=r"device is missing: job p was .*; give device='0,1' again"):
         TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent)

@@ -1,4 +1,4 @@
-"""Listing jobs: pages that neither repeat nor leave out, filters, counts, platforms' tables."""
+"""Listing jobs: pages that neither repeat nor omit a job, filters, counts, platforms' tables."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def empty(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture(autouse=True, scope="module")
 def undated(owner: psycopg.Connection[Any]) -> None:
-    """As a platform may have it."""
+    """Let jobs have no creation time, as a platform's table may."""
     owner.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
 
 
 def plant(connection: psycopg.Connection[Any], rows: str) -> None:
-    """Rows of job_id, status, dataset, model, days since 2026 began (or NULL)."""
+    """Insert rows of job_id, status, dataset, model, days since 2026 began (or NULL)."""
     connection.execute(
         "INSERT INTO training_jobs (job_id, status, spec, created_at, dag_id, run_id) "
         "SELECT job_id, status, jsonb_build_object('dataset', dataset, 'model', model), "
@@ -217,7 +217,7 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
 def test_a_page_is_read_in_the_order_of_an_index(
     connection: psycopg.Connection[Any], owner: psycopg.Connection[Any], values: dict[str, Any], index: str
 ) -> None:
-    """Nothing is sorted but what a run has, and no job is read that does not match, but for archived ones."""
+    """Only a run's jobs are sorted, and no jobs are read that do not match, except archived ones."""
     plant(
         connection,
         "SELECT 'job' || n, CASE WHEN n % 100 = 0 THEN 'running' ELSE 'failed' END, "

@@ -15,7 +15,7 @@ from include.training.arguments import known_arguments
 
 
 def _accepts(params: dict[str, Any]) -> bool:
-    """Whether REST takes them, by the schema that the form is made from."""
+    """Return whether REST accepts them, according to the schema from which the form is made."""
     form = dag_params(TrainingSpec)
     return all(Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())
 
@@ -23,7 +23,7 @@ def _accepts(params: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("name", ["job_id", "resume_from", "task", "optimizer", "dataset", "model", "device"])
 @pytest.mark.parametrize("blank", ["", "  "])
 def test_a_blank_text_is_not_given_for_rest_and_for_the_model(name: str, blank: str) -> None:
-    if not (blank and name in {"task", "optimizer"}):  # a list of words holds one blank
+    if not (blank and name in {"task", "optimizer"}):  # their only blank choice is the empty text
         assert _accepts({name: blank})
     assert TrainingSpec.parse({name: blank}) == TrainingSpec()
 

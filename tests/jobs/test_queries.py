@@ -1,4 +1,4 @@
-"""The statements in sql/queries: what several share is written once, and completed when it is read."""
+"""The statements in sql/queries: a part that several share is a file, and is inserted when they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in QUERIES.glob("*.sql"))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_is_complete_when_it_is_read(name: str) -> None:
-    """A part that is misspelt would be a comment, and an UPDATE without its guard."""
+    """A misspelt include would remain a comment, and an UPDATE could lose its guard."""
     assert not re.search(rb"--.*include", query(name), flags=re.IGNORECASE)
 
 

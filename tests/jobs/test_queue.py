@@ -33,7 +33,7 @@ def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
 
 
 def minutes(jobs: list[ActiveJob]) -> list[int | None]:
-    """After how many minutes each waiting one starts."""
+    """Return after how many minutes each waiting job starts."""
     starts = [place.expected_start_at for place in assign_places(jobs, NOW).values()]
     return [None if start is None else round((start - NOW) / timedelta(minutes=1)) for start in starts]
 

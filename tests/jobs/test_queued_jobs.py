@@ -18,7 +18,7 @@ from tests.support.jobs import claim, recorded, started
 
 
 def waits(connection: psycopg.Connection[Any], seconds: int, job_id: str = "a") -> None:
-    """Let the job have begun to wait so long ago."""
+    """Let the job have waited for this many seconds."""
     connection.execute(
         "UPDATE training_jobs SET queued_at = now() - make_interval(secs => %s) WHERE job_id = %s",
         [seconds, job_id],

@@ -1,4 +1,4 @@
-"""What a run records of its job, and nobody but the owner: epochs, failures, checkpoints; on PostgreSQL."""
+"""What only the run that owns a job can record of it: epochs, failures, checkpoints; on PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of several attempts of one run only the newest writes, and what it tells of its state and of stopping."""
+"""Only a run's newest attempt writes; and what it records of its state and of requests to stop."""
 
 from __future__ import annotations
 

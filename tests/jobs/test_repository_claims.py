@@ -1,4 +1,4 @@
-"""Who owns a job is decided by one statement, and whose training goes on: on a real PostgreSQL."""
+"""One statement decides who owns a job and whose training goes on: on a real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TrainingSpec, the form made from it, and what Airflow's REST API accepts say the same."""
+"""TrainingSpec, the form made from it, and Airflow's REST API accept the same parameters."""
 
 from __future__ import annotations
 

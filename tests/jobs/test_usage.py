@@ -1,4 +1,4 @@
-"""GPU hours as attempts leave them behind, by user and week: on a real PostgreSQL."""
+"""GPU hours that attempts have used, by user and week: on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def take_gpu(jobs: JobRepository, attempt: int = 1, run_id: str = "run1") -> Non
 
 
 def let_pass(connection: psycopg.Connection[Any], hours: float) -> None:
-    """Move everything that is recorded so many hours into the past."""
+    """Move everything that is recorded this many hours into the past."""
     connection.execute(
         "UPDATE gpu_usage SET started_at = started_at - %(time)s, seen_at = seen_at - %(time)s",
         {"time": HOUR * hours},
@@ -47,7 +47,7 @@ def use(
     user: str | None = "ada",
     gpus: int = 1,
 ) -> None:
-    """Record an attempt that had its GPUs from that moment for so long."""
+    """Record an attempt that had its GPUs for this many hours from that moment on."""
     connection.execute(
         "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) VALUES (%s, %s, %s, %s, %s)",
         [job_id, user, gpus, started_at, started_at + HOUR * hours],
@@ -71,7 +71,7 @@ def test_an_attempt_counts_from_its_gpu_to_its_last_sign_of_life(
     take_gpu(jobs)
     let_pass(connection, 3)
     SIGNS[sign](jobs)
-    let_pass(connection, 5)  # killed: nobody says any more
+    let_pass(connection, 5)  # killed: no further sign of life
     assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
     assert usage.gpu_hours("eve", LONG_AGO) == 0
 

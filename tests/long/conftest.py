@@ -78,7 +78,7 @@ def uninterrupted(
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[OtlpCollector]:
-    """What the metrics of the stack below are sent to."""
+    """Receives the metrics of the stack below."""
     with OtlpCollector() as collector:
         yield collector
 

@@ -40,6 +40,6 @@ class ObservedStack(Stack):
         return replace(plain, variables={**plain.variables, **observation})
 
     def stored_log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """The log of the task's first attempt, which has ended: its local file is empty then."""
+        """Return the log of the task's first attempt, which has ended, from S3: the local file is empty."""
         key = f"tasks/dag_id={dag_id}/run_id={run_id}/task_id={task_id}/attempt=1.log"
         return self.s3.client().get_object(Bucket=LOGS, Key=key)["Body"].read().decode()

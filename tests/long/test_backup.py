@@ -1,4 +1,4 @@
-"""A backup that is taken while a job trains is restored on another stack, where the job ends the same."""
+"""A backup taken during training is restored on another stack, where the job ends with the same weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EPOCHS = 12
 
 
 def run_script(name: str, stack: Stack, elsewhere: Stack) -> str:
-    """Run a script of config/ for the stack, with what `make env` prints, and give what it prints."""
+    """Run a script of config/ for the stack, with what `make env` prints, and return its output."""
     offsite = elsewhere.s3
     offsite.ensure_bucket(OFFSITE)
     remote = {

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 
 class Stages:
-    """Kills the training attempt at various stages. Every attempt finishes at least one epoch."""
+    """Kills the training attempt at various stages, most of them once another epoch was finished."""
 
     def __init__(self, training: Training, stack: GatedStack) -> None:
         self.training, self.stack = training, stack

@@ -32,7 +32,7 @@ Connection = psycopg.Connection[Any]
 
 @pytest.fixture
 def client(s3: S3) -> S3Client:
-    """A client of each test's own, for some look at what it sends."""
+    """A separate client for each test, because some inspect what it sends."""
     return boto3.client("s3", **arguments(s3), config=client_config())
 
 
@@ -45,7 +45,7 @@ def versions(connection: Connection, s3_client: S3Client, bucket: str) -> list[M
 
 
 def stages(connection: Connection) -> list[str]:
-    """Of the versions 1, 2, …"""
+    """Return the stages of versions 1, 2, …"""
     return [version.stage.value for version in reversed(ModelRepository(connection).list("digits"))]
 
 

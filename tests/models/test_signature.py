@@ -28,7 +28,7 @@ CONTENT = b"weights of version 3"
 
 
 def version(**given: Any) -> ModelVersion:
-    """Version 3 of model digits, with what is given instead."""
+    """Version 3 of model digits, with the given fields replaced."""
     names = dict.fromkeys(ModelVersion.model_fields)
     values: dict[str, Any] = {
         "name": "digits",

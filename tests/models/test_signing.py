@@ -1,4 +1,4 @@
-"""A promoted version is signed, and whoever could change its file and its row still cannot pass it off."""
+"""A promoted version is signed: whoever changes its file and its row cannot pass off another file as it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from include.orchestration.xcoms import manifest_of
 ROOT = Path(__file__).parents[2]
 
 SCHEDULED = {"audit_checkpoints", "retrain_yolo__digits", "watch_dataset"}
-"""What runs by itself."""
+"""The Dags that run by themselves."""
 
 FILE = {"path": "weights/last.pt", "sha256": "0" * 64, "size": 1, "epoch": 2}
 MANIFEST = {
@@ -38,7 +38,7 @@ MANIFEST = {
     "ultralytics_version": "8.4",
     "keep_local": False,
 }
-"""What `train` returned in an earlier version: files without a batch."""
+"""What an earlier version of `train` returned: its file entries have no `batch`."""
 
 
 def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def dags(parsed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each task by its id; a mapped one with what its instances get."""
+    """Each task by its id; a mapped task includes the arguments that all its instances get."""
     tasks = [task["__var"].get("partial_kwargs", {}) | task["__var"] for task in dag["tasks"]]
     return {task["task_id"]: dag["default_args"]["__var"] | task for task in tasks}
 
@@ -101,7 +101,7 @@ def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed:
 
 
 def test_a_manifest_of_an_earlier_version_is_recorded_too(dags: dict[str, Any]) -> None:
-    """It says nothing of batches; a run may be between `train` and its record when this one is installed."""
+    """It has no batches, and a run may be between `train` and `record_checkpoints` during an upgrade."""
     for last, batch in ((FILE, "0"), (FILE | {"batch": 7}, "7")):
         assert _recorded(dags, "batch", MANIFEST | {"last": last}) == batch
 

@@ -1,4 +1,4 @@
-"""Why a run failed is in its job's row, also where the database is away when there is something to say."""
+"""Why a run failed gets into its job's row, even if the database is unavailable when the run fails."""
 
 from __future__ import annotations
 

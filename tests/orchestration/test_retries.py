@@ -48,27 +48,27 @@ class Task:
 
     @property
     def context(self) -> Context:
-        """Of the present attempt."""
+        """The context of the present attempt."""
         task = SimpleNamespace(op_args=[self.job, {"source": "digits"}], op_kwargs={})
         ti = SimpleNamespace(try_number=self.attempt, max_tries=self.max_tries, task_id="train")
         return cast("Context", {"task": task, "task_state_store": self, "ti": ti})
 
     def fail(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
-        """What the policy says to `error` in the next attempt."""
+        """Return what the policy says to `error` in the next attempt."""
         self.attempt += 1
         return self._decide(error, policy)
 
     def begin(self, progress: int | Sequence[int] = 0, trace: Trace | None = None) -> None:
-        """The next attempt begins, with so much that is durable, and what the one before has left."""
+        """Begin the next attempt, with this durable progress and the trace that the previous one has left."""
         self.attempt += 1
         start_attempt(self.context, progress, trace)
 
     def end(self, error: BaseException) -> None:
-        """The present attempt ends with an error; where this is not called, it was killed."""
+        """End the present attempt with an error; an attempt for which this is not called was killed."""
         self._decide(error, CountErrors())
 
     def interrupt(self, error: BaseException, progress: int) -> RetryDecision:
-        """The next attempt begins with this progress, and ends with an error."""
+        """Begin the next attempt with this progress, and end it with an error."""
         self.begin(progress)
         return CountErrors().evaluate(error, self.attempt, self.max_tries, self.context)
 
@@ -185,7 +185,7 @@ def test_only_interruptions_without_progress_grow_rare_and_end_a_task(
     assert timedelta(minutes=1) <= last <= timedelta(minutes=5)
     pause(task.interrupt(interruption, progress=7))  # progress that this attempt may make counts for the next
     assert pause(task.interrupt(interruption, progress=8)) == first
-    task.begin(progress=8)  # and is killed: also one of them
+    task.begin(progress=8)  # and is killed, which counts as one, too
     for _ in range(MAX_INTERRUPTIONS - 1):
         pause(task.interrupt(interruption, progress=8))
     with pytest.raises(AirflowFailException, match="interrupted 51 times in a row without durable progress"):

@@ -1,4 +1,4 @@
-"""What travels between typed tasks is JSON; their functions see models, and what is missing is explained."""
+"""Typed tasks pass JSON to each other, and their functions see models; a missing result is explained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody who may edit the XComs of a run cannot make of that."""
+"""What a user who may edit a run's XComs cannot achieve that way."""
 
 from __future__ import annotations
 

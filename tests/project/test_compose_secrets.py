@@ -62,7 +62,7 @@ HOLDERS = {
     "airflow-triggerer": METADATA | ROWS,
     "airflow-worker": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW | {"AIRFLOW_CONN_TRAINING_BACKEND"},
     "airflow-worker-maintenance": QUEUES | ROWS | S3_KEYS["MAINTENANCE"],
-    # TRAINING_DB_URL stands in where there is no owner's.
+    # TRAINING_DB_URL is used if TRAINING_DB_OWNER_URL is not set.
     "airflow-worker-migrate": QUEUES | ROWS | OWNER,
     # And the volume with the key that signs models.
     "airflow-worker-promote": QUEUES | ROWS | S3_KEYS["WORKER"],

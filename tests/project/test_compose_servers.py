@@ -28,9 +28,9 @@ WEED = Path(sysconfig.get_path("scripts")) / "weed"
 
 
 def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> None:
-    """Its gRPC port, which is beside S3's, hands out keys to whoever asks without a certificate.
+    """If it did not demand certificates, the gRPC port beside S3's would hand out keys to whoever asks.
 
-    And each role may do in the bucket named in .env what its policy allows.
+    Each role may do in the bucket named in .env what its policy allows.
     """
     ports, security = S3Ports.choose(set()), tmp_path / "s3-security"
     keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}

@@ -37,7 +37,7 @@ from tests.support.compose import (
 )
 
 ONCE = {"airflow-init", "model-keys", "postgres-roles", "s3-certificates", "s3-identities"}
-"""What ends before the others start."""
+"""The services that end before the others start."""
 
 
 def test_every_service_that_airflow_needs_is_there() -> None:
@@ -287,6 +287,6 @@ def test_the_certificates_can_be_removed_as_the_documentation_says() -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_folder_of_everybody_is_each_containers_own(name: str) -> None:
-    """A shared one would hold files under known names that others could make first."""
+    """In a shared one, other services could create files with known names first."""
     assert "/tmp" not in mounts(SERVICES[name]).values()  # noqa: S108
     assert "/tmp" not in str(SERVICES[name].get("environment", {}))  # noqa: S108

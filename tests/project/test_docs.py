@@ -22,7 +22,7 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
 
 
 def _headings(document: Path) -> set[str]:
-    """The names by which links reach its headings."""
+    """Return the anchors of the document's headings."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -58,7 +58,7 @@ def test_the_architecture_names_what_is_in_the_files_that_it_names() -> None:
 
 
 def _tests_named_in(text: str) -> list[str]:
-    """Fail for a test that does not exist."""
+    """Return the files of the tests that the text names; fail for a test that does not exist."""
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
     for file, test in named:
         assert f"def {test}" in (ROOT / file).read_text(encoding="utf-8"), (file, test)

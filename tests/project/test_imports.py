@@ -1,4 +1,4 @@
-"""Imports keep to what CONTRIBUTING.md says that folders must not know, and to the order of packages."""
+"""Imports obey the table in CONTRIBUTING.md of what folders must not know, and the order of packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of the console's JavaScript: which tools they run, and when these cannot be installed."""
+"""The checks of the console's JavaScript: which tools they run, and what happens without these tools."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ RULES: list[dict[str, Any]] = [
 
 
 class Loader(yaml.SafeLoader):
-    """Reads what the exporter reads, with its tag for variables of the environment."""
+    """Reads the exporter's YAML, including its tag for environment variables."""
 
 
 Loader.add_constructor("!env", lambda loader, node: node.value)

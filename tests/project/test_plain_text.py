@@ -45,7 +45,7 @@ def url(
     tmp_path: Path,
     open_api: str,
 ) -> str:
-    """The API, with a job and a version of a model whose texts somebody has chosen with care."""
+    """The API, with a job and a model version whose texts contain such characters."""
     lead_to(monkeypatch, migrated_url, s3, "bucket", tmp_path)
     claim(JobRepository(connection), "a")
     connection.execute(

@@ -1,4 +1,4 @@
-"""What the Dags other than train_yolo are asked for has limits too, each with its sentence."""
+"""The parameters of the Dags other than train_yolo have limits too, each with its own error message."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_new_version_waits_as_long_in_make_lock_as_for_dependabot() -> None:
 
 
 def test_the_page_names_every_licence_of_the_images_that_asks_for_more_than_a_notice() -> None:
-    """And so nobody adds a package under such a licence, or under an unknown one, without noticing."""
+    """So nobody can add a package under such a licence, or under an unknown one, without noticing."""
     images = {pin.package for lock in TARGETS.values() for pin in pins(lock)}
     installed = [package for package in read_packages(distributions()) if package.name in images]
     found = {package.name for package in installed if not package.is_permissive}
@@ -103,7 +103,7 @@ def test_the_libraries_of_the_pages_are_in_the_bill_of_materials() -> None:
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files about an image in which are two packages, one of which needs the other."""
+    """The files that describe an image with two packages, one of which needs the other."""
     folder = tmp_path_factory.mktemp("described")
     lock = folder / "requirements.txt"
     with package_index(folder) as index, pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Who may have prepared the folders of a training run, and what happens if it was somebody else."""
+"""Who may have prepared the folders of a training run, and what happens if another account has."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_folders_in_a_shared_volume_are_shared_with_its_group(place: Path) -> No
     assert (stat.S_IMODE(made_there.st_mode), made_there.st_gid) == (0o2770, SHARED)
 
 
-# --- who asks ---
+# --- what checks the folders ---
 
 
 def attempt(settings: Settings) -> object:

@@ -75,7 +75,7 @@ def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
     in_production(models, plan(), data="of last week")
     tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().fingerprint()}
     registered(models, "good-1", "good", champion_version=1, **tried)
-    # while it waits for its approval, or after a crash, it is not known how it would have ended
+    # a version that waits for its approval, or whose run has crashed, is not yet known to be refused
     assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
     models.reject("good", 2, "no gain")
     with pytest.raises(NothingToDo, match=r"version 2 of model good, which was already rejected \(no gain\)"):

@@ -80,7 +80,7 @@ def test_a_refusal_names_numbers_and_classes() -> None:
 
 
 def _cases() -> list[tuple[dict[str, float], dict[str, float], Gate]]:
-    """Pairs of models of five classes, and gates, as chance has them."""
+    """Random pairs of models of five classes, with random gates."""
     chance = random.Random(0)
     return [
         (

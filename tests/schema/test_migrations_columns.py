@@ -1,4 +1,4 @@
-"""Columns of our names that a platform has already are used as they are, or refused with a remedy."""
+"""Columns that a platform already has under our names are used as they are, or refused with a remedy."""
 
 from __future__ import annotations
 

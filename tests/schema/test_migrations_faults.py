@@ -1,4 +1,4 @@
-"""Migrations at once, killed and cut off, as real processes on a platform's table: all end right."""
+"""Concurrent, killed and cut-off migrations, as real processes on a platform's table: all end right."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_ends_rig
 def test_a_run_killed_between_its_commits_is_finished_by_the_next_one(
     start: Start, database_url: str, tmp_path: Path, as_it_was: None
 ) -> None:
-    # The sequence counts on when a rehearsal is rolled back: only the second time is for real.
+    # A rollback does not reset the sequence: only the real migration, after the rehearsal, sleeps.
     body = "CREATE TABLE half (a int); SELECT pg_sleep(600 * (nextval('times') - 1))"
     with psycopg.connect(database_url) as connection:
         connection.execute("CREATE SEQUENCE times")

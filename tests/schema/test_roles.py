@@ -33,7 +33,7 @@ def superuser(postgres: Postgres) -> Iterator[Connection]:
 
 @pytest.fixture
 def stranger(superuser: Connection) -> Iterator[str]:
-    """A role that nobody has anything to do with."""
+    """A fresh role, unrelated to all others."""
     name = f"stranger_{secrets.token_hex(4)}"
     superuser.execute(f"CREATE ROLE {name}")
     yield name
@@ -84,7 +84,7 @@ def test_the_role_that_trains_gets_what_the_statements_need_and_nothing_else() -
             ("INSERT", r"INSERT INTO (\w+)"),
             ("UPDATE", r"(?<!DO )(?<!FOR )(?<!KEY )UPDATE (\w+)"),
             ("DELETE", r"DELETE FROM (\w+)"),
-            # It reads the row that is there, and changes it.
+            # An upsert reads the existing row, and changes it.
             ("UPDATE", r"INSERT INTO (\w+)(?=(?:(?!INSERT INTO)[^;])*DO UPDATE)"),
             ("SELECT", r"INSERT INTO (\w+)(?=(?:(?!INSERT INTO)[^;])*DO UPDATE)"),
         ):

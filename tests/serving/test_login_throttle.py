@@ -28,7 +28,7 @@ def seconds() -> int:
 
 @pytest.fixture
 def throttle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: int) -> LoginThrottle:
-    """The login of two users."""
+    """The login, with two users."""
     from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
 
     passwords = tmp_path / "passwords.json"

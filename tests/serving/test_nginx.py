@@ -1,4 +1,4 @@
-"""nginx as docs/deployment.md has it: what it must stop, and what must work through it."""
+"""nginx as docs/deployment.md configures it: what it must stop, and what must work through it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and connections without an end: each is refused, by whatever it would exhaust."""
+"""Requests and connections without an end are refused, whichever resource they would exhaust."""
 
 from __future__ import annotations
 

@@ -36,14 +36,14 @@ def _processes(stack: Stack) -> list[psutil.Process]:
 
 
 def _command_line(process: psutil.Process) -> str:
-    """Tasks begin and end all the time: nothing where it has ended meanwhile."""
+    """Return the command line, or nothing if the process has ended meanwhile, as tasks often have."""
     with suppress(psutil.NoSuchProcess):
         return " ".join(process.cmdline())
     return ""
 
 
 def _listening(process: psutil.Process) -> set[str]:
-    """The addresses that it listens on. Airflow hides its task processes from everybody but root."""
+    """Return the addresses that it listens on. Airflow hides its task processes from everybody but root."""
     try:
         sockets = process.net_connections("inet")
     except (psutil.AccessDenied, psutil.NoSuchProcess):
@@ -123,7 +123,7 @@ else:
     Path("training").touch()
     time.sleep(60)
 """
-"""Ends with its children, and has nothing to tell them."""
+"""Ends when its child ends, and passes no signal on to it."""
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -49,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
 
 
 def _set_up(clone: Path, index: PackageIndex) -> subprocess.CompletedProcess[str]:
-    """Run `make setup` where .venv and uv are there already."""
+    """Run `make setup` where .venv and uv already exist."""
     venv.create(clone / ".venv", with_pip=False)
     (clone / ".venv" / "bin" / "uv").symlink_to(Path(sys.executable).with_name("uv"))
     lock = (clone / "requirements-uv.txt").read_bytes()

@@ -170,7 +170,7 @@ def test_nothing_is_left_after_down_whatever_was_killed_before(supervised: Stack
 
 
 def test_a_clock_that_is_set_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """psutil reckons from when the machine was started, which moves with the clock."""
+    """psutil adds a process's start to the machine's boot time, which moves with the clock."""
     own = psutil.Process()
     before = start_of(own)
     set_back = psutil.Process.create_time(own) - 3600

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def airflow_connections(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
-    """Let Airflow's connections lead to the schema of the file's tests, and to a bucket of their own."""
+    """Let Airflow's connections lead to the schema that the file's tests share, and to the test's bucket."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
 
 
@@ -35,7 +35,7 @@ def machine(
     bucket: str,
     tmp_path: Path,
 ) -> Path:
-    """The machine on which tasks run, and a folder with data beside it."""
+    """Run tasks as on one machine; returns a folder that has a dataset in `data`."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "machine")
     build("detect", tmp_path / "data", train=3, val=2)
     return tmp_path

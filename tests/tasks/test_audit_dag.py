@@ -93,7 +93,7 @@ def test_an_unknown_parameter_is_refused(api: Airflow) -> None:
 
 
 def _deletion(stack: Stack, method: str, path: str) -> dict[str, Any]:
-    """What the deletion that the request starts ends with."""
+    """Return how the deletion that the request starts has ended."""
     run_id = quote(stack.api.training(method, path)["run_id"], safe="")
     progress: dict[str, Any] = {"state": "deleting"}
 

@@ -1,4 +1,4 @@
-"""What delete_data does with a run's conf: it deletes what a user may delete, with what nothing else uses."""
+"""delete_data deletes what the run's user may delete, and with it only what nothing else uses."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_what_other_versions_and_jobs_use_is_kept(
     jobs.record_dataset("a", "run1", "a" * 64)
     delete(dataset="others@1")
     left = set(VERSION) & stored(s3_client, bucket)
-    assert left == set(VERSION[:2])  # of the job that was given the address itself
+    assert left == set(VERSION[:2])  # used by the job to which the address itself was given
 
 
 @pytest.mark.usefixtures("filled")

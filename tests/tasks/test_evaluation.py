@@ -1,4 +1,4 @@
-"""The task `evaluate`: both models, fetched as they were recorded, on what the challenger was trained on."""
+"""The task `evaluate` measures both models, fetched as recorded, on the data of the challenger's training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A retraining waits for its training: by the job's row, also while the database is away."""
+"""A retraining waits for its training by reading the job's row, even through an outage of the database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def connection(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> psycopg.Connection[Any]:
-    """To the file's schema; it and S3 are where Airflow's connections lead to."""
+    """A connection to the file's schema; Airflow's connections lead to the same schema, and to S3."""
     lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
     return connection
 
@@ -70,7 +70,7 @@ def test_only_a_completed_job_is_a_challenger(
 
 
 def fired(trigger: JobEnded) -> Any:
-    """Let the trigger run to its event, in another triggerer than the one that it was made for."""
+    """Let the trigger run to its event in a triggerer other than the one that it was made for."""
     path, values = trigger.serialize()
     assert path == f"{JobEnded.__module__}.JobEnded"
 

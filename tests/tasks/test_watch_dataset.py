@@ -60,7 +60,7 @@ def test_content_is_announced_once_and_again_when_it_is_another(
     third = find_change(dataset, [second, first], reader)
     assert third is not None
     assert third not in (first, second)
-    # what is as it was before the last change has changed, too: the newest event counts
+    # a return to earlier content is a change, too, because only the newest event counts
     s3_client.put_object(Bucket=bucket, Key=label, Body=b"0 0.5 0.5 0.1 0.1\n")
     assert find_change(dataset, [third, second, first], reader) == second
     assert reader.reads == 0

@@ -107,7 +107,7 @@ def test_a_version_that_was_archived_is_not_registered_again(
     datasets.set_archived("parts", 2, archived=True)
     for deployed in (plans("parts"), plans(source)):
         assert list_registrations({}, deployed) == []
-    # found just before, as all converted data are, whose own fingerprint is not recorded
+    # by a run triggered before that, or for converted data, whose source has no recorded fingerprint
     late = registered("watch__parts__1__abc", name="parts", source=source)
     assert (late.version, late.created) == (2, False)
     datasets.set_archived("parts", 1, archived=True)

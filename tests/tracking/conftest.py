@@ -44,13 +44,13 @@ class Tracking:
     def tracker(
         self, server: TrackingServer | None = None, job_id: str = "a", run_id: str = "run1"
     ) -> Tracker:
-        # Imported here: it imports Airflow, which reads AIRFLOW_HOME then.
+        # Imported only here, because it imports Airflow, which reads AIRFLOW_HOME when it is imported.
         from include.attempt.tracking import Tracker
 
         return Tracker(server or self.server(), job_id, run_id, self.open_database)
 
     def send_all(self, job_id: str = "a", run_id: str = "run1") -> dict[str, Any]:
-        """What any later attempt does; returns MLflow's run."""
+        """Do what any later attempt does; return MLflow's run."""
         with self.tracker(job_id=job_id, run_id=run_id) as tracker:
             tracker.end()
         return self.run(job_id)

@@ -1,4 +1,4 @@
-"""What the variables of MLflow name is used, or refused without showing its secrets."""
+"""The server that MLflow's variables name is used, or refused without showing its secrets."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.support.jobs import claim, record_checkpoints
 from tests.tracking.conftest import Tracking, record, warnings
 
 CLOSED = "http://127.0.0.1:9"
-"""Where nobody listens."""
+"""An address at which nothing listens."""
 
 
 def test_a_server_that_is_killed_gets_what_it_missed_and_one_warning_is_written(
@@ -85,7 +85,7 @@ def test_what_an_answer_that_got_lost_had_stored_is_not_stored_again(
 ) -> None:
     claim(jobs)
     record(jobs, *range(40))
-    # Of all requests only that with the numbers is so large: it arrives, and its answer does not.
+    # Only the request with the metrics is that large: it arrives, but its response does not.
     with (
         CuttingProxy(tracking.mlflow.url, answer_to_large=6000, cuts=1) as proxy,
         tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker,

@@ -33,7 +33,7 @@ from tests.support.tiny_trainings import Epochs, request, weights_of
 
 SHORT = Limits(training=3, elsewhere=60)
 PATIENT = Limits(training=60, elsewhere=60)
-"""For what must not be taken for a hang, however slow the machine is: a group whose memory is used up is."""
+"""For tests without a hang: processes may be slow, above all when their group's memory is used up."""
 
 
 class Attempt:
@@ -58,7 +58,7 @@ class Attempt:
 
     @property
     def family(self) -> list[psutil.Process]:
-        """Every process of it, the watchdog too."""
+        """All processes of the attempt, including the watchdog."""
         return [self.root, *self.root.children(recursive=True)]
 
     def until(self, condition: Callable[[], object]) -> None:
@@ -68,7 +68,7 @@ class Attempt:
             time.sleep(0.01)
 
     def until_it_trains(self, epoch: int = 1, processes: int = 1) -> None:
-        """Wait until each of its processes is in this epoch, from 0, or in a later one, amid its batches."""
+        """Wait until each of its processes is among the batches of this epoch (from 0) or of a later one."""
 
         def trains() -> bool:
             beats = read_beats(self.watchdog)
@@ -79,7 +79,7 @@ class Attempt:
         self.until(trains)
 
     def status(self) -> int:
-        """Wait for its end; minus the signal that killed it."""
+        """Wait for its end; return its exit status, or minus the signal that killed it."""
         assert self._process.ends_within(120), self.log
         return self._process.status()
 
@@ -152,7 +152,7 @@ def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_
 
 
 def test_one_stopped_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
-    # A worker is waited for at the beginning of an epoch too, where the other limit holds.
+    # The trainer also waits for a worker at the beginning of an epoch, where the other limit applies.
     with attempt(tmp_path, 1, Limits(training=3, elsewhere=20), "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
@@ -255,7 +255,7 @@ def test_a_trainer_that_was_stopped_while_it_trains_nothing_is_killed_too(tmp_pa
     with attempt(tmp_path, 1, SHORT, "fetch-for-ever") as fetching:
         fetching.until(lambda: "fetching" in fetching.log)
         fetching.until((fetching.watchdog / "watching").exists)
-        time.sleep(SHORT.training + 2)  # whoever fetches is left alone
+        time.sleep(SHORT.training + 2)  # an attempt that fetches data is left alone
         fetching.root.suspend()
         assert fetching.status() == -signal.SIGKILL
         assert "The trainer has been stopped for " in fetching.log

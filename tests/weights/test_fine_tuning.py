@@ -1,4 +1,4 @@
-"""Fine-tuning keeps of the weights what fits the new classes, and says how much that is."""
+"""Fine-tuning keeps those weights that fit the new classes, and logs how many do."""
 
 from __future__ import annotations
 
