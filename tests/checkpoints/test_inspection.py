@@ -45,7 +45,7 @@ def _python(proof: Path) -> str:
 
 
 def _chain(proof: Path) -> Raw:
-    """Reach a function by way of harmless ones, without naming it."""
+    """Reach a function by way of other functions, without naming it."""
     module = call("importlib.import_module", "os")
     system = call("_operator.getitem", call("builtins.vars", module), "system")
     return Raw(system + value((f"touch {proof}",)) + b"R")

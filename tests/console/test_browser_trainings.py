@@ -25,7 +25,7 @@ EPOCHS = 4
 
 @pytest.fixture(scope="module")
 def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Parameters of a training run of seconds that leaves Ultralytics' pictures behind."""
+    """Parameters of a training run that takes seconds and leaves Ultralytics' pictures behind."""
     conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
     return conf | {"overrides": conf["overrides"] | {"plots": True}}
 

@@ -1,4 +1,4 @@
-"""Only a run's newest attempt writes; and what it records of its state and of requests to stop."""
+"""Which attempt of a run may write, and what it records of its state and of requests to stop."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_what_runs_over_midnight_on_sunday_counts_in_both_weeks(
     connection.execute("SELECT set_config('TimeZone', %s, false)", [time_zone])
     connection.commit()
     use(connection, "a", MONDAY - 2 * HOUR, 5, gpus=2)
-    use(connection, "b", MONDAY - WEEK - 1 * HOUR, 1 + 24 * 7 + 3)  # a whole week, and an hour before it
+    use(connection, "b", MONDAY - WEEK - 1 * HOUR, 1 + 24 * 7 + 3)  # a week, the hour before, 3 hours after
     use(connection, "c", MONDAY + 1 * HOUR, 4, user="eve")
     use(connection, "d", MONDAY - 3 * WEEK, 9, user=None)
     weeks = [MONDAY, MONDAY - WEEK, MONDAY - 2 * WEEK]

@@ -126,7 +126,7 @@ class Stages:
 
     @contextmanager
     def _killed(self, stage: str, process: psutil.Process) -> Iterator[None]:
-        """Kill it for the block, and sometimes wipe its disk after that, before the next attempt."""
+        """Kill it, run the block, and sometimes wipe its disk, all before the next attempt."""
         with self.training.before_the_next_attempt():
             self.training.kill(stage, process)
             yield

@@ -269,7 +269,7 @@ def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
     assert identified["user"] == SERVICES["s3"]["user"]
     assert certified["volumes"] == ["s3-security:/s3-security", "s3:/s3-data"]
     assert "s3-security:/s3-security:ro" in SERVICES["s3"]["volumes"]
-    # The server runs as the same user, to whom both belong.
+    # The server runs as this user, who owns both folders.
     assert "--owner=airflow --group=0 --mode=0700 /s3-security /s3-data" in DOCKERFILE
     assert certified["user"] == SERVICES["s3"]["user"]
     data = {"type": "volume", "source": "s3", "target": "/data", "volume": {"nocopy": True}}

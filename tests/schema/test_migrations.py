@@ -29,7 +29,7 @@ from tests.support import platforms
 REVISIONS = revisions(MIGRATIONS)
 HEAD = REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:04}"
-"""What a revision that comes later will be called."""
+"""The name of the next revision, which does not exist yet."""
 
 OUR_TABLES = {
     "training_jobs",
@@ -66,7 +66,7 @@ def engine(database_url: str) -> Engine:
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    """A copy of the revisions, for a test to plant one of its own."""
+    """A copy of the revisions, to which a test can add its own."""
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
 
 

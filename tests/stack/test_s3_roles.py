@@ -46,7 +46,7 @@ KEYS = {
     "uploads/u/data.zip",
     "elsewhere.txt",
 }
-"""One key of each kind."""
+"""Object keys of every kind."""
 
 
 def below(*prefixes: str) -> set[str]:
@@ -76,7 +76,7 @@ def filled(s3_client: S3Client, bucket: str) -> str:
 
 
 def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
-    """Whether the server does what is asked. Raises any other error than a denial."""
+    """Return whether the server does what is asked. Raises errors other than a denial."""
     try:
         ask(**arguments)
     except ClientError as error:

@@ -86,7 +86,7 @@ def shell(ports: S3Ports, *options: str) -> list[str]:
 
 
 def listed(command: list[str], seconds: float) -> str:
-    """What the shell lists below the bucket; without an answer it would wait for ever."""
+    """Return what the shell lists below the bucket; without a limit it would wait for an answer for ever."""
     try:
         done = subprocess.run(
             command, input=f"fs.ls /buckets/{BUCKET}\nexit\n", cwd="/", env={"HOME": "/nonexistent"},

@@ -64,7 +64,7 @@ def of_service(service: Service) -> list[psutil.Process]:
 
 
 def kill(service: Service) -> psutil.Process:
-    """SIGKILL to the process that was started, and to nothing else."""
+    """Send SIGKILL to the process that was started, and to nothing else."""
     process = processes.running(service)
     assert process is not None
     process.kill()

@@ -1,4 +1,4 @@
-"""audit_checkpoints and delete_data on a real scheduler: what they repair, delete, and leave to read."""
+"""audit_checkpoints and delete_data on a real scheduler: what they repair, delete and report."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_the_row_of_a_platform_stays_and_names_nothing(
     job = recorded(jobs)
     assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)
     assert stored(s3_client, bucket) == set(OF_OTHER_JOBS)
-    assert delete(job_id="a")["objects"] == 0  # the same again deletes what an interruption has left
+    assert delete(job_id="a")["objects"] == 0  # a repetition deletes only what an interruption has left
 
 
 # --- versions of datasets ---

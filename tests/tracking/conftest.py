@@ -1,4 +1,4 @@
-"""A real MLflow server with an experiment for each test, and what the tests look at in it."""
+"""A real MLflow server with an experiment for each test, and what the tests do with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An experiment of the test's own; no proxy of the machine stands between it and the server.
+    """The test's own experiment; requests to the server bypass any proxy of the machine.
 
     However busy the machine is, the server counts as slow only where a test means it.
     """
