@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class _CheckedDataset(BaseModel):
-    """The stored object: the reference, and the run that started the training it belongs to."""
+    """The stored object: the dataset, and the id of the run that started the training it was checked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class CheckedDatasets:
     def save(self, job: ResolvedJob, dataset: DatasetReference) -> None:
         """Store the dataset that the job starts with.
 
-        A refusal is only logged; the job's next run then checks the dataset again. Raises transient
+        If S3 refuses, this is only logged, and the job's next run checks the dataset again. Raises transient
         StoreErrors.
         """
         content = _CheckedDataset(origin_run_id=job.origin_run_id, dataset=dataset).model_dump_json()

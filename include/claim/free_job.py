@@ -35,7 +35,7 @@ class FreeJob:
     own: StoredCheckpoint | None
     """The stored state that it resumes from; None if it starts from scratch, or from a parent."""
     recreated: bool
-    """Whether the row's run was deleted, and this is a new one with the same id."""
+    """Whether the row's run was deleted and this run is a new one with the same id."""
 
     def has_begun(self, run_id: str) -> bool:
         """Return whether its training has begun, and this run does not start it over."""
@@ -57,8 +57,8 @@ def find_free_job(
 ) -> FreeJob:
     """Return the job that `params` name, or a new one for the run.
 
-    Raises SpecError unless the run may claim it: somebody else's job, one that is being trained, one that is
-    completed, and one whose recorded state is gone, are refused.
+    Raises SpecError for a job that the run may not claim, because it belongs to another user, is being
+    trained, is completed (without `fresh`), or has lost its recorded state.
     """
     spec = TrainingSpec.parse(dict(params))
     job_id = spec.job_id or _generated_job_id(spec, run)

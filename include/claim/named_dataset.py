@@ -18,9 +18,8 @@ def pin_dataset(
 ) -> TrainingSpec:
     """Return the spec with the version that its dataset names at present, such as `parts@3` for `parts`.
 
-    If no task is given, the version's task applies. started are the parameters with which
-    this very run has claimed the job before: its version is kept, whatever has been registered since. Raises
-    SpecError.
+    If no task is given, the version's task applies. If this run has claimed the job before, started are the
+    parameters that it used then; their version is kept, whatever has been registered since. Raises SpecError.
     """
     if started is not None:
         spec = spec.with_version_of(started)

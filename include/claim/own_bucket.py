@@ -1,4 +1,4 @@
-"""Decides which addresses in the checkpoint bucket may be given as data: much of it is this project's own."""
+"""Decides which addresses in the checkpoint bucket may be given as data; much of it is the project's own."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def require_complete_upload(bucket: Bucket, source: str) -> None:
 
 
 def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
-    """Raise DatasetError if checked data no longer exist: somebody may have deleted a version of them.
+    """Raise DatasetError if checked data no longer exist, because another version of them was deleted.
 
     The caller holds the lock on their objects, so that they stay until the version is recorded.
     """

@@ -1,4 +1,4 @@
-"""Records the progress of a job's data, so that its page shows something before the first epoch.
+"""Records how a job's data are prepared, so that its page shows progress before the first epoch.
 
 A large dataset takes minutes to list, fetch and check. Each line of progress in the log is also written into
 the job's row, and cleared when the data are ready.
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 15.0
-"""Seconds to wait for a database that does not respond. The training run clears a line that remains."""
+"""Seconds to wait for a database that does not respond. The start of training clears a line that remains."""
 
 
 @contextmanager
 def show_preparation(
     job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]
 ) -> Iterator[None]:
-    """Show the progress of the preparation in this block in the job's row.
+    """Record in the job's row the progress that the preparation in this block logs.
 
-    If the database is down, only this display is lost.
+    If the database is down, only this record is lost.
     """
     recorder = _Recorder(job, open_database)
     progress.log.addHandler(recorder)

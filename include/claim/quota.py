@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from include.jobs.usage import OtherJobs, UsageRepository
 
 _PAUSE = timedelta(seconds=20)
-"""Time between two checks whether the first waiting job of a user may start; later jobs check less often."""
+"""Time between checks whether the first waiting job of a user may start; later jobs check less often."""
 _LONGEST_PAUSE = timedelta(minutes=10)
 
 _NAMED = 5

@@ -60,10 +60,12 @@ def resolve(
     """Check `params`, and create the job's row for `run` or take it over.
 
     is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
-    cannot be trained, a quota that is used up or somebody else's job, RepositoryError for a row that cannot
-    be claimed, and StoreError for S3. A row that waits for its first run then contains the reason, unless it
-    is somebody else's; any other row stays as it is. The quota is that of the job's owner: raises QuotaWait
-    once the row is claimed if the job has to wait for others of its owner.
+    cannot be trained, a quota that is used up or another user's job, RepositoryError for a row that cannot be
+    claimed, and StoreError for S3. Unless a retry may help, the reason is then written into the row if it
+    waits for its first run and is not another user's; any other row stays as it is.
+
+    The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
+    claimed and QuotaWait raised.
     """
     with reason_in_waiting_row(params.get("job_id"), run, jobs, ownership):
         found = find_free_job(params, run, jobs, checkpoints, is_running, ownership)
@@ -102,7 +104,8 @@ def check(
 ) -> str | None:
     """Raise the errors that `resolve` would raise, but write nothing and download no weights.
 
-    These are SpecError and StoreError. Returns why the job would have to wait for others of its user, if so.
+    These are SpecError and StoreError. Returns why the job would have to wait for other jobs of its owner;
+    None if it would not.
     """
     found = find_free_job(params, run, jobs, checkpoints, is_running, ownership)
     quota = quotas.of(find_owner(found.row, run, ownership))
@@ -194,7 +197,7 @@ def _claim(
 
 
 def _pin_dataset(found: FreeJob, run: RunIdentity, datasets: DatasetRepository) -> TrainingSpec:
-    """Return the parameters with the version of a registered dataset; a job that is resumed inherits it."""
+    """Return the parameters with the version of a registered dataset pinned; a resumed job inherits it."""
     if found.spec.resume_from is not None:
         return found.spec
     row, started = found.row, None
@@ -208,7 +211,7 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
     The job then no longer depends on the parent's objects.
     """
-    # Earlier versions did not mark seeds; their states were always of the end of an epoch.
+    # Earlier versions did not mark seeds; their states were always from the end of an epoch.
     if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
         return None
     best = checkpoints.head(row.job_id, "best")
@@ -219,7 +222,7 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
 
 def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
-    """Return the spec of a job that is resumed. Raises SpecError if parameters differ from its first run."""
+    """Return the spec of a job that is resumed. Raises SpecError if it differs from the first run's."""
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
     if spec.resume_from is not None and spec.resume_from == row.parent_job_id:
         spec = spec.inherit_from(started)

@@ -9,10 +9,10 @@ from include.weights.initial_weights import InitialWeights
 
 
 class ResumePoint(Payload):
-    """The state that a new job continues from: its parent's objects in S3, as found by `resolve_config`."""
+    """The parent's state that a new job continues from: its objects in S3, as found by `resolve_config`."""
 
     job_id: str
-    """Name of the parent."""
+    """Whose objects they are: the parent's or, once the state has been copied, the new job's."""
     last: Checkpoint
     """The parent's complete training state."""
     best: Checkpoint | None
@@ -38,13 +38,13 @@ class ResolvedJob(Payload):
     spec: ResolvedSpec
     """The parameters; null stands for Ultralytics' own default."""
     resume: ResumePoint | None = None
-    """The parent's state; None for a job without a parent."""
+    """The parent's state; None without a parent, and once the job has a state of its own."""
     weights: InitialWeights | None = None
     """The weights that the training started from; None if it started from scratch, or from a file in S3
     before hashes were recorded."""
 
     def identity(self) -> dict[str, object]:
-        """Return what identifies this training run: a state that differs in it belongs to another one."""
+        """Return what identifies this training run: a state with a different identity belongs to another."""
         weights = {"initial_weights": self.weights.sha256} if self.weights else {}
         return {
             "job_id": self.job_id,

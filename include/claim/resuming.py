@@ -1,4 +1,4 @@
-"""Continues a finished job as a new one, with its state and the parameters that were not given."""
+"""Continues a job as a new one, which inherits its state, and its parameters where none are given."""
 
 from __future__ import annotations
 

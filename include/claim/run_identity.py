@@ -1,4 +1,4 @@
-"""The Dag run that asks for a job, as far as claiming it goes."""
+"""What claiming a job needs to know about the Dag run that asks for it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoint
     class is missing, new or renumbered, and StoreErrors.
     """
     trained, uri = _find_state(job, checkpoints)
-    if uri is None or job.spec.task == "depth":  # whose data have names, but no classes
+    if uri is None or job.spec.task == "depth":  # depth data have names, but no classes
         return
     before = checkpoints.require_checkpoint(uri).classes
     now = _find_classes(job, dataset)

@@ -71,9 +71,9 @@ class AttemptRepository:
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        batch is the number of batches of that epoch in its state, trained_seconds the training time in it;
-        any further training time in the row counts as lost. attempt is Airflow's try number. From now on no
-        older attempt of this run can write. The row forgets later epochs, and names no objects until the
+        The state that it starts from has `batch` batches of that epoch and `trained_seconds` of training; any
+        further training time in the row counts as lost. attempt is Airflow's try number. From now on no older
+        attempt of this run can write. The row forgets later epochs, and names no objects until the
         attempt has ended.
 
         Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of it has
@@ -92,7 +92,10 @@ class AttemptRepository:
             return self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
 
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
-        """Return the job. Raises OwnershipLost unless `run_id` owns it and no newer attempt has started."""
+        """Return the job.
+
+        Raises OwnershipLost unless `run_id` owns it and, if `attempt` is given, no newer attempt has started.
+        """
         job = self.get(job_id)
         if job is None or job.run_id != run_id or (attempt is not None and (job.attempt or 0) > attempt):
             raise OwnershipLost(_explain_loss(job_id, run_id, job))
@@ -158,7 +161,7 @@ class AttemptRepository:
     def fill_epochs(
         self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
     ) -> int:
-        """Add the missing ones among these finished epochs (epoch, metrics, seconds), and return how many.
+        """Record those finished epochs (epoch, metrics, seconds) that are missing, and return how many.
 
         Only missing epochs are sent to the database, since usually none or only the last one is missing.
         """

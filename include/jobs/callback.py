@@ -28,8 +28,8 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow has to give only the two paths: any other value is
-    checked against the objects and the row, and what it omits (null) is taken from there.
+    The backend gets every field. A trainer outside Airflow needs to give only the two paths: any other value
+    is checked against the objects and the row, and omitted (null) values are taken from them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

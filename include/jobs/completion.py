@@ -63,8 +63,8 @@ class _Upload:
 class Completion:
     """A trainer's report that one job is complete, and its verification against S3.
 
-    open_database opens a connection for a moment, so that none is held while gigabytes are read. user is who
-    sent the report, and is recorded.
+    open_database opens a connection for a moment, so that none is held while gigabytes are read. user sent
+    the report, and is recorded.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Completion:
         return recorded
 
     def _require_own_paths(self) -> None:
-        """Refuse paths outside the job's own prefix in the bucket: this project cannot vouch for others."""
+        """Refuse paths other than the job's own: this project cannot vouch for other objects."""
         if self._callback.job_id not in (None, self._job_id):
             raise CompletionRefused(
                 f"job_id={self._callback.job_id!r:.80} does not match the job in the URL ({self._job_id}); "
@@ -121,7 +121,7 @@ class Completion:
                 )
 
     def _verify(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
-        """Read the whole object and identify it by its bytes: the stored metadata prove nothing."""
+        """Read the whole object and identify it by its bytes, because its metadata prove nothing."""
         location = self._bucket.at(self._store.key(self._job_id, kind))
         columns, reported = column_names(kind), self._callback.checkpoint(kind)
         try:
@@ -221,7 +221,7 @@ class Completion:
 
 
 def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
-    """Say whether the row already records the callback. Raises CompletionConflict where it contradicts it."""
+    """Say whether the row already records the callback. Raises CompletionConflict if they disagree."""
     for name in ("dag_id", "run_id"):
         given, owner = getattr(callback, name), getattr(job, name)
         if None not in (given, owner) and given != owner:
@@ -239,7 +239,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
     best, last = job.checkpoint("best"), job.checkpoint("last")
     last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
     whole = bool(best and best.sha256 and last_is_known)
-    # A row that only a platform wrote may have ended too, with numbers of its own.
+    # A row that only a platform wrote may also have ended; its numbers are not compared.
     for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
         given, recorded = _normalize(getattr(callback, name)), _normalize(getattr(job, name))
         if None not in (given, recorded) and given != recorded:

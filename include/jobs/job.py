@@ -20,7 +20,7 @@ TRAINING_DAG = "train_yolo"
 class JobStatus(StrEnum):
     """Status of a job as its row records it; only Airflow knows whether its run is still active.
 
-    A job is queued until it has its GPU and running from then on, also between two attempts. A queued job
+    A job is queued until it has its GPU and running from then on, even between two attempts. A queued job
     without a run was written by a platform and waits for its first run.
     """
 
@@ -82,7 +82,7 @@ class TrainingJob(BaseModel):
     status: str | None
     """A JobStatus, or whatever an existing platform wrote in a row that was never trained here."""
     stop_requested: bool
-    """Whether somebody asked the job to stop after its current batch."""
+    """Whether the job was asked to stop: after its current batch, unless stop_after_epoch."""
     stop_after_epoch: bool
     """Whether a job that was asked to stop finishes its epoch first."""
     dag_id: str | None
@@ -97,7 +97,7 @@ class TrainingJob(BaseModel):
     parent_job_id: str | None
     """Job whose training this one continues, or whose weights it started from."""
     resumed_epoch: int | None
-    """Last epoch of the parent, after which this job continues; None where only its weights were taken."""
+    """Last epoch of the parent, after which this job continues; None if it continues no training."""
     initial_weights_path: str | None
     """File in S3 that the training started from; None where it started from scratch."""
     initial_weights_sha256: str | None
@@ -109,21 +109,21 @@ class TrainingJob(BaseModel):
     dataset_version: int | None
     """Version of that dataset."""
     dataset_fingerprint: str | None
-    """Identifies the content that it is trained on; None until that was checked."""
+    """Identifies the content that it is trained on; None until the dataset has been checked."""
     epoch: int | None
     """Last finished epoch."""
     epoch_batch: int | None
-    """Number of batches trained after it."""
+    """Number of batches trained since that epoch."""
     epoch_batches: int | None
     """Number of batches in an epoch."""
     durable_epoch: int | None
-    """Last finished epoch in the newest state that was verified in S3; -1 for one within the first epoch."""
+    """Last finished epoch in the newest state that was verified in S3; -1 if none was finished."""
     durable_batch: int | None
-    """Number of batches after it in that state."""
+    """Number of batches since that epoch in that state."""
     epochs: int | None
     """Planned number of epochs."""
     trained_seconds: float | None
-    """Training time, without what had to be repeated."""
+    """Training time, without training that was lost."""
     lost_seconds: float | None
     """Training time that had to be repeated."""
     metrics: JsonObject
@@ -143,11 +143,11 @@ class TrainingJob(BaseModel):
     last_checkpoint_expired_at: datetime | None
     """When retention deleted last.pt; None while it is kept."""
     origin: str | None
-    """Where it was trained: "external" for outside Airflow, None for here."""
+    """Where the job was trained: "external" if outside Airflow, None if here."""
     checkpoint_uploader: str | None
-    """User who reported the checkpoints of such a job as complete."""
+    """User who reported the checkpoints of an external job as complete."""
     checkpoint_finding: str | None
-    """Why they cannot be loaded here; None if they can."""
+    """Why the checkpoints of an external job cannot be loaded here; None if they can."""
     pinned: bool
     """Whether retention must always keep last.pt."""
     archived_at: datetime | None
@@ -155,7 +155,7 @@ class TrainingJob(BaseModel):
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None while they do not."""
     preparation: str | None
-    """The progress of its data, in words, while they are listed, fetched and checked."""
+    """Progress of listing, fetching and checking the job's data, in words; None when not under way."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None
@@ -198,7 +198,7 @@ class TrainingJob(BaseModel):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the job was trained, and is neither queued nor running."""
+        """Whether the job completed, failed or was stopped."""
         return self.known_status is not None and self.known_status.has_ended
 
     @property
@@ -234,10 +234,10 @@ class RecordedEpoch(BaseModel):
     metrics: dict[str, float | None]
     """By Ultralytics' names, as in results.csv."""
     fitness: float | None
-    """The value by which Ultralytics compares epochs; None also without validation."""
+    """The value by which Ultralytics compares epochs; also None without validation."""
     seconds: float | None
     """Duration of the epoch, with its validation."""
     eta_seconds: float | None
     """Expected duration of the remaining epochs when it ended."""
     recorded_at: datetime
-    """When it was last recorded: a new attempt may repeat it."""
+    """When it was last recorded; a new attempt may repeat it."""

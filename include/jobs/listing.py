@@ -31,7 +31,7 @@ CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
-"""In characters: as many of a name as are indexed, because index entries must be short."""
+"""In characters: only this much of a name is indexed, because index entries must be short."""
 
 
 class JobUnknown(FinalError):
@@ -85,13 +85,13 @@ class JobPage:
     jobs: Sequence[TrainingJob]
     """Their rows."""
     next: PagePosition | None
-    """Position of the last one; None on the last page."""
+    """Position of the last job on the page; None on the last page."""
     total: JobTotal
     """How many match in all."""
 
 
 class RelatedJob(BaseModel):
-    """A job within a lineage. fine_tuned: it started from its parent's best.pt."""
+    """A job within a lineage. fine_tuned says whether it started from its parent's best.pt."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -120,7 +120,7 @@ class RelatedJob(BaseModel):
 
 
 class Lineage(BaseModel):
-    """Jobs that continue one another, the oldest first; truncated: there are more distant ones."""
+    """A job with its ancestors and descendants, oldest first; truncated: there are more distant ones."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -129,7 +129,7 @@ class Lineage(BaseModel):
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
-    """Return that parameter of the job if it is a string: a platform may have written anything."""
+    """Return the parameter, or None unless it is a string: a platform may have written anything."""
     value = (spec or {}).get(name)
     return value if isinstance(value, str) else None
 
@@ -141,22 +141,22 @@ class JobDetails:
     epoch: int | None = None
     """Last recorded epoch; None before there is one."""
     seconds: float | None = None
-    """What that epoch took."""
+    """Duration of that epoch."""
     eta_seconds: float | None = None
-    """What the remaining epochs were expected to take when it ended."""
+    """Expected duration of the remaining epochs when that epoch ended."""
     recorded_at: datetime | None = None
-    """When it was recorded."""
+    """When that epoch was recorded."""
     curve: Sequence[float | None] = ()
     """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
     not known."""
     children: Sequence[str] = ()
-    """Newest jobs that continue this one."""
+    """Newest jobs whose parent is this one."""
 
 
 class JobListing:
-    """Reads jobs over one psycopg connection, which stays the caller's to close.
+    """Reads jobs over one psycopg connection, which the caller closes.
 
-    Each method is one transaction, or a part of the caller's where one is open.
+    Each method is one transaction, or part of the caller's if one is open.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:

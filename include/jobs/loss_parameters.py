@@ -78,7 +78,7 @@ def loss_rules_of(spec: TrainingSpec) -> LossRules:
 
 
 def check_loss_rules(spec: TrainingSpec) -> None:
-    """Raise ValueError for settings of a rule that is off: whoever gives them expects the rule to apply."""
+    """Raise ValueError for settings of a rule that is off, because they show that the rule was expected."""
     if spec.loss_spike is not None and spec.on_loss_spike is None:
         raise ValueError(
             f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; set on_loss_spike, "

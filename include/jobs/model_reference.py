@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from include.training.contract import Task
 
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
-"""Name of a pretrained file: part of an S3 key and of a URL, so it must not contain a path."""
+"""Name of a file of pretrained weights. As part of an S3 key and a URL, it must not contain a path."""
 
 _EXAMPLES = "a name such as yolo26n.pt (pretrained) or yolo26n (from scratch), or s3://bucket/key.pt"
 

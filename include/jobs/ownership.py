@@ -19,7 +19,7 @@ class JobOwnership:
     """Who may stop, complete, resume, start over, archive and delete which jobs in this deployment.
 
     Users are known by their names in Airflow. Roles do not count: a task knows who triggered its run, but not
-    which roles they have, and what the console allows must not be refused by the run that it starts.
+    that user's roles, and a run must not refuse what the console allowed.
     """
 
     administrators: frozenset[str] = frozenset()
@@ -47,7 +47,7 @@ class JobOwnership:
         return self.may_change_all(user) or written_elsewhere or job.triggered_by == user
 
     def explain(self, job: TrainingJob) -> str:
-        """Return the beginning of a sentence that ends in what only these people may do."""
+        """Return the beginning of a sentence, to which the caller adds what only these people may do."""
         whose = f"job_id={job.job_id!r} belongs to {job.triggered_by or 'nobody: a schedule started it'}"
         owner = f"{job.triggered_by} or " if job.triggered_by else ""
         return f"{whose}; only {owner}a job administrator ({self._name_administrators()}) may"

@@ -17,7 +17,7 @@ def parameter(
 ) -> JsonDict:
     """Return the keywords for `json_schema_extra`; forms and pages read them instead of the description.
 
-    default is the value that null stands for, and default_by_task the values where that depends on the task.
+    default is the value that null stands for; if that depends on the task, default_by_task has the values.
     when_empty describes null in words; by default it is the value itself.
     """
     schema: JsonDict = {"section": section}

@@ -1,7 +1,7 @@
 """Definition of every parameter of a training job: type, bounds and description.
 
-Training parameters default to null, because "not given" must differ from "given": with `resume_from` null
-means the parent's value, otherwise Ultralytics' own default.
+Training parameters default to null, because "not given" must differ from "given": with `resume_from`, null
+means the parent's value; otherwise it means Ultralytics' own default.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ Text = Annotated[str, Field(max_length=TEXT), AfterValidator(_check_one_line)]
 
 
 class TrainingParameters(BaseModel):
-    """Every parameter of a training job, each validated alone; TrainingSpec checks them together."""
+    """Every parameter of a training job, each validated on its own; TrainingSpec checks them together."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"

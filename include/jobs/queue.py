@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class ActiveJob:
     """A job that waits for its GPU or uses it.
 
-    epoch_seconds is the duration of an epoch in similar training runs, overhead included; None without any.
-    eta_seconds is its remaining time at recorded_at, when its last epoch ended; None before that.
+    epoch_seconds is the duration of an epoch in similar training runs, overhead included; None if there are
+    none. eta_seconds is the job's remaining time at recorded_at, when its last epoch ended; both are None
+    before its first epoch has ended.
     """
 
     job_id: str
@@ -59,7 +60,7 @@ class ActiveJob:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """Place of a job in the queue: place counts from 1, which starts next, to `waiting`.
+    """Place of a job in the queue: 1 starts next, and the last place is `waiting`.
 
     expected_start_at is rounded up to the minute; None without a basis for an estimate.
     """
@@ -94,7 +95,10 @@ def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePl
 def _estimate_starts(
     waiting: Sequence[ActiveJob], running: Sequence[ActiveJob], now: datetime
 ) -> list[datetime | None]:
-    """Estimate when each job will have its GPUs; after the first unknown start, all are unknown."""
+    """Estimate when each job will have its GPUs; None if it needs more than there are.
+
+    All starts are unknown if a running job's end is, and all later ones after a job of unknown duration.
+    """
     ends = [(job.ends_at(now), job.gpus) for job in running]
     free = [end for end, gpus in ends if end is not None for _ in range(gpus)]
     is_known = all(end is not None for end, _ in ends)
@@ -115,7 +119,7 @@ def _estimate_starts(
 
 
 def _duration(seconds: float) -> timedelta:
-    """Return the duration, capped at ten years: a platform may have written any number."""
+    """Return the duration, capped at ten years, because a platform may have written any number."""
     return timedelta(seconds=min(seconds, 10 * 365 * 86_400))
 
 

@@ -28,7 +28,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Quotas:
-    """The quota of every user: their own one, or else the default."""
+    """The quota of every user: their own, or else the default."""
 
     default: Quota = Quota()
     users: Mapping[str, Quota] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Quotas:
     def parse(cls, gpus: str, gpu_hours: str, users: str) -> Quotas:
         """Read the three settings; an empty one sets no limit.
 
-        users are exceptions from the other two: "alice=4:100, bob=none:40". Raises ValueError with a sentence
+        users are exceptions to the other two: "alice=4:100, bob=none:40". Raises ValueError with a sentence
         that names the setting, its value and the remedy.
         """
         default = Quota(_parse_gpus(gpus, GPUS), _parse_hours(gpu_hours, HOURS))
@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the quota of a user. An unknown user has no limits: an error message could name nobody."""
+        """Return the quota of a user. An unknown user has no limits: an error could not name anyone."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 

@@ -32,7 +32,7 @@ class RepositoryError(FinalError):
 
 
 class JobTaken(RepositoryError):
-    """Another run took the job after the caller read it and before it was claimed."""
+    """Another run took the job after the caller read it and before the caller claimed it."""
 
 
 class JobNotCreatable(RepositoryError):
@@ -73,12 +73,12 @@ class JobRepository(AttemptRepository):
 
         An existing row is taken only while its run_id is still `expected_run_id`, which is what the caller
         read (None for no row or no owner). Its training continues: origin_run_id, epochs, metrics and the
-        durable state are kept, while paths, hashes, sizes, error and attempt are cleared. A row that was
-        never trained starts from scratch, and so does, with `fresh`, one of another run or of a deleted run
-        with this id (`recreated`); it then belongs to `origin_run_id`, by default this run. parent_job_id,
-        resumed_epoch, the initial weights and `dataset` (the registered version that the spec names) are
-        written in any case. gpu_limit is how many GPUs the jobs of triggered_by may have at once; the job
-        `waits_for_quota` while it would exceed that.
+        durable state are kept, while paths, hashes, sizes, error and attempt are cleared. The training starts
+        from scratch if the row was never trained or, with `fresh`, if it belongs to another run or to a
+        deleted run with this id (`recreated`); it then belongs to `origin_run_id`, by default this run.
+        parent_job_id, resumed_epoch, the initial weights and `dataset` (the registered version that the spec
+        names) are written in any case. gpu_limit is how many GPUs the jobs of triggered_by may have at
+        once; the job `waits_for_quota` while it would exceed that.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row,
         and DatasetGone if the version of the dataset was deleted in the meantime.
@@ -137,7 +137,7 @@ class JobRepository(AttemptRepository):
             )
 
     def record_preparation(self, job_id: str, run_id: str, text: str | None) -> None:
-        """Record the progress of the job's data; None once they are ready.
+        """Record the progress of preparing the job's data; None once they are ready.
 
         Does nothing if the run does not own the job.
         """
@@ -167,8 +167,8 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        decide returns the values for record_checkpoints and mark_external from the locked row. If it returns
-        None or raises, nothing is written.
+        decide gets the locked row, and returns the values for record_checkpoints and mark_external. If it
+        returns None or raises, nothing is written.
         """
         with self._connection.transaction():
             self._statements.row("lock_job", job_id=job_id)
@@ -215,7 +215,7 @@ class JobRepository(AttemptRepository):
     ) -> list[RecordedEpoch]:
         """Return the job's finished epochs after epoch `after`, in order.
 
-        With `since`, also return epochs that were recorded after that moment: a new attempt repeats epochs.
+        With `since`, also return epochs that were recorded after that moment: new attempts repeat epochs.
         """
         with self._connection.transaction():
             rows = self._statements.rows("list_epochs", job_id=job_id, after=after, since=since, limit=limit)

@@ -26,7 +26,7 @@ from include.training.contract import MODEL_SUFFIX, Task
 from include.training.devices import check_multi_gpu, count_devices
 
 _KEPT_ON_RESUME = ("task", "model", "dataset", "seed", "optimizer")
-"""Parameters that a resumed training run inherits from its parent; with others, it would be another run."""
+"""Parameters that a resumed training run inherits from its parent and may not change."""
 
 DIGITS_MODEL = "yolo11n"
 """Default model for the bundled digits: trained from scratch, so that a demo needs no network."""
@@ -52,7 +52,7 @@ class TrainingSpec(TrainingParameters):
             resolved = self.with_defaults()
             check_dataset_given(self.dataset, resolved.task)
             if self.task is not None or parse_registered(self.dataset or "") is None:
-                check_model_fits(self.model, resolved.task)  # otherwise once the dataset's task is known
+                check_model_fits(self.model, resolved.task)  # otherwise checked with the dataset's task
             check_merging(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
             check_multi_gpu(count_devices(self.device), self.arguments())
@@ -63,7 +63,7 @@ class TrainingSpec(TrainingParameters):
                 "job: give another job_id"
             )
         elif self.model is not None and self.task is not None:
-            check_model_fits(self.model, self.task)  # as in a parent's spec or an XCom
+            check_model_fits(self.model, self.task)  # in a parent's spec or an XCom
         return self
 
     @classmethod
@@ -91,7 +91,7 @@ class TrainingSpec(TrainingParameters):
             raise SpecError(first_error_sentence(error, cls, "train_yolo")) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
-        """Fill in the parent's values where none are given. Raises SpecError for one that must not change."""
+        """Fill in the parent's values where none are given. Raises SpecError for a forbidden change."""
         pinned = self.with_version_of(parent)
         if pinned != self:
             return pinned.inherit_from(parent)
@@ -115,7 +115,7 @@ class TrainingSpec(TrainingParameters):
         if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
             inherited.pop(
                 "lr0", None
-            )  # had no effect: optimizer auto has chosen another, which is in the state
+            )  # had no effect: optimizer auto chose its own lr0, which is in the state
             given.pop("lr0", None)
         before, changed = inherited.get("overrides", {}), given.get("overrides", {})
         if "pretrained" in changed and changed["pretrained"] != before.get("pretrained"):
@@ -141,7 +141,7 @@ class TrainingSpec(TrainingParameters):
         )
 
     def with_spelling_of(self, original: TrainingSpec) -> Self:
-        """Write defaults as `original` does, given or left out; this includes defaults of earlier versions.
+        """Write or omit defaults as `original` does, including defaults of earlier versions.
 
         The parameters that identify a training run are compared as written.
         """

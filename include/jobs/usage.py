@@ -81,7 +81,7 @@ class UsageRepository:
         return float(row.seconds) / 3600
 
     def other_jobs(self, user: str, job_id: str) -> OtherJobs:
-        """Return what the user's active jobs have, without that one."""
+        """Return what the user's active jobs other than `job_id` have."""
         with self._connection.transaction():
             row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
         return OtherJobs(**row._asdict())
@@ -102,7 +102,7 @@ class UsageRepository:
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
     def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
-        """Return the jobs on which the user spent most GPU hours in the week that began on that Monday."""
+        """Return the jobs on which the user spent most GPU hours in the week that began on Monday `week`."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit
