@@ -2,7 +2,7 @@
 
 | asset | emitted when | extra of the event |
 |---|---|---|
-| `training-dataset` | the content of a dataset changed | `dataset`, `fingerprint`; `version` of a name |
+| `training-dataset` | the content of a dataset changed | `dataset`, `fingerprint`; `version` if registered |
 | `production-model` | a version was promoted to production | `name`, `version`, `path`, `sha256`, `job_id` |
 """
 

@@ -1,4 +1,4 @@
-"""Counts how often a task was interrupted in a row, and stops retrying it if nothing comes of that.
+"""Counts how often a task was interrupted in a row, and stops retrying it if it makes no progress.
 
 Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
 the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
@@ -6,7 +6,8 @@ retry policy marks it as explained if it ends with an error, an outage or a pree
 explanation was killed, or lost with its machine. Traces of the watchdog are stored, too, so that the last
 failure can name the most likely cause.
 
-Progress that became durable starts both counts anew: a job may be interrupted for weeks if it gets on.
+Durable progress resets the counts of kills and interruptions: a job that advances can be interrupted for
+weeks.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ MAX_KILLS = 3
 
 MAX_INTERRUPTIONS = 50
 """Number of consecutive interruptions of any kind without durable progress after which one more attempt is
-the last. During an outage they last two hours."""
+the last. During an outage, that many retries take two hours."""
 
 _KEY = "interruptions"
-"""In task_state_store, whose values are kept for each task of each run."""
+"""Key in task_state_store, whose values are kept for each task of each run."""
 
 
 def stop_after_repeated_kills(context: Context) -> None:
@@ -76,10 +77,10 @@ class Ending:
     """The end of an attempt that was not killed."""
 
     in_a_row: int
-    """Number of attempts, with this one, since the first that began with the same progress; of one that had
-    not started, since the first that did not come to start."""
+    """Number of attempts, including this one, since the first that began with the same progress or, if this
+    one had not started, since the first that did not start."""
     had_started: bool
-    """Whether it had come as far as `start_attempt`."""
+    """Whether it had reached `start_attempt`."""
 
 
 def mark_explained(context: Context) -> Ending | None:
@@ -87,7 +88,7 @@ def mark_explained(context: Context) -> Ending | None:
     attempt = context["ti"].try_number
     try:
         noted = _load_note(context) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
-        if noted["attempt"] > attempt:  # the scheduler took this attempt for lost, and has started another
+        if noted["attempt"] > attempt:  # the scheduler considered this attempt lost, and has started another
             return None
         had_started = noted["attempt"] == attempt
         first = noted.get("first", attempt)
@@ -129,13 +130,13 @@ def _store_start(
     kills: list[Trace | None] = []
     first = attempt
     if before and reached <= (highest := _position(before["progress"])):
-        reached = highest  # an older state is no progress, nor is training what it had already reached
+        reached = highest  # neither an older state nor repeating what was reached is progress
         first = before.get("first", before["attempt"])
         if not before["explained"]:
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
             if before["attempt"] != attempt:  # otherwise a deferred task has resumed
                 kills.append(trace if trace and trace.attempt == before["attempt"] else None)
-        # Attempts between the two were killed before they came here.
+        # Attempts between the two were killed before they reached this point.
         kills += [None] * (attempt - before["attempt"] - 1)
     noted: dict[str, Any] = {
         "attempt": attempt,

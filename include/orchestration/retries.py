@@ -1,4 +1,4 @@
-"""Decides about retries: always after outages, preemptions and occupied GPUs, rarely after errors."""
+"""Decides whether to retry: always after outages, preemptions and occupied GPUs, rarely after errors."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _LONGEST = 300
 """Maximum length of an error in a reason, in characters: Airflow truncates reasons at 500."""
 
 _KEY = "errors"
-"""In task_state_store, whose values are kept for each task of each run."""
+"""Key in task_state_store, whose values are kept for each task of each run."""
 
 
 @dataclass(frozen=True)
 class CountErrors(RetryPolicy):
-    """Fails a task at its error number `errors`.
+    """Fails a task at its `errors`-th error.
 
     Preemptions, outages and waiting for a GPU are limited in interruptions.py; their pauses grow with the
     number of attempts without durable progress. Airflow asks no policy after a SIGKILL, nor for
@@ -117,7 +117,7 @@ class CountErrors(RetryPolicy):
 
 
 def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, reason: str) -> RetryDecision:
-    """Retry after a pause. An attempt that had started was counted then, and any other is counted here."""
+    """Retry after a pause. An attempt that started was counted then; one that did not is counted here."""
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
         return RetryDecision.fail(reason=f"{reason} So did the {in_a_row - 1} before it: none is left.")

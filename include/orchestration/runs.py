@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_running(dag_id: str, run_id: str) -> bool:
-    """Return whether the run is queued or running; False also if it was deleted.
+    """Return whether the run is queued or running; a deleted run is neither.
 
     Raises any other error of the API server. Call it in a task or a trigger.
     """

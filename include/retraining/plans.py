@@ -122,7 +122,7 @@ class RetrainPlan(_Part):
     def _require_trainable(self) -> Self:
         try:
             self.spec()
-            # Neither a path nor a registered dataset need be known to the machine that reads plans.
+            # Only the syntax: the machine that reads plans may know neither the path nor the dataset.
             if parse_registered(self.dataset) is None:
                 parse_source(self.dataset, self.task)
         except (PlanError, DatasetError) as error:

@@ -69,9 +69,9 @@ def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> 
 def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
     """Return whether our table already exists, for instance because only the version table was lost.
 
-    One of another application, in a schema that comes later on the search path, does not count: a new table
-    comes before it. Raises MigrationRefused if it is in the schema in which ours would be created: MLflow,
-    too, has tables model_versions and datasets.
+    Another application's table does not count if it is in a later schema of the search path, where ours will
+    hide it. Raises MigrationRefused if it is in the schema in which ours would be created; MLflow, for
+    example, also has tables model_versions and datasets.
     """
     if catalog.table_kind(revision.connection, table) is None:
         return False

@@ -44,14 +44,14 @@ def unique_columns(connection: Connection, table: str) -> list[str]:
 
 
 def column_checks(connection: Connection, table: str, column: str) -> list[tuple[str, str]]:
-    """Return name and expression of each CHECK that involves the column."""
+    """Return the name and expression of each CHECK that involves the column."""
     return [
         (row.name, row.expression) for row in _rows(connection, "column_checks", table=table, column=column)
     ]
 
 
 def column_references(connection: Connection, table: str, column: str) -> list[tuple[str, str, str]]:
-    """Return name, table and column (as SQL identifiers) of each list of values the column references."""
+    """Return each foreign key of this column alone: its name, and the table and column that it references."""
     rows = _rows(connection, "column_references", table=table, column=column)
     return [(row.name, row.listing_table, row.listing_column) for row in rows]
 
@@ -70,7 +70,7 @@ class MissingPrivilege:
 
 
 def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[str, str]]:
-    """Return those of the tables whose owner's rights the current role lacks, each with its owner."""
+    """Return each table whose owner's rights the current role lacks, with that owner."""
     rows = _rows(connection, "foreign_tables", tables=list(tables))
     return [(row.name, row.owner) for row in rows]
 
@@ -78,7 +78,7 @@ def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[
 def missing_privileges(
     connection: Connection, role: str, needed: Sequence[tuple[str, str]]
 ) -> list[MissingPrivilege]:
-    """Return what the role lacks to use these tables, of which `needed` has pairs of table and privilege."""
+    """Return what the role lacks to use these tables; `needed` has pairs of table and privilege."""
     rows = _rows(
         connection,
         "missing_privileges",

@@ -49,10 +49,10 @@ def plan(
 ) -> MigrationPlan:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
-    target is "head", "base", a revision, or steps from the current one such as "+1" and "-1". A role other
-    than the one that migrates, application_role, is granted what it needs to read and write rows. The plan's
-    problems are the reasons why `apply` would refuse. Raises TargetUnknown, SchemaBehind (the schema is newer
-    than this code), SchemaBusy.
+    target is "head", "base", a revision, or steps from the current one, such as "+1" or "-1".
+    application_role, if it is not the role that migrates, is granted what it needs to read and write rows.
+    The plan's problems are the reasons why `apply` would refuse. Raises TargetUnknown, SchemaBehind (the
+    schema is newer than this code), SchemaBusy.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         return _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
@@ -120,7 +120,7 @@ def _rehearse(
     resolved = _resolve(target, current, known)
     config = _make_config(connection, confirm_data_loss, scripts)
     problems: tuple[str, ...] = ()
-    # Alembic leaves a transaction that is already open to us.
+    # Alembic neither commits nor rolls back a transaction that is already open.
     with _collect_changes(connection) as statements, connection.begin() as rehearsal:
         try:
             if current != resolved:
@@ -142,7 +142,7 @@ def _rehearse(
 
 
 def _grant(connection: Connection, role: str, scripts: Path, revision: str) -> list[str]:
-    """Grant the application's role its rights at that revision; return what else it should not have."""
+    """Grant the application's role its rights at that revision; return warnings about excess rights."""
     if revision == BASE:
         return []
     tables = _list_tables(scripts, revision)

@@ -34,7 +34,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
 """What the statements of `sql/queries`, and the check of the schema's revision, need on each table."""
 
 KEPT_TABLES = ("training_schema_created", "training_schema_version")
-"""Tables of every revision: the journal and Alembic's."""
+"""Tables of every revision: the journal and Alembic's version table."""
 
 
 def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
@@ -53,7 +53,7 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
 def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
     """Grant the role what it needs on these tables and does not have yet.
 
-    Raises MigrationRefused with the statements for someone else if the current role may not grant it.
+    If the current role may not grant it, raises MigrationRefused with the statements for the tables' owner.
     """
     for missing in find_missing(connection, role, tables):
         try:

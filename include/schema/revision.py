@@ -84,7 +84,7 @@ class Revision:
     ) -> None:
         """Create an object with `statement`, and note it for the journal.
 
-        derived_from names the column from which a column is filled: dropping the latter loses no data.
+        derived_from names the column from which a new one is filled, so dropping the new one loses no data.
         """
         self.execute(statement)
         self._created.append(_Created(kind, table, name, derived_from))
@@ -104,7 +104,7 @@ class Revision:
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
         """Create indexes of a table, by name, from what follows the table's name in `CREATE INDEX`.
 
-        Warns once where the table has rows, because nothing can be written to it in that time.
+        Warns once if the table has a MiB or more, because nothing can be written to it meanwhile.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:

@@ -27,7 +27,7 @@ _REFUSALS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, e
 class LockTimeouts:
     """How long to wait for another migration, and for a table in use, in PostgreSQL's notation.
 
-    A session that waits for a table lock blocks every later query on the table: the platform must not stall.
+    A session that waits for a table lock blocks every later query on the table, so it must not wait for long.
     """
 
     migration: str = "2min"
@@ -66,7 +66,7 @@ def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[C
         ):
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
         connection.exec_driver_sql(f"SET lock_timeout = '{timeouts.table}'")
-        # Alembic leaves a transaction that is already open to its owner, and would commit nothing.
+        # Alembic does not commit a transaction that is already open.
         connection.commit()
         yield connection
 

@@ -19,7 +19,7 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""The other columns that are always set at that status: a CHECK may involve several columns. A job may fail,
+"""The other columns that are always set at that status, because a CHECK may involve several. A job may fail,
 or be stopped, before it gets a GPU."""
 
 
@@ -100,7 +100,7 @@ def _is_listed(connection: Connection, listing: str, listed: str, value: str) ->
 
 
 def _is_true(connection: Connection, statement: str, value: str) -> bool:
-    """Return whether `statement` is true for `value`. An error counts as no, and keeps the transaction."""
+    """Return whether `statement` is true for `value`. An error counts as false; the transaction goes on."""
     try:
         with connection.begin_nested():
             return bool(connection.exec_driver_sql(statement, {"value": value}).scalar_one())

@@ -1,1 +1,1 @@
-"""The work behind the tasks: one module for each Dag, with its name."""
+"""The work behind the tasks: one module named after each Dag, and what they share."""

@@ -76,7 +76,7 @@ def _delete_version(
             f"{version} was registered by {version.created_by}: only that person may delete it"
         )
     delete_version(connection, version)
-    # Within this attempt: the next one would not find the version, and what is left would be nobody's.
+    # Retried here, because the next attempt would not find the version and would leave its objects behind.
     return retry_while_unavailable(lambda: _delete_objects(bucket, version))
 
 

@@ -55,7 +55,7 @@ def apply_migration(request: MigrationRequest) -> str:
 
 
 def verify_migration(target: str) -> None:
-    """Compare the database with the columns of the revision, as all workers see it, and log each of them."""
+    """Compare all columns with the revision and log them; require that workers see the same revision."""
     with no_retry():
         for column in migrations.verify(_engine(), target, application_role=_find_application_role()):
             log.info("%s", column)

@@ -47,8 +47,8 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
 def announce(promoted: ModelVersion, events: OutletEventAccessorsProtocol) -> None:
     """Add the promoted version to the event of the asset, which is an outlet of the task.
 
-    path is the version's own file, not the production key: it is never replaced, so a deployment that handles
-    the event late still gets this version.
+    path is the version's own file, not the production key. That file is never replaced, so a deployment that
+    handles the event late still gets this version.
     """
     events[PRODUCTION_MODEL].extra = promoted.model_dump(
         mode="json", include={"name", "version", "path", "sha256", "job_id"}

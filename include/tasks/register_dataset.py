@@ -84,7 +84,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
 def compare_with_base(registered: RegisteredVersion) -> None:
     """Store how a new version differs from the one before it, so that nobody waits for it later.
 
-    Only logs what is missing: the version is recorded, and its difference is not needed for anything else.
+    A missing manifest is only logged: the version is recorded, and nothing else needs the difference.
     """
     with open_training_db() as connection:
         versions = DatasetRepository(connection).versions(registered.name, limit=1, before=registered.version)

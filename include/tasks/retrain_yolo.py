@@ -1,4 +1,4 @@
-"""The work of `retrain_yolo`: each function opens connections, calls one part, and closes them."""
+"""The work of `retrain_yolo`: each function opens connections, does its part, and closes them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def build_challenge(
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
-    elif dataset.version is not None:  # and not a newer one: its data were compared with the champion's
+    elif dataset.version is not None:  # not a newer one: this one's data were compared with the champion's
         spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,

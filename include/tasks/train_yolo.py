@@ -1,4 +1,4 @@
-"""The work of `train_yolo`: each function opens connections, calls one part, and closes them."""
+"""The work of `train_yolo`: each function opens connections, does its part, and closes them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def record_unrecorded_failures(context: Context) -> None:
 def resolve_config(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns.
 
-    Raises AirflowRescheduleException while the job waits for its user's quota; no process is kept waiting.
+    Raises AirflowRescheduleException while the job waits for its user's quota; no process waits meanwhile.
     """
     try:
         job = _claim(context)

@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 class TriggerTraining(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
-    A run of the same id that ended otherwise is cleared, so that it resumes from its last durable state. A
-    retry, or a cleared task, therefore finds the existing job.
+    A run with its id that ended without completing the job is cleared, so that it resumes from its last
+    durable state. A retry, or a cleared task, therefore finds the existing job.
     """
 
     template_fields = ("challenge",)
@@ -64,7 +64,7 @@ class TriggerTraining(TriggerDagRunOperator):
 
 
 class TriggerRegistration(TriggerDagRunOperator):
-    """Starts a run of `register_dataset`; skipped if a run of that id exists.
+    """Starts a run of `register_dataset`; skipped if a run with that id exists.
 
     Its arguments come from users and are not templates.
     """

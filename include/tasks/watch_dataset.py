@@ -1,7 +1,8 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
-An address is compared with what was announced last, a registered dataset with the newest of its versions that
-came from the address, archived or not: what people archived or replaced by an upload is not registered again.
+An address is compared with what was last announced for it. A registered dataset is compared with its newest
+version from its address, even if that is archived: data that users archived, or replaced with an upload, are
+not registered again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REMEMBERED_EVENTS = 1000
-"""How many events are searched for the last one of a dataset; beyond them it is announced again."""
+"""How many events are searched for the last one about a dataset. If it is older, the dataset is
+announced again."""
 
 
 class WatchRequest(Request):
@@ -67,7 +69,7 @@ class WatchedDataset:
     task: str
     """What they are checked for."""
     newest: DatasetVersion | None
-    """The newest of its versions, archived or not, that came from there; None if none did."""
+    """Its newest version from that source, archived or not; None if there is none."""
 
 
 def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
@@ -88,8 +90,8 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
     It watches the registered datasets that plans name, and, for each address in a plan, the registered
-    dataset whose data are there. If there is none, the data at that address become a dataset of the plan's
-    name.
+    dataset whose data are there. If there is none, the data at that address become a dataset with the
+    plan's name.
     """
     with no_retry():
         request = WatchRequest.parse(conf)
