@@ -203,7 +203,7 @@ def _add_sizes(table: Table, cache: DatasetCache) -> None:
 
 
 def upload(source: Source, images: int) -> None:
-    """Store a data YAML, and that many images with their labels."""
+    """Store a data YAML, and `images` images with their labels."""
     text = "path: .\ntrain: images/train\nval: images/val\nnames: [box]\n"
     source.put(f"{PREFIX}data.yaml", text.encode())
     starts = range(0, images, _TOGETHER)

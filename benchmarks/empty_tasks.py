@@ -1,4 +1,4 @@
-"""The Dag of a training with tasks that do nothing: what Airflow itself takes from one task to the next."""
+"""A Dag shaped like a training run whose tasks do nothing, to time what Airflow needs between tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.stack.airflow import Airflow
 
 EMPTY_TASKS = "empty_tasks"
-"""Its id."""
+"""Id of that Dag."""
 
 _SOURCE = """\
 from airflow.sdk import dag, task

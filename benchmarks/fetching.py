@@ -119,7 +119,7 @@ def fetch(machine: Machine) -> Path:
 
 
 def scan(data: Path, safely: bool) -> Path:
-    """Do what `yolo train` does with a dataset before its first batch; safely: as our trainer does it.
+    """Do what `yolo train` does with a dataset before its first batch; if `safely`, as our trainer does it.
 
     Returns `data`, the YAML.
     """

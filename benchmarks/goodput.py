@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 KILLS = {"15 minutes": 900.0, "hour": HOUR}
-"""Mean seconds between two kills, which come at random: their distances are exponential."""
+"""Mean seconds between two kills. They come at random, so these times are exponentially distributed."""
 TARGETS = {"15 minutes": 0.95, "hour": 0.99}
 
 
@@ -36,20 +36,23 @@ class Parts:
     publish: float = 60.0
     """`publish_seconds`: age of the last state at which the next one is saved. The default of the product."""
     epoch: float = 10 * HOUR
-    """Length of an epoch, at whose end a state is saved, too. The default is the worst case: no end helps."""
+    """Length of an epoch. A state is also saved at its end. The default exceeds `job`: the worst case."""
     pause: float = 0.091
-    """Pause of the training for a state: "How long saving a state pauses training", pause, ours."""
+    """Pause of the training to save a state: column `pause, ours`, row `yolo11n` of the table "How long
+    saving a state pauses training"."""
     written: float = 0.180
-    """Until a state can be used on this machine: the same table, written."""
+    """From the end of the pause until the state can be used on this machine: column `written` of that row."""
     upload: float = 0.44
-    """From then on until it is in S3: "Uploading and downloading checkpoints", upload of 58 MB, ours."""
+    """From the end of `written` until the state is in S3: row `upload, 58 MB`, `ours` of the table "Uploading
+    and downloading checkpoints"."""
     detection: float = 0.3
-    """From the end of the process until Airflow knows of it, and from the end of the delay to the start: the
-    gap between two tasks in "From the trigger to the recorded row"."""
+    """From the end of the process until Airflow notices it, plus from the end of the delay to the start of
+    the next one: the gap before and after `train` in "From the trigger to the recorded row"."""
     retry_delay: float = 1.0
     """Delay of `train` after a kill (dags/train_yolo.py)."""
     restart: float = 8.6
-    """From the start of the process to its first batch: "What a kill costs", again on another machine."""
+    """From the start of the process to its first batch: row `ours, again on another machine` of the table
+    "What a kill costs"."""
     elsewhere: bool = False
     """Whether the machine is lost with the process, so that only the state in S3 counts."""
     job: float = 8 * HOUR
@@ -58,12 +61,12 @@ class Parts:
 
 HEARTBEAT_TIMEOUT = 30.0
 """Seconds after which a lost machine is noticed, on average: `task_instance_heartbeat_timeout` of the local
-stack. The last heartbeat is up to 5 s older, and the scheduler looks every 5 s."""
+stack. The last heartbeat is up to 5 s older, and the scheduler looks every 5 s, which evens out."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A simulated job: seconds from its first batch to its last, how often it was killed, what that cost."""
+    """A simulated job: its goodput, how often it was killed, and what that cost."""
 
     goodput: float
     """Seconds of training that the job needed, as a share of the seconds that it took."""
@@ -99,7 +102,7 @@ def simulate(parts: Parts, mean: float, seed: int) -> Run:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How far an attempt came, and its newest usable state, both in seconds of training; seconds it took."""
+    """How far an attempt came, and its newest usable state, in seconds of training; and how long it took."""
 
     reached: float
     durable: float
@@ -177,7 +180,7 @@ def _scenarios(parts: Parts) -> list[tuple[str, Parts]]:
 
 
 def cells(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return the medians of the runs: kills, seconds for each, and goodput with the range of 90 % of them."""
+    """Return medians of the runs: kills, seconds per kill, and goodput with the range of 90 % of the runs."""
     killed = [run for run in runs if run.kills] or [Run(1.0, 1, 0.0, 0.0)]
     goodputs = sorted(run.goodput for run in runs)
     tail = len(runs) // 20

@@ -102,7 +102,7 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
 
 def _compare_starts(table: Table, medians: dict[str, float]) -> None:
     """Compare our starts with that of plain Ultralytics."""
-    if PLAIN not in medians:  # with --quick, when nothing was measured twice
+    if PLAIN not in medians:  # nothing was measured
         return
     found = {name: seconds / medians[PLAIN] for name, seconds in medians.items() if name != PLAIN}
     cold = table.compare("at most 0.8 of plain Ultralytics", {COLD: found.pop(COLD)}, 0.8)

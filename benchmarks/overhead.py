@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Measure three training runs that take turns: plain, ours, and as a control plain with another seed."""
+    """Measure training runs that take turns: plain, ours and, as a control, plain with another seed."""
     table = Table(
         "Throughput against plain Ultralytics",
         "YOLO11n with Ultralytics' defaults: training images per second of an epoch, with validation and "

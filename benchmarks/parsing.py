@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MEASURED = ("api-server", "scheduler", "dag-processor")
 WORKERS = "workers of the scheduler"
-"""Processes in which tasks run; ours have imported torch, which theirs import for each task."""
+"""Processes in which tasks run. Those of our executor have imported torch; Airflow's import it per task."""
 
 EMPTY_DAG = """\
 from airflow.sdk import dag
@@ -132,7 +132,7 @@ class PlainExecutorStack(Stack):
 
 @dataclass(frozen=True)
 class BareStack(PlainExecutorStack):
-    """A local stack whose Airflow has no plugin, no Dag and its own executor."""
+    """A local stack whose Airflow has its own executor, and neither plugins nor Dags."""
 
     @property
     def settings(self) -> dict[str, str]:

@@ -16,7 +16,7 @@ _INCHES_PER_BAR = 0.32
 
 
 def draw(table: Table, path: Path) -> None:
-    """Write a picture, whose format is that of the file's name; a table without comparisons has none."""
+    """Write a picture in the format that the file's suffix names, unless the table has no comparisons."""
     from matplotlib.figure import Figure
 
     if not table.comparisons:

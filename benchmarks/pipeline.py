@@ -1,6 +1,6 @@
-"""The whole way from a trigger to a recorded row, against the shell script that a user would write.
+"""Measure the way from a trigger to a recorded row, against the shell script that a user would write.
 
-`python -m benchmarks.pipeline [--quick]` prints both times, and where ours goes.
+`python -m benchmarks.pipeline [--quick]` prints both times, and how ours is spent.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ psql --quiet "$TRAINING_DB_URL" --command "INSERT INTO plain_jobs VALUES ('{job}
 
 @dataclass
 class Timeline:
-    """When each task of our runs was started and ended, in seconds since the trigger."""
+    """When each task of our runs started and ended, in seconds since the trigger."""
 
     spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 

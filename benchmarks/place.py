@@ -238,7 +238,7 @@ class Arguments:
 
 
 def part_name(benchmark: Benchmark) -> str:
-    """Return the name of the module that defines the benchmark, also of the one that was started."""
+    """Return the name of the module that defines the benchmark, even if it runs as `__main__`."""
     return Path(inspect.getfile(benchmark)).stem
 
 

@@ -1,4 +1,4 @@
-"""Insert as many training jobs as a busy team leaves in years, for benchmarks that read them."""
+"""Insert as many training jobs as a busy team accumulates in years, for benchmarks that read them."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ _UNDERWAY = 64
 
 
 class Proxy:
-    """Forwards connections to `endpoint_url`; what it carries arrives half of `round_trip` seconds later.
+    """Forwards connections to `endpoint_url`, and delays each direction by half of `round_trip` seconds.
 
-    requests counts what was asked for: LIST for a listing, otherwise the HTTP method. sent and received are
+    requests counts them by operation: LIST for a listing, otherwise the HTTP method. sent and received are
     bytes, to the server and from it, with their headers.
     """
 
@@ -97,10 +97,10 @@ class Proxy:
 
 
 class RequestReader:
-    """Finds the requests in what a client sends on one connection; every body has a Content-Length.
+    """Finds the requests in what a client sends on one connection; every body must have a Content-Length.
 
-    `count` is called with the operation when a request's header is complete, with None for other blocks, and
-    with the number of bytes.
+    `count` is called with an operation, which is None except for a complete request header, and the number of
+    bytes.
     """
 
     def __init__(self, count: Callable[[str | None, int], None]) -> None:

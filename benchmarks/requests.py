@@ -1,4 +1,4 @@
-"""Count what a job asks of S3: its requests and bytes, for each state and in all.
+"""Count what a job asks of S3: its requests and bytes, for each state and in total.
 
 `python -m benchmarks.requests [--quick]` prints the table.
 """
@@ -157,7 +157,7 @@ def _receive(connection: Connection) -> Stored | None:
 
 
 def _run_attempt(services: Services, folder: Path, dataset: str, epochs: int, connection: Connection) -> None:
-    """Do what the task `train` does. An epoch waits for the earlier state, as long epochs do not have to."""
+    """Do what the task `train` does, but let each epoch wait until the previous state is stored."""
     redirect(folder / "log")
     os.environ |= services.airflow_environment(folder)
     from ultralytics.utils.callbacks.base import default_callbacks

@@ -34,7 +34,7 @@ _JOB = "killed"
 
 @dataclass(frozen=True)
 class Restart:
-    """What passed after a kill, in seconds."""
+    """Seconds from a kill."""
 
     until_started: float
     """Until the scheduler had started the next attempt."""

@@ -103,7 +103,7 @@ class Side:
         return int(self._process.pid)
 
     def turn(self) -> Cost:
-        """Run the next part and return its cost: set-up with the first epoch, an epoch, …, the final work."""
+        """Run the next part (set-up and first epoch, another epoch, or the final work); return its cost."""
         if self._started:
             self._connection.send("go on")
         self._started = True
@@ -139,7 +139,7 @@ def start_sides(*plays: tuple[Any, ...], folder: Path) -> Iterator[list[Side]]:
 
 
 def take_turns(playing: list[Side], turns: int) -> list[list[Cost]]:
-    """Measure `turns` parts of each side, one side at a time; each round starts with another side."""
+    """Measure `turns` parts of each side, one side at a time; each round starts with a different side."""
     taken: list[list[Cost]] = [[] for _ in playing]
     for turn in range(turns):
         for place in range(len(playing)):

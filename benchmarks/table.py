@@ -12,7 +12,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ratios, each by what was measured, that should all be at most `limit`, or at least."""
+    """Ratios by what was measured. All should be at most `limit` or, with `at_least`, at least `limit`."""
 
     target: str
     ratios: Mapping[str, float]

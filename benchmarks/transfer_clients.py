@@ -1,4 +1,4 @@
-"""What transfers checkpoints: the product, boto3 alone, s5cmd and rclone; each in a process of its own."""
+"""Transfer checkpoints with the product, boto3 alone, s5cmd and rclone, each in its own process."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Ours:
 
 @dataclass(frozen=True)
 class Boto3:
-    """boto3's own transfers in parts and threads, with the product's settings of the client."""
+    """boto3's own transfers in parts and threads, with the product's client settings."""
 
     services: Services
     title: str = "boto3"
@@ -170,7 +170,7 @@ class Program:
 
 @contextmanager
 def open_clients(services: Services) -> Iterator[list[Client]]:
-    """Start a process for each client in Python, and return them all."""
+    """Start a process for each client in Python, and yield all clients."""
     warm: tuple[Transfers, ...] = (Ours(services), Ours(services, OVER_AN_OLDER), Boto3(services))
     with ExitStack() as stack:
         yield [

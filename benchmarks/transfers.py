@@ -29,7 +29,7 @@ ROUND_TRIP = 0.020
 """Seconds, as to a region of the same continent."""
 
 _TICK = 0.01
-"""Seconds of processor time that a difference can still tell apart."""
+"""The smallest measurable difference in processor time, in seconds."""
 
 
 _ABOUT = (
@@ -133,7 +133,7 @@ def _rotated(clients: list[Client], number: int) -> list[Client]:
 
 
 def _change(source: Path) -> None:
-    """Give the file other bytes: what S3 has already is not sent again."""
+    """Change the file, because content that S3 already has is not sent again."""
     with source.open("r+b") as file:
         file.write(os.urandom(32))
 

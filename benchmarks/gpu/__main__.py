@@ -32,7 +32,7 @@ _IMPORTED_ONCE = (
     "include.training.run", "include.training.trainers", "matplotlib.pyplot", "polars", "thop",
     "torch._dynamo", "torch._inductor.config", "torchvision", "ultralytics.data.build",
 )  # fmt: skip
-"""Modules that every training run imports; that takes each process three seconds. None initialises CUDA."""
+"""Modules that every training run imports, in three seconds for each process. None initialises CUDA."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -45,7 +45,7 @@ class Place:
         return folder
 
     def architecture(self, task: Task, model: str = "yolo11n") -> str:
-        """Return the model to train: the given one, or with `--quick` one of 0.1 s an epoch.
+        """Return the model to train: the given one, or with `--quick` one whose epochs take 0.1 s.
 
         If the family has no model for the task, this is the task's default.
         """
