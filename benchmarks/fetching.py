@@ -66,8 +66,9 @@ def table_of(found: dict[str, list[Spent]], images: int) -> Table:
         "the local stack. Plain: `s5cmd sync` into an empty folder, then what `yolo train` does before its "
         "first batch, which is `check_det_dataset` and the label caches of both splits. Ours: "
         "`check_dataset` into an empty cache, which verifies every byte, image and label, and `materialize`. "
-        "Training with ours scans the data, too: `with the scan` counts that. Both take turns; "
-        f"without the import of torch; medians of {rounds} with the 95 % interval, and processor seconds.",
+        "Training with ours also scans the data; `with the scan` includes that. The sides take turns, "
+        f"and the import of torch does not count; medians of {rounds} with the 95 % interval, and processor "
+        "seconds.",
         ("", "seconds", "processor"),
     )
     rows = (

@@ -105,8 +105,8 @@ def _compare_starts(table: Table, medians: dict[str, float]) -> None:
     if PLAIN not in medians:  # nothing was measured
         return
     found = {name: seconds / medians[PLAIN] for name, seconds in medians.items() if name != PLAIN}
-    cold = table.compare("at most 0.8 of plain Ultralytics", {COLD: found.pop(COLD)}, 0.8)
-    again = table.compare("at most 1.0 of plain Ultralytics' cold start", found, 1.0)
+    cold = table.compare("at most 0.8 times plain Ultralytics' start", {COLD: found.pop(COLD)}, 0.8)
+    again = table.compare("at most 1.0 times plain Ultralytics' cold start", found, 1.0)
     table.result = f"for a cold start, {cold} For a resumed one, {again}"
 
 

@@ -53,7 +53,7 @@ def measure(folder: Path, quick: bool) -> Table:
         )
     speed = table.compare("at least 1.3 times the samples/s of plain", faster, 1.3, at_least=True)
     work = table.compare("at least 1.3 times the samples per processor second", cheaper, 1.3, at_least=True)
-    table.result = f"{speed} For processor time {work}"
+    table.result = f"{speed} For processor time, {work}"
     return table
 
 

@@ -63,7 +63,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "What the project costs Airflow",
         "Parsing: each Dag file runs in a fresh process, in turn with a file that defines an empty Dag; "
         "seconds include the import of the Airflow SDK, but not the start of Python. The ratio is the median "
-        f"of the ratios of {rounds} neighbours, with its 95 % interval. Memory: a whole local stack with the "
+        f"of the ratios of {rounds} pairs, with its 95 % interval. Memory: a whole local stack with the "
         "project, and one without its plugins, its executor and its Dags, each alone on the machine; "
         f"proportional set size of each part with its children, {settle:.0f} s after the start and some "
         "requests, the median of samples a second apart. Without a GPU, the local stack's executor imports "

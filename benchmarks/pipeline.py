@@ -101,10 +101,11 @@ def measure(folder: Path, quick: bool) -> Table:
         f"{EPOCHS} epochs of the bundled digits ({images} training images of 64 px) on a warm stack: from "
         "the trigger over REST until the row has both paths. The script is what a user would write instead: "
         "it runs `yolo train` with the same arguments, copies both files to the same S3 server with s5cmd in "
-        "parallel, and inserts their paths with psql; the stack idles beside it. They take turns; the ratio "
-        f"is the median of the ratios of {rounds} pairs, with its 95 % interval. Below are the medians of "
-        "when our tasks started and ended, and how long it takes from the end of `train` until the last task "
-        "has written the row, against a Dag of the same shape whose tasks do nothing.",
+        "parallel, and inserts their paths with psql; the stack idles beside it. Script and Dag take turns; "
+        f"the ratio is the median of the ratios of {rounds} pairs, with its 95 % interval. The rows below it "
+        "give the median times at which our tasks started and ended. The last ones show how long it takes "
+        "from the end of `train` until the last task has written the row, compared with a Dag of the same "
+        "shape whose tasks do nothing.",
         ("", "from", "to", "seconds"),
     )
     table.add("script", "", "", f"{MedianInterval.of(script):.1f}")

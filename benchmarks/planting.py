@@ -21,7 +21,7 @@ WITH numbered AS (
         number,
         timestamptz '2026-06-01 12:00:00+00' - (%(jobs)s - number) * interval '97 seconds' AS created_at,
         number > %(jobs)s - 20 AS runs,
-        -- Some are used much more than others, and all of them at any time.
+        -- Some datasets and models are common and others rare, at all times.
         floor(20 * power(random(), 2))::integer AS dataset,
         floor(8 * power(random(), 2))::integer AS model,
         random() AS luck,

@@ -221,8 +221,8 @@ def _table(moments: list[Traffic], stored: list[Stored], epochs: int) -> Table:
         f"A job of {epochs} epochs of YOLO11n on {IMAGES['train']} training images of 64 px below a prefix, "
         "with a state for each epoch (`publish_every=1`): what the task `train` sends through a proxy that "
         "counts. LIST is a GET of a bucket, and a copy within S3 is a PUT without a body. Bytes include "
-        "headers. The first row has the dataset, the claim of the job and the first state. An epoch waits "
-        "until the earlier state is stored, so that none is replaced by a newer one before it is sent.",
+        "headers. The first row includes fetching the dataset and claiming the job. Each epoch waits until "
+        "the previous state is stored, so that no state is replaced by a newer one before it is sent.",
         ("", *OPERATIONS, "sent", "received"),
     )
     table.add("until the first state is stored", *states[0].since(start).row())
@@ -239,11 +239,11 @@ def summary(job: Traffic, stored: list[Stored], epochs: int) -> str:
     size, files = statistics.median(last), sum(each.size for each in stored)
     requests = job.requests.total()
     return (
-        f"the target is no LIST, and there were {job.requests['LIST']}. The job uploaded {len(last)} times "
-        f"last.pt of {size / 1e6:.1f} MB and {len(stored) - len(last)} times best.pt, {files / 1e6:.1f} MB "
-        f"in all, and sent {job.sent / files:.4f} times that; it is {job.sent / (epochs * size):.3f} times "
-        f"the {epochs} epochs x the size of last.pt. These are {requests} requests, {requests / epochs:.1f} "
-        "for each epoch."
+        f"the target is no LIST, and there were {job.requests['LIST']}. The job uploaded last.pt "
+        f"({size / 1e6:.1f} MB) {len(last)} times and best.pt {len(stored) - len(last)} times, "
+        f"{files / 1e6:.1f} MB in all. Including headers, it sent {job.sent / files:.4f} times as many "
+        f"bytes, which is {job.sent / (epochs * size):.3f} times {epochs} x the size of last.pt, in "
+        f"{requests} requests, {requests / epochs:.1f} for each epoch."
     )
 
 

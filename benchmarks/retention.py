@@ -33,10 +33,10 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "Audit and retention of many objects",
         "Completed jobs of three tiny objects each in the stack's own S3 server, and a row for each. The "
-        "audit lists the bucket and requests the two objects of each job that its row records. The dry run "
-        "of `retain` ranks the jobs and lists what it would delete; the real run also marks the rows and "
-        "deletes two objects of each job, with If-Match. Each runs in its own process; memory is its peak, "
-        "with Python and all libraries.",
+        "audit lists the bucket and, for each job, requests the two objects that the job's row records. The "
+        "dry run of `retain` ranks the jobs and lists what it would delete; the real run also marks the rows "
+        "and deletes two objects of each job, with If-Match. Each runs in its own process; memory is its "
+        "peak, with Python and all libraries.",
         ("", "objects", "time", "objects a second", "peak memory"),
     )
     planted = 0

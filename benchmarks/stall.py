@@ -34,7 +34,7 @@ def measure(folder: Path, quick: bool) -> Table:
         f"alternately by plain Ultralytics and by ours while no batch is trained; medians of {rounds}. Pause "
         "is how long the training thread is held up, by Ultralytics' `save_model` and by ours, which only "
         "copies the state; share is our pause as a share of 60 seconds, the default `publish_seconds`. "
-        "Written is how long a thread then takes to write and sync the file and hand it over for upload.",
+        "Written is how long another thread then takes to write, sync and hand over the file for upload.",
         ("model", "plain last.pt", "our last.pt", "pause, plain", "pause, ours", "share", "written"),
     )
     shares: dict[str, float] = {}

@@ -37,13 +37,13 @@ _ABOUT = (
     "and through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what the "
     "product does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
     "is stored; a download is hashed and compared with the metadata. boto3 uses `upload_file` and "
-    "`download_file` with the same settings of the client, and neither it nor s5cmd or rclone verifies "
-    "anything against a hash of ours. The clients take turns, and each round starts with another one; "
+    "`download_file` with the same client settings; boto3, s5cmd and rclone verify nothing "
+    "against a hash of ours. The clients take turns, and each round starts with a different one; "
     "medians of {rounds} with the 95 % interval. Ours and boto3 run in warm processes; s5cmd and "
     "rclone are started for each transfer, and `start` (`s5cmd version`, `rclone version`) is already "
     "subtracted from their figures. `to the fastest` is the rate as a multiple of that of the fastest "
-    "other client; `processor` is in seconds, of the client only, and the last column its multiple of "
-    "that client's."
+    "other client; `processor` is in seconds, of the client only, and the last column is its multiple "
+    "of that client's."
 )
 
 
@@ -97,7 +97,7 @@ def measure(folder: Path, quick: bool) -> Table:
                 processor[name] = ours.processor_seconds / fastest.processor_seconds
     rate = table.compare("at least the rate of the fastest other client", rates, 1.0, at_least=True)
     work = table.compare("at most 1.5 times its processor time", processor, 1.5)
-    table.result = f"{rate} For processor time {work}"
+    table.result = f"{rate} For processor time, {work}"
     return table
 
 
@@ -151,7 +151,7 @@ def _require_equal(source: Path, target: Path, title: str) -> None:
         while (block := sent.read(1 << 20)) == received.read(1 << 20):
             if not block:
                 return
-    raise RuntimeError(f"{title} downloaded other bytes than it had uploaded")
+    raise RuntimeError(f"{title} downloaded bytes that differ from what it had uploaded")
 
 
 def rows(measured: dict[str, Series], size: int) -> Iterator[tuple[str, ...]]:

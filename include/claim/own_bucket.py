@@ -27,7 +27,7 @@ def require_registrable(bucket: Bucket, source: str, task: str) -> None:
     if key is None:
         return
     if key.strip("/") == UPLOADS.strip("/"):
-        raise DatasetError(f"dataset={source!r} would be every upload: name one of them, with its id")
+        raise DatasetError(f"dataset={source!r} would be every upload: add the id of one of them")
     copy = _CLASS_FOLDERS if task == "classify" else _COPY
     if f"{key}/".startswith(DATASETS) and not copy.fullmatch(key):
         raise DatasetError(

@@ -292,7 +292,7 @@ class TrainingParameters(BaseModel):
     def _check_own_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
         taken = sorted(set(overrides or {}) & set(cls.model_fields))
         if taken:
-            raise ValueError(f"{taken[0]} is a parameter of its own: give it there, not in overrides")
+            raise ValueError(f"{taken[0]} is a parameter of its own: give it as such, not in overrides")
         check_overrides(overrides or {})
         check_no_files(overrides or {})
         return overrides or None

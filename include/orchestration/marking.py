@@ -92,8 +92,8 @@ def _write(dag_id: str, run_id: str, reason: str) -> None:
     try:
         job_id = retry_while_unavailable(write)
     except Exception:
-        log.exception("Run %s was marked by hand, but that could not be recorded.", run_id)
+        log.exception("Run %s was marked or deleted by hand, but that could not be recorded.", run_id)
     else:
-        log.info("Run %s was marked by hand: job %s.", run_id, job_id or "had already ended")
+        log.info("Run %s was marked or deleted by hand: job %s.", run_id, job_id or "had already ended")
         if job_id is not None:
             track_recorded(job_id, training_db_factory())

@@ -51,6 +51,6 @@ def leave_note(context: Context, text: str) -> bool:
         )
         noted.raise_for_status()
     except (requests.RequestException, KeyError) as error:
-        log.warning("Could not set the note of this run: Airflow at %s refused it (%s).", url, error)
+        log.warning("Could not set the note of this run in Airflow at %s: %s", url, error)
         return False
     return True

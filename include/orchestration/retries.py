@@ -120,7 +120,9 @@ def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, r
     """Retry after a pause. An attempt that started was counted then; one that did not is counted here."""
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
-        return RetryDecision.fail(reason=f"{reason} So did the {in_a_row - 1} before it: none is left.")
+        return RetryDecision.fail(
+            reason=f"{reason} The {in_a_row - 1} attempts before it did not start either; no attempt is left."
+        )
     return RetryDecision.retry(pause.after(in_a_row), reason=reason)
 
 

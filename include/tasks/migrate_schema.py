@@ -63,8 +63,8 @@ def verify_migration(target: str) -> None:
             seen = read_revision(connection) or BASE
         if seen != target:
             raise SchemaUnverified(
-                f"Connection {TRAINING_DB} finds schema revision {seen}, and {TRAINING_DB_OWNER} {target}: "
-                "let both lead to the same database, with the same search_path."
+                f"Connection {TRAINING_DB} finds schema revision {seen}, but {TRAINING_DB_OWNER} finds "
+                f"{target}: let both lead to the same database, with the same search_path."
             )
     log.info("The training database matches schema revision %s.", target)
 

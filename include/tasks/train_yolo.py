@@ -152,7 +152,7 @@ def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> Trai
     _require_this_run(job, context)
     if dataset.parameter != job.spec.dataset:
         raise AirflowFailException(
-            f"The XCom of check_dataset is of {dataset.parameter!r}, but the job's dataset is "
+            f"The XCom of check_dataset is for {dataset.parameter!r}, but the job's dataset is "
             f"{job.spec.dataset!r}: the XCom was edited. Clear check_dataset with its downstream tasks."
         )
     attempt = TrainingAttempt(

@@ -54,7 +54,7 @@ class WatchRequest(Request):
         None,
         max_length=TEXT,
         description="s3://… (a prefix, a .zip or a data YAML), or the name of a registered dataset whose "
-        "data are there. Default: the datasets of all retraining plans.",
+        "data are in S3. Default: the datasets of all retraining plans.",
     )
 
 

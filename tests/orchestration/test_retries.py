@@ -201,7 +201,7 @@ def test_interruptions_before_an_attempt_could_start_are_counted_too(
         assert task.fail(interruption, policy)[0] is RetryAction.RETRY
     action, reason = task.fail(interruption, policy)
     assert action is RetryAction.FAIL
-    assert reason.endswith("So did the 50 before it: none is left.")
+    assert reason.endswith("The 50 attempts before it did not start either; no attempt is left.")
 
 
 def test_an_attempt_that_started_is_not_counted_with_those_after_it_that_did_not(task: Task) -> None:
