@@ -42,7 +42,7 @@ class Parts:
     saving a state pauses training"."""
     written: float = 0.180
     """From the end of the pause until the state can be used on this machine: column `written` of that row."""
-    upload: float = 0.44
+    upload: float = 0.56
     """From the end of `written` until the state is in S3: row `upload, 58 MB`, `ours` of the table "Uploading
     and downloading checkpoints"."""
     detection: float = 0.3
@@ -50,7 +50,7 @@ class Parts:
     the next one: the gap before and after `train` in "From the trigger to the recorded row"."""
     retry_delay: float = 1.0
     """Delay of `train` after a kill (dags/train_yolo.py)."""
-    restart: float = 8.6
+    restart: float = 8.9
     """From the start of the process to its first batch: row `ours, again on another machine` of the table
     "What a kill costs"."""
     elsewhere: bool = False
