@@ -113,13 +113,13 @@ class TrainingJob(BaseModel):
     epoch: int | None
     """Last finished epoch."""
     epoch_batch: int | None
-    """Number of batches trained since that epoch."""
+    """Number of batches trained since the last finished epoch."""
     epoch_batches: int | None
     """Number of batches in an epoch."""
     durable_epoch: int | None
     """Last finished epoch in the newest state that was verified in S3; -1 if none was finished."""
     durable_batch: int | None
-    """Number of batches since that epoch in that state."""
+    """Number of batches after durable_epoch in the newest state that was verified in S3."""
     epochs: int | None
     """Planned number of epochs."""
     trained_seconds: float | None

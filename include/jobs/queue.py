@@ -80,7 +80,7 @@ def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePl
 def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
     """Return the places of the waiting jobs; `jobs` are in the order in which they were queued.
 
-    A job only waits while every GPU is taken, so the number of GPUs is what the running jobs use.
+    Jobs wait only while too few GPUs are free, so the number of GPUs is taken to be what running jobs use.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if job.status == JobStatus.QUEUED]
