@@ -1,7 +1,8 @@
 """Limits on all input from outside; docs/parameters.md lists the same numbers.
 
 Each limit is far above legitimate use and far below what would harm the machine. Input that exceeds a limit
-is refused with an error message that names it. CHECK_MEMORY covers attacks that no other limit anticipates.
+is refused with an error message that names the limit. CHECK_MEMORY covers attacks that no other limit
+anticipates.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 # Data YAML
 
 YAML_BYTES = 10 * MIB
-"""Size of the file, and of its text with all aliases expanded: 10,000 names of 100 characters in any script,
-even escaped (\\uXXXX), are 7 MB."""
+"""Size of the file, and of its text with all aliases expanded. 10,000 names of 100 characters in any script,
+even escaped (\\uXXXX), take 7 MB."""
 
 YAML_NODES = 100_000
 """Mappings, sequences and scalars, with all aliases expanded."""
@@ -38,7 +39,7 @@ CHANNELS = 256
 # Labels and lists of images
 
 LABEL_BYTES = 16 * MIB
-"""50,000 boxes with 18 digits per number are 5 MB."""
+"""50,000 boxes with 18 digits per number take 5 MB."""
 
 LABEL_LINES = 100_000
 LABEL_COLUMNS = 20_001
@@ -69,16 +70,17 @@ TINY_PIXELS = 2
 # Errors and reports
 
 ERROR_BYTES = 4096
-"""Size of `error` in a job's row, which every listing contains."""
+"""Size of `error` in a job's row; every listing of jobs contains it."""
 
 SUMMARY_BYTES = 2800
-"""Size of the summary of a dataset's problems in it; the URI of the complete report follows."""
+"""Size of the summary of a dataset's problems in `error`; the URI of the complete report follows it."""
 
 REPORT_BYTES = 32 * MIB
-"""Size of that report: FINDINGS with paths of PATH_BYTES are half of it."""
+"""Size of that report. FINDINGS problems of REPORTED_MESSAGE bytes, each with a path of PATH_BYTES, fill
+about half of it."""
 
 REPORTED_MESSAGE = 500
-"""Size of one problem in it, in bytes."""
+"""Size of one problem in that report, in bytes."""
 
 # Names
 
@@ -98,27 +100,27 @@ ARCHIVE_BYTES = 50 * GIB
 
 ARCHIVE_FILES = 1_000_000
 ARCHIVE_DIRECTORY = 256 * MIB
-"""Size of the list of files at the end of a zip: 256 bytes for each of a million files."""
+"""Size of the list of files at the end of a zip; enough for 256 bytes for each of a million files."""
 
 PREFIX_OBJECTS = 4_000_000
 """Objects under an S3 prefix: images and labels of both splits, and some more."""
 
 LISTING_LINE = 8 * KIB
-"""Size of an object's name, size and ETag as JSON, in which a character takes up to six bytes."""
+"""Length of a line with an object's name, size and ETag as JSON, in which a character takes up to 6 bytes."""
 
 # Uploads
 
 UPLOAD_FILES = 20_000
-"""Files of one upload; more of them arrive sooner in a zip."""
+"""Files of one upload; a zip of more files arrives sooner."""
 
 UPLOAD_BODY = 4 * MIB
-"""Size of the list of files with which an upload begins: UPLOAD_FILES with paths of 150 characters."""
+"""Size of the list of files with which an upload begins; enough for UPLOAD_FILES paths of 150 characters."""
 
 UPLOAD_PART = 16 * MIB
-"""Size of the parts in which a larger file is sent: an interruption costs one of them."""
+"""Size of the parts in which a larger file is sent; an interruption costs only unfinished parts."""
 
 UPLOAD_FILES_IN_PARTS = 500
-"""Files above UPLOAD_PART in one upload: S3 is asked about each of them."""
+"""Files above UPLOAD_PART in one upload, because each of them costs requests to S3."""
 
 UPLOAD_LINKS = 100
 """Links that are signed in one request."""
@@ -152,7 +154,7 @@ MANIFEST_LINE = 512 * KIB
 """Size of one image's line in a manifest, with counts of up to CLASSES classes."""
 
 COMPARED_IMAGES = 300_000
-"""Images of two versions together that the API server compares while somebody waits: about three seconds."""
+"""Images of two versions together that the API server compares while a user waits, about three seconds."""
 
 # Images
 
@@ -163,10 +165,10 @@ IMAGE_PIXELS = 178_956_970
 # Pretrained weights
 
 WEIGHTS_BYTES = 4 * GIB
-"""Size of a file used as `model`: complete states of the largest models take 1.5 GB."""
+"""Size of a file used as `model`; complete states of the largest models take 1.5 GB."""
 
 WEIGHTS_SECONDS = 1_800
-"""Time for downloading a pretrained file: the largest that Ultralytics publishes have 150 MB."""
+"""Time for downloading a pretrained file; the largest that Ultralytics publishes have 150 MB."""
 
 # Signatures of models
 
@@ -179,7 +181,7 @@ CHECK_MEMORY = 4 * GIB
 """Address space in addition to what the process has at its start; a million images take about 1 GiB."""
 
 CHECK_CPU_SECONDS = 600
-"""CPU time between two messages of the process, which reports progress every ten seconds."""
+"""CPU time that may pass between two messages of the process, which reports progress every ten seconds."""
 
 # Requests
 
@@ -187,7 +189,7 @@ TEXT = 1024
 """Characters of a text parameter, as for S3 keys."""
 
 OVERRIDES_VALUES = 1_000
-"""Values in `overrides`, including those of lists. There are 130 arguments."""
+"""Values in `overrides`, including those of lists. Ultralytics has 113 arguments."""
 
 OVERRIDES_DEPTH = 4
 METRICS = 1_000

@@ -50,7 +50,7 @@ def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: 
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Return the first error of each wrong field, by its name."""
+    """Return the first error of each wrong field, by the field's name."""
     sentences: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         objection = _objection(detail, model, taker)

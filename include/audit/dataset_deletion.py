@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def require_deletable_version(connection: Connection[Any], version: DatasetVersion) -> None:
-    """Raise DatasetNeeded if a job or the model in production was trained on the version."""
+    """Raise DatasetNeeded if a job, or a model in production, was trained on the version."""
     with connection.transaction():
         needed = Statements(connection).row("find_dataset_uses", name=version.name, version=version.version)
     _refuse_needed(version, needed)
@@ -92,7 +92,7 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload, unless somebody else has uploaded it: anybody can register it."""
+    """Delete the upload, unless another user uploaded it: any user can register it."""
     uploads = UploadStore(bucket)
     try:
         upload = uploads.find(upload_id)
@@ -104,8 +104,8 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
     """Delete what was derived from the content. Its listing stays, because a job may continue with it.
 
-    The manifest is deleted last, because content without one cannot be registered: a check that is still
-    running stores the manifest first.
+    The manifest is deleted last. A check that is still running stores it first, so if anything else that the
+    check stores is deleted here, its manifest is, too; and content without one cannot be registered.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

@@ -17,7 +17,7 @@ DELETION_DAG = "delete_data"
 
 
 class DeletionRequest(Request):
-    """Every parameter of `delete_data`, of which one is given. Airflow's form is generated from it."""
+    """Every parameter of `delete_data`; exactly one must be given. Airflow's form is generated from it."""
 
     dag_id = DELETION_DAG
 

@@ -9,8 +9,8 @@ from enum import StrEnum
 class FindingKind(StrEnum):
     """Kinds of findings.
 
-    MISSING and DAMAGED concern objects that a row names, UNFENCED the S3 server. The others concern things
-    that nothing refers to any longer.
+    MISSING and DAMAGED concern objects that a row names; STUCK, a row whose run has ended; UNFENCED, the S3
+    server. The others concern things that nothing needs any longer.
     """
 
     MISSING = "missing"

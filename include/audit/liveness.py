@@ -9,7 +9,7 @@ Run = tuple[str, str]
 """Dag id and run id."""
 
 LiveRuns = Callable[[Collection[Run]], set[Run]]
-"""Returns those of these runs that are queued or running; a deleted run is not."""
+"""Returns which of these runs are queued or running; a deleted run is neither."""
 
 _AT_ONCE = 50
 """Run ids are sent in a URL, and servers accept only some kilobytes."""

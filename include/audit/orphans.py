@@ -23,7 +23,7 @@ _KEPT = {"best.pt", "last.pt", "last.previous.pt"}
 _REPORT = re.compile(rf"{REPORTS}([^/]+)/dataset\.json")
 
 YOUNG = timedelta(hours=1)
-"""The row of a younger object may just be being written."""
+"""A younger object may still be waiting for its row."""
 
 
 def find_orphans(
@@ -71,7 +71,7 @@ def _unknown_reports(connection: Connection[Any], page: list[ListedObject]) -> I
 def _unknown_models(
     connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
 ) -> Iterator[Finding]:
-    """Find files of models, and signatures of files, of which no row knows."""
+    """Find files of models, and signatures of files, that no row names."""
     files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
     names = [production_name(bucket, file) for file in files]
     paths = find_known(connection, "list_known_versions", [file.uri for file in files])

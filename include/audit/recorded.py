@@ -29,8 +29,8 @@ PAGE_ROWS = 200
 class RecordedObject:
     """An object that a row names, as that row describes it: size in bytes, sha256 of the whole file.
 
-    It is the best.pt or last.pt of job_id, or that of a version of the model `name`, or its signature;
-    `production` is the copy of a version that deployments read.
+    It is the best.pt or last.pt of job_id, the best.pt of a version of the model `name`, or the signature of
+    such a version; `production` is the copy of a version that deployments read.
     """
 
     kind: RecordedKind

@@ -97,9 +97,9 @@ def retain(
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run only report them.
 
-    The row is marked before the objects are deleted: after an interruption, the next run deletes the rest of
-    the marked jobs. The database chooses the states at the start; each is marked only if nothing has changed
-    since. The memory does not depend on the number of objects and rows.
+    A job's row is marked before its objects are deleted: after an interruption, the next run deletes the rest
+    of the marked jobs' states. The database chooses the states at the start; each is marked only if nothing
+    has changed since. The memory does not depend on the number of objects and rows.
 
     Raises StoreErrors and psycopg's errors.
     """

@@ -24,15 +24,16 @@ ABANDONED = timedelta(days=1)
 """No upload of a checkpoint takes a day; an older one was left by a killed process."""
 
 LEFT_BEHIND = timedelta(days=7)
-"""People may continue the upload of a dataset after a weekend."""
+"""A user may continue the upload of a dataset after a weekend."""
 
 
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find uploads under checkpoints/ and models/ that were started more than a day ago, and of datasets.
+    """Find uploads of checkpoints and models begun more than a day ago, and of datasets more than a week ago.
 
-    The repair is to abort them. An upload that a version or a job names stays, complete or not.
+    The repair is to abort them, or to remove the dataset's files. An upload that a version or a job names
+    stays, complete or not.
     """
     left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
     used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])

@@ -11,10 +11,10 @@ CheckpointKind = Literal["best", "last"]
 CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 
 Position = tuple[int, int]
-"""Position of a training run: the last finished epoch, from 0, or -1, and the number of batches after it."""
+"""Position of a training run: its last finished epoch (from 0; -1 before the first), and batches after it."""
 
 StoredKind = Literal[CheckpointKind, "last.previous"]
-"""Checkpoints of a job that S3 keeps: last.previous is the generation that the present last replaced."""
+"""Checkpoints of a job that S3 keeps: last.previous is the state that the present last replaced."""
 
 
 @dataclass(frozen=True)

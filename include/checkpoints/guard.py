@@ -1,7 +1,7 @@
 """Refusing side effects while a file is loaded: the last line of defence, behind the inspection.
 
 Python raises audit events before operations with side effects (PEP 578). While a file is loaded, its thread
-is refused connections, processes, changes of files, and foreign libraries.
+cannot open connections, start processes, change files, or use foreign libraries (ctypes).
 """
 
 from __future__ import annotations

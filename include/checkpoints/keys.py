@@ -15,4 +15,4 @@ BEGINNINGS = "beginnings"
 """In EXACT: the states to which a rollback may return, oldest first; absent if no rule rolls back."""
 
 BEST_EPOCH = "best_epoch"
-"""In a stripped best.pt: the epoch in which it was saved, which stripping sets to -1."""
+"""In a stripped best.pt: the epoch in which it was saved, because stripping sets `epoch` to -1."""

@@ -37,11 +37,11 @@ class PublishLimits:
     """Number of epochs between stored states at an epoch's end. A state within an epoch is stored whenever
     the previous upload leaves time for it."""
     stalled_seconds: float = 60.0
-    """An upload may continue as long as each such period brings `least_bytes` more, or a response."""
+    """An upload may continue as long as each period this long brings `least_bytes` more, or a response."""
     least_bytes: int = 1024**2
     """Smallest progress that counts, in bytes."""
     first_pause: float = 1.0
-    """Seconds to wait after a failure; doubled after each further one."""
+    """Seconds to wait after a failure; doubled after each further failure."""
     longest_pause: float = 60.0
     """Maximum number of seconds to wait after a failure."""
     lag_epochs: int = 5
@@ -62,7 +62,7 @@ class Work:
         return cls(snapshot, snapshot if snapshot.best else None)
 
     def instead_of(self, older: Work | None) -> Work:
-        """Return this newer work, with the best state of the older one if it has none itself."""
+        """Return this newer work, with the best state of the older work if this one has none."""
         return self if older is None or self.best else Work(self.last, older.best)
 
     @property

@@ -70,7 +70,7 @@ class CheckpointStore:
 
     A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that its bytes
     differ: the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have
-    an equal ETag and would not fence anybody. A best.pt that the older attempt is just writing does no harm,
+    an equal ETag and would not fence anybody. A best.pt that the older attempt is still writing does no harm,
     because the attempt that wrote last.pt may replace it. If the take-over itself raises FencedOut, the older
     attempt was faster once more: try again with a new store.
     """
@@ -127,11 +127,11 @@ class CheckpointStore:
     ) -> Upload:
         """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
 
-        A last.pt that is replaced is kept as last.previous.pt; keep_previous=False is for one that was found
-        damaged, so that it does not replace an intact one. keep_parts is for a caller that will retry: a
-        large file then resumes where its connection broke. Raises LocalFileMissing (neither here nor in S3),
-        LocalFileChanged, FencedOut and the other StoreErrors; then the object is unchanged. Only after
-        StoreUnreachable, or UploadGivenUp at `deadline`, it may still have been stored: the next upload
+        A replaced last.pt is kept as last.previous.pt. keep_previous=False is for a last.pt that was found
+        damaged, which must not replace an intact last.previous.pt. keep_parts is for a caller that will
+        retry: a large file then resumes where its connection broke. Raises LocalFileMissing (neither here nor
+        in S3), LocalFileChanged, FencedOut and the other StoreErrors; then the object is unchanged. Only
+        after StoreUnreachable, or UploadGivenUp at `deadline`, may the file have been stored; the next upload
         through this store finds that out.
         """
         started = time.monotonic()

@@ -57,7 +57,7 @@ class ObjectWriter:
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> HeadObjectOutputTypeDef | None:
-        """Read the object's metadata; what this writer sees first it may replace."""
+        """Read the object's metadata; the version that this writer sees first is one that it may replace."""
         head = head_object(self._client, location)
         self.meet(location, head["ETag"] if head else None)
         return head
@@ -142,7 +142,7 @@ class ObjectWriter:
                 there = self._there_now(source)
                 if there is None or there.etag != etag:
                     raise SourceChanged(_overtaken(source, there)) from error
-                # The target decides: if only the response was lost, the retry met the copy itself.
+                # Look at the target: if only the response was lost, the retry met the finished copy.
         head = head_object(self._client, to)
         if head is None or not metadata.items() <= head["Metadata"].items():
             raise _fenced(to, stored_checkpoint(to, head) if head else None)

@@ -1,10 +1,11 @@
 """Makes Celery workers run only what Airflow's scheduler sends here: tasks of the deployed Dags.
 
 Every worker has the broker's password, so code that runs on one of them can put messages into the queues of
-others, such as that of the worker that owns the schema. Two kinds of messages would run code of its choice
-there, with that worker's secrets. A callback names any function that can be imported; Airflow checks no token
-before it calls it. A task names the file of its Dag, which may be on a volume that workers share; the token
-of any task that waits is accepted. The scheduler sends no callbacks here, because no Dag has deadlines.
+others, such as that of the worker that owns the schema. Two kinds of messages would run code of the sender's
+choice there, with that worker's secrets. A callback names any function that can be imported; Airflow checks
+no token before it calls it. A task names the file of its Dag, which may be on a volume that workers share;
+the token of any waiting task is accepted. The scheduler sends no callbacks here, because no Dag has
+deadlines.
 
     [celery] extra_celery_config = {"task_annotations": ["include.deployment.queue_guard.QueueGuard"]}
 """
@@ -24,11 +25,11 @@ _TASK = "execute_workload"
 
 
 class MessageRefused(FinalError):
-    """A message in a queue that Airflow's scheduler did not send."""
+    """Airflow's scheduler did not send this message."""
 
 
 class QueueGuard:
-    """An annotation of Celery's: adds a check to every Celery task, which runs before it."""
+    """An annotation of Celery's: adds a check that runs before every Celery task."""
 
     def annotate(self, task: object) -> None:
         """Return None: no task is treated differently."""

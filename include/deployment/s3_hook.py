@@ -1,4 +1,4 @@
-"""Airflow's S3Hook, whose clients cost a tenth of the time to create."""
+"""Airflow's S3Hook, with clients that take a tenth of the time to create."""
 
 from __future__ import annotations
 

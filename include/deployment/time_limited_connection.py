@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 RESPONSE_SECONDS = 20.0
 """How long a statement may take: longer than the server's own statement_timeout. libpq's options cannot
-detect this, because the kernel of a machine whose PostgreSQL hangs still acknowledges every packet."""
+detect a PostgreSQL that hangs, because its machine's kernel still acknowledges every packet."""
 
 
 class TimeLimitedConnection(Connection[Any]):

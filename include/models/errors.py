@@ -6,7 +6,7 @@ from include.errors import FinalError
 
 
 class ModelError(FinalError):
-    """A retry does not help: somebody has to decide or change something first."""
+    """A retry does not help: a person has to decide or change something first."""
 
 
 class VersionUnknown(ModelError):

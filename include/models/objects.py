@@ -101,7 +101,7 @@ def place(
     """Copy `source`, whose identity is `found`, to `to` and read the copy back.
 
     Nothing is copied if `to` is already an intact copy. Only the object that was at `to` before is replaced:
-    raises StoreBusy if somebody else writes there too, and CorruptObject if source or copy differ from
+    raises StoreBusy if another process writes there too, and CorruptObject if source or copy differs from
     `found`.
     """
     head = head_object(client, to)
@@ -127,8 +127,8 @@ def place_signature(
 ) -> None:
     """Store a signature next to the file `signed`, with the same metadata, unless it already exists.
 
-    Only the object that was there before is replaced: raises StoreBusy if somebody else writes there too, and
-    other StoreErrors.
+    Only the object that was there before is replaced: raises StoreBusy if another process writes there too,
+    and other StoreErrors.
     """
     from botocore.exceptions import ClientError
 
@@ -182,7 +182,7 @@ def _copy(
             there = head_object(client, to)
             if there and metadata.items() <= there["Metadata"].items():
                 return  # it had succeeded, but the response was lost: the retry met our own copy
-            # Most likely by somebody who lost the lock without noticing: a retry replaces it.
+            # Most likely by a process that lost the lock without noticing; a retry replaces its object.
             raise StoreBusy(
                 f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
             ) from error

@@ -123,7 +123,7 @@ def promote(
     Its own file is read and compared with the registered hash, and signed, or its signature verified; it is
     copied within S3 to the production key with its metadata, and read back; only then do the rows change.
     After an interruption, promoting any version again repairs the rest: the file of the version in production
-    is copied again unless it is intact. Raises PromotionRefused if another version than chosen.expected is in
+    is copied again unless it is intact. Raises PromotionRefused if a version other than chosen.expected is in
     production now, or if the gate rejected the version and chosen.force is off; PromotionConflict if another
     promotion is under way; SignatureRefused as ModelSigning.obtain does; VersionUnknown, and StoreErrors. The
     connection must be idle.

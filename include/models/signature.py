@@ -2,8 +2,8 @@
 
 A signature is a Sigstore bundle: a DSSE envelope around an in-toto statement with the file's SHA-256, signed
 with an elliptic-curve key. `model_signing verify key` of the package model-signing accepts it. That package
-signs files on disk only and brings a client of Sigstore's servers; files of versions are in S3, and their
-SHA-256 is known from reading them.
+is not used here, because it signs only files on disk and brings a client of Sigstore's servers; the files of
+versions are in S3, and their SHA-256 is known from reading them.
 
 https://github.com/sigstore/model-transparency, https://github.com/secure-systems-lab/dsse
 """
@@ -70,7 +70,7 @@ class VerificationKeys:
     def verify(self, signature: bytes | None, version: ModelVersion) -> None:
         """Raise SignatureRefused unless a trusted key has signed this version with its recorded SHA-256.
 
-        It is NotSigned if there is no signature, or one with another key, which may be genuine.
+        The error is NotSigned if there is no signature, or one by an unknown key, which may be genuine.
         """
         if signature is None:
             raise NotSigned(f"{version} was promoted, but {version.signature_path} does not exist")
@@ -154,7 +154,7 @@ def _subject(version: ModelVersion) -> str:
 
 
 def _statement(version: ModelVersion) -> dict[str, Any]:
-    """Return what is signed. A file that is a model by itself is called "." in it."""
+    """Return what is signed. The statement calls a file that is a model by itself "."."""
     root = hashlib.sha256(bytes.fromhex(version.sha256)).hexdigest()
     return {
         "_type": STATEMENT,

@@ -113,7 +113,7 @@ class Bucket:
     def delete_below(self, prefix: str, keep: str | None = None) -> tuple[int, int]:
         """Delete the objects below `prefix`, except the one with the key `keep`.
 
-        Returns their number and total size. The caller knows that nobody writes there.
+        Returns their number and total size. The caller must ensure that nobody writes there.
         """
         objects = size = 0
         for page in self.pages(prefix):

@@ -8,17 +8,15 @@ if TYPE_CHECKING:
     from botocore.config import Config
 
 CONNECTIONS = 32
-"""How many requests may be underway at once without a new connection for each of them: as many as it takes
-to fetch small objects over a network with a long round trip."""
+"""Size of the connection pool: enough to fetch small objects over a network with a long round trip."""
 
 
 def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
 
-    Six attempts back off for at most half a minute, which outlasts a restart of the server. What we
-    store has a SHA-256 of ours, which is covered by the signature and verified by the server, so botocore
-    need neither hash each body again nor add checksums of its own: not every S3 server supports those it
-    would choose.
+    Six attempts back off for at most half a minute, which outlasts a restart of the server. We send our own
+    SHA-256, which the signature covers and the server verifies, so botocore need neither hash each body again
+    nor add a checksum of its own, of a kind that not every S3 server supports.
     """
     from botocore.config import Config
 
@@ -35,7 +33,7 @@ def client_config() -> Config:
 
 
 def interactive_config() -> Config:
-    """Return time-outs for small requests that a person waits for: two attempts of some seconds each."""
+    """Return time-outs for small requests that a person waits for: two attempts of a few seconds each."""
     from botocore.config import Config
 
     return Config(

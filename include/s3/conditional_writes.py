@@ -1,4 +1,4 @@
-"""Probing whether an S3 server honours conditional writes, which many servers ignore, and checksums.
+"""Probing whether an S3 server honours conditional writes, which many ignore, and verifies checksums.
 
 A probe cannot show whether the server compares and writes atomically; docs/deployment.md says what is known.
 """

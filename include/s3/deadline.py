@@ -1,4 +1,4 @@
-"""Deadlines for uploads: time-outs of sockets do not notice a connection that only trickles."""
+"""Deadlines for uploads, because socket time-outs do not notice a connection that only trickles."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire at once.
 
     After it no request starts, including botocore's retries, and no more bytes of a body are read: the
-    request is aborted and its connection closed, so that nothing can still write. It only bounds the sending;
-    how long the server may take to respond is the client's time-out.
+    request is aborted and its connection closed, so that nothing can still write. It bounds only the sending;
+    the client's time-out bounds the wait for the response.
     """
 
     def __init__(self, seconds: float) -> None:

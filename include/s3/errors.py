@@ -57,7 +57,7 @@ class StoreRefusal(StoreError, FinalError):
 
 
 class StoreMisconfigured(StoreRefusal):
-    """The keys, a clock or the bucket are wrong. Once that is corrected, the same request succeeds."""
+    """The keys, a clock or the bucket is wrong. Once that is corrected, the same request succeeds."""
 
 
 class BucketMissing(StoreMisconfigured):
@@ -93,7 +93,7 @@ class ObjectTooLarge(StoreRefusal):
 
 
 class ConditionsNotHonoured(StoreRefusal):
-    """The server does not refuse writes whose conditions do not hold, or whose bytes are not as announced."""
+    """The server accepts writes whose conditions do not hold, or whose bytes do not match their checksum."""
 
 
 class FencedOut(StoreRefusal, OwnershipLost):

@@ -12,9 +12,9 @@
     datasets/conversions/{key}.json                           what an export was converted into
     datasets/reports/{fingerprint}-{task}.json                the report of the check of a registered dataset
     datasets/manifests/{fingerprint}-{task}.jsonl.gz          the images and labels of a registered dataset
-    datasets/differences/{fingerprint}-{task}/{base}.json     how its files differ from another version's
+    datasets/differences/{fingerprint}-{task}/{base}.json     how a version's files differ from another's
     pretrained/{name}                                         pretrained weights
-    uploads/{upload_id}/{path}                                a file of a dataset that somebody uploaded
+    uploads/{upload_id}/{path}                                a file of a dataset that a user uploaded
     uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
     datasets/samples/{fingerprint}-{task}/{number}.jpg        a picture of a dataset with its labels drawn
 
@@ -95,7 +95,7 @@ def manifest_key(fingerprint: str, task: str) -> str:
 
 
 def difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task: str) -> str:
-    """Return the key of how the files of a version differ from those of the version `base`."""
+    """Return the key of the difference between the files of a version and those of the version `base`."""
     return f"{DIFFERENCES}{fingerprint}-{task}/{base_fingerprint}-{base_task}.json"
 
 

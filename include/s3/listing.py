@@ -115,7 +115,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
     "LastModified": _read_time,
     "ChecksumAlgorithm": lambda text: [text],
 }
-"""How the fields of an object are read that are not text."""
+"""How the fields that are not text are read."""
 
 
 def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> list[ListedObject]:

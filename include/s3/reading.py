@@ -1,4 +1,4 @@
-"""Reading objects: their metadata, and their bytes, which no stored checksum can prove."""
+"""Reading objects: their metadata, and their bytes, because a stored checksum proves nothing about them."""
 
 from __future__ import annotations
 

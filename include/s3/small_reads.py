@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST = 1024**2
-"""The size of the largest read, in bytes. With more, a client's processor time hardly matters."""
+"""The size of the largest read, in bytes. In larger ones the client's processor time hardly matters."""
 
 _MOST_FAILURES = 3
-"""After so many in a row, boto3 reads everything."""
+"""After this many in a row, boto3 reads everything."""
 _CREDENTIALS_LAST = timedelta(minutes=10)
-"""How long the credentials that botocore returns are valid at least: it renews them before that."""
+"""How long credentials from botocore are valid at the least: it renews them before less time is left."""
 
 
 class SmallReads:
     """Reads with the endpoint, the region, and the credentials of a boto3 client, also in several threads.
 
-    Nothing is read with obstore if the client has settings that obstore lacks. Some cannot be seen, such as
-    certificates of its own, with which obstore's requests fail.
+    Nothing is read with obstore if the client has settings that obstore lacks. Some of those cannot be
+    detected here, such as CA certificates of its own; obstore's requests then fail.
     """
 
     def __init__(self, client: S3Client) -> None:

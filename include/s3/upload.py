@@ -1,7 +1,7 @@
 """Uploading or copying to an S3 object, verified by the server, and only over the expected object.
 
-Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 that it had
-before, so a file that has changed since, or changes while it is being sent, never becomes an object.
+Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 computed
+beforehand, so a file that has changed since, or changes while it is being sent, never becomes an object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def put(
     metadata: Mapping[str, str],
     condition: Condition,
 ) -> str:
-    """Upload `file` in one request; return its ETag. Raises what boto3 raises; then nothing has changed."""
+    """Upload `file` in one request; return its ETag.
+
+    Raises what boto3 raises; then nothing has changed, unless only the response was lost.
+    """
     with body(file.path, 0, file.size) as content:
         return client.put_object(
             Bucket=location.bucket,
@@ -60,7 +63,7 @@ def copy(
     """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
 
     The metadata is set explicitly, because a multipart copy would lose it. condition says what the copy
-    may replace. Raises what boto3 raises; then nothing has changed.
+    may replace. Raises what boto3 raises; then nothing has changed, unless only the response was lost.
     """
     if size > limits.copied_at_once:
         upload = MultipartUpload(client, to, metadata)

@@ -1,4 +1,4 @@
-"""Finding the weights that a training run starts from before a GPU is taken, and identifying them by hash."""
+"""Finding a training run's initial weights, before a GPU is taken, and identifying them by hash."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Pretrained weights in S3 at `pretrained/{name}`: each file is downloaded once for all jobs and workers.
 
-The object's metadata hold the file's SHA-256. It is set when the object is created and never changes by
-itself, so it stays known which weights jobs started from under a name.
+The object's metadata hold the file's SHA-256, recorded when the file is stored or, if another client uploaded
+it, first used. The object never changes unless it is replaced on purpose, so a name stands for the same file.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class PretrainedStore:
     def is_stored(self, name: str) -> bool:
         """Say whether the file is in S3, without downloading it. Raises WeightsUnavailable, and StoreErrors.
 
-        False means that it can be downloaded; a file that is not in S3 and cannot be is refused.
+        False means that it can be downloaded; a file that is neither in S3 nor downloadable is refused.
         """
         stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
@@ -132,7 +132,7 @@ class PretrainedStore:
 
         A file that another run has stored in the meantime is kept and returned; with `replace` the present
         one is replaced. Raises InspectionError for a file that must not be loaded, FileNotFoundError, and
-        StoreErrors: FencedOut if somebody else replaced it at the same moment.
+        StoreErrors: FencedOut if another process replaced it at the same moment.
         """
         contents = inspect_file(file)
         limits, location = TransferLimits(), self.location(name)

@@ -1,6 +1,6 @@
 """Inspecting a checkpoint without loading it, without PyTorch, and without running anything in it.
 
-    archive        checks that the file is laid out exactly as torch.save does
+    archive        checks that the layout of the file is exactly that of torch.save
     unpickler      interprets its pickle with symbols instead of objects
     calls, classes the functions and classes that it may name: those that the pinned versions write
     contents       checks that the symbols form a model and plain values

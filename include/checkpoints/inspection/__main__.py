@@ -1,6 +1,6 @@
 """Inspect checkpoints without loading them: `python -m include.checkpoints.inspection best.pt`.
 
-It prints one line of JSON per file to stdout. Exit status: 0 if all may be loaded, 1 if one of them may not
+It prints one line of JSON per file to stdout. Exit status: 0 if all may be loaded, 1 if any may not
 (the reason is a sentence on stderr), 2 for wrong usage. Needs neither PyTorch nor Ultralytics.
 """
 

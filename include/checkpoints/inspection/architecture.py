@@ -20,12 +20,12 @@ MAX_CHANNELS = 8192
 """Limit of any number in a row, and of keypoints; Ultralytics' own architectures stay below 2,048."""
 
 MAX_SCALE = 16
-"""Factor by which an nn layer, such as nn.Upsample, may enlarge an image, or a scale a model."""
+"""Largest factor by which nn.Upsample may enlarge an image, and largest depth and width of a scale."""
 
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
 MAX_NAMES = 10_000_000
-"""Characters of all class names together: one name may be repeated many times at no cost."""
+"""Characters of all class names together, because a pickle can repeat a name at almost no cost."""
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]{1,40}\([A-Za-z0-9_=., -]{0,100}\)")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)

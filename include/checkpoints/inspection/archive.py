@@ -2,8 +2,8 @@
 
 Two programs may read the same ZIP file differently: one takes the first of two entries with the same name,
 the other the last; one takes sizes from the directory, the other from the entries; one expects the directory
-at the end, the other looks for it earlier. So this reader accepts
-only unambiguous archives, and the bytes that it returns are those that torch will read.
+at the end, the other looks for it earlier. So this reader accepts only unambiguous archives, and the bytes
+that it returns are those that torch will read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _WIDE = {0xFFFF, 0xFFFFFFFF}  # "look into the 64-bit record instead"
-_FLAGS = 0x0808  # names are in UTF-8, and sizes come again after the data
+_FLAGS = 0x0808  # names are in UTF-8, and sizes are repeated after the data
 
 _BESIDE = {".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id"}
 _STORAGE = re.compile(r"data/(0|[1-9]\d{0,6})")
@@ -134,7 +134,7 @@ def _entries(source: Source) -> list[_Entry]:
 
 
 def _find_directory(source: Source) -> tuple[int, int, int]:
-    """Return start, length and number of entries of the directory that ends where the file does."""
+    """Return start, length and number of entries of the directory, whose end record must end the file."""
     at = source.size - _END.size
     sign, disk, disk0, here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
     if sign != b"PK\x05\x06" or disk or disk0 or here != count or comment:
@@ -207,7 +207,7 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
 
 
 def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
-    """Replace the numbers that do not fit 32 bits by those of the extra field, in their fixed order."""
+    """Replace the numbers that do not fit 32 bits with those of the extra field, in their fixed order."""
     missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
     if not missing and not extra:
         return numbers

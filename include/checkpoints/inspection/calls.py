@@ -40,7 +40,7 @@ _NUMPY_SIZES = {
     "b1": 1,
 }  # fmt: skip
 _VIEWS = 4
-"""In how many tensors a number may be. Those that torch.save writes are in one, or shared by a few."""
+"""How many tensors may share a stored number, on average; in real checkpoints it is one, or a few."""
 
 _FORWARD = {"forward", "forward_fuse", "forward_split"}
 _INTERPOLATION = "torchvision.transforms.functional.InterpolationMode"

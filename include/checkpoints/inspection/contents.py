@@ -34,7 +34,7 @@ MAX_FEATURES = 16
 """Layers that a distillation compares; Ultralytics compares three."""
 
 MAX_PATHS = 20_000_000
-"""Paths to objects: there are more than objects if some are shared, as in a decompression bomb."""
+"""Paths to objects, of which there are more than objects if some are shared, as in a decompression bomb."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -45,9 +45,9 @@ _MOST = 2**53
 class Contents:
     """Description of a checkpoint.
 
-    model is the YAML from which its architecture was built, epoch the last finished one, from 0, or None in a
-    stripped file, and classes are the names of its classes. modules are the Python modules whose classes and
-    functions it names.
+    model is the YAML from which its architecture was built. epoch is the last finished one, counted from 0;
+    None if there is none, as in a stripped file. classes are the names of its classes. modules are the Python
+    modules whose classes and functions it names.
     """
 
     task: str
@@ -257,7 +257,7 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
-    # The class of a distilled model does not belong to a task.
+    # The class of a distilled model does not tell its task.
     asked = (state.get("train_args") or {}).get("task", "detect")
     task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
     return Contents(

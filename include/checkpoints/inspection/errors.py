@@ -10,7 +10,7 @@ class InspectionError(FinalError):
 
 
 class ForeignCode(InspectionError):
-    """Loading the file in the usual way could run code that somebody put into it."""
+    """Loading the file in the usual way could run code that was put into it."""
 
 
 class NotACheckpoint(InspectionError):

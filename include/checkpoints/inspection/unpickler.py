@@ -36,7 +36,7 @@ class SymbolicUnpickler:
         self._memo: dict[int, Any] = {}
         self._objects = 0
         self.modules: set[str] = set()
-        """Modules of the classes and functions that it names."""
+        """Modules of the classes and functions that the pickle names."""
 
     def load(self) -> Any:
         """Return the symbol of the pickled object. Raises ForeignCode, NotACheckpoint, TooLarge."""
@@ -195,7 +195,7 @@ class SymbolicUnpickler:
         self._push(self._memo[index])
 
     def _put(self, index: int) -> None:
-        if index > len(self._memo):  # other unpicklers allocate memory up to it
+        if index > len(self._memo):  # other unpicklers allocate memory up to this index
             raise NotACheckpoint(
                 "numbers its objects as no program does; it was crafted to exhaust the memory"
             )
