@@ -36,5 +36,5 @@ class Statements:
 
     def _run(self, name: str, values: dict[str, Any]) -> Cursor[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
-        # The plan of a prepared statement might not depend on the values.
+        # A prepared statement may get a generic plan, which ignores the values.
         return cursor.execute(query(name), values, prepare=False)

@@ -25,7 +25,7 @@ UNREGISTERED = timedelta(days=1)
 
 @dataclass(frozen=True)
 class _Owner:
-    """What objects belong to, by the beginning of their keys."""
+    """A kind of thing that objects belong to, such as an upload; the beginning of their keys names it."""
 
     key: re.Pattern[str]
     """How their keys begin; the group names the owner."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts at reading: a server may close the connection every time it finds damaged bytes on its disk."""
+"""Attempts at reading: if the connection breaks each time, the bytes on the server's disk may be damaged."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:

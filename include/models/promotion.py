@@ -120,8 +120,9 @@ def promote(
 ) -> ModelVersion:
     """Put the chosen version into production, archive the previous one, and return the new one.
 
-    Its own file is read and compared with the registered hash, and signed, or its signature verified; it is
-    copied within S3 to the production key with its metadata, and read back; only then do the rows change.
+    The version's own file is read, compared with the registered hash, and signed, unless it has a signature,
+    which is then verified. The file is copied within S3 to the production key, with its metadata, and read
+    back. Only then do the rows change.
     After an interruption, promoting any version again repairs the rest: the file of the version in production
     is copied again unless it is intact. Raises PromotionRefused if a version other than chosen.expected is in
     production now, or if the gate rejected the version and chosen.force is off; PromotionConflict if another

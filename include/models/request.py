@@ -35,7 +35,7 @@ class PromotionRequest(Request):
 
 
 class ChosenVersion(BaseModel):
-    """The version to promote, decided once: a retried task must not roll back further.
+    """The version to promote, decided once, because a retried task must not roll back further.
 
     expected is the version that it should replace (None: no version): the one in production then, or the one
     against which it was evaluated.

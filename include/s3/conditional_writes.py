@@ -170,7 +170,7 @@ class _Probe:
 
 
 def _both(write: Callable[[Condition], None]) -> Support:
-    """Try a write that requires no object to exist, and one that requires an object that does not exist."""
+    """Try a write that requires that no object exists, and one that requires an ETag that no object has."""
     first = _attempt(write, {"IfNoneMatch": "*"})
     return first if first is not Support.HONOURED else _attempt(write, {"IfMatch": _NOBODYS_ETAG})
 

@@ -45,7 +45,7 @@ class StoreBusy(StoreUnavailable):
 
 
 class UploadGivenUp(StoreUnavailable):
-    """The upload did not finish by its deadline. It may still have been stored; the next HEAD tells."""
+    """The upload did not finish by its deadline. It may still have been stored; the next HEAD shows it."""
 
 
 class RefusedForNow(StoreUnavailable):

@@ -33,7 +33,7 @@ class ListedObject:
 
     @property
     def job_id(self) -> str | None:
-        """The job below whose prefix it is; None for any other object."""
+        """Id of the job under whose prefix the object is; None for any other object."""
         parts = self.location.key.removeprefix(CHECKPOINTS).split("/")
         return parts[0] if self.location.key.startswith(CHECKPOINTS) and len(parts) > 1 else None
 

@@ -22,9 +22,9 @@ class TransferLimits:
     """Limits of uploads and copies; sizes are in bytes.
 
     A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and parts that
-    have arrived are kept. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are not split:
-    S3 refuses a single PUT if its bytes or its condition are wrong, while the checksum of parts is composite,
-    and not every server checks the condition atomically when it assembles them.
+    have arrived are kept. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are not split,
+    because S3 refuses a single PUT if its bytes or its condition are wrong, while the checksum of parts is
+    composite, and not every server checks the condition atomically when it assembles them.
 
     If the response to a PUT takes longer than `answer_seconds`, a HEAD checks whether the object exists.
     """
@@ -64,8 +64,8 @@ class LocalFile:
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
-        A file that is sent in one request is not read if the SHA-256 that it should have is given: S3 refuses
-        content that does not match it.
+        A file that is sent in one request is not read if the SHA-256 that it should have is given, because S3
+        refuses content that does not match it.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:

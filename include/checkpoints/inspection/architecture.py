@@ -1,4 +1,4 @@
-"""Checking the description from which a model is built: the YAML of an architecture, also in a checkpoint.
+"""Checking the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
 
 Ultralytics evaluates its `activation` as Python, calls whatever a row names, and creates layers of any size.
 So it is checked first, wherever it comes from.

@@ -1,7 +1,7 @@
 """Checking the contents of a checkpoint: a model of layers, and plain values.
 
-No object in it can be called, and nothing in it is evaluated: the model's description is checked, hooks must
-be empty, and numbers must be where Ultralytics expects them.
+No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers have
+no hooks but those of a distillation, and numbers must be where Ultralytics expects them.
 """
 
 from __future__ import annotations
