@@ -104,7 +104,7 @@ class AuditReport:
         more = f" and {self.lost - 3} more" if self.lost > 3 else ""
         what = "object that a row names is" if self.lost == 1 else "objects that rows name are"
         return (
-            f"{self.lost} {what} missing or damaged, and could not be repaired: {paths}{more}. The report "
+            f"{self.lost} {what} missing or damaged, and not repaired: {paths}{more}. The report "
             "above and table checkpoint_audits say what is wrong with each, docs/operations.md what to do"
         )
 

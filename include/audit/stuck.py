@@ -50,7 +50,7 @@ def _record_failure(connection: Connection[Any], row: Any) -> str | None:
     if row.durable_epoch is not None:
         state = f"its state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
     error = (
-        f"Run {row.run_id} ended without recording it, as after a kill of all its processes; {state}. Clear "
+        f"Run {row.run_id} ended without recording it, as when all its processes are killed; {state}. Clear "
         "the run's failed task and all tasks after it, or trigger the job again: it continues from there"
     )
     failed = JobRepository(connection).fail_run(row.dag_id, row.run_id, error)

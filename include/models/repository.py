@@ -142,8 +142,8 @@ class ModelRepository:
         if (found.sha256, found.size) != (sha256, size):
             raise NotRegistered(
                 f"Job {job_id} is already {found}, with a different file (SHA-256 {found.sha256}, now "
-                f"{sha256}): the job was trained again since. "
-                "Train under a new job_id to register another version"
+                f"{sha256}): the job has since been trained again. Train under a new job_id to register "
+                "another version"
             )
         return found
 

@@ -142,7 +142,7 @@ def _load_public(pem: bytes) -> object:
 def _supported(key: object) -> ec.EllipticCurvePublicKey:
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _HASHES:
         return key
-    raise ValueError("contains a key of another kind than the elliptic curves P-256, P-384 and P-521")
+    raise ValueError("contains a key that is not on the elliptic curve P-256, P-384 or P-521")
 
 
 def _ecdsa(key: ec.EllipticCurvePublicKey) -> ec.ECDSA:

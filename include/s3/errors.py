@@ -141,7 +141,9 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
     except boto.ParamValidationError as error:
         raise StoreRefusal(f"{location.uri} is not a valid S3 address: {error}") from error
     except boto.BotoCoreError as error:
-        raise StoreUnavailable(f"S3 at {endpoint} could not be asked for {location.uri}: {error}") from error
+        raise StoreUnavailable(
+            f"The request to S3 at {endpoint} for {location.uri} failed: {error}"
+        ) from error
 
 
 def error_code(error: ClientError) -> str:

@@ -58,7 +58,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
             return read
         readings.append(read)
     if len({read.sha256 for read in readings}) > 1:
-        raise StoreBusy(f"{location.uri} was read three times, with different bytes each time")
+        raise StoreBusy(f"{location.uri} was read three times, and its bytes differed")
     return readings[0]
 
 

@@ -129,7 +129,7 @@ def test_a_row_that_runs_without_a_run_is_recorded_as_failed(world: World) -> No
     row = world.get("a")
     assert row["status"] == "failed"
     assert row["error"].startswith(
-        "Run run of a ended without recording it, as after a kill of all its processes; its state after "
+        "Run run of a ended without recording it, as when all its processes are killed; its state after "
         "epoch 7 is in S3"
     )
     assert world.finding()["finding"] == "stuck"

@@ -72,7 +72,7 @@ def test_a_missing_object_is_found(world: World, name: str) -> None:
     assert (found["finding"], found["job_id"], found["path"]) == ("missing", "a", world.uri("a", name))
     assert (found["size"], found["repair"]) == (len(BEST) if name == "best.pt" else len(LAST), None)
     assert report.failure is not None
-    assert f"1 object that a row names is missing or damaged, and could not be repaired: {found['path']}" in (
+    assert f"1 object that a row names is missing or damaged, and not repaired: {found['path']}" in (
         report.failure
     )
     assert f"names {found['path']}, but there is no such object" in report.markdown()

@@ -162,9 +162,9 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
         (public_pem(new_key()).replace("M", "N", 1).encode(), "contains a public key that is damaged"),
         (
             ED25519.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-            "another kind than the elliptic curves P-256, P-384 and P-521",
+            "contains a key that is not on the elliptic curve P-256, P-384 or P-521",
         ),
-        (public_pem(new_key(ec.SECP256K1())).encode(), "another kind than the elliptic curves"),
+        (public_pem(new_key(ec.SECP256K1())).encode(), "a key that is not on the elliptic curve"),
     ],
     ids=["nothing", "a private key", "a damaged key", "Ed25519", "another curve"],
 )
@@ -183,6 +183,6 @@ def test_a_private_key_that_cannot_be_used_is_refused_and_not_quoted() -> None:
         ) as refusal:
             SigningKey.parse(given)
         assert str(given) not in str(refusal.value)
-    with pytest.raises(ValueError, match="another kind than the elliptic curves"):
+    with pytest.raises(ValueError, match="a key that is not on the elliptic curve"):
         SigningKey.parse(private_pem(new_key(ec.SECP256K1())).encode())
     assert repr(new_key()) == "SigningKey()"

@@ -82,7 +82,7 @@ def read_archive(source: Source) -> Archive:
     names = {entry.inner_name: entry for entry in entries}
     _check_names(entries, names)
     if "byteorder" in names and _content(source, names["byteorder"]) != b"little":
-        raise NotACheckpoint("was saved on a big-endian machine; save it again on another one")
+        raise NotACheckpoint("was saved on a big-endian machine; save it again on a little-endian one")
     if names["data.pkl"].size > MAX_PICKLE:
         raise TooLarge(
             f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real checkpoint needs that"
@@ -93,7 +93,9 @@ def read_archive(source: Source) -> Archive:
 
 def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
     if len(names) != len(entries) or len({entry.name.partition("/")[0] for entry in entries}) != 1:
-        raise NotACheckpoint("names an entry twice, so no program that saves checkpoints wrote it")
+        raise NotACheckpoint(
+            "names an entry twice, or holds several folders; no program that saves checkpoints wrote it"
+        )
     if any(name == "constants.pkl" or name.startswith(("code/", "models/")) for name in names):
         raise ForeignCode(
             "is a program (TorchScript, or an exported one), not a checkpoint; give the .pt it was made from"

@@ -228,7 +228,7 @@ def _check_values(state: Mapping[str, Any]) -> None:
             raise NotACheckpoint(f"has something other than named values in {name}; it is damaged")
     for name in ("train_metrics", "stopper"):
         if not all(map(_is_number_or_none, (state.get(name) or {}).values())):
-            raise NotACheckpoint(f"holds other values than numbers in {name}; it is damaged")
+            raise NotACheckpoint(f"holds values other than numbers in {name}; it is damaged")
     _check_arguments(state.get("train_args") or {})
 
 

@@ -204,7 +204,7 @@ class SymbolicUnpickler:
     def _protocol(self) -> None:
         if self._at != 1 or self._take(1)[0] != 2:
             raise NotACheckpoint(
-                "is a pickle of another protocol than torch.save writes; save it again with torch.save"
+                "is a pickle of a protocol other than torch.save's; save it again with torch.save"
             )
 
 
