@@ -229,6 +229,8 @@ UNFIT: dict[str, Raw] = {
     "a billion channels, in hexadecimal": _rows(-1, 1, "Conv", ["0x3b9aca00"]),
     "infinitely many": _rows(-1, 1, "Conv", [math.inf]),
     "an image a million times larger": _rows(-1, 1, "nn.Upsample", [None, 10**6, "nearest"]),
+    "an image 8,000 times larger": _rows(-1, 1, "nn.UpsamplingNearest2d", [None, 8000]),
+    "an image 8,000 times larger, smoothly": _rows(-1, 1, "nn.UpsamplingBilinear2d", [None, 8000]),
     "half a row": _rows(-1, 1, "Conv"),
     "five hundred layers and more": _described(backbone=[[-1, 1, "Conv", [16]]] * 501),
     "two billion classes in the description": _described(nc=2_000_000_000),

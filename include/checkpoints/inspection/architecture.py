@@ -20,7 +20,8 @@ MAX_CHANNELS = 8192
 """Limit of any number in a row, and of keypoints; Ultralytics' own architectures stay below 2,048."""
 
 MAX_SCALE = 16
-"""Largest factor by which nn.Upsample may enlarge an image, and largest depth and width of a scale."""
+"""Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of
+a scale."""
 
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
@@ -82,7 +83,7 @@ def _check_row(row: Any) -> None:
         )
     if not isinstance(arguments, (list, tuple)) or len(arguments) > 20:
         raise NotACheckpoint("describes a layer whose arguments are not a list of at most 20")
-    limit = MAX_SCALE if layer == "nn.Upsample" else MAX_CHANNELS
+    limit = MAX_SCALE if layer.startswith("nn.Upsampl") else MAX_CHANNELS
     for value in _values(arguments):
         _check_argument(value, limit)
 
