@@ -80,7 +80,7 @@ def train_yolo() -> None:
         pool=GPU_POOL,
         queue=GPU_QUEUE,
         retries=PREEMPTIONS,
-        retry_delay=timedelta(seconds=1),  # after a SIGKILL: three without progress are the end
+        retry_delay=timedelta(seconds=1),  # after a SIGKILL; three without progress end the run
         retry_exponential_backoff=0,
         retry_policy=CountErrors(),
         pre_execute=None,  # its body counts kills, because it knows the durable progress

@@ -8,13 +8,13 @@ a run names. Nothing is downloaded.
 | `list_datasets` | lists the addresses that plans train on |
 | `announce` | emits the asset `training-dataset` if names, sizes or ETags differ from the last announcement |
 | `check_schema` | fails early if the tables are older than the code |
-| `list_registrations` | lists the registered datasets whose data differ from the last version from there |
+| `list_registrations` | lists the registered datasets whose data have changed since their last version |
 | `register` | triggers `register_dataset` for each: checked data become the next version |
 
 The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…` it is emitted at once, and
-the data also become a version: of the dataset that was registered from that address, or else of one with the
-plan's name. For a plan with `dataset: name`, `register_dataset` emits it once the new version is recorded.
-Data that are refused are not checked again until they change.
+the data are also registered as a version of each dataset that was registered from that address or, if there
+is none, of a dataset named after the plan. For a plan with `dataset: name`, `register_dataset` emits it
+once the new version is recorded. Data that are refused are not checked again until they change.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
 a new prefix and change the plan, or use a single .zip, which appears all at once.

@@ -2,9 +2,9 @@
 
 Airflow does not protect the routes of plugins: without one of these guards a route is public.
 
-A route that shows the results of a Dag is for users who may see that Dag's runs, and one that changes a job
-for users who may start such a run. Airflow's auth manager decides, by the same login, roles and Dag
-permissions as everywhere in Airflow.
+A route that shows the results of a Dag is open to users who may see the Dag's runs. A route that changes a
+job is open to users who may start a run of the Dag. Airflow's auth manager decides, by the same login, roles
+and Dag permissions as everywhere in Airflow.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def require_can_start(dag_id: str) -> Guard:
 
 
 def check_can_start(dag_id: str) -> Callable[..., None]:
-    """Return the check, which is called with request and user and raises HTTPException (403) to refuse."""
+    """Return a check that is called with request and user, and raises HTTPException (403) to refuse."""
     return _check_access("POST", dag_id)
 
 
@@ -78,7 +78,7 @@ def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
 
 
 async def authentication_error(request: Request) -> HTTPException | None:
-    """Return the authentication error for this request (401, or 403 for a forged token); None for a user.
+    """Return the authentication error for this request (401, or 403 for a forged token), or None.
 
     For errors that occur before any guard runs: no such route, a wrong method, a body that is not JSON.
     """

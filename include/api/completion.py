@@ -40,10 +40,10 @@ async def complete_job(
 ) -> TrainingJobResponse:
     """Verify the checkpoints and the report of a job trained outside Airflow, and record how it ended.
 
-    Only its owner and job administrators may do this, unless only a host application wrote the job: it has no
-    owner. The files must be under the job's own keys in the bucket. Omitted values are taken from the objects
-    and from the job; sending the same completion again changes nothing. The request takes as long as reading
-    both files. A file that could run code when it is loaded is refused.
+    Only its owner and job administrators may do this, unless only a host application has written the job,
+    which then has no owner. The files must be under the job's own keys in the bucket. Omitted values are
+    taken from the objects and from the job; sending the same completion again changes nothing. The request
+    takes as long as reading both files. A file that could run code when it is loaded is refused.
     """
     return await to_thread.run_sync(_complete, job_id, callback, user, limiter=_READERS)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection read values that Python or JSON cannot express as None, and return it.
+    """Make the connection read None for values that Python or JSON cannot express, and return it.
 
     A platform may have written timestamps such as infinity and numbers such as 1e999, and one such row must
     not turn a whole page into an error.
@@ -54,7 +54,7 @@ def _lenient_json(data: str | bytes) -> Any:
 
 
 def _representable(number: str) -> int | None:
-    """Return the integer, or None if it has more digits than a double: JSON sets no limit, but parsers do."""
+    """Return the integer, or None if it may be too long for a double: JSON sets no limit, but parsers do."""
     return int(number) if len(number) <= sys.float_info.max_10_exp else None
 
 

@@ -43,9 +43,9 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
 @router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
 def archive_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
-    """Archive a version: the dataset's name then stands for the newest other one. Nothing is deleted.
+    """Archive a version: the dataset's name then stands for the newest one that is not archived.
 
-    `name@version` still names it. Repeating the request changes nothing.
+    Nothing is deleted, and `name@version` still names it. Repeating the request changes nothing.
     """
     archived = DatasetRepository(database).set_archived(name, version, archived=True)
     return build_version_response(archived, database)
@@ -72,8 +72,8 @@ def delete_dataset_version(
 ) -> DeletionStarted:
     """Delete a version, with what only it uses under uploads/ and datasets/: triggers `delete_data`.
 
-    Only the person who registered it may delete it, or anybody if no person did. A version that a job or the
-    model in production was trained on is kept. Its number is not used again. This cannot be undone.
+    Only the person who registered it may delete it; if no person did, anybody may. A version that a job or
+    the model in production was trained on is kept. Its number is not used again. This cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

@@ -1,4 +1,4 @@
-"""Registering data as the next version of a dataset, and the progress of that."""
+"""Registering data as the next version of a dataset, and following its progress."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class RegistrationState(StrEnum):
 class DatasetRegistration(BaseModel):
     """The progress of a registration, and how it ended.
 
-    version is that of the content once it is registered; created is false where the newest version had the
-    same content already. error says why the data were refused.
+    version is the number of the version with the content, once it is registered; created is false if the
+    newest version already had this content. error says why the data were refused.
     """
 
     state: RegistrationState
@@ -109,7 +109,7 @@ def get_dataset_registration(
 
 
 def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
-    """Return what the run has registered, for users who may not see what tasks hand on."""
+    """Return what the run has registered, for users who may not read XComs."""
     version = DatasetRepository(database).of_run(run_id, name)
     return DatasetRegistration(
         state=RegistrationState.REGISTERED,
@@ -119,7 +119,7 @@ def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistra
 
 
 def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
-    """Return the result of `record_version`; None before it, and for users who may not see it."""
+    """Return the result of `record_version`; None before it has run, and for users who may not see it."""
     result: Any = read_result(request, REGISTER_DAG, run_id, "record_version", "return_value")
     if result is None:
         return None

@@ -86,7 +86,7 @@ class DatasetVersionResponse(DatasetVersion):
 class DatasetDifference(BaseModel):
     """What changed from version `base` to this one.
 
-    files is null where the files of either version were not recorded, classes where they were not counted.
+    files is null if the files of either version were not recorded; classes, if its classes were not counted.
     """
 
     base: int

@@ -1,4 +1,4 @@
-"""Deleting a job and everything that it has stored: a run of `delete_data` does it."""
+"""Deleting a job and everything that it has stored, through a run of `delete_data`."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class DeletionState(StrEnum):
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
-    objects and bytes are what was deleted; null for users who may not see what tasks hand on. error says why
-    nothing was deleted.
+    objects and bytes are what was deleted; null for users who may not read XComs. error says why nothing was
+    deleted.
     """
 
     state: DeletionState

@@ -68,7 +68,7 @@ async def follow_job(
     after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
     last_event_id: EpochHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow a job: `job` at first and when its row changes, `epoch` for each finished one, `end` at its end.
+    """Follow a job: `job` first and when its row changes, `epoch` for each finished epoch, `end` at its end.
 
     The data are the same as in the routes of the job and of its epochs. The stream ends after five minutes.
     """
@@ -98,7 +98,7 @@ async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIter
 
 
 class _SentEpochs:
-    """The epochs that a stream has sent: all up to one, as recorded at that time."""
+    """The epochs that a stream has sent: all up to `_epoch`, as they were recorded until `_until`."""
 
     def __init__(self, after: int) -> None:
         self._epoch = after
@@ -107,8 +107,8 @@ class _SentEpochs:
     def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
         """Yield the epochs that have to be sent.
 
-        If the job went back to an earlier epoch meanwhile, these are the repeated ones; if it did so before
-        the stream started, all.
+        If the job has gone back to an earlier epoch since the last call, these are the repeated epochs; if it
+        did so before the stream started, these are all epochs.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:

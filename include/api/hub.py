@@ -123,7 +123,7 @@ class Hub:
             self.news = asyncio.Event()
 
     async def _pause(self) -> None:
-        """Wait for the next poll; a client that starts to watch, or a job's last one that leaves, ends it."""
+        """Wait until the next poll is due, a client starts to watch, or the last client of a job leaves."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), self._seconds)
 

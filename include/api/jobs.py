@@ -46,7 +46,7 @@ def _require_job(job_id: JobId) -> TrainingJob:
 
 
 FoundJob = Annotated[TrainingJob, Depends(_require_job)]
-"""The job in the URL, for routes that wait for something else: it holds no connection while it waits."""
+"""The job in the URL, for routes that wait for something else: they hold no connection while they wait."""
 
 _POSITION = TypeAdapter(PagePosition)
 

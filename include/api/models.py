@@ -1,4 +1,4 @@
-"""Versions of models: their evaluation, their stage, and why they are in it."""
+"""Versions of models: their evaluation, their stage, and the reason for the stage."""
 
 from __future__ import annotations
 

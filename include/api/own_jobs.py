@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
     """Return the job if that user may change it.
 
-    action completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for a job
-    of somebody else.
+    action completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for
+    the job of another user.
     """
     job = JobListing(database).require(job_id)
     ownership = Settings.from_environment().ownership

@@ -40,7 +40,7 @@ _UPLOADS = CapacityLimiter(2)
 _WAIT_SECONDS = 20.0
 _SILENT_SECONDS = 60.0
 _MIN_BYTES_PER_SECOND = 16 * 1024
-"""Minimum average bytes per second, after the silent seconds: a slower upload would block others."""
+"""Minimum average speed, after the first `_SILENT_SECONDS`: a slower upload would block others."""
 
 router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
@@ -97,8 +97,8 @@ async def store_pretrained(
 ) -> StoredFile:
     """Store a .pt for all jobs. It is inspected first, and no code in it is run.
 
-    Different content under that name is kept (409) unless `replace` is given. Jobs that already started from
-    it identify it by its SHA-256.
+    Different content that is stored under that name is kept (409) unless `replace` is given. Jobs that
+    already started from it identify it by its SHA-256.
     """
     try:
         name = parse_weights_name(name)

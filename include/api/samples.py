@@ -48,7 +48,7 @@ def _require_version(name: str, version: VersionNumber) -> DatasetVersion:
 
 
 FoundVersion = Annotated[DatasetVersion, Depends(_require_version)]
-"""The version in the URL; it holds no connection while S3 is waited for."""
+"""The version in the URL; no connection is held while the route waits for S3."""
 
 
 @router.get("/{name}/versions/{version}/samples", responses=responses(HTTPStatus.NOT_FOUND))

@@ -97,7 +97,7 @@ class PartsBody(BaseModel):
 
 
 class SignedPart(BaseModel):
-    """Where a part is sent by PUT, with these headers and exactly its bytes."""
+    """The link to which a part is sent by PUT, with these headers and exactly the part's bytes."""
 
     file: int
     part: int
@@ -155,7 +155,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
-    """Sign links for parts. S3 answers 412 to a file of one part that it has already, whole or cut off."""
+    """Sign links for parts. S3 answers 412 if it already has a file of one part, whole or cut off."""
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)
@@ -178,7 +178,7 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
-    """Verify that S3 has every part in its size, and assemble the files. Repeating it changes nothing.
+    """Verify that S3 has every part in its full size, and assemble the files. Repeating it changes nothing.
 
     From then on nothing of the upload can be replaced. A 409 names what is missing.
     """

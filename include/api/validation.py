@@ -50,8 +50,8 @@ def validate(
 ) -> Validation:
     """Check the parameters of a training run as `train_yolo` will, except for files that must be downloaded.
 
-    They are the `conf` of a run that the caller would trigger. Nothing is reserved: a job id that is free now
-    may be taken a moment later, and so may the GPUs of the caller's quota.
+    The body is the `conf` of a run that the caller would trigger. Nothing is reserved: a job id that is free
+    now may be taken a moment later, and so may the GPUs of the caller's quota.
     """
     errors, wait = TrainingSpec.find_problems(params), None
     if not errors:
@@ -64,8 +64,8 @@ def _find_conflicts(
 ) -> tuple[dict[str, str], str | None]:
     """Return problems that only the database and S3 reveal, and why the training would wait.
 
-    The job is taken or somebody else's, cannot be resumed, or was started with other parameters; or a quota
-    is used up.
+    For example, the job id is taken, or the job belongs to another user, cannot be resumed, or was started
+    with different parameters. The training would wait if a quota is used up.
     """
     settings, jobs, now = Settings.from_environment(), JobRepository(database), datetime.now(UTC)
     bucket = open_bucket(settings, interactive=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_QUERY_BYTES = 8 * 1024
-"""Limit of a query string, as nginx and most browser vendors advise; the longest ones compare jobs."""
+"""Limit of a query string, as nginx and most browser vendors advise; our longest ones compare jobs."""
 
 MOST_HEADER_BYTES = 32 * 1024
 """Limit of all headers together: Airflow's session cookie and the headers of proxies take a few kB."""

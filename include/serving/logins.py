@@ -28,7 +28,7 @@ SECONDS = 60
 
 MOST_FROM_ADDRESS = 10
 MOST_FOR_ACCOUNT = 100
-"""Higher than the limit of an address: an attacker with a single address cannot lock an account."""
+"""Higher than the limit of an address, so that an attacker with a single address cannot lock an account."""
 
 _MOST_COUNTED = 20_000
 """Number of accounts and addresses that are remembered, a few MB. Beyond it the oldest are forgotten."""
@@ -40,7 +40,7 @@ _AT_ONCE = 4
 """Logins handled at the same time: verifying a password is CPU-intensive on purpose."""
 
 _PATHS = ("/auth/token", "/auth/login")
-"""Of both auth managers: tokens, which SimpleAuthManager's form also requests, and FAB's form."""
+"""Paths of both auth managers: for tokens, which SimpleAuthManager's form also requests, and FAB's form."""
 
 _SESSION_COOKIE = "_token="
 
@@ -51,8 +51,8 @@ class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
     An account that has logged in from an address before is counted separately there: its owner is locked out
-    neither by attempts on the account from elsewhere, nor by attempts on others from that address, which may
-    be a proxy's.
+    neither by attempts on the account from elsewhere, nor by attempts on other accounts from that address,
+    which may be a proxy's.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -80,7 +80,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the timer for the rest of a body if the response was sent before it was complete."""
+        """Start the timer for the rest of a body if the response was sent before the body was complete."""
         super().on_response_complete()
         if not self._message_complete and not self.transport.is_closing():
             self._close_soon()

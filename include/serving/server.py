@@ -1,4 +1,4 @@
-"""Middleware for the whole API server: Airflow's own routes have no limits either."""
+"""Middleware for the whole API server, because Airflow does not limit requests to its own routes."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from include.stack.errors import StackError
 
 SECONDS = 30
 TRAINING_API = "/training/api/v1"
-"""PREFIX of include/api/app.py, which imports all of Airflow."""
+"""PREFIX of include/api/addresses.py, which imports Airflow."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class AirflowApi:
         return [line for event in content for line in _lines(event)]
 
     def training(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the training API. Raises StackError with the sentence of the problem that it answers with."""
+        """Call the training API. Raises StackError with the sentence of its problem document."""
         answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
         content: dict[str, Any] = answer.json() if answer.content else {}
         if not answer.ok:

@@ -29,7 +29,7 @@ LOCKED = ["--require-hashes", "--only-binary", ":all:"]
 """Options of pip and uv: only files whose hash is in the lock, and none that runs code as it is installed."""
 
 NEEDED_GB = 8.0
-"""Size of the environment, most of it PyTorch with CUDA; on another disk, uv's cache needs as much."""
+"""Size of the environment, most of it PyTorch with CUDA; uv's cache on another disk needs as much."""
 
 PIP_TO_UV = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -37,8 +37,8 @@ PIP_TO_UV = {
     "cert": "SSL_CERT_FILE",
     "proxy": "ALL_PROXY",
 }
-"""pip's settings that uv has under other names. Not find-links and extra-index-url: packages there (a CPU
-build of PyTorch, say) would replace the locked files, which are all on the one index."""
+"""pip's settings that uv has under other names. find-links and extra-index-url are left out, because packages
+there (a CPU build of PyTorch, say) would replace the locked files, which are all on the one index."""
 
 
 class BootstrapError(Exception):

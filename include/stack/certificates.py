@@ -33,7 +33,7 @@ from include.stack.private_files import private_folder, write_private
 VALIDITY = timedelta(days=3650)
 
 RENEWAL = timedelta(days=365)
-"""How long before they expire certificates are renewed: a server reads them once and may run for months."""
+"""Certificates are renewed this long before they expire: a server reads them once and may run for months."""
 
 _CLOCK_SKEW = timedelta(days=1)
 

@@ -1,7 +1,7 @@
-"""Which Airflow connections each process of the local stack gets, and which ones only tasks of some queues.
+"""Assigns Airflow connections to the processes of the local stack, and to the tasks of some queues.
 
 A task looks for a connection in its own environment, then asks the API server, which looks in its own
-environment and in Airflow's database. What only some tasks may have is therefore in neither of the latter.
+environment and in Airflow's database. A connection that only some tasks may have is in neither of those two.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Connection = Mapping[str, object]
 """One connection in Airflow's JSON format."""
 
 QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
-"""Environment variable of the scheduler: what each queue's tasks get in their environment, as JSON."""
+"""Environment variable of the scheduler: the variables that each queue's tasks get, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Connections:
         return own | {QUEUE_CONNECTIONS: json.dumps(queues)}
 
     def of_every_task(self) -> dict[str, str]:
-        """Return the variables that all tasks together get."""
+        """Return the variables that any task gets, of whatever queue."""
         variables = as_variables(self.parts["scheduler"])
         for connections in self.queues.values():
             variables |= as_variables(connections)

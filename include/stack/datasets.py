@@ -74,7 +74,7 @@ def _find_files(source: Path) -> dict[str, Path]:
 
 
 def _digest(files: dict[str, Path]) -> str:
-    """Identify these files, unchanged: their paths, sizes and times of modification."""
+    """Return a digest of the files' paths, sizes and modification times: it identifies unchanged files."""
     seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
     return sha256(json.dumps(seen).encode()).hexdigest()
 
@@ -99,8 +99,8 @@ def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]
 def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path]) -> str:
     """Send what S3 lacks, and return the dataset's source.
 
-    A sender that was killed may have left a file half sent, which S3 refuses to write over. Asking again what
-    has arrived removes it.
+    A sender that was killed may have left a file half sent, which S3 refuses to overwrite. Requesting the
+    upload's state again removes it.
     """
     address = f"uploads/{upload['upload_id']}"
     for _ in range(_ROUNDS):
@@ -145,7 +145,7 @@ def _send_parts(
 
 
 def _size(file: dict[str, Any], part: int) -> int:
-    """Return the bytes of a part: all but the last are equally large."""
+    """Return the size of a part: all but the last are equally large."""
     return int(min(file["part_size"], file["size"] - (part - 1) * file["part_size"]))
 
 
@@ -155,7 +155,7 @@ def _batches(parts: list[dict[str, int]]) -> Iterator[list[dict[str, int]]]:
 
 
 def _send_part(link: dict[str, Any], file: Path, size: int) -> int:
-    """PUT one part to S3, and return its bytes. Raises StackError if S3 refuses it again and again."""
+    """PUT one part to S3, and return its size. Raises StackError if S3 keeps refusing it."""
     with file.open("rb") as opened:
         opened.seek((link["part"] - 1) * size)
         content = opened.read(size)

@@ -1,4 +1,4 @@
-"""Runs a training run from scratch to its recorded row, killed on the way, and one that continues it."""
+"""Shows a training run from scratch, killed on the way, up to its recorded row, and one that continues it."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
 
 
 def login(stack: Stack, steps: Steps) -> str:
-    """Return how to log in; the password itself only on a terminal, because others may read a log."""
-    # Not `is_terminal`: FORCE_COLOR makes that true of a file.
+    """Return how to log in. Only a terminal shows the password itself, because others may read a log."""
+    # Not `is_terminal`, which FORCE_COLOR makes true even for a file.
     if steps.console.file.isatty():
         return f"user {stack.username}, password {stack.password}"
     return f"user {stack.username}; `make env` prints the password (AIRFLOW_PASSWORD)"

@@ -95,7 +95,7 @@ class QueueExecutor(LocalExecutor):
 
     def _spawn_worker(self) -> None:
         shared = self.activity_queue
-        # It takes nothing from it but its tasks.
+        # The worker uses this queue only to get its tasks.
         self.activity_queue = cast("Any", QueueConnections(shared, self._by_queue))
         try:
             super()._spawn_worker()  # type: ignore[no-untyped-call]

@@ -54,7 +54,7 @@ class PidFile:
         return None
 
     def is_pid_reused(self) -> bool:
-        """Return whether another process has the pid; then the session, which reserved it, is gone, too."""
+        """Return whether a later process has the pid. The session is then gone, too: it reserved the pid."""
         with suppress(psutil.NoSuchProcess):
             return start_of(psutil.Process(self.pid)) != self.started
         return False

@@ -90,7 +90,7 @@ class Follower:
     def _note_tasks(self, tasks: list[dict[str, Any]]) -> None:
         for task in sorted(tasks, key=lambda task: str(task["start_date"] or "~")):
             name, state = task["task_id"], task["state"]
-            # The pause before a retry may be shorter than that between two looks.
+            # The pause before a retry may be shorter than the time between two polls.
             attempt = task["try_number"] + (state == "up_for_retry")
             if attempt > self._attempts.get(name, 1):
                 self._say(f"  {name}: died; Airflow starts attempt {attempt} on its own")

@@ -159,7 +159,7 @@ class Stack:
     def env(self) -> dict[str, str]:
         """The variables that psql, any S3 client, curl and the `airflow` command need.
 
-        They are the owner's: all that any task may do, and more.
+        They give the owner's rights: everything that any task may do, and more.
         """
         return {
             "TRAINING_DB_URL": self.training_db_url,
@@ -179,7 +179,7 @@ class Stack:
         }
 
     def export_lines(self) -> list[str]:
-        """Return `env` as lines for a shell. The wheel's psql comes last on the PATH: one's own is preferred.
+        """Return `env` as lines for a shell. The wheel's psql comes last on the PATH, after your own.
 
         The repository is on Python's path, so that the Dags find `include`.
         """

@@ -27,7 +27,7 @@ SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
 """The role that owns the training database with its tables, and migrates them."""
 TRAINING_APPLICATION = "training_app"
-"""The role of every other task, and of the API: it reads and writes rows."""
+"""The role of the API, and of all tasks that do not migrate: it reads and writes rows."""
 
 SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, like the wheel's own launcher."""

@@ -55,7 +55,7 @@ class Service:
     def pid_file(self) -> Path:
         """The file with the pid and the start time of the process, because pids are reused.
 
-        A third word means that the service is being stopped. The file is removed once nothing of it is left.
+        A third word means that the service is being stopped. The file is removed once none of it is left.
         """
         return self.state / "pids" / f"{self.name}.pid"
 

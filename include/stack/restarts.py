@@ -10,7 +10,7 @@ from pathlib import Path
 from include.stack.private_files import write_private
 
 MOST_RESTARTS = 8
-"""In a row; with the pauses between them they take three minutes."""
+"""In a row, before a service is given up; with the pauses between them they take three minutes."""
 
 LONGEST_PAUSE = 60.0
 
@@ -19,7 +19,7 @@ LONGEST_PAUSE = 60.0
 class Restarts:
     """How often a service was restarted since `make up`, and when last (seconds since 1970).
 
-    in_row counts the restarts after which it soon died again.
+    in_row counts those since it last ran steadily.
     """
 
     total: int = 0

@@ -1,6 +1,6 @@
 """Replaces the secrets of a local stack; training runs end with a durable state and then resume.
 
-The key that signs models is left: docs/models.md says how to rotate it.
+The key that signs models is not replaced: docs/models.md says how to rotate it.
 
 Airflow stops before anything is changed: a running task holds a token and passwords that would no longer be
 accepted, and could not store its state with them.

@@ -107,7 +107,7 @@ class S3:
         return processes.running(self.service) is not None
 
     def client(self, role: Role = Role.OWNER) -> S3Client:
-        """Return a client with the role's keys that fails at once if the server is down."""
+        """Return a client with the role's keys; it fails at once if the server is down."""
         import boto3
         from botocore.config import Config
 
@@ -182,7 +182,7 @@ class S3:
         )
 
     def _options(self) -> list[str]:
-        """Return all options: for missing ones, `weed mini` would use those of its last start."""
+        """Return all options: for missing ones, `weed mini` would use the values of its last start."""
         listen = self.ports
         options: dict[str, object] = {
             "dir": self._data,
@@ -203,7 +203,7 @@ class S3:
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.config": self.identities,
-            # Who may do what is only in that file.
+            # That file alone says who may do what.
             "s3.iam": "false",
             "filer.port": listen.filer,
             "filer.port.grpc": listen.filer_grpc,
@@ -235,7 +235,7 @@ class S3:
 
 
 def _upload_rule(origins: Sequence[str]) -> CORSRuleTypeDef:
-    """Return the rule of docs/deployment.md: browsers may send files, and read nothing."""
+    """Return the rule of docs/deployment.md: browsers may send files, but not read any."""
     return {
         "AllowedOrigins": list(origins),
         "AllowedMethods": ["PUT"],

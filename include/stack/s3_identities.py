@@ -81,7 +81,7 @@ def render_identities(keys: Mapping[Role, Sequence[Keys]], buckets: Sequence[str
 
 
 def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
-    """Return the value, or each of the values, for every bucket instead of the default one."""
+    """Return the value or values once for each bucket, with its name in place of the default bucket's."""
     values = [value] if isinstance(value, str) else value
     return [each.replace(DEFAULT_BUCKET, bucket) for each in values for bucket in buckets]
 

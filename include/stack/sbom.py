@@ -1,4 +1,4 @@
-"""Write what is in each image, and under which licences: `python -m include.stack.sbom` (`make sbom`).
+"""Write what each image contains, and under which licences: `python -m include.stack.sbom` (`make sbom`).
 
 The lock of each target of the Dockerfile is installed into an environment of its own, with the image's
 Python. Into sbom/ go `<target>.cdx.json`, a CycloneDX bill of materials, and `<target>-licences.md`. Both
@@ -55,7 +55,7 @@ PERMISSIVE = frozenset(
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """What a package says of itself."""
+    """What a package says about itself."""
 
     name: str
     """As PyPI normalises it."""

@@ -93,7 +93,7 @@ class StateFolder:
 
     @property
     def next_credentials_file(self) -> Path:
-        """The file with the credentials that replace them, while that is being done."""
+        """The file with the new credentials, while they are replacing the stored ones."""
         return self.path / "credentials.next"
 
     @property

@@ -1,4 +1,4 @@
--- New tables are created in this schema, before which nothing of the same name is found.
+-- Whether the table that is found by this name is in the schema in which new tables are created.
 SELECT EXISTS (
     SELECT
     FROM pg_class

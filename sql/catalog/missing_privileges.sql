@@ -1,5 +1,5 @@
 -- What a role needs and does not have yet, in the words of GRANT: to connect, to find the tables, to read and write
--- them, to fill a key from a sequence, and to keep a table of its own session. Materialized, because the check of a
+-- them, to fill a key from a sequence, and to create temporary tables. Materialized, because the check of a
 -- privilege on a sequence fails for any other relation.
 WITH needed AS (
     SELECT

@@ -1,4 +1,4 @@
--- A sign of life of the attempt that owns the job: it still has its GPUs. One that is killed is counted up to the last.
+-- A sign of life of the attempt that owns the job: it still has its GPUs. A killed one is counted up to its last.
 UPDATE gpu_usage
 SET seen_at = now()
 FROM training_jobs AS job

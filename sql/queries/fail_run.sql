@@ -1,4 +1,4 @@
--- Only a job that this run owns and that has not ended, or one that failed again after it was cleared.
+-- Applies only to a job that this run owns and that has not ended, or one that failed again after it was cleared.
 UPDATE training_jobs
 SET
     status = 'failed',

@@ -14,7 +14,7 @@ SELECT
         FROM training_jobs
         WHERE dataset_fingerprint IN (%(fingerprint)s, %(copy)s)
             OR starts_with((to_jsonb(spec) ->> 'dataset') || '/', %(copy_uri)s::text)
-            -- Not recorded yet, because its check goes on, or by an earlier release.
+            -- The fingerprint is missing while the check goes on, or if an earlier release recorded the job.
             OR (
                 dataset_fingerprint IS NULL
                 AND (

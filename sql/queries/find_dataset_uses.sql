@@ -1,4 +1,4 @@
--- What was trained on a version, at most three of each kind.
+-- Jobs, and models in production, that were trained on a version: at most three of each.
 SELECT
     ARRAY(
         SELECT training_jobs.job_id::text

@@ -1,4 +1,4 @@
--- Of each dataset the newest version, archived or not, whose data are, or were converted from what is, at that address.
+-- For each dataset, the newest version, archived or not, whose data are at that address or were converted from there.
 SELECT DISTINCT ON (name)
     class_table,
     warnings,

@@ -1,5 +1,5 @@
--- Of each dataset the version that its name stands for: the newest that is not archived, or the newest if all are. The
--- datasets that got a version last come first; a page starts after the last dataset of the previous page.
+-- For each dataset, the version that its name stands for: the newest that is not archived, or the newest if all are.
+-- Datasets that got a version most recently come first; a page starts after the last dataset of the previous page.
 WITH listed AS (
     SELECT
         name AS dataset,

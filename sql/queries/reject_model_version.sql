@@ -1,4 +1,4 @@
--- A version that is or was in production was promoted by somebody, which is not undone here.
+-- A version that is or was in production has been promoted, which is not undone here.
 UPDATE model_versions
 SET
     stage = 'rejected',

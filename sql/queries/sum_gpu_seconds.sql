@@ -1,4 +1,4 @@
--- What a user's attempts used since a moment.
+-- The GPU seconds that a user's attempts have used since a given time.
 SELECT
     COALESCE(
         sum(gpus * extract(epoch FROM seen_at - GREATEST(started_at, %(since)s::timestamptz))),

@@ -1,4 +1,4 @@
--- GPU seconds of each user in each week since a Monday. 168 hours, because a week of another time zone than UTC
+-- GPU seconds of each user in each week since a Monday. 168 hours, because a week of a time zone other than UTC
 -- may have a different length.
 SELECT
     triggered_by AS user_name,

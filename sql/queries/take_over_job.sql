@@ -37,7 +37,7 @@ SET
     spec = %(spec)s,
     dataset_name = %(dataset_name)s,
     dataset_version = %(dataset_version)s,
-    -- Until the check records it again, a training run that continues uses what it has used so far.
+    -- A training run that continues keeps its recorded dataset until the check records it again.
     dataset_fingerprint = CASE WHEN NOT before.begins THEN job.dataset_fingerprint END,
     class_table = CASE WHEN NOT before.begins THEN job.class_table END,
     epochs = COALESCE(%(epochs)s, job.epochs),

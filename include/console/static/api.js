@@ -193,7 +193,7 @@ export async function fetchEpochs(jobId, after = -1, signal = undefined) {
 /** @type {Promise<Api.Session> | undefined} */
 let session;
 
-/** The current user and what they may do. Asked once a page, and again only after a failure. */
+/** The current user and what they may do. Requested once per page, and again only after a failure. */
 export function fetchSession() {
   session ??= fetchJson(trainingUrl(["session"])).catch((problem) => {
     session = undefined;

@@ -80,7 +80,7 @@ export function Chart({ title, epochs, series, sync, resumed = 0 }) {
 }
 
 /**
- * A line in the colour and dashes of the chart's.
+ * A sample of a line of the chart, in its colour and dashes.
  * @param {{ tone: number }} props
  */
 export function Swatch({ tone }) {

@@ -8,7 +8,7 @@ import { isActive, usePolled } from "./live.js";
 const SHOWN = 30;
 
 /**
- * What is counted, by task: objects, unless it says otherwise.
+ * What is counted, by task; objects for every other task.
  * @type {Record<string, string>}
  */
 const COUNTED = { classify: "Images", semantic: "Images that contain the class" };

@@ -1,5 +1,5 @@
 // @ts-check
-// One version of a dataset: what is in it, what the check found, samples, what it trained, and what is different.
+// One version of a dataset: its content, the check's warnings, samples, the jobs trained on it, and what has changed.
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";

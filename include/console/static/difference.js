@@ -1,5 +1,5 @@
 // @ts-check
-// What is different in a version of a dataset from another one: images, labels, classes.
+// What differs between two versions of a dataset: images, labels, classes.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Note, ProblemNote } from "./elements.js";

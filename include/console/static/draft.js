@@ -1,5 +1,5 @@
 // @ts-check
-// What somebody has typed into a form, kept for this browser tab, so that a refusal, Back or a reload loses nothing.
+// What a user has typed into a form, kept for this browser tab, so that a refusal, Back or a reload loses nothing.
 import { useState } from "./h.js";
 
 /** @typedef {Record<string, string | boolean>} Texts what was typed, by the name of the field */

@@ -1,5 +1,5 @@
 // @ts-check
-// The files that somebody dropped or chose: those of a folder with their paths, without what is never trained on.
+// The files that a user dropped or chose: those of a folder with their paths, without what is never trained on.
 
 /**
  * @typedef {object} LocalFile
@@ -15,7 +15,7 @@
 export async function filesOfDrop(transfer) {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   const plain = [...transfer.files];
-  // Files that a program put together have no entries.
+  // Files of a drop that a program assembled have no entries.
   const found = entries.length
     ? await Promise.all(entries.map(walk))
     : [plain.map((file) => ({ path: file.name, file }))];

@@ -61,7 +61,7 @@ function objectOf(text) {
     const value = JSON.parse(text);
     if (value && typeof value === "object" && !Array.isArray(value)) return { value };
   } catch {
-    // The error below is about this, too.
+    // The error below covers this, too.
   }
   return { error: 'Enter a JSON object, such as {"mosaic": 0.5}.' };
 }

@@ -4,7 +4,7 @@ import { html } from "./h.js";
 
 export const FILTERS = ["prefix", "status", "dataset", "model", "archived"];
 /**
- * Values of the filter for archived jobs. Without it they are not listed.
+ * Values of the filter for archived jobs, which are not listed without it.
  * @type {Record<string, string>}
  */
 const ARCHIVE = { "": "Not archived", true: "Archived", any: "All" };

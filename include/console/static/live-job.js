@@ -1,5 +1,5 @@
 // @ts-check
-// A job and its epochs as they are on the server: pushed by it, and polled where nothing is pushed.
+// A job and its epochs, kept up to date: pushed by the server, and polled where pushing fails.
 /** @import { Problem } from "./api.js" */
 import { useCallback, useEffect, useRef, useState } from "./h.js";
 import { connectionProblem, fetchEpochs, fetchJob, trainingUrl } from "./api.js";
@@ -130,7 +130,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
   }
   const onVisibility = () => (document.hidden ? close() : resume());
   const onOffline = () => {
-    close(); // An open stream would not notice for a long time.
+    close(); // An open stream would not notice the loss of the network for a long time.
     fail(connectionProblem());
   };
   document.addEventListener("visibilitychange", onVisibility, { signal });

@@ -71,7 +71,7 @@ export function usePolled(load, seconds) {
 }
 
 /**
- * Whether the job may still change without anybody's doing.
+ * Whether the job may still change by itself.
  * @param {Api.TrainingJobResponse} job
  */
 export function isActive(job) {

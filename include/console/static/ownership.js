@@ -1,7 +1,7 @@
 // @ts-check
 // Whose a job is. The server decides the same, and refuses what these functions do not offer.
 
-/** The Dag that trains; a job of no run of it was written by a host application. */
+/** The Dag that trains; a job that none of its runs owns was written by a host application. */
 const TRAINING_DAG = "train_yolo";
 
 /**

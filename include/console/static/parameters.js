@@ -49,7 +49,7 @@ function fieldsOf(params) {
 }
 
 /**
- * Whether two values are the same to the trainer. One that is not given is null.
+ * Whether two values are the same to the trainer. A value that is not given is null.
  * @param {unknown} one
  * @param {unknown} other
  */

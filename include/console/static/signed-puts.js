@@ -23,7 +23,7 @@ export async function sign(uploadId, pieces, signal) {
 }
 
 /**
- * Send a piece, and after an interruption again, with a new link.
+ * Send a piece; after an interruption, send it again with a new link.
  * @param {string} uploadId
  * @param {Piece} piece
  * @param {Api.SignedPart} link

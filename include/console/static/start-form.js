@@ -119,7 +119,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
 }
 
 /**
- * The errors of the parameters by name. Where they cannot be checked now, none: the run itself checks them again.
+ * The errors of the parameters by name; none if they cannot be checked now, because the run checks them again.
  * @param {Record<string, unknown>} conf
  * @returns {Promise<Record<string, string>>}
  */

@@ -7,7 +7,7 @@ import { sendPiece, sign } from "./signed-puts.js";
 
 const AT_ONCE = 4;
 const SIGNED_AT_ONCE = 100;
-/** Links are valid for an hour: what is signed at once must be sent by then, even over a slow line. */
+/** Links are valid for an hour: even a slow line must be able to send this much before they expire. */
 const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
 
 /** @typedef {(sent: number, total: number) => void} Report receives numbers of bytes */
@@ -143,7 +143,7 @@ function sizeOf(files) {
 }
 
 /**
- * Names these files in this browser's memory: the same ones, unchanged, continue their upload.
+ * The key of these files in this browser's storage: choosing them again, unchanged, continues their upload.
  * @param {LocalFile[]} files
  */
 function digestOf(files) {

@@ -24,7 +24,7 @@ const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
-/** What a resumed training run takes from its parent: another value would make it another training run. */
+/** What a resumed training run takes from its parent: a different value would make it a different training run. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** What people choose; everything else is below Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];

@@ -10,7 +10,7 @@ import { Page, query, show } from "../page.js";
 const RANGES = [8, 26, 52];
 const weeks = RANGES.find((number) => String(number) === query.get("weeks")) ?? RANGES[0];
 const week = query.get("week");
-/** Without one, the jobs of unknown users. */
+/** Whose jobs are listed; null: those of unknown users. */
 const user = query.get("user");
 
 /**
