@@ -51,10 +51,10 @@ def _arguments() -> argparse.Namespace:
     weights.add_argument("file", type=Path, help="a .pt file of Ultralytics, such as yolo26n.pt")
     dataset = commands.add_parser("dataset", help="upload a dataset and register it as a version")
     dataset.add_argument("file", type=Path, help="a .zip, or a folder")
-    dataset.add_argument("name", help="the dataset's name; a known one gets another version")
+    dataset.add_argument("name", help="the dataset's name; an existing one gets a new version")
     dataset.add_argument("task", help="the task that it is for, such as detect")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
-    commands.add_parser("down", help="stop them; the data are kept")
+    commands.add_parser("down", help="stop PostgreSQL, S3 and Airflow; the data are kept")
     commands.add_parser(
         "rotate", help="replace all secrets but the key that signs models; training runs resume"
     )

@@ -86,8 +86,8 @@ function Classes({ classes: { changes, renumbered } }) {
   return html`
     ${
       renumbered &&
-      html`<${Note} kind="warning">Class ids have changed. A training run that starts from weights of the other version
-      would confuse the classes.</${Note}>`
+      html`<${Note} kind="warning">Class ids have changed. A training run on one of these versions cannot be resumed
+      with the other.</${Note}>`
     }
     <div class="scroller" tabindex="0" role="group" aria-label="Table of classes that changed">
     <table class="classes" aria-label="Classes that changed">

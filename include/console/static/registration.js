@@ -44,7 +44,7 @@ export function Registration({ name, runId, report }) {
       <p>${run}</p></${Note}>`;
   }
   return html`<${Note} title=${`Checking ${name}`}>
-    <p role="status">${STEPS[data.state]} This page follows it; you may leave it.</p><p>${run}</p></${Note}>`;
+    <p role="status">${STEPS[data.state]} This page shows the progress; you may leave it.</p><p>${run}</p></${Note}>`;
 }
 
 /**
