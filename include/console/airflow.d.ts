@@ -15,7 +15,7 @@ declare namespace Airflow {
     when_empty?: string;
     /** A value that means the same as none. */
     effective_default?: unknown;
-    /** The same where it depends on the task. */
+    /** The same by task, where it depends on the task. */
     effective_default_by_task?: Record<string, unknown>;
   }
 

@@ -44,7 +44,7 @@ _HTTP_COMPONENTS = ("master", "volume", "filer", "admin", "client")
 def prepare_certificates(folder: Path) -> None:
     """Turn `folder` into a configuration folder of `weed`: security.toml, and the certificates that it names.
 
-    Existing certificates are kept while they are valid: a server may be using them. Raises StackError.
+    Existing certificates are kept until renewal is due: a server may be using them. Raises StackError.
     """
     private_folder(folder)
     configuration = _configuration(folder.resolve())

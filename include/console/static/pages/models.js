@@ -100,7 +100,7 @@ function Version({ version, mayStart }) {
 }
 
 /**
- * The signature, with which a deployment verifies the file; it is beside it.
+ * The signature, with which a deployment verifies the file; it is stored beside that file.
  * @param {{ version: Api.ModelVersion }} props
  */
 function Signature({ version }) {
