@@ -104,7 +104,5 @@ def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
         index = int(np.argmin(distances))
         if (distance := distances.ravel()[index]) < best:
             row, column = divmod(index, len(after))
-            import numpy as np
-
-    best, found = distance, (start + row, column)
+            best, found = distance, (start + row, column)
     return found

@@ -19,8 +19,9 @@ class Rows:
     """A temporary database of rows by the number of their image."""
 
     def __init__(self, file: Path) -> None:
+        file.unlink(missing_ok=True)  # an attempt that failed may have left it
         self._database = sqlite3.connect(file, isolation_level=None)
-        # What a killed process leaves is removed with the folder, so nothing needs to survive it.
+        # Nothing needs to survive the process: the next attempt begins with an empty database.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute("CREATE TABLE rows (image INTEGER, numbers BLOB)")

@@ -88,6 +88,26 @@ def test_a_mask_becomes_the_outlines_that_opencv_finds(compressed: bool, tmp_pat
     assert line.split() == ["0", *(f"{number:g}" for number in (joined / SIDES).ravel())]
 
 
+def test_polygons_of_many_points_are_joined_where_they_are_closest(tmp_path: Path) -> None:
+    """Distances are computed for some hundred points at a time."""
+    angles = np.linspace(0, 2 * np.pi, 600, endpoint=False)
+    circles = [
+        np.stack([x + 9 * np.cos(angles + turned), y + 9 * np.sin(angles + turned)], axis=1).ravel().tolist()
+        for x, y, turned in ((15, 20, 0.1), (48, 24, 2.0), (30, 38, 4.0))
+    ]
+    made = Coco()
+    made.category(1, "class 1")
+    made.image(1, "train2017-0.png")
+    made.annotate(1, 1, segmentation=circles)
+    folder = build_coco(tmp_path / "data")
+    made.write(folder / "annotations" / "instances_train2017.json")
+    made.category(2, "class 2")
+    made.write(folder / "annotations" / "instances_train2017.json")
+    (line,) = convert(folder, tmp_path / "work", "segment")["labels/train/train2017-0.txt"].splitlines()
+    joined = np.concatenate(converter.merge_multi_segment(circles))
+    assert line.split() == ["0", *(f"{number:g}" for number in (joined / SIDES).ravel())]
+
+
 def test_an_encoded_mask_of_the_cocoapi_is_decoded() -> None:
     # Small numbers take one character; from the fourth on, each is relative to that two places earlier.
     decoded = decode_mask("522030", 6, 3)

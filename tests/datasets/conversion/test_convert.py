@@ -169,6 +169,22 @@ def test_what_a_killed_conversion_or_a_person_left_is_completed(world: World) ->
     assert len(contents(world.train(first))) == 14
 
 
+def test_a_dataset_that_was_refused_in_mid_conversion_is_converted_once_it_is_corrected(
+    world: World,
+) -> None:
+    folder = world.folder / "here" / "data"
+    annotations = build_coco(folder) / "annotations" / "instances_val2017.json"
+    original = annotations.read_text(encoding="utf-8")
+    wrong = json.loads(original)
+    wrong["annotations"][0]["category_id"] = True
+    annotations.write_text(json.dumps(wrong), encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(DatasetError, match="names no category"):
+            world.check(str(folder), machine="here/cache")
+    annotations.write_text(original, encoding="utf-8")
+    assert world.check(str(folder), machine="here/cache").train_images > 0
+
+
 def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
     source = upload_zip(world.client, world.bucket, build_coco(world.folder / "data"))
     barrier = threading.Barrier(3)
