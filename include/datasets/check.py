@@ -47,7 +47,7 @@ class CheckedDataset:
 
     reference: DatasetReference
     warnings: tuple[FoundKind, ...] = ()
-    """What is probably not intended, by kind."""
+    """Findings that are probably unintended but do not prevent training, by kind."""
 
 
 def check_dataset(
@@ -94,11 +94,12 @@ def inspect_dataset(
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
 
     listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
-    training's arguments that change which data are valid. A manifest is written to the given path, see
-    manifest.py, and samples are drawn into the given folder, see drawing/; the bundled digits have neither.
-    cache_limit is in bytes, see eviction.py. expected is the fingerprint of a registered version, whose
-    content it must be: objects that were added to the prefix since are left out. Data in a different format
-    are converted by converter, if there is one; the reference then is to the converted copy.
+    training's arguments that change which data are valid. manifest is the path to which the manifest is
+    written, see manifest.py, and samples is the folder into which samples are drawn, see drawing/; the
+    bundled digits have neither. cache_limit is in bytes, see eviction.py. expected is the fingerprint that
+    the content must have, that of a registered version; objects that were added to the prefix since then are
+    left out. Data in a different format are converted by converter, if there is one; the reference is then to
+    the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors when S3 does not answer;
@@ -161,7 +162,7 @@ def _convert(
     expected: str | None,
     converter: Converter | None,
 ) -> Iterator[tuple[Place, str | None, _Copy | None]]:
-    """Find the data, and convert them if they have to be; yield place, fingerprint and the converted copy."""
+    """Find the data, and convert them if necessary; yield place, fingerprint and, if converted, the copy."""
     with find(origin, expected=expected) as (place, fingerprint):
         converted = converter and converter.convert(place, fingerprint, task, cache)
         if not converter or not converted:

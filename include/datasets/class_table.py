@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 class ClassCount(BaseModel):
     """How often one class occurs.
 
-    An instance is a labelled object; for classify it is an image, and for semantic an image that contains the
-    class.
+    An instance is a labelled object. For classify, it is an image; for semantic with masks, it is an image
+    that contains the class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,9 +1,9 @@
 """Runs code that parses untrusted files in a separate process with limited memory and CPU time.
 
-The process receives only a function's name and plain values, and answers with plain values: neither side
+The process receives only a function's name and plain values, and answers with plain values, so neither side
 unpickles anything. It starts as a fresh interpreter, because a fork of a process with threads (boto3's,
 torch's) can hang. Its log lines are forwarded to this process's log, so that the task's log shows progress.
-It dies with this process, however that ends.
+It dies with this process, however this process ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: sets the signal that a process gets when its parent dies."""
 
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONPATH")
-"""The only environment variables that the process inherits: the others may contain passwords."""
+"""The only environment variables that the process inherits, because others may contain passwords."""
 
 _LONGEST_MESSAGE = 128 * MIB
 Json = str | int | dict[str, Any] | list[Any] | None
@@ -50,7 +50,7 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class ConfinedProcessEnded(AttemptError):
-    """The process that checked the data was stopped from outside. The data may be fine."""
+    """The process that checks the data could not run or was stopped from outside. The data may be fine."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def run_confined(
 ) -> Any:
     """Return function(*arguments), computed in a limited process, after a round trip through JSON.
 
-    source is the dataset as the user named it, for error messages. Raises DatasetError, also for any other
-    error of the function and when it exceeds its limits; OSError and ConfinedProcessEnded, after which a
-    retry may succeed.
+    source is the dataset as the user named it, for error messages. Raises DatasetError, also if the function
+    fails in an unexpected way or exceeds its limits; OSError and ConfinedProcessEnded, after which a retry
+    may succeed.
     """
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
@@ -104,7 +104,8 @@ def run_confined(
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one. The threads of
-    # OpenBLAS, which computes nothing here, reserve memory, too. The check says better what OpenCV says.
+    # OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's own log lines are off, because the
+    # check reports the same problems more clearly.
     fixed = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF"}
     return add_project_to_path(kept) | fixed
 
@@ -166,7 +167,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
 
 
 class _Messages(logging.Handler):
-    """Sends log lines to the parent, and extends the CPU limit with each: a log line means progress."""
+    """Sends log lines to the parent. Each extends the CPU limit, because a log line means progress."""
 
     def __init__(self, stream: TextIO, cpu_seconds: int) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class _Messages(logging.Handler):
 
 def main() -> None:
     """Run the confined process: read the request, apply the limits, answer."""
-    # Read one line, not to the end: a process forked in the meantime may keep the pipe open.
+    # Read one line, not to the end, because a process forked in the meantime may keep the pipe open.
     request = json.loads(sys.stdin.readline())
     _die_with(request["parent"])
     # Output that a library prints must not get in between the messages.

@@ -108,9 +108,9 @@ class Dice:
 
 
 def reference(split: Split = "val") -> DatasetReference:
-    """Return a reference to the scenes without drawing them: they are always the same and need no check.
+    """Return a reference to the scenes without drawing them, as they are always the same and need no check.
 
-    split is the one to validate with. Raises DatasetError for one that the scenes do not have.
+    split is the split to validate with. Raises DatasetError for a split that the scenes do not have.
     """
     if split not in SCENES:
         raise DatasetError(
@@ -183,7 +183,7 @@ def cut_to_ink(rows: list[list[int]]) -> list[list[int]]:
 def compose_scenes(
     scans: list[Scan], count: int, dice: Dice
 ) -> Iterator[tuple[list[bytearray], list[PlacedDigit]]]:
-    """Compose `count` scenes; a digit that does not fit waits for the next scene."""
+    """Compose `count` scenes; a digit that does not fit is tried again, if necessary in the next scene."""
     deck = list(scans)
     dice.shuffle(deck)
     for _ in range(count):

@@ -21,8 +21,8 @@ _LISTED_BYTES = 300
 class DatasetError(FinalError):
     """The data cannot be trained on as they are, and a retry would fail in the same way.
 
-    Its text is a summary; findings are all the problems, if a check went through the files, and warnings what
-    else it found.
+    Its text is a summary. If a check went through the files, findings are the problems that it found, and
+    warnings are its warnings by kind.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     listed: Counter[str] = Counter()
     for kind, number in _in_turns(kinds):
         line = _place_line(kind, number)
-        # Besides the line, the kind may need one that counts the rest.
+        # Besides this line, the kind may need a line that counts the rest.
         room -= _size(line) + (0 if listed[kind.kind] else _size(_rest_line(kind.count)))
         if room < 0:
             break

@@ -1,8 +1,9 @@
 """Fingerprints of content: SHA-256 over a canonical text.
 
-For S3 the text consists of names, sizes and ETags, which a listing returns: nothing has to be downloaded to
-find out whether the cache has it. For files it consists of the SHA-256 of every image and label, so that
-everything is read once and the location of the files does not matter.
+For S3 the text consists of sizes, ETags and, for a prefix, names. S3 returns these without a download, so it
+is known in advance whether the cache has the data. For files the text consists mainly of the names within
+each split and the SHA-256 of every image and label: each file has to be read, but the location of the dataset
+does not matter.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 
 
 def zip_fingerprint(stored: StoredObject) -> str:
-    """Identify a zip in S3 by its bytes, regardless of its location."""
+    """Identify a zip in S3 by its ETag and size, regardless of its location."""
     return _digest(["s3-zip", f"{stored.etag} {stored.size}"])
 
 
 def export_fingerprint(stored: StoredObject) -> str:
-    """Identify an .ndjson file in S3 by its bytes; the images that it names are on the web."""
+    """Identify an .ndjson file in S3 by its ETag and size; the images that it names are on the web."""
     return _digest(["s3-export", f"{stored.etag} {stored.size}"])
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
-    """Identify the objects under a prefix by their names relative to it, and the requested data YAML."""
+    """Identify the objects under a prefix by relative name, size and ETag, and by the requested data YAML."""
     lines = (json.dumps([name, stored.size, stored.etag]) for name, stored in objects)
     return _digest(chain(["s3-tree", json.dumps(yaml)], lines))
 

@@ -26,8 +26,9 @@ def map_in_order(
     """Yield function(item) for each item in order, computed in threads slightly ahead of the consumer.
 
     ahead is how many items per thread are computed or queued while an earlier one takes long.
-    `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million. shortcut may know the result,
-    which is then not None; it is called in the consumer's thread, because handing over an item takes longer.
+    `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million. shortcut returns the result if
+    it is known already, and None otherwise; it is called in the consumer's thread, because handing an item to
+    another thread takes longer.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()

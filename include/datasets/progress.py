@@ -14,7 +14,10 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts finished items, from any thread, and logs a line every ten seconds; total may be unknown."""
+    """Counts finished items, from any thread, and logs a line at most every ten seconds.
+
+    total is None if it is unknown.
+    """
 
     def __init__(self, doing: str, total: int | None, unit: str) -> None:
         self._doing, self._total, self._unit = doing, total, unit

@@ -29,11 +29,11 @@ class DatasetReference(BaseModel):
     source: str
     """Where the data are: `digits`, a path, or an s3:// URI. Usually the parameter `dataset` as given."""
     origin: str | None = None
-    """The parameter `dataset` as given, if the data were converted: then source is the converted copy."""
+    """The parameter `dataset` as given, if the data were converted; source is then the converted copy."""
     version: DatasetVersionName | None = None
     """The registered version that the parameter named, if any; source is then the version's source."""
     task: str
-    """The task that it was checked for."""
+    """The task for which the data were checked."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Identifies the content: two references with equal fingerprints train on the same bytes."""
     split: Split = "val"
@@ -43,9 +43,9 @@ class DatasetReference(BaseModel):
     val_images: int
     """Number of images to validate with, those of `split`."""
     classes: dict[int, str]
-    """Names by number."""
+    """Class names by class id."""
     class_table: tuple[ClassCount, ...] | None = None
-    """In the order of the class ids; None for a dataset that an earlier version checked."""
+    """In the order of the class ids; None if an earlier release of this project checked the dataset."""
     warnings: int = 0
     """Number of warnings; the report has their texts."""
     size: int
@@ -56,5 +56,5 @@ class DatasetReference(BaseModel):
 
     @property
     def parameter(self) -> str:
-        """The parameter `dataset` that it was found by, with the version that a name stood for."""
+        """The parameter `dataset` as given, except that the name of a registered dataset has its version."""
         return str(self.version) if self.version else self.origin or self.source

@@ -26,11 +26,11 @@ class CheckRules(BaseModel):
     single_cls: bool = False
     """Whether all classes are merged into one, so that any class id is valid."""
     classes: tuple[int, ...] | None = None
-    """The class ids to train on; labels of the others are left out. None for all."""
+    """The class ids to train on; labels of other classes are left out. None for all."""
     split: Split = "val"
     """The split to validate with."""
     val: bool = True
-    """Whether the training validates at all before its end; otherwise that split needs no labels."""
+    """Whether the training validates at all before its end; if not, `split` needs no labels."""
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -54,7 +54,7 @@ class S3ObjectReader:
                 yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly under `prefix`: objects, and the prefixes of others up to the next slash."""
+        """List what is directly under `prefix`: objects, and prefixes of deeper objects to the next slash."""
         with self._translated_errors(S3Location(bucket, prefix)):
             for found in list_level(self._client, S3Location(bucket, prefix)):
                 if isinstance(found, str):
@@ -63,7 +63,7 @@ class S3ObjectReader:
                     yield StoredObject(bucket, found.location.key, found.size, found.etag.strip('"'))
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
-        """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""
+        """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
         from botocore.exceptions import ClientError
 
         small = self._small.read(stored.bucket, stored.key, f'"{stored.etag}"', start, stop)

@@ -32,7 +32,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A data YAML or a folder that every worker sees, under DATASET_ROOTS."""
+    """A folder, data YAML, .ndjson or COCO .json that every worker sees, under DATASET_ROOTS."""
 
     path: Path
 
@@ -57,7 +57,8 @@ class S3Export:
 class S3Tree:
     """All objects under a prefix (empty, or ending in '/').
 
-    yaml is the data YAML in it, if one is named; annotations is a COCO file in it, relative to the prefix.
+    yaml is the data YAML, and annotations the COCO file, if the source names one; each is relative to the
+    prefix.
     """
 
     bucket: str
@@ -179,7 +180,7 @@ def _parse_s3(source: str) -> Source:
 
 
 def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
-    """Return the COCO file with the folder of its images: its own, or the one that contains annotations/."""
+    """Return the COCO file with its images' folder: the file's own, or the one that contains annotations/."""
     folder, _, name = key.rpartition("/")
     above, _, last = folder.rpartition("/")
     if last == _COCO_FOLDER:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as of when it was listed. size is in bytes; etag is without quotes."""
+    """One object as it was when it was listed. size is in bytes; etag is without quotes."""
 
     bucket: str
     key: str
@@ -30,7 +30,7 @@ class StoredObject:
 class ObjectReader(Protocol):
     """Reads objects.
 
-    Every method raises DatasetError for an object that does not exist, and StoreErrors otherwise.
+    Every method raises DatasetError for an object that does not exist, and StoreErrors for other failures.
     """
 
     def stat(self, bucket: str, key: str) -> StoredObject:
@@ -40,17 +40,14 @@ class ObjectReader(Protocol):
         """List the objects whose keys start with `prefix`, ordered by key."""
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly under `prefix`: objects, and the prefixes of others up to the next slash."""
+        """List what is directly under `prefix`: objects, and prefixes of deeper objects to the next slash."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
-        """Read bytes `start` to `stop` - 1; raises DatasetChanged if it is no longer the object listed."""
+        """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
 
 
 class Listings(Protocol):
-    """Records which objects were checked under S3 prefixes, by fingerprint.
-
-    Raises the same errors as ObjectReader.
-    """
+    """Records which objects were checked under S3 prefixes, by fingerprint. Raises StoreErrors."""
 
     def save(self, listing: Listing) -> None:
         """Save a listing under its fingerprint."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_regular(path: Path, most_bytes: int) -> BinaryIO:
-    """Open a regular file for reading. Raises ValueError for anything else, and for a larger file."""
+    """Open a regular file of at most `most_bytes` for reading. Raises ValueError for anything else."""
     # Without O_NONBLOCK, opening a named pipe would block forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")

@@ -1,1 +1,1 @@
-"""Fetches datasets to this machine: each file once, below a limit, and never half there."""
+"""Fetches datasets to this machine: each file once, within a size limit, and visible only when complete."""

@@ -152,7 +152,7 @@ def _check_entries(
 
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
-    """Refuse overlapping files: a few megabytes of them would unpack to the full allowance."""
+    """Refuse overlapping files, a few megabytes of which would unpack to the full size limit."""
     in_order = sorted(entries, key=lambda entry: entry.header_offset)
     starts = [*(entry.header_offset for entry in in_order[1:]), end]
     for entry, start in zip(in_order, starts, strict=False):

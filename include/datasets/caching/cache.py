@@ -3,11 +3,11 @@
     {cache}/files/…                   the fetched files by content, see file_store.py
     {cache}/{fingerprint}/content/    the files of a dataset under their names: links to the above
     {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
-    {cache}/locks/{fingerprint}       locked by everyone who uses the dataset, modified when it was last used
+    {cache}/locks/{fingerprint}       locked by each process that uses the dataset; its mtime is the last use
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
-A dataset is locked while it is checked, fetched or trained on, and nobody else may remove it meanwhile. The
-kernel drops the lock of a process that dies, and keeps it for child processes that live on.
+A dataset is locked while it is checked, fetched or trained on, so that no other process removes it meanwhile.
+The kernel drops the lock of a process that dies, but keeps it for forked child processes that live on.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class DatasetCache:
     """One machine's cache."""
 
     folder: Path
-    """Resolved, and no other account can write to it."""
+    """Resolved and trusted, see trusted_folders.py."""
     limit: int | None = None
     """The size in bytes above which unused datasets are evicted; None for half of the disk."""
 
     @classmethod
     def open(cls, folder: Path, limit: int | None = None) -> DatasetCache:
-        """Open the cache, creating its folder. Raises UntrustedFolder for one that others can write to."""
+        """Open the cache, creating its folder. Raises UntrustedFolder for one that cannot be trusted."""
         return cls(make_trusted_folder(folder).resolve(), limit)
 
     @property
@@ -47,7 +47,7 @@ class DatasetCache:
 
     @property
     def known_files(self) -> Path:
-        """The memory of the files that passed a check."""
+        """The path of the database of the files that passed a check."""
         return self.folder / "checked.sqlite3"
 
     @property

@@ -2,8 +2,8 @@
 
 S3 returns 1,000 keys per request, and each request needs the last key of the one before. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. The objects of each wait in a file until it is their turn: a listing of millions
-does not take more memory than a short one.
+they are listed in parallel. The objects of each wait in a file until it is their turn, so a listing of
+millions takes no more memory than a short one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader
 
 _PAGE = 1000
-"""Objects that S3 returns per request: a dataset with no more is not worth a request for each folder."""
+"""Number of objects that S3 returns per request; for no more than that, folders are not listed separately."""
 
 _FOLDERS = 8
 """Number of folders that are listed at once."""
@@ -39,7 +39,8 @@ _FOLDERS = 8
 def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[StoredObject]:
     """Yield the objects whose keys start with `prefix`, in the order of their keys.
 
-    Raises what `reader` raises, and DatasetError for more than PREFIX_OBJECTS of them.
+    Raises what `reader` raises, and DatasetError for more than PREFIX_OBJECTS of them, or if the folders are
+    nested too deep.
     """
     first = list(islice(reader.list(bucket, prefix), _PAGE + 1))
     if len(first) <= _PAGE:
@@ -66,9 +67,9 @@ class _Folder:
     """What is directly in a folder: its objects, and the folders in it."""
 
     objects: Path
-    """One line of JSON for each."""
+    """A file with one line of JSON for each object."""
     folders: list[str]
-    """The prefixes of those in it."""
+    """The prefixes of the folders in it."""
 
 
 @dataclass
@@ -81,7 +82,7 @@ class _Folders:
     work: Path
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
-    """Set when the caller has stopped iterating: the remaining folders need not be listed."""
+    """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
     _listed: dict[str, Future[_Folder]] = field(default_factory=dict)
     _number: count[int] = field(default_factory=count)
     _objects: count[int] = field(default_factory=lambda: count(1))

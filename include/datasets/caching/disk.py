@@ -69,7 +69,7 @@ def require_room(folder: Path, needed: int, source: str) -> None:
 
 @contextmanager
 def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
-    """Turn errors of a full or read-only disk into a DatasetError that names the folder."""
+    """Turn errors of a full disk or an unwritable folder into a DatasetError that names the folder."""
     try:
         yield
     except OSError as error:

@@ -54,7 +54,7 @@ class _Part:
 
 
 class Downloader:
-    """Downloads objects. With a store, only those that it lacks are downloaded, and added to it."""
+    """Downloads objects. With a store, only objects that the store lacks are downloaded and added to it."""
 
     def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store
@@ -63,8 +63,8 @@ class Downloader:
     def download(self, wanted: Iterable[tuple[StoredObject, Path]]) -> None:
         """Download each object to its path, creating folders as needed.
 
-        Raises DatasetChanged if an object is replaced in the meantime, and FileExistsError for a path that
-        exists; files written by then are left in place.
+        Raises DatasetChanged if an object has been replaced or deleted in the meantime, and FileExistsError
+        for a path that exists; files written by then are left in place.
         """
         # Only the errors are of interest, not the results.
         deque(map_in_order(self._fetch, self._parts(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
@@ -103,7 +103,7 @@ class Downloader:
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
-        """Return whether the store has the file, which is then at its path; its folder exists in any case."""
+        """Link the file if the store has it, and return whether it does; create its folder in any case."""
         path, stored = file.path, file.stored
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ class Downloader:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the file is on the disk: its size says nothing about which parts of it are."""
+    """Wait until the file is on the disk; its size does not tell which of its parts are."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

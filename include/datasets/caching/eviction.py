@@ -1,7 +1,7 @@
 """Evicts datasets from the cache: the least recently used first, and never one that is in use.
 
-A dataset disappears in one step, and is deleted afterwards; what a killed process did not finish deleting,
-the next eviction deletes. Then the files that no longer belong to any dataset are removed.
+A dataset disappears in one step, and is deleted afterwards; the next eviction deletes what a killed process
+did not finish deleting. Fetched files that no longer belong to any dataset are removed, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 class EvictionHangs(AttemptError):
-    """Another process on this machine does not stop evicting. A later attempt, or another machine, may do."""
+    """Another process on this machine does not stop evicting.
+
+    A later attempt, or one on another machine, may succeed.
+    """
 
 
 def make_room(cache: DatasetCache, needed: int = 0) -> None:
@@ -137,13 +140,13 @@ def _unused_first(cache: DatasetCache) -> list[Path]:
 
 
 def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
-    """Remove a dataset unless it is in use. Returns the bytes that its own and its last links took."""
+    """Remove a dataset unless it is in use. Returns the bytes of its files that no other dataset has."""
     removed = trash / uuid4().hex
     with ExitStack() as locks:
         lock = cache.locks / home.name
         with suppress(PermissionError):  # another account's, which may be using it
-            lock.touch(mode=0o660)  # so that nobody starts to use a dataset that had no lock
-        # Those of single folders are held by processes that were started by an older version of this code.
+            lock.touch(mode=0o660)  # so that no process starts to use a dataset that had no lock
+        # Processes that an older version of this code started hold only the locks of single folders.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0
         try:
@@ -198,7 +201,7 @@ def _remove(folder: Path) -> int:
                     freed += _remove(Path(entry.path))
                     continue
                 found = entry.stat(follow_symlinks=False)
-                freed += disk_blocks(found) if found.st_nlink <= 2 else 0  # the other one is in files/
+                freed += disk_blocks(found) if found.st_nlink <= 2 else 0  # the second link is in files/
                 Path(entry.path).unlink()
         freed += disk_blocks(folder.stat())
         folder.rmdir()
@@ -218,7 +221,7 @@ def _remove_unlinked(cache: DatasetCache) -> int:
 
 
 def _measure_own(folder: Path) -> int:
-    """Return the size of a dataset's folder without the files that it shares."""
+    """Return the size of a dataset's folder without the files that have other links."""
     total = 0
     with suppress(FileNotFoundError, PermissionError):
         total += disk_blocks(folder.stat())

@@ -44,7 +44,7 @@ class LocalDataset:
     data: Path
     fingerprint: str
     is_unchanged: Callable[[], bool]
-    """Whether its files are still the same: data that were not fetched may be changed by their owner."""
+    """Returns whether the files are still the same: the owner of local data may change them."""
 
 
 @contextmanager
@@ -62,8 +62,8 @@ def materialize(
     the same folder, see view_lock.py.
 
     roots are the folders of this machine in which a dataset path may lie; the machine that checked the
-    dataset may have allowed others. listings record what was checked under an S3 prefix; without a listing,
-    nothing there may have changed. cache_limit is in bytes, see eviction.py.
+    dataset may have allowed others. listings record what was checked under an S3 prefix; if there is no
+    listing, a change of anything there raises DatasetChanged. cache_limit is in bytes, see eviction.py.
 
     Raises DatasetChanged when the source no longer has that content, other DatasetErrors and StoreErrors when
     it is not available, and UntrustedFolder for a cache that another account could have prepared.
@@ -123,7 +123,7 @@ def locate(
 
 
 def _named_file(origin: S3Zip | S3Export | S3Tree) -> str | None:
-    """Return the file of the content that the user named; None for all of it."""
+    """Return which file of the content the source is; None if the source is all of the content."""
     match origin:
         case S3Export():
             return EXPORT_NAME

@@ -4,7 +4,7 @@
 
 A dataset's folder has hard links to them, so a file without any other link belongs to no dataset, and may be
 removed at any time. Files are read-only. They appear under their keys only once they are complete, so an
-interrupted fetch continues where it ended. On a file system without hard links each dataset has its own
+interrupted fetch continues where it stopped. On a file system without hard links each dataset has its own
 files.
 """
 
@@ -32,18 +32,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
-"""EMLINK: ext4 allows 65,000 links to a file, and more images than that may have an empty label file. EPERM,
-EACCES: the kernel refuses links to other accounts' files, which a group may share."""
+"""Errors that mean that a file allows no further hard link. EMLINK: ext4 allows 65,000 links to a file, but
+more images than that may have the same, empty label file. EPERM, EACCES: the kernel refuses links to files of
+other accounts, with which a group may share the cache."""
 
 _READ_ONLY = 0o444
 
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
-"""ETags of S3: the MD5 of the content, or of the MD5s of its parts; those of encrypted objects are random. A
-server that counts versions instead may give equal ETags to different objects."""
+"""The form of S3's ETags: the MD5 of the content, or of the MD5s of its parts; ETags of encrypted objects are
+random. A server whose ETags count versions instead may give equal ETags to different objects."""
 
 
 def object_key(stored: StoredObject) -> str:
-    """Return the key of an object's content, known before it is downloaded."""
+    """Return the key of an object's content, which is known before the download."""
     text = f"s3 {stored.etag} {stored.size}"
     if not _CONTENT_HASH.fullmatch(stored.etag):
         text += f" {stored.uri}"
@@ -66,7 +67,7 @@ class FileStore:
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
     def link(self, key: str, size: int, target: str) -> bool:
-        """Make `target` the stored file. Returns False if it is not stored, or damaged.
+        """Make `target` a link to the stored file, or a copy. Returns False if it is not stored, or damaged.
 
         The folder of `target` must exist. Raises FileExistsError if `target` does.
         """
@@ -102,7 +103,7 @@ class FileStore:
                 raise
 
     def files(self) -> Iterator[os.DirEntry[str]]:
-        """Yield everything that is stored, also what a killed process left behind."""
+        """Yield everything that is stored, including what a killed process left behind."""
         with suppress(FileNotFoundError), os.scandir(self.folder) as folders:
             for folder in folders:
                 with os.scandir(folder) as files:
@@ -119,7 +120,7 @@ class FileStore:
             os.link(file, stored, follow_symlinks=False)
 
     def _copy(self, stored: Path, target: Path) -> bool:
-        """Copy a file that no further link is possible to; the copy then takes the links that follow."""
+        """Copy a file that allows no further link; the copy replaces it in the store, for later links."""
         try:
             with stored.open("rb") as source, target.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
@@ -139,4 +140,4 @@ def _replace_by_link(source: Path, target: Path) -> None:
     try:
         temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)  # it is left if both were the same file before
+        temporary.unlink(missing_ok=True)  # a rename does nothing if both names are links to the same file

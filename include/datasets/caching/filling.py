@@ -40,10 +40,10 @@ def ensure_folder(
 ) -> Path:
     """Return the folder `home`/`name`, creating it with `fill` if it does not exist.
 
-    One that exists but is not intact is repaired. The caller uses the dataset, see DatasetCache.use.
+    A folder that exists but is not intact is repaired. The caller must have entered DatasetCache.use.
 
-    Several processes may call this at once; a killed process leaves no folder of that name behind. Raises
-    UntrustedFolder if another account of this machine could have prepared it.
+    Several processes may call this at once. A process that is killed meanwhile leaves no incomplete folder of
+    that name behind. Raises UntrustedFolder if another account of this machine could have prepared it.
     """
     target, partial = home / name, home / f"{name}.partial"
     with translate_disk_errors(home, source):

@@ -1,4 +1,4 @@
-"""The objects that a dataset in S3 consists of, in a file: four million of them take no memory.
+"""The objects that a dataset in S3 consists of, in a file, so that four million of them take no memory.
 
 The first line is the name of the data YAML or null; each other line is an object's name relative to the
 prefix, its size in bytes and its ETag. The fingerprint is computed from the same lines, so a listing verifies
@@ -38,7 +38,7 @@ class Listing:
     """
 
     file: IO[bytes]
-    """The compressed lines; deleted from the disk when nothing refers to this object any longer."""
+    """The open file of compressed lines; a temporary file vanishes when nothing refers to this object."""
     origin: S3Tree
     """Where the objects are."""
     fingerprint: str
@@ -98,10 +98,10 @@ def _line(value: object) -> bytes:
 
 
 def _parse(file: IO[bytes], origin: S3Tree) -> Iterator[tuple[str, StoredObject]]:
-    """Read a listing line by line, within limits: it may come from outside. Raises ValueError and OSError."""
+    """Read a listing line by line, within limits, as it may come from outside. Raises DAMAGED, OSErrors."""
     file.seek(0)
     with gzip.open(file) as unpacked:
-        _read_line(unpacked)  # the data YAML, which the fingerprint compares
+        _read_line(unpacked)  # the data YAML, which is known from the origin
         for _ in range(PREFIX_OBJECTS):
             line = _read_line(unpacked)
             if not line:

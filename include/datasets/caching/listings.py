@@ -2,7 +2,7 @@
 
     s3://{checkpoint bucket}/datasets/{fingerprint}.jsonl.gz
 
-A damaged one counts as missing.
+A damaged listing counts as missing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class S3Listings:
         self._bucket = bucket
 
     def save(self, listing: Listing) -> None:
-        """Store a listing, or log a warning if S3 does not allow it: the check need not fail because of that.
+        """Store a listing. If S3 does not allow that, only log a warning: the check need not fail.
 
         Raises StoreUnavailable if S3 does not answer.
         """

@@ -1,8 +1,9 @@
-"""Decides which objects under a prefix belong to a dataset: those that its data YAML names, if there is one.
+"""Decides which objects under a prefix belong to a dataset.
 
-A data YAML may lie beside other datasets, or at the root of a bucket with checkpoints in it. Only what it
-names is listed and fetched, so nothing else changes the dataset's fingerprint. The data YAML is read before
-anything else, and parsed in a confined process.
+All of them do, unless the source is a data YAML or a whole bucket. A data YAML may lie beside other datasets,
+or at the root of a bucket with checkpoints in it. Only what it names is listed and fetched, so nothing else
+changes the dataset's fingerprint. The data YAML is read before anything else, and parsed in a confined
+process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _USUAL_YAMLS = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 _CLASSIFY_FOLDERS = ("test/", "train/", "val/", "valid/", "validation/")
 _LEVEL = 10_000
-"""How many objects at the root of a bucket are looked through for a data YAML."""
+"""How many objects and folders at the root of a bucket are searched for a data YAML."""
 
 
 def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[StoredObject]:
@@ -97,7 +98,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
 
 
 def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[StoredObject]:
-    """Yield the object if it exists; the check reports one that does not."""
+    """Yield the object if it exists; if it does not, the check reports that."""
     key = origin.prefix + name
     for item in reader.list_level(origin.bucket, key):
         if not isinstance(item, str) and item.key == key:

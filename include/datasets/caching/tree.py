@@ -1,7 +1,7 @@
 """The objects of a dataset under a prefix: lists them, and fetches them into the cache.
 
     {cache}/{fingerprint}/content/            the fetched files, never modified
-    {cache}/{fingerprint}/listing.jsonl.gz    their names and sizes
+    {cache}/{fingerprint}/listing.jsonl.gz    their names, sizes and ETags
 
 The files are links to those of file_store.py, so only what this machine lacks is downloaded.
 """
@@ -72,7 +72,7 @@ def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tu
 
 
 def _is_of_coco(name: str) -> bool:
-    """Return whether a file may belong to a COCO dataset; whatever else lies beside it is not fetched."""
+    """Return whether a file may belong to a COCO dataset; nothing else is fetched."""
     return is_image(name) or name.lower().endswith(".json")
 
 
@@ -115,9 +115,9 @@ class TreeFetch:
             ) from error
 
     def _link(self, target: Path, objects: Iterator[tuple[str, StoredObject]]) -> tuple[int, int]:
-        """Link what this machine has, and make room for the rest; return its number and its size in bytes.
+        """Link what this machine has, and make room for the other files; return their number and total size.
 
-        A link protects a file: what another dataset shares with this one is not evicted with that.
+        A link protects a file: if another dataset shares it and is evicted, the file remains.
         """
         store, missing, size, needed = self.cache.files, 0, 0, 0
         progress = Progress(f"Linking {self.uri}", self.listing.count, "files")

@@ -56,9 +56,9 @@ def data_argument(view: Path, task: str) -> Path:
 class _Links:
     """Links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
-    A fetched file gets another hard link, which takes no room on the disk: an inode for each of a million
-    links does. Ultralytics never writes into an image or its labels, but swaps a new file in. A user's file
-    gets a symbolic link, because a hard link would change its ctime.
+    A fetched file gets another hard link, which takes no room on the disk, unlike a million symbolic links,
+    each with an inode. Ultralytics never writes into an image or its labels, but swaps a new file in. A
+    user's file gets a symbolic link, because a hard link would change its ctime.
     """
 
     def __init__(self, home: Path) -> None:
@@ -66,12 +66,12 @@ class _Links:
         self._folders: set[str] = set()
 
     def add(self, link: str, target: str) -> None:
-        """Create a link, unless the target does not exist: an image without labels."""
+        """Create a link, unless the target does not exist, as for an image without labels."""
         folder = link.rpartition(os.sep)[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self._folders.add(folder)
-        with suppress(FileExistsError, FileNotFoundError):  # images that differ in their suffix share labels
+        with suppress(FileExistsError, FileNotFoundError):  # a.jpg and a.png share labels
             if not target.startswith(self._home):
                 if os.path.isfile(target):  # noqa: PTH113
                     os.symlink(target, link)  # noqa: PTH211

@@ -1,11 +1,11 @@
 """One view per training run: two runs on the same machine never write into the same folder.
 
 Ultralytics writes caches next to images and labels, and does not expect another process there: it removes a
-label cache or an .npy file that the other one is writing. So a view is locked while it is in use, and a run
-that finds it locked takes the next one. Views are reused later, together with their caches.
+label cache or an .npy file that another process is writing. So a view is locked while it is in use, and a run
+that finds it locked takes the next view. Views are reused later, together with their caches.
 
-The lock is held until the last process that uses the view ends: the loader workers of a killed training run
-hold it for some seconds, until they notice.
+The lock is held until the last process that uses the view ends. After a training run was killed, its loader
+workers hold it for some seconds, until they notice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ORPHANS_SECONDS = 30.0
-"""How long to wait for the loader workers of a killed process; they check for it every 5 seconds."""
+"""How long to wait for the loader workers of a killed process; every 5 seconds they check whether it runs."""
 
 
 @contextmanager
@@ -66,10 +66,10 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_unfinished(view: Path, descriptor: int) -> None:
-    """Record this process as the user of the view, and remove what a killed one left half-written.
+    """Record this process as the user of the view, and remove what a killed process left half-written.
 
-    Ultralytics does not always notice a truncated decoded image. It does notice a truncated label cache.
-    A file with another link is a depth map of the dataset.
+    Ultralytics does not always notice a truncated decoded image, but it does notice a truncated label cache.
+    An .npy file with another link is a depth map of the dataset, not a decoded image.
     """
     if _read_user(descriptor) is not None:
         for image in view.rglob("*.npy"):
@@ -81,7 +81,7 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
 
 
 def _read_user(descriptor: int) -> int | None:
-    """Return the id of the process that locked the file and never released it properly."""
+    """Return the id of the process that holds the lock, or was killed while it did; None if there is none."""
     written = os.pread(descriptor, 20, 0)
     return int(written) if written.isdigit() else None
 

@@ -38,7 +38,7 @@ class SampleRules:
     images: ImageRules
     labels: LabelRules
     maps: MaskRules | DepthRules | None
-    """The rules for the labels of each pixel; None if labels are lines of text, which follow `labels`."""
+    """The rules for masks or depth maps; None if labels are lines of text, which follow `labels`."""
     class_ids: Mapping[str, int]
     """Class ids by name."""
 
@@ -65,7 +65,7 @@ class CheckedSample:
     """None if the image cannot be used."""
     labels: CheckedLabels
     labelled: bool
-    """Whether the image has labels, though perhaps an empty file. Those of classify are its folder."""
+    """Whether the image has a label file, even an empty one; always true for classify."""
     further: Mapping[str, int] = field(default_factory=Counter)
     """Number of warnings by kind that are not among the findings."""
 

@@ -24,9 +24,10 @@ def decode(
 ) -> np.ndarray | None:
     """Return the decoded pixels (rows, columns, channels); None if a training run could not decode them.
 
-    name has the suffix by which Ultralytics decides how to decode; channels is that of the data YAML, and
-    kind the format by content in lower case. A JPEG is decoded at an eighth of its size, which tells as much
-    in a third of the time. classify decodes as that task does. May raise the errors of both decoders.
+    name has the suffix by which Ultralytics decides how to decode; channels is the number in the data YAML;
+    kind is the format found in the content, in lower case. A JPEG is decoded at an eighth of its size, which
+    tells as much in a third of the time. classify decodes as that task does. May raise the errors of both
+    decoders.
     """
     import cv2
     import numpy as np
@@ -62,7 +63,7 @@ def _reduced(flags: int, kind: str) -> int:
 
 
 def _decode_pages(raw: np.ndarray, flags: int) -> np.ndarray | None:
-    """Decode a TIFF with colours, or with a page for each channel; None for any other."""
+    """Decode a TIFF with colours, or with a page for each channel; None for any other TIFF."""
     import cv2
     import numpy as np
 

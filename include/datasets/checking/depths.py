@@ -1,8 +1,9 @@
 """Checks the depth maps of task depth. Follows `verify_image_depth` and `load_depth` of Ultralytics.
 
-A map is a PNG of 16 bits, which `depth_scale` divides, or an array of fractions (.npy), in metres. A pixel
-that is zero, negative or not a number has no known distance. Ultralytics leaves out an image whose map cannot
-be read, with nothing but a line in the log. Here it is an error.
+A map is a PNG of 16 bits, whose numbers divided by `depth_scale` are metres, or an array of floating-point
+numbers (.npy), in metres. A pixel that is zero, negative, infinite or not a number has no known distance.
+Ultralytics leaves out an image whose map cannot be read, with nothing but a line in the log. Here that is an
+error.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 NEAREST = 0.001
-"""Metres: a pixel that is nearer has no known distance to Ultralytics' loss and metrics."""
+"""In metres. For Ultralytics' loss and metrics, a pixel that is not farther away has no known distance."""
 
 _FEWEST_PIXELS = 10
 """An image with fewer known distances counts neither in training nor in validation."""
 
 _SCALE = 1000
 _FARTHEST = 100.0
-"""Metres: Ultralytics' max_depth."""
+"""In metres: the default of Ultralytics' max_depth."""
 
 _STRETCH = 0.02
-"""How far the logarithms of both aspect ratios may be apart."""
+"""How far the logarithms of the aspect ratios of map and image may be apart."""
 
 _ROWS = 256
 _PNG_MODES = {"I", "I;16"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.datasets.layouts.samples import Layout, Sample
 
 _BYTES = 16
-"""Of the SHA-256: two of a million different images have the same ones with a probability of 1e-27."""
+"""Bytes kept of each SHA-256: the probability that any two of a million images share them is 1e-27."""
 
 
 class Digests:
@@ -49,7 +49,7 @@ class Digests:
 
 
 def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:
-    """Yield a warning for each image that is like another one of its split, or of the training data.
+    """Yield a warning for each image with the content of an earlier one of its split, or of a training image.
 
     digests are those of all images, in the order of the layout. An image that a list names several times is
     no duplicate of itself.

@@ -38,10 +38,10 @@ def examine(
 ) -> dict[str, Any]:
     """Check the dataset at `place`. Raises DatasetError.
 
-    fingerprint is that of its content, if it is already known; rules are CheckRules, if they are not the
-    usual ones; manifest is the path of the manifest to write; known is the memory of files that need not be
-    read, see known_files.py. Returns the fields of its DatasetReference as `reference`, and the warnings by
-    kind as `warnings`.
+    fingerprint is that of the content, if already known; rules are CheckRules, if they are not the usual
+    ones; manifest is the path of the manifest to write; known is the database of files that need not be read,
+    see known_files.py. Returns the fields of the dataset's reference as `reference`, and the warnings by kind
+    as `warnings`.
     """
     source = place["source"]
     given = CheckRules.model_validate(rules or {})
@@ -52,7 +52,7 @@ def examine(
                 f"Dataset {source!r}: the name of class {show_value(name)} contains a control character or "
                 "is not UTF-8; rename its folder"
             )
-    # Taken before the files are read: a change during the check must not go unnoticed.
+    # Taken before the files are read, because a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
     with known_files(Path(known) if known else None) as files:
         found = validate(layout, source, given, Path(manifest) if manifest else None, files)

@@ -1,7 +1,7 @@
 """Checks whether Ultralytics can train on an image.
 
 Follows `check_image` of ultralytics/data/utils.py, which opens it with Pillow, and `imread` of
-ultralytics/utils/patches.py, which decodes it with OpenCV: what decodes in training must decode here.
+ultralytics/utils/patches.py, which decodes it with OpenCV, so that what decodes in training decodes here.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class ImageRules:
     channels: int = _COLOUR
     """Number of channels that the data YAML asks for."""
     classify: bool = False
-    """Whether they are read for classify, which has a reader of its own."""
+    """Whether the images are read for classify, which has a reader of its own."""
 
 
 class _Room:
-    """A memory budget for decoding, shared by threads: large images wait for room, small ones do not."""
+    """A memory budget for decoding that threads share: an image waits until there is room for it."""
 
     def __init__(self, size: int) -> None:
         self._size, self._taken = size, 0
@@ -102,12 +102,12 @@ def reserve_pixels(width: int, height: int) -> Iterator[None]:
 def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
     """Read and decode the image as a training run will. Raises UnusableImage, and OSErrors that may pass.
 
-    name is that under which Ultralytics finds it: its suffix decides how it is decoded.
+    name is the one under which Ultralytics finds the image; its suffix decides how the image is decoded.
     """
     _require_size(path)
     with _explained():
         kind, width, height = _open(path)
-        # What is reserved at once: a thread that waited while it holds memory could wait for ever.
+        # Reserve it all at once: a thread that held some memory while waiting for more could wait for ever.
         pixels = width * height * _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
         with _ROOM.reserve(path.stat().st_size + pixels):
             content = path.read_bytes()
@@ -209,10 +209,10 @@ def _open(path: Path) -> tuple[str, int, int]:
 
 
 def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
-    """Decode a JPEG without the marker at its end, truncated or with data appended as some phones do.
+    """Decode a JPEG that does not end with its marker: truncated, or with data appended, as some phones do.
 
-    Ultralytics writes such an image anew with Pillow, and trains on that. Returns the number of channels, the
-    width and the height.
+    Ultralytics rewrites such an image with Pillow, and trains on the result. Returns the number of channels,
+    the width and the height.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""The keypoints of a data YAML, accepting what `PoseTrainer` and `PoseValidator` accept."""
+"""Reads the keypoints of a data YAML, accepting what `PoseTrainer` and `PoseValidator` accept."""
 
 from __future__ import annotations
 

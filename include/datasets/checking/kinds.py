@@ -1,8 +1,8 @@
 """The kinds of problems that a check of a dataset finds, with what to do about each.
 
 Ultralytics leaves an image that it cannot read, or whose labels break its rules, out of the training, with
-nothing but a line in the log. Here it is an error. What it trains on, but probably not as intended, is a
-warning.
+nothing but a line in the log. Here that is an error. What Ultralytics does train on, though probably not as
+intended, is a warning.
 """
 
 from __future__ import annotations
@@ -154,4 +154,4 @@ WARNINGS = {
 }
 
 KINDS = ERRORS | WARNINGS
-"""All kinds, by the name that reports give them. Errors and warnings come in this order."""
+"""All kinds, by the name that reports give them. Reports list errors and warnings in this order."""

@@ -1,9 +1,9 @@
 """Remembers what a check found in fetched files, so that a dataset with one new image is checked in seconds.
 
 Reading every image and its labels is most of the work of a check. A file in the cache is known by its inode,
-its size, the time of its last change, and by how it was read; fetched files never change, and all datasets
-that contain them share them. Only files without an error are remembered. Losing this memory, or failing to
-write it, costs time only.
+its size, the time of its last change, and how it was read; fetched files never change, and all datasets that
+contain them share them. Only files without an error are remembered. Losing this database, or failing to
+write it, costs only time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _VERSION = 1
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
 _MOST = 10_000_000
-"""Number of files after which all are forgotten: a gigabyte."""
+"""Number of files, about a gigabyte, above which all are forgotten."""
 
 _SECONDS = 5.0
 """How long to wait for another process that is writing."""
@@ -78,7 +78,7 @@ class KnownFiles:
 
     @cached_property
     def without_reading(self) -> KnownFiles:
-        """The same files; raises NotKnown instead of reading any other."""
+        """The same files; its methods raise NotKnown instead of reading a file that is not known."""
         same = copy(self)
         same._reads = False
         return same
@@ -147,7 +147,7 @@ class KnownFiles:
 
 @contextmanager
 def known_files(file: Path | None) -> Iterator[KnownFiles]:
-    """Open the memory in `file`, and save what was added when the context ends; None remembers nothing."""
+    """Open the database `file`, and save what was added when the context ends; None remembers nothing."""
     database = None
     if file is not None:
         try:

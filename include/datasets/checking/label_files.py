@@ -1,4 +1,4 @@
-"""Where the labels of an image are: next to it in a parallel folder, which depends on the task."""
+"""Where the labels of an image are: in a folder parallel to its own, which depends on the task."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class LabelFiles:
     folder: str
     """The folder that takes the place of the last folder `images` in the image's path."""
     suffixes: tuple[str, ...]
-    """Those that a label file may have; the first one that exists counts."""
+    """The suffixes that a label file may have; the first file that exists counts."""
     in_view: str
-    """The same folder in a view, whatever it is called in the dataset."""
+    """The name of that folder in a view, whatever its name in the dataset."""
     are_images: bool = False
-    """Whether labels are images themselves (or replace one), so that they must not lie among the images."""
+    """Whether labels are images, or arrays that could replace one, and so must not lie among the images."""
 
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
@@ -38,7 +38,7 @@ DEPTHS = LabelFiles("depth", (".png", ".npy"), "depth", are_images=True)
 """A distance for each pixel, as `DepthDataset` reads it."""
 
 MASKS = "masks"
-"""The `masks_dir` of every view, whatever that of the dataset is."""
+"""The `masks_dir` of every view, whatever the dataset's is."""
 
 _MASK_SUFFIXES = (
     "png",

@@ -76,20 +76,20 @@ class CheckedLabels:
     outlines: bool = False
     """Whether the objects are outlines, not boxes."""
     teaches: bool = False
-    """Whether a map has pixels to learn from even without a class: those of a background, or distances."""
+    """Whether a map has pixels to learn from: of a class, of the background, or with a distance."""
     measurable: bool = True
-    """Whether a validation can measure anything with them."""
+    """Whether a validation can measure anything with these labels."""
     sha256: str | None = None
     """Of the file; None if it cannot be read."""
 
     @property
     def objects(self) -> int:
-        """Number of objects, without repeated lines; in a mask, of classes."""
+        """Number of objects, not counting repeated lines; for a mask, number of classes in it."""
         return sum(self.classes.values())
 
     @property
     def empty(self) -> bool:
-        """Whether nothing can be learnt from them, but that an image is empty."""
+        """Whether nothing can be learnt from the labels, except perhaps that the image is empty."""
         return not self.objects and not self.teaches
 
     def warn(self, line: int, message: str, kind: str) -> None:
@@ -106,7 +106,7 @@ class Rows:
     values: array[float] = field(default_factory=lambda: array("f"))
     """All numbers, line by line."""
     starts: list[int] = field(default_factory=lambda: [0])
-    """Where each line begins in `values`, and after the last one, where it ends."""
+    """Where each line begins in `values`; the final element is where the last line ends."""
     lines: list[int] = field(default_factory=list)
     """The number of each line in the file."""
     outlines: bool = False

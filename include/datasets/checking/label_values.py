@@ -33,13 +33,13 @@ class _Labels:
     points: np.ndarray
     """The coordinates that have an upper bound: the boxes, or the keypoints for pose."""
     values: np.ndarray
-    """All that has a lower bound."""
+    """All numbers that have a lower bound."""
     visibilities: np.ndarray
-    """For each keypoint; no columns without them."""
+    """One column for each keypoint; none if the labels have no visibilities."""
 
 
 def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
-    """Check the numbers of all rows, and add what is wrong or peculiar, and the counts, to `checked`."""
+    """Check the numbers of all rows; add problems, warnings and the numbers of objects to `checked`."""
     labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
     bad = _find_bad(labels, rules)
     for index in bad.nonzero()[0].tolist():
@@ -74,7 +74,7 @@ def _of_boxes(rows: Rows, rules: LabelRules) -> _Labels:
 def _around_outlines(rows: Rows) -> _Labels:
     """Return the upright boxes around outlines, as `segments2boxes` does.
 
-    Single vertices may lie outside the image: those of objects that are cut off by its edge.
+    Single vertices may lie outside the image, where its edge cuts off the object.
     """
     import numpy as np
 
@@ -151,7 +151,7 @@ def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tup
 
 
 def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
-    """Return what the value looks like, if the image's size supports it."""
+    """Return a hint that the value is in pixels, if the image's size makes that likely, or else ''."""
     if size is not None and 2 <= value <= size[side] * _HIGH:
         return (
             f"; the image is {size[0]} x {size[1]} pixels, so this looks like pixels: write fractions of its "
@@ -161,7 +161,7 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
 
 
 def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
-    """Return which rows repeat an earlier one, and which. Ultralytics removes them."""
+    """Return each row that repeats an earlier one, with the earlier one. Ultralytics removes the repeats."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     first: dict[bytes, int] = {}
     repeated = {}
@@ -196,7 +196,7 @@ def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: Ch
 
 
 def _reach_out(rows: Rows, labels: _Labels) -> np.ndarray:
-    """Return which outlines have vertices outside the image."""
+    """Return which outlines have vertices outside the image by more than 1 %."""
     import numpy as np
 
     if not rows.outlines:

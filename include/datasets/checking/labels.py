@@ -1,7 +1,7 @@
 """Checks label files. Follows `verify_image_label` and `verify_labels` of Ultralytics, in the same precision.
 
-Ultralytics drops an image whose labels break these rules from the training, with nothing but a line in the
-log. Here it is an error.
+Ultralytics leaves out an image whose labels break these rules, with nothing but a line in the log. Here that
+is an error.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
 
 
 def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Rows | None:
-    """Return the lines that have a valid form, and add what is wrong with the others.
+    """Return the lines that have a valid form, and add what is wrong with the others to `checked`.
 
-    None if there are no such lines, or if they are of different kinds.
+    None if there are no such lines, if they are of different kinds, or if reading stopped.
     """
     rows = Rows()
     first: dict[str, int] = {}
@@ -62,7 +62,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
         if not (row := line.split()):
             continue
         if len(row) == rules.pose_columns and rules.task != "pose":
-            row = row[:BOX]  # Ultralytics takes the boxes of labels with keypoints for the other tasks
+            row = row[:BOX]  # for the other tasks, Ultralytics takes the boxes of labels with keypoints
         if message := _form_problem(len(row), rules):
             checked.problems.append(Problem(number, message, "label-form"))
         elif problem := rows.add(number, row):

@@ -3,9 +3,9 @@
     {"split": "train", "name": "a/b.jpg", "image": "<sha256>", "label": "<sha256, or null>", "width": 640,
      "height": 480, "classes": {"0": 3}}
 
-name is the image's path within its split. classes has the number of objects by class id, as the label file
-says. The lines are in the order of the splits, and within one in that of the names. The same dataset always
-gives the same bytes.
+name is the image's path within its split. classes has the number of objects by class id, as in the label
+file. Lines are in the order of the splits and, within a split, in the order in which its images are listed.
+The same dataset always gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks the labels of tasks that say something about each pixel: masks and depth maps."""
+"""Checks labels that say something about each pixel: masks and depth maps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_map(
 ) -> CheckedLabels:
     """Check a mask or a depth map.
 
-    suffix tells its format; size is the width and height of its image, None if that cannot be read.
+    suffix tells its format; size is the width and height of its image, None if the image cannot be read.
     """
     checked = CheckedLabels()
     try:

@@ -1,7 +1,7 @@
 """Checks the masks of task semantic. Follows `verify_image_mask` and `SemanticDataset` of Ultralytics.
 
 A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics leaves out an
-image whose mask breaks these rules, with nothing but a line in the log. Here it is an error.
+image whose mask breaks these rules, with nothing but a line in the log. Here that is an error.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 MOST_CLASSES = 254
-"""A pixel has eight bits: 255 is ignored, and outlines need one more class for what they leave free."""
+"""A pixel has eight bits: 255 is ignored, and outlines need one more class, the background."""
 
 _LISTED_IDS = 5
 _WHITE = 255
 _ONE_BIT, _PALETTE = "1", "P"
-"""Pillow's names of formats in which a pixel is a bit, or the number of a colour."""
+"""Pillow's modes in which a pixel is a bit, or an index into a palette."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class MaskRules:
     classes: int
     """Number of class names."""
     mapping: Mapping[int, int]
-    """The class id, or IGNORED, for each id in the masks that does not mean itself."""
+    """The class id, or IGNORED, for each id in the masks that does not stand for itself."""
 
     @property
     def last_class(self) -> int:
@@ -43,7 +43,7 @@ class MaskRules:
         return max(self.classes - 1, 1)
 
     def read_ids(self, mask: np.ndarray) -> tuple[set[int], list[int]]:
-        """Return the ids in a mask after the mapping, without IGNORED, and those in it that are invalid."""
+        """Return the mapped ids of a mask, without IGNORED, and the invalid ids as they are in the mask."""
         found = {number: self.mapping.get(number, number) for number in _distinct(mask)}
         invalid = [
             number
@@ -54,7 +54,7 @@ class MaskRules:
 
 
 def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[list[str], list[int], bool]:
-    """Return what is wrong with a readable mask, the classes in it, and whether a pixel is not ignored.
+    """Return what is wrong with a readable mask, the classes in it, and whether any pixel is not ignored.
 
     size is the width and height of its image.
     """
@@ -81,7 +81,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
 
 
 def _distinct(mask: np.ndarray) -> list[int]:
-    """Return the numbers in a mask: nine times as fast as `np.unique`, which sorts the pixels."""
+    """Return the distinct numbers in a mask, nine times as fast as `np.unique`, which sorts the pixels."""
     import numpy as np
 
     if mask.dtype not in (np.uint8, np.uint16):
@@ -94,7 +94,7 @@ def _distinct(mask: np.ndarray) -> list[int]:
 
 
 def read_mask(path: Path) -> np.ndarray | None:
-    """Return the ids of the mask's pixels, as `read_mask` of Ultralytics does; None if it cannot."""
+    """Return the ids of the mask's pixels, as `read_mask` of Ultralytics does; None if OpenCV cannot."""
     import cv2
     import numpy as np
     from PIL import Image
@@ -103,7 +103,7 @@ def read_mask(path: Path) -> np.ndarray | None:
         mode = image.mode
         if mode == _PALETTE:
             colours = np.array(image.getpalette()).reshape(-1, 3)
-            # In a palette of greys the colour is the id, in any other one its number.
+            # With a palette of greys the grey level is the id; with any other palette, the index is.
             return np.array(image.convert("L") if (colours == colours[:, :1]).all() else image)
     mask: np.ndarray | None = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH)
     return mask // _WHITE if mode == _ONE_BIT and mask is not None else mask

@@ -38,7 +38,7 @@ class SplitSummary:
             self._boxes += not labels.outlines
 
     def findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
-        """Yield what is wrong or peculiar; objects is the number that are trained on or validated with."""
+        """Yield what is wrong or peculiar; objects is the number of objects to train or validate with."""
         if layout.task == "classify":
             return
         if self._needs_labels:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from include.datasets.rules import CheckRules
 
 MERGED = "item"
-"""Ultralytics' name of the class to which single_cls merges all classes."""
+"""Ultralytics' name of the class into which single_cls merges all classes."""
 
 
 class Tally:
-    """The number of objects, and of images with one, by split and class that a training run distinguishes."""
+    """Counts objects, and images with one, by split and by the classes that a training run distinguishes."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
         self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
@@ -27,7 +27,7 @@ class Tally:
         self._images: dict[str, array[int]] = {}
 
     def open_split(self, split: str) -> None:
-        """Begin to count a split, which may turn out to be without any object."""
+        """Begin to count a split, which may turn out to have no objects."""
         for counts in (self._objects, self._images):
             counts[split] = array("q", bytes(8 * len(self._names)))
 

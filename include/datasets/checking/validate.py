@@ -65,7 +65,7 @@ def validate(
         for split in layout.splits:
             content.begin_split(split)
             for checked in check.check_split(split):
-                if checked.image is None:  # an error, so this check comes to nothing
+                if checked.image is None:  # an error, so this check will fail
                     continue
                 content.add(checked.sample.name, checked.image.sha256, checked.labels.sha256)
                 write(_manifest_line(split, checked, checked.image))
@@ -157,7 +157,7 @@ def _manifest_line(split: str, checked: CheckedSample, image: ImageFacts) -> dic
     labels = checked.labels
     return {
         "split": split,
-        # A name on a disk may not be UTF-8, which JSON is.
+        # JSON is UTF-8, but a file's name may not be.
         "name": checked.sample.name.encode("utf-8", "backslashreplace").decode(),
         "image": image.sha256,
         "label": labels.sha256,
