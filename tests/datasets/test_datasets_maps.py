@@ -259,8 +259,8 @@ def test_a_split_without_maps_says_where_they_are_expected(task: str, folder: Pa
 @pytest.mark.parametrize(
     ("task", "nothing", "reason"),
     [
-        ("semantic", filled(255), "train: every pixel is ignored, or of an unknown distance"),
-        ("depth", filled(0, np.uint16), "train: every pixel is ignored, or of an unknown distance"),
+        ("semantic", filled(255), "train: every pixel is ignored, or has no known distance"),
+        ("depth", filled(0, np.uint16), "train: every pixel is ignored, or has no known distance"),
     ],
 )
 def test_a_split_that_teaches_nothing_is_refused(

@@ -243,7 +243,7 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
     channels = array.shape[2] if array.ndim > 2 else 1
     if rules.channels == _COLOUR and channels != _COLOUR:
         raise UnusableImage(
-            f"it is a {kind.upper()} with {channels} channels, of which OpenCV does not make a colour image; "
+            f"it is a {kind.upper()} with {channels} channels, from which OpenCV makes no colour image; "
             "convert it to JPEG or PNG",
             "decode",
         )

@@ -42,7 +42,7 @@ ERRORS = {
     ),
     "class-folders": Kind(
         "class folders that are empty, or missing in train/",
-        "let train/ and the other splits have the same class folders",
+        "give train/ and the other splits the same class folders",
     ),
     "image": Kind("images that training cannot use", "restore, convert or remove them", _LEFT_OUT),
     "decode": Kind(
@@ -119,7 +119,7 @@ WARNINGS = {
     "mixed-labels": _warning(
         "splits in which some files have boxes and others outlines",
         "use one kind of label",
-        "Ultralytics trains on the boxes of both, and forgets the outlines",
+        "Ultralytics trains on the boxes of both, and ignores the outlines",
     ),
     "class-unseen": _warning("classes without an instance to train on", "label some, or remove the classes"),
     "class-unvalidated": _warning(
@@ -131,7 +131,7 @@ WARNINGS = {
     "divided": _warning(
         "class folders without train/ and val/",
         "put the images into train/ and val/ if it matters which images are in which split",
-        "80 % of each class are trained on, the same ones as by Ultralytics",
+        "80 % of each class are trained on, the same images as in Ultralytics",
     ),
     "empty-folders": _warning(
         "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"

@@ -189,7 +189,7 @@ def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: Ch
             width, height = pixels[index].tolist()
             checked.warn(rows.lines[index], f"the box is {width:.3g} x {height:.3g} pixels", "tiny-boxes")
     for index in _reach_out(rows, labels).nonzero()[0].tolist():
-        checked.warn(rows.lines[index], "it reaches out of the image by more than 1 %", "outside")
+        checked.warn(rows.lines[index], "it extends beyond the image by more than 1 %", "outside")
     for index in _any(~np.isin(labels.visibilities, _VISIBILITIES)).nonzero()[0].tolist():
         odd = next(value for value in labels.visibilities[index].tolist() if value not in _VISIBILITIES)
         checked.warn(rows.lines[index], f"visibility {odd:g} counts as visible", "visibility")

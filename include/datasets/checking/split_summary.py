@@ -54,7 +54,7 @@ class SplitSummary:
         elif not self._filled and not self._bad:
             what = "all label files are empty"
             if layout.labels.are_images:
-                what = "every pixel is ignored, or of an unknown distance"
+                what = "every pixel is ignored, or has no known distance"
             message = f"{what}; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
         elif layout.task == "depth":

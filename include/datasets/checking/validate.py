@@ -148,7 +148,7 @@ def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
         if number not in layout.names:
             message = (
                 f"class {number} is not in 0..{len(layout.names) - 1}, so nothing would be trained for it; "
-                "Ultralytics would not say so"
+                "Ultralytics would not warn about it"
             )
             yield Finding("classes", None, message, "label-class")
 

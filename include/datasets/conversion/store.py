@@ -146,7 +146,7 @@ class ConvertedDatasets:
             if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
                 return entry.name, head["ETag"].strip('"')
             condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
-        raise StoreBusy(f"{location.uri} is being written by others all the time; try again")
+        raise StoreBusy(f"{location.uri} keeps being written by other processes; try again")
 
     def _create(self, file: LocalFile, location: S3Location, condition: Condition) -> str | None:
         """Store the object and return its ETag; None if the condition does not hold."""

@@ -242,7 +242,9 @@ def _require_good(status: int) -> None:
         return
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
         raise _Interrupted(f"answers HTTP {status}")
-    reason = "; signed URLs expire, so export the dataset anew" if status in {400, 401, 403, 404, 410} else ""
+    reason = (
+        "; signed URLs expire, so export the dataset again" if status in {400, 401, 403, 404, 410} else ""
+    )
     raise FetchRefused(f"the host answers HTTP {status}{reason}")
 
 

@@ -95,7 +95,9 @@ def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Findin
 
 def _division_warnings(splits: Mapping[str, tuple[Sample, ...]]) -> Iterator[Finding]:
     counts = " and ".join(f"{len(samples):,} for {split}" for split, samples in splits.items())
-    yield Finding("the class folders", None, f"there is no train/: they are divided, {counts}", "divided")
+    yield Finding(
+        "the class folders", None, f"there is no train/, so their images are divided: {counts}", "divided"
+    )
 
 
 def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:

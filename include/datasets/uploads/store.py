@@ -264,8 +264,8 @@ class UploadStore:
                 if not is_condition_failed(error):
                     raise
                 raise UploadUnknown(
-                    f"Upload {upload.upload_id} was removed or completed by another request just now: ask "
-                    "for it again"
+                    f"Upload {upload.upload_id} was just removed or completed by another request: request "
+                    "it again"
                 ) from None
 
 

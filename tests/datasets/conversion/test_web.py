@@ -72,7 +72,7 @@ def test_what_broke_off_is_fetched_again(host: ImageHost, tmp_path: Path) -> Non
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 def test_an_expired_signature_is_not_tried_again(status: int, host: ImageHost, tmp_path: Path) -> None:
     host.status["/a.png"] = [status] * 3
-    with pytest.raises(FetchRefused, match=f"HTTP {status}; signed URLs expire, so export the dataset anew"):
+    with pytest.raises(FetchRefused, match=f"HTTP {status}; signed URLs expire, so export the dataset again"):
         fetch(host, tmp_path / "a.png")
     assert host.asked.total() == 1
     assert not list(tmp_path.iterdir())
