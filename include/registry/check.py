@@ -1,4 +1,4 @@
-"""Checks a registered version again before a training run: for the job's task, on the machine that asks."""
+"""Checks a registered version again before a training run, for the job's task and on the job's worker."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def check_version(
 ) -> CheckedDataset:
     """Fetch and check the version as `inspect_dataset` does; return it with a reference that names it.
 
-    Raises DatasetError if the source no longer has the registered content, or if it is a path and this task
-    reads files there that were not registered.
+    Raises DatasetError if the source no longer has the registered content, or if it is a path from which this
+    task or split reads files that were not registered.
     """
     try:
         found = inspect_dataset(

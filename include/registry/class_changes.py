@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LISTED = 500
-"""Number of classes that are named; a detection dataset has at most a few hundred."""
+"""Number of classes that are named; most detection datasets have fewer."""
 
 
 class ClassChange(BaseModel):
-    """One class whose counts differ: before is None for a new class, after for one that is gone."""
+    """One class whose counts differ: before is None if the class is new, and after is None if it is gone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -35,9 +35,9 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether a class that both have is at another number: every label of it then means something else."""
+    """Whether a class in both versions has a different number, so that its labels changed their meaning."""
     changes: list[ClassChange] = Field(max_length=LISTED)
-    """Classes with other counts, new ones and ones that are gone; the first of them."""
+    """The first of the classes that are new, are gone, or have different counts."""
 
 
 def compare_classes(

@@ -22,11 +22,12 @@ EXAMPLES = 50
 """Number of images that are named for each kind of change."""
 
 _LARGEST = 4 * 1024**2
-"""Bytes of a stored difference: EXAMPLES names of a kilobyte, for each kind of change."""
+"""The most bytes of a stored difference that are read: far more than EXAMPLES names of a kilobyte for each of
+the five kinds of change (250 kB)."""
 
 
 class ChangedImage(BaseModel):
-    """One image that differs: its path within the split, its split, and the one that it was in before."""
+    """One image that differs: its path within the split, its split, and the split that it was moved from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,8 +54,9 @@ class Changes(BaseModel):
 class FileDifference(BaseModel):
     """What changed from one version to another.
 
-    An image is identified by its path within its split. One whose content changed is `changed`; if only its
-    label did, it is in `labels_changed`. One that is in another split, with the same content, is `moved`.
+    An image is identified by its path within its split. If its content changed, it is in `changed`; if only
+    its label changed, in `labels_changed`. An image with the same content in a different split is in `moved`,
+    and also in `labels_changed` if its label changed.
     """
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -64,11 +66,11 @@ class FileDifference(BaseModel):
     removed: Changes = Field(default_factory=Changes)
     """Images that are gone."""
     changed: Changes = Field(default_factory=Changes)
-    """Images with other content."""
+    """Images whose content changed."""
     labels_changed: Changes = Field(default_factory=Changes)
-    """Images with the same content and another label."""
+    """Images with the same content but a different label."""
     moved: Changes = Field(default_factory=Changes)
-    """Images that are in another split."""
+    """Images that are now in a different split."""
 
 
 def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference | None:
@@ -91,7 +93,7 @@ def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSumma
 def find_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference:
     """Compare the manifests of both versions.
 
-    Its memory does not depend on the number of images. Raises ManifestMissing and other StoreErrors.
+    The memory used does not depend on the number of images. Raises ManifestMissing and other StoreErrors.
     """
     with (
         open_manifest(bucket, base.fingerprint, base.task) as before,
@@ -120,7 +122,7 @@ def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> 
 
 
 def _record_moves(gone: list[ManifestEntry], come: list[ManifestEntry], found: FileDifference) -> None:
-    """Record images of one name that are gone from a split or new in another."""
+    """Record the images of one name that are gone from a split or new in a split."""
     for entry in come:
         origin = next((was for was in gone if was.image == entry.image), None)
         if origin is None:
@@ -156,7 +158,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield the images of each split; None stands for one that only the other version has."""
+    """Yield the images of each split in pairs; None stands for an image that only the other version has."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

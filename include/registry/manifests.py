@@ -2,8 +2,8 @@
 
     s3://{bucket}/datasets/manifests/{fingerprint}-{task}.jsonl.gz
 
-A line is the JSON that the check writes (include/datasets). The check writes in the order in which it finds
-the files; here the lines are sorted, so that two manifests can be compared line by line, without holding
+A line is the JSON that the check writes (include/datasets). The check writes the lines in the order in which
+it finds the files; here they are sorted, so that two manifests can be compared line by line, without holding
 either in memory.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
 
 _SORTED_AT_ONCE = 32 * 1024**2
-"""Bytes that are sorted in memory; what is sorted is then merged from files."""
+"""Bytes that are sorted in memory at a time; the sorted pieces are then merged from files."""
 
 _DAMAGE = (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, TypeError)
 
@@ -53,7 +53,7 @@ class ManifestEntry(NamedTuple):
 
 
 class ManifestMissing(ObjectNotFound):
-    """There is no manifest of this content, such as for a version that an earlier release registered."""
+    """There is no manifest of this content, for example because an earlier release registered it."""
 
 
 def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) -> None:
@@ -67,7 +67,7 @@ def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) 
 
 @contextmanager
 def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Iterator[ManifestEntry]]:
-    """Fetch a manifest; yield its entries in order, which are read one by one.
+    """Fetch a manifest; yield an iterator that reads its entries in order, one by one.
 
     Raises ManifestMissing, CorruptObject and other StoreErrors.
     """

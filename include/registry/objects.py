@@ -23,10 +23,10 @@ class DatasetObjects:
     """The objects of a version, by what they belong to."""
 
     fingerprint: str
-    """Of the content; what was derived from it is stored under this name."""
+    """Of the content; objects derived from the content are stored under this name."""
     copy: str | None
-    """The name of the prefix of the converted copy: the fingerprint, unless ETags are not MD5s. None if it
-    was not converted."""
+    """The name of the prefix of the converted copy, which is the fingerprint if ETags are MD5s. None if the
+    data were not converted."""
     upload_id: str | None
     """The upload that it came from; None if it was not uploaded here."""
 

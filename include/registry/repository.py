@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from include.registry.version import WarningCount
 
 _NAMED = 20
-"""Number of datasets that an error lists."""
+"""Number of datasets, or of versions, that an error lists."""
 
 
 class DatasetPosition(NamedTuple):
-    """Position of a dataset in the list. changed_at, as the database writes it, is of its last version."""
+    """Position of a dataset in the list.
+
+    changed_at is when its newest version was registered, as the database writes it.
+    """
 
     changed_at: str
     name: str
@@ -73,7 +76,7 @@ class DatasetRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
-        """Return the version, or the newest that is not archived; None if there is none."""
+        """Return the version or, without a number, the newest that is not archived; None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
     def require(self, asked: RegisteredName) -> DatasetVersion:
@@ -84,7 +87,7 @@ class DatasetRepository:
         return found
 
     def require_version(self, name: str, version: int) -> DatasetVersion:
-        """Return that version. Raises DatasetUnknown, which lists others."""
+        """Return that version. Raises DatasetUnknown."""
         found = self.get(name, version)
         if found is None:
             raise DatasetUnknown(f"version={version} of dataset {name!r:.140} is not registered")
@@ -104,7 +107,7 @@ class DatasetRepository:
         return [DatasetVersion.model_validate(row._asdict()) for row in rows]
 
     def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
-        """Return versions of the dataset, the newest first, after version `before`."""
+        """Return versions of the dataset, the newest first; `before` gives only those with lower numbers."""
         with self._connection.transaction():
             rows = self._statements.rows("list_dataset_versions", name=name, before=before, limit=limit)
         return [DatasetSummary.model_validate(row._asdict()) for row in rows]
@@ -119,7 +122,7 @@ class DatasetRepository:
     ) -> Sequence[ListedDataset]:
         """Return datasets whose names start with `prefix`; those with the newest versions come first.
 
-        With `archived`, only those whose versions all are archived, or only the others.
+        `archived=True` gives only those whose versions are all archived; `archived=False`, only the others.
         """
         with self._connection.transaction():
             rows = self._statements.rows(
@@ -142,8 +145,8 @@ class DatasetRepository:
     ) -> tuple[DatasetVersion, bool]:
         """Record a checked dataset as the next version of its name; return it, and whether it is new.
 
-        Content that is already the newest version creates nothing, whoever registers it; neither does content
-        that the same run has registered.
+        Content of the newest version that is not archived creates nothing, whoever registers it; neither does
+        content that the same run has registered.
         """
         name = registration.name
         with self._connection.transaction():

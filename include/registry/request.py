@@ -1,4 +1,4 @@
-"""The parameters of `register_dataset`, and what its tasks hand on."""
+"""The parameters of `register_dataset`, and the XComs of its tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from include.training.contract import Task
 
 REGISTER_DAG = "register_dataset"
 WATCH_RUN = "watch__"
-"""How the ids of the runs begin that `watch_dataset` triggers."""
+"""Prefix of the ids of the runs that `watch_dataset` triggers."""
 
 
 class RegisterRequest(Request):
@@ -55,7 +55,7 @@ class RegisterRequest(Request):
 
 
 class CheckedData(Payload):
-    """Data that were checked, and are to become a version."""
+    """Checked data that are to become a version."""
 
     request: RegisterRequest
     """What was asked for."""
@@ -68,7 +68,7 @@ class CheckedData(Payload):
 
 
 class RegisteredVersion(Payload):
-    """The version that the data are now."""
+    """The version that has the checked content."""
 
     name: str
     """Name of the dataset."""

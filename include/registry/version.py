@@ -10,7 +10,7 @@ from include.datasets.class_table import ClassCount
 
 
 class WarningCount(BaseModel):
-    """How often the check found one kind of what is probably not intended."""
+    """One kind of warning of the check, and how often it was found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,7 +24,7 @@ class WarningCount(BaseModel):
 
 
 class DatasetSummary(BaseModel):
-    """A version without what may be long. It never changes, except that it can be archived and restored."""
+    """A version without its class table and warnings, which may be long. Only `archived_at` ever changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -69,4 +69,4 @@ class DatasetVersion(DatasetSummary):
     class_table: list[ClassCount] | None
     """How often each class occurs, in the order of the class ids; None if it was not counted."""
     warnings: list[WarningCount] | None
-    """What is probably not intended, by kind; None if that was not counted."""
+    """The check's warnings, by kind; None if they were not counted."""

@@ -23,9 +23,9 @@ _SIGNATURE = re.compile(
     r"|sig|s[etpvr]|spr|sip|ss|srt|sdd|ses|sk(oid|tid|[tesv])|saoid|suoid|scid",
     re.IGNORECASE,
 )
-"""Parameters with which S3, CloudFront, Google and Azure sign URLs; any other may choose the content."""
+"""Parameters with which S3, CloudFront, Google and Azure sign URLs; any other may select the content."""
 _PUBLIC = ipaddress.ip_network("2000::/3")
-"""All IPv6 addresses that are assigned to the public internet; Python takes many others for public ones."""
+"""All IPv6 addresses that are assigned to the public internet; Python counts many others as public."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that a router translates to the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -77,16 +77,16 @@ def address_of(url: str) -> Address:
 
 
 def without_query(url: str) -> str:
-    """Return the URL for messages: its query may be a signature, which is a secret."""
+    """Return the URL for messages: without its query, which may contain a secret signature."""
     return re.split(r"[?#]", url, maxsplit=1)[0]
 
 
 def content_address(url: str) -> str:
     """Return what identifies the content at a URL of Ultralytics Platform: the URL without its signature.
 
-    Platform names files by a hash of their content, and signs their URLs again for each export. A URL with
-    another name is returned unchanged. Do not call this for URLs of other hosts, whose names, such as UUIDs,
-    may look like a hash.
+    Platform names files by a hash of their content, and signs their URLs again for each export. A URL whose
+    file has a different kind of name is returned unchanged. Do not call this for URLs of other exports, whose
+    file names, such as UUIDs, may look like a hash.
     """
     path, _, query = url.partition("#")[0].partition("?")
     if not _CONTENT_HASH.fullmatch(PurePosixPath(path).stem):
@@ -122,7 +122,7 @@ class AllowedHosts:
         return cls(frozenset(hosts), tuple(networks))
 
     def allow(self, address: Address) -> bool:
-        """Return whether the host may be asked at all."""
+        """Return whether requests may be sent to this host, if `allow_peer` accepts its IP address."""
         name = str(address)
         if name in self.hosts or any(host[0] == "." and name.endswith(host) for host in self.hosts):
             return True
@@ -133,7 +133,7 @@ class AllowedHosts:
         return address.port == _PORT and any(literal in network for network in self.networks)
 
     def allow_peer(self, peer: str) -> bool:
-        """Return whether a connection may lead to this IP address: a public one, or one that is listed."""
+        """Return whether a connection may lead to this IP address: it is public, or in a listed network."""
         found = _plain(ipaddress.ip_address(peer.partition("%")[0]))
         if any(found in network for network in self.networks):
             return True
@@ -143,7 +143,7 @@ class AllowedHosts:
 
 
 def _plain(address: IpAddress) -> IpAddress:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    """Return the IPv4 address that an IPv6 address stands for, or else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address.ipv4_mapped:

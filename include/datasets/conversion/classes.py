@@ -30,9 +30,9 @@ class Classes:
         return {key: number for number, key in enumerate(self.categories)}
 
     def keypoints(self, lengths: Collection[int]) -> dict[str, Any]:
-        """Return what the data YAML says about keypoints; lengths are how many annotations have.
+        """Return the keypoint keys of the data YAML; lengths are the numbers of keypoints in annotations.
 
-        Raises ValueError if they differ.
+        Raises ValueError unless there is exactly one such number.
         """
         if len(lengths) != 1:
             found = " and ".join(map(str, sorted(lengths))) or "no"
@@ -51,7 +51,7 @@ class Classes:
 
 
 def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], problems: Problems) -> Classes:
-    """Return the classes of several files, in which an id has to mean the same."""
+    """Return the classes of several files, in all of which an id must have the same name."""
     merged: dict[int, Category] = {}
     for name, categories in files:
         for key, category in categories.items():
@@ -66,9 +66,9 @@ def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], proble
 
 
 def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
-    """Leave out the category that only says what the others have in common, as in exports of Roboflow.
+    """Leave out a category that is nothing but the supercategory of all others, as in exports of Roboflow.
 
-    It is the first one, no annotation has it, and it is the supercategory of all others.
+    Such a category has the lowest id, no supercategory of its own, and no annotations.
     """
     (first, umbrella), *others = classes.categories.items()
     is_umbrella = (
@@ -81,7 +81,7 @@ def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
 
 
 def _mirror(points: Collection[str]) -> list[int] | None:
-    """Return where each keypoint is in a mirrored image, if the names say left and right."""
+    """Return the index of each keypoint's mirror image; None unless the names say left and right."""
     index = {name: number for number, name in enumerate(points)}
     flipped = [index.get(_other_side(name)) for name in points]
     if len(index) < len(points) or flipped == list(range(len(points))):

@@ -1,7 +1,7 @@
 """Converts COCO annotations. Runs in a confined process, see confinement.py.
 
 Categories are numbered from 0 in the order of their ids. For COCO itself that is what `convert_coco` does
-with cls91to80=True, and for ids from 1 to n what it does without.
+with cls91to80=True, and for ids from 1 to n what it does with cls91to80=False.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
 TASKS = ("detect", "segment", "semantic", "pose", "obb")
-"""What COCO annotations can be trained for; an oriented box is taken from the outline."""
+"""Tasks for which COCO annotations can be used; for obb, the label is the object's outline."""
 
 
 def convert_coco(

@@ -45,7 +45,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as the file describes it; name is relative to a folder that the file does not say."""
+    """An image as the file describes it; name is relative to a folder that the file does not state."""
 
     name: str
     width: int
@@ -68,9 +68,9 @@ class CocoFile:
 
 
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None:
-    """Read everything but the annotations; None if it is another kind of JSON file.
+    """Read everything but the annotations; None if it is not a COCO file.
 
-    Problems of single images and categories are collected, and these are left out.
+    Invalid images and categories are added to `problems` and left out.
     """
     file, parts = CocoFile(path, name), set[str]()
     progress = Progress(f"Looking through {name}", None, "entries")
@@ -126,7 +126,10 @@ def _read_image(file: CocoFile, element: Any) -> None:
 
 
 def image_name(given: str) -> str:
-    """Return a file name as a path without '.' parts. Raises ValueError for one that could lead out."""
+    """Return a file name as a path without '.' parts.
+
+    Raises ValueError if it could lead out of the dataset, or is not that of an image.
+    """
     try:
         parts = safe_parts(given)
     except ValueError as problem:

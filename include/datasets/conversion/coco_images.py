@@ -50,7 +50,7 @@ class Target:
 
 @dataclass
 class Placement:
-    """All images, and which annotations belong to them."""
+    """All images, each with its place in the converted dataset."""
 
     tree: Tree
     boundary: Boundary
@@ -60,7 +60,7 @@ class Placement:
     _labels: dict[str, str] = field(default_factory=dict)
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
-        """Return the number of each image's target by its id, for each file."""
+        """Return, for each file, the index in `targets` of each image by its id, without invalid images."""
         splits = [split_of(file.name) for file in files]
         several = Counter(splits)
         return [
@@ -69,7 +69,7 @@ class Placement:
         ]
 
     def empty_splits(self) -> list[str]:
-        """Return those of train and val that no image belongs to."""
+        """Return which of train and val have no images."""
         filled = {target.split for target in self.targets}
         return [split for split in ("train", "val") if split not in filled]
 
@@ -79,7 +79,7 @@ class Placement:
         return [split for split in SPLITS if split in filled]
 
     def unnamed(self) -> int:
-        """Return how many images of the dataset no annotation file names."""
+        """Return how many images in the dataset's folder are named by no annotation file."""
         named = {target.path for target in self.targets}
         return max(len(self.tree.images) - len(named), 0)
 

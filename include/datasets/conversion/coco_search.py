@@ -34,10 +34,10 @@ _WORDS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
-"""Names of files in COCO's own archives that have no objects."""
+"""Prefixes of the names of those files in COCO's own archives that contain no objects."""
 
 _TRIED = 200
-"""Images by which the folder of an annotation file's images is recognised."""
+"""How many images of an annotation file are looked up to find the folder of its images."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str
     """Return which JSON files may have the dataset's annotations, judging by their names.
 
     COCO has several files for the same images: outlines (instances), keypoints, and others without objects.
-    If the user named a file, these are that one and its counterparts of other splits; if it says no split,
-    that one alone.
+    If the user named a file, it is returned with its counterparts for other splits, or alone if its name
+    indicates no split. If too many files are left, none is returned.
     """
     if named is not None:
         if split_of(named) is None:
@@ -136,7 +136,11 @@ class ImageFinder:
         self._folders = sorted(likely, key=lambda folder: -hits[folder])
 
     def find(self, name: str) -> str | None:
-        """Return the image's path relative to the dataset; None if there is none, or more than one."""
+        """Return the image's path relative to the dataset; None if it is missing or ambiguous.
+
+        The likeliest folder that has the image wins. If none has it, exactly one path elsewhere must end with
+        the name.
+        """
         candidates = (_join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
         return found or self._elsewhere(name)
@@ -155,7 +159,7 @@ class ImageFinder:
 
 
 def _usual_folders(annotations: str) -> Iterator[str]:
-    """Yield the folders in which tools put the images of an annotation file, the usual ones first."""
+    """Yield the folders in which tools put the images of an annotation file, the most usual first."""
     path = PurePosixPath(annotations)
     own, above = _text(path.parent), _text(path.parent.parent)
     subset = re.sub(r"^(instances|person_keypoints)_", "", path.stem)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when COCO annotations would be converted differently, so that they are converted again."""
+"""Increase it when the conversion of COCO annotations changes, so that they are converted again."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Converter:
 
     datasets: ConvertedDatasets
     hosts: AllowedHosts
-    """Where images may be fetched from."""
+    """The hosts from which images may be fetched."""
 
     @classmethod
     def of(cls, bucket: Bucket, hosts: AllowedHosts) -> Self:
@@ -58,9 +58,10 @@ class Converter:
     ) -> Converted | None:
         """Convert the dataset at `place`; None if Ultralytics trains on it as it is.
 
-        fingerprint is that of its content, None for a local path. What was converted before is found in S3.
-        Raises DatasetError, ImagesUnavailable and StoreErrors; what was fetched by then is kept in the cache
-        for another attempt with the same export.
+        fingerprint identifies the content; it is None for a local path, where COCO annotations are converted
+        each time. Otherwise the result of an earlier conversion is found in S3. Raises DatasetError,
+        ImagesUnavailable and StoreErrors; the cache then keeps what was fetched, for another attempt with the
+        same export.
         """
         foreign = find_foreign(place, task)
         if foreign is None:
@@ -108,7 +109,10 @@ class Converter:
 
 @contextmanager
 def _work_in(home: Path, source: str) -> Iterator[Path]:
-    """Lock the folder of a conversion; it is removed unless an error occurs, so that a retry can continue."""
+    """Lock the folder of a conversion and yield it.
+
+    It is removed at the end, but kept after an error, so that a retry can continue.
+    """
     with translate_disk_errors(home, source):
         make_trusted_folder(home)
         with (home / "lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""Tells datasets that have to be converted from those that Ultralytics trains on as they are."""
+"""Tells datasets that must be converted from those that Ultralytics trains on as they are."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Foreign:
 def find_foreign(place: Place, task: str) -> Foreign | None:
     """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
 
-    Whether JSON files in a folder are COCO annotations shows only when they are read.
+    Whether the JSON files in a folder are COCO annotations is only known once they are read.
     """
     suffix = place.path.suffix.lower()
     if suffix in {NDJSON, COCO} and not place.path.is_dir():
@@ -43,7 +43,7 @@ def find_foreign(place: Place, task: str) -> Foreign | None:
 
 
 def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:
-    """Return the folder of the files, often the only one in another; None if it has a data YAML."""
+    """Return the folder of the files, often nested in other folders; None if it has a data YAML."""
     boundary.require_walkable(folder)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     if any(path.suffix.lower() in {".yaml", ".yml"} for path in visible):

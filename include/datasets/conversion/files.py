@@ -2,11 +2,11 @@
 
     {folder}/dataset/data.yaml, labels/{split}/…   what the conversion writes
     {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of each other file
-    {folder}/fetched/…                             those that were fetched from URLs
-    {folder}/fetched.key                           the key of the export that they were fetched for
+    {folder}/fetched/…                             the files that were fetched from URLs
+    {folder}/fetched.key                           the key of the export for which they were fetched
 
-Names are relative to the converted dataset. URLs may be signed: the list stays in a folder of this account,
-and is removed with it.
+Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder of this account
+and is removed with the folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FETCHED, _FETCHED_KEY = "fetched", "fetched.key"
 
 @dataclass(frozen=True)
 class Asset:
-    """An image, or another file that is taken over as it is: from this machine, or from a URL."""
+    """An image, or another file that is used unchanged: from this machine, or from a URL."""
 
     name: str
     path: str | None = None
@@ -57,7 +57,7 @@ class ConvertedFiles:
     def keep_fetched(self, key: str) -> None:
         """Remove what an earlier attempt fetched, unless it was for an export with this key.
 
-        Another export may have another image under the same name.
+        A different export may have a different image under the same name.
         """
         recorded = self.folder / _FETCHED_KEY
         if recorded.is_file() and recorded.read_text(encoding="utf-8") == key:
@@ -67,7 +67,7 @@ class ConvertedFiles:
         recorded.write_text(key, encoding="utf-8")
 
     def fetched(self, asset: Asset) -> Path:
-        """Return where a file with a URL is once it is fetched."""
+        """Return where a file with a URL is once it has been fetched."""
         return self.folder / _FETCHED / asset.name
 
     def label(self, image: str) -> Path:
@@ -87,14 +87,14 @@ class ConvertedFiles:
         (self.dataset / DATA_YAML).write_text(text, encoding="utf-8")
 
     def list_assets(self, assets: Iterable[Asset]) -> None:
-        """Write the list of the other files."""
+        """Write the list of the files that the conversion does not write."""
         with (self.folder / _LIST).open("w", encoding="utf-8") as file:
             for asset in assets:
                 given = {key: value for key, value in asdict(asset).items() if value is not None}
                 file.write(f"{json.dumps(given)}\n")
 
     def assets(self) -> Iterator[Asset]:
-        """Read the list of the other files."""
+        """Read the list that `list_assets` wrote."""
         with (self.folder / _LIST).open(encoding="utf-8") as file:
             for line in file:
                 yield Asset(**json.loads(line))

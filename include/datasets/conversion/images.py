@@ -1,4 +1,4 @@
-"""Fetches the images of an export from the web, several at a time, and continues where an attempt ended."""
+"""Fetches the images of an export from the web, several at a time, continuing an earlier attempt."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 LIMITS = FetchLimits()
 _CONNECTIONS = 32
 _FAILURES = 100
-"""After this many refused images, the others are not tried: all signatures have expired."""
+"""After this many refused images, the others are not tried: probably all signatures have expired."""
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
-    """Raise DatasetError unless images may be fetched from all of these hosts, given with their files."""
+    """Raise DatasetError unless images may be fetched from all hosts, given with their numbers of files."""
     refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
     if not refused:
         return
@@ -42,7 +42,7 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
 def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> None:
     """Fetch all files that have a URL and are not there yet.
 
-    Raises DatasetError with those that cannot be fetched, and ImagesUnavailable.
+    Raises DatasetError, which lists the files that cannot be fetched, and ImagesUnavailable.
     """
     total = sum(1 for _ in files.assets())
     fetching = _Fetching(files, source, Progress(f"Fetching the images of {source}", total, "files"))
@@ -58,7 +58,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 
 class _Fetching:
-    """What the threads that fetch have in common."""
+    """What the fetching threads share."""
 
     def __init__(self, files: ConvertedFiles, source: str, progress: Progress) -> None:
         self.problems = Problems(source, "fetch")
@@ -66,7 +66,7 @@ class _Fetching:
         self._left, self._lock = ARCHIVE_BYTES, threading.Lock()
 
     def fetch(self, web: WebReader, asset: Asset) -> tuple[Asset, str | None]:
-        """Fetch one file; return what is wrong with it, or None."""
+        """Fetch one file; return it with what is wrong, or with None."""
         path = self._files.fetched(asset)
         try:
             if not path.is_file():

@@ -1,4 +1,4 @@
-"""The files of a converted dataset with their hashes, on disk: millions of them take no memory."""
+"""The files of a converted dataset with their hashes, kept on disk because there may be millions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entry:
 
 
 class Inventory:
-    """All files of one dataset, in the order of their names, which is that of keys in S3."""
+    """All files of one dataset, in the order of their names, which is also the order of keys in S3."""
 
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Reads the arrays of a large JSON object one element at a time: large COCO files exceed the memory."""
+"""Reads the arrays of a JSON object one element at a time, because a COCO file may not fit into memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _DELIMITERS = f"{_WHITESPACE},:]}}"
 def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Iterator[tuple[str, Any]]:
     """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
 
-    Yields (key, None) once for an array that starts, so that an empty one is noticed, too. Other members are
-    skipped. longest is the most characters that one element, or another member, may have. Raises ValueError
-    for anything else than an object, and where a wanted member is not an array or occurs twice.
+    Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
+    skipped. longest is the most characters that an element or a skipped member may have. Raises ValueError
+    for anything other than an object, and if a wanted member is not an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":
@@ -90,7 +90,7 @@ class _Reader:
             except ValueError:  # Python does not convert numbers of thousands of digits
                 raise ValueError("it contains a number with too many digits") from None
             else:
-                # A number may continue beyond the buffer; `-3.` and `3e` parse as a number and a rest.
+                # A number may continue beyond the buffer; of `-3.` and `3e`, only `-3` and `3` are parsed.
                 follows = self._text[end : end + 1]
                 is_whole = follows in _DELIMITERS if follows else self._ended
                 if is_whole and end - self._at <= self._longest:
@@ -119,7 +119,7 @@ class _Reader:
         self._at += 1
 
     def _read(self, size: int) -> bool:
-        """Append the next characters to the text, forgetting what was used. Returns False at the end."""
+        """Append the next characters to the text, dropping what was parsed. Returns False at the end."""
         more = self._file.read(size)
         self._text, self._at = self._text[self._at :] + more, 0
         self._ended = not more

@@ -1,9 +1,9 @@
 """Masks of COCO, which are run-length encoded (RLE): decoded without pycocotools, and outlined.
 
-A run-length encoding counts pixels column by column, first those outside the object, then those inside, and
+A run-length encoding counts pixels column by column: first those outside the object, then those inside, and
 so on in turn. `counts` is a list of these numbers, or a string that packs them: five bits per character, the
-lowest first, with a sign, and from the third number on relative to the one two places earlier (rleToString in
-maskApi.c of cocoapi).
+lowest first, with a sign. From the fourth number on, each is stored as the difference from the number two
+places earlier (rleToString in maskApi.c of cocoapi).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def outline_mask(mask: np.ndarray) -> list[list[int]]:
 
 
 def _unpack(text: str) -> list[int]:
-    """Return the numbers that the text of a compressed RLE packs. Raises ValueError."""
+    """Return the numbers that the text of a compressed RLE contains. Raises ValueError."""
     runs: list[int] = []
     number = shift = 0
     for character in text:

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from include.datasets.conversion.ndjson_file import Header, Record
 
 _VERSION = 1
-"""Increase it when an export would be converted into something else, so that it is converted again."""
+"""Increase it when the conversion of exports changes, so that they are converted again."""
 
 _SAMPLED = 50
-"""Labels by which the shape of keypoints is inferred, as in Ultralytics."""
+"""Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
 _LAYOUTS = {"classify", "depth"}
 """Tasks whose data have a layout of their own: no other task can be trained on them."""
@@ -43,8 +43,9 @@ _LAYOUTS = {"classify", "depth"}
 def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
-    Returns the key of the content, which is the same for an export with new signatures, and the hosts of the
-    URLs with the number of files on each, and what was left out or replaced. Raises DatasetError.
+    Returns the key of the content, which is the same if Platform exports it again with new signatures; the
+    hosts of the URLs with the number of files on each; and what was left out or replaced. Raises
+    DatasetError.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -77,7 +78,10 @@ class _Export:
     _names: Names = field(default_factory=Names)
 
     def survey(self) -> None:
-        """Find everything but the labels. Raises ValueError, OSError and DatasetError."""
+        """Check all lines; find the key, the hosts, and the split and name of each image.
+
+        Raises ValueError, OSError and DatasetError.
+        """
         lines = read_lines(self.path)
         first = next(lines, None)
         if first is None:
@@ -97,7 +101,7 @@ class _Export:
     def _records(
         self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
     ) -> Iterator[Record]:
-        """Note what each image needs and yield it. The problems of bad ones are collected."""
+        """Record what is needed of each image and yield the image; problems of invalid ones are collected."""
         progress = Progress(f"Reading {self.source}", None, "images")
         for number, given in lines:
             try:
@@ -137,7 +141,7 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
-        """Raise ValueError for data of another layout, and for classes whose folders would be one."""
+        """Raise ValueError for data with a different layout, and for classes that would share a folder."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(
@@ -150,7 +154,7 @@ class _Export:
             )
 
     def _choose_validation(self) -> None:
-        """Take a tenth of train to validate with, as Ultralytics does, if the export has no images for it."""
+        """Take a tenth of train to validate with, as Ultralytics does, if the export has no val images."""
         train = self._names.lines("train")
         if self.task == "classify" or self._names.lines("val") or len(train) < 2:
             return
@@ -224,12 +228,12 @@ class _Export:
 
 
 def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object with what identifies the content at its URL, if it has one."""
+    """Return the object with its URL, if it has one, replaced by what identifies the content there."""
     url = holder.get("url")
     return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Return values that change when a file is replaced: labels and key must be of the same content."""
+    """Return values that change when a file is replaced; labels and key must come from the same content."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

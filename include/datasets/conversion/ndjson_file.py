@@ -29,7 +29,7 @@ class Header:
     task: str
     class_names: dict[int, str]
     extras: Mapping[str, Any]
-    """Keys that a data YAML has, too."""
+    """Keys that are also keys of a data YAML."""
     depth_scale: float
     is_from_platform: bool
     """Whether Ultralytics Platform wrote the export: it names files by a hash of their content."""
@@ -124,7 +124,10 @@ def _class_names(given: Any) -> dict[int, str]:
 
 
 def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
-    """Check the line of an image. Raises ValueError with a sentence that names a kind of problem."""
+    """Check the line of an image, and return the image.
+
+    Raises ValueError, with the same sentence for every problem of a kind.
+    """
     split, file, url = given.get("split"), given.get("file"), given.get("url")
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}; correct it")

@@ -1,7 +1,7 @@
-"""The names of the images of an .ndjson export in the converted dataset: their own, as far as possible.
+"""The names of the images of an .ndjson export in the converted dataset: the original ones, where possible.
 
-Ultralytics numbers them instead. With names of their own, two versions of a dataset can be compared, and a
-problem of an image is found in the tool that it came from.
+Ultralytics numbers the images instead. With their original names, two versions of a dataset can be compared,
+and an image with a problem can be found in the tool that exported it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Names:
         self._names: dict[int, str] = {}
 
     def add(self, line: int, split: str, folder: str, file: str) -> None:
-        """Add an image; folder is "" or that of its class. Raises ValueError for a name that leads out."""
+        """Add an image; folder is "" or that of its class. Raises ValueError for a name that is refused."""
         self._splits[line] = split
         self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
 
@@ -40,7 +40,7 @@ class Names:
         self._splits.update(dict.fromkeys(lines, split))
 
     def settle(self) -> None:
-        """Add a number to names whose label file an earlier image has already."""
+        """Add the line number to names whose label file an earlier image already has."""
         taken = set[str]()
         for line, split in self._splits.items():
             stem, _, suffix = self._names[line].rpartition(".")
@@ -50,12 +50,15 @@ class Names:
             taken.add(f"{split}/{stem}")
 
     def get(self, line: int) -> str | None:
-        """Return the name of an image below the folder of all splits; None if it is left out."""
+        """Return the name of an image, beginning with its split; None if the image is left out."""
         return f"{self._splits[line]}/{self._names[line]}" if line in self._splits else None
 
 
 def _own_name(file: str) -> str:
-    """Return the file's name, with an ending by which it is an image: its content decides what it is."""
+    """Return the file's name, with .jpg added if it does not end like an image: the content decides.
+
+    Raises ValueError for a name that is refused.
+    """
     try:
         name = "/".join(safe_parts(file))
     except ValueError as problem:

@@ -94,7 +94,7 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
 
 
 def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return the indexes of the two closest points, the first such pair: `min_index` in little memory."""
+    """Return the indexes of the first closest pair of points, as `min_index` does, but in little memory."""
     import numpy as np
 
     best, found = math.inf, (0, 0)

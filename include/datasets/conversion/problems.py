@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Problems:
-    """The problems found so far; equal ones in several places are counted together."""
+    """The problems found so far; the same problem in several places is counted together."""
 
     source: str
     """The dataset as the user named it."""
@@ -43,7 +43,7 @@ class Problems:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise DatasetError if there are problems: the first place of each, then the second of each."""
+        """Raise DatasetError if there are problems; it lists the first place of each, then the second."""
         if not self._places:
             return
         findings = [
@@ -79,15 +79,15 @@ class Notes:
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, note: str, count: int = 1) -> None:
-        """Count `note`, which continues a number: '12 annotations are crowds and left out'."""
+        """Count `note`, which is shown after its count, as in '12 annotations are of crowds'."""
         if count:
             self._counts[note] += count
 
     def as_json(self) -> dict[str, int]:
-        """Return how often each was noted."""
+        """Return the count of each note."""
         return dict(self._counts)
 
     def log_all(self, source: str) -> None:
-        """Write all of them to the log."""
+        """Write all notes to the log."""
         for note, count in self._counts.most_common():
             log.warning("Converting %s: %s %s.", source, f"{count:,}", note)

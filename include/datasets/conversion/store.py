@@ -1,12 +1,12 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
     datasets/{fingerprint}/{name}        a file of a converted dataset
-    datasets/conversions/{key}.json      what an export was converted into
+    datasets/conversions/{key}.json      what the content with this key was converted into
 
-The fingerprint is that of the objects under the prefix, computed from the MD5 of each file: their ETags,
-unless the bucket encrypts with keys of its own (SSE-KMS). An object is written only if it is missing
-or its recorded SHA-256 is wrong, so several workers may store the same dataset at once, and one that was
-killed continues where it ended. The record is written last.
+The fingerprint is computed from the MD5s of the files. These are also the ETags of the objects, unless the
+bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
+several workers may store the same dataset at once, and a retry continues where a killed worker stopped. The
+record is written last.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ class ConvertedDatasets:
         self._bucket, self._listings = bucket, listings
 
     def uri(self, converted: Converted) -> str:
-        """Return what `dataset` would be for it."""
+        """Return the value of the parameter `dataset` that stands for it."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> Converted | None:
-        """Return what the content of that key was converted into; None if it is not, or no longer, there."""
+        """Return what the content with that key was converted into; None if that is not completely in S3."""
         content = self._bucket.read(conversion_key(key), REPORT_BYTES)
         if content is None:
             return None
@@ -88,7 +88,7 @@ class ConvertedDatasets:
         return tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: Converted) -> None:
-        """Remember what the content of that key was converted into."""
+        """Record what the content with that key was converted into."""
         content = converted.model_dump_json().encode()
         self._bucket.put(conversion_key(key), content, content_type="application/json")
 
@@ -132,7 +132,7 @@ class ConvertedDatasets:
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
         """Create the object; return its name and ETag.
 
-        Replaces one whose recorded SHA-256 is missing or different.
+        Replaces an object whose recorded SHA-256 is missing or different.
         """
         location = self._bucket.at(converted_prefix(prefix) + entry.name)
         file = LocalFile.read(entry.path, TransferLimits())

@@ -1,7 +1,7 @@
 """Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
 
-A signed URL is a secret until it expires, so only URLs without their query appear in messages, and no error
-of the libraries is chained to ours: their texts contain the whole URL.
+A signed URL is a secret until it expires. So URLs appear in messages only without their query, and errors of
+the libraries, whose texts contain the whole URL, are never chained to ours.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _QUERY = re.compile(r"\?[^ \"]*")
 
 
 class ImagesUnavailable(TransientError):
-    """A host of images is unavailable at present; what was fetched is kept for the next attempt."""
+    """A host of images is temporarily unavailable; what was fetched is kept for the next attempt."""
 
 
 class FetchRefused(Exception):
-    """A file will not be fetched, whatever is tried; the text is a sentence without the URL."""
+    """A file cannot be fetched, and a retry would not help; the text is a sentence without the URL."""
 
 
 class _Interrupted(Exception):
-    """The host did not answer, or broke off; a retry may succeed."""
+    """The host did not answer, or the transfer broke off; a retry may succeed."""
 
 
 class _PeerRefused(Exception):
@@ -61,7 +61,7 @@ class FetchLimits:
     silent_seconds: float = 30
     tries: int = 3
     pause: float = 2
-    """Seconds before the first retry; they double with each."""
+    """Seconds before the first retry; doubled for each further one."""
 
 
 class WebReader:
@@ -90,7 +90,7 @@ class WebReader:
         )
 
     def _try(self, url: str, partial: Path) -> str | None:
-        """Fetch once. Returns why it was interrupted; None if it is complete."""
+        """Try once. Returns why the transfer was interrupted; None if the file is complete."""
         try:
             self._fetch(url, partial)
         except _Interrupted as interruption:
@@ -160,12 +160,12 @@ class WebReader:
 
 @contextmanager
 def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> Iterator[WebReader]:
-    """Return a reader that only connects to allowed hosts, and to no private address that is not listed."""
+    """Yield a reader that connects only to allowed hosts, and to private addresses only if listed."""
     import requests
 
     library = logging.getLogger(_LIBRARY_LOGS)
     with requests.Session() as session:
-        session.trust_env = False  # no credentials of ~/.netrc; proxies and certificates are read above
+        session.trust_env = False  # no credentials of ~/.netrc; `_open` reads proxies and certificates
         session.adapters.clear()
         session.mount("https://", _make_adapter(allowed, connections))
         library.addFilter(_strip_query)
@@ -178,8 +178,8 @@ def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> It
 def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     """Return a transport of requests that refuses connections to addresses that are not allowed.
 
-    The address is checked once the connection stands and before anything is sent: between a look-up of its
-    own and the connection, a name could change its address.
+    The address is checked once the connection is established, before anything is sent: a separate look-up
+    beforehand could return a different address than the connection then uses.
     """
     from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPSConnection
@@ -200,7 +200,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *given: Any, **options: Any) -> None:
             super().init_poolmanager(*given, **options)
-            # Through a proxy, it is the proxy that connects, and its rules that apply.
+            # Behind a proxy, the proxy connects to the host, and its rules apply instead.
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
@@ -214,7 +214,7 @@ def _proxies(url: str) -> dict[str, str]:
 
 @contextmanager
 def _translate_errors(what: str) -> Iterator[None]:
-    """Turn errors of requests and urllib3 into ours, which quote nothing of the URL but say `what`."""
+    """Translate errors of requests and urllib3 into ours, which contain `what` but nothing of the URL."""
     from requests import RequestException
     from requests.exceptions import SSLError
     from urllib3.exceptions import HTTPError

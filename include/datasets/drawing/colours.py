@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 
 _GOLDEN_RATIO = 0.618034
-"""Steps of hue by it keep the colours of neighbouring classes apart."""
+"""The step of the hue from class to class, which keeps the colours of neighbouring classes apart."""
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:

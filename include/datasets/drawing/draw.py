@@ -33,18 +33,18 @@ INDEX = "index.json"
 """The file that lists the pictures: name, split and image of each."""
 
 MOST_SAMPLES = 12
-"""Pictures of a dataset; a third of them are to validate with."""
+"""The most pictures of a dataset; a third of them are from the split to validate with."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
 _FILLED = 0.3
-"""Opacity of what is within an outline."""
+"""Opacity of the colour within an outline."""
 
 
 def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) -> None:
     """Draw samples of the dataset at `place` into the folder `target`, as 0.jpg and so on, with an INDEX.
 
-    split is the one to validate with. An image that cannot be drawn is left out. Raises DatasetError.
+    split is the split to validate with. An image that cannot be read is left out. Raises DatasetError.
     """
     import cv2
 
@@ -64,7 +64,7 @@ def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) ->
 
 
 def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
-    """Return samples that are spread evenly over each split, in their order."""
+    """Return samples from both splits, spread evenly over each, in their order."""
     of_val = MOST_SAMPLES // 3
     shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
     chosen: list[tuple[str, Sample]] = []
@@ -92,7 +92,7 @@ def _draw(sample: Sample, layout: Layout) -> Picture | None:
     if not label.is_file():
         return picture
     keypoints = tuple(layout.extras.get("kpt_shape", (0, 0)))
-    with suppress(ValueError, OSError):  # a label that cannot be read: the check says so
+    with suppress(ValueError, OSError):  # the check reports labels that cannot be read
         if layout.task == "depth":
             return draw_depths(picture, label, sample.suffix)
         if layout.labels.are_images:
@@ -120,7 +120,7 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
 
 def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
-    """Return the points as whole pixels, not far outside the picture: OpenCV overflows silently."""
+    """Return the points in whole pixels, none far outside the picture, because OpenCV overflows silently."""
     import numpy as np
 
     height, width = picture.shape[:2]

@@ -1,4 +1,4 @@
-"""Draws labels that say something about each pixel: masks and depth maps."""
+"""Draws labels that have a value for each pixel: masks and depth maps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILLED = 0.6
 def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:
     """Return the picture with the classes of its mask in colours; what is ignored stays as it is.
 
-    mapping has the class id for each id in the mask that does not mean itself.
+    mapping has the class id for each id in the mask that is not itself the class id.
     """
     import cv2
     import numpy as np
@@ -47,7 +47,7 @@ def draw_depths(picture: Picture, depths: Path, suffix: str) -> Picture:
 
     found = open_depths(depths, suffix)
     height, width = picture.shape[0] // 2 or 1, picture.shape[1] // 2 or 1
-    # By steps, because an array may be far larger than the picture.
+    # Sampled rather than resized, because a depth map may be far larger than the picture.
     rows = np.linspace(0, found.shape[0] - 1, height).astype(int)
     columns = np.linspace(0, found.shape[1] - 1, width).astype(int)
     metres = np.asarray(found[rows][:, columns], dtype=np.float64)

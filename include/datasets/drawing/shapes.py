@@ -1,4 +1,4 @@
-"""What a label file says, as shapes within an image; coordinates are fractions of its size."""
+"""The content of a label file as shapes within an image; coordinates are fractions of the image's size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Shape:
     outline: tuple[Point, ...]
     """The corners of its box, its oriented box or its polygon."""
     keypoints: tuple[Point, ...] = ()
-    """Those that are labelled."""
+    """Only the labelled ones."""
 
 
 def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[Shape]:
-    """Yield the objects of a label file. A line that Ultralytics would not train on is skipped."""
+    """Yield the objects of a label file. A line without at least five finite numbers is skipped."""
     lines = read_lines(label, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
     for _, line in lines:
         try:
@@ -55,7 +55,7 @@ def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[i
 
 
 def _labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
-    """Return the keypoints; one of three values is labelled if its visibility is not zero."""
+    """Return the labelled keypoints: those of two values, and those of three whose visibility is not zero."""
     step = dimensions or 2
     groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
     return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket, FetchedObject
 
 _LARGEST = 1 * MIB
-"""Bytes of a picture of at most 640 pixels, and of the index."""
+"""The most bytes that are read of the index, or of a picture, whose sides have at most 640 pixels."""
 
 _NAME = r"^[0-9]{1,2}\.jpg$"
 
@@ -63,7 +63,7 @@ class SampleStore:
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
         """Return the picture of this name, or None. Raises StoreErrors.
 
-        known holds the ETags that the client already has, whose content is not read again.
+        known holds the ETags of what the client already has; such content is not read again.
         """
         if not re.fullmatch(_NAME, name):
             return None

@@ -17,7 +17,7 @@ class DatasetRoots:
     """Where local datasets may be on this machine: below one of `folders`, and never in training_root.
 
     training_root is excluded because it caches fetched data: otherwise a data YAML from a bucket could be
-    passed off as a local one. Without folders, local paths are switched off.
+    passed off as a local one. If there are no folders, local paths are not allowed.
     """
 
     folders: tuple[Path, ...] = ()
@@ -29,7 +29,7 @@ class DatasetRoots:
         return DatasetRoots(tuple(resolve(folder) for folder in self.folders), barred)
 
     def is_allowed(self, real: Path) -> bool:
-        """Return whether a local dataset may be at `real`. It and the roots must be resolved paths."""
+        """Return whether a local dataset may be at `real`. `real` and the roots must be resolved paths."""
         return not self.is_excluded(real) and any(real.is_relative_to(folder) for folder in self.folders)
 
     def is_excluded(self, real: Path) -> bool:
@@ -52,7 +52,7 @@ class Boundary:
         self.circular_links: list[str] = []
         """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)
-        # There are many files but few folders: only the folder is resolved, unless the file is a link itself.
+        # There are many files but few folders: each folder is resolved once, a file only if it is a link.
         self._folders: dict[str, tuple[str, bool]] = {}
 
     def contains(self, real: Path) -> bool:
@@ -61,7 +61,7 @@ class Boundary:
         return inside and not (self._barred is not None and real.is_relative_to(self._barred))
 
     def resolve(self, path: Path, what: str) -> Path:
-        """Resolve all links in `path`. Raises DatasetError, calling it `what`, if it leads outside."""
+        """Resolve all links in `path`. If it leads outside, raises DatasetError, which calls it `what`."""
         real = resolve(path)
         if not self.contains(real):
             raise DatasetError(f"Dataset {self.source!r}: {what} {_LEADS_OUTSIDE}")
@@ -70,7 +70,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also for devices and pipes; FileNotFoundError.
+        Raises LeadsOutside, also for devices and pipes, and FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)
@@ -115,5 +115,5 @@ _LEADS_OUTSIDE = "leads outside the dataset; use a path inside it, and files ins
 
 
 def resolve(path: Path) -> Path:
-    """Resolve all links in `path`, as far as it exists. Never raises, even for links that form a loop."""
+    """Resolve all links in `path`, as far as it exists. Raises no OSError, even if links form a loop."""
     return Path(os.path.realpath(path))

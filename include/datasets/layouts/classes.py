@@ -29,7 +29,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 
 
 def read_class_folders(place: Place, split: Split = "val") -> Layout:
-    """Find all images to train on and to validate with; the latter are those of `split`.
+    """Find all images to train on, and those of `split` to validate with.
 
     The classes are the folders of train/ that contain images, in torchvision's order. Without a train/, the
     images of each class are divided as Ultralytics divides them.
@@ -40,7 +40,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
             "contain a folder for each class"
         )
     root = _find_root(place.path, Boundary(place.folder, place.source, place.barred))
-    boundary = Boundary(place.folder, place.source, place.barred)  # which has noted nothing yet
+    boundary = Boundary(place.folder, place.source, place.barred)  # without what `_find_root` recorded
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample) for sample in splits["train"]})

@@ -31,8 +31,9 @@ _USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 class Description:
     """The content of a data YAML.
 
-    splits maps train and the split to validate with to paths as written; extras are the other keys that
-    Ultralytics reads, with the masks_dir of every view. labels says where the labels of an image are.
+    splits gives, for train and the split to validate with, the paths as written. extras are the other keys
+    that Ultralytics reads; their masks_dir is the one that every view uses. labels says where the labels of
+    an image are.
     """
 
     file: Path
@@ -143,7 +144,7 @@ def _count(given: Any) -> int | None:
 
 
 def _whole(given: object) -> int | None:
-    """Return a whole number, which Ultralytics also accepts as a string such as '2' or '2.0'."""
+    """Return a whole number, which Ultralytics also accepts as a string such as '2' or '2.0', or None."""
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         return None
     try:
@@ -187,7 +188,7 @@ def _class_name(key: int, given: object) -> str:
 
 
 def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return the other keys that Ultralytics reads; those about keypoints only count with kpt_shape."""
+    """Return the other keys that Ultralytics reads; those about keypoints are ignored without kpt_shape."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(
@@ -204,7 +205,7 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _maps(data: Mapping[str, Any], task: str, classes: int) -> tuple[dict[str, Any], LabelFiles]:
-    """Return where the labels are, and the keys of the tasks whose labels say something about each pixel."""
+    """Return the keys of the tasks whose labels are masks or depth maps, and where the labels are."""
     if task == "depth":
         return read_depth_keys(data), DEPTHS
     keys = read_mask_keys(data, classes) if task == "semantic" else {}

@@ -1,7 +1,7 @@
 """Divides the images of class folders into those to train on and those to validate with.
 
-Follows `split_classify_dataset` of ultralytics/data/split.py, so that both give the same division: 80 % of
-each class are trained on.
+Follows `split_classify_dataset` of ultralytics/data/split.py, so that the division is the same: 80 % of the
+images of each class are trained on.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NamedImage = tuple[str, None, str]
-"""An image, its labels, of which classify has none, and its name within the split: the class comes first."""
+"""An image, its label file (None for classify), and its name in the split, which begins with the class."""
 
 _TRAINED = 0.8
 
 
 def divide(images: Iterable[NamedImage]) -> tuple[list[NamedImage], list[NamedImage]]:
-    """Return the images to train on, and the others, both in the order of their names."""
+    """Return the images to train on, and the images to validate with, both in the order of their names."""
     classes: defaultdict[str, list[NamedImage]] = defaultdict(list)
     for image in images:
         classes[image[2].partition("/")[0]].append(image)

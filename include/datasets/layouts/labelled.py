@@ -1,4 +1,4 @@
-"""The dataset layout of all tasks but classify: images with a file of labels each."""
+"""The dataset layout of all tasks but classify: images, each with a file of labels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
-    split is the one to validate with. Raises DatasetError.
+    split is the split to validate with. Raises DatasetError.
     """
     boundary = Boundary(place.folder, place.source, place.barred)
     file = find_description(place.path, boundary) if place.path.is_dir() else place.path
@@ -52,9 +52,9 @@ def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
 def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
     """Return the folder that train and val are relative to: `path` if it may be used, else the YAML's own.
 
-    Data YAMLs often still contain the `path` of the machine that they were made on; Ultralytics, too, ignores
-    it in an archive. For a local dataset it may name another folder below a root, which then becomes the
-    dataset's folder.
+    Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics, too,
+    ignores it in an archive. For a local dataset, `path` may name a different folder below a root, which then
+    becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
@@ -69,12 +69,12 @@ def _find_root(description: Description, place: Place, boundary: Boundary) -> tu
 
 
 _Found = tuple[Path, str, str]
-"""An image: a folder that many share, the path below it, and its name within the split."""
+"""An image: a folder that many images share, the path below it, and the image's name within the split."""
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Finds the images of a described dataset: its paths are relative to root."""
+    """Finds the images of a described dataset; the paths in the description are relative to root."""
 
     description: Description
     root: Path
@@ -105,7 +105,8 @@ class _Reader:
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add the path of its labels to each image.
 
-        A list may name an image several times, to show it more often. Each repeat becomes a separate file.
+        A list may name an image several times, to train on it more often. Each repeat becomes a sample with a
+        name of its own.
         """
         images.sort(key=itemgetter(2))
         before, repeats = "", 0
@@ -174,14 +175,14 @@ class _Reader:
         )
 
     def _hint(self) -> str:
-        """Return a note that `path` was ignored, if it was: it explains where images are searched for."""
+        """Return a note if `path` was ignored, because that explains where images are searched for."""
         path = self.description.path
         if path is None or resolve(self.description.file.parent / path) == self.root:
             return ""
         return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 
     def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
-        """Yield the images, each as a folder and the path below it."""
+        """Return the images at a resolved path, each as a folder and the path below it."""
         if found.is_dir():
             return ((found, path) for path in images_below(found, self.boundary))
         if not is_image(found.name):
@@ -189,7 +190,7 @@ class _Reader:
         return [(found.parent, found.name)]
 
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
-        """Read a list of images. Never quotes other lines: the file may not be a list of images at all."""
+        """Read a list of images. Never quotes lines that name no image: the file may not be such a list."""
         images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):
@@ -198,8 +199,8 @@ class _Reader:
             if len(findings) >= FINDINGS_PER_FILE:
                 findings.append(Finding(file.name, number, "the rest of the list was not read", "stopped"))
                 break
-            # To Ultralytics, `./` is relative to the list, and other paths to its working directory: here,
-            # the root.
+            # For Ultralytics, `./` is relative to the list, and other paths are relative to its working
+            # directory; here, they are relative to the root.
             image = os.path.normpath((file.parent if text.startswith("./") else self.root) / text)
             if problem := self._problem(image, text):
                 findings.append(Finding(file.name, number, problem, "list"))

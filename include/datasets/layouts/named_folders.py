@@ -1,6 +1,6 @@
 """Finds the folders that a data YAML names. Runs in a confined process, see confinement.py.
 
-It is lenient: what is wrong with a data YAML is said by the check, once its files are there.
+It is lenient: the check reports what is wrong with a data YAML, once the dataset's files are there.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _SPLITS = ("train", "val", "validation", "test")
 _LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
 _MOST_LISTS = 100
 _MOST_FOLDERS = 1000
-"""If a list names images in more folders, the folders that contain these are taken."""
+"""If a list names images in more folders, their parent folders are returned instead."""
 
 
 def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
-    """Return what the data YAML names, relative to its own folder, with all places that may be meant.
+    """Return everything that the data YAML may refer to, as paths relative to its own folder.
 
-    folders contain images or labels, "" being the YAML's own; lists are those that may be files that list
-    images instead; roots are the folders that such lists may be relative to.
+    folders may contain images or labels; "" is the YAML's own folder. lists are those of the folders that
+    may be lists of images instead. roots are the folders that the paths in such lists may be relative to.
     """
     try:
         data = load_yaml(Path(file))
@@ -42,7 +42,7 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     if isinstance(data.get("path"), str) and (root := _join("", data["path"])):
         roots.append(root)
     paths = [path for split in _SPLITS for path in _texts(data.get(split))]
-    # As for check_det_dataset, `../` may be one too many.
+    # As in check_det_dataset, the `../` at the start may be one too many.
     paths += [path.removeprefix("../") for path in paths if path.startswith("../")]
     places = {place for root in roots for path in paths if (place := _join(root, path)) is not None}
     folders = {posixpath.dirname(place) if is_image(place) else place for place in places}
@@ -92,7 +92,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _join(root: str, path: str) -> str | None:
-    """Return the path within the data YAML's folder, "" for that itself; None if it leads outside."""
+    """Return the path within the data YAML's folder, "" for the folder itself; None if it leads outside."""
     joined = posixpath.normpath(posixpath.join(root, path))
     if joined.startswith(("/", "../")) or joined == "..":
         return None

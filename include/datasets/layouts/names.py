@@ -45,9 +45,9 @@ def _size(name: str) -> int:
 def is_ignored(parts: tuple[str, ...]) -> bool:
     """Return whether the file is never trained on: hidden files, macOS's resource forks, caches.
 
-    Ultralytics unpickles a `*.cache` next to labels and trains on an `*.npy` next to its image. In an
-    untrusted archive, the first would run its author's code and the second would replace the image. Only
-    below a folder named depth an `*.npy` is a depth map.
+    Ultralytics unpickles a `*.cache` next to labels, and trains on an `*.npy` instead of the image next to
+    it. In an untrusted archive, the first would run its author's code and the second would replace the image.
+    An `*.npy` is a depth map only below a folder named depth.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)

@@ -31,15 +31,16 @@ IMAGE_SUFFIXES = frozenset({
 _UNREAD_SUFFIXES = frozenset({
     "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
 })  # fmt: skip
-"""Suffixes of images that Ultralytics does not list, so that nobody notices that they are missing."""
+"""Suffixes of images that Ultralytics does not list; their absence would otherwise go unnoticed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a split.
 
-    There are millions of them, so they hold short texts: samples share those of their folders, and a path is
-    only created where it is used. It is a text, too: a `Path` takes longer to create than a file to link.
+    There may be millions of them, so each holds short strings: samples share those of their folders, and a
+    path is only created where it is used. The path is also a string, because creating a `Path` takes longer
+    than linking a file.
     """
 
     image_folder: str
@@ -85,7 +86,7 @@ class Layout:
     validation: Split = "val"
     """The split to validate with."""
     warnings: tuple[Finding, ...] = ()
-    """What was unusual when its files were listed."""
+    """What was unusual when the files were listed."""
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 
@@ -98,9 +99,10 @@ class Layout:
 class Place:
     """Where a dataset is on this machine; all of these paths are resolved.
 
-    path is a data YAML or a folder. folder is the folder that the dataset must not lead out of. For a user's
-    own path, roots are the folders in which a data YAML's `path` may name another dataset folder, and barred
-    is the folder that nothing may lead into; fetched data have no roots.
+    path is a folder, a data YAML, or a file that must be converted. folder is the folder that the dataset
+    must not lead out of. For a user's own path, roots are the folders in which a data YAML's `path` may name
+    a different dataset folder, and barred is the folder that nothing may lead into. Fetched data have no
+    roots.
     """
 
     path: Path
@@ -138,10 +140,10 @@ class Place:
 
 
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
-    """Yield all images below `folder`, relative to it. Hidden files are skipped, as Ultralytics does.
+    """Yield all images below `folder`, relative to it. Hidden files are skipped, as in Ultralytics.
 
-    Links that lead in a circle are not followed, but noted in the boundary. Raises DatasetError for a folder
-    that leads out of the dataset.
+    Links that lead in a circle are not followed, but recorded in the boundary. Raises DatasetError for a
+    folder that leads out of the dataset, and for one that is nested too deeply.
     """
     boundary.require_walkable(folder)
     start = len(f"{folder}{os.sep}")

@@ -10,7 +10,7 @@ class UploadRefused(FinalError):
 
 
 class UploadIncomplete(UploadRefused):
-    """Some announced files are missing from S3, or their size differs from the announced one."""
+    """Announced files are missing from S3 or have a different size, or a file in S3 was not announced."""
 
 
 class UploadEnded(UploadRefused):

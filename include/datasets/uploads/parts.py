@@ -21,13 +21,13 @@ class StoredPart(NamedTuple):
 
 
 def begin(bucket: Bucket, key: str) -> str:
-    """Begin the multipart upload of an object; return S3's id of it."""
+    """Begin the multipart upload of an object; return S3's id of the upload."""
     with translate_s3_errors(bucket.client, bucket.at(key)):
         return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]
 
 
 def list_stored(bucket: Bucket, key: str, multipart_id: str) -> dict[int, StoredPart]:
-    """Return the parts that S3 has, by number; none if the upload has ended there."""
+    """Return the parts that S3 has, by number; none if the multipart upload has ended."""
     pages = bucket.client.get_paginator("list_parts").paginate(
         Bucket=bucket.name, Key=key, UploadId=multipart_id
     )
@@ -43,7 +43,7 @@ def list_stored(bucket: Bucket, key: str, multipart_id: str) -> dict[int, Stored
 
 
 def assemble(bucket: Bucket, key: str, multipart_id: str, parts: Mapping[int, StoredPart]) -> None:
-    """Make an object of these parts, unless another request has just done so."""
+    """Assemble the object from these parts, unless another request has just done so."""
     from botocore.exceptions import ClientError
 
     with translate_s3_errors(bucket.client, bucket.at(key)):

@@ -21,7 +21,7 @@ _WHOLE = (".zip", ".ndjson")
 
 
 class AnnouncedFile(NamedTuple):
-    """A file that somebody wants to send: its path within the dataset, and its size in bytes."""
+    """A file that a client wants to send: its path within the dataset, and its size in bytes."""
 
     path: str
     size: int
@@ -36,7 +36,7 @@ class UploadFile(BaseModel):
     size: int
     """In bytes."""
     multipart_id: str | None = None
-    """S3's id of its multipart upload; None if it is sent in one piece."""
+    """S3's id of the multipart upload; None if the file is sent in one piece."""
 
     @property
     def parts(self) -> int:
@@ -80,7 +80,7 @@ def count_parts(size: int) -> int:
 
 
 def plan_upload(files: Sequence[AnnouncedFile], user: str) -> Upload:
-    """Check what somebody announces, and give it an id that was never used before. Raises UploadRefused."""
+    """Check the announced files, and give the upload an unused id. Raises UploadRefused."""
     if not files:
         raise UploadRefused("files is empty: name at least one file")
     if len(files) > UPLOAD_FILES:
@@ -121,7 +121,7 @@ def _check_sizes(sizes: Sequence[int]) -> None:
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Raise UploadRefused for a path that is unsafe, never trained on, or in the way of another one."""
+    """Raise UploadRefused for a path that is unsafe, never trained on, or in conflict with another path."""
     seen: set[str] = set()
     folders: set[str] = set()
     for path in paths:

@@ -1,7 +1,7 @@
-"""The uploads of one bucket: what has arrived, signed links for what is missing, and their end.
+"""The uploads of one bucket: what has arrived, signed links for what is missing, and completion or removal.
 
-The bytes go from the browser to S3. What was announced is a small record beside them, so that any process of
-the API server can continue an upload that another one began.
+The bytes go from the client to S3. A small record beside them says what was announced, so that any process of
+the API server can continue an upload that another process began.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
 
 _AT_ONCE = 8
-"""Requests to S3 at a time: fewer than the connections in any boto3 client's pool."""
+"""Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 _LARGEST_RECORD = 4 * UPLOAD_BODY
-"""Bytes of a record: what was announced, with S3's ids."""
+"""The most bytes of a record, which contains what was announced and S3's ids of multipart uploads."""
 
 _EXAMPLES = 3
 
@@ -53,7 +53,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PartLink:
-    """Where a part is sent by PUT, and the headers that its signature covers."""
+    """The URL to which a part is sent by PUT, and the headers that must be sent with it."""
 
     part: Part
     url: str
@@ -80,14 +80,14 @@ class UploadStore:
         return begun
 
     def find(self, upload_id: str) -> Upload:
-        """Return the upload of that id. Raises UploadUnknown."""
+        """Return the upload with that id. Raises UploadUnknown."""
         return self._read(upload_id)[0]
 
     def arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
-        A file whose size differs from the announced one is removed, because its links cannot overwrite it:
-        when a sender is cut off after the headers, SeaweedFS 4.48 stores an empty object.
+        A file whose size differs from the announced one is removed, because its links cannot overwrite it.
+        SeaweedFS 4.48, for example, stores an empty object if a sender is cut off after the headers.
         """
         stored = self._stored(upload)
 
@@ -104,7 +104,7 @@ class UploadStore:
             return list(threads.map(find_arrived, upload.files))
 
     def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
-        """Sign a PUT for each part. The size is signed too, so that S3 takes nothing else.
+        """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
 
         Raises UploadEnded, and UploadRefused for a part that the upload does not have.
         """
@@ -120,7 +120,7 @@ class UploadStore:
     def complete(self, upload_id: str) -> Upload:
         """Verify that everything has arrived, and assemble the parts. Repeating it changes nothing.
 
-        Raises UploadUnknown, and UploadIncomplete, which names what is missing.
+        Raises UploadUnknown, and UploadIncomplete, which names what is missing or was not announced.
         """
         upload, etag = self._read(upload_id)
         if upload.completed_at is not None:
@@ -144,12 +144,12 @@ class UploadStore:
         return completed
 
     def remove(self, upload: Upload) -> tuple[int, int]:
-        """Remove an upload, with everything that has arrived. The caller knows that nothing uses it.
+        """Remove an upload, with everything that has arrived. The caller must know that nothing uses it.
 
         Returns the number of its files, and their total size.
         """
         record = upload_record_key(upload.upload_id)
-        if upload.completed_at is not None:  # nobody begins to use what is being removed
+        if upload.completed_at is not None:  # so that no job begins to use what is being removed
             reopened = upload.model_copy(update={"completed_at": None})
             self._bucket.put(record, reopened.model_dump_json().encode(), content_type="application/json")
         for file in upload.files:
@@ -209,7 +209,7 @@ class UploadStore:
     def _assemble_file(
         self, upload: Upload, file: UploadFile, arrived: Mapping[int, parts.StoredPart]
     ) -> None:
-        assert file.multipart_id is not None  # noqa: S101 - another file has no parts that could be complete
+        assert file.multipart_id is not None  # noqa: S101 - without an id, no parts are found
         parts.assemble(self._bucket, upload.key(file), file.multipart_id, arrived)
 
     def _find_parts(self, upload: Upload, file: UploadFile) -> dict[int, parts.StoredPart]:
@@ -236,7 +236,7 @@ class UploadStore:
             raise unknown
         location = self._bucket.at(upload_record_key(upload_id))
         try:
-            # One request: another one may complete the upload in that time.
+            # A single request for record and ETag: between two, the upload could be completed.
             with translate_s3_errors(self._bucket.client, location):
                 answer = self._bucket.client.get_object(Bucket=location.bucket, Key=location.key)
                 if answer["ContentLength"] > _LARGEST_RECORD:
@@ -270,7 +270,7 @@ class UploadStore:
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
-    """Return the id of the upload that an address is in; None if it is not in one of this bucket."""
+    """Return the id of the upload that contains an address; None if no upload of this bucket does."""
     start = bucket.at(UPLOADS).uri
     if source is None or not source.startswith(start):
         return None
@@ -279,7 +279,7 @@ def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
 
 
 def _lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
-    """Return the files that S3 does not have in their announced size."""
+    """Return the files that S3 does not have with their announced size."""
     return [file for file in files if file.path not in stored or stored[file.path].size != file.size]
 
 
