@@ -35,7 +35,9 @@ class SmallReads:
     """
 
     def __init__(self, client: S3Client) -> None:
-        import obstore.store  # noqa: F401  here, because several threads cannot import it at once
+        # Here, because several threads cannot import them at once.
+        import obstore.exceptions  # noqa: F401
+        import obstore.store  # noqa: F401
 
         self._client = client
         self._failures = 0 if _is_supported(client) else _MOST_FAILURES
