@@ -249,4 +249,4 @@ def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(
         for batch in range(1, 4):
             assert not opened.progress(at(batch, 1.0))
             memory.check()
-    assert caplog.text.count(": the kernel may kill it") == 1
+    assert caplog.text.count(": the kernel may kill it. Use a smaller batch") == 1

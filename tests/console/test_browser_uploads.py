@@ -118,17 +118,16 @@ def test_nothing_is_uploaded_before_the_page_knows_what_a_name_may_be(visit: Vis
     def hold(route: Route) -> None:
         held.append(route)
 
-    visitor.page.route("**/dags/register_dataset/details", hold, times=1)
-    page = visitor.open("datasets")
+    details = "**/dags/register_dataset/details"
+    visitor.page.route(details, hold, times=1)
+    with visitor.page.expect_request(details):
+        page = visitor.open("datasets")
     button = page.get_by_role("button", name="Upload and check")
     page.get_by_label("Dataset file").set_input_files(large)
     page.get_by_label("Name", exact=True).fill("../x")
     expect(button).to_be_disabled()
-    for _ in range(100):
-        if held:
-            break
-        page.wait_for_timeout(100)
-    held[0].continue_()
+    (route,) = held
+    route.continue_()
     button.click()
     expect(page.get_by_role("alert")).to_contain_text("Enter a name.")
 
