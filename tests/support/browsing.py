@@ -156,6 +156,16 @@ class Visitor:
             self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         )
 
+    def leave(self) -> None:
+        """Close the page, from an empty one.
+
+        Chromium forgets to close a page that is just changing to another (crbug.com/536385539), and
+        Playwright waits for it forever (github.com/microsoft/playwright/issues/42068).
+        """
+        self.page.on("dialog", lambda dialog: dialog.accept())  # of an upload that is not complete
+        self.page.goto("about:blank")
+        self.page.close()
+
     def watch(self) -> None:
         """Record all that goes wrong."""
         self.page.on("console", self._said)
@@ -223,7 +233,7 @@ class Visitors:
         for visitor in self._present:
             visitor.page.wait_for_timeout(50)  # so that what has happened until now is noted
             problems += visitor.problems
-            visitor.page.close()
+            visitor.leave()
         for stranger in self._strangers:
             stranger.close()
         self._present, self._strangers = [], []
