@@ -1,7 +1,7 @@
 """Processes that fetch, use and evict datasets of one cache at once, and are killed at any moment.
 
 Started with a folder, a seed and the number of seconds. Fails if a dataset that is visible is not whole, or
-if one is lost while it is used. Prints how many processes were killed, and how many ended by themselves.
+if one is lost while it is used.
 """
 
 from __future__ import annotations
@@ -72,12 +72,15 @@ class Trial:
             | {f"own{number}.txt": b"%d" % number}
             for number in range(_SETS)
         }
-        self.killed = self.ended = 0
+        self._killed = self._ended = 0
 
     def run(self, seconds: float) -> None:
-        """Start processes two at a time, and kill many of them."""
+        """Start processes two at a time, and kill many of them.
+
+        Goes on, however slow the machine is, until some were killed and some ended by themselves.
+        """
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or not (self._killed and self._ended):
             processes = [self._start() for _ in range(2)]
             for process in processes:
                 if self._rng.random() < 0.6:
@@ -86,8 +89,8 @@ class Trial:
             for process in processes:
                 _, status = os.waitpid(process, 0)
                 assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-                self.killed += os.WIFSIGNALED(status)
-                self.ended += os.WIFEXITED(status)
+                self._killed += os.WIFSIGNALED(status)
+                self._ended += os.WIFEXITED(status)
             self._require_whole()
 
     def _start(self) -> int:
@@ -124,6 +127,4 @@ class Trial:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    trial = Trial(Path(sys.argv[1]), int(sys.argv[2]))
-    trial.run(float(sys.argv[3]))
-    sys.stdout.write(f"{trial.killed} {trial.ended}")
+    Trial(Path(sys.argv[1]), int(sys.argv[2])).run(float(sys.argv[3]))
