@@ -50,7 +50,7 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class ConfinedProcessEnded(AttemptError):
-    """The process that checks the data could not run or was stopped from outside. The data may be fine."""
+    """The process that reads the data could not run or was stopped from outside. The data may be fine."""
 
 
 @dataclass(frozen=True)
@@ -133,19 +133,19 @@ def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | 
 
 def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
     if status >= 0:
-        raise ConfinedProcessEnded(f"The process that checks {source!r} could not run (status {status})")
+        raise ConfinedProcessEnded(f"The process that reads {source!r} could not run (status {status})")
     number = signal.Signals(-status)
     if number in _ASKED_TO_END:
-        raise ConfinedProcessEnded(f"The process that checks {source!r} was told to stop ({number.name})")
+        raise ConfinedProcessEnded(f"The process that reads {source!r} was told to stop ({number.name})")
     if number == signal.SIGXCPU:
         raise DatasetError(
-            f"Dataset {source!r}: the check made no progress within {limits.cpu_seconds} s of CPU time, the "
+            f"Dataset {source!r}: reading it made no progress within {limits.cpu_seconds} s of CPU time, the "
             "limit; look for a damaged or very large file, or divide the dataset"
         )
     raise DatasetError(
-        f"Dataset {source!r}: the checking process was killed ({number.name}), most likely because "
-        "memory ran out or a file is damaged; look for a very large or damaged file, or repeat the check "
-        "on a machine with more memory"
+        f"Dataset {source!r}: the process that reads it was killed ({number.name}), most likely because "
+        "memory ran out or a file is damaged; look for a very large or damaged file, or try again on a "
+        "machine with more memory"
     )
 
 
@@ -157,12 +157,12 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
         raise OSError(error["errno"], text)
     if kind == "MemoryError":
         raise DatasetError(
-            f"Dataset {source!r}: the check needs more than {in_words(limits.memory)} of memory, which is "
+            f"Dataset {source!r}: reading it needs more than {in_words(limits.memory)} of memory, which is "
             "the limit; divide the dataset, or look for a very large file in it"
         )
     raise DatasetError(
-        f"Dataset {source!r} cannot be read: the check failed unexpectedly ({text}). Check its data "
-        "YAML, labels and file names; the log shows where the check stopped"
+        f"Dataset {source!r} cannot be read: that failed unexpectedly ({text}). Check its data "
+        "YAML, labels and file names; the log shows where it stopped"
     )
 
 

@@ -135,8 +135,8 @@ def _require_roots(source: str, roots: DatasetRoots) -> None:
     if not roots.folders:
         raise DatasetError(
             f"dataset={source!r}: local paths are switched off on machine {machine!r}, because "
-            "DATASET_ROOTS is not set. Upload the data to S3 and give s3://bucket/… (.zip, prefix or data "
-            "YAML), or have the folder that contains them added to DATASET_ROOTS on every worker"
+            "DATASET_ROOTS is not set. Upload the data to S3 and give their s3:// address, or have the "
+            "folder that contains them added to DATASET_ROOTS on every worker"
         )
     for folder in roots.folders:
         if not folder.is_absolute():
@@ -156,7 +156,7 @@ def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
         raise DatasetError(
             f"dataset={source!r}, with all links followed, is outside DATASET_ROOTS "
             f"({', '.join(map(str, roots.folders))}) on machine {socket.gethostname()!r}; move the data into "
-            "one of these folders, or upload them to S3 and give s3://bucket/… (.zip, prefix or data YAML)"
+            "one of these folders, or upload them to S3 and give their s3:// address"
         )
 
 

@@ -29,7 +29,7 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         shutil.disk_usage,
         ("/nowhere",),
         ProcessLimits(),
-        r"the check failed unexpectedly \(FileNotFoundError\)",
+        r"that failed unexpectedly \(FileNotFoundError\)",
     ),
     "computing": (
         math.factorial,
@@ -48,13 +48,13 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         json.loads,
         ("{hunter2",),
         ProcessLimits(),
-        r"the check failed unexpectedly \(JSONDecodeError\)",
+        r"that failed unexpectedly \(JSONDecodeError\)",
     ),
     "recursion": (
         json.loads,
         ("[" * 100_000,),
         ProcessLimits(),
-        r"the check failed unexpectedly \(RecursionError\)",
+        r"that failed unexpectedly \(RecursionError\)",
     ),
 }
 

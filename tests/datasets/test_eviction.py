@@ -152,7 +152,7 @@ def test_a_process_that_stopped_in_an_eviction_holds_up_no_other_for_ever(
     machine.evict(limit=10**15)
     monkeypatch.setattr("include.datasets.caching.eviction._WAIT_SECONDS", 0.3)
     with hold(machine.cache.locks / "eviction", "LOCK_EX") as process:
-        with pytest.raises(EvictionHangs, match="It was probably stopped"):
+        with pytest.raises(EvictionHangs, match="It seems to be stuck"):
             machine.evict(limit=1)
         process.communicate(b"end\n")
     machine.evict(limit=1)

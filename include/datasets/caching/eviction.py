@@ -113,7 +113,8 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
             if time.monotonic() > deadline:
                 raise EvictionHangs(
                     f"Another process has been evicting datasets from {cache.folder} for "
-                    f"{_WAIT_SECONDS / 60:.0f} minutes. It was probably stopped: fuser {lock} shows which"
+                    f"{_WAIT_SECONDS / 60:.0f} minutes. It seems to be stuck: find it with fuser {lock}, and "
+                    "end it"
                 )
             time.sleep(0.1)
         for left in list(trash.iterdir()):

@@ -6,6 +6,7 @@ with cls91to80=True, and for ids from 1 to n what it does with cls91to80=False.
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from include.datasets.conversion.rows import Rows, in_line
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
 from include.datasets.progress import Progress
-from include.limits import COCO_ANNOTATIONS
+from include.limits import COCO_ANNOTATIONS, COCO_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from include.datasets.conversion.classes import Classes
     from include.datasets.conversion.coco_file import CocoFile
     from include.datasets.conversion.coco_search import Tree
+
+logger = logging.getLogger(__name__)
 
 PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
@@ -48,6 +51,15 @@ def convert_coco(
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")
     candidates = choose_files(tree.annotations, task, named)
+    if named is None and len(candidates) > COCO_FILES:
+        logger.warning(
+            "Dataset %r has %d JSON files, more than %d, so none of them is read as COCO annotations. If "
+            "they are, give the address of one of them as the dataset",
+            source,
+            len(candidates),
+            COCO_FILES,
+        )
+        return None
     read = [_read(tree, boundary, name, problems) for name in candidates]
     found = [file for file in read if file is not None]
     if not found and named is None:

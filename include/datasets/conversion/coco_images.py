@@ -29,6 +29,10 @@ _MISSING = (
     "the image is not in the dataset, and would be missing silently in training; upload it, or remove it "
     "from the annotations"
 )
+_AMBIGUOUS = (
+    "several images of the dataset have this name, in folders of which none is the usual one; write the path "
+    "from the dataset's folder into file_name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,12 @@ class Placement:
         finder = ImageFinder(self.tree, file.name, (image.name for image in file.images.values()))
         for key, image in file.images.items():
             place = f"{file.name}: image {show_value(key, 40)} ({show_value(image.name)})"
-            path = finder.find(image.name)
-            if path is None:
-                self.problems.add(_MISSING, place)
-            elif (own := split or split_of_image(path)) is None:
+            paths = finder.find(image.name)
+            if len(paths) != 1:
+                self.problems.add(_AMBIGUOUS if paths else _MISSING, place)
+                continue
+            path = paths[0]
+            if (own := split or split_of_image(path)) is None:
                 self.problems.add(_NO_SPLIT, place)
             else:
                 number = self._add(own, image.name if own_names else path, path, image, place)

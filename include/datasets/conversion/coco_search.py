@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.layouts.names import is_ignored
 from include.datasets.layouts.samples import is_image
-from include.limits import COCO_FILES, FOLDER_DEPTH
+from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +96,7 @@ def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str
 
     COCO has several files for the same images: outlines (instances), keypoints, and others without objects.
     If the user named a file, it is returned with its counterparts for other splits, or alone if its name
-    indicates no split. If too many files are left, none is returned.
+    indicates no split.
     """
     if named is not None:
         if split_of(named) is None:
@@ -106,8 +106,7 @@ def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str
     found = [name for name in names if not PurePosixPath(name).name.lower().startswith(_OTHER_CONTENTS)]
     keypoints = [name for name in found if "keypoints" in PurePosixPath(name).name.lower()]
     others = [name for name in found if name not in keypoints]
-    chosen = (keypoints or others) if task == "pose" else (others or keypoints)
-    return chosen if len(chosen) <= COCO_FILES else []
+    return (keypoints or others) if task == "pose" else (others or keypoints)
 
 
 def _without_split(name: str) -> str:
@@ -135,20 +134,19 @@ class ImageFinder:
         likely = [folder for folder in folders if hits[folder] or folder in known]
         self._folders = sorted(likely, key=lambda folder: -hits[folder])
 
-    def find(self, name: str) -> str | None:
-        """Return the image's path relative to the dataset; None if it is missing or ambiguous.
+    def find(self, name: str) -> list[str]:
+        """Return the image's path relative to the dataset: no path if it is missing, several if ambiguous.
 
         The likeliest folder that has the image wins. If none has it, exactly one path elsewhere must end with
         the name.
         """
         candidates = (_join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
-        return found or self._elsewhere(name)
+        return [found] if found is not None else self._elsewhere(name)
 
-    def _elsewhere(self, name: str) -> str | None:
-        """Return the only image of the dataset whose path ends with the name."""
-        ends = [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
-        return ends[0] if len(ends) == 1 else None
+    def _elsewhere(self, name: str) -> list[str]:
+        """Return the images of the dataset whose path ends with the name."""
+        return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
 
     @cached_property
     def _by_last_part(self) -> dict[str, list[str]]:

@@ -224,8 +224,8 @@ def _translate_errors(what: str) -> Iterator[None]:
         yield
     except _PeerRefused as refused:
         refusal = FetchRefused(
-            f"the host has the private address {refused}; have this address added to {SETTING}, or upload "
-            "the images to S3"
+            f"the host has the address {refused}, which is not public; have this address added to {SETTING}, "
+            "or upload the images to S3"
         )
     except SSLError:
         refusal = FetchRefused(

@@ -152,7 +152,8 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
-                f"{show_value(str(folder))} has more than {FOLDER_DEPTH} nested folders; move the images up"
+                f"Dataset {boundary.source!r} has more than {FOLDER_DEPTH} nested folders in "
+                f"{show_value(boundary.relative_name(folder))}; move the images up"
             )
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if walk.may_enter(Path(parent, name))]

@@ -229,8 +229,7 @@ class UploadStore:
     def _read(self, upload_id: str) -> tuple[Upload, str]:
         """Return the upload and the ETag of its record. Raises UploadUnknown."""
         unknown = UploadUnknown(
-            f"upload_id={show_value(upload_id)} is unknown, or was removed because it was never completed: "
-            "begin a new upload"
+            f"upload_id={show_value(upload_id)} is unknown, or has been removed since: begin a new upload"
         )
         if not _ID.fullmatch(upload_id):
             raise unknown

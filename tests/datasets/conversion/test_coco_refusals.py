@@ -149,6 +149,18 @@ def test_one_file_for_images_of_no_split_says_what_to_do(tmp_path: Path) -> None
     assert "name the files train.json and val.json" in refusal(tmp_path / "data", tmp_path / "work")
 
 
+def test_two_images_of_the_same_name_are_ambiguous_where_no_folder_is_likelier(tmp_path: Path) -> None:
+    made = Coco()
+    made.category(1, "cat")
+    for key in range(300):  # more than are tried to find the likely folders
+        made.image(key, f"gone-{key}.png")
+    made.image(1000, "same.png")
+    for folder in ("a", "b"):
+        draw_image(tmp_path / "data" / folder / "same.png", 1)
+    made.write(tmp_path / "data" / "train.json")
+    assert "several images of the dataset have this name" in refusal(tmp_path / "data", tmp_path / "work")
+
+
 def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     (folder / "annotations" / "instances_val2017.json").unlink()
@@ -173,3 +185,13 @@ def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
     assert convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", str(tmp_path)) is None
     with pytest.raises(DatasetError, match=r"a\.json is not a COCO file; it needs images"):
         convert_coco(str(tmp_path / "data"), "mine", None, "a.json", "detect", str(tmp_path))
+
+
+def test_json_beside_each_image_is_left_to_others_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(101):
+        (tmp_path / "data" / f"{number}.json").write_text("{}")
+    assert convert_coco(str(tmp_path / "data"), "mine", None, None, "detect", str(tmp_path)) is None
+    assert "101 JSON files, more than 100, so none of them is read as COCO annotations" in caplog.text

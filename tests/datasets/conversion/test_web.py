@@ -102,7 +102,7 @@ def test_redirects_lead_to_allowed_hosts_only(host: ImageHost, tmp_path: Path) -
 
 def test_a_host_with_a_private_address_is_not_sent_a_request(host: ImageHost, tmp_path: Path) -> None:
     with pytest.raises(
-        FetchRefused, match=r"the host has the private address 127\.0\.0\.1; have this address added"
+        FetchRefused, match=r"the host has the address 127\.0\.0\.1, which is not public; have this address"
     ):
         fetch(host, tmp_path / "a.png", allowed=f"localhost:{host.port}")
     assert not host.asked
