@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ from playwright.sync_api import (
     Response,
     expect,
     sync_playwright,
+)
+from playwright.sync_api import (
+    TimeoutError as NotInTime,
 )
 
 from include.stack.local import Stack
@@ -157,14 +160,15 @@ class Visitor:
         )
 
     def leave(self) -> None:
-        """Close the page, from an empty one.
+        """Close the page, and ask again until it is closed.
 
-        Chromium forgets to close a page that is just changing to another (crbug.com/536385539), and
-        Playwright waits for it forever (github.com/microsoft/playwright/issues/42068).
+        Chromium forgets the request while the page is changing to another (crbug.com/536385539), and
+        Playwright would wait forever (github.com/microsoft/playwright/issues/42068).
         """
         self.page.on("dialog", lambda dialog: dialog.accept())  # of an upload that is not complete
-        self.page.goto("about:blank")
-        self.page.close()
+        while not self.page.is_closed():
+            with suppress(NotInTime), self.page.expect_event("close", timeout=1000):
+                self.page.close(run_before_unload=True)  # this one does not wait
 
     def watch(self) -> None:
         """Record all that goes wrong."""
