@@ -37,11 +37,11 @@ def _kill_connections(job: Job) -> Iterator[None]:
 @contextmanager
 def _make_read_only(job: Job) -> Iterator[None]:
     with job.scene.connect() as connection:
-        connection.execute(f"ALTER ROLE {_NAME} SET default_transaction_make_read_only = on")
+        connection.execute(f"ALTER ROLE {_NAME} SET default_transaction_read_only = on")
         try:
             yield
         finally:
-            connection.execute(f"ALTER ROLE {_NAME} RESET default_transaction_make_read_only")
+            connection.execute(f"ALTER ROLE {_NAME} RESET default_transaction_read_only")
 
 
 @contextmanager
