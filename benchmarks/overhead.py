@@ -28,7 +28,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "saving; ours also records in Postgres and uploads each state to S3, both on the same machine. The "
         "ratio is the median over epochs that ran side by side, with its 95 % interval; the next column is "
         "the same ratio for the processor time of the training thread, which other programs disturb less. "
-        "The control compares plain with plain of another seed: its distance from 1 is noise. Rest is the "
+        "The control compares plain with plain of another seed: its distance from 1 is noise. *Rest* is the "
         "time before the second epoch and after the last one, with the upload of the final files to S3.",
         (
             "training", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "by processor time",

@@ -111,7 +111,7 @@ LISTING_LINE = 8 * KIB
 # Uploads
 
 UPLOAD_FILES = 20_000
-"""Files of one upload; a zip of more files arrives sooner."""
+"""Files of one upload; more than these arrive sooner in one zip."""
 
 UPLOAD_BODY = 4 * MIB
 """Size of the list of files with which an upload begins; enough for UPLOAD_FILES paths of 150 characters."""

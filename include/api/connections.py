@@ -2,8 +2,8 @@
 
 Opening a connection takes longer than most requests: PostgreSQL starts a process for it and checks the
 password with thousands of hashes. SQLAlchemy's pool pings a connection before it is used again, because the
-server may have been restarted, and replaces it after a minute, so that changes of Airflow's connection take
-effect. There is no engine: the pool hands out psycopg's own connections.
+server may have been restarted, and replaces one that is older than a minute, so that a change to Airflow's
+connection takes effect. There is no engine: the pool hands out psycopg's own connections.
 """
 
 from __future__ import annotations

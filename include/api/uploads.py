@@ -208,8 +208,8 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
         if find_known(database, "list_known_uploads", [upload_id]):
             raise ProblemError(
                 HTTPStatus.CONFLICT,
-                f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete those "
-                "instead",
+                f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete that first, "
+                "then the upload, if it is still there",
             )
         store.remove(upload)
 

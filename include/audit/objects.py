@@ -33,8 +33,8 @@ _READS = 2
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
     """Return what is wrong with the recorded object; None if nothing was found.
 
-    Without `reread` only metadata and size are compared, which reveals a replaced object but not damaged
-    bytes. Raises StoreErrors if S3 is unavailable.
+    Without `reread` only its metadata and size are compared with the record, which reveals a replaced object
+    but not damaged bytes. Raises StoreErrors if S3 is unavailable.
     """
     try:
         location = S3Location.parse(recorded.path)

@@ -56,5 +56,5 @@ class DatasetReference(BaseModel):
 
     @property
     def parameter(self) -> str:
-        """The parameter `dataset` as given, except that the name of a registered dataset has its version."""
+        """The parameter `dataset` as given, but a registered dataset always as `name@version`."""
         return str(self.version) if self.version else self.origin or self.source

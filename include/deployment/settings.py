@@ -170,7 +170,7 @@ def _parse_ownership(given: str) -> bool:
     chosen = given.strip().lower() or "owner"
     if chosen not in {"owner", "anyone"}:
         raise SettingRefused(
-            f"JOB_OWNERSHIP={given!r:.20} is neither owner (only a job's owner and JOB_ADMINISTRATORS may "
-            "change it) nor anyone; correct it for every process of Airflow"
+            f"JOB_OWNERSHIP={given!r:.20} must be 'owner' (only a job's owner and JOB_ADMINISTRATORS may "
+            "change the job) or 'anyone'; correct it for every process of Airflow"
         )
     return chosen == "anyone"

@@ -72,6 +72,7 @@ class TrainingCompletionCallback(BaseModel):
         texts = value if isinstance(value, dict) else [value]
         if any(isinstance(text, str) and not is_plain_line(text) for text in texts):
             raise ValueError(
-                "it contains control characters or characters that reverse the text; remove them"
+                "it contains control characters, invisible characters or characters that reverse the text; "
+                "remove them"
             )
         return value

@@ -52,9 +52,10 @@ def register_copy(
 ) -> ModelVersion:
     """Register the recorded best.pt of a job as the next version of the model, a candidate.
 
-    The version gets its own file, copied within S3 and read back before the row is written. A job that is
-    already registered is left unchanged. Raises NotRegistered, CheckpointNotFound or CorruptObject if the
-    job's file is not the recorded one, and other StoreErrors. The connection must be idle.
+    The version gets its own file, copied within S3 and read back before the row is written. If the job
+    already has a version of the model, that one is returned unchanged. Raises NotRegistered,
+    CheckpointNotFound or CorruptObject if the job's file is not the recorded one, and other StoreErrors. The
+    connection must be idle.
     """
     source, found = _recorded_best(connection, bucket.client, job_id)
 

@@ -121,8 +121,8 @@ class ModelRepository:
         """Register the job's best.pt as the next version of the model, a candidate, and return it.
 
         place(version) stores the file and returns its path; meanwhile nobody else gets a number, and the row
-        is written only after it has returned. A job that is already registered is left unchanged. Raises
-        NotRegistered if it was registered with a different file.
+        is written only after it has returned. If the job already has a version of the model, that one is
+        returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
             self._statements.row("number_model_version", name=name)

@@ -94,9 +94,9 @@ class StallDeadline(Deadline):
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
-            f"The upload was abandoned: for {self._seconds:.0f} s S3 did not respond and accepted less than "
-            f"{self._least_bytes} bytes, or the training ended; check the network between this machine "
-            "and S3"
+            f"The upload was abandoned: either the training ended, or for {self._seconds:.0f} s S3 did not "
+            f"respond and read fewer than {self._least_bytes:,} bytes; check the network between this "
+            "machine and S3"
         )
 
 

@@ -8,7 +8,7 @@ this process, however it ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over them after every batch. Only the running statistics of batch normalization differ
-(Ultralytics does not synchronize them). The checkpoint has rank 0's, and all ranks continue with those. That
+(Ultralytics does not synchronise them). The checkpoint has rank 0's, and all ranks continue with those. That
 changes nothing: training computes with each batch's own statistics, and rank 0's averages are broadcast
 before a validation. The sum of two numbers does not depend on their order. With three GPUs or more, the order
 in which NCCL adds depends on how the GPUs are connected, so the guarantee needs the same kind of machine.

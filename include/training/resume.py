@@ -139,7 +139,7 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
 
 
 def _validate_on_one_device(state: dict[str, Any]) -> None:
-    """Set the batch of the final validation, on one device, to the share that each of several devices had."""
+    """Give the final validation, which runs on one device, the batch that each device had in the training."""
     batch, processes = state["train_args"].get("batch"), state[EXACT]["profile"].get("processes", 1)
     if isinstance(batch, int) and batch > 0:
         state["train_args"] = state["train_args"] | {"batch": max(1, batch // processes)}

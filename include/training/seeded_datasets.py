@@ -39,9 +39,10 @@ _PREFETCH = 4
 """Batches that each worker of Ultralytics' training loader prefetches."""
 
 LANES = (8, 4, 2, 1)
-"""Distances between the batches that partners come from. It is 8 if the epoch is long enough, because one of
-Ultralytics' workers, of which there are 8 by default, has every eighth batch in its buffer. On a CPU it is 1,
-because there are no workers.
+"""Possible distances between the batches that partners come from.
+
+The largest for which the epoch is long enough is used: usually 8, because each of Ultralytics' workers, 8 by
+default, has every eighth batch in its buffer. On a CPU it is 1, because Ultralytics uses no workers there.
 """
 
 

@@ -231,5 +231,5 @@ def test_settings_say_who_may_change_which_jobs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("JOB_OWNERSHIP", "Anyone")
     assert Settings.from_environment().ownership.open_to_all
     monkeypatch.setenv("JOB_OWNERSHIP", "everyone")
-    with pytest.raises(SettingRefused, match=r"^JOB_OWNERSHIP='everyone' is neither owner"):
+    with pytest.raises(SettingRefused, match=r"^JOB_OWNERSHIP='everyone' must be 'owner'"):
         Settings.from_environment()

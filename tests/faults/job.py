@@ -43,7 +43,7 @@ def _group_tasks(moment: Moment | None) -> Iterator[tuple[str, ...]]:
 
 
 class Hung(Exception):
-    """The job did not end in time."""
+    """The job did not end in its time or its attempts, or an attempt ended before its moment."""
 
 
 class Job:

@@ -86,7 +86,7 @@ class Converted:
         ConvertedFiles(self._work).clear()
 
     def is_good(self, convert: Callable[[], object]) -> bool:
-        """Return whether it was converted; else require that the refusal is a sentence."""
+        """Return whether the file was converted; require a refusal to be short and tell no secret."""
         try:
             convert()
         except DatasetError as error:

@@ -1,4 +1,4 @@
-"""Small COCO datasets in the layouts of several tools, with everything that annotations may contain."""
+"""Small datasets in COCO's own layout, and what other annotation files are built from."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Coco:
 
 
 def coco_split(first: int, names: list[str], category_ids: tuple[int, ...]) -> Coco:
-    """One split with polygons, several parts, masks, crowds, boxes alone, duplicates and keypoints."""
+    """One split with polygons in one or several parts, crowds, boxes alone, duplicates and keypoints."""
     made, rng = Coco(), np.random.default_rng(first)
     for key in category_ids:
         made.category(key, f"class {key}", keypoints=KEYPOINTS)

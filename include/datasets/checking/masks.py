@@ -110,7 +110,7 @@ def read_mask(path: Path) -> np.ndarray | None:
 
 
 def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Check the keys of a data YAML about masks, and return those that are set. Raises ValueError."""
+    """Check a data YAML's keys for masks, and return those that are set. Raises ValueError."""
     if classes > MOST_CLASSES:
         raise ValueError(
             f"names: {classes} classes are more than semantic can tell apart: a pixel of a mask has 8 bits, "

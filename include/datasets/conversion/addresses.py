@@ -35,7 +35,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Address:
-    """Host and port of a URL; the host is in lower case, an IPv6 address without brackets."""
+    """Host and port of a URL: the host in lower case, and without brackets if it is an IPv6 address."""
 
     host: str
     port: int = _PORT

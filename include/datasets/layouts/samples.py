@@ -193,7 +193,7 @@ class _Walk:
 
 
 def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boundary) -> tuple[Sample, ...]:
-    """Resolve all links of images and labels, given as (image, label, name). Raises DatasetError."""
+    """Follow the links in the paths of samples, given as (image, label, name). Raises DatasetError."""
     findings: dict[Finding, None] = {}
 
     def resolve_one(path: str) -> str:
