@@ -43,8 +43,9 @@ def measure(folder: Path, quick: bool) -> Table:
         "Requests go over HTTP to the real API server of a whole local stack, one after the other on one "
         f"connection, with a token; responses are JSON. Each figure is the median of {rounds} requests with "
         "its 95 % interval. `database` is how long the SQL statements of the request take on an open "
-        "connection. Jobs have 20 datasets, 8 models, 4 statuses, and ids that begin with their date; the "
-        "newest 5,000 have 30 to 300 recorded epochs each.",
+        "connection. The jobs are spread over 21 datasets (one only for the oldest 200), 8 models and 4 "
+        "statuses, and their ids contain the time of their creation; the newest 5,000 have 30 to 300 "
+        "recorded epochs each.",
         ("request", "matches", "time", "database"),
     )
     with ExitStack() as resources:

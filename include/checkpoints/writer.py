@@ -40,8 +40,9 @@ log = logging.getLogger(__name__)
 class ObjectWriter:
     """Overwrites only the object it first saw or wrote itself; raises FencedOut for any other.
 
-    S3 compares at the moment of the write (If-Match, If-None-Match). A write whose response was lost is not
-    mistaken for another writer's: what was sent is remembered until its outcome is known.
+    S3 itself checks, at the moment of the write, that the object is still the expected one (If-Match) or
+    still absent (If-None-Match). A write whose response was lost is not mistaken for another writer's: what
+    was sent is remembered until its outcome is known.
 
     An object may be protected by a `fence`, another object that only one writer may own: it is written only
     while the fence is as this writer knows it. A writer that wrote the fence may replace everything behind

@@ -74,7 +74,10 @@ def _find_parent(
 
 
 def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> ResumePoint:
-    """Return the parent's objects. Raises SpecError unless the parent stored and recorded these objects."""
+    """Return the parent's last.pt, and its best.pt unless that is missing or belongs to another training run.
+
+    Raises SpecError if last.pt is missing, expired, not resumable or not the parent's own.
+    """
     if parent.last_checkpoint_expired_at is not None:
         kept = parent.checkpoint("best")
         best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary"
-"""XCom of the task `audit`, which is set even if the task fails."""
+"""Key of the XCom with the figures of `audit`, set before the task fails because objects are damaged."""
 
 
 def run_audit(context: Context) -> None:

@@ -1,8 +1,8 @@
 """Chromium as people use the pages: every test fails on what a person would find in the browser's console.
 
 The browser is the machine's own: the first of `chromium-headless-shell`, `chromium`, `chromium-browser` and
-`google-chrome` on the PATH, or the one that the environment variable CHROMIUM names. Where there is none, its
-tests are left out and named.
+`google-chrome` on the PATH, or the one that the environment variable CHROMIUM names. Without one, the
+tests that need it are skipped, and listed at the end of the run.
 """
 
 from __future__ import annotations

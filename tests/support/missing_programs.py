@@ -1,4 +1,4 @@
-"""Tests that need a program that only the system's package manager has: without it, skipped and named."""
+"""Tests that need a program that only the system's package manager has: without it, skipped and listed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The nginx configuration of the documentation, with a real nginx in front of a real API server.
 
 The server is the machine's own: `nginx` on the PATH or in /usr/sbin, or the one that the environment variable
-NGINX names. Where there is none, its tests are left out and named.
+NGINX names. Without one, the tests that need it are skipped, and listed at the end of the run.
 """
 
 from __future__ import annotations
