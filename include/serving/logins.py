@@ -1,7 +1,7 @@
 """Limits how often a password can be guessed: Airflow itself only limits FAB's login form.
 
-Only failed attempts count, so nobody who knows the password is slowed down. They are counted by account and
-by address, in the memory of each process of the API server.
+Only failed attempts count. They are counted by account and by address, in the memory of each process of the
+API server. A user who has logged in from an address before is counted separately there.
 """
 
 from __future__ import annotations

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.audit.findings import FindingKind
 from include.audit.unfenced import find_unfenced
@@ -20,10 +24,13 @@ from include.s3.conditional_writes import (
 )
 from include.s3.errors import ConditionsNotHonoured
 from include.s3.layout import PROBE_KEY
+from include.tasks.train_yolo import resolve_config
+from tests.support.airflow_connections import context_of, lead_to
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.jobs.repository import JobRepository
     from include.stack.s3 import S3
 
 HONOURED = ConditionalWrites(*[Support.HONOURED] * 4)
@@ -76,6 +83,29 @@ def test_nothing_is_trained_on_a_server_that_ignores_conditions(
 ) -> None:
     with pytest.raises(ConditionsNotHonoured, match=f"{problem}.*not safe to train on"):
         require_conditional_writes(Bucket(ignoring(operation), bucket))
+
+
+def test_no_job_begins_on_a_server_that_ignores_conditions(
+    ignoring: Ignoring,
+    jobs: JobRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    migrated_url: str,
+    s3: S3,
+    bucket: str,
+    tmp_path: Path,
+) -> None:
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
+    monkeypatch.setattr("include.deployment.connections.s3_client", lambda **_: ignoring("PutObject"))
+    run = SimpleNamespace(
+        dag_id="train_yolo",
+        run_id="run1",
+        run_after=datetime.now(UTC),
+        triggering_user_name="ada",
+        conf={"job_id": "a", "dataset": "digits"},
+    )
+    with pytest.raises(AirflowFailException, match="not safe to train on"):
+        resolve_config(context_of({}, dag_run=run))
+    assert jobs.get("a") is None
 
 
 def test_a_server_that_ignores_the_condition_of_a_copy_is_warned_of(
