@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 OLD = timedelta(days=1)
 
-_OURS = {"inputs", "runs", "snapshots"}
-"""Folders that a training run creates in its job's folder; a folder with anything else is left alone."""
+JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
+"""Folders that an attempt creates in its job's folder; a folder with anything else is left alone."""
 
 
 def find_leftovers(
@@ -80,7 +80,7 @@ def find_leftovers(
 def _is_job_folder(folder: Path) -> bool:
     if not re.match(JOB_ID, folder.name) or folder.is_symlink() or not folder.is_dir():
         return False
-    return set() < {child.name for child in folder.iterdir()} <= _OURS
+    return set() < {child.name for child in folder.iterdir()} <= JOB_FOLDERS
 
 
 def _extent(folder: Path) -> tuple[int, datetime]:

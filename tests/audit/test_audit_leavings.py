@@ -29,6 +29,7 @@ def left(world: World, name: str, *, file: str = "runs/train/weights/last.pt") -
     path = folder / file
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x" * 100)
+    (folder / "watchdog").mkdir(exist_ok=True)
     return folder
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import psycopg
 
+from include.audit.leftovers import JOB_FOLDERS
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
 from include.datasets.check import check_dataset
@@ -132,6 +133,7 @@ class Trial:
                 os.kill(attempt.pid, signal.SIGTERM)
             expected = PREEMPTED if how == "terminate" else -signal.SIGKILL
             assert attempt.status() == expected, attempt.log.read_text()
+        assert {left.name for left in (self._root / self.job_id).iterdir()} <= JOB_FOLDERS
         if disk_lost:
             shutil.rmtree(self._root)
             self.machines += 1
