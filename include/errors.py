@@ -24,6 +24,7 @@ ProjectError
     CompletionRefused
     DatasetError
       DatasetChanged
+      DatasetNotHere
     DatasetNeeded
     DatasetUnknown
     DeletionRefused

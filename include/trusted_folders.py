@@ -10,6 +10,7 @@ group 0 counts as their own, regardless of its owner.
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
@@ -120,7 +121,10 @@ def _require_own(path: Path, found: os.stat_result, remedy: str) -> None:
 def _explain_errors(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
-    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+    except OSError as error:
+        expected = isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError))
+        if not expected and error.errno != errno.EROFS:
+            raise
         raise UntrustedFolder(
             f"{path} cannot be used: {error.filename}: {error.strerror}; allow this user to use it, "
             f"or {remedy}"

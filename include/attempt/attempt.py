@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 from contextlib import ExitStack, contextmanager
@@ -20,14 +21,20 @@ from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
-from include.datasets.errors import DatasetChanged
+from include.datasets.errors import DatasetChanged, DatasetNotHere
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.jobs.job import StopRequest
 from include.jobs.loss_parameters import loss_rules_of
-from include.s3.errors import FencedOut, StoreBusy
-from include.training.contract import DeviceNotAvailable, GpuLost, MachineUnusable, TrainingRequest
+from include.s3.errors import FencedOut, LocalDiskError, StoreBusy
+from include.training.contract import (
+    DeviceNotAvailable,
+    DiskError,
+    GpuLost,
+    MachineUnusable,
+    TrainingRequest,
+)
 from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
 from include.watchdog.attempt import watch_attempt
@@ -53,6 +60,9 @@ log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
 """How long an attempt waits for a GPU of its machine. With its retries, a job waits for two days in total."""
+
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""A disk that is full, read-only or broken, and folders that this user may not write to."""
 
 
 class TrainingAttempt:
@@ -88,13 +98,16 @@ class TrainingAttempt:
 
     @contextmanager
     def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Turn UntrustedFolder into MachineUnusable if this training run has a state in S3.
+        """Turn what only this machine is to blame for into MachineUnusable, if the run has a state in S3.
 
-        A misconfigured machine must not end a training run that another machine can resume.
+        A machine that is set up wrongly, lacks the data or has a full disk must not end a training run that
+        another machine can resume.
         """
         try:
             yield
-        except UntrustedFolder as error:
+        except (UntrustedFolder, DatasetNotHere, DiskError, LocalDiskError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+                raise
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise MachineUnusable(

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from include.datasets.caching.disk import PASSING, is_lack_of_memory
-from include.datasets.errors import DatasetChanged, DatasetError
+from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
 from include.python_path import add_project_to_path
@@ -45,7 +45,7 @@ _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", 
 
 _LONGEST_MESSAGE = 128 * MIB
 Json = str | int | dict[str, Any] | list[Any] | None
-_FINAL = {"DatasetError": DatasetError, "DatasetChanged": DatasetChanged}
+_FINAL = {each.__name__: each for each in (DatasetError, DatasetChanged, DatasetNotHere)}
 _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 

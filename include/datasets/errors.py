@@ -56,6 +56,10 @@ class DatasetError(FinalError):
         )
 
 
+class DatasetNotHere(DatasetError):
+    """The machine cannot provide the data: its disk is full, or it lacks the path. Another one may."""
+
+
 class DatasetChanged(DatasetError):
     """The content is no longer what `check_dataset` checked."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.boundary import resolve
 from include.datasets.layouts.samples import Place
 
@@ -110,7 +110,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
         suffix = origin.path.suffix.lower() if named.is_file() else ""
         exists = named.exists()
     except OSError as error:
-        raise DatasetError(
+        raise DatasetNotHere(
             f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error
     if suffix in {*_YAML_SUFFIXES, _EXPORT_SUFFIX, _COCO_SUFFIX}:
@@ -124,7 +124,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
             f"dataset={source!r} is neither a folder nor a data YAML, .ndjson or COCO .json; unpack it, or "
             "upload a zip to S3"
         )
-    raise DatasetError(
+    raise DatasetNotHere(
         f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must be there on "
         "every worker: mount it, or upload the data to S3"
     )
@@ -133,14 +133,14 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
 def _require_roots(source: str, roots: DatasetRoots) -> None:
     machine = socket.gethostname()
     if not roots.folders:
-        raise DatasetError(
+        raise DatasetNotHere(
             f"dataset={source!r}: local paths are switched off on machine {machine!r}, because "
             "DATASET_ROOTS is not set. Upload the data to S3 and give their s3:// address, or have the "
             "folder that contains them added to DATASET_ROOTS on every worker"
         )
     for folder in roots.folders:
         if not folder.is_absolute():
-            raise DatasetError(
+            raise DatasetNotHere(
                 f"DATASET_ROOTS on machine {machine!r} contains '{folder}', which is not an absolute path; "
                 "correct the setting"
             )
@@ -153,7 +153,7 @@ def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
             "s3:// address that the data were fetched from, or a path under DATASET_ROOTS"
         )
     if not roots.is_allowed(real):
-        raise DatasetError(
+        raise DatasetNotHere(
             f"dataset={source!r}, with all links followed, is outside DATASET_ROOTS "
             f"({', '.join(map(str, roots.folders))}) on machine {socket.gethostname()!r}; move the data into "
             "one of these folders, or upload them to S3 and give their s3:// address"

@@ -11,7 +11,7 @@ import pytest
 
 from include.datasets.caching.archive import UnpackLimits, unpack
 from include.datasets.caching.disk import require_room, translate_disk_errors
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.names import safe_parts
 
 SOURCE = "s3://bucket/data.zip"
@@ -157,14 +157,14 @@ def test_a_name_that_no_file_system_takes_is_refused() -> None:
 
 
 def test_a_disk_without_room_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=rf"needs 1073741824\.00 GiB in {tmp_path}.* set TRAINING_ROOT"):
+    with pytest.raises(DatasetNotHere, match=rf"needs 1073741824\.00 GiB in {tmp_path}.* set TRAINING_ROOT"):
         require_room(tmp_path, 1 << 60, SOURCE)
 
 
 def test_a_disk_that_fills_up_meanwhile_is_named(tmp_path: Path) -> None:
     full = Path("/dev/full")
     with (
-        pytest.raises(DatasetError, match=f"cannot be stored in {tmp_path}: the disk is full"),
+        pytest.raises(DatasetNotHere, match=f"cannot be stored in {tmp_path}: the disk is full"),
         translate_disk_errors(tmp_path, SOURCE),
     ):
         full.write_text("a byte too many")

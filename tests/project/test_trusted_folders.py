@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +27,7 @@ from include.tasks.train_yolo import train
 from include.training.contract import MachineUnusable
 from include.trusted_folders import UntrustedFolder, make_trusted_folder, require_trusted_folder
 from tests.conftest import reachable_directory
+from tests.faults.task_process import Notes
 from tests.support.airflow_connections import context_of, lead_to
 from tests.support.dataset_steps import materialize, unused_client
 from tests.support.jobs import started
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from include.jobs.repository import JobRepository
     from include.stack.s3 import S3
 
+ROOT = Path(__file__).parents[2]
 US, OUR_GROUP, SHARED = 12_345, 12_345, 23_456
 SOMEBODY = 54_321
 
@@ -176,6 +180,29 @@ def test_links_that_lead_nowhere_are_refused_with_a_sentence(place: Path) -> Non
     assert "No such file or directory" in (refusal(place / "gone", make_trusted_folder) or "")
 
 
+READ_ONLY = """
+set -e
+mount --bind "$1" "$1"
+mount -o remount,bind,ro "$1"
+exec "$2" -c 'import sys; from pathlib import Path; from include.trusted_folders import make_trusted_folder
+make_trusted_folder(Path(sys.argv[1], "root"))' "$1"
+"""
+
+
+def test_a_read_only_file_system_is_refused_with_a_sentence(place: Path) -> None:
+    namespaces = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mounts in a namespace of one's own")
+    done = subprocess.run(
+        [*namespaces, "sh", "-c", READ_ONLY, "sh", place, sys.executable],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"UntrustedFolder: {place}/root cannot be used: {place}/root: Read-only file system" in done.stderr
+
+
 def test_a_file_in_its_place_is_refused_with_a_sentence(place: Path) -> None:
     (place / "root").write_text("")
     assert "is not a folder" in (refusal(place / "root", make_trusted_folder) or "")
@@ -271,7 +298,17 @@ def test_what_others_could_have_prepared_fails_for_good(
 
 
 @pytest.mark.parametrize(("epochs", "error"), [(0, AirflowFailException), (1, MachineUnusable)])
+@pytest.mark.parametrize(
+    ("mode", "dataset", "sentence"),
+    [
+        (0o777, "digits", r"can replace .*/root"),
+        (0o700, "/mnt/data.yaml", "local paths are switched off on machine"),
+    ],
+)
 def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
+    mode: int,
+    dataset: str,
+    sentence: str,
     epochs: int,
     error: type[Exception],
     place: Path,
@@ -281,12 +318,18 @@ def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started(jobs, epochs=epochs)
-    lead_to(monkeypatch, migrated_url, s3, "bucket", made(place / "root", 0o777))
-    spec = TrainingSpec(dataset="digits", model="yolo11n").with_defaults()
+    lead_to(monkeypatch, migrated_url, s3, "bucket", made(place / "root", mode))
+    monkeypatch.setenv("DATASET_ROOTS", "")
+    spec = TrainingSpec(dataset=dataset, model="yolo11n", device="cpu").with_defaults()
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
-    with pytest.raises(error, match=r"can replace .*/root"):
+    with pytest.raises(error, match=sentence):
         train(
             job,
-            digits.reference(),
-            context_of({}, ti=SimpleNamespace(task_id="train", try_number=1)),
+            digits.reference().model_copy(update={"source": dataset}),
+            context_of(
+                {},
+                ti=SimpleNamespace(task_id="train", try_number=1, max_tries=100),
+                task=SimpleNamespace(retry_policy=None),
+                task_state_store=Notes(place / "notes.json"),
+            ),
         )

@@ -10,7 +10,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetNotHere
 from include.limits import GIB
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def flush(folder: Path) -> None:
 
 
 def require_room(folder: Path, needed: int, source: str) -> None:
-    """Raise DatasetError unless `needed` bytes fit on the disk of `folder`."""
+    """Raise DatasetNotHere unless `needed` bytes fit on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise DatasetError(
+        raise DatasetNotHere(
             f"{source} needs {needed / GIB:.2f} GiB in {folder}, but only {free / GIB:.2f} GiB are free; "
             "free some space there, or set TRAINING_ROOT to a larger disk"
         )
@@ -69,7 +69,7 @@ def require_room(folder: Path, needed: int, source: str) -> None:
 
 @contextmanager
 def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
-    """Turn errors of a full disk or an unwritable folder into a DatasetError that names the folder."""
+    """Turn errors of a full disk or an unwritable folder into a DatasetNotHere that names the folder."""
     try:
         yield
     except OSError as error:
@@ -79,6 +79,6 @@ def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
             problem = f"it is not writable ({error}); allow the worker to write there"
         else:
             raise
-        raise DatasetError(
+        raise DatasetNotHere(
             f"{source} cannot be stored in {folder}: {problem}, or set TRAINING_ROOT to another disk"
         ) from error
