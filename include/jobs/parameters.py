@@ -148,7 +148,7 @@ class TrainingParameters(BaseModel):
         description="auto, cpu, mps, or the number of a GPU, such as 0; 0,1 trains on two GPUs.",
         json_schema_extra={
             **parameter(
-                _TRAINING, default="auto", when_empty="auto: the first GPU, or the CPU if there is none"
+                _TRAINING, default="auto", when_empty="auto: a free GPU, or the CPU if CPU_WORKER is true"
             ),
             "type": ["string", "integer", "null"],
         },
