@@ -1,5 +1,6 @@
 #!/bin/bash
-# Prepares what all services of docker-compose.yaml need. Each step may be repeated; a step that fails stops the start.
+# Prepares Airflow's database, the first user, the pool `gpu` and the bucket, before Airflow's services start. Each step
+# may be repeated; a step that fails stops the start.
 set -euo pipefail
 
 airflow db migrate

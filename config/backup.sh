@@ -5,8 +5,8 @@
 #
 # REMOTE is an rclone remote, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it.
 # It gets database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (what objects/ had before).
-# Needs pg_dump 14 or later and rclone, and what `make env` prints: TRAINING_DB_URL, S3_ENDPOINT_URL (not for Amazon S3),
-# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, CHECKPOINT_BUCKET.
+# Needs rclone, pg_dump of at least the server's version, and what `make env` prints: TRAINING_DB_URL, AWS_REGION,
+# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless it is Amazon S3, S3_ENDPOINT_URL.
 set -euo pipefail
 source "$(dirname "$0")/backup-settings.sh"
 
