@@ -2,7 +2,7 @@
 
 | task | what it does |
 |---|---|
-| `plan` | runs the revisions, rolls them back, and logs the SQL and anything that blocks it |
+| `plan` | runs the revisions, rolls them back, and logs the SQL, or what blocks the first blocked one |
 | `apply` | runs the revisions for good, each in one transaction; refuses while anything blocks them |
 | `verify` | reads the columns with their types and lengths back from the database |
 

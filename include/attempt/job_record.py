@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """The job's row, for one attempt: every statement names the run and the attempt.
+    """The job's row, for one attempt: every transaction that writes names the run and the attempt.
 
     open connects to the training database; each method calls it once and may be called from any thread.
     Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over.

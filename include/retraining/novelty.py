@@ -1,4 +1,8 @@
-"""Decides whether to retrain at all: the same data and parameters would train the same model again."""
+"""Decides whether to retrain at all: not on the data and parameters of the model in production.
+
+That holds for a plan that starts from the champion, too: otherwise each promotion would be a reason to train
+on the same data once more, from the new champion.
+"""
 
 from __future__ import annotations
 
