@@ -119,7 +119,7 @@ class TrainingAttempt:
         return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
-        """Train to the end, and return when both final files are in S3, verified.
+        """Train, and return when the training has ended and both final files are in S3, verified.
 
         Raises Preempted if this machine is preempted; the finished batches are durable then, if the upload
         ended in time. After any other error, too, the next attempt resumes from the newest state. Raises
@@ -134,7 +134,8 @@ class TrainingAttempt:
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
             # The data come first: a GPU that waits for its data could train another job. Fetching them may
-            # take hours and has its own watchdog, because the training's limits how long its start takes.
+            # take hours and has its own watchdog, because that of the training limits the time until the
+            # first batch.
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
@@ -144,7 +145,7 @@ class TrainingAttempt:
                 return self._run(termination, device, dataset)
             except FencedOut as error:
                 self._row.require_own()
-                # The other writer is not the owner, but an older attempt that has not noticed that yet.
+                # The other writer is an older attempt that has not noticed yet that it lost the job.
                 raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:
@@ -153,7 +154,7 @@ class TrainingAttempt:
         return watch_attempt(self._watch_folder, self._row.attempt, limits)
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes; wait while other training runs use them."""
+        """Claim the job's GPUs until `stack` closes; wait up to an hour for those of other runs."""
         with self._continue_elsewhere():
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
@@ -176,7 +177,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if this training run has used such a device before."""
+        """Turn DeviceNotAvailable into GpuLost if a state is durable, so the run had such a device."""
         try:
             yield
         except DeviceNotAvailable as error:
@@ -251,7 +252,8 @@ class TrainingAttempt:
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point, and make this attempt the owner of the stored checkpoints and the row.
 
-        Also returns whether a user has requested a stop in the meantime. Raises OwnershipLost.
+        Also returns whether a stop request applies to the starting point; False unless that is this training
+        run's own state. Raises OwnershipLost.
         """
         while True:
             row = self._row.require_own()

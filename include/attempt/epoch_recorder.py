@@ -32,9 +32,9 @@ class EpochRecorder:
     """Writes epochs to the database as they finish, in a separate thread.
 
     A database that is down or hangs does not stop the training: epochs are queued, and the training does not
-    wait again until one has been written. It never waits for progress to be recorded. Only OwnershipLost ends
-    the training: another run or attempt owns the job. As a context manager, it stops writing at the end of
-    the block.
+    wait again until a write has succeeded. It never waits for progress to be recorded. Any error other than
+    an outage ends the training, such as OwnershipLost: another run or attempt owns the job. As a context
+    manager, it stops writing at the end of the block.
     """
 
     def __init__(self, row: JobRecord) -> None:
@@ -63,7 +63,8 @@ class EpochRecorder:
     def record(self, epoch: EpochReport) -> bool:
         """Record `epoch` and the queued ones; return whether the job is to stop.
 
-        Returns False while the database does not respond. Raises OwnershipLost, also for an earlier epoch.
+        While the database does not respond, it returns the last known answer. Raises OwnershipLost, also for an
+        earlier epoch.
         """
         with self._changed:
             self._waiting.append(epoch)
@@ -76,7 +77,7 @@ class EpochRecorder:
             return self._stop is not StopRequest.NONE
 
     def progress(self, progress: Progress) -> StopRequest:
-        """Hand `progress` over for recording; return whether the job is to stop, as far as that is known.
+        """Hand `progress` over for recording; return the last known request to stop.
 
         Raises OwnershipLost.
         """
@@ -88,7 +89,10 @@ class EpochRecorder:
             return self._stop
 
     def flush(self) -> bool:
-        """Write the queued epochs; return whether the job is to stop. Raises psycopg's errors."""
+        """Write the queued epochs; return whether the job is to stop.
+
+        Raises psycopg's errors and OwnershipLost.
+        """
         with self._changed:
             before = self._tries
             self._wake_writer()

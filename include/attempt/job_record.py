@@ -26,7 +26,8 @@ class JobRecord:
     """The job's row, for one attempt: every transaction that writes names the run and the attempt.
 
     open connects to the training database; each method calls it once and may be called from any thread.
-    Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over.
+    Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over; only
+    `counting_gpu_use` then just writes nothing.
     """
 
     job_id: str

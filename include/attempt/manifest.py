@@ -41,7 +41,8 @@ class TrainingManifest(Payload):
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """Duration of the last attempt's training, including the final validation."""
+    """Duration of the last attempt's training, including the final validation; if a user stopped it within an
+    epoch, of the final validation alone."""
     device: str
     """Hardware of the last attempt."""
     ultralytics_version: str

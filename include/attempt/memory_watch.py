@@ -30,20 +30,21 @@ _GROWN_FRACTION = 0.1
 """Restarting helps only if the attempt has grown by this fraction of the limit since its first batch."""
 
 _LEAST_SECONDS = 300.0
-"""Growth within this time is normal; restarting because of it would never end."""
+"""How long after the first batch no restart is requested: growth is normal then, in every attempt."""
 
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _GIB = 1024**3
 
 
 class MemoryWatch:
-    """Adds up the memory of this process and its descendants, every ten seconds, in a thread.
+    """Adds up the memory of this process and its descendants every ten seconds, in a thread.
 
-    Shared pages count once. Forked processes report their own memory: Airflow makes its tasks undumpable, and
-    the kernel shows the memory of such a process only to the process itself and to root.
+    It starts after the first batch. Shared pages count once. Forked processes report their own memory:
+    Airflow makes its tasks undumpable, and the kernel shows the memory of such a process only to the process
+    itself and to root.
 
     limit is that of the machine or its container, in bytes. The use at the first check after `note_start` is
-    considered normal, and so is growth within least_seconds.
+    considered normal. Until least_seconds after `note_start`, a shortage is only logged.
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
@@ -80,7 +81,7 @@ class MemoryWatch:
             self._started = time.monotonic()
 
     def check(self) -> None:
-        """Measure the memory, and set `shortage` or log a warning if it is short."""
+        """Measure the memory after the first batch; if it is short, set `shortage` or log a warning."""
         if self._started is None or self.shortage is not None:
             return
         self.used = used = sum(_pss(process) for process in _family())

@@ -1,4 +1,4 @@
-"""Uploads a training run's pictures to S3 when it has ended; a failure or outage never affects the run."""
+"""Uploads a training run's pictures to S3 when it has ended; an outage of S3 only delays the run."""
 
 from __future__ import annotations
 

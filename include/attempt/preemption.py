@@ -53,8 +53,8 @@ class Termination:
     def await_batch(self) -> None:
         """From now on, let the current batch end before Preempted is raised.
 
-        The trainer checks `requested` after each batch. If no batch ends within 20 s, Preempted is raised
-        nevertheless.
+        `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is raised
+        20 s after SIGTERM even if that state has not been saved.
         """
         self._awaits_batch = True
 
@@ -115,10 +115,10 @@ class Termination:
 
 @contextmanager
 def handle_sigterm() -> Iterator[Termination]:
-    """Raise Preempted in the block at the first SIGTERM; ignore later ones. Use it in the main thread.
+    """Raise Preempted in the block after the first SIGTERM; ignore later ones. Use it in the main thread.
 
-    Any other error of the block becomes Preempted, too, if SIGTERM arrived before it, because loader workers
-    that the same signal ended, for example, make the training fail in various ways. On Linux the death of the
+    An Exception of the block becomes Preempted, too, if SIGTERM arrived before it: loader workers that the
+    same signal ended, for example, make the training fail in various ways. On Linux the death of the
     supervisor counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with its
     successor. The former handler is restored afterwards.
     """

@@ -29,8 +29,9 @@ class JobReporter:
     """Records epochs and progress; hands states to the publisher (an EpochReporter and a StateReporter).
 
     It asks for a state after `publish_seconds` of training since the last one, and before a validation that
-    would exceed this interval. It asks for a final state at once after SIGTERM, if memory is short, or if the
-    job is to stop now. When the final state has been saved, it raises Preempted, MemoryShort or StoppedNow.
+    would exceed this interval. After SIGTERM, if memory is short, or if the job is to stop now, it asks for a
+    final state at once, except in a repeated epoch. When the final state has been saved, it raises Preempted,
+    MemoryShort or StoppedNow.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # A repeated epoch is not saved: a stop waits for its end, but a preemption does not.
+            # A repeated epoch is not saved: only a preemption does not wait for its end.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW

@@ -70,9 +70,9 @@ class _Holder:
 def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterator[None]:
     """Hold the job on this machine until the block ends. The caller must own the job's row.
 
-    An older attempt that still holds it is killed. Its child processes hold the job, too; its watchdog kills
-    them. Raises StillRunning if one of them is left after a minute, or if the holder is the same or a newer
-    attempt of this run.
+    An older attempt, or one of another run, that still holds it is killed. Its child processes hold the job,
+    too; its watchdog kills them. Raises StillRunning if one of them is left after a minute, or if the holder
+    is the same or a newer attempt of this run.
     """
     path = make_trusted_folder(locks) / job_id
     own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))

@@ -88,7 +88,7 @@ class _FoundState:
 
     @property
     def is_newer(self) -> bool:
-        """Whether it is of a later batch than the state in S3."""
+        """Whether it is of a later batch than the undamaged last.pt in S3, or there is none."""
         return self.replaces is None or self.position > self.replaces.position
 
 
@@ -165,7 +165,7 @@ class Recovery:
         """Fetch this training run's last.pt, or the previous generation.
 
         The previous generation is used if last.pt is damaged or missing. It is also considered if last.pt is
-        older than the row's durable position, because an older state may have overwritten it.
+        older than the row's durable position, because an old state may have overwritten a newer last.pt.
         """
         found: _FoundState | None = None
         problem: Exception | None = None
@@ -255,7 +255,7 @@ class Recovery:
         )
 
     def _find_best(self, own: _FoundState) -> Path | None:
-        """Return the best.pt that the state refers to, from the same folder or from S3."""
+        """Return the best.pt that the state refers to, from the same folder or from S3; None without one."""
         local = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_for(own, local):
             return local
@@ -284,7 +284,8 @@ class Recovery:
     def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
         """Copy the parent's objects to this job's prefix, so that a crash loses nothing, and start from them.
 
-        Raises CorruptObject if they are not the objects that `resolve_config` found.
+        Raises CheckpointNotFound or CorruptObject if they are no longer the objects that `resolve_config`
+        found.
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:

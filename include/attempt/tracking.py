@@ -40,7 +40,7 @@ _RETRY_SECONDS = 30.0
 """A failed request is repeated with the next epoch, or after this time."""
 
 _LAST_SECONDS = 10.0
-"""How long the end of a training run, or of its Dag run, waits for MLflow."""
+"""How long a task waits for MLflow: `train` at its end, and each task that calls `track_recorded`."""
 
 
 def tracking_server() -> TrackingServer | None:
@@ -55,7 +55,7 @@ def tracking_server() -> TrackingServer | None:
 
 
 def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
-    """Send the row and epochs of a job that has ended, within 10 seconds. Never raises."""
+    """Send the job's row and epochs within 10 seconds, while no attempt trains. Never raises."""
     with Tracker(tracking_server(), job_id, None, open_database) as tracker:
         tracker.end()
 
@@ -80,8 +80,9 @@ class Tracker:
     """Keeps a training run in MLflow up to date with its row, from a separate thread.
 
     It sends nothing without a server, or if the job's row belongs to a training run other than
-    `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an error,
-    wait for up to 10 seconds, so that these requests do not arrive after later ones. No method raises.
+    `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an
+    Exception (which Preempted is not), wait for up to 10 seconds, so that these requests do not arrive after
+    those of a later attempt. No method raises.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ _DRAIN_SECONDS = 60.0
 """For the upload of the last snapshot. It is one of the final files, whose later upload is retried longer."""
 
 _GRACE_SECONDS = 90.0
-"""For the last upload when this machine is preempted; compose and `make down` allow two minutes."""
+"""For the last upload after a preemption or an error; compose and `make down` allow two minutes."""
 
 
 def train_and_report(
@@ -40,10 +40,11 @@ def train_and_report(
     termination: Termination,
     snapshots: Path,
 ) -> TrainingResult:
-    """Train from `start` to the end, or until a user or `termination` ends it, and return the outcome.
+    """Train from `start` to the end, or until a user stops the job, and return the outcome.
 
     When this returns, every epoch is recorded, but the newest state may not be in S3 yet. snapshots is the
-    folder in which states wait for their upload. Raises Preempted, MemoryShort, and what the trainer raises.
+    folder in which states wait for their upload. Raises Preempted, MemoryShort, OwnershipLost, and what the
+    trainer raises.
     """
     isolate_ultralytics()
     from ultralytics import __version__
