@@ -1,5 +1,6 @@
 """All access to S3: addresses, errors as sentences, and verified uploads and downloads.
 
-It does not know what the objects mean. s3transfer is not used for uploads, because it supports neither
-If-Match nor If-None-Match, and an unconditional write could overwrite another attempt's checkpoint.
+Only `layout` and `listing` know what the objects mean. s3transfer's uploads are not used, because they
+support neither If-Match nor If-None-Match, and an unconditional write could overwrite another attempt's
+checkpoint.
 """

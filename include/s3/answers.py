@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
-    """Return the result of send(), or of look() after `seconds` without any bytes sent or a response.
+    """Return the result of send(), or what look() finds after `seconds` without a byte sent or a response.
 
     On a half-open connection, the response would otherwise be awaited until the client's time-out. send runs
     in a thread of its own, which sends nothing more once it has been abandoned. Raises what send raises, and

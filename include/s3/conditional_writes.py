@@ -81,7 +81,10 @@ def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
 
 
 def require_conditional_writes(bucket: Bucket) -> None:
-    """Raise ConditionsNotHonoured if two attempts at a job could overwrite each other's state."""
+    """Raise ConditionsNotHonoured if two attempts at a job could overwrite each other's state.
+
+    If the server only ignores the condition of a copy, log a warning instead.
+    """
     found = probe_conditional_writes(bucket)
     needed = (found.put, found.multipart)
     if any(support is not Support.HONOURED for support in needed) or found.copy is Support.UNSUPPORTED:
@@ -158,7 +161,7 @@ class _Probe:
         )
 
     def deletion(self) -> Support:
-        """Try to delete. Access keys that may not delete are fine, because only retention deletes."""
+        """Try to delete. Access keys that may not delete are fine: training never deletes a checkpoint."""
         try:
             with translate_s3_errors(self._client, self._at):
                 return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})

@@ -20,9 +20,9 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire at once.
 
-    After it no request starts, including botocore's retries, and no more bytes of a body are read: the
-    request is aborted and its connection closed, so that nothing can still write. It bounds only the sending;
-    the client's time-out bounds the wait for the response.
+    After it no request starts, not even a retry by botocore, except one that aborts an upload. No more bytes
+    of a body are read: the request is aborted and its connection closed, so the rest never reaches S3. The
+    deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -41,7 +41,7 @@ class Deadline:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply it to the requests of this thread. Raises UploadGivenUp for one that was aborted."""
+        """Apply it to the requests of this thread. Raises UploadGivenUp if one fails after it expired."""
         token = _CURRENT.set(self)
         try:
             yield

@@ -97,11 +97,11 @@ class ConditionsNotHonoured(StoreRefusal):
 
 
 class FencedOut(StoreRefusal, OwnershipLost):
-    """Another attempt has written this checkpoint since this one last saw it, and owns the job now."""
+    """The checkpoint was written or deleted since this attempt saw it, usually by the job's new owner."""
 
 
 class SourceChanged(FencedOut):
-    """The source of a copy was replaced meanwhile."""
+    """The source of a copy was replaced or deleted meanwhile."""
 
 
 class LocalFileMissing(StoreRefusal):
@@ -152,7 +152,7 @@ def error_code(error: ClientError) -> str:
 
 
 def is_condition_failed(error: ClientError) -> bool:
-    """Say whether the condition of If-Match or If-None-Match did not hold."""
+    """Say whether the condition did not hold, or a write at the same time made it impossible to check."""
     return error_code(error) in _CONDITION_FAILED
 
 

@@ -1,5 +1,6 @@
 """The keys of all objects in a bucket.
 
+    checkpoints/.probe                                        a test of the server, which belongs to no job
     checkpoints/{job_id}/best.pt, last.pt, last.previous.pt   the checkpoints of a training job
     models/{name}/versions/{version}/best.pt                  a registered version of a model
     models/{name}/production/best.pt                          the version in production
@@ -17,6 +18,7 @@
     uploads/{upload_id}/{path}                                a file of a dataset that a user uploaded
     uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
     datasets/samples/{fingerprint}-{task}/{number}.jpg        a picture of a dataset with its labels drawn
+    datasets/samples/{fingerprint}-{task}/index.json          which image each of these pictures shows
 
 Callers validate the names and ids in these keys: none contains a slash.
 """

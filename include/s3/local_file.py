@@ -21,9 +21,9 @@ _MAX_PARTS = 10_000  # S3's own limit
 class TransferLimits:
     """Limits of uploads and copies; sizes are in bytes.
 
-    A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and parts that
-    have arrived are kept. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are not split,
-    because S3 refuses a single PUT if its bytes or its condition are wrong, while the checksum of parts is
+    A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and a caller may
+    keep the parts that have arrived. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are
+    not split: S3 refuses a single PUT if its bytes or its condition are wrong, while the checksum of parts is
     composite, and not every server checks the condition atomically when it assembles them.
 
     If the response to a PUT takes longer than `answer_seconds`, a HEAD checks whether the object exists.
