@@ -63,8 +63,8 @@ class EpochRecorder:
     def record(self, epoch: EpochReport) -> bool:
         """Record `epoch` and the queued ones; return whether the job is to stop.
 
-        While the database does not respond, it returns the last known answer. Raises OwnershipLost, also for an
-        earlier epoch.
+        While the database does not respond, it returns the last known answer. Raises OwnershipLost, also for
+        an earlier epoch.
         """
         with self._changed:
             self._waiting.append(epoch)

@@ -53,8 +53,8 @@ class Termination:
     def await_batch(self) -> None:
         """From now on, let the current batch end before Preempted is raised.
 
-        `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is raised
-        20 s after SIGTERM even if that state has not been saved.
+        `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is
+        raised 20 s after SIGTERM even if that state has not been saved.
         """
         self._awaits_batch = True
 

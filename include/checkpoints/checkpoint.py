@@ -14,7 +14,7 @@ Position = tuple[int, int]
 """Position of a training run: its last finished epoch (from 0; -1 before the first), and batches after it."""
 
 StoredKind = Literal[CheckpointKind, "last.previous"]
-"""Checkpoints of a job that S3 keeps: last.previous is the state that the present last replaced."""
+"""Checkpoints of a job that S3 keeps: last.previous is an older last, kept when it was replaced."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ LOSS_WATCH = "loss_watch"
 """In EXACT: the state of the loss rules."""
 
 BEGINNINGS = "beginnings"
-"""In EXACT: the states to which a rollback may return, oldest first; absent if no rule rolls back."""
+"""In EXACT: the states to which a rollback may return, oldest first; absent if there are none."""
 
 BEST_EPOCH = "best_epoch"
-"""In a stripped best.pt: the epoch in which it was saved, because stripping sets `epoch` to -1."""
+"""In EXACT: the best epoch so far. In a stripped best.pt: the epoch in which it was saved, because stripping
+sets `epoch` to -1."""

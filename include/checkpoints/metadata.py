@@ -49,5 +49,5 @@ def checkpoint_in(metadata: Mapping[str, str], uri: str, size: int) -> Checkpoin
 
 
 def run_id_in(metadata: Mapping[str, str]) -> str | None:
-    """Return the run that stored the object; None if it is unknown."""
+    """Return the Dag run that started the training run; None if it is unknown."""
     return unquote(metadata.get("run-id", "")) or None

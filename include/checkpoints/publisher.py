@@ -33,10 +33,10 @@ class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
     There is one upload at a time. The newest snapshot replaces older ones, but the newest best one is kept as
-    well, so that there are never more than two copies of each file. A failed upload is retried until a newer
-    state replaces it; an upload of which S3 holds parts is finished first, because over a slow link none
-    would ever finish otherwise. The training neither waits nor stops for S3; only FencedOut is raised to it,
-    by the next `publish` and by `close`.
+    well, so at most two copies of each file are kept. A failed upload is retried until a newer state replaces
+    it; an upload of which S3 holds parts is finished first, because over a slow link none would ever finish
+    otherwise. The training neither waits nor stops for S3; only FencedOut is raised to it, by the next
+    `publish` and by `close`.
 
     on_durable is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
     its exceptions are logged. durable is the position of the state that is already stored.
@@ -102,7 +102,7 @@ class BackgroundPublisher:
         """Store the newest snapshot within that time (None: `drain_seconds`), then stop writing.
 
         An upload that is still running then is aborted; `durable` says what is stored. Raises FencedOut. An
-        exception that interrupts the wait, such as Preempted, is raised after `grace_seconds` more.
+        exception that interrupts the wait, such as Preempted, is raised after at most `grace_seconds` more.
         """
         with self._changed:
             self._closing = True

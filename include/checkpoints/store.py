@@ -65,8 +65,9 @@ class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
     One store is one attempt's writer. It remembers each object as it first saw it, and overwrites only that
-    or what it wrote itself; if another attempt wrote in between, it raises FencedOut and changes nothing.
-    Several threads may use it for different jobs.
+    version or what it wrote itself; if another attempt wrote in between, it raises FencedOut and leaves the
+    object as it is. Only last.previous.pt is replaced whatever it holds. Several threads may use the store
+    for different jobs.
 
     A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that its bytes
     differ: the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have
@@ -85,7 +86,7 @@ class CheckpointStore:
         self._writer = ObjectWriter(bucket.client, self._limits)
 
     def key(self, job_id: str, kind: StoredKind) -> str:
-        """Return `checkpoints/{job_id}/best.pt` or `last.pt`; raises ValueError for an invalid job id."""
+        """Return `checkpoints/{job_id}/{kind}.pt`; raises ValueError for an invalid job id."""
         return self._location(job_id, kind).key
 
     def uri(self, job_id: str, kind: StoredKind) -> str:
@@ -127,12 +128,13 @@ class CheckpointStore:
     ) -> Upload:
         """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
 
-        A replaced last.pt is kept as last.previous.pt. keep_previous=False is for a last.pt that was found
-        damaged, which must not replace an intact last.previous.pt. keep_parts is for a caller that will
-        retry: a large file then resumes where its connection broke. Raises LocalFileMissing (neither here nor
-        in S3), LocalFileChanged, FencedOut and the other StoreErrors; then the object is unchanged. Only
-        after StoreUnreachable, or UploadGivenUp at `deadline`, may the file have been stored; the next upload
-        through this store finds that out.
+        A replaced last.pt is kept as last.previous.pt. keep_previous=False is for a last.pt that is damaged,
+        or holds the same state as `checkpoint`: it must not replace an older last.previous.pt. keep_parts is
+        for a caller that will retry: a large file then resumes where its connection broke.
+
+        After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
+        file. After any other StoreError it may have been stored; the next upload through this store finds
+        that out.
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
@@ -188,7 +190,7 @@ class CheckpointStore:
         """Download the checkpoint to the file `to`, which appears only if every byte is correct.
 
         Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not
-        `expected`) and LocalDiskError; all name the object.
+        `expected`), LocalDiskError and the other StoreErrors.
         """
         location = self._location(job_id, kind)
         try:
@@ -213,9 +215,10 @@ class CheckpointStore:
         return replace(stored, path=str(to))
 
     def require_checkpoint(self, uri: str) -> Contents:
-        """Inspect the checkpoint at `uri`, in any bucket, without running it or reading all of it.
+        """Inspect the checkpoint at `uri`, in any bucket, without running it.
 
-        Raises ObjectNotFound, UnsafeCheckpoint if training would refuse it, and the other StoreErrors.
+        Only a file that seems unfit is read whole. Raises ObjectNotFound, UnsafeCheckpoint if training would
+        refuse it, and the other StoreErrors.
         """
         location = S3Location.parse(uri)
         head = head_object(self._bucket.client, location)

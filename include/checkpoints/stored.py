@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class StoredCheckpoint:
     """An object under a checkpoint's key. checkpoint is None if this project did not write it.
 
-    run_id is the Dag run that stored it, which distinguishes training runs of the same job id. seeded_from is
-    the job from which it was copied, if this job started from another one's state.
+    run_id is the Dag run that started the training run that stored it: it distinguishes training runs of the
+    same job id. seeded_from is the job from which it was copied, if this job started from the state of
+    another.
     """
 
     uri: str

@@ -106,7 +106,7 @@ class ObjectWriter:
     ) -> StoredCheckpoint:
         """Store the file and return the stored object. Raises FencedOut and the other StoreErrors.
 
-        With keep_parts, parts that arrived before the connection broke are kept for the next attempt.
+        With keep_parts, parts that arrived before the connection broke are kept for the next call.
         """
         from botocore.exceptions import ClientError
 

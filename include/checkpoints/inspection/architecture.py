@@ -1,7 +1,7 @@
 """Checking the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
 
 Ultralytics evaluates its `activation` as Python, calls whatever a row names, and creates layers of any size.
-So it is checked first, wherever it comes from.
+So the description is checked first, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, T
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Limit of any number in a row, and of keypoints; Ultralytics' own architectures stay below 2,048."""
+"""Limit of any number in the arguments of a row (for nn.Upsample and its variants it is MAX_SCALE), of
+keypoints, and of a scale's channels; Ultralytics' own architectures use at most 2,048."""
 
 MAX_SCALE = 16
 """Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of

@@ -109,7 +109,7 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
 
 
 def _entries(source: Source) -> list[_Entry]:
-    """Return all entries, whose order must be that in the file, without gaps or overlaps."""
+    """Return all entries, whose order must be that in the file, without overlaps or gaps beyond padding."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
             "is not a checkpoint, or one from before PyTorch 1.6; give a .pt that a later torch.save wrote"

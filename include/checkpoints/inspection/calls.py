@@ -78,7 +78,7 @@ def _is_count(value: object) -> bool:
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
 ) -> Tensor:
-    """Follow torch._utils._rebuild_tensor_v2: a view within its storage that does not repeat its numbers."""
+    """Follow torch._utils._rebuild_tensor_v2: a view within its storage, with no more numbers than it."""
     _require(isinstance(storage, Storage) and type(grad) is bool and metadata is None)
     _require(isinstance(hooks, Ordered) and not hooks)
     _require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides) <= 16)

@@ -28,7 +28,7 @@ MODELS = {
 
 DISTILLED = "ultralytics.nn.distill_model.DistillationModel"
 FEATURE_HOOK = "ultralytics.nn.distill_model.FeatureHook"
-"""The only hook that a layer may have: it stores the output of a student's layer in a dictionary."""
+"""The only hook that a layer may have: it stores the layer's output in a dictionary of the distillation."""
 
 
 @cache

@@ -31,7 +31,7 @@ from include.checkpoints.keys import BATCH, EXACT
 
 MAX_DEPTH = 200
 MAX_FEATURES = 16
-"""Layers that a distillation compares; Ultralytics compares three."""
+"""Layers that a distillation compares; Ultralytics compares the head and its inputs, usually four in all."""
 
 MAX_PATHS = 20_000_000
 """Paths to objects, of which there are more than objects if some are shared, as in a decompression bomb."""
@@ -45,9 +45,9 @@ _MOST = 2**53
 class Contents:
     """Description of a checkpoint.
 
-    model is the YAML from which its architecture was built. epoch is the last finished one, counted from 0;
-    None if there is none, as in a stripped file. classes are the names of its classes. modules are the Python
-    modules whose classes and functions it names.
+    model is the name of the YAML from which its architecture was built. epoch is the last finished one,
+    counted from 0; None if there is none, as in a stripped file. classes are the names of its classes.
+    modules are the Python modules whose classes and functions it names.
     """
 
     task: str

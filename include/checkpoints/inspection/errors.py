@@ -14,7 +14,7 @@ class ForeignCode(InspectionError):
 
 
 class NotACheckpoint(InspectionError):
-    """The file is damaged, or in a different format. Nothing in it names code."""
+    """The file is damaged, or in a different format. No foreign code was found in it before that."""
 
 
 class TooLarge(InspectionError):

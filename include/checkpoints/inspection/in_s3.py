@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
-    """Describe the checkpoint in S3, reading only the directory and the pickle of its `size` bytes.
+    """Describe the checkpoint in S3, of `size` bytes, without reading its weights.
 
-    A file that is refused is inspected again once it is certain what the object holds. Raises
-    UnsafeCheckpoint, CorruptObject if the object no longer has that ETag, and other StoreErrors.
+    Only a file that seems unfit is read whole, to be certain what the object holds, and inspected again.
+    Raises UnsafeCheckpoint, CorruptObject if the object no longer has that ETag, and other StoreErrors.
     """
     source = ObjectSource(client, location, size, etag)
     try:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def inspect_source(source: Source) -> Contents:
-    """Describe the checkpoint in `source`, reading only its directory and its pickle.
+    """Describe the checkpoint in `source`, without reading its weights.
 
     Raises ForeignCode, NotACheckpoint, TooLarge, and OSError if it cannot be read.
     """

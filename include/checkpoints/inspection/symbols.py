@@ -23,7 +23,7 @@ class Instance:
 
 @dataclass(eq=False)
 class Storage:
-    """The numbers of one entry of the archive; viewed is the total size of all tensors over it."""
+    """The numbers of one entry of the archive; viewed counts those of all tensors over it."""
 
     items: int
     viewed: int = 0

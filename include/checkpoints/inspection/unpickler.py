@@ -1,7 +1,7 @@
 """An unpickler that creates no objects: it follows the opcodes of a pickle with symbols for their results.
 
-It only knows the opcodes that torch.save writes, which are also those that torch.load(weights_only=True)
-follows. Time and memory are bounded by the length of the pickle, which MAX_PICKLE limits.
+It only knows the opcodes that torch.save writes, all of which torch.load(weights_only=True) follows, too.
+Time and memory are bounded by the length of the pickle, which MAX_PICKLE limits.
 """
 
 from __future__ import annotations
