@@ -1,8 +1,8 @@
 """Ensures that only one attempt at a job runs on a machine.
 
-Airflow starts the next attempt when it believes the previous one to be dead. That one may still be alive:
-stopped and continued, frozen with its machine, or cut off from Airflow. It would keep its GPU, and continue
-to write into the folder that the next attempt trains in.
+Airflow starts the next attempt when it believes the previous one to be dead. The previous one may still be
+alive: stopped and continued, frozen with its machine, or cut off from Airflow. It would keep its GPU, and
+continue to write into the folder that the next attempt trains in.
 """
 
 from __future__ import annotations

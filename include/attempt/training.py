@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest, TrainingResult
 
 _DRAIN_SECONDS = 60.0
-"""For the upload of the last snapshot. It is one of the final files, whose later upload is retried longer."""
+"""For the upload of the last snapshot; the upload of the final files, which follows, is retried longer."""
 
 _GRACE_SECONDS = 90.0
 """For the last upload after a preemption or an error; compose and `make down` allow two minutes."""
