@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from include.deployment.retrying import database_errors
+from include.deployment.retrying import is_transient
 from include.jobs.job import StopRequest
 from include.training.contract import Progress
 
@@ -118,16 +118,14 @@ class EpochRecorder:
         while (entry := self._next()) is not None:
             try:
                 stop = self._write(entry)
-            except database_errors() as error:
+            except Exception as error:
+                if not is_transient(error):
+                    self._end_with(error)
+                    return
                 with self._changed:
                     self._tries += 1
                     self._report_outage(error)
                     self._changed.notify_all()
-            except Exception as error:  # re-raised in the training's thread
-                with self._changed:
-                    self._error = error
-                    self._changed.notify_all()
-                return
             else:
                 with self._changed:
                     self._stop = stop
@@ -135,6 +133,12 @@ class EpochRecorder:
                         self._waiting.popleft()
                     self._report_recovery()
                     self._changed.notify_all()
+
+    def _end_with(self, error: Exception) -> None:
+        """Leave the error to the training's thread, which raises it."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
 
     def _next(self) -> EpochReport | Progress | None:
         """Return the next entry to write, after a pause if the last write failed; None at the end."""

@@ -63,17 +63,15 @@ class JobRecord:
         Epochs in the state that have not been recorded yet are recorded, too.
         """
         with self.open() as connection:
-            jobs = AttemptRepository(connection)
-            repeated = jobs.start_training(
+            return AttemptRepository(connection).start_training(
                 self.job_id,
                 self.run_id,
                 self.attempt,
                 start.epoch + 1,
                 start.batch,
                 start.trained_seconds,
+                start.finished,
             )
-            jobs.fill_epochs(self.job_id, start.finished)
-        return repeated
 
     def record_epoch(self, report: EpochReport) -> StopRequest:
         """Record a finished epoch; return whether the job is to stop."""

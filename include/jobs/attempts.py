@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from include.training.contract import EpochReport, Progress
     from include.training.gpus import Hardware
 
+FinishedEpoch = tuple[int, "Mapping[str, float | None]", float]
+"""Number, metrics and seconds of an epoch."""
+
 _EPOCHS_AT_ONCE = 1000
 
 
@@ -68,11 +71,13 @@ class AttemptRepository:
         first_epoch: int,
         batch: int = 0,
         trained_seconds: float = 0.0,
+        finished: Iterable[FinishedEpoch] = (),
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
         The state that it starts from has `batch` batches of that epoch and `trained_seconds` of training; any
-        further training time in the row counts as lost. attempt is Airflow's try number. From now on no older
+        further training time in the row counts as lost. Those of its `finished` epochs that are not recorded
+        yet are recorded in the same transaction. attempt is Airflow's try number. From now on no older
         attempt of this run can write. The row forgets later epochs, and names no objects until the
         attempt has ended.
 
@@ -89,7 +94,9 @@ class AttemptRepository:
                 batch=batch,
                 trained_seconds=trained_seconds,
             )
-            return self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
+            repeated = self._statements.changed("delete_epochs", job_id=job_id, first_epoch=first_epoch)
+            self.fill_epochs(job_id, finished)
+            return repeated
 
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
         """Return the job.
@@ -158,10 +165,8 @@ class AttemptRepository:
         with self._connection.transaction():
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
 
-    def fill_epochs(
-        self, job_id: str, epochs: Iterable[tuple[int, Mapping[str, float | None], float]]
-    ) -> int:
-        """Record those finished epochs (epoch, metrics, seconds) that are missing, and return how many.
+    def fill_epochs(self, job_id: str, epochs: Iterable[FinishedEpoch]) -> int:
+        """Record those finished epochs that are missing, and return how many.
 
         Only missing epochs are sent to the database, since usually none or only the last one is missing.
         """

@@ -200,9 +200,9 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
         )
     if code in _NOT_ALLOWED and error.operation_name in _DELETIONS:
         return StoreAccessDenied(
-            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; tasks on queue "
-            "maintenance delete, with the keys of connection training_s3_maintenance, whose policy is "
-            "config/s3-policies/maintenance.json"
+            f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; "
+            "config/s3-policies says which keys may delete what: those of connection training_s3 pictures "
+            "(workers) or uploads (API server), those of training_s3_maintenance the rest"
         )
     if code in _NOT_ALLOWED:
         return StoreAccessDenied(
