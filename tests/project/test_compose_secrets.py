@@ -56,7 +56,12 @@ HOLDERS = {
     "model-keys": set(),
     "s3-identities": set().union(*S3_KEYS.values()) | {"S3_PREVIOUS_KEYS"},
     "airflow-init": METADATA | S3_KEYS["OWNER"] | {"AIRFLOW_ADMIN_PASSWORD"},
-    "airflow-apiserver": METADATA | ROWS | S3_KEYS["API"] | {"AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY"},
+    # MLflow, because nobody but the API server learns that a run was marked or deleted by hand.
+    "airflow-apiserver": METADATA
+    | ROWS
+    | S3_KEYS["API"]
+    | MLFLOW
+    | {"AIRFLOW_JWT_SECRET", "AIRFLOW_API_SECRET_KEY"},
     "airflow-scheduler": METADATA | QUEUES | {"AIRFLOW_JWT_SECRET"},
     "airflow-dag-processor": METADATA | ROWS | MLFLOW,
     "airflow-triggerer": METADATA | ROWS,

@@ -1,0 +1,29 @@
+"""Jobs that no task of their own ends have ended in MLflow, too."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from include.jobs.repository import JobRepository
+from include.orchestration import marking
+from tests.support.airflow_client import until
+from tests.support.jobs import started
+from tests.tracking.conftest import Tracking
+
+
+@pytest.fixture(autouse=True)
+def variables(api_url: str, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what the environment of the API server and of a worker names: the connections, and MLflow."""
+    tracking.use_environment(monkeypatch)
+
+
+def test_a_run_that_was_marked_by_hand_has_failed_in_mlflow(jobs: JobRepository, tracking: Tracking) -> None:
+    started(jobs)
+    assert tracking.send_all()["status"] == "RUNNING"
+    run: Any = SimpleNamespace(dag_id="train_yolo", run_id="run1")
+    marking.on_dag_run_failed(run, "")
+    until(lambda: tracking.run()["status"] == "FAILED", "the end in MLflow")
+    assert tracking.run()["tags"]["training.error"].startswith("The run was marked as failed by hand")
