@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from http import HTTPStatus
 from typing import Literal
 
@@ -17,6 +18,8 @@ from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at
 from include.api.origin import require_same_origin
 from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
+from include.attempt.tracking import track_recorded
+from include.deployment.connections import training_db_factory
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
@@ -57,6 +60,8 @@ def stop_job(
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
+        # No task of the run tells MLflow. A thread does, so that the request does not wait for it.
+        threading.Thread(target=_track, args=(job_id,), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")
     job = JobListing(database).require(job_id)
@@ -66,3 +71,7 @@ def stop_job(
             f"job_id={job_id!r} is {job.status}; only queued or running jobs can be stopped",
         )
     return build_response(job, database)
+
+
+def _track(job_id: str) -> None:
+    track_recorded(job_id, training_db_factory())

@@ -56,7 +56,7 @@ HOLDERS = {
     "model-keys": set(),
     "s3-identities": set().union(*S3_KEYS.values()) | {"S3_PREVIOUS_KEYS"},
     "airflow-init": METADATA | S3_KEYS["OWNER"] | {"AIRFLOW_ADMIN_PASSWORD"},
-    # MLflow, because nobody but the API server learns that a run was marked or deleted by hand.
+    # MLflow, because nobody but the API server learns that a run was marked, deleted or cancelled.
     "airflow-apiserver": METADATA
     | ROWS
     | S3_KEYS["API"]

@@ -1,4 +1,4 @@
-"""Jobs that no task of their own ends have ended in MLflow, too."""
+"""Jobs that no task of their own ends have ended in MLflow, too: cancelled, or marked by hand."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import requests
 
 from include.jobs.repository import JobRepository
 from include.orchestration import marking
 from tests.support.airflow_client import until
-from tests.support.jobs import started
+from tests.support.jobs import claim, started
 from tests.tracking.conftest import Tracking
 
 
@@ -18,6 +19,15 @@ from tests.tracking.conftest import Tracking
 def variables(api_url: str, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set what the environment of the API server and of a worker names: the connections, and MLflow."""
     tracking.use_environment(monkeypatch)
+
+
+def test_a_job_that_is_cancelled_while_it_waits_is_killed_in_mlflow(
+    api_url: str, jobs: JobRepository, tracking: Tracking
+) -> None:
+    claim(jobs)
+    assert tracking.send_all()["status"] == "SCHEDULED"
+    requests.post(f"{api_url}/jobs/a/stop", timeout=60).raise_for_status()
+    until(lambda: tracking.run()["status"] == "KILLED", "the end in MLflow")
 
 
 def test_a_run_that_was_marked_by_hand_has_failed_in_mlflow(jobs: JobRepository, tracking: Tracking) -> None:
