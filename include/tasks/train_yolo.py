@@ -55,10 +55,15 @@ def record_unrecorded_failures(context: Context) -> None:
 
     Errors are only logged, because they must not fail this run.
     """
+    recorded: list[str] = []
     try:
         with open_training_db() as connection:
             for found in find_stuck(connection, live_runs(context), datetime.now(UTC), repair=True):
                 log.warning("%s: %s.", found.detail, found.repair or "nothing to record")
+                if found.job_id and found.repair:
+                    recorded.append(found.job_id)
+        for job_id in recorded:
+            track_recorded(job_id, training_db_factory())
     except Exception:
         log.warning("Could not search for runs with an unrecorded failure.", exc_info=True)
 

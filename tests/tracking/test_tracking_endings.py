@@ -1,17 +1,20 @@
-"""Jobs that no task of their own ends have ended in MLflow, too: cancelled, or marked by hand."""
+"""Jobs that no task of their own ends have ended in MLflow, too: cancelled, marked by hand, or found dead."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
 from include.jobs.repository import JobRepository
 from include.orchestration import marking
+from include.tasks.train_yolo import record_unrecorded_failures
 from tests.support.airflow_client import until
-from tests.support.jobs import claim, started
+from tests.support.airflow_connections import context_of
+from tests.support.jobs import claim, recorded, started
 from tests.tracking.conftest import Tracking
 
 
@@ -37,3 +40,16 @@ def test_a_run_that_was_marked_by_hand_has_failed_in_mlflow(jobs: JobRepository,
     marking.on_dag_run_failed(run, "")
     until(lambda: tracking.run()["status"] == "FAILED", "the end in MLflow")
     assert tracking.run()["tags"]["training.error"].startswith("The run was marked as failed by hand")
+
+
+def test_a_failure_that_only_a_later_run_records_is_in_mlflow(
+    jobs: JobRepository, connection: psycopg.Connection[Any], tracking: Tracking
+) -> None:
+    started(jobs, epochs=1)
+    assert tracking.send_all()["status"] == "RUNNING"
+    connection.execute("UPDATE training_jobs SET updated_at = now() - interval '10 minutes'")
+    connection.commit()
+    ended = SimpleNamespace(get_dr_count=lambda *_, **__: 0)
+    record_unrecorded_failures(context_of({}, ti=ended))
+    run = tracking.run()
+    assert (run["status"], run["tags"]["training.error"]) == ("FAILED", recorded(jobs).error)
