@@ -116,7 +116,9 @@ class JobMirror:
         return None
 
     def _create(self, experiment: str, job: TrainingJob) -> Run:
-        started = job.started_at or job.created_at
+        # The row of a job that is started over was created for an earlier training run, which is another run
+        # in MLflow. MLflow allows no later change.
+        started = job.started_at or job.queued_at or job.created_at
         return self._server.create_run(
             experiment, job.job_id, _milliseconds(started) if started else 0, _tags(job)
         )

@@ -78,7 +78,7 @@ class MlflowServer:
         processes.stop(self._service)
 
     def runs(self, experiment: str, job_id: str) -> list[dict[str, Any]]:
-        """MLflow's runs of the job: status, params, tags."""
+        """MLflow's runs of the job: status, start in milliseconds, params, tags."""
         with self._session() as session:
             found = session.get(
                 f"{self._api}/experiments/get-by-name", params={"experiment_name": experiment}
@@ -128,6 +128,7 @@ def _flat(run: dict[str, Any]) -> dict[str, Any]:
         "id": run["info"]["run_id"],
         "name": run["info"]["run_name"],
         "status": run["info"]["status"],
+        "start": run["info"]["start_time"],
         "metrics": {each["key"]: each["value"] for each in data.get("metrics", [])},
         "params": {each["key"]: each["value"] for each in data.get("params", [])},
         "tags": {each["key"]: each["value"] for each in data.get("tags", [])},

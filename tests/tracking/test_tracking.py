@@ -91,6 +91,20 @@ def test_a_job_that_is_started_over_is_a_run_of_its_own(jobs: JobRepository, tra
     assert {run["tags"]["training.origin_run_id"] for run in runs} == {"run1", "run2"}
 
 
+def test_a_job_starts_in_mlflow_when_it_is_queued_also_when_it_is_started_over(
+    jobs: JobRepository, connection: psycopg.Connection[Any], tracking: Tracking
+) -> None:
+    claim(jobs)
+    connection.execute("UPDATE training_jobs SET created_at = now() - interval '1 day'")
+    connection.commit()
+    claim(jobs, run_id="run2", expected="run1", fresh=True)
+    started = tracking.send_all(run_id="run2")["start"]
+    jobs.leave_queue("a", "run2", 1)
+    queued_at = recorded(jobs).queued_at
+    assert queued_at is not None
+    assert started == tracking.send_all(run_id="run2")["start"] == int(queued_at.timestamp() * 1000)
+
+
 def test_while_another_attempt_may_be_creating_the_run_nobody_else_does(
     jobs: JobRepository, tracking: Tracking, caplog: pytest.LogCaptureFixture
 ) -> None:
