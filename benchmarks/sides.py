@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from include.checkpoints.publisher import BackgroundPublisher
     from include.training.contract import EpochReport
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
