@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def require_login() -> Guard:
-    """Refuse (401) requests without a login to Airflow."""
+    """Refuse requests without a login to Airflow: 401, or 403 for a token with an unknown signature."""
     guard: Guard = Depends(requires_authenticated())
     return guard
 

@@ -27,7 +27,8 @@ _LOGIN = ("authorization", "cookie")
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
     """Mark the run as failed, with the login of `request`; call it only from a plain `def` route.
 
-    If Airflow refuses, the run still ends as soon as its next task sees that its job was stopped.
+    If Airflow refuses, this is only logged. The run then ends once its task `train` sees that the job was
+    stopped, but a run that waits for a quota claims the job again.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}
@@ -58,7 +59,10 @@ def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
 
 
 def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | None:
-    """Return the run as Airflow's API describes it; None if there is none that the user may see."""
+    """Return the run as Airflow's API describes it; None if the API does not return it.
+
+    There is no such run, the user may not see it, or the API is not served here or has failed.
+    """
     answer = _send(request, "GET", dag_id, run_id)
     if answer is None or answer.status_code != HTTPStatus.OK:
         return None
@@ -67,10 +71,9 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
 
 
 def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
-    """Return the XCom that a task of the run stored under that key; None if the user may not see it.
+    """Return the XCom that a task of the run stored under that key; None if the API does not return it.
 
-    Also None if there is nothing. Airflow's REST API returns the stored JSON: no object is created from it in
-    this process.
+    Airflow's REST API returns the stored JSON: no object is created from it in this process.
     """
     answer = _send(request, "GET", dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
     if answer is None or answer.status_code != HTTPStatus.OK:
@@ -79,7 +82,7 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
 
 
 def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str:
-    """Return why a task refused what the run asked for, or where to look if no task says so."""
+    """Return why a task refused what the run asked for, or where to look if no readable XCom says so."""
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
         if isinstance(refusal, str):
@@ -88,7 +91,7 @@ def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> 
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:
-    """Say whether the run is queued or running, as far as the user who sent `request` may see it."""
+    """Say whether the run is queued or running; False also if `find_run` does not find it."""
     run = find_run(request, dag_id, run_id)
     return run is not None and run["state"] in {"queued", "running"}
 

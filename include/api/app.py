@@ -41,7 +41,8 @@ from include.serving.headers import FOR_DATA
 __all__ = ["PREFIX", "create_app"]
 
 _DESCRIPTION = """\
-What Airflow's own REST API does not offer: live progress of training runs, and model versions.
+What Airflow's own REST API does not offer: training runs with their live progress, datasets, versions
+of models, pretrained weights, uploads and GPU hours.
 
 Log in as for Airflow: with the session of its UI, or with a token from `POST /auth/token`. To start a
 training run, use Airflow's own API, which adds permissions, validation and an audit log."""

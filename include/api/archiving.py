@@ -1,4 +1,4 @@
-"""Archiving a job: the list of training runs hides it, and nothing is deleted."""
+"""Archiving a job: the console's list hides it unless asked for it, and nothing is deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ANSWERS = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 @router.post("/{job_id}/archive", responses=_ANSWERS)
 def archive_job(user: GetUserDep, database: Database, job_id: JobId) -> TrainingJobResponse:
-    """Archive a job that has ended: the console no longer lists it, and nothing is deleted.
+    """Archive a job that has ended: the console lists it only on request, and nothing is deleted.
 
     Only its owner and job administrators may do this. Repeating the request changes nothing. A new run of the
     job unarchives it.

@@ -32,7 +32,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
         max_overflow=-1,
         recycle=MAX_AGE_SECONDS,
         pre_ping=True,
-        use_lifo=True,  # so that connections that are not needed expire
+        use_lifo=True,  # so that connections that are not needed stay idle, and a server may close them
         reset_on_return=None,  # only connections outside a transaction are returned
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )

@@ -80,4 +80,4 @@ def _request_connection() -> Iterator[Connection[Any]]:
 
 
 Database = Annotated[Connection[Any], Depends(_request_connection)]
-"""A parameter for routes that are plain `def`: an idle connection, open until the response is created."""
+"""A parameter for routes that are plain `def`: an idle connection, open until the response has been sent."""

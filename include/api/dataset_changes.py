@@ -72,8 +72,8 @@ def delete_dataset_version(
 ) -> DeletionStarted:
     """Delete a version, with what only it uses under uploads/ and datasets/: triggers `delete_data`.
 
-    Only the person who registered it may delete it; if no person did, anybody may. A version that a job or
-    the model in production was trained on is kept. Its number is not used again. This cannot be undone.
+    Only the user who registered it may delete it; if no user did, anybody may. A version that a job or
+    a model in production was trained on is kept. Its number is not used again. This cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

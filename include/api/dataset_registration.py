@@ -55,7 +55,8 @@ class DatasetRegistration(BaseModel):
     """The progress of a registration, and how it ended.
 
     version is the number of the version with the content, once it is registered; created is false if the
-    newest version already had this content. error says why the data were refused.
+    newest version already had this content. For users who may not read XComs, version is then null. error
+    says why the run failed, usually because the data were refused.
     """
 
     state: RegistrationState

@@ -43,8 +43,9 @@ def delete(
 ) -> DeletionStarted:
     """Delete a job, with its checkpoints, pictures and report: triggers `delete_data`. This cannot be undone.
 
-    Only its owner and job administrators may do this. A job that is active, pinned, or needed by another job
-    or by a model is kept.
+    Only its owner and job administrators may do this. A job is kept if it is active or pinned, if an active
+    job started from it, or if a model version comes from it, unless that was rejected and never promoted.
+    In a table of a host application the row stays.
     """
     job = require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:

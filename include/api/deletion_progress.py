@@ -39,8 +39,8 @@ class DeletionState(StrEnum):
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
-    objects and bytes are what was deleted; null for users who may not read XComs. error says why nothing was
-    deleted.
+    objects and bytes are what was deleted; null for users who may not read XComs. error says why the run
+    failed: a refusal deletes nothing, but a later failure may leave the deletion unfinished.
     """
 
     state: DeletionState
@@ -55,7 +55,7 @@ class DeletionProgress(BaseModel):
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
 def get_deletion(request: Request, run_id: str) -> DeletionProgress:
-    """Return the progress of a deletion; ask again every second until it is deleted or refused."""
+    """Return the progress of a deletion; ask again every second until its state is deleted or refused."""
     run = find_run(request, DELETION_DAG, run_id)
     if run is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"run_id={run_id!r:.200} is not a deletion")

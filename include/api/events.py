@@ -68,9 +68,10 @@ async def follow_job(
     after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
     last_event_id: EpochHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow a job: `job` first and when its row changes, `epoch` for each finished epoch, `end` at its end.
+    """Follow a job: `job` first and after each change, `epoch` for each finished epoch, `end` at its end.
 
-    The data are the same as in the routes of the job and of its epochs. The stream ends after five minutes.
+    The data are the same as in the routes of the job and of its epochs. The stream ends after five minutes
+    at the latest; a client that reconnects continues after the last epoch that it received.
     """
     last_seen = after if last_event_id is None else last_event_id
     async for event in follow(hub, job.job_id, last_seen, LONGEST_SECONDS):
@@ -78,13 +79,16 @@ async def follow_job(
 
 
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
-    """Yield what happens to the job after epoch `after`, until it has ended or `seconds` have passed."""
+    """Yield what happens to the job after epoch `after`, until it has ended or `seconds` have passed.
+
+    Ends earlier if the server is stopping, or the row has been deleted or cannot be shown.
+    """
     end, version, sent = time.monotonic() + seconds, None, _SentEpochs(after)
     with hub.watching(job_id):
         while time.monotonic() < end and not is_server_stopping():
             news, state = hub.news, hub.state(job_id)
             if state is not None and state.version != version:
-                if state.job is None:  # deleted: a client that reconnects gets 404
+                if state.job is None:  # a client that reconnects gets 404 if the job has been deleted
                     return
                 yield ServerSentEvent(event="job", raw_data=state.job, retry=RETRY_MILLISECONDS)
                 for epoch in sent.new_in(state):
@@ -107,8 +111,8 @@ class _SentEpochs:
     def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
         """Yield the epochs that have to be sent.
 
-        If the job has gone back to an earlier epoch since the last call, these are the repeated epochs; if it
-        did so before the stream started, these are all epochs.
+        If the job has gone back to an earlier epoch since the last call, repeated epochs are included. If it
+        did so before the stream started, all epochs are, unless it has passed `after` again by then.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:

@@ -33,8 +33,8 @@ class Progress(BaseModel):
 
     batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs, and
     durable_batch after them, survive the loss of the machine. epoch_seconds is the duration of the last
-    epoch, eta_seconds the expected duration of the rest as of recorded_at; null unless the job runs. goodput
-    is the share of the time since the start that was spent on training that counts; null if unknown.
+    epoch. eta_seconds is the expected duration of the rest as of recorded_at; it is null unless the job runs.
+    goodput is the share of duration_seconds that was spent on training that counts; null if unknown.
     """
 
     finished_epochs: int | None
@@ -50,10 +50,11 @@ class Progress(BaseModel):
 
 
 class JobQueue(BaseModel):
-    """Place of the job in the queue for a GPU: first come, first served.
+    """Place of the job in the queue for a GPU, by the time at which it was queued.
 
-    place counts from 1, which starts next, to `waiting`. expected_start_at is estimated from the current
-    training runs and the duration of similar ones; null without a basis for an estimate.
+    place counts from 1, which starts next, to `waiting`; a later job may start first if it needs fewer GPUs.
+    expected_start_at is estimated from the current training runs and the duration of similar ones; null
+    without a basis for an estimate.
     """
 
     place: int
@@ -62,7 +63,10 @@ class JobQueue(BaseModel):
 
 
 class JobLineage(BaseModel):
-    """The job that this one continues, after which epoch (from 0), and the newest jobs that continue it."""
+    """The job that this one continues, after which epoch (from 0), and the newest jobs that continue it.
+
+    A job that started from the best.pt of another one counts as its child, too; its resumed_epoch is null.
+    """
 
     parent_job_id: str | None
     resumed_epoch: int | None
@@ -70,7 +74,7 @@ class JobLineage(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Absolute URLs. Those of the checkpoints and of the report are null if there is none."""
+    """Absolute URLs. Those of the checkpoints, the report and the Airflow run are null if there is none."""
 
     self: str
     epochs: str
@@ -88,9 +92,9 @@ class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and what is derived from it.
 
     Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds runs
-    from the start of the training to its end, or until now, without the wait for a GPU. queue is null unless
-    the job waits for a GPU. fitness_curve holds the fitness of at most 32 epochs, evenly spaced over all
-    finished ones, the oldest first.
+    from started_at to the end of the job, or until now while it runs: the first wait for a GPU is left out,
+    later waits and pauses count. queue is null unless the job waits for a GPU. fitness_curve holds the
+    fitness of at most 32 epochs, evenly spaced over all finished ones, the oldest first.
     """
 
     task: str | None
@@ -211,7 +215,7 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the URL for downloading the checkpoint, or None if the row does not say that it is stored.
 
-    It is stored if it is recorded in its usual place, or if a state became durable while the job trains.
+    It is stored if it is recorded in its usual place, or if none is recorded, but a state became durable.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)

@@ -85,7 +85,8 @@ class EpochsQuery(BaseModel):
 class JobsPage(BaseModel):
     """Jobs, the newest first; next is the cursor of the next page, null on the last page.
 
-    total is the number of matching jobs on all pages: exact up to 10,000, an estimate above that.
+    total is the number of matching jobs on all pages: exact up to 10,000; an estimate above that, or where
+    the database expects more than 100,000.
     """
 
     jobs: list[TrainingJobResponse]
@@ -123,7 +124,7 @@ def list_jobs(query: Annotated[JobsQuery, Query()], database: Database) -> JobsP
 
 @router.get("/{job_id}", responses=responses(HTTPStatus.NOT_FOUND))
 def get_job(job_id: JobId, database: Database) -> TrainingJobResponse:
-    """Return one job with its checkpoints, its progress, and the machine it runs on."""
+    """Return one job with its checkpoints, its progress, and the machine of its newest attempt."""
     return build_response(JobListing(database).require(job_id), database)
 
 
@@ -161,7 +162,7 @@ def get_class_table(job_id: JobId, database: Database) -> ClassTable:
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
-    """Return the ancestors and descendants of the job, with their own relatives."""
+    """Return the job with its ancestors and descendants, without their other relatives."""
     found = JobListing(database).lineage(job_id)
     shown = [RelatedJob.model_validate(escape_row(dict(related))) for related in found.jobs]
     return Lineage(jobs=shown, truncated=found.truncated)

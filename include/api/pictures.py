@@ -34,7 +34,10 @@ class Picture(BaseModel):
 
 
 class Pictures(BaseModel):
-    """Plots that Ultralytics drew, the most informative first; empty if `plots` is off."""
+    """Plots that Ultralytics drew, the most informative first.
+
+    There are none before an attempt has trained to its end, or if `plots` is off.
+    """
 
     pictures: list[Picture]
 

@@ -152,7 +152,7 @@ async def _receive(request: Request, file: FilePath) -> str:
 
 
 async def _read_blocks(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body in blocks. Raises ProblemError (408) for a client that stalls or is too slow."""
+    """Yield the body in blocks. Raises ProblemError (408) once the average speed is too low."""
     blocks, started, received = request.stream(), current_time(), 0
     while True:
         deadline = started + _SILENT_SECONDS + received / _MIN_BYTES_PER_SECOND

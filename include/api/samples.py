@@ -37,7 +37,7 @@ class Sample(BaseModel):
 
 
 class Samples(BaseModel):
-    """At most twelve images, spread evenly over the splits; empty if none were drawn."""
+    """At most twelve images, spread evenly within each of the two splits; empty if none were drawn."""
 
     samples: list[Sample]
 

@@ -26,7 +26,7 @@ class Session(BaseModel):
     may_start: bool
     """Whether they may start training runs, and change their own."""
     may_register: bool
-    """Whether they may upload, register, archive and delete datasets."""
+    """Whether they may upload, register and archive datasets; to delete one, also start `delete_data`."""
     may_change_all_jobs: bool
     """Whether they may change the jobs of others: as a job administrator, or because everyone may."""
     job_administrators: list[str]

@@ -50,7 +50,7 @@ class FileToUpload(BaseModel):
 
 
 class UploadBody(BaseModel):
-    """The files of an upload: one .zip, or those of a folder."""
+    """The files of an upload: one .zip or .ndjson, or those of a folder."""
 
     model_config = _STRICT
 
@@ -142,7 +142,7 @@ def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
 def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     """Return what has arrived, as S3 itself lists it: an interrupted upload sends only the rest.
 
-    A file whose size differs from the announced one, because its sender was cut off, is removed.
+    Until the upload is complete, a file of another size than announced is removed: its sender was cut off.
     """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
@@ -180,7 +180,7 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
 def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     """Verify that S3 has every part in its full size, and assemble the files. Repeating it changes nothing.
 
-    From then on nothing of the upload can be replaced. A 409 names what is missing.
+    From then on nothing of the upload can be replaced. A 409 names what is missing or was not announced.
     """
     store = _open_store(interactive=False)  # assembling gigabytes takes seconds
     _require_own(store, upload_id, user)

@@ -48,10 +48,11 @@ class Validation(BaseModel):
 def validate(
     request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
 ) -> Validation:
-    """Check the parameters of a training run as `train_yolo` will, except for files that must be downloaded.
+    """Check the parameters of a training run as `train_yolo` will, but not the data of its dataset.
 
-    The body is the `conf` of a run that the caller would trigger. Nothing is reserved: a job id that is free
-    now may be taken a moment later, and so may the GPUs of the caller's quota.
+    Weights that must be downloaded are not checked either. The body is the `conf` of a run that the caller
+    would trigger. Nothing is reserved: a job id that is free now may be taken a moment later, and so may the
+    GPUs of the caller's quota.
     """
     errors, wait = TrainingSpec.find_problems(params), None
     if not errors:

@@ -151,7 +151,7 @@ def _address(scope: Scope) -> str:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Read the body; None if the client disconnected, or the body was refused for its size."""
+    """Read the body; None if the client disconnected, or the body was refused as too large or too slow."""
     body = bytearray()
     while True:
         message = await receive()
