@@ -28,8 +28,9 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow needs to give only the two paths: any other value
-    is checked against the objects and the row, and omitted (null) values are taken from them.
+    The backend gets every field. A trainer outside Airflow needs to give only the two paths. Its hashes and
+    sizes are compared with the objects, its ids with the row; status, epoch, epochs and metrics are recorded
+    as given. Omitted (null) values are taken from the objects and the row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

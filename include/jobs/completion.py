@@ -221,7 +221,10 @@ class Completion:
 
 
 def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
-    """Say whether the row already records the callback. Raises CompletionConflict if they disagree."""
+    """Say whether the row already records the callback.
+
+    Raises CompletionConflict if they disagree, or if a run of `train_yolo` is training the job.
+    """
     for name in ("dag_id", "run_id"):
         given, owner = getattr(callback, name), getattr(job, name)
         if None not in (given, owner) and given != owner:

@@ -42,7 +42,10 @@ class JobStatus(StrEnum):
 
     @property
     def has_ended_well(self) -> bool:
-        """Whether the job completed or was stopped on purpose, so that both checkpoints are recorded."""
+        """Whether the job completed or was stopped on purpose.
+
+        Both checkpoints are then recorded, unless the job was stopped while it waited in the queue.
+        """
         return self in {JobStatus.COMPLETED, JobStatus.STOPPED}
 
 
@@ -127,7 +130,7 @@ class TrainingJob(BaseModel):
     lost_seconds: float | None
     """Training time that had to be repeated."""
     metrics: JsonObject
-    """Metrics of the last epoch while the job runs, then those of best.pt, named as in results.csv."""
+    """Metrics of the last epoch; of best.pt once the job has ended well. Named as in results.csv."""
     best_checkpoint_path: str | None
     """URI of best.pt; None until it is recorded."""
     best_checkpoint_sha256: str | None
@@ -166,7 +169,7 @@ class TrainingJob(BaseModel):
     queued_at: datetime | None
     """When the job was last queued for its GPU."""
     waited_seconds: float | None
-    """Time spent waiting for a GPU, without the current wait."""
+    """Time spent in the queue, for the quota, the data and a GPU, without the current wait."""
     waits_for_quota: bool
     """Whether the job waits until other jobs of its user end, because of the user's quota."""
     machine: str | None
@@ -234,10 +237,11 @@ class RecordedEpoch(BaseModel):
     metrics: dict[str, float | None]
     """By Ultralytics' names, as in results.csv."""
     fitness: float | None
-    """The value by which Ultralytics compares epochs; also None without validation."""
+    """The value by which Ultralytics compares epochs; also None without validation, and for an epoch that was
+    recorded only afterwards, from a state."""
     seconds: float | None
     """Duration of the epoch, with its validation."""
     eta_seconds: float | None
-    """Expected duration of the remaining epochs when it ended."""
+    """Expected duration of the remaining epochs when it ended; None if it was recorded only afterwards."""
     recorded_at: datetime
     """When it was last recorded; a new attempt may repeat it."""

@@ -22,8 +22,8 @@ class ActiveJob:
     """A job that waits for its GPU or uses it.
 
     epoch_seconds is the duration of an epoch in similar training runs, overhead included; None if there are
-    none. eta_seconds is the job's remaining time at recorded_at, when its last epoch ended; both are None
-    before its first epoch has ended.
+    none. eta_seconds is the job's remaining time at recorded_at, when its last epoch ended, perhaps in an
+    earlier attempt; both are None before its first epoch has ended.
     """
 
     job_id: str
@@ -60,7 +60,7 @@ class ActiveJob:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """Place of a job in the queue: 1 starts next, and the last place is `waiting`.
+    """Place of a job by the time at which it was queued: 1 is the first, and the last place is `waiting`.
 
     expected_start_at is rounded up to the minute; None without a basis for an estimate.
     """
@@ -80,7 +80,7 @@ def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePl
 def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
     """Return the places of the waiting jobs; `jobs` are in the order in which they were queued.
 
-    Jobs wait only while too few GPUs are free, so the number of GPUs is taken to be what running jobs use.
+    Jobs wait only while too few GPUs are free, so the number of GPUs is assumed to be what running jobs use.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if job.status == JobStatus.QUEUED]

@@ -72,13 +72,13 @@ class JobRepository(AttemptRepository):
         The job is queued from queued_at (by default now) until an attempt has its GPU (`leave_queue`).
 
         An existing row is taken only while its run_id is still `expected_run_id`, which is what the caller
-        read (None for no row or no owner). Its training continues: origin_run_id, epochs, metrics and the
+        read (None for no row or no owner). Its training continues: origin_run_id, epoch, metrics and the
         durable state are kept, while paths, hashes, sizes, error and attempt are cleared. The training starts
         from scratch if the row was never trained or, with `fresh`, if it belongs to another run or to a
         deleted run with this id (`recreated`); it then belongs to `origin_run_id`, by default this run.
         parent_job_id, resumed_epoch, the initial weights and `dataset` (the registered version that the spec
         names) are written in any case. gpu_limit is how many GPUs the jobs of triggered_by may have at
-        once; the job `waits_for_quota` while it would exceed that.
+        once; the job `waits_for_quota` if it would exceed that, or if an older job of theirs waits for it.
 
         Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row,
         and DatasetGone if the version of the dataset was deleted in the meantime.
@@ -156,7 +156,7 @@ class JobRepository(AttemptRepository):
     def cancel(self, job_id: str) -> tuple[str, str] | None:
         """Stop a job that waits for its GPU, and return its run (Dag id and run id), which the caller ends.
 
-        Returns None, and writes nothing, if the job does not wait or has no run yet.
+        Returns None, and writes nothing, if the job does not wait, or no run of `train_yolo` owns it.
         """
         with self._connection.transaction():
             row = self._statements.row("cancel_job", job_id=job_id)
@@ -189,7 +189,7 @@ class JobRepository(AttemptRepository):
             return self._statements.changed("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
 
     def set_archived(self, job_id: str, *, archived: bool) -> bool:
-        """Archive or unarchive the job. False if it does not exist or has not ended."""
+        """Archive or unarchive the job. False if it does not exist, or is to be archived while active."""
         with self._connection.transaction():
             return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
 

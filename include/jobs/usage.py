@@ -1,6 +1,7 @@
 """GPU hours: what the attempts of each user's jobs have used, by week.
 
-An attempt uses its GPUs from the moment it has them to its end or, if it was killed, to its last record.
+An attempt uses its GPUs from the moment it has them to its end or, if it was killed, replaced or could not
+record its end, to its last record.
 Weeks begin on Monday at 00:00 UTC; an attempt that runs from one to the next counts in both.
 """
 
