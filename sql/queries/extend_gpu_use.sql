@@ -1,4 +1,5 @@
--- A sign of life of the attempt that owns the job: it still has its GPUs. A killed one is counted up to its last.
+-- A sign of life of the attempt that owns the job: it still has its GPUs. A killed attempt is counted up to its last
+-- sign of life.
 UPDATE gpu_usage
 SET seen_at = now()
 FROM training_jobs AS job

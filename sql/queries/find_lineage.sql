@@ -1,4 +1,5 @@
--- The job, its ancestors (resumed or fine-tuned from) and its descendants; only the nearest if there are too many.
+-- The job, its ancestors (resumed or fine-tuned from) and its descendants. If there are too many, ancestors come before
+-- descendants, and the nearest of each first.
 -- UNION drops rows seen before, so that the recursion ends even for a cycle in a platform's table.
 WITH RECURSIVE ancestors AS (
     SELECT

@@ -1,5 +1,5 @@
--- All jobs of runs that have a GPU or wait for one, and not for their user's quota, first come first; and how long an
--- epoch took, with its overhead, in the newest similar jobs. The rate is looked up once for similar jobs.
+-- All jobs of train_yolo that have a GPU or wait for one, and not for their user's quota, first come first; and how
+-- long an epoch took in the newest similar jobs, with overhead and pauses. The rate is looked up once for similar jobs.
 WITH active AS (
     SELECT
         job_id::text AS job_id,
