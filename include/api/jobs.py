@@ -146,7 +146,7 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"job_id={job.job_id!r} has no dataset report: its dataset was not checked yet, or the report "
-            "was removed; to create it again, clear the run's task check_dataset",
+            "was removed; if the job has no stored state, clear the run's task check_dataset to create it",
         )
     return report
 

@@ -109,7 +109,7 @@ function missing(job, kind) {
 }
 
 /**
- * What the file is while training continues.
+ * What the file is as long as no final checkpoint is recorded.
  * @param {Job} job
  * @param {Kind} kind
  */

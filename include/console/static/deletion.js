@@ -6,7 +6,7 @@ const PAUSE = 1000;
 const CONFLICT = 409;
 
 /**
- * Delete what is at the address, and wait until it is deleted. Raises Problem, which says why it was not.
+ * Delete what is at the address, and wait until the deletion has ended. Raises Problem, which says why it failed.
  * @param {string} url
  */
 export async function deleteAndWait(url) {

@@ -1,5 +1,5 @@
 // @ts-check
-// Small components that every page uses.
+// Small components that several pages use.
 /** @import { Children } from "./h.js" */
 /** @import { Problem } from "./api.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
@@ -154,7 +154,7 @@ async function writeToClipboard(text) {
 }
 
 /**
- * The latest values as a line. It is hidden from screen readers: the number beside it says the same.
+ * Values as a line, the oldest first. Hidden from screen readers, which read the number beside it.
  * @param {{ values: Array<number | null> }} props
  */
 export function Sparkline({ values }) {

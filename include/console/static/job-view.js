@@ -41,7 +41,7 @@ export function JobView({ jobId }) {
 }
 
 /**
- * The job that this one continues; null if there is none or it has been deleted.
+ * The job that this one continues or was fine-tuned from; null if there is none, or it cannot be loaded.
  * @param {string | null} jobId
  */
 function useParent(jobId) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The training runs that a job continues, and those that continue it, as a tree.
+// The training runs that a job comes from, resumed or fine-tuned, and those that come from it, as a tree.
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { Figure, ProblemNote, Status, When } from "./elements.js";

@@ -65,12 +65,12 @@ function Queue({ job }) {
   const waiting = job.queue && job.queue.waiting > 1 ? ` of ${job.queue.waiting} jobs` : "";
   const position = job.queue ? `This job is ${queuePosition(job)}${waiting}. ` : "";
   return html`<${Note} title="Waiting for a GPU">
-    <p>${position}Jobs start in the order in which they were queued.</p>
+    <p>${position}Jobs that need the same number of GPUs start in the order in which they were queued.</p>
     <p class="muted">${
       at
         ? `Expected to start ${formatClock(at)}, in ${left}. This is estimated from the current training runs and from
           how long similar ones took.`
-        : "The start time is unknown: no similar training run has been completed yet."
+        : "The start time is unknown: there is no basis for an estimate yet."
     }</p>
   </${Note}>`;
 }

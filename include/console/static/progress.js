@@ -52,7 +52,7 @@ export function waitsForGpu(job) {
 }
 
 /**
- * A waiting job's position in the queue, in words. Null if it does not wait or the position is unknown.
+ * A waiting job's position in the queue, or that it waits for the quota, in words. Null if neither is known.
  * @param {Job} job
  */
 export function queuePosition({ queue, waits_for_quota: held }) {

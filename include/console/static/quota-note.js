@@ -13,7 +13,7 @@ function load(signal) {
   return fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
 }
 
-/** Shows nothing while the quota allows another training run to start at once. */
+/** Shows nothing while another training run may start at once, and while that is unknown. */
 export function QuotaNote() {
   const { data } = usePolled(load, null);
   const refused = data?.errors[""];

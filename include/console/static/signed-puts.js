@@ -23,7 +23,7 @@ export async function sign(uploadId, pieces, signal) {
 }
 
 /**
- * Send a piece; after an interruption, send it again with a new link.
+ * Send a piece; after an interruption, send it again with a new link, at most six times in all.
  * @param {string} uploadId
  * @param {Piece} piece
  * @param {Api.SignedPart} link
@@ -33,7 +33,8 @@ export async function sign(uploadId, pieces, signal) {
 export async function sendPiece(uploadId, piece, link, progress, signal) {
   for (let attempt = 1, current = link; ; attempt += 1) {
     const status = await put(current, piece.bytes, progress, signal);
-    if ((status >= 200 && status < 300) || status === 412) return; // 412: it has arrived already.
+    // 412: S3 has the file, whole or cut off; if it is cut off, completing the upload says so.
+    if ((status >= 200 && status < 300) || status === 412) return;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);
     [current] = await sign(uploadId, [piece], signal);

@@ -1,6 +1,6 @@
 // @ts-check
 // The form that starts a training run through Airflow's REST API, so that its permissions, validation and audit log
-// apply. The parameters are checked before anything is triggered, and each error is shown beside its field.
+// apply. Unless the server is down, the parameters are checked before a run is triggered, with errors at their fields.
 /** @import { Children } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// What the form suggests: datasets and models of earlier training runs, stored weights, and for the chosen task
+// What the form suggests: datasets and models of the newest training runs, stored weights, and for the chosen task
 // Ultralytics' pretrained models and architectures.
 import { useEffect, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";

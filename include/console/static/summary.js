@@ -78,7 +78,7 @@ function Inputs({ job }) {
 }
 
 /**
- * The parameter, with a link to the registered version that it stands for.
+ * The registered version that the parameter stands for, as a link; the parameter itself if there is none.
  * @param {{ job: Job }} props
  */
 function Dataset({ job: { dataset, dataset_name: name, dataset_version: version } }) {
@@ -150,7 +150,7 @@ function Waited({ job }) {
 }
 
 /**
- * The duration, which advances between two answers of the server.
+ * The duration; while the job runs, it advances between two answers of the server.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {

@@ -146,7 +146,7 @@ function Metrics({ shown }) {
     ]);
     return { name: /^(train|val)\//.test(name) ? name : shortName(name), cells };
   });
-  const about = "Of best.pt, or of the last epoch while a training run is running.";
+  const about = "Of best.pt once a training run was completed or stopped, otherwise of the last epoch.";
   return html`<${SideBySide} id="metrics" title="Metrics" about=${about} jobs=${jobs} rows=${rows} />`;
 }
 

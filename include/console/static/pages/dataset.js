@@ -19,7 +19,7 @@ const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
 const NUMBERS = new Set(["Images", "Size"]);
 
 function Dataset() {
-  // Until the first version is registered there are no versions to request.
+  // While a check goes on there may be no version yet, so none are requested.
   const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
   if (!name) {
     return html`<${Page} tab="datasets" heading="Dataset">
@@ -40,7 +40,7 @@ function Dataset() {
   </${Page}>`;
 }
 
-/** The uploaded files that the check refused: nothing else uses them. */
+/** The uploaded files that the check refused; the server keeps them if anything else uses them. */
 function Uploaded() {
   const upload = query.get("upload");
   const [deleted, setDeleted] = useState(false);

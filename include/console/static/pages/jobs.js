@@ -1,5 +1,5 @@
 // @ts-check
-// All training runs, the newest first, live.
+// The list of training runs, the newest first, requested again every three seconds.
 import { html, useEffect, useMemo, useRef, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
 import { Announce, ProblemNote, useMayStart } from "../elements.js";

@@ -80,7 +80,7 @@ function NoTraining() {
 }
 
 /**
- * Find the run's job, or until there is one the run's tasks and why there will be none.
+ * Find the run's job. Until there is one, find the run's tasks and, once the run has ended, why there will be none.
  * @param {AbortSignal} signal
  * @returns {Promise<Found>}
  */

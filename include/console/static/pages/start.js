@@ -28,7 +28,7 @@ const parentId = resume ?? from;
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** What people choose; everything else is below Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
-/** What describes how a job is run, and is not copied from another job. */
+/** What identifies a job or its parent, or discards an earlier training run: never copied from another job. */
 const OWN = ["job_id", "fresh", "resume_from"];
 
 function Start() {
