@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from include.jobs.usage import OtherJobs, UsageRepository
 
 _PAUSE = timedelta(seconds=20)
-"""Time between checks whether the first waiting job of a user may start; later jobs check less often."""
+"""Time between checks whether the first waiting job of a user may start; the second checks half as often."""
 _LONGEST_PAUSE = timedelta(minutes=10)
 
 _NAMED = 5
@@ -101,7 +101,8 @@ class UserQuotaCheck:
     def wait(self, job_id: str) -> QuotaWait:
         """Return why the job has to wait, and until when."""
         others = self._others(job_id)
-        return QuotaWait(self._explain(others), min(_PAUSE * (others.waiting + 1), _LONGEST_PAUSE))
+        pause = min(_PAUSE * (others.ahead + 1), _LONGEST_PAUSE)
+        return QuotaWait(self._explain(others, others.ahead), pause)
 
     def foresee_wait(self, job_id: str, device: str | None) -> str | None:
         """Return why the job would have to wait; None if it would not."""
@@ -110,14 +111,14 @@ class UserQuotaCheck:
             return None
         others = self._others(job_id)
         fits = not others.waiting and others.used + count_devices(device) <= limit
-        return None if fits else self._explain(others)
+        return None if fits else self._explain(others, others.waiting)
 
     def _others(self, job_id: str) -> OtherJobs:
         return self.usage.other_jobs(self.user or "", job_id)
 
-    def _explain(self, others: OtherJobs) -> str:
+    def _explain(self, others: OtherJobs, ahead: int) -> str:
         named = ", ".join(others.job_ids[:_NAMED]) + (", …" if len(others.job_ids) > _NAMED else "")
-        before = f", and {others.waiting} more wait" if others.waiting else ""
+        before = f", and {ahead} more wait before it" if ahead else ""
         return (
             f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at once ({GPUS}), and their other "
             f"jobs have {others.used} ({named or 'none'}){before}: this one waits until enough of them end"

@@ -37,6 +37,8 @@ class OtherJobs:
     """Jobs that have or are about to get them, in the order in which they were queued."""
     waiting: int
     """Number of jobs that wait for the quota."""
+    ahead: int
+    """Number of those that were queued before the job itself; 0 if it is not queued."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,15 @@
--- The GPUs that a user's other jobs have or are about to get, their ids, and how many more wait for the quota.
+-- The GPUs that a user's other jobs have or are about to get, their ids, how many more wait for the quota, and how many
+-- of these were queued before this job: none if it is not queued itself.
 WITH active AS (
     -- include: active_jobs_of_user
 )
 SELECT
     COALESCE(sum(gpus) FILTER (WHERE NOT waits), 0)::integer AS used,
     COALESCE(array_agg(job_id::text ORDER BY queued_at, job_id) FILTER (WHERE NOT waits), '{}') AS job_ids,
-    count(*) FILTER (WHERE waits)::integer AS waiting
+    count(*) FILTER (WHERE waits)::integer AS waiting,
+    count(*) FILTER (
+        WHERE waits
+            AND (queued_at, job_id) < (SELECT own.queued_at, own.job_id FROM active AS own WHERE own.job_id = %(job_id)s)
+    )::integer AS ahead
 FROM active
 WHERE job_id <> %(job_id)s;

@@ -106,8 +106,10 @@ def test_jobs_of_one_user_start_in_the_order_in_which_they_were_queued(
     large = waits(resolving, "large", 3, device="0,1", gpus="2")
     small = waits(resolving, "small", 4, gpus="2")
     record_checkpoints(connection, "run1", job_id="a")
-    assert "and 1 more wait" in str(waits(resolving, "small", 4, gpus="2"))
-    assert small.pause > large.pause
+    assert "and 1 more wait before it" in str(waits(resolving, "small", 4, gpus="2"))
+    assert small.pause == 2 * large.pause
+    again = waits(resolving, "large", 3, device="0,1", gpus="2")
+    assert ("more wait" in str(again), again.pause) == (False, large.pause)  # small is behind it
     record_checkpoints(connection, "run2", job_id="b")
     resolving("large", 3, device="0,1", gpus="2")
     record_checkpoints(connection, "run3", job_id="large")
