@@ -53,8 +53,8 @@ def stop_job(
     """Ask a job to stop after its current batch, or with `after_epoch` after its epoch; it keeps its state.
 
     Only its owner and job administrators may do this. The job notices within ten seconds. Repeating the
-    request changes nothing, except that `now` overrides `after_epoch`. A job that waits for a GPU is stopped
-    at once, and its run is marked as failed.
+    request changes nothing, except that `now` overrides `after_epoch`. A job that waits for its user's quota
+    or for a GPU is stopped at once, and its run is marked as failed.
     """
     require_own_job(database, job_id, user, "stop it")
     jobs = JobRepository(database)

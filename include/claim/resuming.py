@@ -54,6 +54,8 @@ def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -
 
 def describe_activity(row: TrainingJob) -> str:
     """Return what the job is doing, for an error sentence."""
+    if row.waits_for_quota:
+        return "waits for its user's quota"
     return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
 
 

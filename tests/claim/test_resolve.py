@@ -23,6 +23,7 @@ from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
+from tests.support.jobs import claim
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
@@ -155,6 +156,9 @@ def test_a_job_that_another_run_trains_is_refused(
     sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
     assert "job_id='busy' waits for a GPU in run manual__1" in sentence
     assert _row(jobs, "busy").run_id == "manual__1"
+    claim(jobs, "busy", "manual__1", expected="manual__1", gpu_limit=0)
+    sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
+    assert "job_id='busy' waits for its user's quota in run manual__1" in sentence
     jobs.leave_queue("busy", "manual__1", 1)
     sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
     assert "job_id='busy' is being trained in run manual__1" in sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -201,6 +201,19 @@ def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
     page.get_by_role("button", name="Stop now").click()
     expect(page.get_by_text("The training stops after the current batch.")).to_be_visible()
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+
+
+def test_a_job_that_its_quota_holds_back_is_cancelled_like_any_other_that_waits(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    own: dict[str, Any] = {"dag_id": "train_yolo", "run_id": FORGOTTEN_RUN, "started_at": None}
+    held = own | {"queued_at": datetime.now(UTC), "waits_for_quota": True}
+    record_training(recorded, "pages-held", status="queued", finished=0, **held)
+    page = visit().open("job?id=pages-held")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.get_by_text("It is waiting for the quota and has nothing to save.")).to_be_visible()
+    page.get_by_role("button", name="Keep it in the queue").click()
+    expect(page.get_by_title("Time spent waiting for the quota or a GPU")).to_be_visible()
 
 
 def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(

@@ -52,8 +52,17 @@ export function Actions({ job, setJob, report }) {
     ${!own && html`<p class="muted" id=${REASON}>${reason}</p>`}`;
 }
 
+/**
+ * What the job waits for before it trains; null if it does not wait.
+ * @param {Api.TrainingJobResponse} job
+ */
+function awaited(job) {
+  if (job.waits_for_quota) return "the quota";
+  return waitsForGpu(job) ? "a GPU" : null;
+}
+
 /** @param {Api.TrainingJobResponse} job */
-const stopLabel = (job) => (waitsForGpu(job) ? "Cancel" : "Stop");
+const stopLabel = (job) => (awaited(job) ? "Cancel" : "Stop");
 
 /** @param {ActionProps} props */
 function Stop({ job, setJob, report }) {
@@ -75,7 +84,6 @@ function Stop({ job, setJob, report }) {
     setAsking(true);
     setTimeout(() => confirm.current?.focus());
   };
-  const waits = waitsForGpu(job) || job.waits_for_quota;
   if (!asking) {
     return html`<button type="button" class="button danger" onClick=${ask}>${stopLabel(job)}</button>`;
   }
@@ -84,9 +92,10 @@ function Stop({ job, setJob, report }) {
       onClick=${() => stop("now")}>${label}</button>`;
   const keep = (/** @type {string} */ label) =>
     html`<button type="button" class="button quiet" onClick=${() => setAsking(false)}>${label}</button>`;
-  if (waits) {
+  const waitsFor = awaited(job);
+  if (waitsFor) {
     return html`<span class="confirm" role="group" aria-label="Cancel this training run">
-      <span>Cancel this training run? It is waiting for a GPU and has nothing to save.</span>
+      <span>Cancel this training run? It is waiting for ${waitsFor} and has nothing to save.</span>
       ${now("Cancel this training run", undefined)}
       ${keep("Keep it in the queue")}
     </span>`;

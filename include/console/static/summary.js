@@ -137,7 +137,7 @@ function Interruptions({ job }) {
 }
 
 /**
- * The time spent waiting for a GPU, including the current wait, which is not in the row yet.
+ * The time spent waiting for the quota or a GPU, including the current wait, which is not in the row yet.
  * @param {{ job: Job }} props
  */
 function Waited({ job }) {
@@ -145,7 +145,7 @@ function Waited({ job }) {
   const now = useNow(since !== null);
   const current = since ? Math.max(0, (now - Date.parse(since)) / 1000) : 0;
   const seconds = (job.waited_seconds ?? 0) + current;
-  const title = "Time spent waiting for a GPU; not part of the duration";
+  const title = "Time spent waiting for the quota or a GPU; not part of the duration";
   return html`<span class="number" title=${title}>${formatDuration(seconds)}</span>`;
 }
 
