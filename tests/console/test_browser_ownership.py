@@ -1,4 +1,4 @@
-"""Two people in a browser each: one cannot change the other's training, and sees why."""
+"""Two people in a browser each: one can change neither the other's training nor data, and sees why."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import psycopg
 import pytest
 from playwright.sync_api import Page, expect
 
+from include.registry.repository import DatasetRepository
 from include.stack.local import Stack
 from tests.support.browsing import API, Visitors
 from tests.support.recorded_trainings import FORGOTTEN_RUN, record_training, recording
+from tests.support.registered_datasets import register
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -82,3 +84,24 @@ def test_a_colleague_can_neither_resume_nor_hide_nor_delete_a_training_that_has_
     expect(page.get_by_role("link", name="Resume with more epochs")).to_be_visible()
     for name in ("Archive", "Delete"):
         expect(page.get_by_role("button", name=name, exact=True)).to_be_enabled()
+
+
+def test_only_the_person_who_registered_a_version_is_offered_to_delete_it(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    datasets = DatasetRepository(recorded)
+    for name, person in (("owned-set", "a-user"), ("nobodys-set", None)):
+        if datasets.get(name) is None:
+            register(datasets, name, "a", by=person)
+    colleague = visit(COLLEAGUE, width=360, height=640)
+    page = colleague.open("dataset?name=owned-set&version=1")
+    button = page.get_by_role("button", name="Delete", exact=True)
+    expect(button).to_be_disabled()
+    reason = "a-user registered this version: only a-user may delete it."
+    expect(button).to_have_accessible_description(reason)
+    expect(page.get_by_text(reason)).to_be_visible()
+    expect(page.get_by_role("button", name="Archive", exact=True)).to_be_enabled()
+    assert (colleague.wider_than_the_screen(), colleague.barriers()) == (False, [])
+    for role, name in ((OWNER, "owned-set"), (COLLEAGUE, "nobodys-set")):
+        page = visit(role).open(f"dataset?name={name}&version=1")
+        expect(page.get_by_role("button", name="Delete", exact=True)).to_be_enabled()

@@ -1,5 +1,5 @@
 // @ts-check
-// Whose a job is. The server decides the same, and refuses what these functions do not offer.
+// Whose a job or a version of a dataset is. The server decides the same, and refuses what these functions do not offer.
 
 /** The Dag that trains; a job that none of its runs owns was written by a host application. */
 const TRAINING_DAG = "train_yolo";
@@ -19,4 +19,15 @@ export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
   const who = owner === null ? "a job administrator" : `${owner} or a job administrator`;
   const whose = owner === null ? "A schedule started this training run" : `This training run belongs to ${owner}`;
   return `${whose}: only ${who}${administrators} may stop, resume, archive or delete it.`;
+}
+
+/**
+ * Why the current user may not delete the version; null if they may. Job administrators may not either.
+ * @param {Api.Session} session
+ * @param {Api.DatasetVersionResponse} version
+ * @returns {string | null}
+ */
+export function explainNotYourVersion({ user }, { created_by: owner }) {
+  if (owner === null || owner === user) return null;
+  return `${owner} registered this version: only ${owner} may delete it.`;
 }

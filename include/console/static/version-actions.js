@@ -4,7 +4,8 @@
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { deleteAndWait } from "./deletion.js";
-import { useMayRegister, useMayStart } from "./elements.js";
+import { useSession } from "./elements.js";
+import { explainNotYourVersion } from "./ownership.js";
 
 /**
  * @typedef {object} VersionProps
@@ -13,19 +14,29 @@ import { useMayRegister, useMayStart } from "./elements.js";
  * @property {(problem: Problem | null) => void} report shows why an action failed; null: it succeeded
  */
 
+/** Id of the sentence that says why a version cannot be deleted. */
+const REASON = "not-your-version";
+
 /** @param {VersionProps} props */
 export function VersionActions({ version, changed, report }) {
   const { name, version: number, task } = version;
   const start = `start${queryString({ dataset: `${name}@${number}`, task })}`;
-  const mayStart = useMayStart();
-  const mayRegister = useMayRegister();
+  const session = useSession();
+  if (!session) return null;
+  const reason = explainNotYourVersion(session, version);
   return html`
-    ${mayStart && html`<a class="button primary" href=${start}>Train on this version</a>`}
+    ${session.may_start && html`<a class="button primary" href=${start}>Train on this version</a>`}
     ${
-      mayRegister &&
+      session.may_register &&
       html`<a class="button" href=${`dataset${queryString({ name })}#new`}>New version</a>
         <${Archive} version=${version} changed=${changed} report=${report} />
-        <${Delete} version=${version} report=${report} />`
+        ${
+          reason === null
+            ? html`<${Delete} version=${version} report=${report} />`
+            : html`<button type="button" class="button quiet" disabled aria-describedby=${REASON} title=${reason}>
+                Delete</button>
+              <p class="muted" id=${REASON}>${reason}</p>`
+        }`
     }`;
 }
 
