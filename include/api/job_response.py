@@ -33,8 +33,8 @@ class Progress(BaseModel):
 
     batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs, and
     durable_batch after them, survive the loss of the machine. epoch_seconds is the duration of the last
-    epoch. eta_seconds is the expected duration of the rest as of recorded_at; it is null unless the job runs.
-    goodput is the share of duration_seconds that was spent on training that counts; null if unknown.
+    epoch, eta_seconds the expected duration of the rest as of recorded_at; null unless the job runs. goodput
+    is the share of the job's duration_seconds that was spent on training that counts; null if unknown.
     """
 
     finished_epochs: int | None
@@ -91,10 +91,12 @@ class JobLinks(BaseModel):
 class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and what is derived from it.
 
-    Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds runs
-    from started_at to the end of the job, or until now while it runs: the first wait for a GPU is left out,
-    later waits and pauses count. queue is null unless the job waits for a GPU. fitness_curve holds the
-    fitness of at most 32 epochs, evenly spaced over all finished ones, the oldest first.
+    Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds is
+    how long the job's attempts have had their GPUs, as far as recorded: without waits, the time between two
+    attempts, and the time until an ended job was resumed. Where that is not recorded, because the job began
+    before revision 0013 or a host application trains it, it is the time from started_at to the end, or until
+    now. queue is null unless the job waits for a GPU. fitness_curve holds the fitness of at most 32 epochs,
+    evenly spaced over all finished ones, the oldest first.
     """
 
     task: str | None
@@ -130,14 +132,15 @@ def _build(
     job: TrainingJob, details: JobDetails, place: QueuePlace | None, bucket: str, now: datetime
 ) -> TrainingJobResponse:
     row = escape_row(job.model_dump())
+    duration = _duration(job, details, now)
     return TrainingJobResponse(
         **row,
         task=text_parameter(row["spec"], "task"),
         model=text_parameter(row["spec"], "model"),
         dataset=text_parameter(row["spec"], "dataset"),
-        duration_seconds=_duration(job, now),
+        duration_seconds=duration,
         queue=None if place is None else JobQueue(**asdict(place)),
-        progress=_progress(job, details, _duration(job, now)),
+        progress=_progress(job, details, duration),
         fitness_curve=list(details.curve),
         lineage=JobLineage(
             parent_job_id=job.parent_job_id,
@@ -157,7 +160,9 @@ def escape_row(row: dict[str, Any]) -> dict[str, Any]:
     return escaped | {name: row[name] for name in _IDS if name in row}
 
 
-def _duration(job: TrainingJob, now: datetime) -> float | None:
+def _duration(job: TrainingJob, details: JobDetails, now: datetime) -> float | None:
+    if details.gpu_seconds is not None:
+        return details.gpu_seconds
     if job.started_at is None:
         return None
     ended = now if job.status == JobStatus.RUNNING else job.completed_at or job.updated_at

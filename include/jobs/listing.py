@@ -146,6 +146,8 @@ class JobDetails:
     """Expected duration of the remaining epochs when that epoch ended."""
     recorded_at: datetime | None = None
     """When that epoch was recorded."""
+    gpu_seconds: float | None = None
+    """How long its attempts have had their GPUs; None if that is not known."""
     curve: Sequence[float | None] = ()
     """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
     not known."""
@@ -217,7 +219,13 @@ class JobListing:
             )
         return {
             row.job_id: JobDetails(
-                row.epoch, row.seconds, row.eta_seconds, row.recorded_at, row.curve, row.children
+                row.epoch,
+                row.seconds,
+                row.eta_seconds,
+                row.recorded_at,
+                row.gpu_seconds,
+                row.curve,
+                row.children,
             )
             for row in rows
         }

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class ActiveJob:
     """A job that waits for its GPU or uses it.
 
-    epoch_seconds is the duration of an epoch in similar training runs, overhead included; None if there are
-    none. eta_seconds is the job's remaining time at recorded_at, when its last epoch ended, perhaps in an
-    earlier attempt; both are None before its first epoch has ended.
+    started_at is when its newest attempt had its GPU. epoch_seconds is the duration of an epoch in similar
+    training runs, with overhead but without waits; None if there are none. eta_seconds is the job's remaining
+    time at recorded_at, when its last epoch ended or, if later, when its newest attempt had its GPU; both are
+    None before its first epoch has ended.
     """
 
     job_id: str

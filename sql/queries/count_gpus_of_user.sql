@@ -9,7 +9,13 @@ SELECT
     count(*) FILTER (WHERE waits)::integer AS waiting,
     count(*) FILTER (
         WHERE waits
-            AND (queued_at, job_id) < (SELECT own.queued_at, own.job_id FROM active AS own WHERE own.job_id = %(job_id)s)
+            AND (queued_at, job_id) < (
+                SELECT
+                    own.queued_at,
+                    own.job_id
+                FROM active AS own
+                WHERE own.job_id = %(job_id)s
+            )
     )::integer AS ahead
 FROM active
 WHERE job_id <> %(job_id)s;

@@ -1,11 +1,14 @@
--- For each job: its last epoch, the fitness of evenly spaced epochs from first to last, and its newest children. Each
--- is looked up by key, so a job of a thousand epochs costs as much as one of thirty.
+-- For each job: its last epoch, how long its attempts have had their GPUs, the fitness of evenly spaced epochs from
+-- first to last, and its newest children. Each is looked up by key, so a job of a thousand epochs costs as much as one
+-- of thirty.
 SELECT
     asked.job_id,
     latest.epoch,
     latest.seconds,
     latest.eta_seconds,
     latest.recorded_at,
+    -- include: gpu_time_of_job
+    AS gpu_seconds,
     ARRAY(
         SELECT (
             SELECT recorded.fitness
@@ -30,6 +33,8 @@ SELECT
         LIMIT %(children)s
     ) AS children
 FROM unnest(%(job_ids)s::text[]) AS asked (job_id)
+LEFT JOIN training_jobs AS job
+    ON job.job_id = asked.job_id
 LEFT JOIN LATERAL (
     SELECT
         epoch,

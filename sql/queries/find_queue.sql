@@ -1,11 +1,18 @@
--- All jobs of train_yolo that have a GPU or wait for one, and not for their user's quota, first come first; and how
--- long an epoch took in the newest similar jobs, with overhead and pauses. The rate is looked up once for similar jobs.
+-- All jobs of train_yolo that have a GPU or wait for one, and not for their user's quota, first come first; and how long an
+-- epoch took, with its overhead but without waits, in the newest similar jobs. The rate is looked up once for similar
+-- jobs. What is left of a running job counts from the start of its newest attempt, unless an epoch ended since.
 WITH active AS (
     SELECT
         job_id::text AS job_id,
         status::text AS status,
         queued_at::timestamptz AS queued_at,
         started_at::timestamptz AS started_at,
+        (
+            SELECT max(used.started_at)
+            FROM gpu_usage AS used
+            WHERE used.job_id = training_jobs.job_id
+                AND used.started_at >= training_jobs.started_at
+        ) AS attempt_started_at,
         spec ->> 'device' AS device,
         epochs,
         COALESCE(epoch, resumed_epoch, -1) + 1 AS finished_epochs,
@@ -32,9 +39,14 @@ rates AS (
             SELECT avg(alike.seconds)
             FROM (
                 SELECT
-                    extract(epoch FROM job.completed_at - job.started_at)::double precision
+                    COALESCE(used.seconds, extract(epoch FROM job.completed_at - job.started_at))::double precision
                     / (job.epoch - COALESCE(job.resumed_epoch, -1)) AS seconds
                 FROM training_jobs AS job
+                CROSS JOIN LATERAL (
+                    SELECT
+                        -- include: gpu_time_of_job
+                        AS seconds
+                ) AS used
                 WHERE left(job.spec ->> 'dataset', 250) = left(kinds.dataset, 250)
                     AND left(job.spec ->> 'model', 250) = left(kinds.model, 250)
                     AND COALESCE(job.spec ->> 'imgsz', '') = kinds.imgsz
@@ -55,7 +67,7 @@ SELECT
     active.job_id,
     active.status,
     active.queued_at,
-    active.started_at,
+    COALESCE(active.attempt_started_at, active.started_at) AS started_at,
     active.device,
     active.epochs,
     active.finished_epochs,
@@ -67,7 +79,7 @@ JOIN rates
     USING (dataset, model, imgsz)
 LEFT JOIN LATERAL (
     SELECT
-        training_epochs.recorded_at,
+        GREATEST(training_epochs.recorded_at, active.attempt_started_at) AS recorded_at,
         training_epochs.eta_seconds
     FROM training_epochs
     WHERE training_epochs.job_id = active.job_id

@@ -46,6 +46,7 @@ def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
         f"best_checkpoint_path = '{PLACE}/rest-a/best.pt', last_checkpoint_path = '{PLACE}/rest-a/last.pt', "
         "created_at = '2026-01-01', metrics = '{\"metrics/mAP50(B)\": 0.5}' WHERE job_id = 'rest-a'"
     )
+    connection.execute("UPDATE gpu_usage SET seen_at = started_at + interval '80 s' WHERE job_id = 'rest-a'")
     claim(jobs, "rest-b", "run/b", spec=given | {"model": "yolo11s"}, parent_job_id="rest-a", resumed_epoch=2)
     jobs.copy_epochs("rest-a", "rest-b", 2)
     jobs.leave_queue("rest-b", "run/b", 1)
@@ -57,7 +58,7 @@ def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
         "('rest-c d', '2026-01-03')"
     )
     yield jobs
-    for table in ("training_jobs", "training_epochs"):
+    for table in ("training_jobs", "training_epochs", "gpu_usage"):
         connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'rest-%'")
 
 
@@ -78,7 +79,7 @@ def test_a_job_is_shown_as_it_is_recorded(ask: Any, jobs: JobRepository) -> None
     assert row is not None
     assert {name: shown[name] for name in type(row).model_fields} == row.model_dump(mode="json")
     assert (shown["task"], shown["model"], shown["dataset"]) == ("detect", "yolo11n", "rest-digits")
-    assert shown["duration_seconds"] == 90
+    assert shown["duration_seconds"] == 80
     assert shown["fitness_curve"] == [0.5, 0.5, 0.5]
     assert shown["lineage"] == {"parent_job_id": None, "resumed_epoch": None, "children": ["rest-b"]}
 

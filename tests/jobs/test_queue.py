@@ -117,6 +117,49 @@ def test_the_start_is_estimated_from_similar_training_runs(
     assert build_response(recorded(jobs, "runs"), connection).queue is None
 
 
+def test_the_times_between_attempts_do_not_postpone_the_expected_start(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    for name in ("before", "runs"):
+        claim(jobs, name, f"run of {name}", epochs=3, spec=KIND)
+        for attempt in (1, 2):
+            jobs.leave_queue(name, f"run of {name}", attempt)
+            _let_pass(connection, "3 minutes")
+            jobs.extend_gpu_use(name, f"run of {name}", attempt)
+            if attempt == 1:
+                _let_pass(connection, "5 days")  # no GPU is free
+        if name == "before":
+            record_checkpoints(connection, "run of before", job_id="before")  # three epochs in six minutes
+    claim(jobs, "waits", "run of waits", epochs=3, spec=KIND)
+    now = datetime.now(UTC)
+    start = find_places(connection, now)["waits"].expected_start_at
+    assert start is not None
+    assert timedelta(minutes=3) <= start - now <= timedelta(minutes=4.5)  # it began its first epoch again
+
+    jobs.record_epoch("runs", "run of runs", 2, epoch_report(0))
+    connection.execute("UPDATE training_epochs SET eta_seconds = 600")
+    connection.commit()
+    _let_pass(connection, "2 days")
+    jobs.leave_queue("runs", "run of runs", 3)
+    now = datetime.now(UTC)
+    start = find_places(connection, now)["waits"].expected_start_at
+    assert start is not None
+    assert timedelta(minutes=10) <= start - now <= timedelta(minutes=11)
+
+
+def _let_pass(connection: psycopg.Connection[Any], interval: str) -> None:
+    """Move everything that is recorded this far into the past."""
+    moved = {
+        "training_jobs": ("queued_at", "started_at", "completed_at"),
+        "training_epochs": ("recorded_at",),
+        "gpu_usage": ("started_at", "seen_at"),
+    }
+    for table, columns in moved.items():
+        changes = ", ".join(f"{column} = {column} - %(time)s::interval" for column in columns)
+        connection.execute(f"UPDATE {table} SET {changes}", {"time": interval})
+    connection.commit()
+
+
 def test_an_epoch_that_was_taken_over_from_a_parent_tells_nothing(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -15,6 +16,15 @@ from include.schema.migrations import apply
 from include.training.gpus import Hardware
 from tests.support import platforms
 from tests.support.jobs import claim, recorded, started
+
+
+def let_pass(connection: psycopg.Connection[Any], seconds: float) -> None:
+    """Move the start of job a, its wait and its attempts this many seconds into the past."""
+    moved = {"training_jobs": ("started_at", "queued_at"), "gpu_usage": ("started_at", "seen_at")}
+    for table, columns in moved.items():
+        changes = ", ".join(f"{column} = {column} - %(time)s" for column in columns)
+        connection.execute(f"UPDATE {table} SET {changes}", {"time": timedelta(seconds=seconds)})
+    connection.commit()
 
 
 def waits(connection: psycopg.Connection[Any], seconds: int, job_id: str = "a") -> None:
@@ -52,6 +62,41 @@ def test_waiting_is_no_part_of_the_duration_nor_of_the_goodput(
     shown = build_response(recorded(jobs), connection)
     assert shown.duration_seconds == pytest.approx(60, abs=2)
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
+
+
+def test_a_job_lasts_as_long_as_its_attempts_have_their_gpus(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    claim(jobs)
+    for run_id, attempt, seconds in (("run1", 1, 60), ("run1", 2, 30), ("run2", 1, 10)):
+        jobs.leave_queue("a", run_id, attempt)
+        let_pass(connection, seconds)
+        jobs.record_durable("a", run_id, attempt, 0)  # its last sign of life
+        let_pass(connection, 1000)
+        if (run_id, attempt) == ("run1", 2):
+            jobs.fail_run("train_yolo", "run1", "the machine burnt down")
+            let_pass(connection, 5000)
+            claim(jobs, run_id="run2", expected="run1")
+            let_pass(connection, 700)
+            assert build_response(recorded(jobs), connection).duration_seconds == pytest.approx(90, abs=2)
+    connection.execute("UPDATE training_jobs SET trained_seconds = 75")
+    shown = build_response(recorded(jobs), connection)
+    assert shown.waited_seconds == pytest.approx(700, abs=5)
+    assert shown.duration_seconds == pytest.approx(100, abs=3)
+    assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
+
+
+def test_the_attempts_of_a_deleted_namesake_do_not_count(
+    jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    started(jobs)
+    let_pass(connection, 500)
+    jobs.record_durable("a", "run1", 1, 0)
+    connection.execute("DELETE FROM training_jobs")
+    started(jobs)
+    let_pass(connection, 20)
+    jobs.record_durable("a", "run1", 1, 0)
+    assert build_response(recorded(jobs), connection).duration_seconds == pytest.approx(20, abs=2)
 
 
 def test_between_two_attempts_a_job_runs_and_keeps_its_start(

@@ -121,7 +121,7 @@ function Interruptions({ job }) {
   const { goodput } = job.progress;
   const attempts = "The training was interrupted and resumed automatically.";
   const repeated = "Training that had to be repeated after interruptions.";
-  const share = "Share of the time since the start that was spent on training that counts.";
+  const share = "Share of the duration that was spent on training that counts.";
   return html`
     ${(job.attempt ?? 0) > 1 && html`<${Fact} name="Attempts"><span title=${attempts}>${job.attempt}</span></${Fact}>`}
     ${
@@ -150,16 +150,17 @@ function Waited({ job }) {
 }
 
 /**
- * The duration; while the job runs, it advances between two answers of the server.
+ * The duration, which advances until the server answers with a newer one.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {
-  const answered = useMemo(() => Date.now(), [job]);
+  const answered = useMemo(() => Date.now(), [job.status, job.attempt, job.duration_seconds]);
   const running = job.status === "running";
   const since = (useNow(running) - answered) / 1000;
   const seconds = job.duration_seconds;
   const passed = running ? Math.max(0, since) : 0;
-  return html`<span class="number">${formatDuration(seconds === null ? null : seconds + passed)}</span>`;
+  const title = "Time with a GPU, without waits and the time between two attempts";
+  return html`<span class="number" title=${title}>${formatDuration(seconds === null ? null : seconds + passed)}</span>`;
 }
 
 /**
