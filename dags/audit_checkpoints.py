@@ -2,22 +2,22 @@
 
 | task | what it does |
 |---|---|
-| `check_schema` | fails early if the tables are older than the code |
-| `audit` | compares the rows, the bucket and this machine, and reports every mismatch |
+| `check_schema` | fails early unless the tables are at the schema revision of this code |
+| `audit` | compares the rows, the bucket and its own machine, and reports every mismatch |
 | `retain` | expires training states that the policy does not keep; by default it only reports them |
 
 `audit` compares every recorded object with its recorded size and SHA-256, and reads a sample of them again,
-or all of them with `full`. It also finds objects without a row, jobs that are recorded as running but are
-not, incomplete uploads, and job folders that this machine no longer needs. It fails if a recorded object is
-missing or damaged and no identical copy is left to repair it from; nothing expires in that case. The report
-is in its log, and every finding is in the table `checkpoint_audits`.
+or all of them with `full`. It also finds objects without a row, jobs that are recorded as active but are
+not, incomplete uploads, and job folders that its machine no longer needs. It fails if a recorded object is
+missing or damaged and was not repaired: `repair` is off, or no identical copy is left. Then nothing expires.
+The report is in its log; table `checkpoint_audits` has up to 10,000 findings of each kind.
 
 A training state is `last.pt` with `last.previous.pt`; `best.pt` is always kept. States are also kept if they
-are pinned, if their job was promoted or may still be, or if their job or one of its children is running. What
+are pinned, if their job was promoted or may still be, or if their job or one of its children is active. What
 a run does not set comes from the Variable `retention_policy`, for example `{"keep_newest": 3, "keep_best": 3,
 "expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
 
-`audit` and `retain` run on queue `maintenance`, whose workers alone may delete objects.
+`audit` and `retain` run on queue `maintenance`: only its workers may delete checkpoints, datasets and reports.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Json = dict[str, Any]
 def audit_checkpoints() -> None:
     @task
     def check_schema() -> None:
-        """Fail early if the tables are older than the code."""
+        """Fail early unless the tables are at the schema revision of this code."""
         from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()

@@ -1,13 +1,14 @@
 """Delete a job or a version of a dataset, with everything that it has stored in S3.
 
 The training API triggers it: *Delete* on a job's page, or on the page of a version. Give `job_id` or
-`dataset` (`name@version`) to trigger it yourself; only the owner of the job, a job administrator, or whoever
-registered the version may delete it. What others need is kept, and the log says who needs it.
+`dataset` (`name@version`) to trigger it yourself. Only its owner or a job administrator may delete a job, and
+only whoever registered it a version; anyone may delete a version that a schedule registered. A job or version
+that is still needed is refused, and the log says what needs it. Objects that are used elsewhere are kept.
 
 | task | what it does |
 |---|---|
-| `check_schema` | fails early if the tables are older than the code |
-| `delete` | deletes row and objects, on queue `maintenance`: only its workers may delete objects |
+| `check_schema` | fails early unless the tables are at the schema revision of this code |
+| `delete` | deletes row and objects, on queue `maintenance`, whose workers alone may delete checkpoints |
 
 This cannot be undone. The result of `delete` is the number of deleted objects, and their size in bytes.
 """
@@ -37,7 +38,7 @@ Json = dict[str, Any]
 def delete_data() -> None:
     @task
     def check_schema() -> None:
-        """Fail early if the tables are older than the code."""
+        """Fail early unless the tables are at the schema revision of this code."""
         from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()

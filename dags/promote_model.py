@@ -41,7 +41,7 @@ from include.orchestration.typed_task import run_in_order, typed_task
 def promote_model() -> None:
     @task
     def check_schema() -> None:
-        """Fail early if the tables are older than the code."""
+        """Fail early unless the tables are at the schema revision of this code."""
         from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()

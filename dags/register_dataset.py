@@ -6,7 +6,7 @@ changes: it stands for exactly the files that were checked.
 
 | task | what it does |
 |---|---|
-| `check_schema` | fails early if the tables are older than the code |
+| `check_schema` | fails early unless the tables are at the schema revision of this code |
 | `check_dataset` | finds the data, fetches them, and checks every image and label |
 | `record_version` | records them as the next version; content that is already the newest version adds none |
 | `announce` | stores how the version differs from the one before, and emits the asset `training-dataset` |
@@ -38,7 +38,7 @@ from include.registry.request import CheckedData, RegisteredVersion, RegisterReq
 def register_dataset() -> None:
     @task
     def check_schema() -> None:
-        """Fail early if the tables are older than the code."""
+        """Fail early unless the tables are at the schema revision of this code."""
         from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()

@@ -8,7 +8,7 @@ must achieve. This Dag runs any plan on demand; every plan with a schedule also 
 |---|---|
 | `resolve_plan` | reads the plan; skips the run if it was triggered by an event for other data |
 | `check_dataset` | finds the newest data and checks them |
-| `challenge_champion` | skips the rest if the champion, or a version that it beat, was trained on the same |
+| `challenge_champion` | skips the rest if data and parameters are those of the champion, or were rejected |
 | `trigger_training` | starts `train_yolo`, from the champion's best.pt or from the `model` of the plan |
 | `wait_for_training` | waits, without occupying a worker, until the job's row says how the training ended |
 | `evaluate` | evaluates challenger and champion on the same split of the same data, on the same GPU |

@@ -55,7 +55,7 @@ durable progress end it sooner (interruptions.py), unless its process dies befor
 def train_yolo() -> None:
     @task
     def check_schema() -> None:
-        """Fail early if the tables are older than the code. Training never migrates them."""
+        """Fail early unless the tables are at this code's revision. Training never migrates them."""
         from include.orchestration.current_schema import require_current_schema
         from include.tasks.train_yolo import record_unrecorded_failures
 

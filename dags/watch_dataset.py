@@ -7,14 +7,15 @@ a run names. Nothing is downloaded.
 |---|---|
 | `list_datasets` | lists the addresses that plans train on |
 | `announce` | emits the asset `training-dataset` if names, sizes or ETags differ from the last announcement |
-| `check_schema` | fails early if the tables are older than the code |
+| `check_schema` | fails early unless the tables are at the schema revision of this code |
 | `list_registrations` | lists the registered datasets whose data have changed since their last version |
 | `register` | triggers `register_dataset` for each: checked data become the next version |
 
 The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…` it is emitted at once, and
 the data are also registered as a version of each dataset that was registered from that address or, if there
 is none, of a dataset named after the plan. For a plan with `dataset: name`, `register_dataset` emits it
-once the new version is recorded. Data that are refused are not checked again until they change.
+once the new version is recorded. Data whose registration failed are not checked again until they change, or
+until the failed run of `register_dataset` is cleared.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
 a new prefix and change the plan, or use a single .zip, which appears all at once.
@@ -66,7 +67,7 @@ def watch_dataset() -> None:
 
     @task
     def check_schema() -> None:
-        """Fail early if the tables are older than the code."""
+        """Fail early unless the tables are at the schema revision of this code."""
         from include.orchestration.current_schema import require_current_schema
 
         require_current_schema()
@@ -84,7 +85,7 @@ def watch_dataset() -> None:
     check_schema() >> changed
     TriggerRegistration.partial(
         task_id="register",
-        doc_md="Start register_dataset, unless the same data were registered or refused before.",
+        doc_md="Start register_dataset, unless a run of it for the same data exists.",
     ).expand_kwargs(changed)
 
 
