@@ -38,7 +38,8 @@ def no_retry() -> Iterator[None]:
 def record_final_failure(context: Context) -> Iterator[None]:
     """Do the same as `no_retry`, and write the reason of a final failure into the run's row.
 
-    The task waits until it is written. A callback has only seconds, but the database may be down for minutes.
+    The task waits up to 15 minutes for the database, then fails with its error and is retried. A callback has
+    only seconds.
     """
     from include.deployment.retrying import retry_while_unavailable
 
@@ -62,9 +63,9 @@ def record_task_failure(context: Context) -> None:
 
 
 def record_run_failure(context: Context) -> None:
-    """Record that the run failed (Dag callback, for a final SIGKILL, after which no task callback fires).
+    """Record that the run failed (Dag callback, needed after a SIGKILL, after which no task callback fires).
 
-    Does nothing if the task has already recorded its own reason, because the row is no longer running then.
+    Does nothing if the task has already recorded its own reason, because the job is no longer active then.
     """
     _record(
         context,
@@ -76,7 +77,7 @@ def record_run_failure(context: Context) -> None:
 
 
 def record_unfinished_run(context: Context) -> None:
-    """Record that a run succeeded without recording its checkpoints (Dag callback)."""
+    """Record it if a run succeeded without recording its checkpoints (Dag callback of every success)."""
     _record(
         context,
         "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "

@@ -51,7 +51,7 @@ def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace 
     trace is the watchdog's trace of the previous attempt, if there is one on this machine.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
-    progress. If Airflow does not respond, this attempt is not counted.
+    progress. If Airflow does not respond, the attempt starts unchecked; if it is killed, that still counts.
     """
     try:
         kills, interruptions = _store_start(context, progress, trace)

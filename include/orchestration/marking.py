@@ -1,7 +1,7 @@
-"""Records in the job's row that a user marked a run or task of `train_yolo`, or deleted a run.
+"""Records in the job's row that a user marked or deleted a run of `train_yolo`, or marked a task as failed.
 
-Airflow calls no callback when a run or task is marked, but it calls listeners in the API server, where users
-do this; a deletion is visible only in its database session. This module is registered only there, because
+Airflow calls no callback for that, but it calls listeners in the API server, where users mark runs and tasks;
+a deletion is visible only in its database session. This module is registered only in the API server, because
 the scheduler must not wait for the training database.
 """
 

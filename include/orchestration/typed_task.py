@@ -29,7 +29,7 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
 
     Arguments are parsed and the result is dumped according to the annotations. In a Dag, a call returns
     Airflow's reference to the result, although mypy sees the result's type. The task raises
-    AirflowFailException if an argument is missing because the task that returns it was marked as success.
+    AirflowFailException if the task that returns an argument was marked as success, unless it may be None.
     """
 
     def decorate(function: Function) -> Function:
