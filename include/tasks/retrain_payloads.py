@@ -86,7 +86,7 @@ class Approval(Payload):
     approved: bool
     """Whether the version is to be promoted."""
     by: str | None
-    """Who answered; None after a time-out."""
+    """Who answered; None if Airflow does not say."""
 
 
 def flatten_metrics(evaluation: Evaluation) -> dict[str, float | None]:

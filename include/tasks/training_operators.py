@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 
 SETTLING_SECONDS = 60.0
-"""How long a row may stay running after its run ended, until the Dag processor records a kill."""
+"""How long a row may stay active after its run ended, until the Dag processor records a kill."""
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ class JobEnded(BaseTrigger):
     """Fires when the job's row says how its training ended, or at the deadline (seconds since 1970).
 
     The row decides, not the state of the run: a run may fail after its row was completed, and a successful
-    run may have been stopped. The run's state is used only if the row is not final. An unavailable database
-    or API server is polled again.
+    run may have been stopped. Unless the row is completed, the run must have ended, too. A database or API
+    server that is unavailable is polled again.
     """
 
     def __init__(self, job_id: str, run_id: str, deadline: float, pause: float = POLL_SECONDS) -> None:
@@ -175,7 +175,7 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
     if timed_out:
         raise AirflowFailException(
             f"Job {challenge.job_id} has not ended within {challenge.timeout_hours:g} hours (the plan's "
-            "timeout_hours) and is still running; clear wait_for_training with its downstream tasks to wait "
+            "timeout_hours), and goes on; clear wait_for_training with its downstream tasks to wait "
             "again."
         )
     detail = f"its row still says {status}" if job else "it has no row in training_jobs"

@@ -145,11 +145,11 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
 
 
 def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
-    """Return the run that registers the current content; None if it is already registered.
+    """Return the run that registers the current content; None if that is registered or cannot be read.
 
-    The id of the run names the change, so that data that were refused are not checked again until they
+    The id of the run names the change, so data whose registration failed are not checked again until they
     change. Converted data are checked once after each version, because their own fingerprint is not recorded.
-    Raises StoreErrors.
+    Raises StoreErrors, except refusals.
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
