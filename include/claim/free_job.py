@@ -57,7 +57,7 @@ def find_free_job(
 ) -> FreeJob:
     """Return the job that `params` name, or a new one for the run.
 
-    Raises SpecError for a job that the run may not claim, because it belongs to another user, is being
+    Raises SpecError for invalid `params`, and for a job that belongs to another user, is queued or being
     trained, is completed (without `fresh`), or has lost its recorded state.
     """
     spec = TrainingSpec.parse(dict(params))

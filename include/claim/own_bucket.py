@@ -1,4 +1,4 @@
-"""Decides which addresses in the checkpoint bucket may be given as data; much of it is the project's own."""
+"""Decides which addresses in the checkpoint bucket may be given as data: much there is the project's own."""
 
 from __future__ import annotations
 

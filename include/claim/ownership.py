@@ -1,7 +1,8 @@
 """Requires that a run's user may change the jobs that its parameters name, and decides who owns its job.
 
-A job's owner is the user who triggered its first run. It keeps its owner when an administrator resumes it or
-starts it over. Where everyone may change every job, the user of its latest run owns it.
+A job's owner is the user who triggered its first run, or SCHEDULED_JOBS_OWNER if a schedule did. An owned job
+keeps its owner when an administrator resumes it or starts it over. Where everyone may change every job, the
+user of its latest run owns it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def refuse_waiting_job(
 ) -> bool:
     """Fail a queued job without a run, recording why a run that this user triggered could not take it.
 
-    False if there is no such job, or if it belongs to another user, who may still train it.
+    False if there is no such queued job, or if it belongs to another user, who may still train it.
     """
     row = jobs.get(job_id)
     return (

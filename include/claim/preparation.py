@@ -1,7 +1,7 @@
 """Records how a job's data are prepared, so that its page shows progress before the first epoch.
 
-A large dataset takes minutes to list, fetch and check. Each line of progress in the log is also written into
-the job's row, and cleared when the data are ready.
+A large dataset takes minutes to list, fetch and check. The newest line of progress in the log is also written
+into the job's row, and cleared when the data are ready or refused.
 """
 
 from __future__ import annotations

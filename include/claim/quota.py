@@ -53,7 +53,7 @@ class QuotaCheck:
     now: datetime
 
     def of(self, user: str | None) -> UserQuotaCheck:
-        """Return the check of one user; an unknown one has no limits."""
+        """Return the check of one user; None, an unknown user, has no limits."""
         return UserQuotaCheck(user, self.quotas.of(user), self.usage, self.now)
 
 

@@ -102,10 +102,9 @@ def check(
     quotas: QuotaCheck,
     ownership: JobOwnership,
 ) -> str | None:
-    """Raise the errors that `resolve` would raise, but write nothing and download no weights.
+    """Raise each SpecError and StoreError that `resolve` would, but write nothing and download no weights.
 
-    These are SpecError and StoreError. Returns why the job would have to wait for other jobs of its owner;
-    None if it would not.
+    Returns why the job would have to wait for other jobs of its owner; None if it would not.
     """
     found = find_free_job(params, run, jobs, checkpoints, is_running, ownership)
     quota = quotas.of(find_owner(found.row, run, ownership))

@@ -43,7 +43,7 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 
 
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
-    """Return whether the run that owns the row is running.
+    """Return whether the run that owns the row is running; always False for a completed job.
 
     The column `status` is not evidence: a killed run leaves `running`, and a cleared one starts at `failed`.
     """
