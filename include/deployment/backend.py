@@ -1,4 +1,4 @@
-"""Notifies the host application's backend of a completed job."""
+"""Notifies the host application's backend of a job whose checkpoints are recorded: completed or stopped."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
     None stands for the endpoint of connection `training_s3`, whose credentials are used in any case. Except
-    for Amazon's own endpoint, the bucket is in the path, because it has no DNS name of its own.
+    on Amazon's own endpoint, the bucket is in the path, because it has no DNS name elsewhere.
     """
     from botocore.config import Config
 

@@ -35,7 +35,8 @@ class BackendUnavailable(TransientError):
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
     """Return do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
 
-    Raises the last transient error after that time, and any other error immediately.
+    Raises the last transient error after that time, and any other error immediately. A call of do() that has
+    begun is not cut short.
     """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
@@ -48,7 +49,7 @@ def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT)
 
 @contextmanager
 def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, which is retried.
+    """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, retried for hours.
 
     For code that handles a stored state: days of training must not be lost because of a rotated key.
     `has_state` returns whether there is a state; it is called only after a refusal.
@@ -59,7 +60,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
         if not has_state():
             raise
         raise RefusedForNow(
-            f"{error}. The training's state is kept, and retries continue until this is corrected"
+            f"{error}. The training's state is kept, and retries continue for at least two hours"
         ) from error
 
 

@@ -44,7 +44,7 @@ MAINTENANCE_QUEUE = "maintenance"
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs. A
-Dag run that may not start has no row, so nobody would see it waiting, and Airflow would order it by date."""
+Dag run that may not start claims no job, so nobody would see it wait, and Airflow would order it by date."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 
@@ -118,7 +118,7 @@ class Settings:
 
     @property
     def gpu_locks(self) -> Path:
-        """The folder with one file per GPU of this machine, locked while a training run uses it."""
+        """The folder with one file per GPU of this machine, locked while it is in use."""
         return self.training_root / ".gpus"
 
     @property
