@@ -10,7 +10,7 @@ class TrackingError(ProjectError):
 
 
 class TrackingUnavailable(TrackingError, TransientError):
-    """MLflow does not respond, or another process is using it."""
+    """MLflow does not respond as it should, or another attempt is sending the job to it."""
 
 
 class TrackingRefused(TrackingError, FinalError):

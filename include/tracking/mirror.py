@@ -159,7 +159,7 @@ def _tags(job: TrainingJob) -> dict[str, str]:
 
 
 def _metrics(job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> Iterator[Metric]:
-    """Yield each epoch's metrics at its step, from 0, and those of best.pt as `best/…` once the job ended."""
+    """Yield each epoch's metrics at its step, from 0, and best.pt's as `best/…` if the job ended well."""
     for epoch in epochs:
         own = {"fitness": epoch.fitness, "epoch_seconds": epoch.seconds}
         for key, value in {**epoch.metrics, **own}.items():

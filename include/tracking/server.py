@@ -124,7 +124,7 @@ class TrackingServer:
         return found.experiment.experiment_id
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """List the experiment's runs with this tag, oldest first; value must have no quote in it."""
+        """List the oldest 1000 runs of the experiment with this tag, in order; value must have no quote."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
