@@ -1,4 +1,4 @@
-"""The audit: it compares every row with S3, S3 with every row, and finds leftovers of dead processes."""
+"""The audit: it checks recorded objects, and finds objects without a row and leftovers of dead processes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def find_leftovers(
 ) -> Iterator[Finding]:
     """Find job folders without changes for a day, of jobs that ended well or have no row.
 
-    Folders of failed and running jobs stay, because they may hold what S3 does not have yet. So do folders
+    Folders of failed and active jobs stay, because they may hold what S3 does not have yet. So do folders
     of jobs with `keep_local`, or whose objects in S3 are not as recorded. The repair is to remove the folder.
     Nothing is examined if another account of this machine could have prepared the root.
     """

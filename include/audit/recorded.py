@@ -65,7 +65,7 @@ def objects_of(job: TrainingJob) -> list[RecordedObject]:
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Yield every object that a row names, page by page, as of the time when the page is read."""
+    """Yield every object that a row names with a hash, page by page, as of the time when the page is read."""
     job_id = ""
     while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def restore(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
 ) -> str | None:
-    """Restore the recorded object and say from where; None without an intact copy, or if others write there.
+    """Restore the recorded object and say from where; None if there is no intact copy, or that is refused.
 
     Only the damaged object is replaced (If-Match), and the restored one is read back. Raises
     StoreUnreachable.

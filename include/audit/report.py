@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 SHOWN = 20
-"""Findings per kind that the report lists; the table has the others."""
+"""Findings per kind that the report lists; the table has more of them (`ledger.MOST_ROWS`)."""
 
 _TITLES = {
     FindingKind.MISSING: "Missing: a row names an object that does not exist",

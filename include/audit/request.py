@@ -17,7 +17,7 @@ _HUNDRED_YEARS = 36_500
 class RetentionPolicy(BaseModel):
     """Numbers that keep full states (last.pt with last.previous.pt); see docs/operations.md.
 
-    A state that none of the three keeps is deleted.
+    A state that none of the three keeps is deleted, or in a dry run reported, unless its job is still needed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

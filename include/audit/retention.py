@@ -97,7 +97,7 @@ def retain(
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run only report them.
 
-    A job's row is marked before its objects are deleted: after an interruption, the next run deletes the rest
+    A job's row is marked before its objects are deleted: after an interruption, a later run deletes the rest
     of the marked jobs' states. The database chooses the states at the start; each is marked only if nothing
     has changed since. The memory does not depend on the number of objects and rows.
 
@@ -120,7 +120,7 @@ def retain(
 
 
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
-    """Delete the reports of checks older than `expire_after_days`, and return how many."""
+    """Delete the reports of checks older than `expire_after_days`, or only count them; return how many."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
     old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)

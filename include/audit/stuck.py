@@ -25,7 +25,7 @@ _PAGE_ROWS = 500
 def find_stuck(
     connection: Connection[Any], live_runs: LiveRuns, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find jobs whose row says queued or running although their run in Airflow is neither.
+    """Find jobs whose row, unchanged for five minutes, says queued or running although their run is neither.
 
     The repair is to record that they failed, and why; their durable state is kept, and the job may be
     triggered again. A row without a run waits for its first one, and is not stuck.
@@ -38,8 +38,8 @@ def find_stuck(
             if (row.dag_id, row.run_id) in live:
                 continue
             detail = (
-                f"Job {row.job_id} has been {row.status} since {row.updated_at:%Y-%m-%d %H:%M}, but its run "
-                f"{row.run_id} of {row.dag_id} is not active"
+                f"The row of job {row.job_id} says {row.status} (last updated {row.updated_at:%Y-%m-%d %H:%M}), "
+                f"but its run {row.run_id} of {row.dag_id} is not active"
             )
             done = _record_failure(connection, row) if repair else None
             yield Finding(FindingKind.STUCK, detail, row.job_id, repair=done)

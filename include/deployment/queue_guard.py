@@ -1,4 +1,4 @@
-"""Makes Celery workers refuse all messages but tasks of deployed Dags, which are all that the scheduler sends.
+"""Makes Celery workers refuse all messages but tasks of deployed Dags, which is all that the scheduler sends.
 
 Every worker has the broker's password, so code that runs on one of them can put messages into the queues of
 others, such as that of the worker that owns the schema. Two kinds of messages would run code of the sender's
