@@ -38,7 +38,7 @@ def find_stuck(
             if (row.dag_id, row.run_id) in live:
                 continue
             detail = (
-                f"The row of job {row.job_id} says {row.status} (last updated {row.updated_at:%Y-%m-%d %H:%M}), "
+                f"The row of job {row.job_id} says {row.status} (updated {row.updated_at:%Y-%m-%d %H:%M}), "
                 f"but its run {row.run_id} of {row.dag_id} is not active"
             )
             done = _record_failure(connection, row) if repair else None

@@ -125,7 +125,7 @@ def place(
 def place_signature(
     client: S3Client, signature: Signature, signed: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Store a signature next to the file `signed`, with the same metadata, unless it already exists.
+    """Store a signature next to the file `signed`, with this metadata and its own hash, unless it exists.
 
     Only the object that was there before is replaced: raises StoreBusy if another process writes there too,
     and other StoreErrors.

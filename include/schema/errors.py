@@ -12,7 +12,7 @@ class SchemaError(ProjectError):
 
 
 class SchemaBehind(SchemaError, FinalError):
-    """The schema is not at the revision that this code was written for."""
+    """The schema is not at the revision that this code was written for, or may not be read."""
 
 
 class TargetUnknown(SchemaError, FinalError):

@@ -69,9 +69,10 @@ def apply(
 ) -> MigrationPlan:
     """Migrate to `target`, one transaction per revision, and return what was done.
 
-    The whole migration is rehearsed first, so that a revision that fails leaves nothing behind, not even the
-    revisions before it. application_role gets its rights at the end. Raises MigrationRefused before anything
-    is changed, and the errors of `plan`.
+    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If one fails
+    after that, for instance because a table is locked, the revisions before it stay, and applying again goes on
+    from there. application_role gets its rights at the end. Raises MigrationRefused, nearly always before
+    anything is changed, and the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         rehearsed = _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
@@ -90,8 +91,8 @@ def verify(
 ) -> list[ColumnState]:
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
-    Raises SchemaUnverified for another revision, for missing or different columns, and for rights that
-    application_role lacks.
+    Raises SchemaUnverified for another revision, for missing or unusable columns, and for rights that
+    application_role lacks; TargetUnknown and SchemaBehind as `plan` does.
     """
     known = revisions(scripts)
     with engine.connect() as connection:

@@ -1,7 +1,7 @@
 """What the application's role may do with the tables: read and write their rows, and nothing else.
 
-The role that migrates owns the tables, and grants these rights in the schema that contains them, whoever
-created that schema.
+The role that migrates has the rights of the tables' owner, and grants these rights and USAGE on the tables'
+schema. If one is missing that it may not grant, the migration is refused.
 """
 
 from __future__ import annotations
