@@ -69,10 +69,10 @@ def apply(
 ) -> MigrationPlan:
     """Migrate to `target`, one transaction per revision, and return what was done.
 
-    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If one fails
-    after that, for instance because a table is locked, the revisions before it stay, and applying again goes on
-    from there. application_role gets its rights at the end. Raises MigrationRefused, nearly always before
-    anything is changed, and the errors of `plan`.
+    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If one
+    fails after that, for instance because a table is locked, the revisions before it stay, and applying again
+    goes on from there. application_role gets its rights at the end. Raises MigrationRefused, nearly always
+    before anything is changed, and the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         rehearsed = _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
