@@ -62,7 +62,8 @@ def find_dataset_orphans(
 ) -> Iterator[Finding]:
     """Find objects under uploads/ and datasets/ that nothing uses. They are never removed here.
 
-    Listings of checked prefixes and the datasets that jobs started with are small, and not examined.
+    Not examined, because they are small: listings of checked prefixes, records of conversions, and the datasets
+    that jobs started with.
     """
     for prefix, owners in ((UPLOADS, (_UPLOADS,)), (DATASETS, (_CONTENTS, _DATASETS))):
         used: dict[_Owner, set[str]] = {owner: set() for owner in owners}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DeletionRefused(FinalError):
-    """The job must be kept; the sentence says why."""
+    """The job or version must be kept, or is not this user's to delete; the sentence says why."""
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ def find_orphans(
 ) -> Iterator[Finding]:
     """Find objects under checkpoints/ and reports/ without a job, and under models/ without a version.
 
-    They are never removed here. Rows are read after each page of objects was listed, so that a job that
-    starts meanwhile is known.
+    They are never removed here. Pictures and pretrained weights are not examined. Rows are read after each page
+    of objects was listed, so that a job that starts meanwhile is known.
     """
     for page in bucket.pages(CHECKPOINTS):
         report.listed(page)

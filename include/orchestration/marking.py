@@ -71,7 +71,7 @@ def on_task_instance_failed(task_instance: Any) -> None:
 
 
 def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
-    """Record that a user deleted a run. Airflow does not allow deleting a running one."""
+    """Record that a user deleted a single run. Airflow does not allow deleting a running one."""
     reason = "The run was deleted in Airflow. Its durable state is kept: trigger the job again to resume"
     _record(deleted, f"{reason}.", _AFTER_COMMIT_SECONDS)
 
