@@ -62,7 +62,7 @@ def find_dataset_orphans(
 ) -> Iterator[Finding]:
     """Find objects under uploads/ and datasets/ that nothing uses. They are never removed here.
 
-    Not examined, because they are small: listings of checked prefixes, records of conversions, and the datasets
+    Not examined, because they are small: listings of checked prefixes, records of conversions, and datasets
     that jobs started with.
     """
     for prefix, owners in ((UPLOADS, (_UPLOADS,)), (DATASETS, (_CONTENTS, _DATASETS))):

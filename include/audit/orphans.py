@@ -31,7 +31,7 @@ def find_orphans(
 ) -> Iterator[Finding]:
     """Find objects under checkpoints/ and reports/ without a job, and under models/ without a version.
 
-    They are never removed here. Pictures and pretrained weights are not examined. Rows are read after each page
+    They are never removed here. Pictures and pretrained weights are not examined. Rows are read after a page
     of objects was listed, so that a job that starts meanwhile is known.
     """
     for page in bucket.pages(CHECKPOINTS):
