@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def is_whole(array: Path) -> bool:
-    """Return whether the file is as large as its header says.
+    """Return whether the file is at least as large as its header says.
 
     A process may have been killed while it wrote the file.
     """

@@ -91,21 +91,21 @@ def inspect_dataset(
     expected: str | None = None,
     converter: Converter | None = None,
 ) -> CheckedDataset:
-    """Find the data of `source`, fetch them into `cache` if they are in S3, and check every image and label.
+    """Find the data of `source`, fetch them into `cache` if they are in S3, and check images and labels.
 
-    listings record the current objects under an S3 prefix, for `materialize` on other machines. rules are the
-    training's arguments that change which data are valid. manifest is the path to which the manifest is
-    written, see manifest.py, and samples is the folder into which samples are drawn, see drawing/; the
-    bundled digits have neither. cache_limit is in bytes, see eviction.py. expected is the fingerprint that
-    the content must have, that of a registered version; objects that were added to the prefix since then are
-    left out. Data in a different format are converted by converter, if there is one; the reference is then to
-    the converted copy.
+    Those of train and of `rules.split` are checked, and nothing of the bundled digits. listings record the
+    current objects under an S3 prefix, for `materialize` on other machines. rules are the training's
+    arguments that change which data are valid. manifest is the path to which the manifest is written, see
+    manifest.py, and samples is the folder into which samples are drawn, see drawing/; the bundled digits have
+    neither. cache_limit is in bytes, see eviction.py. expected is the fingerprint that the content must have,
+    that of a registered version; objects that were added to the prefix since then are left out. Data in a
+    different format are converted by converter, if there is one; the reference is then to the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
-    DatasetChanged unless the content has the fingerprint `expected`; StoreErrors when S3 does not answer;
-    UntrustedFolder for a cache that another account could have prepared.
-    Everything that parses the data runs in a limited process, see confinement.py; OSError and
-    ConfinedProcessEnded mean that this process failed to run, and a retry may succeed.
+    DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a
+    cache that another account could have prepared. Everything that parses the data runs in a limited process,
+    see confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs and
+    ImagesUnavailable.
     """
     origin = parse_source(source, task)
     if isinstance(origin, Digits):
@@ -174,7 +174,7 @@ def _convert(
 
 
 def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
-    """Draw samples of data that passed all checks; nothing depends on them, so a failure is only logged."""
+    """Draw samples of data that passed all checks. A DatasetError is only logged: nothing depends on them."""
     try:
         run_confined(draw_samples, place.as_json(), task, rules.split, str(target), source=place.source)
     except DatasetError as error:

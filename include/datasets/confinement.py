@@ -50,7 +50,7 @@ _ASKED_TO_END = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class ConfinedProcessEnded(AttemptError):
-    """The process that reads the data could not run or was stopped from outside. The data may be fine."""
+    """The process that reads the data could not run or was told to stop. The data may be fine."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _environment() -> dict[str, str]:
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:
-    """Send the request, forward the process's log, and return its answer; None if it ended without one."""
+    """Send the request, forward the process's log, and return its answer; None without a whole answer."""
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
     try:

@@ -5,10 +5,10 @@ Alpaydin and C. Kaynak, 1998, CC BY 4.0, https://doi.org/10.24432/C50P49), in th
 (BSD 3-Clause): 1,797 digits, written by 13 people, of 8 x 8 pixels with ink from 0 to 16.
 
 A scene is a grey image of 64 x 64 pixels with up to four digits of random size and position on dark, noisy
-paper. No scan of the validation scenes is ever used in training. Every machine generates the same bytes:
-all arithmetic is on integers, the only source of chance is `random.Random.random` (Python keeps its sequence
-for a given seed from version to version), and the PNG files hold uncompressed pixels, because compressors
-differ.
+paper. No scan of the validation scenes is in the training scenes. Every machine generates the same bytes:
+pixels are computed with integers, the only source of chance is `random.Random.random` (Python keeps its
+sequence for a given seed from version to version), and the PNG files hold uncompressed pixels, because
+compressors differ.
 """
 
 from __future__ import annotations

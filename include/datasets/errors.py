@@ -21,8 +21,8 @@ _LISTED_BYTES = 300
 class DatasetError(FinalError):
     """The data cannot be trained on as they are, and a retry would fail in the same way.
 
-    Its text is a summary. If a check went through the files, findings are the problems that it found, and
-    warnings are its warnings by kind.
+    If problems were collected, findings are these problems, warnings are the warnings by kind, and the text
+    is a summary.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DatasetError(FinalError):
 
 
 class DatasetNotHere(DatasetError):
-    """The machine cannot provide the data: its disk is full, or it lacks the path. Another one may."""
+    """This machine's disk or settings prevent it from providing the data. Another machine may have them."""
 
 
 class DatasetChanged(DatasetError):

@@ -1,9 +1,9 @@
 """Fingerprints of content: SHA-256 over a canonical text.
 
-For S3 the text consists of sizes, ETags and, for a prefix, names. S3 returns these without a download, so it
-is known in advance whether the cache has the data. For files the text consists mainly of the names within
-each split and the SHA-256 of every image and label: each file has to be read, but the location of the dataset
-does not matter.
+For S3 the text consists mainly of sizes, ETags and, for a prefix, names. S3 returns these without a download,
+so it is known in advance whether the cache has the data. For a local path the text consists mainly of the
+names within each split and the SHA-256 of every image and label: each file has to be read, but the location
+of the dataset does not matter.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | No
 
 
 class ContentDigest:
-    """Computes the fingerprint of a layout's content from the hashes of its files, in their order."""
+    """Computes the digest of a layout from a description of each file, in the order of the files."""
 
     def __init__(self, layout: Layout) -> None:
         self._digest = hashlib.sha256()
@@ -53,7 +53,7 @@ class ContentDigest:
         self._write(split)
 
     def add(self, name: str, image: str, label: str | None) -> None:
-        """Add an image and its labels by the SHA-256 of each."""
+        """Add an image and its labels, described by SHA-256, or for `stat_digest` by size and times."""
         self._write(json.dumps([name, image, label]))
 
     def fingerprint(self) -> str:
@@ -81,7 +81,7 @@ def stat_digest(layout: Layout) -> str:
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
-    """Raise DatasetChanged unless `fingerprint` is the one that was checked."""
+    """Raise DatasetChanged unless `fingerprint` is the one that was checked, or `expected` is None."""
     if expected is not None and fingerprint != expected:
         raise DatasetChanged(
             f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}). "

@@ -27,8 +27,8 @@ def map_in_order(
 
     ahead is how many items per thread are computed or queued while an earlier one takes long.
     `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million. shortcut returns the result if
-    it is known already, and None otherwise; it is called in the consumer's thread, because handing an item to
-    another thread takes longer.
+    it is known already, and None otherwise; it is called in the consumer's thread, because handing an item
+    to another thread takes longer than the call.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R]] = deque()

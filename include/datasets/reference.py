@@ -1,4 +1,4 @@
-"""A reference to checked training data: small, plain JSON, valid on every machine."""
+"""A reference to checked training data: plain JSON, for every machine that can reach the data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class DatasetReference(BaseModel):
     source: str
     """Where the data are: `digits`, a path, or an s3:// URI. Usually the parameter `dataset` as given."""
     origin: str | None = None
-    """The parameter `dataset` as given, if the data were converted; source is then the converted copy."""
+    """What was converted, if anything was: the parameter `dataset` as given, or, for a registered version,
+    what was given when it was registered. source is then the converted copy."""
     version: DatasetVersionName | None = None
     """The registered version that the parameter named, if any; source is then the version's source."""
     task: str
@@ -49,7 +50,7 @@ class DatasetReference(BaseModel):
     warnings: int = 0
     """Number of warnings; the report has their texts."""
     size: int
-    """In bytes."""
+    """Of all images and labels, each file once, in bytes."""
     stat_digest: str | None = None
     """Digest of the names, sizes and times of the files at a local path: while it is unchanged, the content
     need not be read again. None for any other source."""

@@ -17,7 +17,7 @@ DATASET_NAME = rf"^(?!digits\Z)(?!.*\.ya?ml\Z){JOB_ID.removeprefix('^')}"
 DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits' or the name of a YAML file"
 """coco8.yaml would be taken for the dataset that Ultralytics downloads under that name."""
 LARGEST_VERSION = 2**31 - 1
-"""PostgreSQL's largest integer."""
+"""The largest value of PostgreSQL's type integer."""
 
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
@@ -40,9 +40,9 @@ class RegisteredName:
 
 
 def parse_registered(dataset: str) -> RegisteredName | None:
-    """Parse the parameter `dataset` if it names a registered dataset; None for digits, an address or a path.
+    """Parse the parameter `dataset` if it may name a registered dataset; None for digits, address or path.
 
-    Raises DatasetError for a version that is not a number.
+    Raises DatasetError for a version that is not a whole number from 1 to LARGEST_VERSION.
     """
     name, at, version = dataset.partition("@")
     if not re.match(DATASET_NAME, name):

@@ -1,4 +1,4 @@
-"""Reads datasets from S3 with a boto3 client that the caller has configured."""
+"""Reads datasets from S3 with the caller's boto3 client, and small objects with obstore (small_reads.py)."""
 
 from __future__ import annotations
 

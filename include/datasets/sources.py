@@ -1,4 +1,4 @@
-"""Where training data may come from: the values of the parameter `dataset`."""
+"""Where training data may come from: the values of the parameter `dataset`, except names (registered.py)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class S3Export:
 
 @dataclass(frozen=True)
 class S3Tree:
-    """All objects under a prefix (empty, or ending in '/').
+    """A dataset under a prefix (empty, or ending in '/'); caching/selection.py decides what belongs to it.
 
     yaml is the data YAML, and annotations the COCO file, if the source names one; each is relative to the
     prefix.
@@ -71,7 +71,7 @@ Source = Digits | LocalPath | S3Zip | S3Export | S3Tree
 
 
 def parse_source(source: str, task: str) -> Source:
-    """Parse the parameter `dataset`; raises DatasetError with the accepted forms."""
+    """Parse the parameter `dataset`. Raises DatasetError, which says what to give instead."""
     if source == "digits":
         if task != "detect":
             raise DatasetError(

@@ -1,4 +1,4 @@
-"""The interface that this package needs from an object store; `s3.py` and `listings.py` implement it."""
+"""What this package needs from an object store; `s3.py` and `caching/listings.py` implement it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as it was when it was listed. size is in bytes; etag is without quotes."""
+    """One object as it was when S3 described it. size is in bytes; etag is without quotes."""
 
     bucket: str
     key: str
@@ -30,7 +30,8 @@ class StoredObject:
 class ObjectReader(Protocol):
     """Reads objects.
 
-    Every method raises DatasetError for an object that does not exist, and StoreErrors for other failures.
+    `stat` raises DatasetError for an object that does not exist; nothing is listed where there are no
+    objects. Every method raises StoreErrors for other failures.
     """
 
     def stat(self, bucket: str, key: str) -> StoredObject:
@@ -40,14 +41,14 @@ class ObjectReader(Protocol):
         """List the objects whose keys start with `prefix`, ordered by key."""
 
     def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly under `prefix`: objects, and prefixes of deeper objects to the next slash."""
+        """List what is directly under `prefix`: objects, and prefixes of deeper ones up to the next slash."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
 
 
 class Listings(Protocol):
-    """Records which objects were checked under S3 prefixes, by fingerprint. Raises StoreErrors."""
+    """Records which objects were listed for checks of S3 prefixes, by fingerprint. Raises StoreErrors."""
 
     def save(self, listing: Listing) -> None:
         """Save a listing under its fingerprint."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def open_regular(path: Path, most_bytes: int) -> BinaryIO:
-    """Open a regular file of at most `most_bytes` for reading. Raises ValueError for anything else."""
+    """Open a regular file of at most `most_bytes`. Raises ValueError for any other file, and OSErrors."""
     # Without O_NONBLOCK, opening a named pipe would block forever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
@@ -34,8 +34,8 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
 def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
     """Yield the numbers (from 1) and lines of a UTF-8 text file, split as by `str.splitlines`.
 
-    longest is in characters. Raises ValueError with one sentence for a file that is not UTF-8 text, or that
-    exceeds a limit.
+    longest is in characters. Raises ValueError with one sentence for a file that is not regular or not UTF-8
+    text, or that exceeds a limit, and OSErrors.
     """
     with open_regular(path, most_bytes) as file:
         yield from split_lines(file, most_lines=most_lines, longest=longest)
