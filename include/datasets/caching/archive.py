@@ -65,9 +65,9 @@ class _Archive(io.FileIO):
 
 
 def measure_fetched(archive: str, source: str) -> int:
-    """Return how much of the disk the unpacked files will take; runs in a confined process.
+    """Return how much of the disk the files should take by the archive's list; runs in a confined process.
 
-    Raises DatasetError as `unpack` does, before anything is written.
+    Raises DatasetError as `unpack` does before it writes anything.
     """
     with _open(Path(archive), source, UnpackLimits()) as (_, entries):
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
@@ -87,8 +87,9 @@ def unpack(
 ) -> None:
     """Unpack `archive` into the existing empty folder `target`.
 
-    Every entry is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted, too large, or has an entry that points outside or is not a plain file.
+    The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
+    broken, encrypted or too large, and for an entry that leads outside, is a link or device, or cannot be
+    stored beside the others; DatasetNotHere if the disk is too small.
     """
     with _open(archive, source, limits) as (opened, entries):
         require_room(target, sum(entry.file_size for entry, _ in entries), source)

@@ -1,9 +1,11 @@
 """The cache of datasets on this machine.
 
     {cache}/files/…                   the fetched files by content, see file_store.py
-    {cache}/{fingerprint}/content/    the files of a dataset under their names: links to the above
+    {cache}/{fingerprint}/content/    the files of a dataset under their names, mostly links to the above
     {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
+    {cache}/{key}/conversion/         the unfinished work of a conversion, see conversion/convert.py
     {cache}/locks/{fingerprint}       locked by each process that uses the dataset; its mtime is the last use
+    {cache}/.evicted/                 what is being deleted, see eviction.py
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
 A dataset is locked while it is checked, fetched or trained on, so that no other process removes it meanwhile.
@@ -37,7 +39,7 @@ class DatasetCache:
 
     @classmethod
     def open(cls, folder: Path, limit: int | None = None) -> DatasetCache:
-        """Open the cache, creating its folder. Raises UntrustedFolder for one that cannot be trusted."""
+        """Open the cache, creating its folder if needed. Raises UntrustedFolder if it cannot be trusted."""
         return cls(make_trusted_folder(folder).resolve(), limit)
 
     @property

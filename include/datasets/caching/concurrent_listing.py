@@ -2,8 +2,8 @@
 
 S3 returns 1,000 keys per request, and each request needs the last key of the one before. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. The objects of each wait in a file until it is their turn, so a listing of
-millions takes no more memory than a short one.
+they are listed in parallel. The objects of each folder wait in a file until it is their turn, so millions
+of them take no more memory than a few.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[Sto
     """Yield the objects whose keys start with `prefix`, in the order of their keys.
 
     Raises what `reader` raises, and DatasetError for more than PREFIX_OBJECTS of them, or if the folders are
-    nested too deep.
+    nested too deeply.
     """
     first = list(islice(reader.list(bucket, prefix), _PAGE + 1))
     if len(first) <= _PAGE:
@@ -82,7 +82,7 @@ class _Folders:
     work: Path
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
-    """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
+    """Set when the caller has stopped iterating, so that folders that remain need not be listed."""
     _listed: dict[str, Future[_Folder]] = field(default_factory=dict)
     _number: count[int] = field(default_factory=count)
     _objects: count[int] = field(default_factory=lambda: count(1))

@@ -42,13 +42,14 @@ class Remote:
     fill: Callable[[Path], None]
     """Fetches everything into an empty folder."""
     is_intact: Callable[[Path], bool]
-    """Returns whether a folder that was filled before is still complete, as far as the files' sizes show."""
+    """Returns whether a folder that was filled before has all files of the listing, with their sizes. Always
+    true for a zip or .ndjson file, of which no listing exists."""
     repair: Callable[[Path], None]
     """Fetches again what is missing or damaged in such a folder."""
 
 
 def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected: str | None = None) -> Remote:
-    """Find a zip file. Raises DatasetChanged unless its fingerprint is `expected`."""
+    """Find a zip file. Raises DatasetChanged if `expected` is given and is not its fingerprint."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint = zip_fingerprint(stored)
     require_expected(fingerprint, expected, stored.uri)
@@ -68,7 +69,7 @@ def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected:
 def find_export(
     origin: S3Export, cache: DatasetCache, reader: ObjectReader, expected: str | None = None
 ) -> Remote:
-    """Find an .ndjson file. Raises DatasetChanged unless its fingerprint is `expected`."""
+    """Find an .ndjson file. Raises DatasetChanged if `expected` is given and is not its fingerprint."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint = export_fingerprint(stored)
     require_expected(fingerprint, expected, stored.uri)
@@ -92,8 +93,9 @@ def find_tree(
     """Find the objects of a dataset under a prefix.
 
     Without `expected`, these are the current objects, whose listing is saved. With it, they are the objects
-    of the saved listing, whatever has been added since; fetching raises DatasetChanged, naming the object, if
-    one of them was replaced or deleted.
+    of the saved listing, whatever has been added since; fetching one that was replaced or deleted raises
+    DatasetChanged, which names it. Without an intact listing, the current objects must have the fingerprint
+    `expected`, or DatasetChanged is raised.
     """
     uri = f"s3://{origin.bucket}/{origin.prefix}"
     listing = _select_listing(origin, reader, listings, expected, uri)
@@ -110,8 +112,8 @@ def _select_listing(
         if checked is not None:
             return checked
         log.warning(
-            "No listing of %s was stored when it was checked; fetching fails if anything under it has "
-            "changed.",
+            "There is no intact listing of what was checked under %s; fetching fails if any of it was "
+            "changed or added to.",
             uri,
         )
     listing = list_tree(origin, reader, uri)
@@ -122,14 +124,18 @@ def _select_listing(
 
 
 def is_intact(home: Path, origin: S3Zip | S3Export | S3Tree) -> bool:
-    """Return whether the content in a dataset's folder is complete, as far as its files' sizes show."""
+    """Return whether a dataset's folder has its content and, for a prefix, all files with their sizes.
+
+    The files' sizes are those in the listing beside the content; without an intact one, they are not checked.
+    """
     return is_complete(home / "content") and (not isinstance(origin, S3Tree) or is_tree_intact(home, origin))
 
 
 def stored_fingerprint(origin: S3Zip | S3Export | S3Tree, reader: ObjectReader) -> str:
-    """Return the fingerprint of the current objects in S3, without fetching them.
+    """Return the fingerprint of the current objects in S3, without fetching images or labels.
 
-    The content has the same fingerprint once it is fetched. Raises DatasetError if there are no objects.
+    The content has the same fingerprint once it is fetched, but not once it is converted. Raises DatasetError
+    if there are no objects, and StoreErrors.
     """
     match origin:
         case S3Zip():

@@ -54,7 +54,7 @@ class _Part:
 
 
 class Downloader:
-    """Downloads objects. With a store, only objects that the store lacks are downloaded and added to it."""
+    """Downloads objects. With a store, those that it has are linked, and the others are added to it."""
 
     def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store
@@ -63,8 +63,8 @@ class Downloader:
     def download(self, wanted: Iterable[tuple[StoredObject, Path]]) -> None:
         """Download each object to its path, creating folders as needed.
 
-        Raises DatasetChanged if an object has been replaced or deleted in the meantime, and FileExistsError
-        for a path that exists; files written by then are left in place.
+        Raises DatasetChanged if an object has been replaced or deleted since it was listed, FileExistsError
+        for a path that exists, and StoreErrors; files written by then are left in place.
         """
         # Only the errors are of interest, not the results.
         deque(map_in_order(self._fetch, self._parts(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)

@@ -141,7 +141,7 @@ def _unused_first(cache: DatasetCache) -> list[Path]:
 
 
 def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
-    """Remove a dataset unless it is in use. Returns the bytes of its files that no other dataset has."""
+    """Remove a dataset unless it is in use. Returns the bytes that this frees, as `_remove` counts them."""
     removed = trash / uuid4().hex
     with ExitStack() as locks:
         lock = cache.locks / home.name
@@ -184,7 +184,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder as far as possible; return the bytes that this frees."""
+    """Delete a folder; return the bytes that this frees. An error ends it, is logged, and counts as none."""
     try:
         return _remove(folder)
     except OSError as error:
@@ -193,7 +193,10 @@ def _delete(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> int:
-    """Delete a folder; return the bytes that this frees once files without other links are removed."""
+    """Delete a folder; return the bytes that this frees.
+
+    Those of a stored file without other links are included, though only `_remove_unlinked` frees them.
+    """
     freed = 0
     with suppress(FileNotFoundError):
         with os.scandir(folder) as entries:

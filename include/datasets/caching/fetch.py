@@ -62,11 +62,12 @@ def materialize(
     the same folder, see view_lock.py.
 
     roots are the folders of this machine in which a dataset path may lie; the machine that checked the
-    dataset may have allowed others. listings record what was checked under an S3 prefix; if there is no
-    listing, a change of anything there raises DatasetChanged. cache_limit is in bytes, see eviction.py.
+    dataset may have allowed others. listings record what was checked under an S3 prefix; if the cache lacks
+    the content and there is no listing, any change of the dataset there raises DatasetChanged. cache_limit
+    is in bytes, see eviction.py.
 
-    Raises DatasetChanged when the source no longer has that content, other DatasetErrors and StoreErrors when
-    it is not available, and UntrustedFolder for a cache that another account could have prepared.
+    Raises DatasetChanged when the source no longer has that content, other errors as `inspect_dataset` does
+    when it is not available, and UntrustedFolder for a cache that another account could have prepared.
     """
     opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
@@ -102,11 +103,12 @@ def locate(
     listings: Listings | None = None,
     expected: str | None = None,
 ) -> Iterator[tuple[Place, str | None]]:
-    """Find the data on this machine, fetching them if needed; yield their location and fingerprint.
+    """Find the data on this machine, fetching or drawing them if needed; yield their place and fingerprint.
 
     They are not evicted from the cache until the context ends. The fingerprint of a local path is None,
-    because its files have not been read yet. With `expected`, cached content is used without asking S3, and
-    any other content raises DatasetChanged.
+    because its files have not been read yet; the caller compares it with `expected` later. For other sources,
+    cached content with the fingerprint `expected` is used without asking S3, and any other content raises
+    DatasetChanged.
     """
     match origin:
         case LocalPath():
@@ -200,7 +202,7 @@ def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[
             return True
         try:
             return content_fingerprint(layout, reference.source) == reference.fingerprint
-        except DatasetError:  # one of them is gone
+        except DatasetError:  # one of them is gone or cannot be read
             return False
 
     return is_unchanged

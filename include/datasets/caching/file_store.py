@@ -1,11 +1,12 @@
-"""Fetched files by content: each is on the disk once, whichever datasets of this machine contain it.
+"""Fetched files by content: each is on the disk once, even if several datasets of this machine contain it.
 
     {cache}/files/{first two digits of the key}/{key}
 
-A dataset's folder has hard links to them, so a file without any other link belongs to no dataset, and may be
-removed at any time. Files are read-only. They appear under their keys only once they are complete, so an
-interrupted fetch continues where it stopped. On a file system without hard links each dataset has its own
-files.
+The key of a file from a zip is its SHA-256, and that of an object is a hash of its ETag and size, so a file
+that comes in both ways is stored twice. A dataset's folder has hard links to them, so a file without any
+other link belongs to no dataset, and may be removed at any time. Files are read-only. They appear under their
+keys only once they are complete, so an interrupted fetch of a prefix continues where it stopped; that of a zip
+starts again. On a file system without hard links, nothing is stored here, and each dataset has its own files.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class FileStore:
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
     def link(self, key: str, size: int, target: str) -> bool:
-        """Make `target` a link to the stored file, or a copy. Returns False if it is not stored, or damaged.
+        """Make `target` a link to the stored file, or a copy. Returns False if none of that size is stored.
 
         The folder of `target` must exist. Raises FileExistsError if `target` does.
         """
@@ -133,7 +134,7 @@ class FileStore:
 
 
 def _replace_by_link(source: Path, target: Path) -> None:
-    """Make `target` a link to `source` in one step, whether or not it exists."""
+    """Make `target` a link to `source` in one step, whether or not `target` exists."""
     # Hidden names are never part of a dataset.
     temporary = target.with_name(f".{uuid4().hex}")
     os.link(source, temporary, follow_symlinks=False)

@@ -1,8 +1,8 @@
 """The objects that a dataset in S3 consists of, in a file, so that four million of them take no memory.
 
-The first line is the name of the data YAML or null; each other line is an object's name relative to the
-prefix, its size in bytes and its ETag. The fingerprint is computed from the same lines, so a listing verifies
-itself.
+The file is compressed JSON lines. The first is the name of the data YAML or null; each other line is an
+object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed from the
+same values, so a listing can be verified against the fingerprint under which it is stored.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Listing:
 
     @classmethod
     def write(cls, origin: S3Tree, objects: Iterable[tuple[str, StoredObject]]) -> Listing:
-        """Write down the objects as they are listed."""
+        """Write a listing of the objects while they are being listed."""
         count = 0
 
         def written() -> Iterator[tuple[str, StoredObject]]:
@@ -66,7 +66,7 @@ class Listing:
 
     @classmethod
     def read(cls, path: Path, origin: S3Tree) -> Listing:
-        """Open a listing that was written before, and read it once. Raises one of DAMAGED."""
+        """Open a listing that was written before, and read it once. Raises one of DAMAGED, and OSErrors."""
         file = path.open("rb")
         count = 0
 
@@ -98,7 +98,7 @@ def _line(value: object) -> bytes:
 
 
 def _parse(file: IO[bytes], origin: S3Tree) -> Iterator[tuple[str, StoredObject]]:
-    """Read a listing line by line, within limits, as it may come from outside. Raises DAMAGED, OSErrors."""
+    """Read an untrusted listing line by line, within limits. Raises one of DAMAGED, and OSErrors."""
     file.seek(0)
     with gzip.open(file) as unpacked:
         _read_line(unpacked)  # the data YAML, which is known from the origin

@@ -33,7 +33,7 @@ class S3Listings:
     def save(self, listing: Listing) -> None:
         """Store a listing. If S3 does not allow that, only log a warning: the check need not fail.
 
-        Raises StoreUnavailable if S3 does not answer.
+        Raises StoreUnavailable if a retry may succeed.
         """
         listing.file.seek(0)
         try:

@@ -1,9 +1,10 @@
 """Decides which objects under a prefix belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket. A data YAML may lie beside other datasets,
-or at the root of a bucket with checkpoints in it. Only what it names is listed and fetched, so nothing else
-changes the dataset's fingerprint. The data YAML is read before anything else, and parsed in a confined
-process.
+All of them do, unless the source is a data YAML or a whole bucket; tree.py then leaves out hidden files and
+caches, and for COCO whatever is neither an image nor JSON. A data YAML may lie beside other datasets, or at
+the root of a bucket with checkpoints in it. Only what it names is listed and fetched, with the folders of the
+labels, so nothing else changes the dataset's fingerprint. The data YAML is read before these folders are
+listed, and parsed in a confined process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The objects of a dataset under a prefix: lists them, and fetches them into the cache.
 
-    {cache}/{fingerprint}/content/            the fetched files, never modified
+    {cache}/{fingerprint}/content/            the fetched files; damaged ones are fetched again
     {cache}/{fingerprint}/listing.jsonl.gz    their names, sizes and ETags
 
 The files are links to those of file_store.py, so only what this machine lacks is downloaded.
@@ -115,7 +115,7 @@ class TreeFetch:
             ) from error
 
     def _link(self, target: Path, objects: Iterator[tuple[str, StoredObject]]) -> tuple[int, int]:
-        """Link what this machine has, and make room for the other files; return their number and total size.
+        """Link what this machine has, and make room for the rest; return the rest's number and total size.
 
         A link protects a file: if another dataset shares it and is evicted, the file remains.
         """
@@ -149,7 +149,10 @@ class TreeFetch:
 
 
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
-    """Return whether the content in a dataset's folder has all objects of its listing, with their sizes."""
+    """Return whether the content in a dataset's folder has all objects of its listing, with their sizes.
+
+    Without a listing that can be read, returns True.
+    """
     try:
         return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None
     except (*DAMAGED, FileNotFoundError):  # content that an older version fetched has no listing

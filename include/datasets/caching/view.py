@@ -1,9 +1,9 @@
 """The view that Ultralytics gets as `data`: our own folder with links to exactly the files that were checked.
 
-It contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy` (which
-it would load instead of the image), no `download` (which it would run). Whatever Ultralytics writes next to
-images and labels, such as its caches and the JPEG files that it rewrites, stays in the view: the user's
-folder and the fetched content are never touched.
+It contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy` beside
+an image (which it would load instead of the image), no `download` (which it would run). Whatever Ultralytics
+writes next to images and labels, such as its caches and the JPEG files that it rewrites, stays in the view:
+the user's folder and the fetched content are never touched.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def data_argument(view: Path, task: str) -> Path:
 class _Links:
     """Links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
-    A fetched file gets another hard link, which takes no room on the disk, unlike a million symbolic links,
-    each with an inode. Ultralytics never writes into an image or its labels, but swaps a new file in. A
-    user's file gets a symbolic link, because a hard link would change its ctime.
+    A fetched file gets another hard link, or a symbolic link where that is impossible. Hard links take no
+    room on the disk, unlike a million symbolic links, each with an inode. Ultralytics never writes into an
+    image or its labels, but swaps a new file in. A user's file gets a symbolic link, because a hard link
+    would change its ctime.
     """
 
     def __init__(self, home: Path) -> None:

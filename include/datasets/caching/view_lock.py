@@ -52,7 +52,7 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock the open file. Returns False if another training run holds the lock."""
+    """Lock the open file. Returns False if a training run holds the lock, or its orphans hold it too long."""
     deadline = time.monotonic() + _ORPHANS_SECONDS
     while True:
         try:
@@ -81,7 +81,7 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
 
 
 def _read_user(descriptor: int) -> int | None:
-    """Return the id of the process that holds the lock, or was killed while it did; None if there is none."""
+    """Return the id of the process that holds the lock, or failed while it did; None if none is recorded."""
     written = os.pread(descriptor, 20, 0)
     return int(written) if written.isdigit() else None
 
