@@ -5,7 +5,7 @@
 The key of a file from a zip is its SHA-256, and that of an object is a hash of its ETag and size, so a file
 that comes in both ways is stored twice. A dataset's folder has hard links to them, so a file without any
 other link belongs to no dataset, and may be removed at any time. Files are read-only. They appear under their
-keys only once they are complete, so an interrupted fetch of a prefix continues where it stopped; that of a zip
+keys only once they are complete, so an interrupted fetch of a prefix continues where it stopped; one of a zip
 starts again. On a file system without hard links, nothing is stored here, and each dataset has its own files.
 """
 

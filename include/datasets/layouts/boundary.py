@@ -70,7 +70,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also for devices and pipes, and FileNotFoundError.
+        Raises LeadsOutside, also for whatever is not a regular file, and OSErrors such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)
@@ -88,7 +88,7 @@ class Boundary:
         return real
 
     def require_walkable(self, folder: Path) -> None:
-        """Raise DatasetError if the folder is a link that leads outside or forms a loop.
+        """Raise DatasetError if the folder is off limits, or is a link that leads outside or forms a loop.
 
         Call it before listing the folder.
         """

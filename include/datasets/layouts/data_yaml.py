@@ -16,12 +16,12 @@ from include.limits import YAML_BYTES, YAML_DEPTH, YAML_NODES, YAML_NUMBER, YAML
 if TYPE_CHECKING:
     from pathlib import Path
 
-# libyaml's loader, written in C, is twenty times as fast; every wheel of PyYAML includes it.
+# libyaml's loader, written in C, is twenty times as fast as Python's; every wheel of PyYAML includes it.
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc, valid-type]
-    """Builds only plain data, with numbers of limited length."""
+    """Builds only plain data, with whole numbers of limited length."""
 
     def construct_short_int(self, node: yaml.ScalarNode) -> Any:
         if len(node.value) > YAML_NUMBER:
@@ -42,7 +42,7 @@ class _TooLarge(ValueError):
 
 
 def load_yaml(path: Path) -> Any:
-    """Return the content of the YAML file. Raises ValueError with a sentence that quotes none of it."""
+    """Return the content of the YAML file. Raises ValueError, which quotes none of it, and OSErrors."""
     with open_regular(path, YAML_BYTES) as file:
         content = file.read(YAML_BYTES)
     try:

@@ -1,4 +1,4 @@
-"""Reads a data YAML, accepting what `check_det_dataset` of ultralytics/data/utils.py accepts."""
+"""Reads a data YAML, in the forms that `check_det_dataset` of ultralytics/data/utils.py accepts."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
 
 
 def read_description(file: Path, task: str, source: str, split: Split = "val") -> Description:
-    """Read and check a data YAML, of which only `train` and `split` are used.
+    """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
     A `download` key is ignored: Ultralytics would execute it.
     """
@@ -144,7 +144,7 @@ def _count(given: Any) -> int | None:
 
 
 def _whole(given: object) -> int | None:
-    """Return a whole number, which Ultralytics also accepts as a string such as '2' or '2.0', or None."""
+    """Return a whole number, given as one or, as Ultralytics allows, as '2' or '2.0'; None for all else."""
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         return None
     try:

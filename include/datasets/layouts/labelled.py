@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
-    split is the split to validate with. Raises DatasetError.
+    split is the split to validate with. Raises DatasetError and OSErrors.
     """
     boundary = Boundary(place.folder, place.source, place.barred)
     file = find_description(place.path, boundary) if place.path.is_dir() else place.path

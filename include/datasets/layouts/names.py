@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*/)*[A-Za-z0-9_-][A-Za-z0-9
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
-    """Split `name` into components that cannot leave a folder; raise ValueError if they could."""
+    """Split `name` into components; raise ValueError if they could leave a folder or break another rule."""
     if len(name) <= NAME_BYTES and name.count("/") < FOLDER_DEPTH and _PLAIN.fullmatch(name):
         return tuple(name.split("/"))
     if "\\" in name:
@@ -43,7 +43,7 @@ def _size(name: str) -> int:
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Return whether the file is never trained on: hidden files, macOS's resource forks, caches.
+    """Return whether the file is never trained on: what is hidden, a cache, or an extra of macOS or Windows.
 
     Ultralytics unpickles a `*.cache` next to labels, and trains on an `*.npy` instead of the image next to
     it. In an untrusted archive, the first would run its author's code and the second would replace the image.

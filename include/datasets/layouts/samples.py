@@ -97,7 +97,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a dataset is on this machine; all of these paths are resolved.
+    """Where a dataset is on this machine; its paths are resolved, but a file in `path` may itself be a link.
 
     path is a folder, a data YAML, or a file that must be converted. folder is the folder that the dataset
     must not lead out of. For a user's own path, roots are the folders in which a data YAML's `path` may name
@@ -113,7 +113,7 @@ class Place:
 
     @property
     def fetched(self) -> bool:
-        """Whether this project fetched the data, rather than a user providing them."""
+        """Whether this project fetched or drew the data, rather than a user providing them."""
         return not self.roots
 
     def as_json(self) -> dict[str, Any]:
@@ -140,10 +140,10 @@ class Place:
 
 
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
-    """Yield all images below `folder`, relative to it. Hidden files are skipped, as in Ultralytics.
+    """Yield all images below `folder`, relative to it. What is hidden is skipped, as in Ultralytics.
 
     Links that lead in a circle are not followed, but recorded in the boundary. Raises DatasetError for a
-    folder that leads out of the dataset, and for one that is nested too deeply.
+    folder that leads out of the dataset or is nested too deeply, and OSErrors.
     """
     boundary.require_walkable(folder)
     start = len(f"{folder}{os.sep}")
@@ -175,7 +175,7 @@ class _Walk:
         """For each link that was followed, the real path of the folder that contains it."""
 
     def may_enter(self, folder: Path) -> bool:
-        """Return whether the folder is not a link to a folder that contains it.
+        """Return False for a link to a folder that contains it, which is recorded, and True for all else.
 
         Raises DatasetError if it leads out of the dataset.
         """

@@ -14,8 +14,8 @@ class UploadIncomplete(UploadRefused):
 
 
 class UploadEnded(UploadRefused):
-    """The upload has been completed, so it can no longer change."""
+    """The upload has been completed, so nothing more can be sent."""
 
 
 class UploadUnknown(FinalError):
-    """No upload has this id, or it has been removed."""
+    """No upload has this id, or another request has just removed or completed it."""

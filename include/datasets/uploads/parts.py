@@ -43,7 +43,7 @@ def list_stored(bucket: Bucket, key: str, multipart_id: str) -> dict[int, Stored
 
 
 def assemble(bucket: Bucket, key: str, multipart_id: str, parts: Mapping[int, StoredPart]) -> None:
-    """Assemble the object from these parts, unless another request has just done so."""
+    """Assemble the object from these parts, unless it exists or the multipart upload has ended."""
     from botocore.exceptions import ClientError
 
     with translate_s3_errors(bucket.client, bucket.at(key)):
@@ -63,7 +63,7 @@ def assemble(bucket: Bucket, key: str, multipart_id: str, parts: Mapping[int, St
 
 
 def abort(bucket: Bucket, key: str, multipart_id: str) -> None:
-    """Remove the parts, if the upload has not ended."""
+    """Remove the parts, if the multipart upload has not ended."""
     ended = bucket.client.exceptions.NoSuchUpload
     with translate_s3_errors(bucket.client, bucket.at(key)), suppress(ended):
         bucket.client.abort_multipart_upload(Bucket=bucket.name, Key=key, UploadId=multipart_id)

@@ -44,7 +44,7 @@ class UploadFile(BaseModel):
         return count_parts(self.size)
 
     def size_of(self, part: int) -> int:
-        """Return the bytes of a part, counted from 1."""
+        """Return the size in bytes of the part with that number; numbers start at 1."""
         return min(UPLOAD_PART, self.size - (part - 1) * UPLOAD_PART)
 
 
@@ -69,7 +69,7 @@ class Upload(BaseModel):
         return f"{self.prefix}{file.path}"
 
     def source(self, bucket: str) -> str:
-        """Return what the parameter `dataset` takes: the only file, or the prefix of all of them."""
+        """Return the value for the parameter `dataset`: the only file, or the prefix of several."""
         alone = self.files[0].path if len(self.files) == 1 else ""
         return S3Location(bucket, f"{self.prefix}{alone}").uri
 

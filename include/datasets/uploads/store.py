@@ -86,8 +86,9 @@ class UploadStore:
     def arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
-        A file whose size differs from the announced one is removed, because its links cannot overwrite it.
-        SeaweedFS 4.48, for example, stores an empty object if a sender is cut off after the headers.
+        Until the upload is completed, a file whose size differs from the announced one is removed, because
+        its links cannot overwrite it. SeaweedFS 4.48, for example, stores an empty object if a sender is cut
+        off after the headers.
         """
         stored = self._stored(upload)
 
@@ -118,7 +119,7 @@ class UploadStore:
             yield self._link(upload, part, signer)
 
     def complete(self, upload_id: str) -> Upload:
-        """Verify that everything has arrived, and assemble the parts. Repeating it changes nothing.
+        """Verify that everything has arrived, assemble the parts, and end the upload; repeating is harmless.
 
         Raises UploadUnknown, and UploadIncomplete, which names what is missing or was not announced.
         """
@@ -161,7 +162,7 @@ class UploadStore:
         return removed
 
     def unfinished(self, before: datetime) -> Iterator[Upload]:
-        """Yield the uploads that were begun before that time and never completed."""
+        """Yield the uploads begun before that time that are not complete, half-removed ones included."""
         client, location = self._bucket.client, self._bucket.at(UPLOADS)
         with translate_s3_errors(client, location):
             pages = client.get_paginator("list_objects_v2").paginate(
