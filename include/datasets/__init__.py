@@ -1,6 +1,6 @@
 """Training data: locating, fetching, safe unpacking, and checking before a GPU is claimed.
 
-    include.datasets.check                the task `check_dataset`: describes the data, or lists every problem
+    include.datasets.check                the task `check_dataset`: describes the data, or lists its problems
     include.datasets.sources              what the parameter `dataset` may name
     include.datasets.layouts              which images a dataset has, and where their labels are
     include.datasets.checking             whether they can be trained on, and what they contain

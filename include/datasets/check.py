@@ -93,7 +93,7 @@ def inspect_dataset(
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check images and labels.
 
-    Those of train and of `rules.split` are checked, and nothing of the bundled digits. listings record the
+    Only train and `rules.split` are checked, and the bundled digits not at all. listings record the
     current objects under an S3 prefix, for `materialize` on other machines. rules are the training's
     arguments that change which data are valid. manifest is the path to which the manifest is written, see
     manifest.py, and samples is the folder into which samples are drawn, see drawing/; the bundled digits have

@@ -65,7 +65,7 @@ class _Archive(io.FileIO):
 
 
 def measure_fetched(archive: str, source: str) -> int:
-    """Return how much of the disk the files should take by the archive's list; runs in a confined process.
+    """Return how much of the disk the files will take if the archive's list is right; runs confined.
 
     Raises DatasetError as `unpack` does before it writes anything.
     """

@@ -184,7 +184,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder; return the bytes that this frees. An error ends it, is logged, and counts as none."""
+    """Delete a folder; return the bytes that this frees. After an error, which is logged, returns 0."""
     try:
         return _remove(folder)
     except OSError as error:

@@ -52,7 +52,7 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock the open file. Returns False if a training run holds the lock, or its orphans hold it too long."""
+    """Lock the open file; wait for a killed run's workers. Returns False if the lock is still held."""
     deadline = time.monotonic() + _ORPHANS_SECONDS
     while True:
         try:
