@@ -51,7 +51,7 @@ class Classes:
 
 
 def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], problems: Problems) -> Classes:
-    """Return the classes of several files, in all of which an id must have the same name."""
+    """Return the classes of several files; add a problem for each id whose name differs between them."""
     merged: dict[int, Category] = {}
     for name, categories in files:
         for key, category in categories.items():

@@ -46,7 +46,8 @@ def convert_coco(
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
     named is the annotation file that the user named, relative to the folder. Returns what was left out or
-    replaced, with counts; None if the folder has no COCO annotations. Raises DatasetError.
+    replaced, with counts; None if the folder has no COCO annotations, or more than COCO_FILES JSON files and
+    none is named. Raises DatasetError.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")

@@ -70,7 +70,8 @@ class CocoFile:
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None:
     """Read everything but the annotations; None if it is not a COCO file.
 
-    Invalid images and categories are added to `problems` and left out.
+    A file that cannot be read up to its images or annotations counts as no COCO file, too. Invalid images and
+    categories are added to `problems` and left out.
     """
     file, parts = CocoFile(path, name), set[str]()
     progress = Progress(f"Looking through {name}", None, "entries")
@@ -128,7 +129,7 @@ def _read_image(file: CocoFile, element: Any) -> None:
 def image_name(given: str) -> str:
     """Return a file name as a path without '.' parts.
 
-    Raises ValueError if it could lead out of the dataset, or is not that of an image.
+    Raises ValueError if it could lead out of the dataset, is hidden, or is not that of an image.
     """
     try:
         parts = safe_parts(given)

@@ -50,7 +50,10 @@ class Tree:
 
 
 def walk(folder: Path, boundary: Boundary) -> Tree:
-    """List the JSON files and images below `folder`. Raises DatasetError for a folder that leads out."""
+    """List the JSON files and images below `folder`, without folders nested deeper than FOLDER_DEPTH.
+
+    Raises DatasetError for a link to a folder that leads out or back.
+    """
     annotations, images = list[str](), set[str]()
     boundary.require_walkable(folder)
     for parent, folders, files in os.walk(folder, followlinks=True):
@@ -95,8 +98,8 @@ def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str
     """Return which JSON files may have the dataset's annotations, judging by their names.
 
     COCO has several files for the same images: outlines (instances), keypoints, and others without objects.
-    If the user named a file, it is returned with its counterparts for other splits, or alone if its name
-    indicates no split.
+    If the user named a file, it is returned with its counterparts for other splits, or alone if neither its
+    name nor a folder above it indicates a split.
     """
     if named is not None:
         if split_of(named) is None:

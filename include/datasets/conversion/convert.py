@@ -59,9 +59,9 @@ class Converter:
         """Convert the dataset at `place`; None if Ultralytics trains on it as it is.
 
         fingerprint identifies the content; it is None for a local path, where COCO annotations are converted
-        each time. Otherwise the result of an earlier conversion is found in S3. Raises DatasetError,
-        ImagesUnavailable and StoreErrors; the cache then keeps what was fetched, for another attempt with the
-        same export.
+        each time. Otherwise, and always for an export, the result of an earlier conversion is found in S3.
+        Raises DatasetError, ImagesUnavailable, StoreErrors, OSError and ConfinedProcessEnded; the cache then
+        keeps what was fetched, for another attempt on this machine with the same export.
         """
         foreign = find_foreign(place, task)
         if foreign is None:
@@ -111,7 +111,7 @@ class Converter:
 def _work_in(home: Path, source: str) -> Iterator[Path]:
     """Lock the folder of a conversion and yield it.
 
-    It is removed at the end, but kept after an error, so that a retry can continue.
+    It is removed at the end, but kept after an error, so that a retry need not fetch the same files again.
     """
     with translate_disk_errors(home, source):
         make_trusted_folder(home)

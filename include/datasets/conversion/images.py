@@ -42,7 +42,8 @@ def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str
 def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> None:
     """Fetch all files that have a URL and are not there yet.
 
-    Raises DatasetError, which lists the files that cannot be fetched, and ImagesUnavailable.
+    Raises DatasetError, which lists the files that cannot be fetched, or says that they exceed ARCHIVE_BYTES
+    together; ImagesUnavailable; and OSError.
     """
     total = sum(1 for _ in files.assets())
     fetching = _Fetching(files, source, Progress(f"Fetching the images of {source}", total, "files"))

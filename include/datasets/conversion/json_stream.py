@@ -17,8 +17,9 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
     """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
 
     Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
-    skipped. longest is the most characters that an element or a skipped member may have. Raises ValueError
-    for anything other than an object, and if a wanted member is not an array or occurs twice.
+    skipped. longest is the most characters that an element or a skipped member may have. Raises ValueError if
+    it is exceeded, for invalid JSON, for anything other than an object, and for a wanted member that is not an
+    array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":

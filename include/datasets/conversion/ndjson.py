@@ -45,7 +45,7 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
 
     Returns the key of the content, which is the same if Platform exports it again with new signatures; the
     hosts of the URLs with the number of files on each; and what was left out or replaced. Raises
-    DatasetError.
+    DatasetError, and an OSError that names no file, such as that of a full disk.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -141,7 +141,7 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
-        """Raise ValueError for data with a different layout, and for classes that would share a folder."""
+        """Raise ValueError for data with a different layout, and for classify if two classes share a name."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(
@@ -154,7 +154,10 @@ class _Export:
             )
 
     def _choose_validation(self) -> None:
-        """Take a tenth of train to validate with, as Ultralytics does, if the export has no val images."""
+        """Take a tenth of train to validate with, as Ultralytics does, if the export has no val images.
+
+        Does nothing for classify, as in Ultralytics.
+        """
         train = self._names.lines("train")
         if self.task == "classify" or self._names.lines("val") or len(train) < 2:
             return
@@ -175,7 +178,10 @@ class _Export:
         self._names.settle()
 
     def write(self, files: ConvertedFiles) -> None:
-        """Write labels, the data YAML and the list of files to fetch. Raises ValueError and OSError."""
+        """Write the list of files to fetch and, unless the task is classify, the data YAML and any labels.
+
+        Raises ValueError and OSError.
+        """
         if self.task != "classify":
             found = [split for split in SPLITS if self._names.lines(split)]
             files.describe(found, self._class_names(), self._extras())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _ROOM = 20
-"""Bytes that a number may add to a name."""
+"""Bytes that a number, and the temporary name of a file that is being fetched, may add to a name."""
 
 
 class Names:
@@ -55,7 +55,7 @@ class Names:
 
 
 def _own_name(file: str) -> str:
-    """Return the file's name, with .jpg added if it does not end like an image: the content decides.
+    """Return the file's name, with .jpg added if it has no suffix of an image; the check judges the content.
 
     Raises ValueError for a name that is refused.
     """

@@ -21,8 +21,9 @@ _LARGEST_PIXEL = 1e9
 def outline_object(segmentation: Any, height: int, width: int) -> list[float] | None:
     """Return one outline of an object as x, y, x, y, … in fractions of the image.
 
-    Several polygons are joined into one. None if the segmentation has no usable polygon: it is missing,
-    empty, or a mask of a different size. Raises ValueError for values that cannot be intended.
+    Several polygons are joined into one. None if the segmentation has no usable polygon, for example because
+    it is missing, empty, or a mask of a different size. Raises ValueError for invalid counts of a mask, too
+    many points, and impossible coordinates.
     """
     import numpy as np
 

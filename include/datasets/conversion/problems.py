@@ -1,4 +1,4 @@
-"""Collects what is wrong with a dataset that is to be converted: by kind, with places and counts."""
+"""Collects what is wrong with a dataset that is to be converted: each problem, its places and a count."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Problems:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise DatasetError if there are problems; it lists the first place of each, then the second."""
+        """Raise DatasetError if there are problems: the first place of each, then the second, and so on."""
         if not self._places:
             return
         findings = [
@@ -64,7 +64,7 @@ def _with_count(problem: str, count: int) -> str:
 
 
 def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...]:
-    """Return what a conversion left out or replaced as warnings of the check."""
+    """Return, as warnings of the check, what a conversion left out or replaced."""
     found = Collection()
     for note, count in notes.items():
         found.add(Finding(source, None, f"{count:,} {note}", "conversion"))
@@ -74,7 +74,7 @@ def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...
 
 @dataclass
 class Notes:
-    """What a conversion leaves out or replaces, as the converters of Ultralytics do: logged with counts."""
+    """What a conversion leaves out or replaces: logged with counts."""
 
     _counts: Counter[str] = field(default_factory=Counter)
 

@@ -59,7 +59,7 @@ class Converted(BaseModel):
 
 
 class ConvertedDatasets:
-    """The converted datasets in one bucket. All methods raise StoreErrors."""
+    """The converted datasets in one bucket. Methods that send requests raise StoreErrors."""
 
     def __init__(self, bucket: Bucket, listings: Listings) -> None:
         self._bucket, self._listings = bucket, listings
@@ -81,7 +81,7 @@ class ConvertedDatasets:
         return converted if listed and self.is_stored(converted) else None
 
     def is_stored(self, converted: Converted) -> bool:
-        """Return whether all its files are there."""
+        """Return whether its prefix has exactly its files, unchanged."""
         prefix = converted_prefix(converted.prefix)
         there = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
         found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in there)
@@ -93,7 +93,10 @@ class ConvertedDatasets:
         self._bucket.put(conversion_key(key), content, content_type="application/json")
 
     def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> Converted:
-        """Store all files that are not there yet, and the listing of the dataset."""
+        """Store all files that are not there yet, and the listing of the dataset.
+
+        Also raises DatasetError if a file changes meanwhile.
+        """
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
         )

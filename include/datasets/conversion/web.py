@@ -37,7 +37,7 @@ _QUERY = re.compile(r"\?[^ \"]*")
 
 
 class ImagesUnavailable(TransientError):
-    """A host of images is temporarily unavailable; what was fetched is kept for the next attempt."""
+    """A host of images is temporarily unavailable; what was fetched stays on this machine for a retry."""
 
 
 class FetchRefused(Exception):
@@ -45,7 +45,7 @@ class FetchRefused(Exception):
 
 
 class _Interrupted(Exception):
-    """The host did not answer, or the transfer broke off; a retry may succeed."""
+    """The host gave no answer, is busy or has failed, or the transfer broke off; a retry may succeed."""
 
 
 class _PeerRefused(Exception):
@@ -54,14 +54,14 @@ class _PeerRefused(Exception):
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Limits of one file: bytes, seconds in total, seconds without a byte, and attempts."""
+    """Limits of one file: bytes, seconds of one attempt, seconds without a byte, and attempts."""
 
     size: int = IMAGE_BYTES
     seconds: float = URL_SECONDS
     silent_seconds: float = 30
     tries: int = 3
     pause: float = 2
-    """Seconds before the first retry; doubled for each further one."""
+    """Seconds before the first retry; doubled for each further retry."""
 
 
 class WebReader:
@@ -85,8 +85,8 @@ class WebReader:
             if attempt < self._limits.tries:
                 time.sleep(self._limits.pause * 2 ** (attempt - 1))
         raise ImagesUnavailable(
-            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. What was fetched is kept, "
-            "and a retry continues from there"
+            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. What was fetched is kept "
+            "on this machine, where a retry continues from there"
         )
 
     def _try(self, url: str, partial: Path) -> str | None:
@@ -122,7 +122,7 @@ class WebReader:
 
     @contextmanager
     def _open(self, url: str) -> Iterator[Response]:
-        """Send the request; translate errors without the URL in them."""
+        """Send the request, and translate its errors into ours, which do not contain the URL."""
         with _translate_errors("cannot be reached"):
             response = self._session.get(
                 url,
@@ -160,7 +160,10 @@ class WebReader:
 
 @contextmanager
 def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> Iterator[WebReader]:
-    """Yield a reader that connects only to allowed hosts, and to private addresses only if listed."""
+    """Yield a reader that connects only to allowed hosts, and to private addresses only if listed.
+
+    Behind a proxy, the proxy decides about addresses.
+    """
     import requests
 
     library = logging.getLogger(_LIBRARY_LOGS)
@@ -256,7 +259,7 @@ def _next_block(response: Response) -> bytes:
 
 
 def _strip_query(record: logging.LogRecord) -> bool:
-    """Remove queries from what the library logs at level DEBUG."""
+    """Remove queries from what the library logs, such as each request at level DEBUG."""
     if isinstance(record.args, tuple):
         record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
     # A filter before this one may have put the arguments into the text.
