@@ -2,8 +2,8 @@
 
 A map is a PNG of 16 bits, whose numbers divided by `depth_scale` are metres, or an array of floating-point
 numbers (.npy), in metres. A pixel that is zero, negative, infinite or not a number has no known distance.
-Ultralytics leaves out an image whose map cannot be read, with nothing but a line in the log. Here that is an
-error.
+Ultralytics leaves out an image whose map is missing, cannot be read or has a different aspect ratio, with
+nothing but a line in the log. Here that is an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds images with the same content, in 16 bytes of memory for each image."""
+"""Finds images with the same content, of which it keeps 16 bytes each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks every file of a dataset on this machine. Runs in a confined process, see confinement.py."""
+"""Checks a dataset on this machine. Runs in a confined process, see confinement.py."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def examine(
 
     fingerprint is that of the content, if already known; rules are CheckRules, if they are not the usual
     ones; manifest is the path of the manifest to write; known is the database of files that need not be read,
-    see known_files.py. Returns the fields of the dataset's reference as `reference`, and the warnings by kind
-    as `warnings`.
+    see known_files.py. Returns those fields of the dataset's reference that follow from its files as
+    `reference`, and the warnings by kind as `warnings`. Also raises OSErrors that may pass.
     """
     source = place["source"]
     given = CheckRules.model_validate(rules or {})

@@ -67,7 +67,8 @@ class FoundKind(BaseModel):
     count: int
     """How often it was found."""
     places: tuple[FoundPlace, ...]
-    """The first places where it was found, at most PLACES_PER_KIND."""
+    """The first places where it was found, at most PLACES_PER_KIND. Empty if, in every file with this warning,
+    PLACES_PER_KIND others came first."""
 
     @property
     def heading(self) -> str:

@@ -126,7 +126,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
 
 
 def find_image_problem(path: Path) -> str | None:
-    """Return why Pillow cannot open the image, or None."""
+    """Return why Ultralytics could not use the image, as far as that shows without decoding it, or None."""
     try:
         _require_size(path)
         with _explained():

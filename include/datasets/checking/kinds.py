@@ -1,7 +1,7 @@
 """The kinds of problems that a check of a dataset finds, with what to do about each.
 
-Ultralytics leaves an image that it cannot read, or whose labels break its rules, out of the training, with
-nothing but a line in the log. Here that is an error. What Ultralytics does train on, though probably not as
+Ultralytics trains without an image that it cannot read, or whose labels break its rules, and writes no more
+than a line to its log. Here that is an error. What Ultralytics does train on, though probably not as
 intended, is a warning.
 """
 

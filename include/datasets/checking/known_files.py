@@ -147,7 +147,10 @@ class KnownFiles:
 
 @contextmanager
 def known_files(file: Path | None) -> Iterator[KnownFiles]:
-    """Open the database `file`, and save what was added when the context ends; None remembers nothing."""
+    """Open the database `file`, and save what was added when the context ends.
+
+    If file is None or cannot be used, nothing is remembered.
+    """
     database = None
     if file is not None:
         try:

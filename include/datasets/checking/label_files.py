@@ -26,7 +26,8 @@ class LabelFiles:
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
 
-        Only the part of the path under `below` is changed, so that the location of the cache does not matter.
+        For masks other than .png, that order varies; here it is alphabetical. Only the part of the path under
+        `below` is changed, so that the location of the cache does not matter.
         """
         return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
 

@@ -54,7 +54,7 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
 def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Rows | None:
     """Return the lines that have a valid form, and add what is wrong with the others to `checked`.
 
-    None if there are no such lines, if they are of different kinds, or if reading stopped.
+    None if there are no such lines, if boxes and outlines are mixed, if all are points, or at the limit.
     """
     rows = Rows()
     first: dict[str, int] = {}

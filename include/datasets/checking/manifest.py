@@ -5,7 +5,7 @@
 
 name is the image's path within its split. classes has the number of objects by class id, as in the label
 file. Lines are in the order of the splits and, within a split, in the order in which its images are listed.
-The same dataset always gives the same bytes.
+The same dataset always gives the same lines.
 """
 
 from __future__ import annotations

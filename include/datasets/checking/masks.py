@@ -94,7 +94,7 @@ def _distinct(mask: np.ndarray) -> list[int]:
 
 
 def read_mask(path: Path) -> np.ndarray | None:
-    """Return the ids of the mask's pixels, as `read_mask` of Ultralytics does; None if OpenCV cannot."""
+    """Return the ids of the mask's pixels, as Ultralytics reads them; None if OpenCV cannot decode it."""
     import cv2
     import numpy as np
     from PIL import Image
@@ -110,7 +110,10 @@ def read_mask(path: Path) -> np.ndarray | None:
 
 
 def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Check a data YAML's keys for masks, and return those that are set. Raises ValueError."""
+    """Check a data YAML's keys for masks, and return those that are set; none without masks_dir.
+
+    Raises ValueError.
+    """
     if classes > MOST_CLASSES:
         raise ValueError(
             f"names: {classes} classes are more than semantic can tell apart: a pixel of a mask has 8 bits, "

@@ -18,7 +18,7 @@ MERGED = "item"
 
 
 class Tally:
-    """Counts objects, and images with one, by split and by the classes that a training run distinguishes."""
+    """Counts objects, and images with any, by split and by the classes that a training run distinguishes."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
         self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]

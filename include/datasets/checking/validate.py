@@ -54,8 +54,8 @@ def validate(
 ) -> Validated:
     """Read every image and every label file, except those that are already known.
 
-    Stops after FINDINGS problems. Writes the manifest of the dataset to the given path. Raises DatasetError,
-    which lists the problems by kind, file and line.
+    Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
+    which lists the problems by kind, file and line, and OSErrors that may pass.
     """
     check = _Check(layout, source, rules, known or KnownFiles())
     for finding in chain(layout.warnings, _unknown_classes(layout, rules)):

@@ -18,7 +18,7 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
 
     Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
     skipped. longest is the most characters that an element or a skipped member may have. Raises ValueError if
-    it is exceeded, for invalid JSON, for anything other than an object, and for a wanted member that is not an
+    it is exceeded, for invalid JSON, for anything other than an object, and for a wanted member that is no
     array or occurs twice.
     """
     reader = _Reader(file, longest)
