@@ -67,7 +67,7 @@ class FoundKind(BaseModel):
     count: int
     """How often it was found."""
     places: tuple[FoundPlace, ...]
-    """The first places where it was found, at most PLACES_PER_KIND. Empty if, in every file with this warning,
+    """The first places where it was found, at most PLACES_PER_KIND. Empty if in each file with this warning
     PLACES_PER_KIND others came first."""
 
     @property

@@ -33,7 +33,7 @@ INDEX = "index.json"
 """The file that lists the pictures: name, split and image of each."""
 
 MOST_SAMPLES = 12
-"""The most pictures of a dataset; a third of them are from the split to validate with."""
+"""The most pictures of a dataset; at most a third of them are from the split to validate with."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
@@ -44,7 +44,7 @@ _FILLED = 0.3
 def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) -> None:
     """Draw samples of the dataset at `place` into the folder `target`, as 0.jpg and so on, with an INDEX.
 
-    split is the split to validate with. An image that cannot be read is left out. Raises DatasetError.
+    split is the split to validate with. An image that OpenCV cannot read is left out. Raises DatasetError.
     """
     import cv2
 

@@ -36,7 +36,7 @@ _DRAWN = TypeAdapter(list[DrawnSample])
 
 
 class SampleStore:
-    """The samples of one bucket. The fingerprint names the content, so samples never change."""
+    """The samples of one bucket. The fingerprint names the content; drawing it again replaces its samples."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -53,7 +53,10 @@ class SampleStore:
         self._bucket.put(f"{prefix}{INDEX}", index.read_bytes(), content_type="application/json")
 
     def list(self, fingerprint: str, task: str) -> list[DrawnSample]:
-        """Return the samples that are stored; none if none were drawn. Raises StoreErrors."""
+        """Return the samples that are stored; none if none were drawn, or their index is invalid.
+
+        Raises StoreErrors.
+        """
         content = self._bucket.read(f"{samples_prefix(fingerprint, task)}{INDEX}", _LARGEST)
         try:
             return [] if content is None else _DRAWN.validate_json(content)
@@ -61,7 +64,7 @@ class SampleStore:
             return []
 
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
-        """Return the picture of this name, or None. Raises StoreErrors.
+        """Return the picture of this name; None if it is missing or too large. Raises StoreErrors.
 
         known holds the ETags of what the client already has; such content is not read again.
         """
