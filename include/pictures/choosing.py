@@ -67,7 +67,7 @@ def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def fitting(path: Path) -> bytes | None:
-    """Return the picture, shrunk if it is too large; None if it is invalid or incomplete.
+    """Return the picture, shrunk if too large; None if it is invalid, incomplete or still too large.
 
     Ultralytics draws in threads of its own, so a picture may not be finished.
     """

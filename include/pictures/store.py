@@ -40,7 +40,7 @@ class PictureStore:
     def add(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
         """Store these pictures of a training run, and return their number. Raises StoreErrors.
 
-        Its earlier pictures are kept, because an attempt that only validates draws fewer.
+        Its earlier pictures with other names are kept, because an attempt that only validates draws fewer.
         """
         metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
         number = 0
@@ -50,7 +50,7 @@ class PictureStore:
         return number
 
     def delete_others(self, job_id: str, origin_run_id: str) -> None:
-        """Delete the pictures of other training runs of the same name. Raises StoreErrors."""
+        """Delete the pictures of other training runs with the same job_id. Raises StoreErrors."""
         for key in self._sizes(job_id):
             if not self._is_of(origin_run_id, key):
                 self._bucket.delete(key)
@@ -58,7 +58,7 @@ class PictureStore:
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
         """List the pictures of that training run, the most informative first. Raises StoreErrors.
 
-        Those that another training run of the same name has left are not included.
+        Those that another training run with the same job_id has left are not included.
         """
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}

@@ -32,10 +32,10 @@ def check_version(
     rules: CheckRules,
     cache_limit: int | None = None,
 ) -> CheckedDataset:
-    """Fetch and check the version as `inspect_dataset` does; return it with a reference that names it.
+    """Fetch and check the version as `inspect_dataset` does; return the result, whose reference names it.
 
     Raises DatasetError if the source no longer has the registered content, or if it is a path from which this
-    task or split reads files that were not registered.
+    task or split reads files that were not registered; and what `inspect_dataset` raises.
     """
     try:
         found = inspect_dataset(

@@ -55,7 +55,7 @@ class FileDifference(BaseModel):
     """What changed from one version to another.
 
     An image is identified by its path within its split. If its content changed, it is in `changed`; if only
-    its label changed, in `labels_changed`. An image with the same content in a different split is in `moved`,
+    its label changed, in `labels_changed`. With the same content but in a different split, it is in `moved`,
     and also in `labels_changed` if its label changed.
     """
 

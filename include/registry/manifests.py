@@ -53,7 +53,7 @@ class ManifestEntry(NamedTuple):
 
 
 class ManifestMissing(ObjectNotFound):
-    """There is no manifest of this content, for example because an earlier release registered it."""
+    """There is no manifest of this content for this task, for example from an earlier release."""
 
 
 def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) -> None:

@@ -143,10 +143,10 @@ class DatasetRepository:
         report: str | None = None,
         warnings: Sequence[WarningCount] | None = None,
     ) -> tuple[DatasetVersion, bool]:
-        """Record a checked dataset as the next version of its name; return it, and whether it is new.
+        """Record a checked dataset as the next version of its name; return it, and whether this run made it.
 
-        Content of the newest version that is not archived creates nothing, whoever registers it; neither does
-        content that the same run has registered.
+        Content and task of the newest version that is not archived create nothing, whoever registers them;
+        neither do those that the same run has registered.
         """
         name = registration.name
         with self._connection.transaction():

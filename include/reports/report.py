@@ -21,7 +21,7 @@ class ReportedFinding(BaseModel):
     """One problem of a dataset."""
 
     file: str
-    """Path, relative to the dataset if it is inside it."""
+    """Path, relative to the dataset if it is inside it, or another part of the dataset such as a split."""
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
@@ -41,7 +41,7 @@ class DatasetReport(BaseModel):
     fingerprint: str | None = None
     """Identifies the content; None if the check failed."""
     problems: int
-    """Number of problems found; a check stops when there are very many."""
+    """Number of problems found; a check stops after FINDINGS."""
     errors: list[FoundKind] = []
     """The problems by kind."""
     warnings: list[FoundKind] = []

@@ -1,4 +1,4 @@
-"""Storing the reports of all checks in one bucket.
+"""Storing the reports of checks in one bucket: of jobs, also failed ones, and of registered datasets.
 
 reports/{job_id}/dataset.json                   the report on a job's dataset
 datasets/reports/{fingerprint}-{task}.json      the report on a registered dataset
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReportStore:
-    """The reports of one bucket. A job has one: a later check replaces it."""
+    """The reports of one bucket. A job, or a fingerprint and task, has one: a later check replaces it."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -30,7 +30,7 @@ class ReportStore:
     def store(self, report: DatasetReport) -> str:
         """Store the report on the dataset of a job or of a registration, and return its s3:// URI.
 
-        Raises StoreErrors.
+        Raises StoreErrors, and ValueError for a registration whose check failed.
         """
         metadata = {"run-id": quote(report.run_id)}
         if report.job_id is not None:
@@ -45,7 +45,7 @@ class ReportStore:
         return self._bucket.at(key).uri
 
     def fetch(self, job_id: str) -> DatasetReport | None:
-        """Return the job's report; None if there is none or it is not valid. Raises StoreErrors."""
+        """Return the job's report; None if it is missing, invalid or too large. Raises StoreErrors."""
         if not re.fullmatch(JOB_ID, job_id):
             return None
         content = self._bucket.read(dataset_report_key(job_id), REPORT_BYTES)
