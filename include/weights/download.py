@@ -30,12 +30,12 @@ class DownloadFailed(FinalError):
 
 
 class _BrokenOff(DownloadFailed):
-    """The download broke off; a retry may succeed."""
+    """The server was unreachable or busy, broke off, or sent wrong bytes; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """Limits of a download: bytes, total seconds, seconds without a byte, and attempts."""
+    """Limits of a download: bytes, seconds of all attempts, seconds without a byte, and attempts."""
 
     size: int = WEIGHTS_BYTES
     seconds: float = WEIGHTS_SECONDS
@@ -46,9 +46,10 @@ class DownloadLimits:
 
 
 def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
-    """Download `url` to the file `to`, following redirects, but never from https to http.
+    """Download `url` to the file `to`, following redirects; refuse http after them if `url` is https.
 
-    The length and the checksum that the server states are verified. Raises DownloadFailed.
+    The length and the checksum that the server states are verified. Raises DownloadFailed, and OSError if
+    `to` cannot be created or closed.
     """
     limits = limits or DownloadLimits()
     deadline = time.monotonic() + limits.seconds

@@ -95,7 +95,7 @@ class InitialWeightsFinder:
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
     def check(self, model: str, task: Task, job_id: str) -> None:
-        """Refuse what `find` would refuse, without downloading, writing, or reading an entire file.
+        """Refuse what `find` would refuse, as far as that shows without downloading or reading whole files.
 
         Raises SpecError, and StoreErrors.
         """

@@ -15,4 +15,4 @@ class InitialWeights(Payload):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of the whole file, in lower-case hex."""
     job_id: str | None = None
-    """Job whose best.pt it is, if that job has a row."""
+    """Job that trained it; None if that job is unknown, or is the one that starts with these weights."""

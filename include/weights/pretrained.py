@@ -1,7 +1,7 @@
 """Pretrained weights in S3 at `pretrained/{name}`: each file is downloaded once for all jobs and workers.
 
-The object's metadata hold the file's SHA-256, recorded when the file is stored or, if another client uploaded
-it, first used. The object never changes unless it is replaced on purpose, so a name stands for the same file.
+The object's metadata hold the file's SHA-256, recorded when this project stores the file, or on first use if
+another client uploaded it. The object changes only if it is replaced on purpose, so a name means one file.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ListedWeights:
 class PretrainedStore:
     """The pretrained weights of one bucket.
 
-    url is the base address from which missing files are downloaded; None turns downloads off.
+    url is the base address of the missing files that Ultralytics publishes; None turns downloads off.
     """
 
     def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:
@@ -107,7 +107,8 @@ class PretrainedStore:
     def is_stored(self, name: str) -> bool:
         """Say whether the file is in S3, without downloading it. Raises WeightsUnavailable, and StoreErrors.
 
-        False means that it can be downloaded; a file that is neither in S3 nor downloadable is refused.
+        False means that a download can be tried: Ultralytics publishes the file, and downloads are on. A file
+        that is neither in S3 nor to be downloaded is refused.
         """
         stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
@@ -115,7 +116,7 @@ class PretrainedStore:
         return stored
 
     def stored(self, limit: int) -> tuple[list[ListedWeights], bool]:
-        """List at most `limit` stored files by name, and return whether there are more.
+        """List the weights among the first `limit` stored files by name, and return whether more are stored.
 
         Raises StoreErrors.
         """
@@ -130,9 +131,9 @@ class PretrainedStore:
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Inspect the local file, store it as `name`, and return the stored file.
 
-        A file that another run has stored in the meantime is kept and returned; with `replace` the present
-        one is replaced. Raises InspectionError for a file that must not be loaded, FileNotFoundError, and
-        StoreErrors: FencedOut if another process replaced it at the same moment.
+        A file that is stored already is kept and returned; with `replace` it is replaced. Raises
+        InspectionError for a file that must not be loaded, FileNotFoundError, what `require` raises, and
+        StoreErrors: with `replace`, FencedOut if another process replaced it at the same moment.
         """
         contents = inspect_file(file)
         limits, location = TransferLimits(), self.location(name)
