@@ -17,7 +17,7 @@ are pinned, if their job was promoted or may still be, or if their job or one of
 a run does not set comes from the Variable `retention_policy`, for example `{"keep_newest": 3, "keep_best": 3,
 "expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
 
-`audit` and `retain` run on queue `maintenance`: only its workers may delete checkpoints, datasets and reports.
+`audit` and `retain` run on queue `maintenance`, whose workers alone may delete checkpoints and datasets.
 """
 
 from __future__ import annotations
