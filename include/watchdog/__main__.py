@@ -30,7 +30,7 @@ _REPORT_SECONDS = 120.0
 
 
 def main() -> None:
-    """Watch until the parent dies, or until it hangs."""
+    """Watch until the parent dies, or until its attempt hangs."""
     pid, folder, attempt = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     limits = Limits(**json.loads(sys.argv[4]))
     death = _Death(pid)
@@ -74,7 +74,7 @@ class _Watchdog:
         os._exit(0)  # does not wait for a report that nobody reads
 
     def _clean_up(self) -> None:
-        """Record that the parent was killed, and kill the processes it left behind."""
+        """Record that the parent was killed; kill its ranks, and the rest of its group if it led one."""
         leave_trace(self._folder, self._attempt, self._oom_kills, "It was killed")
         for rank in self._watch.ranks():
             kill_group(rank)
@@ -110,7 +110,7 @@ def _report(detail: str, attempt: list[Member], folder: Path) -> None:
     running = [member for member in attempt if not member.is_stopped]
     for member in [*running, *(member for member in attempt if member.is_stopped)]:
         _write(f"--- {member.describe()}")
-        _write(member.stacks(folder) or "(no stacks: this process does not write any)")
+        _write(member.stacks(folder) or "(no stacks: this process did not write any)")
     for line in gpu_state():
         _write(f"--- {line}")
 

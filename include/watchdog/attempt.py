@@ -32,9 +32,10 @@ log = logging.getLogger(__name__)
 def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
     """Watch this process and its children until the block ends; yield the heartbeats for the training.
 
-    If one of them hangs, the watchdog writes the reason to stderr and a Trace into `folder`, and kills all of
-    them with SIGKILL. If this process is killed, the watchdog kills the children that are left. It always
-    exits with this process. Anything that an earlier attempt left in `folder` is removed.
+    The watchdog kills all of them with SIGKILL if a process that sends heartbeats hangs, or if this process
+    is stopped for too long; before that, it writes the reason to stderr and a Trace into `folder`. If this
+    process is killed, the watchdog writes a Trace, kills the ranks and, if this process led a process group,
+    the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
 
     A Trace is also written when the block raises ProcessKilled, that is, when a child was killed.
     """

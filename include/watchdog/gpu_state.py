@@ -16,9 +16,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def gpu_state() -> list[str]:
-    """Return one line for each GPU, or none without an NVIDIA driver.
+    """Return a line for each GPU; none without an NVIDIA driver, one if the driver does not respond in time.
 
-    The driver is queried in another process, which is given a few seconds.
+    The driver is queried in another process, which gets _SECONDS.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__],

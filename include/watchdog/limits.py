@@ -28,7 +28,7 @@ class Limits:
 
     Elsewhere covers the time before the first batch (and, with `compile`, the first epoch), validation,
     saving and the final validation. If medians is not 0, both limits are at least `medians` times the median
-    batch; until a batch has been timed, elsewhere applies.
+    batch, and elsewhere also applies between batches until one has been timed.
     """
 
     training: float
@@ -50,5 +50,9 @@ class Limits:
 
     @property
     def rank_timeout(self) -> timedelta:
-        """How long ranks wait for each other: longer than the watchdog, whose report is more detailed."""
+        """How long ranks wait for each other: longer than `elsewhere`, because the watchdog reports more.
+
+        The watchdog may allow even more, while labels are read or with batches of minutes; then ranks give up
+        first.
+        """
         return timedelta(seconds=self.elsewhere) + _MARGIN

@@ -1,4 +1,4 @@
-"""Detects that the kernel has killed a process for lack of memory."""
+"""Detects that the kernel has killed processes for lack of memory, by its counters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class OomKills:
-    """The kernel's OOM kills since this object was created."""
+    """The kernel's OOM kills since this object was created, of any process that the counter covers."""
 
     def __init__(self) -> None:
         self._before = count_oom_kills() or 0
 
     @property
     def has_killed(self) -> bool:
-        """Whether the OOM killer has killed a process since then."""
+        """Whether the OOM killer has killed a process since then, which may be another than the attempt's."""
         return (count_oom_kills() or 0) > self._before
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _STACKS_SECONDS = 3.0
-"""Time for a process to write its stacks: it takes milliseconds, or minutes on a machine that swaps."""
+"""Time limit for a process to write its stacks; it takes milliseconds, unless the machine swaps."""
 
 _GIB = 2**30
 
@@ -75,7 +75,7 @@ class Member:
     def stacks(self, folder: Path) -> str:
         """Make it write the stacks of its threads, and return them; a stopped process is resumed to do so.
 
-        Returns "" for a process that writes none: it is not part of the training, or is stuck in the kernel.
+        Returns "" for a process that has no handler for it, is stuck in the kernel, or takes too long.
         """
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
@@ -100,9 +100,9 @@ class Member:
 
 
 def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
-    """List the trainer, its ranks and their loader workers; ranks maps process ids to ranks.
+    """List the trainer and its descendants, such as ranks and loader workers.
 
-    This process and its children are left out.
+    ranks maps process ids to ranks. This process and its children are left out.
     """
     found = [Member(root, "the trainer")]
     own = os.getpid()
@@ -141,7 +141,7 @@ def kill_group(leader: int) -> None:
 
 
 def is_group_leader(pid: int) -> bool:
-    """Return whether the process leads a process group, which then contains only its own descendants."""
+    """Return whether the process leads a process group. An Airflow task leads that of its descendants."""
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
@@ -183,7 +183,7 @@ def _handles_signal(pid: int, number: int) -> bool:
 
 
 def _read_when_complete(path: Path) -> str:
-    """Return the content of the file once it has stopped growing."""
+    """Return the content of the file once it has stopped growing, or what it has at the time limit."""
     deadline, size = time.monotonic() + _STACKS_SECONDS, 0
     while time.monotonic() < deadline:
         time.sleep(0.1)

@@ -24,10 +24,10 @@ HANG, MEMORY, UNKNOWN = "hang", "memory", "unknown"
 
 @dataclass(frozen=True)
 class Trace:
-    """The end of an attempt that was killed before it could report anything.
+    """The end of an attempt that was killed, or that lost one of its processes to a signal.
 
     cause is HANG, MEMORY or UNKNOWN. detail is a sentence without its full stop. epoch is the epoch it was
-    in, counted from 0 (-1: before the first); batch is the number of batches it had finished in that epoch.
+    in, counted from 0 (-1: before the first); batch is the number of finished batches of that epoch.
     """
 
     attempt: int
@@ -37,13 +37,13 @@ class Trace:
     batch: int
 
     def write(self, folder: Path) -> None:
-        """Store it for the next attempt, if the folder still exists."""
+        """Store it for the next attempt; nothing is stored if the folder is gone or its disk is full."""
         with suppress(OSError):
             (folder / _FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """Return the previous attempt's trace on this machine, if there is one. Raises UntrustedFolder."""
+        """Return the trace that `write` has left in the folder, if there is one. Raises UntrustedFolder."""
         make_trusted_folder(folder)
         try:
             return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
@@ -61,9 +61,9 @@ class Trace:
 
 
 def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
-    """Write the trace of an attempt that lost a process to SIGKILL, with its position in the training.
+    """Write the trace of an attempt that lost a process to a signal, with its position in the training.
 
-    The argument `what` describes the kill: a sentence without its full stop.
+    `what` describes the kill: a sentence without its full stop. Any OOM kill since the start counts as cause.
     """
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))
@@ -111,5 +111,5 @@ def likely_cause(traces: Sequence[Trace | None]) -> str:
 
 
 def _same(at: set[tuple[int, int]], known: Sequence[Trace], traces: Sequence[Trace | None]) -> bool:
-    """Return whether all of them ended at the same position, within an epoch."""
+    """Return whether all traces are known and ended at the same position, within an epoch."""
     return len(known) == len(traces) and len(at) == 1 and min(at)[0] >= 0

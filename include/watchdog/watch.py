@@ -28,17 +28,17 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""An attempt that uses this share of a processor before its first batch is working: it reads labels."""
+"""An attempt that uses this share of a processor, before its first batch, is working: it reads labels."""
 
 _START_FACTOR = 12
-"""An attempt may work like that only for this many times the limit: a hanging process can be busy, too."""
+"""That counts only for this many times `elsewhere`: a hanging process can be busy, too."""
 
 _BATCHES = 200
 """Number of recent batches that the median is taken over."""
 
 
 class Clock:
-    """Seconds in which this process could observe the others; time in which it was stopped does not count."""
+    """Seconds in which this process could observe the others; of a longer stop, three seconds count."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -63,7 +63,7 @@ class Hang:
 
 @dataclass
 class _Observed:
-    """The last beat of a training process, when it changed, and how long its batches take."""
+    """The last beat of a training process, when it was first seen, and how long recent batches took."""
 
     beat: Beat
     since: float
@@ -86,7 +86,7 @@ class _CpuUse:
         self._checked, self._used = 0.0, _cpu_seconds(root)
 
     def was_busy(self, now: float) -> bool:
-        """Return whether it was busy in the last half minute; True at most once for each half minute."""
+        """Return whether the attempt was busy since the last answer; False within half a minute of that."""
         if now - self._checked < _WORK_SECONDS:
             return False
         used = _cpu_seconds(self._root)
@@ -107,7 +107,7 @@ def _cpu_seconds(root: psutil.Process) -> float:
 
 
 class Watch:
-    """The observation of one attempt. root is the process that the task's supervisor started."""
+    """The observation of one attempt. root is the process that runs it: the trainer."""
 
     def __init__(self, root: psutil.Process, folder: Path, limits: Limits) -> None:
         self._root, self._folder, self._limits = root, folder, limits
@@ -162,7 +162,7 @@ class Watch:
         )
 
     def _find_stopped(self, now: float) -> Hang | None:
-        """Return the hang of a trainer that was stopped, even while it fetches data or publishes."""
+        """Return the hang of a trainer that stays stopped, even while it fetches data or publishes."""
         if not Member(self._root, "the trainer").is_stopped:
             self._stopped_since = None
             return None
