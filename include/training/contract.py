@@ -17,7 +17,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 """The tasks of Ultralytics, in its order; a test compares them with the installed version."""
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means by its reporter. All but "completed" may leave epochs undone."""
+"""Why a training run ended; "stopped" means by its reporter or by `stop` of its request. All but "completed"
+may leave epochs undone."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
     "detect": "",
@@ -44,7 +45,7 @@ class MachineUnusable(AttemptError):
 
 
 class NoGpuFree(MachineUnusable):
-    """Other training runs, perhaps an earlier attempt of this one, hold all GPUs that it may take."""
+    """Other training runs, perhaps an earlier attempt of this one, hold all GPUs it may take, or one it needs."""
 
 
 class GpuLost(MachineUnusable):
@@ -71,7 +72,7 @@ class DiskError(AttemptError):
 
 
 class NotResumable(TrainingError):
-    """The file holds no training state, for example because it was stripped."""
+    """The file holds no training state, for example because it was stripped, or the state of another task."""
 
 
 class StateMismatch(NotResumable):
@@ -94,10 +95,10 @@ def require_task(name: str) -> Task:
 class TrainingRequest:
     """One training run, in Ultralytics' own words. Nothing is ever downloaded.
 
-    With `resume_from` the training continues at the next epoch with the checkpoint's own model, optimizer and
+    With `resume_from` the training continues at the next batch with the checkpoint's own model, optimizer and
     arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
-    then this training run's own state, left by an interrupted attempt, and no argument changes. If all its
-    epochs were trained already, only the final validation is done.
+    then this training run's own state, left by an interrupted attempt, and only `workers` can change. If all
+    its epochs were trained already, only the final validation is done.
     """
 
     task: Task
@@ -115,13 +116,13 @@ class TrainingRequest:
     """auto (or None), cpu, mps, a GPU's number, or several ("0,1") that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
-    changes (lr0, batch, workers, patience, …), which the reports name in inexact_reason. Optimizer and seed
-    stay the same, and a patience that the checkpoint has used up restarts."""
+    changes (lr0, batch, workers, patience, …); the reports name those that affect the weights in
+    inexact_reason. Those in KEPT of resume.py do not change. A patience that is used up restarts."""
     resume_from: Path | None = None
-    """A whole last.pt to continue from; it is only read."""
+    """A whole last.pt to continue from; it is only read. The one in save_dir is replaced by newer states."""
     best_from: Path | None = None
-    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it, the
-    best of the resumed epochs becomes best.pt."""
+    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it,
+    best.pt is the last epoch of `resume_from` if it was the best, or else the best of the resumed epochs."""
     identity: Mapping[str, object] = field(default_factory=dict)
     """Plain values that identify this training run; last.pt stores them. With `recover`, a state with another
     identity is refused."""
@@ -149,7 +150,7 @@ class EpochReport:
     fitness: float | None
     """The number by which Ultralytics compares epochs; None also without validation."""
     seconds: float
-    """Duration of the epoch, with its validation."""
+    """Time since the previous epoch was saved, over all attempts; so with validation and saving."""
     eta_seconds: float
     """Expected duration of the remaining epochs, from the average of this attempt."""
     is_best: bool
@@ -182,7 +183,7 @@ class Progress:
     batches: int
     """Number of batches in the current epoch."""
     trained_seconds: float
-    """Seconds of training that went into its state, over all attempts; lost work does not count."""
+    """Seconds in the training loop, with validation, over all attempts, without work that a kill lost."""
     is_repeated: bool = False
     """Whether the epoch is repeated, after a NaN or with half the batch. No state within it is saved, because
     a state that was saved before the repetition would look newer."""
@@ -208,15 +209,16 @@ class StateReporter(Protocol):
     def progress(self, progress: Progress) -> bool:
         """Return whether to save the state now.
 
-        Called in the training's thread after each batch or, with several GPUs, about twice a second. The
-        state is then saved in the background. If that is not possible yet, for example because another one is
-        still being written, the reporter is asked again after the next batch.
+        Called in the thread that called `train` after each batch or, with several GPUs, twice a second.
+        The state is then saved in the background. If that is not possible yet, for example because another
+        one is still being written, the reporter is asked again later.
         """
 
     def saved(self, state: SavedState) -> None:
-        """Take the state that last.pt holds until this returns; not called in the training's thread.
+        """Take the state that last.pt holds until this returns.
 
-        last.pt must not be changed; the next state replaces it under a new inode.
+        Called in a background thread or, with several GPUs, in the thread that called `train`. last.pt must
+        not be changed; the next state replaces it under a new inode.
         """
 
 
