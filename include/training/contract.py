@@ -45,7 +45,7 @@ class MachineUnusable(AttemptError):
 
 
 class NoGpuFree(MachineUnusable):
-    """Other training runs, perhaps an earlier attempt of this one, hold all GPUs it may take, or one it needs."""
+    """Other training runs, perhaps an earlier attempt of this one, hold a GPU it needs or all it may take."""
 
 
 class GpuLost(MachineUnusable):

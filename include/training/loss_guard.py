@@ -72,8 +72,9 @@ class LossGuardMixin(ExactMixin):
     def _keep_epoch_start(self) -> None:
         """Keep the state at the start of this epoch, on the host, because GPU memory is needed for training.
 
-        An attempt that resumes within an epoch already has it, unless no rule needed it before. The state is
-        not kept if the previous epoch ended with losses that may be the start of a spike.
+        An attempt that resumes within an epoch already has it, unless no rule needed it before: then it keeps
+        the state that it resumes from. If an older state is kept, none is added after an epoch whose last
+        losses may be the first of several that break a rule.
         """
         if self._epoch_starts and (self.train_loader.first_batch or self._watch.is_undecided):
             return
@@ -157,7 +158,7 @@ class LossGuardMixin(ExactMixin):
         self._loader_epoch = None
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Let Ultralytics repeat an epoch that ended in NaN, unless it was rolled back.
+        """Let Ultralytics repeat an epoch, except the first, that ended in NaN, unless it was rolled back.
 
         Raises TrainingError if the weights are not finite after the first epoch, or the loss after three
         repetitions of a later one.

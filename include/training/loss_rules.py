@@ -46,12 +46,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class LossRules:
-    """What to do when the loss jumps or is not a number; by default, losses are not checked.
+    """What to do when the loss jumps or is not finite; by default, losses are not checked.
 
-    on_spike is for losses of more than `factor` times the largest recent one. on_nan is STOP or ROLL_BACK;
-    without it, Ultralytics repeats an epoch that ends in NaN. A rollback goes back to the start of the
-    current epoch (states=1), of the one before (states=2), and so on, and multiplies the learning rate by
-    `rate`.
+    on_spike is for IN_A_ROW losses above `factor` times the largest recent one; on_nan, STOP or ROLL_BACK,
+    for as many that are not finite, or one in the last batch of an epoch. Without on_nan, Ultralytics repeats
+    an epoch that ends in NaN, except the first. A rollback goes back to the start of the current epoch
+    (states=1), of the one before (states=2), and so on, and multiplies the learning rate by `rate`.
     """
 
     on_spike: Action | None = None
@@ -72,7 +72,7 @@ class LossRules:
 
 
 NO_RULES = LossRules()
-"""Losses are not checked, and Ultralytics repeats an epoch that ends in NaN."""
+"""Losses are not checked, and Ultralytics repeats an epoch, except the first, that ends in NaN."""
 
 
 @dataclass(frozen=True)

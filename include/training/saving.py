@@ -36,7 +36,7 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     Its tensors are the training's own, except those of `ema`, a model of half precision.
 
     This replaces BaseTrainer.save_model (8.4.190), which has no room for more keys, and copies and rounds the
-    optimizer. Plain Ultralytics loads and resumes the checkpoint like its own.
+    optimizer. Plain Ultralytics loads the checkpoint like its own, and resumes it after the first epoch.
     """
     if not batches:
         _replace_non_finite(trainer)
@@ -84,7 +84,7 @@ def are_finite(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace NaNs in the EMA by the live weights: otherwise they would stay in the average for ever."""
+    """Replace tensors of the EMA that are not finite by the live ones: NaNs would stay in it for ever."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return

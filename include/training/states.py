@@ -112,7 +112,7 @@ class StateSavingMixin(LossGuardMixin):
 
     @property
     def trained_seconds(self) -> float:
-        """Seconds of training, over all attempts; lost work does not count."""
+        """Seconds in the training loop, as in Progress."""
         return self._trained_before + time.monotonic() - self._loop_started
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
@@ -136,7 +136,7 @@ class StateSavingMixin(LossGuardMixin):
         return repeat
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the identity of the training, whether it has ended, and its times, for later attempts."""
+        """Add the identity of the training, whether it has ended, its best epoch and its times."""
         return super().exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),
