@@ -41,8 +41,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     tloss: dict[str, torch.Tensor] | None
     loss: torch.Tensor
     collective_timeout = timedelta(minutes=40)
-    """How long ranks wait for each other. It must be longer than the work that rank 0 does alone: scanning
-    labels, filling caches, summing up a validation, writing the state."""
+    """How long ranks wait for each other, unless Heartbeats sets it. It must be longer than the work that rank
+    0 does alone: scanning labels, filling caches, summing up a validation, writing the state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
@@ -67,7 +67,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> ResumableLoader:
-        """Build a loader whose samples and order depend on seed and epoch alone."""
+        """Build a loader whose samples and order depend on seed and epoch, not on what was drawn before."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
             self._order: EpochOrder = seed_samples(

@@ -38,7 +38,7 @@ class Phase(IntEnum):
     OVER = 0
     """No longer training. No beats are expected."""
     STARTING = 1
-    """Up to the first batch; with `compile`, up to the end of the first epoch."""
+    """Up to the end of the first batch; with `compile`, up to the end of the first epoch."""
     TRAINING = 2
     BETWEEN = 3
     """From the last batch of an epoch to the first one of the next: validation, saving, final validation."""
@@ -49,7 +49,7 @@ class Heartbeats:
     """Settings for the heartbeats of a training run.
 
     folder is for their files. rank_timeout is how long ranks wait for each other before they fail: longer
-    than the watchdog waits, because only the watchdog reports the reason.
+    than the limit outside batches, because only the watchdog reports the reason.
     """
 
     folder: Path
@@ -164,7 +164,7 @@ class HeartbeatWriter:
 
 @contextmanager
 def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter | None]:
-    """Write this process's heartbeats until the block ends; do nothing without a folder or on a full disk."""
+    """Write this process's heartbeats until the block ends; none without Heartbeats or without a file."""
     if heartbeats is None:
         yield None
         return

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
-    """Check the request, and prepare save_dir for its training. Raises TrainingError."""
+    """Check the request, and prepare save_dir for its training. Raises TrainingError, GpuLost, DiskError."""
     _require_trusted(request.save_dir)  # before links on the way to it are resolved
     request = dataclasses.replace(
         request,
@@ -71,7 +71,7 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The device as `choose_device` returns it; a single one if only the final validation is left."""
+        """The device as `choose_device` returns it; a single one if the training has ended."""
         device = str(self.overrides["device"])
         return device.partition(",")[0] if self.restored and self.restored.ended else device
 
@@ -104,7 +104,7 @@ class TrainingPlan:
 
 
 def _device_of(request: TrainingRequest) -> str:
-    """Choose the device. Raises GpuLost if the training had a GPU and this machine has none."""
+    """Choose the device. Raises GpuLost if the state to recover is from a GPU and this machine has none."""
     try:
         device = choose_device(request.device)
     except DeviceNotAvailable:

@@ -91,8 +91,8 @@ class ResumableMixin(StateSavingMixin):
     def train(self) -> None:
         """Train, and in any case stop the loader processes; after an error, also free the device's memory.
 
-        Raises TrainingError if memory runs out in the very first epoch, although Ultralytics has halved the
-        batch (up to three times, on a single GPU), MemoryTaken if epochs were trained with this batch before,
+        Raises TrainingError if memory runs out in the first epoch with this batch, although Ultralytics has
+        halved it (up to three times, on a single GPU), MemoryTaken if epochs were trained with it before,
         and ProcessKilled if a loader worker was killed.
         """
         try:
@@ -188,7 +188,7 @@ class ResumableMixin(StateSavingMixin):
         """Leave this to `final_eval`: the first batch of an attempt need not wait a second for it."""
 
     def final_eval(self) -> None:
-        """Strip and validate best.pt, and draw the training labels; leave last.pt whole.
+        """Strip and validate best.pt and, with `plots`, draw the training labels; leave last.pt whole.
 
         Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
         another epoch.

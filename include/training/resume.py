@@ -1,7 +1,7 @@
 """Continuing a training run: preparing its new folder, and a private copy of the state to start from.
 
 Ultralytics can change only some arguments when it resumes, which do not include the number of epochs, and it
-starts results.csv and best.pt from scratch. So the checkpoint is copied, changed, and restored together with
+takes results.csv and best.pt as its folder has them. So the checkpoint is copied, changed, and restored with
 these files.
 """
 
@@ -64,7 +64,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     """Prepare save_dir so that the training in `source` continues there; `source` itself is only read.
 
     Raises NotResumable for a file without a training state, StateMismatch if the state to recover belongs to
-    another training run, TrainingError if no epoch is left to train or the teacher is missing.
+    another training run, TrainingError if no epoch is left to train or the teacher is missing, DiskError or
+    OSError if the disk is full.
     """
     from include.training.saving import clear_staged, save
     from include.training.state_writer import epoch_end_path
@@ -199,7 +200,7 @@ def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0, which Ultralytics sets on a CPU, if a GPU continues, because it would wait for data."""
+    """Drop workers=0, which Ultralytics sets on a CPU, if a GPU continues: it would wait for its data."""
     moves = request.device != "cpu" and trained.get("device") == "cpu"
     return {name: value for name, value in trained.items() if not (moves and name == "workers")}
 

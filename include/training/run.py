@@ -27,7 +27,8 @@ def train(
     training run in that folder is replaced. With `states`, the state is also saved within epochs, in the
     background.
 
-    Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence if the request cannot be trained;
+    Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence if the request cannot be trained,
+    an AttemptError (MachineUnusable, ProcessKilled, DiskError, RankFailed) if this attempt cannot continue;
     an exception of a reporter ends the training and is passed on.
     """
     started = time.monotonic()
