@@ -87,8 +87,8 @@ def known_arguments() -> dict[str, dict[str, Any]]:
 def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
-    Raises ValueError with one sentence about the first argument that Ultralytics would not accept, or that
-    the job sets itself.
+    Raises ValueError with one sentence about the first argument that Ultralytics would not accept, that makes
+    no sense or needs what is not installed, or that the job sets itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():

@@ -1,7 +1,7 @@
 """Arguments changed on purpose when a training run is resumed: finding, describing and applying them.
 
-Most arguments are read again in each epoch. The optimizer's own settings (learning rates, momentum, decay)
-are restored with its state, so they are set again from an optimizer that was built with the new arguments.
+Most arguments take effect when the trainer is built. The optimizer's own settings (learning rates, momentum,
+decay) are then restored with its state, so they are set again from an optimizer with the new arguments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Evaluates a model on a split of a dataset, so that the same files always give the same numbers."""
+"""Evaluates a model on a split of a dataset, so that the same files give the same numbers on one machine."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def evaluate(
 
     data is Ultralytics' `data`: a YAML, or a folder for classify. imgsz is in pixels (None: 640), batch in
     images (None: 16), device is a single device as in TrainingRequest. Of `arguments`, only those named in
-    EVALUATION_ARGUMENTS are used. Classes are matched by name, so a model that lacks one misses all its
-    labels. Nothing is written except label caches next to the data.
+    EVALUATION_ARGUMENTS are used. Classes are matched by name, so a model that lacks one misses all of its
+    labels; by number if no name is the same. Only label caches are written, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
-    UnreadableCheckpoint for a file that is not a model.
+    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use.
     """
     isolate_ultralytics()
     from include.training.devices import choose_device
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def _require_model_for(task: Task, weights: Path) -> None:
-    """Check the file before Ultralytics loads it, which would run any code pickled into it."""
+    """Refuse a file that is not a model for `task`. Raises TrainingError and UnreadableCheckpoint."""
     from include.training.loading import inspect_checkpoint
 
     require_task(task)

@@ -41,8 +41,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     tloss: dict[str, torch.Tensor] | None
     loss: torch.Tensor
     collective_timeout = timedelta(minutes=40)
-    """How long ranks wait for each other, unless Heartbeats sets it. It must be longer than the work that rank
-    0 does alone: scanning labels, filling caches, summing up a validation, writing the state."""
+    """How long ranks wait for each other, unless Heartbeats sets it. It must be longer than the work that
+    rank 0 does alone: scanning labels, filling caches, summing up a validation, writing the state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None

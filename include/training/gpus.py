@@ -1,4 +1,4 @@
-"""Claiming GPUs for a training run: each one is locked until this process ends.
+"""Claiming GPUs for a training run: each one is locked until it is released or this process ends.
 
 GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES only when it is initialised, so GPUs
 must be claimed before. The variable names them by UUID, because a UUID always means the same GPU.
@@ -42,7 +42,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of a training run, in words: machine, GPU or CPU, and the GPU's driver (None on a CPU)."""
+    """The hardware of a training run, in words: machine, GPU or CPU, and the NVIDIA driver if one is used."""
 
     machine: str
     gpu: str
@@ -96,7 +96,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     machine share.
 
     Raises NoGpuFree if other training runs have the GPUs, GpuLost if the driver fails, DeviceNotAvailable for
-    a number without a GPU.
+    a number that none of the GPUs has.
     """
     if not _names_gpus(device):
         yield device
@@ -149,7 +149,10 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 
 def list_gpus() -> list[Gpu]:
-    """List the driver's GPUs, none without a driver. A divided GPU (MIG) is replaced by its parts."""
+    """List the driver's GPUs, none if it does not start. A divided GPU (MIG) is replaced by its parts.
+
+    Raises GpuLost if the driver fails later.
+    """
     import pynvml
 
     try:

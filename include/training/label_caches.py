@@ -2,7 +2,7 @@
 
 Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
 a dataset could run code on the training machine. Here the files are JSON. A file in a different format, or
-one that another account on this machine could have written, is ignored: the dataset is scanned again, and
+one that another account owns (except root) or all may write, is ignored: the dataset is scanned again, and
 the file replaced.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 
 def install_safe_caches() -> None:
-    """Make Ultralytics use the functions below for its caches, in this process and its children."""
+    """Make Ultralytics use the functions below for its caches, in this process and those it forks."""
     from ultralytics.data import dataset, utils
 
     for module in (utils, dataset):
@@ -28,7 +28,7 @@ def install_safe_caches() -> None:
 
 
 def load_label_cache(path: Path) -> dict[str, Any]:
-    """Return what `save_label_cache` has stored. Raises OSError and ValueError for any other file."""
+    """Return what `save_label_cache` has stored. Any other file raises an error or lacks its keys."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_uid not in {0, os.geteuid()} or found.st_mode & stat.S_IWOTH:

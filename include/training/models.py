@@ -37,7 +37,7 @@ def resolve_model(model: str, task: Task) -> str:
 
 
 def check_weights_arguments(arguments: Mapping[str, object]) -> None:
-    """Check the arguments that name weights, as `resolve_model` checks the model. Raises TrainingError."""
+    """Check that the arguments that name weights name files that load safely. Raises TrainingError."""
     for name in ("pretrained", "distill_model"):
         value = arguments.get(name)
         if isinstance(value, str):

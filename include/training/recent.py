@@ -23,8 +23,8 @@ from include.training.memory_limit import memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
-"""A ring has at most MOST_IMAGES images. The rings of all ranks have at most this share of the memory of
-their machine or container."""
+"""A ring has at most MOST_IMAGES images, and the rings of all ranks at most this share of the memory of their
+machine or container; but a ring has room for at least one batch."""
 
 _FREE = 0
 _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
