@@ -1,9 +1,9 @@
 """Train on any machine with torch and Ultralytics: `python -m include.training --data data.yaml --epochs 10`.
 
 Each epoch is logged to stderr on one line; the result goes to stdout as JSON. The state is saved after each
-epoch, and every --save-seconds within one. Exit status: 0 trained, 1 could not be trained (stderr has the
-reason in one sentence), 2 wrong usage, 130 interrupted, 143 terminated. After an interruption or a kill, the
-same command with --recover continues and ends with the same weights.
+epoch, and every --save-seconds within one. Exit status: 0 trained, 1 could not be trained (stderr ends with
+the reason), 2 options that cannot be parsed, 130 interrupted, 143 terminated. After an interruption or a
+kill, the same command with --recover continues and ends with the same weights, or logs why it may not.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace) -> dict[str, object]:
-    """Return the identity of the training: two calls with the same identity are the same training run.
+    """Return the arguments that identify the training: two calls of one training run have the same.
 
     Device and workers are not part of it, because they may change from one machine to another.
     """
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--save-dir", type=Path, default=Path("runs/train"), help="folder for weights/; default runs/train"
     )
     parser.add_argument(
-        "--device", help="auto (default: the first GPU, or else the CPU), cpu, mps, or a GPU's number"
+        "--device", help="auto (default: the first GPU, or else the CPU), cpu, mps, or GPU numbers (0 or 0,1)"
     )
     parser.add_argument("--resume", type=Path, metavar="LAST", help="a whole last.pt to continue from")
     parser.add_argument(

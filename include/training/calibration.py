@@ -36,7 +36,7 @@ def calibrate_depth(
     max_depth: float | None,
     pictures: Path | None,
 ) -> None:
-    """Fit the scale of the stripped model in `best` to the loader's images, if that makes it better.
+    """Fit the scale of the stripped model in `best` to up to 200 of the loader's images, if that improves it.
 
     This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
     place, and also changes last.pt: a training run that continues from a changed last.pt would differ from

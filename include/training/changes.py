@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
-"""Arguments that affect duration, speed and output only; a run with `time` is marked inexact in any case."""
+"""Arguments that change no epoch's weights, only how many epochs run, which one is best, speed and output.
+
+A run with `time` is marked inexact in any case."""
 
 _STRIDE = 32
 """Ultralytics rounds `imgsz` up to a multiple of this."""

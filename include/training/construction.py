@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_PARAMETERS = 500_000_000
-"""Limit for a model from scratch; the largest of Ultralytics has 100 million."""
+"""Limit for a model from scratch; the largest of Ultralytics, YOLOv5x6u, has about 155 million."""
 
 MORE_PARAMETERS = 50_000_000
 """Allowed on top of twice the parameters of the initial weights, because the data may have more classes."""
@@ -27,8 +27,8 @@ MAX_PARTS = 50_000
 def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
     """Stop the construction of a model before it fills the memory. Raises TrainingError.
 
-    PyTorch announces each tensor when its memory is reserved but not yet touched. weights is the model that
-    the training starts from, if any.
+    PyTorch announces each parameter when its memory is reserved but not yet touched. weights is the model
+    that the training starts from, if any.
     """
     known = None if weights is None else sum(each.numel() for each in weights.parameters())
     limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS

@@ -122,7 +122,7 @@ class _Rank:
         return ProcessKilled(f"{whose} was killed by {signal.Signals(ended.si_status).name}")
 
     def kill(self) -> None:
-        """Kill the process and its loader workers. Nothing is lost, because last.pt is always complete."""
+        """Kill the process and its loader workers. No state is damaged, because last.pt is complete."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

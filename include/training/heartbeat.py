@@ -130,7 +130,7 @@ class HeartbeatWriter:
         self._show()
 
     def beat_at_start(self) -> None:
-        """Write a beat if the first batch is still to come."""
+        """Write a beat if the phase is still STARTING."""
         if self._phase is Phase.STARTING:
             self.beat()
 
@@ -189,7 +189,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
 
 @contextmanager
 def _beat_with_progress_bars(heart: HeartbeatWriter) -> Iterator[None]:
-    """Beat whenever a progress bar moves: caching images may take an hour without any callback."""
+    """Beat at start whenever a progress bar moves: caching images may take an hour without any callback."""
     from ultralytics.utils.tqdm import TQDM
 
     update = TQDM.update

@@ -52,7 +52,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
     Only objects that the inspection knows are created: a model, tensors and plain values; memory is bounded
-    by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or holds other objects.
+    by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or holds other objects,
+    OSError if it cannot be read.
     """
     state = _take_handed_over(path)
     if state is not None:

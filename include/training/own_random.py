@@ -21,13 +21,13 @@ class _OwnRandom(random.Random):  # noqa: S311  no secret depends on it
 
 
 OWN = _OwnRandom()
-"""The generator of Ultralytics' modules once `isolate` has been called."""
+"""The generator of the modules that `isolate` changes."""
 
 _DRAWING = ("ultralytics.data.", "ultralytics.models.")
 
 
 def isolate() -> None:
-    """Make the loaded modules of Ultralytics draw from OWN instead of the global generator."""
+    """Make Ultralytics' loaded modules for data and models draw from OWN instead of the global generator."""
     for name, module in list(sys.modules.items()):
         if name.startswith(_DRAWING) and getattr(module, "random", None) is random:
             module.random = OWN  # type: ignore[attr-defined]

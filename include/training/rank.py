@@ -115,7 +115,7 @@ class _SilentReporter:
 
 
 def main() -> None:
-    """Train, send the outcome to the parent, and wait to be killed."""
+    """Train, send the parent an error or, as rank 0, the result, and wait to be killed."""
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether the training ends

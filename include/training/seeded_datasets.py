@@ -42,7 +42,7 @@ LANES = (8, 4, 2, 1)
 """Possible distances between the batches that partners come from.
 
 The largest for which the epoch is long enough is used: usually 8, because each of Ultralytics' workers, 8 by
-default, has every eighth batch in its buffer. On a CPU it is 1, because Ultralytics uses no workers there.
+default, has every eighth batch in its buffer. On a CPU or mps it is 1: Ultralytics uses no workers there.
 """
 
 
@@ -123,7 +123,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
             self.recent = self._make_room(workers)
 
     def _make_room(self, workers: int) -> RecentImages | None:
-        """Allocate memory for the images that mosaics may need, or for all images if those are fewer."""
+        """Allocate memory for the images that mosaics may need, or for the whole dataset if it has fewer."""
         needed = self.lanes * (_WINDOW - 1) + 1
         prefetched = _PREFETCH * workers  # by workers that are ahead of the slowest one
         self.all_fit = len(self) <= (needed + prefetched) * self.batch_size
