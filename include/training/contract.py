@@ -97,8 +97,8 @@ class TrainingRequest:
 
     With `resume_from` the training continues at the next batch with the checkpoint's own model, optimizer and
     arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
-    then this training run's own state, left by an interrupted attempt, and only `workers` can change. If all
-    its epochs were trained already, only the final validation is done.
+    then this training run's own state, left by an interrupted attempt, and of `arguments` only workers changes
+    anything. If all its epochs were trained already, only the final validation is done.
     """
 
     task: Task

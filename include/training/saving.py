@@ -36,7 +36,7 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     Its tensors are the training's own, except those of `ema`, a model of half precision.
 
     This replaces BaseTrainer.save_model (8.4.190), which has no room for more keys, and copies and rounds the
-    optimizer. Plain Ultralytics loads the checkpoint like its own, and resumes it after the first epoch.
+    optimizer. Plain Ultralytics loads it like its own, and resumes it once the first epoch has ended.
     """
     if not batches:
         _replace_non_finite(trainer)

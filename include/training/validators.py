@@ -3,7 +3,7 @@
 Ultralytics' own validators assume that the data have the classes of the model. If the model has fewer
 classes, they skip labels that it cannot find, and if the same classes are numbered differently, they count
 every right answer as wrong. A champion that was trained before a class was added would get an easier test
-than its challenger. The validators here match classes by name, on all of the data.
+than its challenger. The validators here match classes by name, if any name is the same, on all of the data.
 """
 
 from __future__ import annotations
