@@ -97,8 +97,8 @@ class TrainingRequest:
 
     With `resume_from` the training continues at the next batch with the checkpoint's own model, optimizer and
     arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
-    then this training run's own state, left by an interrupted attempt, and of `arguments` only workers changes
-    anything. If all its epochs were trained already, only the final validation is done.
+    then this training run's own state, left by an interrupted attempt, and of `arguments` only workers count.
+    If all its epochs were trained already, only the final validation is done.
     """
 
     task: Task
@@ -150,7 +150,7 @@ class EpochReport:
     fitness: float | None
     """The number by which Ultralytics compares epochs; None also without validation."""
     seconds: float
-    """Time since the previous epoch was saved, over all attempts; so with validation and saving."""
+    """Duration since the end of the previous epoch, over all attempts; so with validation and saving."""
     eta_seconds: float
     """Expected duration of the remaining epochs, from the average of this attempt."""
     is_best: bool

@@ -164,7 +164,7 @@ class HeartbeatWriter:
 
 @contextmanager
 def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter | None]:
-    """Write this process's heartbeats until the block ends; none without Heartbeats or without a file."""
+    """Write this process's heartbeats until the block ends; none if it is None or the disk is full."""
     if heartbeats is None:
         yield None
         return

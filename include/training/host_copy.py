@@ -14,7 +14,7 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
 
     Changes that the training makes after this call are not in the copy. On a GPU the copies are only enqueued
     here, on a stream of their own and into pinned memory: the GPU's next work waits for them, this thread
-    does not. Tensors on mps are copied there. Modules in `state` must be the caller's own, because they are
+    does not. On mps, tensors stay on the device. Modules in `state` must be the caller's own, because they are
     moved. Shared tensors stay shared.
     """
     if device.type != "cuda":

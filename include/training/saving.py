@@ -84,7 +84,7 @@ def are_finite(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace tensors of the EMA that are not finite by the live ones: NaNs would stay in it for ever."""
+    """Replace tensors of the EMA that are not finite with the live ones: NaNs would stay in it for ever."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return

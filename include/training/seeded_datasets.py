@@ -123,7 +123,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
             self.recent = self._make_room(workers)
 
     def _make_room(self, workers: int) -> RecentImages | None:
-        """Allocate memory for the images that mosaics may need, or for the whole dataset if it has fewer."""
+        """Allocate memory for the images that mosaics may need, or for the whole dataset if it is smaller."""
         needed = self.lanes * (_WINDOW - 1) + 1
         prefetched = _PREFETCH * workers  # by workers that are ahead of the slowest one
         self.all_fit = len(self) <= (needed + prefetched) * self.batch_size

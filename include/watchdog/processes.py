@@ -141,7 +141,7 @@ def kill_group(leader: int) -> None:
 
 
 def is_group_leader(pid: int) -> bool:
-    """Return whether the process leads a process group. An Airflow task leads that of its descendants."""
+    """Return whether the process leads a process group. An Airflow task's has only its descendants."""
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
