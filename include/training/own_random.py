@@ -1,9 +1,9 @@
-"""Give training its own random numbers, which no other thread can draw.
+"""Give training a generator of its own in place of Python's global one, from which any thread can draw.
 
 Ultralytics draws from Python's global generator, and so do other threads of the process: botocore, for
 example, before it retries a request. On a CPU, where no loader process has its own generator, one such draw
 in the middle of a sample led to different weights. So Ultralytics' modules get a generator that nothing else
-uses.
+uses. They also draw from NumPy's global generator, which stays shared: it is seeded for each sample.
 """
 
 from __future__ import annotations
