@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
 OTHER_TASKS = 5
-"""Maximum number of tasks that run alongside the training runs."""
+"""Tasks that can run in addition to one training run on each GPU."""
 TASK_STOP_SECONDS = 120.0
-"""How long running tasks may take to end: a training run makes its last epoch durable in that time."""
+"""How long running tasks may take to end before they are killed. A training run saves its state within it."""
 
 PARTS = {
     "api-server": (),
@@ -126,8 +126,8 @@ class Airflow:
     def stop(self) -> bool:
         """Stop all parts. Returns False if none was running.
 
-        The scheduler stops first, with its tasks: a training run needs the API server while it makes its last
-        epoch durable.
+        The scheduler stops first, with its tasks: a training run needs the API server while it makes its
+        state durable.
         """
         scheduler = [service for service in self.services if service.name == "scheduler"]
         others = [service for service in self.services if service.name != "scheduler"]

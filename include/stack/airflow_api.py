@@ -30,7 +30,7 @@ class AirflowApi:
         self._call("POST", "pools", body, accept={requests.codes.conflict})
 
     def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
-        """Wait until the Dag processor has loaded the Dag. Raises StackError with the traceback if not."""
+        """Wait until the Dag processor has loaded the Dag. Raises StackError, with import errors, if not."""
         deadline = time.monotonic() + seconds
         while not self._call("GET", f"dags/{dag_id}", accept={requests.codes.not_found}).ok:
             broken = self._call("GET", "importErrors").json()["import_errors"]

@@ -46,7 +46,7 @@ class BootstrapError(Exception):
 
 
 def main() -> int:
-    """Create the environment unless it exists; return the exit status."""
+    """Create the environment, or update it if a lock has changed; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("requirements", nargs="+", type=Path, help="locked requirement files")
     files = [REPOSITORY / name for name in parser.parse_args().requirements]
@@ -164,7 +164,7 @@ def _check_disk() -> None:
 
 
 def _has_airflow() -> bool:
-    """Return whether a setup was completed before, even with other versions."""
+    """Return whether a setup has installed Airflow before, even if not completely or in another version."""
     return (VENV / "bin" / "airflow").exists()
 
 

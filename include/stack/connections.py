@@ -1,7 +1,8 @@
 """Assigns Airflow connections to the processes of the local stack, and to the tasks of some queues.
 
 A task looks for a connection in its own environment, then asks the API server, which looks in its own
-environment and in Airflow's database. A connection that only some tasks may have is in neither of those two.
+environment and in Airflow's database. A connection that only some tasks may have is therefore only in their
+environment, and not known to the API server.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Connections:
         return own | {QUEUE_CONNECTIONS: json.dumps(queues)}
 
     def of_every_task(self) -> dict[str, str]:
-        """Return the variables that any task gets, of whatever queue."""
+        """Return the variables that every task gets, and those that the queues add, together."""
         variables = as_variables(self.parts["scheduler"])
         for connections in self.queues.values():
             variables |= as_variables(connections)

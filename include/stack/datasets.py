@@ -80,7 +80,7 @@ def _digest(files: dict[str, Path]) -> str:
 
 
 def _find_interrupted(stack: Stack, memory: Path) -> dict[str, Any] | None:
-    """Return the upload of the same files that was interrupted; None if there is none or it was deleted."""
+    """Return the upload of the same files that was interrupted; None if the API does not return one."""
     try:
         return stack.api.training("GET", f"uploads/{memory.read_text()}")
     except (FileNotFoundError, StackError):

@@ -1,4 +1,4 @@
-"""Shows a training run from scratch, killed on the way, up to its recorded row, and one that continues it."""
+"""Trains from scratch, with a crash on the way, or continues a job; then shows the recorded row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ With so few small images, the optimizer must step after every batch; digits must
 def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINING) -> None:
     """Start the stack, migrate the schema, train, and print the results. Raises StackError.
 
-    The training process is killed halfway, and resumes on its own.
+    Once half of the epochs are recorded, the training process is killed; Airflow retries it, and it resumes.
     """
     stack.up(steps)
     _run(stack, steps, "migrate_schema", "Training tables", {})

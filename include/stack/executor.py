@@ -33,7 +33,7 @@ TASKS = (
     "airflow.providers.postgres.hooks.postgres",
     "alembic",
 )
-"""Modules that all tasks import. Not our own: each task imports them itself, so that edits take effect."""
+"""Modules that most tasks import. None of our own: each task imports those, so that edits take effect."""
 
 TRAINER = (
     "torch._dynamo",

@@ -38,7 +38,7 @@ class PidFile:
 
     @classmethod
     def read(cls, pid_file: Path) -> PidFile | None:
-        """Read the file; None if the service was never started, or was stopped."""
+        """Read the file; None if the service was never started or was stopped, or the file is damaged."""
         try:
             pid, started, *stopping = pid_file.read_text().split()
             return cls(int(pid), started, bool(stopping))

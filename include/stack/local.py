@@ -42,8 +42,8 @@ NEEDED_GB = 2.0
 class Stack:
     """The services of one state folder, running or not.
 
-    postgres_settings are lines of postgresql.conf. The roles of S3 may use `buckets`, whose names may contain
-    `*`, and no others. Credentials and ports are chosen and stored on first use.
+    postgres_settings are parameters of postgresql.conf. Except for the owner, the roles of S3 may only use
+    `buckets`, whose names may contain `*`. Credentials and ports are chosen and stored on first use.
     """
 
     state: StateFolder
@@ -222,11 +222,11 @@ class Stack:
             self._start_servers(steps)
             with steps.step("Airflow's own tables") as step:
                 self.airflow.configure()
-                step.result = "created" if self.airflow.migrate() else "already there"
+                step.result = "created or updated" if self.airflow.migrate() else "already there"
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
                 started = self.airflow.start()
                 self.api.ensure_pool(
-                    GPU_POOL, gpu_slots(), "One slot per GPU, for which training runs wait here."
+                    GPU_POOL, gpu_slots(), "One slot per GPU; training runs wait here for a free one."
                 )
                 step.result = _started(started, self.url)
             self.restarts.forget()

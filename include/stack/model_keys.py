@@ -2,8 +2,8 @@
 
     python -m include.stack.model_keys PRIVATE PUBLIC     docker-compose.yaml runs this before Airflow
 
-PUBLIC lists the keys of all signatures, the newest first: after PRIVATE was removed, or replaced by a key of
-your own, the next start adds its public key, and versions that were signed before stay valid.
+PUBLIC lists the keys of all signatures, the last added first: after PRIVATE was removed, or replaced by a key
+of your own, the next start adds the new public key, and versions that were signed before stay valid.
 """
 
 from __future__ import annotations

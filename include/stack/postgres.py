@@ -27,7 +27,7 @@ SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
 """The role that owns the training database with its tables, and migrates them."""
 TRAINING_APPLICATION = "training_app"
-"""The role of the API, and of all tasks that do not migrate: it reads and writes rows."""
+"""The role of everything that does not migrate, such as the API and most tasks: it reads and writes rows."""
 
 SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, like the wheel's own launcher."""
@@ -42,9 +42,9 @@ START_SECONDS = 30.0
 class Postgres:
     """One PostgreSQL server.
 
-    state contains its log, its pid file and, if its system user can access that, its data; otherwise the data
-    are in the folder `identity` below ROOT_STORE. password is the superuser's; roles maps the other roles to
-    their passwords. settings are lines of postgresql.conf.
+    state contains its log, its pid file and its data. If its system user cannot access state,
+    the data are in the folder `identity` below ROOT_STORE. password is the superuser's; roles maps the other
+    roles to their passwords. settings are parameters of postgresql.conf.
     """
 
     state: Path
@@ -204,7 +204,8 @@ class Postgres:
             if "password authentication failed" in str(error):
                 raise StackError(
                     f"PostgreSQL on port {self.port} rejects the password in {self.state / 'credentials'}: "
-                    f"{self.data} was created with other credentials. Restore that file, or remove the data."
+                    f"{self.data} was created with other credentials. If `make rotate` was interrupted, "
+                    "run it again; otherwise restore that file, or remove the data."
                 ) from error
             return False
         return True

@@ -31,7 +31,7 @@ class Service:
     command, which every user of the machine can read with ps. user is the account to run as, if not our own.
     The service has stop_seconds to stop before it is killed. With stops_children, its children also get the
     stop signal, because the service would wait for them to finish. Children are recognised by the session of
-    the process that started them, even if that is dead; those that start their own sessions are recognised by
+    the service's process, even if that is dead; those that start their own sessions are recognised by
     their working directory, children_directory.
     """
 
@@ -55,7 +55,7 @@ class Service:
     def pid_file(self) -> Path:
         """The file with the pid and the start time of the process, because pids are reused.
 
-        A third word means that the service is being stopped. The file is removed once none of it is left.
+        A third word means that the service is being stopped. The file is removed at the end of the stop.
         """
         return self.state / "pids" / f"{self.name}.pid"
 
@@ -137,9 +137,10 @@ def stop(service: Service) -> bool:
 
 
 def stop_all(services: Sequence[Service]) -> bool:
-    """Stop the services together: first their stop signal, then SIGKILL. Returns whether any were running.
+    """Stop the services together. Returns whether any were running.
 
-    That includes children of processes that have already died.
+    The stop signal comes first, and SIGKILL after the longest of their stop_seconds. Children of processes
+    that have already died are stopped, too, and count as running.
     """
     for service in services:
         with _lock(service):

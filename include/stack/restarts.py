@@ -17,7 +17,7 @@ LONGEST_PAUSE = 60.0
 
 @dataclass(frozen=True)
 class Restarts:
-    """How often a service was restarted since `make up`, and when last (seconds since 1970).
+    """How often a service was restarted since `make up`, or should have been, and when last (Unix time).
 
     in_row counts those since it last ran steadily.
     """
@@ -32,7 +32,7 @@ class Restarts:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the service will not be restarted again."""
+        """Whether the service is not restarted if it dies again before it has run steadily."""
         return self.in_row >= MOST_RESTARTS
 
     def __str__(self) -> str:

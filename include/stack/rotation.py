@@ -75,6 +75,6 @@ def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
         )
     except StackError as error:
         raise StackError(
-            f"{error}\nNothing was changed. Repair the cause and run `make rotate` again, or `make up` to "
-            "stay with the old secrets."
+            f"{error}\nRepair the cause and run `make rotate` again. Unless an earlier `make rotate` was "
+            "interrupted, nothing was changed, and `make up` continues with the old secrets."
         ) from error

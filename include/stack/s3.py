@@ -61,7 +61,8 @@ class S3Ports:
 class S3:
     """One S3 server; its data, log and pid file are in state.
 
-    keys has the keys of each role, whose policy applies to `buckets`; names of buckets may contain `*`.
+    keys has the keys of each role. The policies of all roles but the owner apply to `buckets`, whose names
+    may contain `*`; the owner may use every bucket.
     """
 
     state: Path
@@ -121,7 +122,7 @@ class S3:
         )
 
     def ensure_bucket(self, bucket: str, origins: Sequence[str] = ()) -> None:
-        """Create the bucket unless it exists, and let pages of these origins, and no others, upload to it."""
+        """Create the bucket unless it exists; if origins are given, let only their pages upload to it."""
         client = self.client()
         present = {existing["Name"] for existing in client.list_buckets()["Buckets"]}
         if bucket not in present:

@@ -58,9 +58,9 @@ def policy_of(role: Role, buckets: Sequence[str] = (DEFAULT_BUCKET,)) -> dict[st
 
 
 def render_identities(keys: Mapping[Role, Sequence[Keys]], buckets: Sequence[str]) -> str:
-    """Return the content of SeaweedFS' `-s3.config` in which each role may do what its policy allows.
+    """Return the content of SeaweedFS' `-s3.config`, in which roles may do what their policies allow.
 
-    Only the owner administers the server: it creates buckets.
+    The owner is an exception: it administers the server, and may create and use every bucket.
     """
     identities = [
         {
@@ -87,7 +87,7 @@ def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
 
 
 def read_keys(environment: Mapping[str, str]) -> dict[Role, list[Keys]]:
-    """Return the keys that each role may use. Raises StackError for a role without keys or an unknown one."""
+    """Return the keys of each role. Raises StackError if a role has none or S3_PREVIOUS_KEYS is wrong."""
     keys = {role: [_require_keys(environment, f"S3_{role.upper()}")] for role in Role}
     for previous in filter(None, environment.get("S3_PREVIOUS_KEYS", "").split(",")):
         try:

@@ -21,7 +21,7 @@ USERNAME = "admin"
 
 @dataclass(frozen=True)
 class Credentials:
-    """All secrets of one stack, generated with it. identity is not secret: it distinguishes stacks."""
+    """The secrets of one stack but its model keys. identity is not secret: it distinguishes stacks."""
 
     identity: str
     postgres_password: str
@@ -62,7 +62,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class StackPorts:
-    """The ports of one stack, chosen once."""
+    """The ports of one stack, kept until another program has taken one of them."""
 
     postgres: int
     airflow: int
