@@ -1,1 +1,1 @@
-"""The business code behind the Dags. Airflow loads none of it unless a Dag or a plugin imports it."""
+"""The business code behind the Dags, loaded where a Dag, a plugin or a setting of Airflow names it."""

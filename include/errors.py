@@ -1,9 +1,9 @@
 """The errors of this project, sorted by whether another attempt can help.
 
 The class of an error determines whether its task is retried (include/orchestration/retries.py): never after a
-FinalError, for hours after a TransientError, a few times after an AttemptError. Some packages have a base
-class of their own, such as StoreError, with errors of several kinds. tests/project/test_errors.py compares
-this tree with the code:
+FinalError, for hours after a TransientError or a MachineUnusable, a few times after any other AttemptError.
+Some packages have a base class of their own, such as StoreError, with errors of several kinds. Errors that no
+task raises, such as StackError, are left out. tests/project/test_errors.py compares this tree with the code:
 
 ProjectError
   AttemptError
@@ -106,7 +106,7 @@ from __future__ import annotations
 
 
 class ProjectError(Exception):
-    """Base of all errors; the message is a sentence for the reader of a task's log or an API response."""
+    """Base of this tree; the message is a sentence for the reader of a task's log or an API response."""
 
 
 class FinalError(ProjectError):

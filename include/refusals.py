@@ -17,8 +17,8 @@ _OTHERS_NAMED = 10
 def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Return the repr of a user's value, in at most `longest` characters.
 
-    The full repr is never built, because a small value can expand to gigabytes, and Python refuses to convert
-    very long numbers.
+    The full repr of a text or collection is never built, because a small value can expand to gigabytes.
+    Python refuses to convert very long numbers; then the name of the type is returned.
     """
     short = reprlib.Repr()
     short.maxlevel, short.maxlist, short.maxdict = 3, 6, 4

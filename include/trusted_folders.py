@@ -1,11 +1,11 @@
-"""Ensures that no other account of this machine can write into a training run's folders.
+"""Refuses folders of a training run that other accounts of this machine could have prepared or can write to.
 
 A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
-to Ultralytics. It must not start if another account could have prepared them, or could replace them at any
-time. Only this user and root are trusted. The owner of a folder decides about its group, so a group-writable
-folder is accepted: Kubernetes' fsGroup volumes (root's, 2775) are of this kind. Containers whose user varies
-(OpenShift) share their files through group 0, to which no ordinary account belongs; for them, a folder of
-group 0 counts as their own, regardless of its owner.
+to Ultralytics. It does not start if another account could have prepared them, or if any account can replace
+them. Only this user and root are trusted. Two risks are left to those who set the folders up: the owner of a
+folder above them may replace them, and a group may write to its folders, as to Kubernetes' fsGroup volumes
+(root's, 2775). Containers whose user varies (OpenShift) share their files through group 0, to which no ordinary
+account belongs; for them, a folder of group 0 counts as their own, regardless of its owner.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
 
 
 def require_trusted_folder(path: Path, remedy: str = REMEDY) -> None:
-    """Raise UntrustedFolder unless this user owns the folder and nobody else can replace or write to it."""
+    """Raise UntrustedFolder unless the folder is trusted and not every account can replace or write to it."""
     with _explain_errors(path, remedy):
         for step, container, found in _walk_to(path):
             _require_irreplaceable(step, container, found, path, remedy)
@@ -87,7 +87,7 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
 def _require_irreplaceable(
     step: Path, container: os.stat_result, found: os.stat_result, path: Path, remedy: str
 ) -> None:
-    """Raise UntrustedFolder if another account can replace `step`, or created it in a folder open to all."""
+    """Raise UntrustedFolder if any account can replace `step`, or another one made it in a folder open to all."""
     if container.st_mode & stat.S_IWOTH:
         if not container.st_mode & stat.S_ISVTX:
             raise UntrustedFolder(
