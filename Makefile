@@ -26,7 +26,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 .DEFAULT_GOAL := help
 .PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down rotate status env logs test test-long soak lint lock sbom screenshots setup setup-dev there
 
-help: ## list what there is
+help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: setup ## set up, start everything, train on bundled data with progress, show what came out
@@ -47,7 +47,7 @@ dataset: there ## upload a dataset and register it as a version: make dataset FI
 	@test -n "$(FILE)" && test -n "$(NAME)" || { echo "Say which file, and the dataset's name: make dataset FILE=<a .zip or a folder> NAME=<name> [TASK=detect]" >&2; exit 1; }
 	@$(STACK) dataset "$(FILE)" "$(NAME)" "$(or $(TASK),detect)"
 
-down: there ## stop them; the data stays in .stack/
+down: there ## stop PostgreSQL, S3 and Airflow; the data stays in .stack/
 	@$(STACK) down
 
 rotate: there ## replace every secret but the key that signs models; training runs resume afterwards
@@ -62,10 +62,10 @@ env: there ## print what psql, S3 clients and curl need: eval "$$(make -s env)"
 logs: there ## follow the logs of the services
 	@$(STACK) logs
 
-test: setup-dev ## run all tests on services of their own; ARGS="-k name" picks some
+test: setup-dev ## run the tests, except the longest ones, on services of their own; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
 
-test-long: setup-dev ## run the tests that take minutes, and kill training runs a hundred times in all, at every stage; the table goes to .stack/killed-runs.md
+test-long: setup-dev ## run the longest tests, and kill training runs a hundred times in all, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # none of them was picked
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
@@ -115,7 +115,7 @@ audit: setup-dev ## check the locked versions for known vulnerabilities; needs t
 sbom: setup-dev ## write an SBOM and the licences of each image into sbom/
 	@$(RUN) -m include.stack.sbom
 
-setup: ## create .venv from the lock, unless it is there
+setup: ## create .venv from the lock, or update it
 	@$(call bootstrap,requirements.txt)
 
 setup-dev:
