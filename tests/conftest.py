@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep Airflow out of the user's home folder, and limit torch to its share of the cores."""
-    # Two processes of tests share the cores: threads that wait for each other would make both slower.
+    # Several processes of tests share the cores: threads that wait for each other would make them slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     isolate_ultralytics()  # some tests import Ultralytics before what they test
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
@@ -142,7 +142,7 @@ def reachable_directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """A local stack for the tests, beside a running demo. The fixtures below start its parts."""
+    """A local stack for the tests, independent of a running demo. The fixtures below start its parts."""
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST, (DEFAULT_BUCKET, "test-*"))
         try:
@@ -184,7 +184,7 @@ def open_api() -> Iterator[str]:
 def api_url(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
 ) -> str:
-    """Return the URL of that server, which now has the file's schema and a fresh bucket."""
+    """Return the URL of `open_api`, which now uses the schema of the test's file and a fresh bucket."""
     from tests.support.airflow_connections import lead_to
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)

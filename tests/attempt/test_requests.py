@@ -36,7 +36,7 @@ def test_no_bucket_is_listed_for_a_training(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, jobs: JobRepository, s3: S3, s3_client: S3Client,
     bucket: str, tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Not to fetch the checked data, not to find states, and not by a second attempt either."""
+    """Not to fetch the checked data, not to find states, and not when the attempt is repeated either."""
     build("detect", tmp_path / "data", train=4, val=2)
     for file in (tmp_path / "data").rglob("*.*"):
         s3_client.upload_file(str(file), bucket, f"datasets/set/{file.relative_to(tmp_path / 'data')}")

@@ -108,7 +108,7 @@ class Job:
         return attempt
 
     def resume(self) -> None:
-        """Continue the attempt if it stopped itself at the moment."""
+        """Continue the current attempt if it stopped itself at the moment."""
         with suppress(ProcessLookupError):
             os.kill(self.attempt.pid, signal.SIGCONT)
 

@@ -1,4 +1,7 @@
-"""Writes docs/reliability.md, the outcome of each job. Earlier rows stay until their case is repeated."""
+"""Writes the outcome of each job into the file of --report; `make soak` gives docs/reliability.md.
+
+A row stays until its case is repeated or no longer exists.
+"""
 
 from __future__ import annotations
 

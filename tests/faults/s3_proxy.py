@@ -114,7 +114,7 @@ def answer_with(status: int, code: str) -> Behaviour:
 
 
 def corrupt(change: Callable[[bytes], bytes]) -> Behaviour:
-    """Return a behaviour that changes the bytes of each object that is read, but not its declared length."""
+    """Return a behaviour that changes the bytes of each .pt that is read, but not its declared length."""
 
     def behave(request: Request) -> Answer:
         answer = request.forward()

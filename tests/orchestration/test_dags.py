@@ -18,7 +18,7 @@ from include.orchestration.xcoms import manifest_of
 ROOT = Path(__file__).parents[2]
 
 SCHEDULED = {"audit_checkpoints", "retrain_yolo__digits", "watch_dataset"}
-"""The Dags that run by themselves."""
+"""The Dags with a schedule; two of them are created paused."""
 
 FILE = {"path": "weights/last.pt", "sha256": "0" * 64, "size": 1, "epoch": 2}
 MANIFEST = {

@@ -87,7 +87,7 @@ def _chromium() -> SystemProgram:
 
 @dataclass
 class Visitor:
-    """One person in a browser of their own. url is where Airflow is, s3 where downloads come from.
+    """One person with a page of their own. url is where Airflow is, s3 where downloads come from.
 
     problems holds what a person would find in the browser's console, in its words.
     """
@@ -211,7 +211,7 @@ class Visitor:
 
 @dataclass
 class Visitors:
-    """Lets people in. People with the same role share a browser, which remembers login and files."""
+    """Lets people in. People with the same role share a context, which remembers login and files."""
 
     browser: Browser
     stack: Stack
@@ -222,7 +222,7 @@ class Visitors:
     def __call__(
         self, role: str | None = "admin", *, url: str = "", width: int = 1280, height: int = 900
     ) -> Visitor:
-        """Return a person with that role, logged in; for None, one with a new browser, not logged in."""
+        """Return a person with that role, logged in; for None, one with a new context, not logged in."""
         url = url or self.stack.url
         context = self._stranger() if role is None else self._known(role)
         visitor = Visitor(context.new_page(), url, self.stack.s3.endpoint_url)

@@ -30,7 +30,7 @@ from tests.support.missing_programs import SystemProgram
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx.conf"
 NAME = "localhost"
 HEAD_SECONDS = 2
-"""Instead of the configuration's ten, because the API server itself waits no longer than that."""
+"""Instead of the ten of the configuration: the API server itself waits only ten seconds."""
 
 _PROGRAM = os.environ.get("NGINX") or "nginx"
 _NGINX = SystemProgram(

@@ -68,7 +68,7 @@ class Kill:
 
     @property
     def lost(self) -> int:
-        """How many finished epochs are repeated."""
+        """How many finished epochs are repeated; 0 if the next attempt had no state."""
         return max(0, self.epoch - self.went_on_after) if self.went_on_after >= 0 else 0
 
 

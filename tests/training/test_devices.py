@@ -90,7 +90,7 @@ def slots(api: Api, run_id: str) -> dict[str, int]:
 
 @pytest.mark.timeout(600)
 def test_a_run_takes_a_slot_of_the_pool_for_each_gpu(airflow_stack: Any) -> None:
-    """resolve_config refuses the run, so that train never starts; its slots are set before that."""
+    """resolve_config refuses the run, so that train never starts; the slots of train are set before that."""
     api = Api(airflow_stack)
     run = api.post("/dagRuns", {"logical_date": None, "conf": {"device": "0,1,3", "nonsense": True}})
     run_id = run["dag_run_id"]
