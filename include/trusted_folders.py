@@ -4,8 +4,8 @@ A training run trusts its own folders: it resumes from states that it finds ther
 to Ultralytics. It does not start if another account could have prepared them, or if any account can replace
 them. Only this user and root are trusted. Two risks are left to those who set the folders up: the owner of a
 folder above them may replace them, and a group may write to its folders, as to Kubernetes' fsGroup volumes
-(root's, 2775). Containers whose user varies (OpenShift) share their files through group 0, to which no ordinary
-account belongs; for them, a folder of group 0 counts as their own, regardless of its owner.
+(root's, 2775). Containers whose user varies (OpenShift) share their files through group 0, to which no
+ordinary account belongs; for them, a folder of group 0 counts as their own, regardless of its owner.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
 def _require_irreplaceable(
     step: Path, container: os.stat_result, found: os.stat_result, path: Path, remedy: str
 ) -> None:
-    """Raise UntrustedFolder if any account can replace `step`, or another one made it in a folder open to all."""
+    """Raise UntrustedFolder if any account can replace `step`, or another made it in a folder open to all."""
     if container.st_mode & stat.S_IWOTH:
         if not container.st_mode & stat.S_ISVTX:
             raise UntrustedFolder(
