@@ -34,7 +34,7 @@ START_SECONDS = 180.0
 OTHER_TASKS = 5
 """Tasks that can run in addition to one training run on each GPU."""
 TASK_STOP_SECONDS = 120.0
-"""How long running tasks may take to end before they are killed. A training run saves its state within it."""
+"""How long running tasks may take to end before they are killed; a training run saves its state meanwhile."""
 
 PARTS = {
     "api-server": (),

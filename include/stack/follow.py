@@ -93,7 +93,7 @@ class Follower:
             # The pause before a retry may be shorter than the time between two polls.
             attempt = task["try_number"] + (state == "up_for_retry")
             if attempt > self._attempts.get(name, 1):
-                self._say(f"  {name}: did not succeed; Airflow starts attempt {attempt} on its own")
+                self._say(f"  {name}: ended early; Airflow starts attempt {attempt} on its own")
                 self._attempts[name] = attempt
                 self._states.pop(name, None)
             if state in TASK_WAITS or self._states.get(name) == state:

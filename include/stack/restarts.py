@@ -17,7 +17,7 @@ LONGEST_PAUSE = 60.0
 
 @dataclass(frozen=True)
 class Restarts:
-    """How often a service was restarted since `make up`, or should have been, and when last (Unix time).
+    """How often the supervisor restarted a service, or tried to, since `make up`, and when last (Unix time).
 
     in_row counts those since it last ran steadily.
     """

@@ -30,8 +30,8 @@ class Fault(NamedTuple):
     """A fault. inject is a context manager that causes it for a block of `seconds` from the moment on.
 
     ends are the allowed final states of the row; None means that the row no longer exists. moments are the
-    names of the moments at which the fault makes sense; None means all in MOMENTS. With own_data, the job gets
-    its own copy of the data, because the fault changes them.
+    names of the moments at which the fault makes sense; None means all in MOMENTS. With own_data, the job
+    gets its own copy of the data, because the fault changes them.
     """
 
     name: str
