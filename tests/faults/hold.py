@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -50,7 +49,3 @@ class Hold:
             self._wanted = None
         self._held.set()
         self._released.wait()
-
-
-Injected = AbstractContextManager[None]
-"""A fault that lasts for the block."""

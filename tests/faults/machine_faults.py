@@ -37,16 +37,22 @@ def _find_child(job: Job, is_wanted: Callable[[psutil.Process], bool]) -> psutil
     return next(child for child in job.process.children(recursive=True) if is_wanted(child))
 
 
+def _find_loader_worker(job: Job) -> psutil.Process:
+    """Return a loader worker: the attempt's forks, unlike its watchdog, have its own command line."""
+    own = job.process.cmdline()
+    return _find_child(job, lambda process: process.cmdline() == own)
+
+
 @contextmanager
 def _kill_worker(job: Job) -> Iterator[None]:
-    _find_child(job, lambda process: True).kill()
+    _find_loader_worker(job).kill()
     yield
 
 
 @contextmanager
 def _stop_worker(job: Job) -> Iterator[None]:
     """Suspend a loader worker, then kill it."""
-    worker = _find_child(job, lambda process: True)
+    worker = _find_loader_worker(job)
     worker.suspend()
     yield
     with suppress(psutil.NoSuchProcess):

@@ -79,6 +79,7 @@ def _trigger_again(job: Job) -> None:
 @contextmanager
 def _start_next_early(job: Job) -> Iterator[None]:
     """Start the next attempt while this one is still running, as if Airflow considered it dead."""
+    job.resume()  # a stopped attempt would not be running
     job.start(job.tasks)
     yield
 

@@ -253,12 +253,13 @@ def test_a_new_job_goes_on_in_the_batch_too_and_begins_the_epoch_anew_with_anoth
         best_from=parent / "best.pt",
         arguments={},
     )
-    within = EndsAt()
+    within, anew = EndsAt((1, 1), (9, 9)), EndsAt((1, 1), (9, 9))
     run(child, within)
-    assert [report.epoch for report in within.reports] == [2, 3]
-    steps = EndsAt()
-    run(replace(child, save_dir=tmp_path / "other", arguments={"batch": 6}), steps)
-    assert [report.epoch for report in steps.reports] == [2, 3]
+    run(replace(child, save_dir=tmp_path / "other", arguments={"batch": 6}), anew)
+    for reporter in (within, anew):
+        assert [report.epoch for report in reporter.reports] == [2, 3]
+    assert (1, 1) not in [(state.epoch, state.batch) for state in within.saved_states]
+    assert (1, 1) in [(state.epoch, state.batch) for state in anew.saved_states]
 
 
 def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginning(tmp_path: Path) -> None:
