@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
+from include.datasets.storage import StoredObject
+from include.s3.errors import StoreUnavailable
 from tests.datasets.test_datasets_s3_faults import start_fetcher
 from tests.support.cache_kills import Objects
 from tests.support.dataset_fetcher import CountingReader
@@ -131,22 +133,76 @@ def test_a_fetch_that_was_killed_goes_on_where_it_ended(
     assert reader.reads == fetched + fetched - kept
 
 
+def truncate(file: Path) -> None:
+    file.chmod(0o600)  # real damage needs no permission
+    os.truncate(file, 10)
+
+
+@pytest.mark.parametrize("has_view", [False, True])
 @pytest.mark.parametrize("damage", ["truncated", "removed"])
 def test_a_damaged_file_is_fetched_again(
-    damage: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+    damage: str,
+    has_view: bool,
+    folder: Path,
+    cache: Path,
+    bucket: str,
+    s3_client: S3Client,
+    reader: CountingReader,
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
     originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
     reference = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    if has_view:
+        materialize(reference, cache, reader)
     before = reader.reads
     image = cache / reference.fingerprint / "content" / "images" / "train" / "0.png"
     if damage == "truncated":
-        image.chmod(0o600)  # real damage needs no permission
-        os.truncate(image, 10)
+        truncate(image)
     else:
         image.unlink()
     assert images(materialize(reference, cache, reader)) == originals
     assert reader.reads == before + (damage == "truncated")
+
+
+def test_a_view_in_use_gets_a_file_that_was_fetched_again_after_its_use(
+    folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    upload_files(s3_client, bucket, folder, "set/")
+    originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
+    reference = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    with materializing(reference, cache, reader, roots_beside(cache)) as used:
+        truncate(cache / reference.fingerprint / "content" / "images" / "train" / "0.png")
+        other = materialize(reference, cache, reader)
+        assert other.data != used.data
+        assert images(other) == originals
+        assert len(images(used)) == len(originals), "nothing was removed from it"
+    again = materialize(reference, cache, reader)
+    assert again.data == used.data
+    assert images(again) == originals
+    assert not list(cache.glob("*/*.outdated"))
+
+
+class Breaking(Objects):
+    """A server that answers only requests for the beginning of an object."""
+
+    def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
+        if start:
+            raise StoreUnavailable("The server does not answer")
+        return super().read(stored, start, stop)
+
+
+def test_a_file_that_was_not_wholly_fetched_again_is_still_damaged(cache: Path) -> None:
+    """A file above 32 MiB is downloaded in parts, and has its full size from the start."""
+    objects = {"set/": {"large": b"content " * (4 * 1024**2 + 1)}}
+    origin, opened, roots = S3Tree("bucket", "set/"), DatasetCache.open(cache), DatasetRoots()
+    with locate(origin, "set", opened, Objects(objects), roots) as (place, _):
+        large = place.path / "large"
+    truncate(large)
+    with pytest.raises(StoreUnavailable), locate(origin, "set", opened, Breaking(objects), roots):
+        pass
+    with locate(origin, "set", opened, Objects(objects), roots):
+        assert large.read_bytes() == objects["set/"]["large"]
+    assert {path.name for path in large.parent.parent.iterdir()} == {"content", "listing.jsonl.gz", "lock"}
 
 
 def test_the_least_recently_used_dataset_makes_room_but_not_for_the_one_in_use(

@@ -1,6 +1,7 @@
 """The objects of a dataset under a prefix: lists them, and fetches them into the cache.
 
     {cache}/{fingerprint}/content/            the fetched files; damaged ones are fetched again
+    {cache}/{fingerprint}/repair/             those that are being fetched again, until all are whole
     {cache}/{fingerprint}/listing.jsonl.gz    their names, sizes and ETags
 
 The files are links to those of file_store.py, so only what this machine lacks is downloaded.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,13 @@ from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.file_store import object_key
 from include.datasets.caching.listing import DAMAGED, Listing
 from include.datasets.caching.selection import select_objects
+from include.datasets.caching.view_lock import mark_outdated
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.names import is_ignored, safe_parts
 from include.datasets.layouts.samples import is_image
 from include.datasets.progress import Progress
 from include.limits import PREFIX_OBJECTS, in_words
+from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,12 +99,23 @@ class TreeFetch:
         return next(_find_damaged(self.listing, content), None) is None
 
     def repair(self, content: Path) -> None:
-        """Fetch the damaged objects again."""
+        """Fetch the damaged objects again; each is replaced in one step, once all of them are whole.
+
+        A view has links to the damaged files, so all views are marked to be linked again.
+        """
         damaged = {name for name, _ in _find_damaged(self.listing, content)}
         log.warning("Fetching %d damaged files of %s again.", len(damaged), self.uri)
-        for name in damaged:
-            (content / name).unlink(missing_ok=True)
-        self._fetch(content, lambda: (each for each in self.listing if each[0] in damaged))
+        fetched = content.with_name("repair")
+        shutil.rmtree(fetched, ignore_errors=True)  # a killed process may have left it
+        make_trusted_folder(fetched)
+        try:
+            self._fetch(fetched, lambda: (each for each in self.listing if each[0] in damaged))
+            mark_outdated(content.parent)
+            for name in damaged:
+                (content / name).parent.mkdir(parents=True, exist_ok=True)
+                (fetched / name).replace(content / name)
+        finally:
+            shutil.rmtree(fetched, ignore_errors=True)
 
     def _fetch(self, target: Path, objects: Callable[[], Iterator[tuple[str, StoredObject]]]) -> None:
         try:

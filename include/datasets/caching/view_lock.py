@@ -6,6 +6,9 @@ that finds it locked takes the next view. Views are reused later, together with 
 
 The lock is held until the last process that uses the view ends. After a training run was killed, its loader
 workers hold it for some seconds, until they notice.
+
+A view whose dataset was repaired is removed by the next run that locks it, with the caches of the damaged
+files. A file beside the view, {view}.outdated, says so.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import shutil
 import time
 from contextlib import contextmanager
 from itertools import count
@@ -43,12 +47,33 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
         descriptor = os.open(f"{view}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if _lock(descriptor):
+                _remove_outdated(view)
                 _remove_unfinished(view, descriptor)
                 yield view
                 os.ftruncate(descriptor, 0)
                 return
         finally:
             os.close(descriptor)
+
+
+def mark_outdated(home: Path) -> None:
+    """Have all views of a dataset be made again when they are next used; those in use remain until then."""
+    for view in home.glob("view-*"):
+        if view.is_dir():
+            _outdated(view).touch()
+
+
+def _outdated(view: Path) -> Path:
+    return view.with_name(f"{view.name}.outdated")
+
+
+def _remove_outdated(view: Path) -> None:
+    """Remove the view if it is marked. The mark goes last, so a removal that was interrupted is repeated."""
+    if _outdated(view).exists():
+        log.info("Removing %s, because files of its dataset were damaged and have been replaced.", view)
+        if view.is_dir():
+            shutil.rmtree(view)
+        _outdated(view).unlink()
 
 
 def _lock(descriptor: int) -> bool:
