@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,22 @@ def test_more_files_than_links_are_possible_have_the_same_content(store: FileSto
     shutil.rmtree(folder)
 
 
+def test_a_file_whose_content_has_as_many_links_as_are_possible_is_kept(
+    store: FileStore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    first = written(folder / "first")
+    store.keep(first, KEY)
+    with suppress(OSError):  # from ext4, which allows 65,000 links
+        for number in range(65_010):
+            os.link(first, f"{folder}/{number}")
+    for name in ("second", "third"):
+        store.keep(written(folder / name), KEY)
+        assert (folder / name).read_bytes() == b"content"
+    assert (folder / "second").samefile(folder / "third"), "the next ones are links again"
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 def other_disk() -> Iterator[Path]:
     if Path("/dev/shm").stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev:  # noqa: S108
@@ -95,6 +113,8 @@ def test_where_no_link_is_possible_each_dataset_has_a_file_of_its_own(
     store.keep(written(other_disk / "elsewhere"), KEY)
     assert not store.has(KEY, 7)
     store.keep(written(tmp_path / "data" / "here"), KEY)
+    store.keep(other_disk / "elsewhere", KEY)
+    assert (other_disk / "elsewhere").read_bytes() == b"content"
     assert store.link(KEY, 7, f"{other_disk}/copy")
     assert (other_disk / "copy").read_bytes() == b"content"
     assert store.has(KEY, 7)

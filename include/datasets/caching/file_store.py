@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -88,20 +88,17 @@ class FileStore:
         return True
 
     def keep(self, file: Path, key: str) -> None:
-        """Store a complete file of a dataset, or make it a link if its content is stored already."""
+        """Store a complete file of a dataset, or make it a link if its content is stored already.
+
+        Where no link is possible, the file stays as it is, and is stored in place of one with too many links.
+        """
         file.chmod(_READ_ONLY)
         stored = self._path(key)
-        try:
-            self._add(file, stored)
-        except FileExistsError:
-            with suppress(FileNotFoundError):  # it has been removed
-                if os.lstat(stored).st_size == file.stat().st_size:
-                    _replace_by_link(stored, file)
-                else:
-                    _replace_by_link(file, stored)
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
+        with _without_links():
+            try:
+                self._add(file, stored)
+            except FileExistsError:
+                self._share(file, stored)
 
     def files(self) -> Iterator[os.DirEntry[str]]:
         """Yield everything that is stored, including what a killed process left behind."""
@@ -120,6 +117,15 @@ class FileStore:
             make_trusted_folder(stored.parent)
             os.link(file, stored, follow_symlinks=False)
 
+    def _share(self, file: Path, stored: Path) -> None:
+        """Make one of two files with the same content a link to the other; a damaged one is replaced."""
+        with suppress(FileNotFoundError):  # it has been removed
+            if os.lstat(stored).st_size == file.stat().st_size:
+                with _without_links():
+                    _replace_by_link(stored, file)
+                    return
+            _replace_by_link(file, stored)
+
     def _copy(self, stored: Path, target: Path) -> bool:
         """Copy a file that allows no further link; the copy replaces it in the store, for later links."""
         try:
@@ -131,6 +137,16 @@ class FileStore:
         with suppress(OSError):
             _replace_by_link(target, stored)
         return True
+
+
+@contextmanager
+def _without_links() -> Iterator[None]:
+    """Ignore errors that mean that a file allows no further hard link."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
 
 
 def _replace_by_link(source: Path, target: Path) -> None:
