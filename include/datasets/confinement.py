@@ -22,11 +22,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.caching.disk import PASSING, is_lack_of_memory
+from include.datasets.caching.disk import (
+    PASSING,
+    explain_unusable_disk,
+    is_lack_of_memory,
+    is_passing,
+    not_stored,
+)
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
 from include.python_path import add_project_to_path
+from include.trusted_folders import UntrustedFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,8 +79,8 @@ def run_confined(
     """Return function(*arguments), computed in a limited process, after a round trip through JSON.
 
     source is the dataset as the user named it, for error messages. Raises DatasetError, also if the function
-    fails in an unexpected way or exceeds its limits; OSError and ConfinedProcessEnded, after which a retry
-    may succeed.
+    fails in an unexpected way or exceeds its limits, and as DatasetNotHere if the disk is full or not
+    writable; UntrustedFolder; OSError and ConfinedProcessEnded, after which a retry may succeed.
     """
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
@@ -155,6 +162,10 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
         raise _FINAL[kind].from_json(text, error["findings"])
     if kind == "OSError" and error["errno"] in PASSING:
         raise OSError(error["errno"], text)
+    if kind == "UnusableDisk":
+        raise not_stored(f"Dataset {source!r}", "on this machine", text)
+    if kind == "UntrustedFolder":
+        raise UntrustedFolder(text)
     if kind == "MemoryError":
         raise DatasetError(
             f"Dataset {source!r}: reading it needs more than {in_words(limits.memory)} of memory, which is "
@@ -245,8 +256,12 @@ def _describe_error(error: Exception) -> dict[str, Any]:
     if isinstance(error, DatasetError):
         kind = type(error).__name__
         return {"kind": kind if kind in _FINAL else "DatasetError", "text": text, "findings": error.as_json()}
-    if isinstance(error, OSError) and error.errno in PASSING:
+    if isinstance(error, UntrustedFolder):
+        return {"kind": "UntrustedFolder", "text": text}
+    if isinstance(error, OSError) and is_passing(error):
         return {"kind": "OSError", "errno": error.errno, "text": error.strerror}
+    if (problem := explain_unusable_disk(error)) is not None:
+        return {"kind": "UnusableDisk", "text": problem.encode("utf-8", "backslashreplace").decode()}
     if is_lack_of_memory(error):
         return {"kind": "MemoryError", "text": ""}
     frames = "".join(traceback.format_tb(error.__traceback__))

@@ -9,18 +9,22 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include import limits
+from include.datasets.caching.disk import translate_disk_errors
 from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, run_confined
-from include.datasets.errors import DatasetError
+from include.datasets.errors import DatasetError, DatasetNotHere
+from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 ROOT = Path(__file__).parents[2]
 CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimits, str]] = {
@@ -78,6 +82,37 @@ def test_a_process_that_was_asked_to_end_says_nothing_of_the_data() -> None:
 def test_a_fault_of_the_disk_is_worth_another_attempt() -> None:
     with pytest.raises(OSError, match="Input/output error"):  # from reading this file at offset 0
         run_confined(shutil.copyfile, "/proc/self/mem", os.devnull, source="data")
+
+
+def test_a_full_disk_is_this_machines_alone() -> None:
+    with pytest.raises(DatasetNotHere, match="'data' cannot be stored on this machine: the disk is full"):
+        run_confined(shutil.copyfile, "/proc/self/status", "/dev/full", source="data")
+
+
+def fill_database(folder: str) -> None:
+    with closing(sqlite3.connect(Path(folder) / "rows.sqlite")) as database:
+        database.execute("PRAGMA max_page_count = 2")
+        database.execute("CREATE TABLE rows (number BLOB)")
+        database.execute("INSERT INTO rows VALUES (zeroblob(100000))")
+
+
+def test_a_disk_that_is_full_for_a_database_is_this_machines_alone(tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotHere, match="the disk is full; free some space"):
+        run_confined(fill_database, str(tmp_path), source="data")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DatasetNotHere, match="the disk is full"), translate_disk_errors(tmp_path, "data"):
+        fill_database(str(tmp_path / "other"))
+
+
+def require_trusted(folder: str) -> None:
+    require_trusted_folder(Path(folder))
+
+
+def test_a_folder_that_is_not_trusted_is_named(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files").chmod(0o777)
+    with pytest.raises(UntrustedFolder, match=str(tmp_path)):
+        run_confined(require_trusted, str(tmp_path / "files"), source="data")
 
 
 def test_the_process_gets_no_password(monkeypatch: pytest.MonkeyPatch) -> None:

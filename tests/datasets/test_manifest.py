@@ -15,6 +15,7 @@ import pytest
 from include.datasets.check import inspect_dataset
 from include.datasets.checking.duplicates import Digests
 from include.datasets.checking.validate import validate
+from include.datasets.errors import DatasetNotHere
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
 from tests.support.dataset_steps import roots_beside
@@ -57,6 +58,12 @@ def test_a_manifest_names_each_image_with_its_hashes_and_counts(tmp_path: Path) 
         "classes": {"0": 1, "1": 2},
     }
     assert (entries[-1]["label"], entries[-1]["classes"]) == (None, {})
+
+
+def test_a_disk_that_is_full_for_the_manifest_says_nothing_of_the_data(tmp_path: Path) -> None:
+    source, cache = str(build("detect", tmp_path / "data")), tmp_path / "cache"
+    with pytest.raises(DatasetNotHere, match="cannot be stored on this machine: the disk is full"):
+        inspect_dataset(source, "detect", cache, None, roots_beside(cache), manifest=Path("/dev/full"))
 
 
 @pytest.mark.parametrize("task", TASKS)

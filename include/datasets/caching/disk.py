@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import sqlite3
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,7 +21,27 @@ if TYPE_CHECKING:
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
 """Errors of a network file system or a busy machine, which may not occur again on a retry."""
 
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
 _BLOCK = 4096
+
+
+def is_passing(error: Exception) -> bool:
+    """Return whether the operating system may not raise the error again on a retry."""
+    return isinstance(error, OSError) and error.errno in PASSING
+
+
+def explain_unusable_disk(error: Exception) -> str | None:
+    """Return what is wrong with the disk, and what to do, if it is full or cannot be written to.
+
+    None for all other errors, also for a lack of permission, which may concern a file that is only read.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return "the disk is full; free some space"
+    if number == errno.EROFS:
+        return f"it is not writable ({error}); allow the worker to write there"
+    return None
 
 
 def is_lack_of_memory(error: Exception) -> bool:
@@ -72,13 +93,17 @@ def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
     """Turn errors of a full disk or an unwritable folder into a DatasetNotHere that names the folder."""
     try:
         yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            problem = "the disk is full; free some space"
-        elif error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+    except (OSError, sqlite3.Error) as error:
+        problem = explain_unusable_disk(error)
+        if isinstance(error, PermissionError):
             problem = f"it is not writable ({error}); allow the worker to write there"
-        else:
+        if problem is None:
             raise
-        raise DatasetNotHere(
-            f"{source} cannot be stored in {folder}: {problem}, or set TRAINING_ROOT to another disk"
-        ) from error
+        raise not_stored(source, f"in {folder}", problem) from error
+
+
+def not_stored(source: str, where: str, problem: str) -> DatasetNotHere:
+    """Return the error for a problem that `explain_unusable_disk` found."""
+    return DatasetNotHere(
+        f"{source} cannot be stored {where}: {problem}, or set TRAINING_ROOT to another disk"
+    )
