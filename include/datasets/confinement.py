@@ -87,7 +87,8 @@ def run_confined(
         "arguments": arguments,
         "limits": asdict(limits),
         "parent": os.getpid(),
-        "level": log.getEffectiveLevel(),
+        # Progress has to be logged even if it is not shown, because it extends the CPU limit.
+        "level": min(log.getEffectiveLevel(), logging.INFO),
     }
     with subprocess.Popen(
         [sys.executable, "-m", _NAME],

@@ -131,6 +131,21 @@ def test_its_log_is_in_the_log_of_the_task(caplog: pytest.LogCaptureFixture) -> 
     assert "The check failed with FileNotFoundError" in caplog.text
 
 
+def compute_with_progress(seconds: float) -> None:
+    """Compute, and log a line each tenth of a second."""
+    until = time.process_time() + seconds
+    while (now := time.process_time()) < until:
+        logging.getLogger("progress").info("%.1f of %.1f s", now, seconds)
+        while time.process_time() < now + 0.1:
+            pass
+
+
+def test_progress_that_the_log_does_not_show_extends_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        run_confined(compute_with_progress, 5, source="data", limits=ProcessLimits(cpu_seconds=2))
+    assert not caplog.text
+
+
 def _children(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
