@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tracemalloc
 from collections.abc import Iterator
@@ -58,5 +59,25 @@ def test_a_truncated_listing_is_not_read(tmp_path: Path) -> None:
         except DAMAGED:
             continue
     (tmp_path / "listing").write_bytes(b"x" * 1000)
+    with pytest.raises(DAMAGED):
+        Listing.read(tmp_path / "listing", ORIGIN)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "{}",
+        "null",
+        '["a", 1]',
+        '[["a"], 1, "etag"]',
+        '[{"a": {}}, 1, "etag"]',
+        '["a", Infinity, "etag"]',
+        '["a", NaN, "etag"]',
+        "[" * 8_000,
+    ],
+)
+def test_a_listing_of_anything_else_is_damaged(line: str, tmp_path: Path) -> None:
+    (tmp_path / "listing").write_bytes(gzip.compress(f"null\n{line}\n".encode()))
     with pytest.raises(DAMAGED):
         Listing.read(tmp_path / "listing", ORIGIN)

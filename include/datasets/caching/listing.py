@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from include.datasets.sources import S3Tree
 
-DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error, ValueError, TypeError)
+DAMAGED = (
+    *(gzip.BadGzipFile, EOFError, zlib.error),
+    *(ValueError, TypeError, AttributeError, OverflowError, RecursionError),
+)
 """What reading a damaged listing raises."""
 
 
