@@ -14,6 +14,7 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.disk import is_file, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress
@@ -66,7 +67,10 @@ class ContentDigest:
 
 
 def content_fingerprint(layout: Layout, source: str) -> str:
-    """Identify the files of a layout by their content. Reads everything."""
+    """Identify the files of a layout by their content. Reads everything.
+
+    Raises DatasetError, and OSErrors that may pass.
+    """
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _sha256, Progress(f"Reading {source}", total, "images"))
 
@@ -74,7 +78,8 @@ def content_fingerprint(layout: Layout, source: str) -> str:
 def stat_digest(layout: Layout) -> str:
     """Identify the files of a layout by their sizes and times, without reading them.
 
-    The ctime is included because programs can set the mtime back, but not the ctime.
+    The ctime is included because programs can set the mtime back, but not the ctime. Raises OSErrors that may
+    pass.
     """
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
@@ -92,7 +97,7 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
 
 def _files_digest(layout: Layout, of_file: Callable[[str], str], progress: Progress) -> str:
     def describe(sample: Sample) -> tuple[str, str, str | None]:
-        label = of_file(sample.label) if sample.label and os.path.isfile(sample.label) else None  # noqa: PTH113
+        label = of_file(sample.label) if sample.label and is_file(sample.label) else None
         described = sample.name, of_file(sample.image), label
         progress.advance()
         return described
@@ -110,13 +115,17 @@ def _sha256(path: str) -> str:
         with open(path, "rb") as file:  # noqa: PTH123
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
+        if is_passing(error):
+            raise
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
 
 def _stat(path: str) -> str:
     try:
         found = os.stat(path)  # noqa: PTH116
-    except OSError:
+    except OSError as error:
+        if is_passing(error):
+            raise
         return "unreadable"  # the check of the images reports it with its name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.boundary import resolve
 from include.datasets.layouts.samples import Place
@@ -98,7 +99,8 @@ def parse_source(source: str, task: str) -> Source:
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
     """Find a user's own path on this machine. Raises DatasetError, also for a path outside the roots.
 
-    Nothing else is revealed about a path outside the roots, not even whether it exists.
+    Nothing else is revealed about a path outside the roots, not even whether it exists. Also
+    raises OSErrors that may pass.
     """
     _require_roots(source, roots)
     roots = roots.resolve()
@@ -110,6 +112,8 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
         suffix = origin.path.suffix.lower() if named.is_file() else ""
         exists = named.exists()
     except OSError as error:
+        if is_passing(error):
+            raise
         raise DatasetNotHere(
             f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error

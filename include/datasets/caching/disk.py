@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import stat
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +30,16 @@ _BLOCK = 4096
 def is_passing(error: Exception) -> bool:
     """Return whether the operating system may not raise the error again on a retry."""
     return isinstance(error, OSError) and error.errno in PASSING
+
+
+def is_file(path: str) -> bool:
+    """Return what `os.path.isfile` does, but raise OSErrors that may pass."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  a million of them
+    except (OSError, ValueError) as error:
+        if is_passing(error):
+            raise
+        return False
 
 
 def explain_unusable_disk(error: Exception) -> str | None:

@@ -44,7 +44,10 @@ class LocalDataset:
     data: Path
     fingerprint: str
     is_unchanged: Callable[[], bool]
-    """Returns whether the files are still the same: the owner of local data may change them."""
+    """Returns whether the files are still the same: the owner of local data may change them.
+
+    Raises OSErrors that may pass.
+    """
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from include.datasets.caching.disk import is_file
 from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
@@ -74,7 +75,7 @@ class _Links:
             self._folders.add(folder)
         with suppress(FileExistsError, FileNotFoundError):  # a.jpg and a.png share labels
             if not target.startswith(self._home):
-                if os.path.isfile(target):  # noqa: PTH113
+                if is_file(target):
                     os.symlink(target, link)  # noqa: PTH211
                 return
             try:

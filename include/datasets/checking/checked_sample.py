@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.disk import is_file
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.images import ImageRules, UnusableImage
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
@@ -83,7 +83,7 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
         return CheckedSample(sample, findings, image, CheckedLabels(classes=classes), labelled=True)
     path, name = Path(sample.label), layout.relative_name(sample.label)
     size = (image.width, image.height) if image else None
-    if not os.path.isfile(sample.label):  # noqa: PTH113  a million of them
+    if not is_file(sample.label):
         what, kind = ("label file", "missing-labels") if rules.maps is None else (name, "label-map")
         findings.append(Finding(layout.relative_name(sample.image), None, f"it has no {what}", kind))
         return CheckedSample(sample, findings, image, CheckedLabels(), labelled=False)

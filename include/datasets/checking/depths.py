@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.caching.disk import is_passing
 from include.limits import IMAGE_PIXELS
 from include.refusals import show_value
 
@@ -104,6 +105,8 @@ def _open_array(path: Path) -> np.ndarray:
     try:
         found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a malformed header makes NumPy raise all kinds of errors
+        if is_passing(error):
+            raise
         problem = f"it is not an array in NumPy's format ({type(error).__name__}); save it with numpy.save"
         raise _Unsuitable(problem) from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:

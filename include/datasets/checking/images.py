@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import PASSING, is_lack_of_memory
+from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
 from include.datasets.layouts.samples import IMAGE_SUFFIXES
 from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
@@ -150,7 +150,7 @@ def _require_size(path: Path) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        if error.errno in PASSING:
+        if is_passing(error):
             raise
         raise UnusableImage(f"it cannot be read: {error.strerror}; restore it") from error
     if size == 0:
@@ -182,7 +182,7 @@ def _explained() -> Iterator[None]:
             "it into tiles"
         ) from None
     except Exception as error:  # Pillow's decoders raise all kinds of errors: SyntaxError, struct.error, …
-        if isinstance(error, OSError) and error.errno in PASSING:
+        if is_passing(error):
             raise
         if is_lack_of_memory(error) or getattr(error, "code", None) == _OPENCV_NO_MEMORY:
             raise UnusableImage(

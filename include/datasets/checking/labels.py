@@ -10,7 +10,7 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import PASSING
+from include.datasets.caching.disk import is_passing
 from include.datasets.checking.label_lines import BOX, CheckedLabels, Problem, Rows
 from include.datasets.checking.label_values import check_values
 from include.datasets.text import open_regular, split_lines
@@ -38,7 +38,7 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
     except ValueError as error:
         checked.problems.append(Problem(None, str(error), "label-file"))
     except OSError as error:
-        if error.errno in PASSING:
+        if is_passing(error):
             raise
         checked.problems.append(Problem(None, f"it cannot be read: {error}", "label-file"))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_lack_of_memory
+from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.depths import check_depth, depth_rules
 from include.datasets.checking.images import find_image_problem, reserve_pixels
 from include.datasets.checking.label_lines import CheckedLabels, Problem
@@ -38,6 +38,7 @@ def check_map(
     """Check a mask or a depth map.
 
     suffix tells its format; size is the width and height of its image, None if the image cannot be read.
+    Raises OSErrors that may pass.
     """
     checked = CheckedLabels()
     try:
@@ -46,6 +47,8 @@ def check_map(
         if size is not None:
             _check(path, suffix, rules, size, checked)
     except Exception as error:  # decoders raise all kinds of errors
+        if is_passing(error):
+            raise
         damaged = f"it is damaged ({error}); restore it"
         large = "decoding it takes more memory than a check may use; scale it down"
         checked.problems.append(_problem(large if is_lack_of_memory(error) else damaged))

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.classes import drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
@@ -47,7 +48,7 @@ def convert_coco(
 
     named is the annotation file that the user named, relative to the folder. Returns what was left out or
     replaced, with counts; None if the folder has no COCO annotations, or more than COCO_FILES JSON files and
-    none is named. Raises DatasetError.
+    none is named. Raises DatasetError, and OSErrors that may pass.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")
@@ -86,6 +87,8 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
     try:
         path = Path(boundary.resolve_file(str(tree.folder / name)))
     except (LeadsOutside, OSError) as problem:
+        if is_passing(problem):
+            raise
         problems.add(f"the file is refused: {problem}", name)
         return None
     return read_coco_file(path, name, problems)
@@ -145,6 +148,8 @@ class _Conversion:
                     self._problems.add(str(problem), f"{file.name}: annotation {identify(annotation)}")
                 progress.advance()
         except (ValueError, OSError) as problem:
+            if is_passing(problem):
+                raise
             self._problems.add(f"the file cannot be read: {problem}; export it again", file.name)
 
     def _count_annotation(self) -> None:

@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.json_stream import iterate_arrays
 from include.datasets.conversion.outlines import is_pixel
 from include.datasets.layouts.names import is_ignored, safe_parts
@@ -71,7 +72,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None
     """Read everything but the annotations; None if it is not a COCO file.
 
     A file that cannot be read up to its images or annotations counts as no COCO file, too. Invalid images and
-    categories are added to `problems` and left out.
+    categories are added to `problems` and left out. Raises OSErrors that may pass.
     """
     file, parts = CocoFile(path, name), set[str]()
     progress = Progress(f"Looking through {name}", None, "entries")
@@ -90,6 +91,8 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None
                 problems.add(f"it lists more than {IMAGES:,} images, which is the limit; divide it", name)
                 break
     except (ValueError, OSError) as problem:
+        if is_passing(problem):
+            raise
         if "images" not in parts and "annotations" not in parts:
             return None
         problems.add(f"the file cannot be read: {problem}; export it again", name)

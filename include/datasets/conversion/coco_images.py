@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
 from include.datasets.layouts.boundary import LeadsOutside
 from include.refusals import show_value
@@ -124,6 +125,8 @@ class Placement:
         try:
             real = Path(self.boundary.resolve_file(str(self.tree.folder / path)))
         except (LeadsOutside, OSError) as problem:
+            if is_passing(problem):
+                raise
             self.problems.add(f"the image is refused: {problem}", place)
             return None
         self._numbers[asset] = len(self.targets)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.addresses import address_of, content_address
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
@@ -45,7 +46,7 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
 
     Returns the key of the content, which is the same if Platform exports it again with new signatures; the
     hosts of the URLs with the number of files on each; and what was left out or replaced. Raises
-    DatasetError, and an OSError that names no file, such as that of a full disk.
+    DatasetError, and OSErrors that may pass or that name no file, such as that of a full disk.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -55,7 +56,7 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
         if _state_of(export.path) != before:
             raise DatasetError(f"Dataset {source!r} was replaced while it was converted; try again")
     except (ValueError, OSError) as problem:
-        if isinstance(problem, OSError) and problem.filename is None:
+        if is_passing(problem) or (isinstance(problem, OSError) and problem.filename is None):
             raise
         raise DatasetError(f"Dataset {source!r} is not a valid .ndjson export: {problem}") from None
     export.notes.log_all(source)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.checking.depths import read_depth_keys
 from include.datasets.checking.keypoints import read_keypoints
 from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, mask_files
@@ -76,7 +77,8 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
 def read_description(file: Path, task: str, source: str, split: Split = "val") -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
-    A `download` key is ignored: Ultralytics would execute it.
+    A `download` key is ignored: Ultralytics would execute it. Raises DatasetError, and OSErrors that may
+    pass.
     """
     try:
         data = load_yaml(file)
@@ -94,6 +96,8 @@ def read_description(file: Path, task: str, source: str, split: Split = "val") -
             labels=labels,
         )
     except OSError as error:
+        if is_passing(error):
+            raise
         raise DatasetError(f"Dataset {source!r}: {file.name} cannot be read: {error}") from error
     except ValueError as error:
         raise DatasetError(f"Dataset {source!r}: {file.name} is not a valid data YAML: {error}") from error

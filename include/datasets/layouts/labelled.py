@@ -9,6 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.disk import is_passing
 from include.datasets.checking.findings import Finding
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
@@ -228,4 +229,6 @@ def _lines(file: Path, source: str) -> Iterator[tuple[int, str]]:
     try:
         yield from read_lines(file, most_bytes=LIST_BYTES, most_lines=IMAGES, longest=PATH_BYTES)
     except (OSError, ValueError) as error:
+        if is_passing(error):
+            raise
         raise DatasetError(f"Dataset {source!r}: {file.name} is not a list of images: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import PASSING
+from include.datasets.caching.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.classes import read_class_folders
 from include.datasets.layouts.labelled import read_labelled
@@ -31,7 +31,7 @@ def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
     try:
         return read_class_folders(place, split) if task == "classify" else read_labelled(place, task, split)
     except OSError as error:
-        if error.errno in PASSING:
+        if is_passing(error):
             raise
         remedy = _REMEDIES.get(error.errno or 0, "check the files")
         raise DatasetError(
