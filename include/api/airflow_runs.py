@@ -27,8 +27,8 @@ _LOGIN = ("authorization", "cookie")
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
     """Mark the run as failed, with the login of `request`; call it only from a plain `def` route.
 
-    If Airflow refuses, this is only logged. The run then ends once its task `train` sees that the job was
-    stopped, but a run that waits for a quota claims the job again.
+    Airflow asks for the right to edit runs, which not everyone has who may stop a job. If it refuses, this is
+    only logged: the run fails by itself when it next claims the job, starts an attempt or gets its GPU.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}

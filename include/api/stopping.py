@@ -54,7 +54,8 @@ def stop_job(
 
     Only its owner and job administrators may do this. The job notices within ten seconds. Repeating the
     request changes nothing, except that `now` overrides `after_epoch`. A job that waits for its user's quota
-    or for a GPU is stopped at once, and its run is marked as failed.
+    or for a GPU is stopped at once, and its run is marked as failed if the user may edit runs; otherwise it
+    fails by itself.
     """
     require_own_job(database, job_id, user, "stop it")
     jobs = JobRepository(database)

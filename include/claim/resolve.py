@@ -61,8 +61,9 @@ def resolve(
 
     is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
     cannot be trained, a quota that is used up or another user's job, RepositoryError for a row that cannot be
-    claimed, and StoreError for S3. Unless a retry may help, the reason is then written into the row if it
-    waits for its first run and is not another user's; any other row stays as it is.
+    claimed, OwnershipLost if the job was cancelled while this run waited, and StoreError for S3. Unless a
+    retry may help, the reason is then written into the row if it waits for its first run and is not another
+    user's; any other row stays as it is.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
     claimed and QuotaWait raised.
@@ -192,6 +193,7 @@ def _claim(
         queued_at=run.queued_at,
         dataset=pinned_version(spec),
         gpu_limit=gpu_limit,
+        run_started_at=run.started_at,
     )
 
 

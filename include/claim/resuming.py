@@ -43,11 +43,13 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 
 
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
-    """Return whether the run that owns the row is running; always False for a completed job.
+    """Return whether the run that owns the row is running and may still train the job.
+
+    It may not if the job is completed, or was cancelled while the run waited.
 
     The column `status` is not evidence: a killed run leaves `running`, and a cleared one starts at `failed`.
     """
-    if row.status == JobStatus.COMPLETED or row.dag_id is None or row.run_id is None:
+    if row.status == JobStatus.COMPLETED or row.was_cancelled or row.dag_id is None or row.run_id is None:
         return False
     return is_running(row.dag_id, row.run_id)
 

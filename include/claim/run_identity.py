@@ -10,7 +10,8 @@ from datetime import datetime
 class RunIdentity:
     """The Dag run that claims the job.
 
-    triggered_by is None for a schedule; queued_at is when the run was queued, if known.
+    triggered_by is None for a schedule; queued_at is when the run was queued, if known. started_at is when
+    it started, the last time if it was cleared after it had ended; neither retries nor waiting change it.
     """
 
     dag_id: str
@@ -18,3 +19,4 @@ class RunIdentity:
     created_at: datetime
     triggered_by: str | None
     queued_at: datetime | None = None
+    started_at: datetime | None = None

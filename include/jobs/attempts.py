@@ -101,11 +101,13 @@ class AttemptRepository:
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
         """Return the job.
 
-        Raises OwnershipLost unless `run_id` owns it and, if `attempt` is given, no newer attempt has started.
+        Raises OwnershipLost unless `run_id` owns it and, if `attempt` is given, no newer attempt has started;
+        also if the job was cancelled.
         """
         job = self.get(job_id)
-        if job is None or job.run_id != run_id or (attempt is not None and (job.attempt or 0) > attempt):
-            raise OwnershipLost(_explain_loss(job_id, run_id, job))
+        overtaken = job is not None and attempt is not None and (job.attempt or 0) > attempt
+        if job is None or job.run_id != run_id or job.was_cancelled or overtaken:
+            raise explain_loss(job_id, run_id, job)
         return job
 
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
@@ -200,15 +202,22 @@ class AttemptRepository:
         """Run a statement that writes one row if this attempt owns the job, and return its result."""
         row = self._statements.row(name, job_id=job_id, run_id=run_id, attempt=attempt, **values)
         if row is None:
-            raise OwnershipLost(_explain_loss(job_id, run_id, self._get(job_id), attempt))
+            raise explain_loss(job_id, run_id, self._get(job_id), attempt)
         return row
 
 
-def _explain_loss(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None) -> str:
+def explain_loss(
+    job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None
+) -> OwnershipLost:
+    """Return the error that says why the run, or this attempt of it, may not write the job's row."""
+    return OwnershipLost(_reason(job_id, run_id, job, attempt))
+
+
+def _reason(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None) -> str:
     if job is None:
         return f"Job {job_id} no longer has a row in training_jobs: it was deleted. Trigger it again."
-    if job.run_id == run_id and job.status == JobStatus.STOPPED and job.stop_requested:
-        return f"Job {job_id} was stopped while it waited for a GPU. To train it anyway, trigger it again."
+    if job.run_id == run_id and job.was_cancelled:
+        return f"Job {job_id} was cancelled while it waited. To train it anyway, trigger it again."
     if job.run_id == run_id and job.status == JobStatus.FAILED and job.attempt == attempt:
         return (
             f"Job {job_id} was recorded as failed while this attempt was starting. "

@@ -85,7 +85,8 @@ class TrainingJob(BaseModel):
     status: str | None
     """A JobStatus, or whatever an existing platform wrote in a row that was never trained here."""
     stop_requested: bool
-    """Whether the job was asked to stop: after its current batch, unless stop_after_epoch."""
+    """Whether the job was asked to stop: after its current batch, unless stop_after_epoch. It remains set
+    in a job that was cancelled while it waited."""
     stop_after_epoch: bool
     """Whether a job that was asked to stop finishes its epoch first."""
     dag_id: str | None
@@ -208,6 +209,11 @@ class TrainingJob(BaseModel):
     def has_ended_well(self) -> bool:
         """Whether the job completed or was stopped on purpose."""
         return self.known_status is not None and self.known_status.has_ended_well
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the job was stopped while it waited: its run may be active, but does not train it."""
+        return self.status == JobStatus.STOPPED and self.stop_requested
 
     @property
     def durable(self) -> Position | None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from include.datasets.class_table import ClassCount
 from include.errors import FinalError
-from include.jobs.attempts import AttemptRepository
+from include.jobs.attempts import AttemptRepository, explain_loss
 from include.jobs.job import RecordedEpoch
 from include.jobs.storable import finite, make_storable
 
@@ -66,6 +66,7 @@ class JobRepository(AttemptRepository):
         queued_at: datetime | None = None,
         dataset: DatasetVersionName | None = None,
         gpu_limit: int | None = None,
+        run_started_at: datetime | None = None,
     ) -> TrainingJob:
         """Make this run the owner of the job, creating its row if necessary, and return the row.
 
@@ -80,8 +81,10 @@ class JobRepository(AttemptRepository):
         names) are written in any case. gpu_limit is how many GPUs the jobs of triggered_by may have at
         once; the job `waits_for_quota` if it would exceed that, or if an older job of theirs waits for it.
 
-        Raises JobTaken if another run was faster, JobNotCreatable if only the platform can create this row,
-        and DatasetGone if the version of the dataset was deleted in the meantime.
+        Raises JobTaken if another run was faster, OwnershipLost if the job was cancelled while this run
+        waited and the run has not been cleared since (it started at run_started_at), JobNotCreatable if only
+        the platform can create this row, and DatasetGone if the version of the dataset was deleted in the
+        meantime.
         """
         values = {
             "job_id": job_id,
@@ -103,6 +106,7 @@ class JobRepository(AttemptRepository):
             "dataset_version": dataset.version if dataset else None,
             "first_epoch": 0,
             "limit": gpu_limit,
+            "run_started_at": run_started_at,
         }
         with self._connection.transaction():
             if gpu_limit is not None:
@@ -233,8 +237,8 @@ class JobRepository(AttemptRepository):
             f"Job {job_id} was taken by another run while run {run_id} was claiming it. "
             "Wait until that run has ended, or choose another job_id."
         )
-        if self._get(job_id) is not None:
-            raise taken
+        if (job := self._get(job_id)) is not None:
+            raise explain_loss(job_id, run_id, job) if job.was_cancelled and job.run_id == run_id else taken
         if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the platform that owns the table uses its "

@@ -93,6 +93,7 @@ def _claim(context: Context) -> ResolvedJob:
         dag_run.run_after,
         dag_run.triggering_user_name,
         creation_of(context["ti"].id),
+        dag_run.start_date,
     )
     # The conf and not `params`, because it also contains unknown keys, which have to be refused.
     conf = dag_run.conf or {}

@@ -1,5 +1,6 @@
--- Compare-and-swap: writes no row if another run has become the owner since the caller read it. The job waits for a
--- GPU from now on. Earlier progress is kept; start_over.sql follows if this run trains from scratch.
+-- Compare-and-swap: writes no row if another run has become the owner since the caller read it, or if the job was
+-- cancelled while this run waited. The job waits for a GPU from now on. Earlier progress is kept; start_over.sql
+-- follows if this run trains from scratch.
 WITH before AS (
     SELECT
         job_id,
@@ -10,6 +11,14 @@ WITH before AS (
     FROM training_jobs
     WHERE job_id = %(job_id)s
         AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
+        -- A run that waited when its job was cancelled, which may go on without knowing it, does not take the job back.
+        -- One that was cleared since may.
+        AND NOT (
+            status = 'stopped'
+            AND COALESCE(stop_requested, FALSE)
+            AND COALESCE(run_id = %(run_id)s, FALSE)
+            AND COALESCE(updated_at >= %(run_started_at)s::timestamptz, TRUE)
+        )
     FOR UPDATE
 )
 UPDATE training_jobs AS job

@@ -146,6 +146,7 @@ def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
         dag_id="train_yolo",
         run_id="run2",
         run_after=datetime.now(UTC),
+        start_date=datetime.now(UTC),
         triggering_user_name="ada",
         conf={"job_id": "a", "dataset": job.spec.dataset},
     )

@@ -215,6 +215,7 @@ def test_resolve_config_asks_airflow_who_triggered_its_run(
         dag_id="train_yolo",
         run_id="run2",
         run_after=datetime.now(UTC),
+        start_date=datetime.now(UTC),
         triggering_user_name=user,
         conf=RESUME,
     )

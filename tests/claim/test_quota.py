@@ -17,6 +17,7 @@ from include.claim.quota import QuotaReached, QuotaWait
 from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
 from include.claim.run_identity import RunIdentity
+from include.errors import OwnershipLost
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.registry.repository import DatasetRepository
@@ -96,6 +97,19 @@ def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
     assert resolving("b", 2, gpus="1").job_id == "b"
     begun = recorded(jobs, "b")
     assert (begun.waits_for_quota, begun.waits_for_gpu, begun.queued_at) == (False, True, held.queued_at)
+
+
+def test_a_job_that_is_cancelled_while_its_quota_holds_it_stays_stopped(
+    resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
+) -> None:
+    resolving("a", 1, gpus="1")
+    waits(resolving, "b", 2, gpus="1")
+    jobs.cancel("b")
+    cancelled = recorded(jobs, "b")
+    record_checkpoints(connection, "run1", job_id="a")
+    with pytest.raises(OwnershipLost, match="Job b was cancelled while it waited"):
+        resolving("b", 2, gpus="1")
+    assert recorded(jobs, "b") == cancelled
 
 
 def test_jobs_of_one_user_start_in_the_order_in_which_they_were_queued(

@@ -165,6 +165,16 @@ def test_a_job_that_another_run_trains_is_refused(
     assert _row(jobs, "busy").status == "running"
 
 
+def test_a_cancelled_job_is_taken_over_even_if_its_run_has_not_ended_yet(
+    resolving: Callable[..., ResolvedJob], jobs: JobRepository
+) -> None:
+    resolving({"job_id": "cancelled"})
+    jobs.cancel("cancelled")
+    resolving({"job_id": "cancelled"}, replace(RUN, run_id="manual__2"), running=True)
+    row = _row(jobs, "cancelled")
+    assert (row.status, row.run_id, row.stop_requested) == ("queued", "manual__2", False)
+
+
 def test_a_job_whose_run_has_died_is_taken_over(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -149,8 +149,10 @@ def test_a_job_that_is_cancelled_while_it_waits_has_ended_and_no_attempt_begins(
     job = recorded(jobs)
     assert (job.status, job.error, job.started_at) == (JobStatus.STOPPED, None, None)
     assert job.waited_seconds == pytest.approx(100, abs=5)
-    with pytest.raises(OwnershipLost, match="Job a was stopped while it waited for a GPU"):
+    with pytest.raises(OwnershipLost, match="Job a was cancelled while it waited"):
         jobs.leave_queue("a", "run1", 1)
+    with pytest.raises(OwnershipLost, match="Job a was cancelled while it waited"):
+        jobs.require_owner("a", "run1", 1)
     assert jobs.fail_run("train_yolo", "run1", "The run was marked as failed by hand") is None
     assert recorded(jobs) == job
 
@@ -162,6 +164,25 @@ def test_a_cancelled_job_may_be_trained_after_all(jobs: JobRepository) -> None:
     assert (again.status, again.stop_requested) == (JobStatus.QUEUED, False)
     jobs.leave_queue("a", "run2", 1)
     assert recorded(jobs).status == JobStatus.RUNNING
+
+
+def test_a_run_that_goes_on_after_its_job_was_cancelled_does_not_take_it_back(jobs: JobRepository) -> None:
+    """Airflow refuses to end the run for a user who may not edit runs."""
+    begun = datetime.now(UTC)
+    claim(jobs, run_started_at=begun)
+    jobs.cancel("a")
+    cancelled = recorded(jobs)
+    for started_at in (begun, None):
+        with pytest.raises(OwnershipLost, match="Job a was cancelled while it waited"):
+            claim(jobs, expected="run1", run_started_at=started_at)
+    assert recorded(jobs) == cancelled
+
+
+def test_a_run_that_is_cleared_after_its_job_was_cancelled_trains_it(jobs: JobRepository) -> None:
+    claim(jobs, run_started_at=datetime.now(UTC))
+    jobs.cancel("a")
+    again = claim(jobs, expected="run1", run_started_at=datetime.now(UTC) + timedelta(seconds=1))
+    assert (again.status, again.stop_requested) == (JobStatus.QUEUED, False)
 
 
 def test_only_a_job_of_a_run_that_waits_is_cancelled(

@@ -100,6 +100,7 @@ def test_no_job_begins_on_a_server_that_ignores_conditions(
         dag_id="train_yolo",
         run_id="run1",
         run_after=datetime.now(UTC),
+        start_date=datetime.now(UTC),
         triggering_user_name="ada",
         conf={"job_id": "a", "dataset": "digits"},
     )
