@@ -116,7 +116,7 @@ function missing(job, kind) {
 function provisional(job, kind) {
   const state = kind === "last" && durableState(job);
   const latest = `Latest state verified in S3${state ? `, after ${state}` : ""}.`;
-  return `${latest} The final checkpoint is recorded when the training ends.`;
+  return isActive(job) ? `${latest} The final checkpoint is recorded when the training ends.` : latest;
 }
 
 /**
