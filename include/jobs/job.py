@@ -40,14 +40,6 @@ class JobStatus(StrEnum):
         """Whether a job of this status is neither queued nor running."""
         return not self.is_active
 
-    @property
-    def has_ended_well(self) -> bool:
-        """Whether the job completed or was stopped on purpose.
-
-        Both checkpoints are then recorded, unless the job was stopped while it waited in the queue.
-        """
-        return self in {JobStatus.COMPLETED, JobStatus.STOPPED}
-
 
 class StopRequest(Enum):
     """Whether a job should stop, and when: after its current batch or after its current epoch."""
@@ -207,8 +199,8 @@ class TrainingJob(BaseModel):
 
     @property
     def has_ended_well(self) -> bool:
-        """Whether the job completed or was stopped on purpose."""
-        return self.known_status is not None and self.known_status.has_ended_well
+        """Whether the job completed or was stopped while it trained: both checkpoints are then recorded."""
+        return self.known_status in {JobStatus.COMPLETED, JobStatus.STOPPED} and not self.was_cancelled
 
     @property
     def was_cancelled(self) -> bool:

@@ -209,6 +209,18 @@ def test_a_job_that_airflow_trains_is_recorded_by_airflow_alone(
 
 
 @pytest.mark.usefixtures("uploaded")
+def test_a_job_that_was_cancelled_while_it_waited_may_be_trained_elsewhere(
+    complete: Complete, jobs: JobRepository
+) -> None:
+    claim(jobs)
+    jobs.cancel("a")
+    answer = complete()
+    assert answer.status_code == 200, answer.text
+    job = recorded(jobs)
+    assert (job.status, job.stop_requested, job.origin) == ("completed", False, "external")
+
+
+@pytest.mark.usefixtures("uploaded")
 def test_a_completion_that_contradicts_the_recorded_one_is_refused(
     complete: Complete, connection: psycopg.Connection[Any], jobs: JobRepository
 ) -> None:

@@ -22,7 +22,7 @@ def test_every_status_is_active_or_has_ended() -> None:
     ended = {status for status in JobStatus if status.has_ended}
     assert active == {"queued", "running"}
     assert ended == {"completed", "failed", "stopped"}
-    assert {status for status in JobStatus if status.has_ended_well} == {"completed", "stopped"}
+    assert {status for status in JobStatus if job_of(status).has_ended_well} == {"completed", "stopped"}
 
 
 @pytest.mark.parametrize("status", [None, "shipped", "QUEUED"])
@@ -34,6 +34,11 @@ def test_a_status_of_a_platform_is_neither_active_nor_ended(status: str | None) 
 def test_a_row_asks_its_status() -> None:
     job = job_of("stopped")
     assert (job.is_active, job.has_ended, job.has_ended_well) == (False, True, True)
+
+
+def test_a_job_that_was_cancelled_while_it_waited_has_ended_but_not_well() -> None:
+    job = job_of("stopped").model_copy(update={"stop_requested": True})
+    assert (job.was_cancelled, job.has_ended, job.has_ended_well) == (True, True, False)
 
 
 @pytest.mark.parametrize("kind", CHECKPOINT_KINDS)

@@ -33,6 +33,17 @@ def test_a_job_that_is_cancelled_while_it_waits_is_killed_in_mlflow(
     until(lambda: tracking.run()["status"] == "KILLED", "the end in MLflow")
 
 
+def test_a_cancelled_job_that_has_trained_before_has_no_metrics_of_best_pt(
+    jobs: JobRepository, tracking: Tracking
+) -> None:
+    started(jobs, epochs=2)
+    claim(jobs, run_id="run2", expected="run1")
+    jobs.cancel("a")
+    run = tracking.send_all()
+    assert (run["status"], recorded(jobs).metrics) == ("KILLED", {"loss": 0.5})
+    assert not [name for name in run["metrics"] if name.startswith("best/")]
+
+
 def test_a_run_that_was_marked_by_hand_has_failed_in_mlflow(jobs: JobRepository, tracking: Tracking) -> None:
     started(jobs)
     assert tracking.send_all()["status"] == "RUNNING"
