@@ -176,7 +176,8 @@ class TrainingJob(BaseModel):
     completed_at: datetime | None
     """When the job was completed; None for any other status."""
     updated_at: datetime | None
-    """When the row was last written."""
+    """When the row was last written by a run, a stop or a completion; archiving, pinning and retention do not
+    change it."""
 
     def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint | None:
         """Return the recorded best.pt or last.pt; None if no path is recorded."""

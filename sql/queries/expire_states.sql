@@ -1,12 +1,12 @@
 -- States are marked first and deleted afterwards, so that a row never names a missing object. All reasons to keep a
 -- state are checked again here, and a row that has changed since the selection keeps its state as well.
+-- updated_at stays: of a job that failed or was stopped, it is the only record of when it ended.
 UPDATE training_jobs AS job
 SET
     last_checkpoint_expired_at = now(),
     last_checkpoint_path = NULL,
     last_checkpoint_sha256 = NULL,
-    last_checkpoint_size = NULL,
-    updated_at = now()
+    last_checkpoint_size = NULL
 FROM expiring_states AS chosen
 WHERE chosen.job_id = job.job_id
     AND job.job_id = ANY(%(job_ids)s::text[])

@@ -1,10 +1,10 @@
 -- The first step of a deletion, so that a row never names a missing object. All reasons to keep a job are checked
 -- again here, and a row that has changed in the meantime is kept as well.
+-- updated_at stays, as in expire_states.sql.
 UPDATE training_jobs AS job
 SET
     -- include: names_no_object
-    last_checkpoint_expired_at = COALESCE(job.last_checkpoint_expired_at, now()),
-    updated_at = now()
+    last_checkpoint_expired_at = COALESCE(job.last_checkpoint_expired_at, now())
 WHERE job.job_id = %(job_id)s
     AND job.run_id = %(run_id)s
     AND job.status::text IN ('completed', 'failed', 'stopped')

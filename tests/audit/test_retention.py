@@ -101,6 +101,16 @@ def test_a_job_that_ended_otherwise_counts_from_its_last_change(world: World, st
     assert expired(world) == {"old"}
 
 
+@pytest.mark.parametrize("status", ["failed", "stopped"])
+def test_the_end_of_a_job_stays_when_its_state_expires(world: World, status: str) -> None:
+    """updated_at is the only record of it; without recorded GPU use, its duration is counted until then."""
+    end = datetime.now(UTC) - timedelta(days=9)
+    ended(world, "old", status=status, completed_at=None, updated_at=end)
+    retained(world)
+    assert expired(world) == {"old"}
+    assert world.get("old")["updated_at"] == end
+
+
 # --- what is never touched ---
 
 
