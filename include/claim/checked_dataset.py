@@ -74,5 +74,4 @@ class CheckedDatasets:
 def has_stored_state(job: ResolvedJob) -> bool:
     """Return whether the job has stored a state of its own, beyond any that it resumed from."""
     with open_training_db() as connection:
-        row = JobRepository(connection).get(job.job_id)
-    return row is not None and row.has_own_state
+        return JobRepository(connection).has_own_state(job.job_id)

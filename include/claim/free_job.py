@@ -79,8 +79,7 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
         spec = TrainingSpec.parse(dict(params))
     except SpecError:
         return False
-    row = jobs.get(spec.job_id or _generated_job_id(spec, run))
-    return row is not None and row.has_own_state
+    return jobs.has_own_state(spec.job_id or _generated_job_id(spec, run))
 
 
 def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:

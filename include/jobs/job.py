@@ -218,13 +218,6 @@ class TrainingJob(BaseModel):
         """Whether a run owns the job and waits for a GPU, not for its user's quota."""
         return self.status == JobStatus.QUEUED and self.run_id is not None and not self.waits_for_quota
 
-    @property
-    def has_own_state(self) -> bool:
-        """Whether S3 has a state of this job, beyond the one that it continues."""
-        if self.durable is None:
-            return False
-        return self.resumed_epoch is None or self.durable > (self.resumed_epoch, 0)
-
 
 class RecordedEpoch(BaseModel):
     """One row of `training_epochs`. None stands for a number that is not finite."""

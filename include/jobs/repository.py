@@ -157,6 +157,23 @@ class JobRepository(AttemptRepository):
         except ValidationError:  # a platform may have written anything into a column of that name
             return None
 
+    def has_own_state(self, job_id: str) -> bool:
+        """Return whether S3 has a state of this job, beyond the one that it continues.
+
+        The row records only the epoch of that one. Within that epoch, it is told from a state of the job by
+        its parent's position; a state counts as the job's own if the parent was deleted or trained further.
+        """
+        job = self.get(job_id)
+        if job is None or job.durable is None:
+            return False
+        if job.resumed_epoch is None:
+            return True
+        epoch, batch = job.durable
+        if epoch != job.resumed_epoch or batch == 0:
+            return epoch > job.resumed_epoch
+        parent = self.get(job.parent_job_id or "")
+        return parent is None or parent.durable != job.durable
+
     def cancel(self, job_id: str) -> tuple[str, str] | None:
         """Stop a job that waits for its GPU, and return its run (Dag id and run id), which the caller ends.
 

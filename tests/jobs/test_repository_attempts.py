@@ -164,9 +164,23 @@ def test_a_child_has_a_state_of_its_own_from_its_first_batch_on(jobs: JobReposit
     claim(jobs, resumed_epoch=8, parent_job_id="parent")
     jobs.start_training("a", "run1", 1, first_epoch=9)
     jobs.record_durable("a", "run1", 1, 8)
-    assert not recorded(jobs).has_own_state
+    assert not jobs.has_own_state("a")
     jobs.record_durable("a", "run1", 1, 8, 3)
-    assert recorded(jobs).has_own_state
+    assert jobs.has_own_state("a")
+
+
+def test_a_child_of_a_parent_that_stopped_within_an_epoch_has_no_state_before_its_first_batch(
+    jobs: JobRepository,
+) -> None:
+    started(jobs, epochs=5)
+    jobs.record_durable("a", "run1", 1, 4, 120)
+    claim(jobs, "child", "run2", resumed_epoch=4, parent_job_id="a")
+    jobs.leave_queue("child", "run2", 1)
+    jobs.start_training("child", "run2", 1, first_epoch=5, batch=120)
+    jobs.record_durable("child", "run2", 1, 4, 120)
+    assert not jobs.has_own_state("child")
+    jobs.record_durable("child", "run2", 1, 4, 121)
+    assert jobs.has_own_state("child")
 
 
 def test_progress_that_was_overtaken_by_its_epochs_end_tells_of_no_batch(jobs: JobRepository) -> None:
