@@ -78,8 +78,10 @@ def _trigger_again(job: Job) -> None:
 
 @contextmanager
 def _start_next_early(job: Job) -> Iterator[None]:
-    """Start the next attempt while this one is still running, as if Airflow considered it dead."""
-    job.resume()  # a stopped attempt would not be running
+    """Start the next attempt while this one is still there, as if Airflow considered it dead.
+
+    One that stopped itself at the moment stays stopped, like one that hangs.
+    """
     job.start(job.tasks)
     yield
 
