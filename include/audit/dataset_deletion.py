@@ -18,6 +18,7 @@ from include.s3.layout import (
     upload_prefix,
     version_report_key,
 )
+from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
     objects = DatasetObjects.of(bucket, version)
     # A concurrent registration of the same objects either came first and is found below, or finds them
     # missing.
-    with connection.transaction():
+    with long_transaction(connection):  # it may read every job
         objects.lock(connection)
         upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
         shared = Statements(connection).row(

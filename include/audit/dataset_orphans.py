@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.orphans import find_known, report_orphan
 from include.s3.layout import DATASETS, UPLOADS
+from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -81,7 +82,8 @@ def _find_unused(
     matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
     unknown = {name for _, name in matches} - used
     if unknown:
-        used |= find_known(connection, owner.query, sorted(unknown))
+        with long_transaction(connection):  # it may read every job
+            used |= find_known(connection, owner.query, sorted(unknown))
     for item, name in matches:
         if name not in used:
             yield report_orphan(item, f"{item.location.uri} is an orphan: {owner.absence}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from include.audit.report import human
 from include.database import Statements
 from include.s3.layout import CHECKPOINTS, REPORTS
+from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -129,8 +130,7 @@ def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
 def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
     """Create a temporary table of the jobs whose states the policy does not keep."""
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
-    with connection.transaction():
-        connection.execute("SET LOCAL statement_timeout = '30min'")  # a million rows are ranked
+    with long_transaction(connection):  # a million rows are ranked
         statements = Statements(connection)
         statements.changed("create_expiring_states")
         statements.changed("choose_expiring_states", **values)

@@ -58,7 +58,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     """Read Airflow's connection, and return a function that connects to the training database."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    from include.deployment.time_limited_connection import TimeLimitedConnection
+    from include.time_limited_connection import TimeLimitedConnection
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
     settings = hook.connection

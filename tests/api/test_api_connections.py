@@ -12,10 +12,10 @@ import psycopg
 import pytest
 from sqlalchemy.pool import QueuePool
 
+from include import time_limited_connection
 from include.api import connections
 from include.api.connections import MAX_IDLE, create_pool, pooled_connection
-from include.deployment import time_limited_connection
-from include.deployment.time_limited_connection import TimeLimitedConnection
+from include.time_limited_connection import TimeLimitedConnection
 
 Connection = psycopg.Connection[Any]
 

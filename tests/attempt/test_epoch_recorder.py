@@ -10,14 +10,14 @@ import psutil
 import psycopg
 import pytest
 
+from include import time_limited_connection as database
 from include.attempt import epoch_recorder
 from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.job_record import JobRecord
-from include.deployment import time_limited_connection as database
 from include.deployment.connections import training_db_factory
-from include.deployment.time_limited_connection import TimeLimitedConnection
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
+from include.time_limited_connection import TimeLimitedConnection
 from tests.support.airflow_client import until
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import epoch_report, started
@@ -98,6 +98,29 @@ def test_a_statement_to_a_server_that_hangs_ends_and_closes_the_connection(
     finally:
         backend.resume()
     assert connection.closed
+
+
+def test_a_long_transaction_outlasts_both_limits_and_the_next_statement_does_not(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "RESPONSE_SECONDS", 1.0)
+    with TimeLimitedConnection.connect(database_url, options="-c statement_timeout=500ms") as connection:
+        with database.long_transaction(connection, 20):
+            connection.execute("SELECT pg_sleep(2)")
+        with connection.transaction(), pytest.raises(psycopg.errors.QueryCanceled):
+            connection.execute("SELECT pg_sleep(2)")
+        connection.execute("SET statement_timeout = 0")
+        with pytest.raises(psycopg.OperationalError, match="has not responded for 1 s"):
+            connection.execute("SELECT pg_sleep(2)")
+
+
+def test_a_long_transaction_ends_a_statement_that_takes_even_longer(database_url: str) -> None:
+    with (
+        TimeLimitedConnection.connect(database_url) as connection,
+        pytest.raises(psycopg.errors.QueryCanceled),
+        database.long_transaction(connection, 1),
+    ):
+        connection.execute("SELECT pg_sleep(30)")
 
 
 def test_every_connection_is_limited_in_time_and_keeps_the_settings_of_the_deployment(

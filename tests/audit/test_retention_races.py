@@ -7,6 +7,8 @@ import os
 import signal
 import tracemalloc
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from include.audit.request import RetentionPolicy
 from include.audit.retention import retain
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
+from include.time_limited_connection import TimeLimitedConnection
 from tests.support.auditing import NOTHING, WHOLE, World, ended, expired, retained
 from tests.support.jobs import claim, record_checkpoints
 
@@ -128,6 +131,24 @@ def test_what_changes_after_the_choice_is_seen_at_the_mark(
         world.uri("a", "last.pt"),
     )
     assert world.names("a") == WHOLE
+
+
+def test_the_ranking_may_take_longer_than_other_statements(
+    world: World, migrated_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it takes longer because somebody has locked the table."""
+    monkeypatch.setattr("include.time_limited_connection.RESPONSE_SECONDS", 3.0)
+    ended(world, "a")
+    with psycopg.connect(migrated_url) as other, ThreadPoolExecutor(1) as threads:
+        other.execute("LOCK training_jobs")
+        with TimeLimitedConnection.connect(migrated_url) as limited:
+            limited.execute("SET statement_timeout = '2s'")
+            limited.commit()
+            retaining = threads.submit(retained, replace(world, connection=limited))
+            with pytest.raises(TimeoutError):
+                retaining.result(5)
+            other.rollback()
+            assert retaining.result(30).jobs == 1
 
 
 def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) -> None:

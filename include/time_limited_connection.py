@@ -1,0 +1,63 @@
+"""Connections to the training database that give up on a server that does not respond."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from psycopg import Connection, OperationalError
+from psycopg.errors import _WaitTimeout
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+T = TypeVar("T")
+
+RESPONSE_SECONDS = 20.0
+"""How long a statement may take: longer than the server's own statement_timeout. libpq's options cannot
+detect a PostgreSQL that hangs, because its machine's kernel still acknowledges every packet."""
+
+LONG_SECONDS = 1800
+"""How long a statement over all rows of a large table may take."""
+
+
+class TimeLimitedConnection(Connection[Any]):
+    """A psycopg connection on which no statement waits forever.
+
+    After `RESPONSE_SECONDS` without a response it closes itself and raises OperationalError.
+    """
+
+    _extra_seconds = 0.0
+
+    @contextmanager
+    def extended(self, seconds: float) -> Iterator[None]:
+        """Wait that much longer for each response within the block."""
+        before, self._extra_seconds = self._extra_seconds, seconds
+        try:
+            yield
+        finally:
+            self._extra_seconds = before
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for the server, within the limit: psycopg does so here for each statement."""
+        limit = RESPONSE_SECONDS + self._extra_seconds if timeout is None else timeout
+        try:
+            return super().wait(gen, interval, limit)
+        except _WaitTimeout:
+            self.close()
+            raise OperationalError(f"the training database has not responded for {limit:g} s") from None
+
+
+@contextmanager
+def long_transaction(connection: Connection[Any], seconds: int = LONG_SECONDS) -> Iterator[None]:
+    """Open a transaction in which each statement may take that many seconds.
+
+    The server ends a statement that takes longer; the client waits a little longer than that. Locks are not
+    waited for any longer than usual. It must not be opened within another transaction, which would keep the
+    server's limit.
+    """
+    waiting = connection.extended(seconds) if isinstance(connection, TimeLimitedConnection) else nullcontext()
+    with waiting, connection.transaction():
+        connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{seconds}s"])
+        yield
