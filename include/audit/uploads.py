@@ -10,7 +10,7 @@ from include.audit.findings import Finding, FindingKind
 from include.audit.orphans import find_known
 from include.datasets.uploads.store import UploadStore
 from include.s3.errors import translate_s3_errors
-from include.s3.layout import CHECKPOINTS, MODELS, UPLOADS
+from include.s3.layout import CHECKPOINTS, MODELS, PRETRAINED, UPLOADS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from include.s3.location import S3Location
 
 ABANDONED = timedelta(days=1)
-"""No upload of a checkpoint takes a day; an older one was left by a killed process."""
+"""No upload of a checkpoint or of weights takes a day; an older one was left by a killed process."""
 
 LEFT_BEHIND = timedelta(days=7)
 """A user may continue the upload of a dataset after a weekend."""
@@ -30,10 +30,10 @@ LEFT_BEHIND = timedelta(days=7)
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find uploads of checkpoints and models begun more than a day ago, and of datasets more than a week ago.
+    """Find uploads that were begun long ago: files of weights a day ago, datasets a week ago.
 
-    The repair is to abort them, or to remove the dataset's files. An upload that a version or a job names
-    stays, complete or not.
+    Files of weights are checkpoints, models and pretrained weights. The repair is to abort them, or to remove
+    the dataset's files. An upload that a version or a job names stays, complete or not.
     """
     left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
     used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
@@ -41,7 +41,8 @@ def find_abandoned_uploads(
     yield from (_abandoned_dataset(bucket, upload, repair=repair) for upload in unused)
     known = tuple(upload.prefix for upload in left)
     paginator = bucket.client.get_paginator("list_multipart_uploads")
-    for prefix, age in ((CHECKPOINTS, ABANDONED), (MODELS, ABANDONED), (UPLOADS, LEFT_BEHIND)):
+    ages = {CHECKPOINTS: ABANDONED, MODELS: ABANDONED, PRETRAINED: ABANDONED, UPLOADS: LEFT_BEHIND}
+    for prefix, age in ages.items():
         with translate_s3_errors(bucket.client, bucket.at(prefix)):
             for page in paginator.paginate(Bucket=bucket.name, Prefix=prefix):
                 for upload in page.get("Uploads", ()):

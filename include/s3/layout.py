@@ -28,6 +28,7 @@ from __future__ import annotations
 CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
 PICTURES = "pictures/"
+PRETRAINED = "pretrained/"
 REPORTS = "reports/"
 UPLOADS = "uploads/"
 DATASETS = "datasets/"
@@ -103,7 +104,7 @@ def difference_key(fingerprint: str, task: str, base_fingerprint: str, base_task
 
 def pretrained_key(name: str) -> str:
     """Return the key of a file of pretrained weights."""
-    return f"pretrained/{name}"
+    return f"{PRETRAINED}{name}"
 
 
 def upload_prefix(upload_id: str) -> str:

@@ -120,7 +120,9 @@ def test_an_object_is_sent_in_parts_where_it_is_sent_at_once(s3: S3, bucket: str
         began = owner.create_multipart_upload(**place)["UploadId"]
         part: Any = place | {"UploadId": began}
         assert sent == allowed(client.upload_part, **part, PartNumber=1, Body=b"x"), key
-    aborts = {Role.MAINTENANCE: below("checkpoints/", "models/", "uploads/")}.get(role, WRITTEN[role])
+    aborts = {Role.MAINTENANCE: below("checkpoints/", "models/", "pretrained/", "uploads/")}.get(
+        role, WRITTEN[role]
+    )
     for upload in owner.list_multipart_uploads(Bucket=bucket)["Uploads"]:
         part = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
         assert allowed(client.abort_multipart_upload, **part) == (upload["Key"] in aborts), upload
