@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from include.audit.findings import Finding, FindingKind
 from include.database import Statements
 from include.models.objects import production_name
-from include.s3.layout import CHECKPOINTS, MODELS, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
+from include.s3.layout import (
+    CHECKPOINTS,
+    MODELS,
+    PICTURES,
+    PRETRAINED,
+    PROBE_KEY,
+    REPORTS,
+    SIGNATURE_SUFFIX,
+)
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -20,7 +28,11 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 _KEPT = {"best.pt", "last.pt", "last.previous.pt"}
-_REPORT = re.compile(rf"{REPORTS}([^/]+)/dataset\.json")
+_FILES = {
+    PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
+    REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
+}
+"""The keys of small files of jobs, in which the group is the job's id, and what such a file is."""
 
 YOUNG = timedelta(hours=1)
 """A younger object may still be waiting for its row."""
@@ -29,10 +41,10 @@ YOUNG = timedelta(hours=1)
 def find_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[Finding]:
-    """Find objects under checkpoints/ and reports/ without a job, and under models/ without a version.
+    """Find objects of jobs and of models to which no row refers.
 
-    They are never removed here. Pictures and pretrained weights are not examined. Rows are read after a page
-    of objects was listed, so that a job that starts meanwhile is known.
+    They are never removed here. Pretrained weights are only counted, because no row names them. Rows are read
+    after a page of objects was listed, so that a job that starts meanwhile is known.
     """
     for page in bucket.pages(CHECKPOINTS):
         report.listed(page)
@@ -52,17 +64,24 @@ def find_orphans(
         yield from _unknown_models(
             connection, bucket, [item for item in page if item.modified <= now - YOUNG]
         )
-    for page in bucket.pages(REPORTS):
+    for prefix in _FILES:
+        for page in bucket.pages(prefix):
+            report.listed(page)
+            yield from _unknown_files(
+                connection, prefix, [item for item in page if item.modified <= now - YOUNG]
+            )
+    for page in bucket.pages(PRETRAINED):
         report.listed(page)
-        yield from _unknown_reports(connection, [item for item in page if item.modified <= now - YOUNG])
 
 
-def _unknown_reports(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
-    matches = [(item, _REPORT.fullmatch(item.location.key)) for item in page]
+def _unknown_files(connection: Connection[Any], prefix: str, page: list[ListedObject]) -> Iterator[Finding]:
+    """Find small files of jobs that do not exist."""
+    pattern, usual = _FILES[prefix]
+    matches = [(item, pattern.fullmatch(item.location.key)) for item in page]
     jobs = find_known(connection, "list_known_jobs", sorted({match[1] for _, match in matches if match}))
     for item, match in matches:
         if match is None:
-            yield report_orphan(item, f"{item.location.uri} is not a report that a check creates")
+            yield report_orphan(item, f"{item.location.uri} is not {usual}")
         elif match[1] not in jobs:
             job = f"there is no job {match[1]!r}"
             yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")

@@ -69,6 +69,25 @@ def test_a_report_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
     assert "there is no job 'gone' in training_jobs" in details[f"{reports}/gone/dataset.json"]
 
 
+def test_a_picture_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
+    world.job("a")
+    pictures = f"s3://{world.bucket}/pictures"
+    for key in ("a/results.png", "gone/results.png", "results.png"):
+        world.put(f"{pictures}/{key}", b"png")
+    report = world.audit()
+    assert [(found["path"], found["finding"], found["job_id"]) for found in world.findings()] == [
+        (f"{pictures}/gone/results.png", "orphan", None),
+        (f"{pictures}/results.png", "orphan", None),
+    ]
+    assert report.objects == 3 + 3
+
+
+def test_pretrained_weights_are_counted_and_never_orphans(world: World) -> None:
+    world.put(f"s3://{world.bucket}/pretrained/yolo26n.pt", b"weights")
+    report = world.audit()
+    assert (world.findings(), report.objects, report.bytes) == ([], 1, len(b"weights"))
+
+
 def test_an_object_that_is_younger_than_an_hour_may_be_just_written(world: World) -> None:
     world.put(world.uri("gone", "last.pt"), b"state")
     assert world.audit(later=NOW).objects == 1
