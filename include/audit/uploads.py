@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
 from include.audit.orphans import find_known
+from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore
+from include.registry.objects import lock_objects
 from include.s3.errors import translate_s3_errors
 from include.s3.layout import CHECKPOINTS, MODELS, PRETRAINED, UPLOADS
+from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,9 +39,11 @@ def find_abandoned_uploads(
     the dataset's files. An upload that a version or a job names stays, complete or not.
     """
     left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
-    used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
-    unused = (upload for upload in left if upload.upload_id not in used)
-    yield from (_abandoned_dataset(bucket, upload, repair=repair) for upload in unused)
+    with long_transaction(connection):  # it may read every job
+        used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
+    for dataset in (each for each in left if each.upload_id not in used):
+        if not repair or _remove_dataset(connection, bucket, dataset.upload_id):
+            yield _abandoned_dataset(bucket, dataset, repair=repair)
     known = tuple(upload.prefix for upload in left)
     paginator = bucket.client.get_paginator("list_multipart_uploads")
     ages = {CHECKPOINTS: ABANDONED, MODELS: ABANDONED, PRETRAINED: ABANDONED, UPLOADS: LEFT_BEHIND}
@@ -60,10 +65,26 @@ def find_abandoned_uploads(
                     )
 
 
+def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str) -> bool:
+    """Remove the upload, and return True, unless it has been completed, registered or removed since.
+
+    Registrations take the same lock.
+    """
+    store = UploadStore(bucket)
+    with long_transaction(connection):
+        lock_objects(connection, [upload_id])
+        try:
+            upload = store.find(upload_id)
+        except UploadUnknown:
+            return False
+        if upload.completed_at is not None or find_known(connection, "list_known_uploads", [upload_id]):
+            return False
+        store.remove(upload)
+    return True
+
+
 def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Finding:
     uri = bucket.at(upload.prefix).uri
-    if repair:
-        UploadStore(bucket).remove(upload)
     return Finding(
         FindingKind.ABANDONED_UPLOAD,
         f"{upload.created_by} began to upload a dataset to {uri} at {upload.created_at:%Y-%m-%d %H:%M} and "

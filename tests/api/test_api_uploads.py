@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from include.audit.uploads import find_abandoned_uploads
 from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.limits import UPLOAD_FILES, UPLOAD_PART
+from include.registry.objects import lock_objects
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from tests.support.registered_datasets import register
@@ -309,6 +311,39 @@ def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
     ]
     assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {complete["upload_id"], used}
     assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_the_audit_keeps_an_upload_that_is_completed_while_it_goes_on(
+    ask: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    begun = sorted((begin(ask, FOLDER) for _ in range(2)), key=lambda upload: str(upload["upload_id"]))
+    late = datetime.now(UTC) + timedelta(days=8)
+    found = find_abandoned_uploads(connection, Bucket(s3_client, bucket), late, repair=True)
+    assert (next(found).path or "").endswith(f"/{begun[0]['upload_id']}/")
+    send_all(ask, begun[1], FOLDER)
+    assert ask("POST", f"/{begun[1]['upload_id']}/complete").status_code == 200
+    assert list(found) == []
+    assert ask("GET", f"/{begun[1]['upload_id']}").status_code == 200
+
+
+def test_the_audit_waits_for_a_registration_and_keeps_its_upload(
+    ask: Ask, connection: psycopg.Connection[Any], migrated_url: str, s3_client: S3Client, bucket: str
+) -> None:
+    upload_id = begin(ask, FOLDER)["upload_id"]
+    place, late = Bucket(s3_client, bucket), datetime.now(UTC) + timedelta(days=8)
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(migrated_url) as registering:
+        with registering.transaction():
+            lock_objects(registering, [upload_id])
+            removing = threads.submit(
+                lambda: list(find_abandoned_uploads(connection, place, late, repair=True))
+            )
+            with pytest.raises(TimeoutError):
+                removing.result(3)
+            register(
+                DatasetRepository(registering), "parts", "a", source=f"s3://{bucket}/uploads/{upload_id}"
+            )
+        assert removing.result(30) == []
+    assert ask("GET", f"/{upload_id}").status_code == 200
 
 
 def test_the_list_of_files_may_be_larger_than_other_bodies(api_url: str) -> None:
