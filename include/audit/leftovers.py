@@ -51,9 +51,9 @@ def find_leftovers(
         return
     jobs = JobRepository(connection)
     for folder in sorted(training_root.iterdir()):
-        if not _is_job_folder(folder):
-            continue
         try:
+            if not _is_job_folder(folder):
+                continue
             size, modified = _extent(folder)
         except FileNotFoundError:  # a process is working there
             continue

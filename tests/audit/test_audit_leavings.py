@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -313,6 +314,23 @@ def test_what_is_not_a_jobs_folder_stays(world: World) -> None:
     world.audit()
     assert world.findings() == []
     assert all(folder.exists() for folder in [*others, world.root / "empty", world.root / "link"])
+
+
+def test_a_folder_that_is_removed_while_it_is_looked_at_is_no_finding(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = left(world, "gone")
+    is_folder = Path.is_dir
+
+    def remove_after(path: Path) -> bool:
+        was_folder = is_folder(path)
+        if path == folder:
+            shutil.rmtree(folder)
+        return was_folder
+
+    monkeypatch.setattr(Path, "is_dir", remove_after)
+    world.audit()
+    assert (folder.exists(), world.findings()) == (False, [])
 
 
 def test_nothing_is_removed_where_others_could_have_prepared_it(world: World) -> None:
