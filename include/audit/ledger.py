@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_ROWS = 10_000
-"""Per kind and audit, so that a bucket full of orphans is not recorded object by object every day."""
-
 
 class Ledger:
     """Records each finding at once, so that a killed audit has recorded what it found."""
@@ -34,7 +31,7 @@ class Ledger:
     def add(self, finding: Finding) -> None:
         """Count the finding; record and log it, unless there are too many of its kind."""
         self._report.add(finding)
-        if self._report.found[finding.kind] > MOST_ROWS:
+        if self._report.found[finding.kind] > self._report.recorded(finding.kind):
             return
         log.info("%s: %s. %s", finding.kind, finding.detail, finding.repair or "Not repaired")
         with self._connection.transaction():

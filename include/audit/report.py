@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 SHOWN = 20
-"""Findings per kind that the report lists; the table has more of them (`ledger.MOST_ROWS`)."""
+"""Findings per kind that the report lists; the table has more of them."""
+
+MOST_ROWS = 10_000
+"""Per kind and audit, so that a bucket full of orphans is not recorded object by object every day."""
 
 _TITLES = {
     FindingKind.MISSING: "Missing: a row names an object that does not exist",
@@ -81,6 +84,10 @@ class AuditReport:
             if len(self.losses) < SHOWN:
                 self.losses.append(finding)
 
+    def recorded(self, kind: FindingKind) -> int:
+        """Return how many findings of that kind the table has."""
+        return min(self.found[kind], MOST_ROWS)
+
     @property
     def sentence(self) -> str:
         """One-line summary."""
@@ -105,7 +112,7 @@ class AuditReport:
         what = "object that a row names is" if self.lost == 1 else "objects that rows name are"
         return (
             f"{self.lost} {what} missing or damaged, and not repaired: {paths}{more}. The report "
-            "above and table checkpoint_audits say what is wrong with each, docs/operations.md what to do"
+            "above and table checkpoint_audits say what is wrong, docs/operations.md what to do"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -134,6 +141,9 @@ class AuditReport:
                 detail = finding.detail.replace("\n", " ")  # a key may hold one
                 lines.append(f"- {detail}. **{finding.repair or 'not repaired'}**")
             if self.found[kind] > SHOWN:
-                lines.append(f"- … and {self.found[kind] - SHOWN} more in table checkpoint_audits")
+                recorded = self.recorded(kind)
+                more = f"- … and {recorded - SHOWN} more in table checkpoint_audits"
+                unrecorded = self.found[kind] - recorded
+                lines.append(f"{more}, {unrecorded} not recorded" if unrecorded else more)
             lines.append("")
         return "\n".join(map(escape_controls, lines))

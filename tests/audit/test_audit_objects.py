@@ -288,7 +288,7 @@ def test_a_run_that_is_tried_again_tells_each_finding_once(world: World) -> None
 def test_a_kind_that_is_found_too_often_is_counted_and_not_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("include.audit.ledger.MOST_ROWS", 2)
+    monkeypatch.setattr("include.audit.report.MOST_ROWS", 2)
     monkeypatch.setattr("include.audit.report.SHOWN", 1)
     for job_id in ("a", "b", "c"):
         world.job(job_id)
@@ -296,7 +296,7 @@ def test_a_kind_that_is_found_too_often_is_counted_and_not_recorded(
     report = world.audit()
     assert report.found[FindingKind.MISSING] == 3
     assert len(world.findings()) == 2
-    assert "… and 2 more in table checkpoint_audits" in report.markdown()
+    assert "… and 1 more in table checkpoint_audits, 1 not recorded" in report.markdown()
 
 
 def _recorded(number: int) -> RecordedObject:
