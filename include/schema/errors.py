@@ -28,10 +28,16 @@ class SchemaBusy(SchemaError, TransientError):
 
 
 class MigrationRefused(SchemaError, FinalError):
-    """The migration would break or lose something. `problems` lists what, and how to fix it."""
+    """The migration would break or lose something. `problems` lists what, and how to fix it.
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__(
-            "Nothing was changed, because:\n" + "\n".join(f"- {problem}" for problem in problems)
+    reached is the revision up to which it was applied; None if nothing was changed.
+    """
+
+    def __init__(self, problems: Sequence[str], reached: str | None = None) -> None:
+        done = (
+            "Nothing was changed"
+            if reached is None
+            else f"The schema was migrated to revision {reached}, but nothing after that was done"
         )
+        super().__init__(f"{done}, because:\n" + "\n".join(f"- {problem}" for problem in problems))
         self.problems = tuple(problems)

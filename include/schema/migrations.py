@@ -72,17 +72,23 @@ def apply(
     The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If one
     fails after that, for instance because a table is locked, the revisions before it stay, and applying again
     goes on from there. application_role gets its rights at the end. Raises MigrationRefused, nearly always
-    before anything is changed, and the errors of `plan`.
+    before anything is changed, and otherwise with the revision that was reached; and the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         rehearsed = _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
         if rehearsed.problems:
             raise MigrationRefused(rehearsed.problems)
-        config = _make_config(connection, confirm_data_loss, scripts)
-        _migrate(config, rehearsed.current, rehearsed.target, revisions(scripts), timeouts)
-        if application_role is not None:
-            with connection.begin():
-                _grant(connection, application_role, scripts, rehearsed.target)
+        config, known = _make_config(connection, confirm_data_loss, scripts), revisions(scripts)
+        try:
+            _migrate(config, rehearsed.current, rehearsed.target, known, timeouts)
+            if application_role is not None:
+                with connection.begin():
+                    _grant(connection, application_role, scripts, rehearsed.target)
+        except MigrationRefused as refusal:  # something has changed since the rehearsal
+            reached = _read_current(connection, known)
+            if reached == rehearsed.current:
+                raise
+            raise MigrationRefused(refusal.problems, reached) from refusal
         return rehearsed
 
 

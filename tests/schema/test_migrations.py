@@ -237,6 +237,23 @@ def test_a_failing_revision_leaves_nothing_behind(
     assert platforms.structure(connection) == set()
 
 
+def test_a_revision_that_fails_only_after_the_rehearsal_is_refused_with_what_was_reached(
+    engine: Engine, connection: psycopg.Connection[Any], scripts: Path
+) -> None:
+    # A rollback does not reset the sequence: the rehearsal divides by one, the real migration by zero.
+    connection.execute("CREATE SEQUENCE times")
+    connection.commit()
+    _plant(
+        scripts, "op.execute('CREATE TABLE half (a int)'); op.execute(\"SELECT 1 / (2 - nextval('times'))\")"
+    )
+    with pytest.raises(MigrationRefused, match="division by zero") as refused:
+        apply(engine, scripts=scripts)
+    assert str(refused.value).startswith(
+        f"The schema was migrated to revision {HEAD}, but nothing after that was done, because:\n- PostgreSQL"
+    )
+    verify(engine)
+
+
 def test_a_revision_with_a_bug_leaves_nothing_behind(
     engine: Engine, connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
