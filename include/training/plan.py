@@ -71,9 +71,10 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The device as `choose_device` returns it; a single one if the training has ended."""
+        """The device as `choose_device` returns it; a single one if only the final validation is left."""
         device = str(self.overrides["device"])
-        return device.partition(",")[0] if self.restored and self.restored.ended else device
+        only_validates = self.restored and (self.restored.ended or self.restored.stopped)
+        return device.partition(",")[0] if only_validates else device
 
     def build_trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> ResumableMixin:
         """Build the task's trainer. Raises TrainingError."""

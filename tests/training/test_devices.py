@@ -56,10 +56,11 @@ def test_arguments_that_gpus_cannot_share_are_refused(
     check_multi_gpu(1, arguments)
 
 
-def test_a_final_validation_takes_one_gpu(tmp_path: Path) -> None:
-    ended = RestoredState(tmp_path / "resumed.pt", best_epoch=0, ended=True)
+@pytest.mark.parametrize("left", [{"ended": True}, {"stopped": True}])
+def test_a_final_validation_takes_one_gpu(left: dict[str, bool], tmp_path: Path) -> None:
+    restored = RestoredState(tmp_path / "resumed.pt", best_epoch=0, **left)
     assert count_devices(TrainingPlan("detect", {"device": "2,3"}, {}).device) == 2
-    assert TrainingPlan("detect", {"device": "2,3"}, {}, ended).device == "2"
+    assert TrainingPlan("detect", {"device": "2,3"}, {}, restored).device == "2"
 
 
 class Api:
