@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 from include.errors import AttemptError
 from include.python_path import add_project_to_path
 from include.training.contract import (
+    DiskError,
     EpochReport,
     MachineUnusable,
     ProcessKilled,
@@ -69,9 +70,9 @@ def train_in_ranks(
 ) -> TrainingResult:
     """Train in `ranks` processes and return rank 0's result. All of them have ended when this returns.
 
-    program is the module that each process runs. Raises TrainingError, MachineUnusable and ProcessKilled as a
-    training run in this process does, ProcessKilled also if a rank is killed, RankFailed for any other error
-    of a rank (even a DiskError), and any exception of the reporters.
+    program is the module that each process runs. Raises TrainingError, MachineUnusable, ProcessKilled,
+    DiskError and OSError as a training run in this process does, ProcessKilled also if a rank is killed,
+    RankFailed for any other error of a rank, and any exception of the reporters.
     """
     with _start_ranks(Work(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)
@@ -200,7 +201,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
     """Raise the error that explains the others received with it: if one rank is lost, the others fail too."""
-    for kind in (TrainingError, MachineUnusable, ProcessKilled, RankDied, Exception):
+    for kind in (TrainingError, MachineUnusable, DiskError, ProcessKilled, RankDied, OSError, Exception):
         for error in errors:
             if isinstance(error, kind):
                 raise error

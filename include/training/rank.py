@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import MachineUnusable, ProcessKilled, TrainingError
+from include.training.contract import DiskError, MachineUnusable, ProcessKilled, TrainingError
 from include.training.distributed import RankFailed
 from include.training.error_text import format_error
 from include.training.quiet import tame_ultralytics
@@ -131,10 +131,20 @@ def main() -> None:
     except (TrainingError, MachineUnusable, ProcessKilled) as error:
         parent.send(error)
     except BaseException as error:
-        failure = RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")
+        failure = _describe(error, rank)
         failure.add_note(traceback.format_exc())
         parent.send(failure)
     parent.wait_to_be_killed()
+
+
+def _describe(error: BaseException, rank: int) -> Exception:
+    """Return the error for the parent. A disk's errors keep their class: another machine may have room."""
+    if isinstance(error, DiskError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        # Not the error itself: subclasses of libraries may not be picklable.
+        return OSError(error.errno, f"Rank {rank} failed: {error.strerror}", error.filename)
+    return RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")
 
 
 def _train(work: Work, rank: int, parent: _Parent) -> None:

@@ -5,6 +5,7 @@ The processes are real, and so is what they send each other; gloo on the CPU sta
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import pytest
 
 from include.checkpoints.keys import EXACT
 from include.training.contract import (
+    DiskError,
     EpochReport,
     EpochReporter,
     ProcessKilled,
@@ -29,9 +32,10 @@ from include.training.contract import (
     TrainingRequest,
     TrainingResult,
 )
-from include.training.distributed import RankFailed, train_in_ranks
+from include.training.distributed import RankFailed, _raise_cause, train_in_ranks
 from include.training.loading import load_checkpoint
 from include.training.plan import plan_training
+from include.training.rank import _describe
 from tests.support.killing import Attempt, Machine
 from tests.support.tiny_models import IMAGES, architecture
 from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, weights_of
@@ -182,10 +186,22 @@ class RemovesFolder(Seen):
 def test_an_error_in_a_process_comes_back_with_its_traceback(tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
     removes = RemovesFolder(wanted.save_dir / "weights")
-    with pytest.raises(RankFailed, match=r"Rank 0 failed with DiskError: .*Parent directory") as failed:
+    with pytest.raises(DiskError, match=r"Parent directory") as failed:
         in_two(wanted, removes)
     assert "in save_model" in failed.value.__notes__[0]
     assert removes.left() == []
+
+
+def test_a_full_disk_of_a_process_is_still_a_full_disk() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/machine/labels.cache")
+    parent, rank = Pipe()
+    rank.send(_describe(full, rank=1))
+    received = parent.recv()
+    assert (received.errno, received.filename) == (errno.ENOSPC, "/machine/labels.cache")
+    assert str(received).startswith("[Errno 28] Rank 1 failed: No space left on device")
+    assert type(_describe(OSError("without a number"), rank=1)) is RankFailed
+    with pytest.raises(OSError, match="No space left"):
+        _raise_cause([RankFailed("Rank 0 failed with RuntimeError: Connection closed by peer"), received])
 
 
 def test_what_cannot_be_trained_is_a_sentence_from_the_processes_too(tmp_path: Path) -> None:
