@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import EXACT
-from include.training.arguments import check_overrides
+from include.training.arguments import FILES, check_overrides
 from include.training.contract import (
     DeviceNotAvailable,
     GpuLost,
@@ -30,12 +31,13 @@ from include.training.resume import restore
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from include.training.contract import EpochReporter, StateReporter, Task, TrainingRequest
     from include.training.heartbeat import Heartbeats
     from include.training.resumable import ResumableMixin
     from include.training.resume import RestoredState
+
+_REPLACED = ("last.pt", "best.pt", "epoch-end.pt")
+"""Files of save_dir/weights that a new training run removes before it starts."""
 
 
 @contextmanager
@@ -179,6 +181,7 @@ def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
     overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
     if request.epochs is not None:
         overrides["epochs"] = request.epochs
+    _refuse_replaced_weights(request)
     _clear(request.save_dir)
     yield TrainingPlan(
         request.task,
@@ -189,11 +192,24 @@ def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
     )
 
 
+def _refuse_replaced_weights(request: TrainingRequest) -> None:
+    """Refuse to start from a file that the new training run removes from save_dir before it is read."""
+    replaced = {request.save_dir / "weights" / name for name in _REPLACED}
+    given = {"model": request.model} | {name: request.arguments.get(name) for name in FILES}
+    for name, value in given.items():
+        path = Path(value) if isinstance(value, str) else None
+        if path and replaced & {path.resolve(), path.parent.resolve() / path.name}:
+            raise TrainingError(
+                f"{name}={value} would be replaced by the new training run; give another save_dir, or copy "
+                "the file elsewhere first"
+            )
+
+
 def _clear(save_dir: Path) -> None:
     """Remove the files of an earlier training run, so that they cannot be mistaken for this one's."""
     from include.training.saving import clear_staged
 
-    for name in ("last.pt", "best.pt", "epoch-end.pt"):
+    for name in _REPLACED:
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
     # Ultralytics does this too, but several processes would race for it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,21 @@ def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     )
     before, after = (_first_weights(Path(r.best.path)) for r in (taught, result))
     assert before.equal(after)
+
+
+def test_weights_that_the_training_would_replace_are_refused_and_kept(tmp_path: Path) -> None:
+    taught = train(request("classify", tmp_path, epochs=1), Epochs())
+    (link := tmp_path / "link.pt").symlink_to(taught.best.path)
+    again = request("classify", tmp_path, model=taught.best.path)
+    for wanted, name in (
+        (again, "model"),
+        (replace(again, model=str(link)), "model"),
+        (request("classify", tmp_path, arguments={**QUICK, "pretrained": taught.last.path}), "pretrained"),
+    ):
+        with pytest.raises(TrainingError, match=rf"^{name}=.* would be replaced .*; give another save_dir"):
+            train(wanted, Epochs())
+    assert Path(taught.best.path).exists()
+    assert Path(taught.last.path).exists()
 
 
 def _first_weights(path: Path) -> Any:
