@@ -74,8 +74,11 @@ class LossGuardMixin(ExactMixin):
 
         An attempt that resumes within an epoch already has it, unless no rule needed it before: then it keeps
         the state that it resumes from. If an older state is kept, none is added after an epoch whose last
-        losses may be the first of several that break a rule.
+        losses may be the first of several that break a rule. A repeated epoch keeps the state from before its
+        first pass.
         """
+        if self._epoch_starts and self._epoch_starts[-1]["epoch"] == self.epoch:
+            return
         if self._epoch_starts and (self.train_loader.first_batch or self._watch.is_undecided):
             return
         epoch_start, wait = copy_to_host(

@@ -224,6 +224,22 @@ def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_and_then_it_is_s
     assert load_checkpoint(wanted.save_dir / "weights" / "last.pt")["epoch"] == 1
 
 
+def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_one_before(
+    tmp_path: Path,
+) -> None:
+    wanted = asked(tmp_path, LossRules(on_spike=Action.ROLL_BACK, states=2), batch=5)
+    passes: list[tuple[int, list[int]]] = []
+
+    def once(trainer: Any) -> None:
+        if trainer._batch == 0:
+            passes.append((trainer.epoch, [start["epoch"] for start in trainer.epoch_starts]))
+        if [epoch for epoch, _ in passes].count(2) == 1:
+            spoils(math.nan, (2, 1))(trainer)
+
+    run(wanted, once)
+    assert passes == [(0, [0]), (1, [0, 1]), (2, [1, 2]), (2, [1, 2]), (3, [2, 3])]
+
+
 def test_without_a_rule_a_first_epoch_of_nan_ends_the_training(tmp_path: Path) -> None:
     wanted = asked(tmp_path, NO_RULES, batch=5)
     with pytest.raises(TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 or"):
