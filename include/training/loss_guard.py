@@ -110,12 +110,14 @@ class LossGuardMixin(ExactMixin):
         elif finding.action is Action.STOP:
             raise TrainingError(
                 f"{what}, and {finding.rule}='stop'. Check the data, then start a new job with a smaller "
-                f"lr0, or continue this one in a new job with resume_from and {finding.rule}='roll back'"
+                "lr0 and a named optimizer, or continue this one in a new job with resume_from and "
+                f"{finding.rule}='roll back'"
             )
         elif self._roll_backs == MOST_ROLL_BACKS:
             raise TrainingError(
                 f"{what}, after {MOST_ROLL_BACKS} rollbacks and at {self._rate:.2g} times the planned "
-                "learning rate. Check the data and the labels, then start a new job with a smaller lr0"
+                "learning rate. Check the data and the labels, then start a new job with a smaller lr0 and a "
+                "named optimizer"
             )
         else:
             self._roll_back(what)
@@ -178,14 +180,15 @@ class LossGuardMixin(ExactMixin):
                 raise
             raise TrainingError(
                 f"Epoch {epoch + 1} ended with a loss that is not a number, and so did its {_REPETITIONS} "
-                "repetitions. Check the data and the labels, then start a new job with a smaller lr0 or "
-                "amp=false, or continue this one in a new job with resume_from and on_nan='roll back'"
+                "repetitions. Check the data and the labels, then start a new job with a smaller lr0 and a "
+                "named optimizer or with amp=false, or continue this one in a new job with resume_from and "
+                "on_nan='roll back'"
             ) from error
         if not repeat and not is_finite:
             raise TrainingError(
                 "The weights became NaN or infinite in the first epoch, before there was a state to repeat "
-                "it from. Check the data and the labels, then start a new job with a smaller lr0 or "
-                "amp=false"
+                "it from. Check the data and the labels, then start a new job with a smaller lr0 and a "
+                "named optimizer or with amp=false"
             )
         return repeat
 

@@ -199,7 +199,7 @@ class ResumableMixin(StateSavingMixin):
         if not self.best.exists():
             raise TrainingError(
                 "No epoch's fitness was a number, so there is no best.pt: the training diverged. Check the "
-                "labels, then start a new job with a smaller lr0"
+                "labels, then start a new job with a smaller lr0 and a named optimizer"
             )
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:

@@ -104,7 +104,7 @@ def record_kinds(connection: psycopg.Connection[Any], prefix: str) -> None:
         finished=4,
         age=hours[2],
         spec={"dataset": "s3://street-signs/2026-11.zip", "model": "yolo11s.pt", "lr0": 0.002},
-        error="Loss of epoch 5 is not finite. Start a new job with a smaller lr0.",
+        error="Loss of epoch 5 is not finite. Start a new job with a smaller lr0 and a named optimizer.",
         dag_id="train_yolo",
         run_id=FORGOTTEN_RUN,
     )

@@ -242,7 +242,9 @@ def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_one_
 
 def test_without_a_rule_a_first_epoch_of_nan_ends_the_training(tmp_path: Path) -> None:
     wanted = asked(tmp_path, NO_RULES, batch=5)
-    with pytest.raises(TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 or"):
+    with pytest.raises(
+        TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 and a named"
+    ):
         run(wanted, spoils(math.nan, (0, 1)))
     assert not (wanted.save_dir / "weights" / "last.pt").exists()
 
