@@ -74,7 +74,7 @@ class ResumableMixin(StateSavingMixin):
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
         self._stopped = restored is not None and restored.stopped
-        self._fits_memory = restored is not None and restored.fits_memory
+        self._fits_memory_of = restored.fits_memory_of if restored else None
         self._changed = restored.changed if restored else ()
         self._ended = self._stopped or (restored is not None and restored.ended)
         self.batches = 0
@@ -234,6 +234,11 @@ class ResumableMixin(StateSavingMixin):
         for name in _ON_DEVICE:
             setattr(self, name, None)
         self._clear_memory()
+
+    @property
+    def _fits_memory(self) -> bool:
+        """Whether epochs were trained before with this batch and image size on such a device."""
+        return self._fits_memory_of is not None and self._fits_memory_of == self.profile.get("device")
 
     def _keep_batch(self) -> None:
         """Keep Ultralytics from halving a batch that has fitted before, by exhausting its retries."""

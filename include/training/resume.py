@@ -45,9 +45,10 @@ class RestoredState:
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
     within_epoch means that the state has batches of an epoch that has not ended; ended means that no epoch is
-    left; stopped means that a user wants no more epochs; fits_memory means that epochs were trained with this
-    batch and image size. inexact_reason says why the weights may differ from those of an uninterrupted
-    training run, if that is known already. changed names the arguments that were changed on purpose.
+    left; stopped means that a user wants no more epochs; fits_memory_of names the device, as the numeric
+    profile does, on which epochs were trained with this batch and image size. inexact_reason says why the
+    weights may differ from those of an uninterrupted training run, if that is known already. changed names
+    the arguments that were changed on purpose.
     """
 
     path: Path
@@ -55,7 +56,7 @@ class RestoredState:
     within_epoch: bool = False
     ended: bool = False
     stopped: bool = False
-    fits_memory: bool = False
+    fits_memory_of: str | None = None
     inexact_reason: str | None = None
     changed: tuple[str, ...] = ()
 
@@ -101,7 +102,9 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     if count_devices(request.device) == 1:  # otherwise other processes read it
         hand_over(private, state)
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
-    fits = finished > 0 and same
+    profile = state.get(EXACT, {}).get("profile", {})
+    larger_share = profile.get("processes", 1) > count_devices(request.device) and not (ended or request.stop)
+    fits = finished > 0 and same and not larger_share
     within_epoch = batches_into_epoch(state) > 0
     reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), lost))
     return RestoredState(
@@ -110,7 +113,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         within_epoch,
         ended,
         request.stop and not ended,
-        fits,
+        profile.get("device") if fits else None,
         "; ".join(reasons) or None,
         changed,
     )

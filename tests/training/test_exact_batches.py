@@ -284,7 +284,8 @@ def test_memory_that_runs_out_in_the_first_epoch_after_a_resume_may_halve_the_ba
         attempt = recovery(wanted)
         assert attempt.resume_from is not None
         best = attempt.best_from if attempt.best_from and attempt.best_from.exists() else None
-        assert restore(replace(attempt, best_from=best), attempt.resume_from).fits_memory is fits
+        restored = restore(replace(attempt, best_from=best), attempt.resume_from)
+        assert (restored.fits_memory_of is not None) is fits
 
 
 def test_a_new_job_with_other_data_begins_the_epoch_anew(tmp_path: Path) -> None:

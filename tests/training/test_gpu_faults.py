@@ -16,6 +16,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import nms
 from ultralytics.utils.torch_utils import unwrap_model
 
+from include.training import exact
 from include.training.contract import MemoryTaken, TrainingError, TrainingRequest
 from include.training.loading import load_checkpoint
 from include.training.profile import differences, numeric_profile
@@ -73,6 +74,18 @@ def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: p
     with build_trainer(larger, Epochs()) as trainer:
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=2 and"):
+            trainer.train()
+
+
+def test_a_batch_that_another_device_was_trained_with_may_be_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = asked(tmp_path)
+    interrupt(wanted, after=2)
+    with build_trainer(recovery(wanted), Epochs()) as trainer:
+        monkeypatch.setattr(exact, "numeric_profile", lambda _: {"device": "NVIDIA L4", "threads": 1})
+        monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
+        with pytest.raises(TrainingError, match="ran out of memory with batch=1 and"):
             trainer.train()
 
 
