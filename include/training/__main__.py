@@ -104,30 +104,31 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
     if options.resume is None:
         if options.data is None:
             raise TrainingError("--data is missing; give the dataset's YAML, or its folder for classify")
+    data = options.data or Path(info.data)
         task = require_task(options.task or "detect")
         model = options.model or default_architecture(task)
-        identity = {"task": task, "model": model} | _identity(options)
+        identity = {"task": task, "model": model} | _identity(options, options.data)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
     info = require_resumable(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
     return TrainingRequest(
         task=require_task(info.task),
         model=info.model,
-        data=options.data or Path(info.data),
+        data=data,
         resume_from=options.resume,
         best_from=best if options.best or best.is_file() else None,
-        identity={"resume": str(options.resume.resolve())} | _identity(options),
+        identity={"resume": str(options.resume.resolve())} | _identity(options, data),
         **given,
     )
 
 
-def _identity(options: argparse.Namespace) -> dict[str, object]:
+def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
     """Return the arguments that identify the training: two calls of one training run have the same.
 
     Device and workers are not part of it, because they may change from one machine to another.
     """
     arguments = {name: value for name, value in options.set if name != "workers"}
-    return {"data": options.data and str(options.data.resolve()), "epochs": options.epochs} | arguments
+    return {"data": str(data.resolve()), "epochs": options.epochs} | arguments
 
 
 def _recovery(request: TrainingRequest) -> TrainingRequest:

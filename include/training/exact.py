@@ -261,7 +261,9 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         if not batches:
             return
         if (exact["batches"], exact["batch_size"]) != (len(self.train_loader), self.batch_size):
-            log.warning("The data or the batch size have changed: the epoch restarts.")
+            self.mark_inexact(
+                f"the data or the batch size changed, so epoch {self.start_epoch + 1} restarted"
+            )
             self._gradients, self._pending = {}, 0
             return
         self._resumed_batches = batches

@@ -78,6 +78,8 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     changed: tuple[str, ...] = ()
     if request.recover:
         require_identity(state, request.identity, source)
+    restarted: str | None = None
+    restarted: str | None = None
         state["train_args"] = {**_without_workers_of_cpu(request, trained), **_machine_arguments(request)}
         ended = bool(state[EXACT]["ended"])
         if ended or request.stop:
@@ -86,7 +88,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         state["train_args"] = _resumed_arguments(request, state["train_args"], finished)
         changed = changed_arguments(_requested_changes(request), trained)
         _renew_patience(state, finished)
-        _adopt_state(state, trained, request)
+        restarted = _adopt_state(state, trained, request)
     weights = request.save_dir / "weights"
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)
@@ -106,7 +108,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     larger_share = profile.get("processes", 1) > count_devices(request.device) and not (ended or request.stop)
     fits = finished > 0 and same and not larger_share
     within_epoch = batches_into_epoch(state) > 0
-    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), lost))
+    reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
     return RestoredState(
         private,
         best_epoch,
@@ -123,15 +125,16 @@ def _requested_changes(request: TrainingRequest) -> dict[str, object]:
     return {name: value for name, value in request.arguments.items() if name not in KEPT}
 
 
-def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> None:
+def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> str | None:
     """Turn another training run's state into the start of this one, with its own clock.
 
     Losses are not compared with the other training run's, but a learning rate that was lowered stays lowered.
-    With different data or another image size, the epoch that the state is in restarts.
+    With different data or another image size, the epoch that the state is in restarts; then the return value
+    says so, because some of its batches are trained twice.
     """
     exact = state.get(EXACT)
     if not exact:
-        return
+        return None
     exact["trained_seconds"] = 0.0
     exact[LOSS_WATCH] = {"rate": exact.get(LOSS_WATCH, {}).get("rate", 1.0)}
     data = [identity.get("data") for identity in (exact.get("identity", {}), request.identity)]

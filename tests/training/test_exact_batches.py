@@ -262,6 +262,20 @@ def test_a_new_job_goes_on_in_the_batch_too_and_begins_the_epoch_anew_with_anoth
     assert (1, 1) in [(state.epoch, state.batch) for state in anew.saved_states]
 
 
+def test_a_dataset_that_has_grown_restarts_the_epoch_and_says_so(tmp_path: Path) -> None:
+    wanted = asked("detect", tmp_path)
+    with pytest.raises(EndsAt.Enough):
+        run(wanted, EndsAt((1, 3)))
+    images = wanted.data.parent / "images" / "train"
+    image = min(images.iterdir())
+    for number in range(4):
+        shutil.copy(image, images / f"new-{number}{image.suffix}")
+    rest = EndsAt()
+    run(recovery(wanted), rest)
+    assert [report.epoch for report in rest.reports] == [2, 3]
+    assert rest.reports[0].inexact_reason == "the data or the batch size changed, so epoch 3 restarted"
+
+
 def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginning(tmp_path: Path) -> None:
     from ultralytics import YOLO
 
@@ -297,3 +311,5 @@ def test_a_new_job_with_other_data_begins_the_epoch_anew(tmp_path: Path) -> None
         child = replace(wanted, save_dir=tmp_path / data[:1], resume_from=last, identity={"data": data})
         restored = restore(replace(child, best_from=last.with_name("best.pt")), last)
         assert load_checkpoint(restored.path)[EXACT]["batch"] == batches
+        told = None if batches else "the data or the image size changed, so epoch 3 restarted"
+        assert restored.inexact_reason == told

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from include.checkpoints.keys import BEST_EPOCH
+from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.training.__main__ import main
 from include.training.loading import load_checkpoint, require_resumable
 from tests.support.killing import Attempt, Machine, Place, stop_when, wait_until
@@ -55,6 +55,8 @@ def test_the_command_line_trains_resumes_and_never_asks_the_network(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["start_epoch"], result["epoch"], result["epochs"]) == (1, 1, 2)
+    states = [load_checkpoint(folder / "weights" / "last.pt")[EXACT] for folder in (first, second)]
+    assert [state["identity"]["data"] for state in states] == [str(data), str(data)]
 
 
 def test_what_cannot_be_trained_is_one_sentence_and_status_1(tmp_path: Path) -> None:
