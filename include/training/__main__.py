@@ -18,15 +18,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from include.errors import ProjectError
 from include.training.architectures import default_architecture
-from include.training.contract import (
-    DiskError,
-    MachineUnusable,
-    StateMismatch,
-    TrainingError,
-    TrainingRequest,
-    require_task,
-)
+from include.training.contract import StateMismatch, TrainingError, TrainingRequest, require_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         result = _train(options)
-    except (TrainingError, MachineUnusable, DiskError) as error:
+    except (ProjectError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt as error:
@@ -104,13 +98,13 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
     if options.resume is None:
         if options.data is None:
             raise TrainingError("--data is missing; give the dataset's YAML, or its folder for classify")
-    data = options.data or Path(info.data)
         task = require_task(options.task or "detect")
         model = options.model or default_architecture(task)
         identity = {"task": task, "model": model} | _identity(options, options.data)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
     info = require_resumable(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
+    data = options.data or Path(info.data)
     return TrainingRequest(
         task=require_task(info.task),
         model=info.model,
@@ -139,8 +133,11 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))
     if not last.exists():
         return request
+    remedy = (
+        "give the options that it started with, leave out --recover to replace it, or give another --save-dir"
+    )
     try:
-        require_identity(load_training_state(last, request.task), request.identity, last)
+        require_identity(load_training_state(last, request.task), request.identity, last, remedy)
     except StateMismatch:
         if request.resume_from is None or not filecmp.cmp(last, request.resume_from, shallow=False):
             raise

@@ -38,6 +38,8 @@ KEPT = ("optimizer", "seed", "pretrained")
 
 _MEMORY_ARGUMENTS = ("batch", "imgsz", "multi_scale", "amp")
 
+_OTHER_JOB = "give the parameters that it started with, or fresh=true to start over, or another job_id"
+
 
 @dataclass(frozen=True)
 class RestoredState:
@@ -76,10 +78,9 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     state["train_args"] = _known_arguments(request, state["train_args"], source)
     trained, ended = state["train_args"], False
     changed: tuple[str, ...] = ()
+    restarted: str | None = None
     if request.recover:
         require_identity(state, request.identity, source)
-    restarted: str | None = None
-    restarted: str | None = None
         state["train_args"] = {**_without_workers_of_cpu(request, trained), **_machine_arguments(request)}
         ended = bool(state[EXACT]["ended"])
         if ended or request.stop:
@@ -143,6 +144,8 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     ):
         log.warning("The data or the image size have changed: the epoch restarts.")
         exact |= {BATCH: 0, "gradients": {}, "pending": 0}
+        return f"the data or the image size changed, so epoch {int(state['epoch']) + 2} restarted"
+    return None
 
 
 def _validate_on_one_device(state: dict[str, Any]) -> None:
@@ -166,16 +169,17 @@ def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Pa
     path.unlink()
 
 
-def require_identity(state: Mapping[str, Any], identity: Mapping[str, object], source: Path) -> None:
-    """Raise StateMismatch unless `state` belongs to the training with this identity."""
+def require_identity(
+    state: Mapping[str, Any], identity: Mapping[str, object], source: Path, remedy: str = _OTHER_JOB
+) -> None:
+    """Raise StateMismatch, with `remedy`, unless `state` belongs to the training with this identity."""
     found = state.get(EXACT, {}).get("identity", {})
     different = [name for name in dict.fromkeys([*found, *identity]) if found.get(name) != identity.get(name)]
     if EXACT in state and not different:
         return
     what = "; ".join(f"{name} was {found.get(name)!r} and is {identity.get(name)!r}" for name in different)
     raise StateMismatch(
-        f"{source} is the state of another training run ({what or 'not one of ours'}); give the parameters "
-        "that it started with, or fresh=true to start over, or another job_id"
+        f"{source} is the state of another training run ({what or 'not one of ours'}); {remedy}"
     )
 
 

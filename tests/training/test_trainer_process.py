@@ -64,6 +64,11 @@ def test_what_cannot_be_trained_is_one_sentence_and_status_1(tmp_path: Path) -> 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: data=")
     assert "Traceback" not in done.stderr
+    (file := tmp_path / "file").touch()
+    done = run("--data", build("detect", tmp_path / "data"), "--device", "cpu", "--save-dir", file / "run")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: [Errno 20] Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_command_line_is_status_2() -> None:
@@ -165,7 +170,7 @@ def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
         training.status()
     with call("--recover", epochs=4) as training:
         assert training.status() == 1
-        assert "another training run (epochs was 3 and is 4)" in training.log.read_text()
+        assert "another training run (epochs was 3 and is 4); give the options" in training.log.read_text()
         assert "Traceback" not in training.log.read_text()
 
 
