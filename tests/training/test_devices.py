@@ -56,9 +56,9 @@ def test_arguments_that_gpus_cannot_share_are_refused(
     check_multi_gpu(1, arguments)
 
 
-@pytest.mark.parametrize("left", [{"ended": True}, {"stopped": True}])
-def test_a_final_validation_takes_one_gpu(left: dict[str, bool], tmp_path: Path) -> None:
-    restored = RestoredState(tmp_path / "resumed.pt", best_epoch=0, **left)
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_final_validation_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
+    restored = RestoredState(tmp_path / "resumed.pt", best_epoch=0, ended=not stopped, stopped=stopped)
     assert count_devices(TrainingPlan("detect", {"device": "2,3"}, {}).device) == 2
     assert TrainingPlan("detect", {"device": "2,3"}, {}, restored).device == "2"
 
