@@ -52,6 +52,7 @@ class _Watchdog:
 
     def run(self) -> None:
         while not self._death.wait(CHECK_SECONDS):
+            self._oom_kills.check()
             hang = self._watch.check()
             if hang:
                 self._kill_attempt(hang)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class OomKills:
-    """The kernel's OOM kills since this object was created, of any process that the counter covers."""
+    """The kernel's OOM kills since this object was created, of any process that the counter covers.
 
-    def __init__(self) -> None:
-        self._before = count_oom_kills() or 0
+    If `check` is called regularly, only those of the last minute or two count.
+    """
+
+    def __init__(self, recent_seconds: float = 60.0) -> None:
+        self._recent_seconds = recent_seconds  # a process with much memory takes a while to die
+        self._before = self._at_check = count_oom_kills() or 0
+        self._checked = time.monotonic()
+
+    def check(self) -> None:
+        """Forget kills that are too old to explain a death that is noticed from now on."""
+        now = time.monotonic()
+        if now >= self._checked + self._recent_seconds:
+            self._before, self._at_check, self._checked = self._at_check, count_oom_kills() or 0, now
 
     @property
     def has_killed(self) -> bool:
-        """Whether the OOM killer has killed a process since then, which may be another than the attempt's."""
+        """Whether the OOM killer has recently killed a process, which may be another than the attempt's."""
         return (count_oom_kills() or 0) > self._before
 
 

@@ -24,6 +24,7 @@ from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heart
 from include.training.plan import plan_training
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
+from include.watchdog.memory import OomKills
 from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
@@ -301,6 +302,18 @@ def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_
         trace = Trace.read(greedy.watchdog)
         assert trace is not None
         assert (trace.cause, trace.epoch) == (MEMORY, 1)
+
+
+def test_an_oom_kill_of_long_ago_does_not_explain_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = 5
+    monkeypatch.setattr("include.watchdog.memory.count_oom_kills", lambda: counted)
+    kills = OomKills(recent_seconds=0)
+    assert not kills.has_killed
+    counted = 6
+    kills.check()
+    assert kills.has_killed
+    kills.check()
+    assert not kills.has_killed
 
 
 @pytest.mark.parametrize(
