@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path as FilePath
@@ -21,13 +21,14 @@ from starlette.requests import ClientDisconnect
 from include.api.access import require_can_see_runs, require_can_start
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
+from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.model_reference import parse_weights_name
 from include.s3.errors import FencedOut
-from include.weights.pretrained import PretrainedStore
+from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _UPLOADS = CapacityLimiter(2)
 
 _WAIT_SECONDS = 20.0
 _SILENT_SECONDS = 60.0
+"""Maximum silence between two pieces of an upload, and the time before its speed counts."""
+
 _MIN_BYTES_PER_SECOND = 16 * 1024
 """Minimum average speed, after the first `_SILENT_SECONDS`: a slower upload would block others."""
 
@@ -105,7 +108,9 @@ async def store_pretrained(
     except ValueError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
     async with _upload_slot():
-        with TemporaryDirectory(prefix="pretrained-") as folder:
+        with _explain_disk_errors():
+            temporary = TemporaryDirectory(prefix="pretrained-")
+        with temporary as folder:
             file = FilePath(folder) / name
             sha256 = await _receive(request, file)
             return await to_thread.run_sync(_store_file, file, name, sha256, replace, user.get_name())
@@ -133,31 +138,39 @@ async def _receive(request: Request, file: FilePath) -> str:
     """Write the request's body to the file and return its SHA-256."""
     digest = hashlib.sha256()
     try:
-        async with await open_file(file, "wb") as writing:
-            async for block in _read_blocks(request):
-                digest.update(block)
-                await writing.write(block)
+        with _explain_disk_errors():
+            async with await open_file(file, "wb") as writing:
+                async for block in _read_blocks(request):
+                    digest.update(block)
+                    await writing.write(block)
     except ClientDisconnect:
         raise ProblemError(
             HTTPStatus.REQUEST_TIMEOUT, "The upload broke off before its end: send the file again"
         ) from None
+    return digest.hexdigest()
+
+
+@contextmanager
+def _explain_disk_errors() -> Iterator[None]:
+    """Turn an OSError into a ProblemError (507)."""
+    try:
+        yield
     except OSError as error:
-        log.warning("An upload could not be written to %s: %s", file, error)
+        log.warning("An upload could not be written to the disk: %s", error)
         raise ProblemError(
             HTTPStatus.INSUFFICIENT_STORAGE,
             f"The API server cannot store the file to inspect it ({error.strerror}); an administrator "
             "has to free disk space, or put the file into the bucket",
         ) from None
-    return digest.hexdigest()
 
 
 async def _read_blocks(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body in blocks. Raises ProblemError (408) once the average speed is too low."""
+    """Yield the body in blocks. Raises ProblemError (408) after a silence, or if the speed is too low."""
     blocks, started, received = request.stream(), current_time(), 0
     while True:
-        deadline = started + _SILENT_SECONDS + received / _MIN_BYTES_PER_SECOND
+        left = started + _SILENT_SECONDS + received / _MIN_BYTES_PER_SECOND - current_time()
         try:
-            with fail_after(deadline - current_time()):
+            with fail_after(min(left, _SILENT_SECONDS)):
                 block = await anext(blocks, None)
         except TimeoutError:
             raise ProblemError(
@@ -173,13 +186,23 @@ async def _read_blocks(request: Request) -> AsyncIterator[bytes]:
 
 
 def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str) -> StoredFile:
-    store = _open_store()
+    store = _open_store(interactive=False)  # sending gigabytes takes minutes
     try:
         stored = store.put(file, name, replace=replace)
     except InspectionError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} {error}") from None
     except FencedOut:
         raise ProblemError(HTTPStatus.CONFLICT, f"{name} was just stored by another upload") from None
+    except UnsafeCheckpoint as error:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"{name} is already stored, but cannot be compared with this file: {error}; rename the file, or "
+            "set replace=true to replace it",
+        ) from None
+    except WeightsUnavailable:
+        raise ProblemError(
+            HTTPStatus.CONFLICT, f"{name} was deleted while this upload was compared with it: send it again"
+        ) from None
     if stored.sha256 != sha256:
         raise ProblemError(
             HTTPStatus.CONFLICT,
@@ -190,6 +213,6 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
     return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
 
 
-def _open_store() -> PretrainedStore:
+def _open_store(*, interactive: bool = True) -> PretrainedStore:
     """Return a store that never downloads: only what is stored matters here."""
-    return PretrainedStore(open_bucket(Settings.from_environment(), interactive=True), None)
+    return PretrainedStore(open_bucket(Settings.from_environment(), interactive=interactive), None)

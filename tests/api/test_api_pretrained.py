@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +18,18 @@ import pytest
 import requests
 
 from include.api import pretrained
+from include.checkpoints.writer import ObjectWriter
 from tests.support.airflow_client import until
+from tests.support.cutting_proxy import CuttingProxy
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+    from include.s3.location import S3Location
+    from include.stack.s3 import S3
 
 Store = Callable[..., requests.Response]
 
@@ -84,6 +92,47 @@ def test_other_content_is_replaced_only_where_that_is_asked_for(
     assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == other
 
 
+def test_stored_content_that_is_no_checkpoint_is_named_and_can_be_replaced(
+    store: Store, weights: bytes, s3_client: S3Client, bucket: str
+) -> None:
+    s3_client.put_object(Bucket=bucket, Key="pretrained/own.pt", Body=b"of another client")
+    refused = store(weights)
+    assert refused.status_code == 409, refused.text
+    assert "own.pt is already stored, but cannot be compared" in refused.json()["detail"]
+    assert "is not a checkpoint" in refused.json()["detail"]
+    assert store(weights, replace="true").json()["sha256"] == hash_of(weights)
+
+
+def test_a_file_that_is_deleted_while_another_is_compared_with_it_is_named(
+    store: Store, weights: bytes, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(weights)
+    find = ObjectWriter.find
+
+    def find_and_delete(writer: ObjectWriter, location: S3Location) -> HeadObjectOutputTypeDef | None:
+        found = find(writer, location)
+        s3_client.delete_object(Bucket=bucket, Key=location.key)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectWriter, "find", find_and_delete)
+        refused = store(weights)
+    assert refused.status_code == 409, refused.text
+    assert "own.pt was deleted while" in refused.json()["detail"]
+    assert store(weights).status_code == 200
+
+
+def test_storing_outlasts_what_a_listing_gives_up_at(
+    store: Store, weights: bytes, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with CuttingProxy(s3.endpoint_url, sent=16 * 1024, cuts=3) as proxy:
+        connection = json.loads(os.environ["AIRFLOW_CONN_TRAINING_S3"])
+        connection["extra"]["endpoint_url"] = proxy.endpoint_url
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(connection))
+        answer = store(weights)
+    assert (answer.status_code, proxy.cuts) == (200, 3), answer.text
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -118,18 +167,28 @@ def test_a_file_that_breaks_off_is_not_stored(
 
 
 @contextmanager
-def silent_client(api_url: str) -> Iterator[socket.socket]:
-    """A client that begins to send a file, and then falls silent."""
+def silent_client(api_url: str, sent: int = 1) -> Iterator[socket.socket]:
+    """A client that sends the first bytes of a file, and then falls silent."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), 30) as connection:
-        connection.sendall(head.encode() + b"x")
+        connection.sendall(head.encode() + b"x" * sent)
         yield connection
 
 
 def test_who_is_silent_is_not_waited_for(api_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 0.5)
     with silent_client(api_url) as connection:
+        answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+
+
+def test_who_falls_silent_after_a_fast_start_is_not_waited_for(
+    api_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(pretrained, "_MIN_BYTES_PER_SECOND", 1)
+    with silent_client(api_url, sent=90_000) as connection:
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 408 "), answer
 
@@ -166,3 +225,12 @@ def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S
     assert answer.status_code == 507
     assert "cannot store the file" in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_named(
+    store: Store, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    answer = store(weights)
+    assert answer.status_code == 507, answer.text
+    assert "cannot store the file" in answer.json()["detail"]
