@@ -1,6 +1,6 @@
 // What the console reads from answers of Airflow's own REST API.
 declare namespace Airflow {
-  /** JSON schema of a Dag's parameter, with the keywords that include/orchestration/params.py adds. */
+  /** JSON schema of a Dag's parameter, with keywords of include/orchestration/params.py and include/jobs/spec.py. */
   interface ParamSchema {
     type?: string | string[];
     enum?: Array<string | null>;
@@ -17,6 +17,10 @@ declare namespace Airflow {
     effective_default?: unknown;
     /** The same by task, where it depends on the task. */
     effective_default_by_task?: Record<string, unknown>;
+    /** Its name in Ultralytics; none for a parameter that Ultralytics does not have. */
+    argument?: string;
+    /** Whether a resumed training run has its parent's value if none is given. */
+    inherited?: boolean;
   }
 
   interface Param {

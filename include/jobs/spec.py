@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import ConfigDict, ValidationError, model_validator
 
 from include.datasets.registered import parse_registered
 from include.errors import FinalError
@@ -22,6 +22,7 @@ from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
 from include.refusals import error_sentences, first_error_sentence, show_value
 from include.training.architectures import default_weights
+from include.training.arguments import OURS, known_arguments
 from include.training.contract import MODEL_SUFFIX, Task
 from include.training.devices import check_multi_gpu, count_devices
 
@@ -34,9 +35,24 @@ DIGITS_MODEL = "yolo11n"
 _PER_RUN = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
 """How a job stores its states and is supervised: not inherited, but given for each run."""
 
+_NOT_INHERITED = {"job_id", "fresh", "resume_from", *_PER_RUN}
+
+_NAMES_IN_ULTRALYTICS = {"dataset": "data"}
+"""Ultralytics' names of parameters that have another name here."""
+
 
 class SpecError(FinalError):
     """Invalid parameters, as one sentence for the person who gave them."""
+
+
+def _describe_parameters(schema: dict[str, Any]) -> None:
+    """Add to each parameter whether a resumed job inherits it, and its name in Ultralytics, if any."""
+    theirs = known_arguments().keys() | OURS.keys()
+    for name, parameter in schema["properties"].items():
+        parameter["inherited"] = name not in _NOT_INHERITED
+        argument = _NAMES_IN_ULTRALYTICS.get(name, name)
+        if argument in theirs:
+            parameter["argument"] = argument
 
 
 class TrainingSpec(TrainingParameters):
@@ -45,6 +61,8 @@ class TrainingSpec(TrainingParameters):
     Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` turns it into
     a sentence.
     """
+
+    model_config = ConfigDict(json_schema_extra=_describe_parameters)
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
@@ -103,14 +121,13 @@ class TrainingSpec(TrainingParameters):
                     "which this job continues; omit it, or start a new training run from that job's best.pt "
                     "with `model`"
                 )
-        own = {"job_id", "fresh", "resume_from", *_PER_RUN}
         if self.device is None and count_devices(parent.device) > 1:
             # A run takes a slot of the pool for each GPU in its own parameters, so they must name the GPUs.
             raise SpecError(
                 f"device is missing: job {self.resume_from} was trained on several GPUs; give "
                 f"device={parent.device!r} again, or one GPU"
             )
-        inherited = parent.model_dump(exclude=own, exclude_none=True)
+        inherited = parent.model_dump(exclude=_NOT_INHERITED, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
             inherited.pop(

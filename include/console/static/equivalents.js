@@ -44,12 +44,12 @@ export function PasteCommand({ fields, fill }) {
   </div>`;
 }
 
-/** @param {{ conf: Record<string, unknown> }} props */
-export function Equivalents({ conf }) {
+/** @param {{ conf: Record<string, unknown>, fields: FormField[] }} props */
+export function Equivalents({ conf, fields }) {
   const plain = "Plain Ultralytics, without exact resume or records";
   return html`<details class="card equivalents"><summary>Start the same from a terminal</summary>
     <${Text} title="Airflow’s REST API" text=${requestOf(conf)} />
-    ${!conf.resume_from && html`<${Text} title=${plain} text=${commandOf(conf)} />`}
+    ${!conf.resume_from && html`<${Text} title=${plain} text=${commandOf(conf, fields)} />`}
   </details>`;
 }
 

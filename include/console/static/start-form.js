@@ -114,7 +114,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
     ${refusal && html`<${Note} kind="failed" title=${refusal.title}><p>${refusal.message}</p></${Note}>`}
     <div class="actions"><button class="button primary" disabled=${busy}>${busy ? "Starting…" : action}</button>
       <a class="button quiet" href="jobs">Cancel</a></div>
-    <${Equivalents} conf=${conf} />
+    <${Equivalents} conf=${conf} fields=${fields} />
   </form>`;
 }
 

@@ -1,25 +1,15 @@
 // @ts-check
 // Translates a `yolo train …` command into parameters of train_yolo, and back.
 
-/** @type {Record<string, string>} */
-const RENAMED = { data: "dataset" };
 /** Arguments that this product sets itself: where files are stored, and how a training run is resumed. */
 const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save", "cfg", "resume"]);
-/** Parameters that plain Ultralytics does not have. */
-const NOT_THEIRS = new Set([
-  "job_id",
-  "fresh",
-  "resume_from",
-  "publish_every",
-  "publish_seconds",
-  "hang_timeout",
-  "keep_local",
-]);
+
+/** @typedef {Array<{ name: string, schema: Airflow.ParamSchema }>} Fields fields of the form */
 
 /**
  * Read a command such as `yolo detect train data=coco8.yaml model=yolo11n.pt epochs=100`.
  * @param {string} line
- * @param {Array<{ name: string, schema: Airflow.ParamSchema }>} fields of the form
+ * @param {Fields} fields
  * @returns {{ texts: Record<string, string>, ignored: string[] } | null} texts of fields, and the arguments that were
  * left out; null if the line is not a yolo command
  */
@@ -30,7 +20,7 @@ export function readCommand(line, fields) {
       .replace(/\\\s*\n/g, " ")
       .match(/(?:[^\s"']|"[^"]*"|'[^']*')+/g) ?? [];
   if (words.shift() !== "yolo") return null;
-  const names = new Set(fields.map(({ name }) => name));
+  const names = new Map(fields.map(({ name, schema }) => [schema.argument, name]));
   const tasks = fields.find(({ name }) => name === "task")?.schema.enum ?? [];
   /** @type {Record<string, string>} */
   const texts = {};
@@ -42,12 +32,12 @@ export function readCommand(line, fields) {
     const at = word.indexOf("=");
     const key = at < 0 ? word : word.slice(0, at).replace(/^-+/, "");
     const value = at < 0 ? null : unquote(word.slice(at + 1));
-    const name = RENAMED[key] ?? key;
+    const name = names.get(key);
     if (value === null) {
       if (tasks.includes(key)) texts.task = key;
       else if (key !== "train") ignored.push(key);
     } else if (OURS.has(key)) ignored.push(key);
-    else if (name === "overrides" || !names.has(name) || NOT_THEIRS.has(name)) overrides[key] = parseValue(value);
+    else if (name === undefined) overrides[key] = parseValue(value);
     else texts[name] = name === "device" ? value.replace(/[[\]\s]/g, "") : value;
   }
   if (Object.keys(overrides).length) texts.overrides = JSON.stringify(overrides, null, 2);
@@ -57,11 +47,12 @@ export function readCommand(line, fields) {
 /**
  * The command that trains the same with plain Ultralytics, as far as it can.
  * @param {Record<string, any>} conf
+ * @param {Fields} fields
  */
-export function commandOf({ task, dataset, model, overrides, ...others }) {
-  const given = Object.entries({ model, data: dataset, ...others, ...overrides });
-  const words = given
-    .filter(([name, value]) => !NOT_THEIRS.has(name) && value !== null && value !== undefined)
+export function commandOf({ task, overrides, ...others }, fields) {
+  const named = fields.map(({ name, schema }) => [schema.argument, others[name]]);
+  const words = [...named, ...Object.entries(overrides ?? {})]
+    .filter(([name, value]) => name && value !== null && value !== undefined)
     .map(([name, value]) => `${name}=${quote(typeof value === "object" ? JSON.stringify(value) : String(value))}`);
   return ["yolo", task ?? "detect", "train", ...words].join(" ");
 }
