@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, until
 from tests.support.browsing import Visitors
-from tests.support.recorded_trainings import record_kinds, recording
+from tests.support.recorded_trainings import record_kinds, record_training, recording
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -121,6 +121,26 @@ def test_a_line_that_is_no_yolo_command_is_said_to_be_none(visit: Visitors) -> N
     page.get_by_label("Paste a yolo train command").fill("python train.py")
     page.get_by_label("Paste a yolo train command").press("Enter")
     expect(page.get_by_text("This is not a yolo command.")).to_be_visible()
+
+
+def test_the_resume_form_says_what_is_inherited_and_gives_several_gpus_again(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(recorded, "start-two", spec={"device": "0,1", "publish_every": 7, "lr0": 0.002})
+    page = visit().open("start?resume=start-two")
+    page.get_by_text("Other parameters").click()
+    lr0 = page.get_by_label("lr0", exact=True)
+    expect(lr0).to_have_accessible_description(re.compile(r"Default: as in start-two \(0\.002\)\."))
+    device = page.get_by_label("device", exact=True)
+    expect(device).to_have_value("0,1")
+    expect(device).to_have_accessible_description(re.compile("start-two was trained on 0,1: name several"))
+
+    page.get_by_text("Storage and supervision").click()
+    for name in ("publish_every", "publish_seconds", "hang_timeout", "keep_local"):
+        own = page.get_by_label(name, exact=True)
+        expect(own).to_be_visible()
+        expect(own).not_to_have_accessible_description(re.compile("start-two"))
+    expect(page.get_by_label("publish_every", exact=True)).to_have_value("1")
 
 
 def test_a_job_that_cannot_be_resumed_that_way_is_refused_in_the_form(visit: Visitors, api: Airflow) -> None:

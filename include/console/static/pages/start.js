@@ -116,23 +116,31 @@ function Resume({ job, fields }) {
   const isWhole = planned !== null && finishedEpochs(job) >= planned;
   const epochs = isWhole ? planned * 2 : planned;
   const others = fields.filter(({ name }) => ![...KEPT, ...OWN, "epochs"].includes(name));
-  const notes = Object.fromEntries(others.map((field) => [field.name, noteOf(field, job, spec)]));
+  const [inherited, own] = [true, false].map((is) => others.filter(({ schema }) => Boolean(schema.inherited) === is));
+  const notes = Object.fromEntries(inherited.map((field) => [field.name, noteOf(field, job, spec)]));
   notes.epochs = epochsNote(job, planned, isWhole);
+  const device = isSeveral(spec.device) ? spec.device : null;
   /** @type {FieldGroup[]} */
   const groups = [
     { title: "Length", names: ["epochs", "job_id"] },
     {
       title: "Other parameters",
-      names: others.map(({ name }) => name),
+      names: inherited.map(({ name }) => name),
       closed: true,
       about: "Empty fields keep the values of the resumed training run.",
+    },
+    {
+      title: "Storage and supervision",
+      names: own.map(({ name }) => name),
+      closed: true,
+      about: "These are not taken from the resumed training run.",
     },
   ];
   return html`
     <div class="card kept"><h2>Taken from ${job.job_id}</h2><dl class="facts">
       ${KEPT.map((name) => html`<div key=${name}><dt>${name}</dt><dd>${formatParameter(spec[name])}</dd></div>`)}
     </dl></div>
-    <${StartForm} fields=${fields} given=${{ epochs }} groups=${groups} always=${{ resume_from: job.job_id }}
+    <${StartForm} fields=${fields} given=${{ epochs, device }} groups=${groups} always=${{ resume_from: job.job_id }}
       notes=${notes} action="Resume training" />`;
 }
 
@@ -144,7 +152,18 @@ function Resume({ job, fields }) {
  */
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
+  if (name === "device" && isSeveral(value)) {
+    return `${about} ${job.job_id} was trained on ${formatParameter(value)}: name several GPUs again, or one.`;
+  }
   return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
+}
+
+/**
+ * Whether a value of device names several GPUs: those are not inherited, but have to be given again.
+ * @param {unknown} device
+ */
+function isSeveral(device) {
+  return typeof device === "string" && device.includes(",");
 }
 
 /**
