@@ -34,7 +34,6 @@ _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatu
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
     HTTPStatus.FORBIDDEN: "Ask an Airflow administrator for permission on the runs of this Dag.",
-    HTTPStatus.NOT_FOUND: "The routes are listed in openapi.json.",
 }
 """What to do about errors that Airflow or the framework raises."""
 _UNKNOWN_SIGNATURE = "Invalid JWT token"
@@ -90,9 +89,16 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     if error.status_code in _BEFORE_GUARDS:
         error = await authentication_error(request) or error
+    if error.status_code == HTTPStatus.NOT_FOUND and _is_described(request.app):
+        error = HTTPException(error.status_code, f"{error.detail}. The routes are listed in openapi.json")
     if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; one that is not JSON gets 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
     return http_problem(error)
+
+
+def _is_described(app: FastAPI) -> bool:
+    """Say whether the application serves its OpenAPI document, unlike the console."""
+    return any(getattr(route, "path", None) == "/openapi.json" for route in app.routes)
 
 
 def http_problem(error: HTTPException) -> JSONResponse:

@@ -209,3 +209,8 @@ def test_the_parameters_of_a_registration_are_checked_before_anything_is_trigger
         assert said in answer.json()["detail"]
     assert ask("POST", "/parts/versions", json={"source": "s3://b/k"}).status_code == 503  # no Airflow here
     assert ask("GET", "/parts/registrations/manual__1").status_code == 404
+
+
+def test_an_unknown_route_names_the_document_with_the_routes(api_url: str) -> None:
+    answer = requests.get(f"{api_url}/nowhere", timeout=60)
+    assert answer.json()["detail"] == "Not Found. The routes are listed in openapi.json."

@@ -88,6 +88,7 @@ def test_nothing_else_is_served(api_stack: Stack, path: str) -> None:
     answer = get(api_stack, path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+    assert "listed in openapi.json" not in answer.json()["detail"]
 
 
 def test_the_first_page_is_the_list(api_stack: Stack) -> None:
