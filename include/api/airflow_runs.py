@@ -81,13 +81,18 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
     return answer.json()["value"]
 
 
-def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str:
-    """Return why a task refused what the run asked for, or where to look if no readable XCom says so."""
+def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str | None:
+    """Return why a task refused what the run asked for; None if no readable XCom says so."""
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
         if isinstance(refusal, str):
             return refusal
-    return f"The run failed, and no task could say why: see the log of run {run_id} of {dag_id}."
+    return None
+
+
+def explain_failure(dag_id: str, run_id: str) -> str:
+    """Return where to look for the reason of a failure for which `read_refusal` returned None."""
+    return f"The run failed, and its log says why: see run {run_id} of {dag_id}."
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:

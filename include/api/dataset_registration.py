@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs, require_can_start
-from include.api.airflow_runs import find_run, read_refusal, read_result, trigger_run
+from include.api.airflow_runs import explain_failure, find_run, read_refusal, read_result, trigger_run
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
@@ -49,6 +49,7 @@ class RegistrationState(StrEnum):
     CHECKING = "checking"
     REGISTERED = "registered"
     REFUSED = "refused"
+    FAILED = "failed"
 
 
 class DatasetRegistration(BaseModel):
@@ -56,7 +57,8 @@ class DatasetRegistration(BaseModel):
 
     version is the number of the version with the content, once it is registered; created is false if the
     newest version already had this content. For users who may not read XComs, version is then null. error
-    says why the run failed, usually because the data were refused.
+    says why the data were refused, or where to look if the run failed for any other reason, or for users who
+    may not read XComs.
     """
 
     state: RegistrationState
@@ -101,9 +103,10 @@ def get_dataset_registration(
         case "success":
             return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
+            refusal = read_refusal(request, REGISTER_DAG, run_id, *_REFUSING)
             return DatasetRegistration(
-                state=RegistrationState.REFUSED,
-                error=read_refusal(request, REGISTER_DAG, run_id, *_REFUSING),
+                state=RegistrationState.FAILED if refusal is None else RegistrationState.REFUSED,
+                error=refusal or explain_failure(REGISTER_DAG, run_id),
             )
     # The data are registered before the run has ended: the last task only announces them.
     return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)

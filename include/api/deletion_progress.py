@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs
-from include.api.airflow_runs import find_run, read_refusal, read_result, trigger_run
+from include.api.airflow_runs import explain_failure, find_run, read_refusal, read_result, trigger_run
 from include.api.problems import ProblemError, responses
 from include.audit.deletion_request import DELETION_DAG
 
@@ -34,13 +34,15 @@ class DeletionState(StrEnum):
     DELETING = "deleting"
     DELETED = "deleted"
     REFUSED = "refused"
+    FAILED = "failed"
 
 
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
     objects and bytes are what was deleted; null for users who may not read XComs. error says why the run
-    failed: a refusal deletes nothing, but a later failure may leave the deletion unfinished.
+    refused, or where to look if it failed for any other reason, or for users who may not read XComs. A
+    refusal deletes nothing, but a failure may leave the deletion unfinished.
     """
 
     state: DeletionState
@@ -55,7 +57,7 @@ class DeletionProgress(BaseModel):
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
 def get_deletion(request: Request, run_id: str) -> DeletionProgress:
-    """Return the progress of a deletion; ask again every second until its state is deleted or refused."""
+    """Return the progress of a deletion; ask again every second until its state is not deleting."""
     run = find_run(request, DELETION_DAG, run_id)
     if run is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"run_id={run_id!r:.200} is not a deletion")
@@ -66,8 +68,10 @@ def get_deletion(request: Request, run_id: str) -> DeletionProgress:
                 state=DeletionState.DELETED, objects=deleted.get("objects"), bytes=deleted.get("bytes")
             )
         case "failed":
+            refusal = read_refusal(request, DELETION_DAG, run_id, _TASK)
             return DeletionProgress(
-                state=DeletionState.REFUSED, error=read_refusal(request, DELETION_DAG, run_id, _TASK)
+                state=DeletionState.FAILED if refusal is None else DeletionState.REFUSED,
+                error=refusal or explain_failure(DELETION_DAG, run_id),
             )
     return DeletionProgress(state=DeletionState.DELETING)
 

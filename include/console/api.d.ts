@@ -142,7 +142,7 @@ declare namespace Api {
     run_id: string;
   }
 
-  type DeletionState = "deleting" | "deleted" | "refused";
+  type DeletionState = "deleting" | "deleted" | "refused" | "failed";
 
   interface EpochsPage {
     epochs: Array<RecordedEpoch>;
@@ -315,7 +315,7 @@ declare namespace Api {
     run_id: string;
   }
 
-  type RegistrationState = "queued" | "checking" | "registered" | "refused";
+  type RegistrationState = "queued" | "checking" | "registered" | "refused" | "failed";
 
   interface RelatedJob {
     job_id: string;

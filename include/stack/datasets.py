@@ -187,6 +187,6 @@ def _wait_for_version(stack: Stack, name: str, run_id: str) -> int:
         if found["state"] == "registered":
             version: int = found["version"]
             return version
-        if found["state"] == "refused":
-            raise StackError(f"The dataset was refused: {found['error'] or 'the log of the run says why'}")
+        if found["state"] in {"refused", "failed"}:
+            raise StackError(f"The dataset was not registered: {found['error']}")
         time.sleep(_POLL_SECONDS)

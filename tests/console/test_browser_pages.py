@@ -276,7 +276,7 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
         page.get_by_role("button", name="Delete permanently").click()
     expect(page.get_by_role("button", name="Deleting…")).to_be_visible()
     _end_deletion(api_stack, started.value.json()["run_id"], "failed")
-    expect(page.get_by_text("The run failed, and no task could say why: see the log of run")).to_be_visible()
+    expect(page.get_by_text("The run failed, and its log says why: see run")).to_be_visible()
 
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete this training run…").click()

@@ -4,6 +4,7 @@ import { Problem, fetchJson, trainingUrl } from "./api.js";
 
 const PAUSE = 1000;
 const CONFLICT = 409;
+const ERROR = 500;
 
 /**
  * Delete what is at the address, and wait until the deletion has ended. Raises Problem, which says why it failed.
@@ -16,6 +17,7 @@ export async function deleteAndWait(url) {
     const progress = await fetchProgress(runId);
     if (progress?.state === "deleted") return;
     if (progress?.state === "refused") throw new Problem(CONFLICT, progress.error ?? "Nothing was deleted.");
+    if (progress?.state === "failed") throw new Problem(ERROR, progress.error ?? "The deletion failed.");
     await new Promise((wake) => setTimeout(wake, PAUSE));
   }
 }

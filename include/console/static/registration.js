@@ -32,14 +32,19 @@ export function Registration({ name, runId, report }) {
       : html`<div class="loading" role="status">Loading…</div>`;
   }
   if (data.state === "registered") {
-    const page = versionPage(name, data.version ?? 1);
-    const said = data.created === false ? "The content is the same, so there is no new version." : "";
-    return html`<${Note} kind="success" title=${`${name} version ${data.version} is registered`}>
+    const { version, created } = data;
+    const page = version !== null && versionPage(name, version);
+    const said = created === false ? "The content is the same, so there is no new version." : "";
+    // Who may not read XComs is not told which version has the content already.
+    const title = version === null ? `${name} has this content already` : `${name} version ${version} is registered`;
+    return html`<${Note} kind="success" title=${title}>
       <p>The check found no error. ${said}</p>
-      <a class="button primary" href=${page}>Show version ${data.version}</a></${Note}>`;
+      ${page && html`<a class="button primary" href=${page}>Show version ${version}</a>`}
+    </${Note}>`;
   }
-  if (data.state === "refused") {
-    return html`<${Note} kind="failed" title="The dataset was refused">
+  if (data.state === "refused" || data.state === "failed") {
+    const title = data.state === "refused" ? "The dataset was refused" : "The dataset could not be registered";
+    return html`<${Note} kind="failed" title=${title}>
       <${Lines} text=${data.error ?? "The run ended without a reason; its log says why."} name="the error" />
       <p>${run}</p></${Note}>`;
   }

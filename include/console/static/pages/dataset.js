@@ -32,7 +32,7 @@ function Dataset() {
     ${registration && html`<${Registration} name=${name} runId=${registration} report=${setState} />`}
     ${state === "registered" && html`<${Versions} />`}
     ${
-      state === "refused" &&
+      (state === "refused" || state === "failed") &&
       html`<${Uploaded} />
       <section class="section" aria-labelledby="new"><h2 id="new">Try again</h2>
       <${UploadForm} name=${name} task=${query.get("task") ?? undefined} /></section>`
@@ -40,7 +40,7 @@ function Dataset() {
   </${Page}>`;
 }
 
-/** The uploaded files that the check refused; the server keeps them if anything else uses them. */
+/** The uploaded files that did not become a version; the server keeps them if anything else uses them. */
 function Uploaded() {
   const upload = query.get("upload");
   const [deleted, setDeleted] = useState(false);

@@ -1,0 +1,107 @@
+"""The page of a dataset says how a registration has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import airflow_client.client as airflow
+import psycopg
+import pytest
+from airflow_client.client.api import x_com_api
+from playwright.sync_api import expect
+
+from include.audit.deletion_request import DELETION_DAG
+from include.orchestration.refusal import REFUSAL
+from include.registry.repository import DatasetRepository
+from include.registry.request import REGISTER_DAG
+from include.stack.local import Stack
+from tests.support.airflow_client import Airflow
+from tests.support.api_client import log_in_over_rest
+from tests.support.browsing import Visitors
+from tests.support.registered_datasets import register
+
+pytestmark = pytest.mark.timeout(600)
+
+NAME = "registrations"
+REASON = "labels/3.txt names class 7"
+
+
+@pytest.fixture(scope="module")
+def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    from tests.support import platforms
+
+    platforms.migrate(api_stack)
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
+        yield connection
+        connection.execute("DELETE FROM datasets WHERE name = %s", [NAME])
+
+
+@pytest.fixture(scope="module")
+def api(api_stack: Stack) -> Airflow:
+    return Airflow(api_stack)
+
+
+def end(
+    api: Airflow,
+    stack: Stack,
+    dag_id: str,
+    task_id: str,
+    conf: dict[str, Any],
+    state: str,
+    reason: str | None,
+) -> str:
+    """End a new run of the Dag in that state; a reason is what its task left as a refusal."""
+    run_id = api.trigger(dag_id, conf)
+    if reason is not None:
+        login = airflow.Configuration(host=stack.url, access_token=log_in_over_rest(stack))
+        body = airflow.XComCreateBody(key=REFUSAL, value=reason)
+        x_com_api.XComApi(airflow.ApiClient(login)).create_xcom_entry(dag_id, task_id, run_id, body)
+    api.mark(dag_id, run_id, state)
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("reason", "title"),
+    [(REASON, "The dataset was refused"), (None, "The dataset could not be registered")],
+    ids=["refused", "failed"],
+)
+def test_a_failure_is_not_called_a_refusal(
+    api: Airflow,
+    api_stack: Stack,
+    connection: psycopg.Connection[Any],
+    visit: Visitors,
+    reason: str | None,
+    title: str,
+) -> None:
+    conf = {"name": NAME, "source": "digits"}
+    run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "failed", reason)
+    page = visit().open(f"dataset?name={NAME}&registration={quote(run_id)}")
+    expect(page.get_by_role("alert")).to_contain_text(title)
+    expect(page.get_by_role("alert")).to_contain_text(reason or "its log says why")
+    expect(page.get_by_role("heading", name="Try again")).to_be_visible()
+
+
+@pytest.mark.parametrize(("reason", "state"), [(REASON, "refused"), (None, "failed")])
+def test_a_deletion_that_failed_is_not_called_refused(
+    api: Airflow, api_stack: Stack, reason: str | None, state: str
+) -> None:
+    run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
+    said = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
+    assert said["state"] == state
+    assert (reason or "its log says why") in said["error"]
+
+
+def test_known_content_whose_version_may_not_be_read_promises_no_version(
+    api: Airflow, api_stack: Stack, connection: psycopg.Connection[Any], visit: Visitors
+) -> None:
+    """A run without XComs looks to everybody as any run does to those who may not read them."""
+    register(DatasetRepository(connection), NAME, "1")
+    conf = {"name": NAME, "source": "digits"}
+    run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)
+    page = visit().open(f"dataset?name={NAME}&registration={quote(run_id)}")
+    expect(page.get_by_text(f"{NAME} has this content already")).to_be_visible()
+    expect(page.get_by_text("so there is no new version")).to_be_visible()
+    expect(page.get_by_role("table", name="Versions")).to_be_visible()
+    expect(page.get_by_role("link", name="Show version")).to_have_count(0)
