@@ -1,4 +1,4 @@
-"""The page of a dataset says how a registration has ended."""
+"""The page of a dataset says how a registration has ended, and compares versions that still exist."""
 
 from __future__ import annotations
 
@@ -105,3 +105,22 @@ def test_known_content_whose_version_may_not_be_read_promises_no_version(
     expect(page.get_by_text("so there is no new version")).to_be_visible()
     expect(page.get_by_role("table", name="Versions")).to_be_visible()
     expect(page.get_by_role("link", name="Show version")).to_have_count(0)
+
+
+def test_a_version_is_compared_with_the_newest_older_one_that_exists(
+    connection: psycopg.Connection[Any], visit: Visitors
+) -> None:
+    datasets = DatasetRepository(connection)
+    first, gone, newest = (register(datasets, NAME, content).version for content in "234")
+    connection.execute("DELETE FROM datasets WHERE name = %s AND version = %s", [NAME, gone])
+    visitor = visit()
+    page = visitor.open(f"dataset?name={NAME}")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name=f"Version {newest}", exact=True))
+    expect(row.get_by_role("link", name=f"Difference to version {first}")).to_be_visible()
+    page = visitor.open(f"dataset?name={NAME}&version={newest}")
+    expect(page.get_by_role("region", name=f"Difference to version {first}")).to_be_visible()
+    expect(page.get_by_label("Compare with version")).to_have_value(str(first))
+
+    connection.execute("DELETE FROM datasets WHERE name = %s AND version < %s", [NAME, newest])
+    page = visitor.open(f"dataset?name={NAME}&version={newest}")
+    expect(page.get_by_text("There is no earlier version.")).to_be_visible()

@@ -18,18 +18,35 @@ const KINDS = [
   ["moved", "Moved to another split"],
 ];
 
-/** @param {{ name: string, version: number, base: string | null }} props base: the version to compare with */
+/**
+ * @param {object} props
+ * @param {string} props.name
+ * @param {number} props.version
+ * @param {string | null} props.base the version to compare with; null: the one before
+ */
 export function Difference({ name, version, base }) {
-  const number = base ?? (version > 1 ? String(version - 1) : null);
+  const load = (/** @type {AbortSignal} */ signal) =>
+    base ? Promise.resolve(base) : findBefore(name, version, signal);
+  const { data: number, problem, again } = usePolled(load, null);
   return html`<section class="section" aria-labelledby="difference">
     <div class="section-heading"><h2 id="difference">Difference${number && ` to version ${number}`}</h2>
-      <${Choice} name=${name} version=${version} base=${number} /></div>
-    ${
-      number
-        ? html`<${Found} key=${number} name=${name} version=${version} base=${number} />`
-        : html`<p class="muted">This is the first version.</p>`
-    }
+      ${number !== undefined && html`<${Choice} name=${name} version=${version} base=${number} />`}</div>
+    <${ProblemNote} problem=${problem} again=${again} />
+    ${number && html`<${Found} name=${name} version=${version} base=${number} />`}
+    ${number === null && html`<p class="muted">There is no earlier version.</p>`}
   </section>`;
+}
+
+/**
+ * The version before this one; null if there is none. Numbers have gaps where versions were deleted.
+ * @param {string} name
+ * @param {number} version
+ * @param {AbortSignal} signal
+ */
+async function findBefore(name, version, signal) {
+  /** @type {Api.DatasetVersionsPage} */
+  const { versions } = await fetchJson(trainingUrl(["datasets", name], { before: version, limit: 1 }), { signal });
+  return versions.length ? String(versions[0].version) : null;
 }
 
 /** @param {{ name: string, version: number, base: string | null }} props */

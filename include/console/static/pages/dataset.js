@@ -65,7 +65,7 @@ function Versions() {
   return html`
     <${ProblemNote} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
-    ${data && html`<${Table} versions=${data.versions} />`}
+    ${data && html`<${Table} versions=${data.versions} isLastPage=${data.next === null} />`}
     ${
       data?.next &&
       html`<nav class="pager" aria-label="Pages"><span /><a class="button" rel="next"
@@ -80,13 +80,16 @@ function Versions() {
     }`;
 }
 
-/** @param {{ versions: Api.DatasetSummary[] }} props */
-function Table({ versions }) {
+/** @param {{ versions: Api.DatasetSummary[], isLastPage: boolean }} props */
+function Table({ versions, isLastPage }) {
   return html`<section aria-labelledby="versions"><h2 id="versions">Versions</h2>
     <div class="scroller" tabindex="0" role="group" aria-label="Table of versions">
       <table class="datasets" aria-labelledby="versions">
         <thead><tr>${COLUMNS.map(head)}</tr></thead>
-        <tbody>${versions.map((each) => html`<${Version} key=${each.version} of=${each} />`)}</tbody>
+        <tbody>${versions.map(
+          (each, index) => html`<${Version} key=${each.version} of=${each} before=${versions[index + 1]}
+          isFirst=${isLastPage && index === versions.length - 1} />`,
+        )}</tbody>
       </table></div></section>`;
 }
 
@@ -95,10 +98,15 @@ function head(title) {
   return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
-/** @param {{ of: Api.DatasetSummary }} props */
-function Version({ of }) {
+/**
+ * @param {object} props
+ * @param {Api.DatasetSummary} props.of
+ * @param {Api.DatasetSummary} [props.before] the version before it, if it is on this page
+ * @param {boolean} props.isFirst whether there is none before it
+ */
+function Version({ of, before: earlier, isFirst }) {
   const page = versionPage(name, of.version);
-  const earlier = of.version - 1;
+  const compared = earlier ? `${page}&base=${earlier.version}` : page;
   return html`<tr>
     <th scope="row"><a href=${page}>Version ${of.version}</a>
       ${of.archived_at && html` <small class="muted">archived</small>`}</th>
@@ -106,7 +114,10 @@ function Version({ of }) {
     <td class="number">${formatBytes(of.size)}</td>
     <td><${When} at=${of.created_at} />${of.created_by && html` <small class="muted">by ${of.created_by}</small>`}</td>
     <td class="reason">${of.note ?? "–"}</td>
-    <td>${earlier > 0 && html`<a href=${`${page}&base=${earlier}`}>Difference to version ${earlier}</a>`}</td>
+    <td>${
+      !isFirst &&
+      html`<a href=${compared}>Difference to ${earlier ? `version ${earlier.version}` : "the one before"}</a>`
+    }</td>
   </tr>`;
 }
 
