@@ -162,23 +162,35 @@ class Postgres:
         return copy / programs
 
     def _create_data(self) -> None:
+        """Create the data in a new folder and rename that: a killed initdb leaves an incomplete one."""
+        if self.data.exists() and any(self.data.iterdir()):
+            raise StackError(
+                f"{self.data} is not empty, but has no PG_VERSION, so PostgreSQL cannot use it. Restore the "
+                "data from a backup, or move the folder away to start with empty databases."
+            )
         if self.data.parent != self.state:
             _make_store()
             self.data.parent.mkdir(exist_ok=True, mode=0o755)
-        self.data.mkdir(mode=0o700, exist_ok=True)
-        if self._user is not None:
-            shutil.chown(self.data, self._user)
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{self.data.name}-", dir=self.data.parent))
+        try:
+            self._initdb(unfinished)
+            unfinished.rename(self.data)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _initdb(self, folder: Path) -> None:
         # A pipe would be simpler, but initdb opens the file by name.
         with tempfile.NamedTemporaryFile("w", suffix=".password") as password:
             password.write(self.password)
             password.flush()
             if self._user is not None:
+                shutil.chown(folder, self._user)
                 shutil.chown(password.name, self._user)
-            self._initdb(Path(password.name))
+            self._run_initdb(folder, Path(password.name))
 
-    def _initdb(self, password_file: Path) -> None:
+    def _run_initdb(self, folder: Path, password_file: Path) -> None:
         command = (
-            self.programs / "initdb", "-D", self.data, "-U", SUPERUSER, "--auth=scram-sha-256",
+            self.programs / "initdb", "-D", folder, "-U", SUPERUSER, "--auth=scram-sha-256",
             f"--pwfile={password_file}", "--encoding=UTF8",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C",
         )  # fmt: skip
@@ -192,7 +204,6 @@ class Postgres:
             **as_user(self._user),
         )
         if finished.returncode:
-            shutil.rmtree(self.data, ignore_errors=True)
             raise StackError(
                 f"PostgreSQL's data folder {self.data} could not be created: {finished.stderr.strip()}"
             )

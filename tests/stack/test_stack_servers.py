@@ -8,6 +8,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -136,6 +137,34 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
         stack = Stack.at(directory, {"shared_buffers": "nonsense"})
         with pytest.raises(StackError, match=r'postgres.log and ends with:\n(?s:.*)"nonsense"'):
             stack.start_servers(quiet())
+
+
+def test_a_killed_initdb_is_repeated() -> None:
+    with reachable_directory() as directory:
+        postgres = Stack.at(directory, UNSAFE_BUT_FAST).postgres
+        creating = get_context("fork").Process(target=postgres.start)
+        creating.start()
+        while not list(directory.glob("pgdata*/PG_VERSION")):
+            assert creating.is_alive()
+        for process in (*psutil.Process(creating.pid).children(recursive=True), creating):
+            process.kill()
+        creating.join()
+        try:
+            assert postgres.start()
+            psycopg.connect(postgres.url("postgres")).close()
+        finally:
+            postgres.stop()
+
+
+def test_data_without_their_version_are_refused_and_kept() -> None:
+    with reachable_directory() as directory:
+        postgres = Stack.at(directory, UNSAFE_BUT_FAST).postgres
+        kept = directory / "pgdata" / "base" / "1"
+        kept.parent.mkdir(parents=True)
+        kept.write_text("rows")
+        with pytest.raises(StackError, match=r"pgdata is not empty, but has no PG_VERSION"):
+            postgres.start()
+        assert kept.read_text() == "rows"
 
 
 def test_damaged_credentials_are_named(tmp_path: Path) -> None:
