@@ -17,7 +17,7 @@ from airflow.executors.local_executor import LocalExecutor
 from airflow.executors.workloads import ExecuteTask
 
 from include.stack.connections import QUEUE_CONNECTIONS
-from include.stack.gpus import count_gpus
+from include.stack.gpus import trains_on_cpu
 from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class QueueExecutor(LocalExecutor):
         self._by_queue = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
         if self.is_mp_using_fork:
             isolate_ultralytics()
-            for module in TASKS if count_gpus() else (*TASKS, *TRAINER):
+            for module in (*TASKS, *TRAINER) if trains_on_cpu() else TASKS:
                 preload(module)
             # Without this, a process collects garbage among all imported objects several times when it ends.
             atexit.register(gc.freeze)

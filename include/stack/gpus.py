@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from include.training.contract import GpuLost
-from include.training.gpus import VISIBLE, list_gpus, visible_gpus
+from include.training.gpus import VISIBLE, list_gpus, should_have_gpu, visible_gpus
 
 
 def count_gpus() -> int:
@@ -14,6 +14,11 @@ def count_gpus() -> int:
         return len(visible_gpus(list_gpus(), os.environ.get(VISIBLE)))
     except GpuLost:
         return 0
+
+
+def trains_on_cpu() -> bool:
+    """Return whether training runs are meant to use the CPU: not if a GPU is there that does not respond."""
+    return not count_gpus() and not should_have_gpu()
 
 
 def gpu_slots() -> int:

@@ -21,7 +21,7 @@ from include.stack.airflow import REPOSITORY, TASK_STOP_SECONDS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.connections import assign_connections
 from include.stack.errors import StackError
-from include.stack.gpus import count_gpus, gpu_slots
+from include.stack.gpus import gpu_slots, trains_on_cpu
 from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
@@ -119,7 +119,7 @@ class Stack:
             connections=assign_connections(self),
             variables={
                 "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
-                "CPU_WORKER": "false" if count_gpus() else "true",
+                "CPU_WORKER": "true" if trains_on_cpu() else "false",
                 "JOB_ADMINISTRATORS": os.environ.get("JOB_ADMINISTRATORS", USERNAME),
                 "DATASET_ROOTS": os.environ.get("DATASET_ROOTS", str(self.state.private("datasets"))),
                 "MODEL_VERIFICATION_KEYS": str(self.model_keys.public),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from include.training.contract import DeviceNotAvailable, GpuLost
-from include.training.gpus import VISIBLE, has_hardware
+from include.training.gpus import should_have_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,8 +86,7 @@ def _should_have_gpu() -> bool:
     """Return whether this machine has a GPU that torch was built to use and that is not hidden on purpose."""
     import torch
 
-    hidden = os.environ.get(VISIBLE, "0").strip() in {"", "-1"}
-    return torch.version.cuda is not None and not hidden and has_hardware()
+    return torch.version.cuda is not None and should_have_gpu()
 
 
 def _remedy(gpus: int) -> str:

@@ -64,8 +64,8 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     """Refuse a device that this machine lacks, and its CPU unless the CPU was requested.
 
     device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without a
-    request. Raises GpuLost if this machine has a GPU that its driver does not report, else
-    DeviceNotAvailable.
+    request. Raises GpuLost if this machine has a GPU that its driver does not report, also on a cpu_worker,
+    else DeviceNotAvailable.
     """
     if not _names_gpus(device):
         return
@@ -73,13 +73,13 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
         _read_numbers(_normalize(device), visible)
         return
     is_auto, machine = device in {None, "auto"}, socket.gethostname()
-    if is_auto and cpu_worker:
-        return
     asked = f"device={device or 'auto'}"
-    if has_hardware() and os.environ.get(VISIBLE, "0").strip() not in {"", "-1"}:
+    if should_have_gpu():
         raise GpuLost(
             f"{asked}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see why"
         )
+    if is_auto and cpu_worker:
+        return
     unasked = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
     raise DeviceNotAvailable(
         f"{asked} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "
@@ -171,6 +171,11 @@ def list_gpus() -> list[Gpu]:
 def has_hardware(devices: Path = Path("/dev")) -> bool:
     """Return whether this machine has an NVIDIA GPU, whether or not its driver responds."""
     return any(devices.glob("nvidia[0-9]*"))
+
+
+def should_have_gpu() -> bool:
+    """Return whether this machine has an NVIDIA GPU that is not hidden on purpose."""
+    return has_hardware() and os.environ.get(VISIBLE, "0").strip() not in {"", "-1"}
 
 
 def _names_gpus(device: str | None) -> bool:

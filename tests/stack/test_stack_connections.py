@@ -11,9 +11,11 @@ import pytest
 from airflow.executors.workloads import ExecutorWorkload
 
 from include.deployment.settings import MODEL_SIGNING_KEY, PROMOTION_QUEUE
+from include.stack import gpus
 from include.stack.airflow import PARTS
 from include.stack.executor import QueueConnections
 from include.stack.local import Stack
+from include.training import gpus as training_gpus
 from tests.support.workloads import task_workload
 
 OWNER = "AIRFLOW_CONN_TRAINING_DB_OWNER"
@@ -43,6 +45,17 @@ def test_only_tasks_that_promote_have_the_key_that_signs_models(tmp_path: Path) 
     given = Stack.at(tmp_path / "stack").airflow.connections
     assert [queue for queue, found in given.queues.items() if MODEL_SIGNING_KEY in found] == [PROMOTION_QUEUE]
     assert [part for part, found in given.parts.items() if MODEL_SIGNING_KEY in found] == []
+
+
+def test_the_stack_trains_on_the_cpu_only_where_there_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "list_gpus", list)
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    for has_hardware, cpu_worker in {False: "true", True: "false"}.items():
+        monkeypatch.setattr(training_gpus, "has_hardware", lambda found=has_hardware: found)
+        stack = Stack.at(tmp_path / "stack")
+        assert stack.airflow.variables["CPU_WORKER"] == cpu_worker
 
 
 def test_only_the_scheduler_whose_executor_runs_the_tasks_has_the_owners_password(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -185,8 +186,11 @@ def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.Monke
     with pytest.raises(DeviceNotAvailable, match=r"device=0,1 is not available: .* has no GPU\. Give"):
         require_hardware("0,1", cpu_worker=True)
     monkeypatch.setattr(gpus, "has_hardware", lambda: True)
-    with pytest.raises(GpuLost, match="has an NVIDIA GPU that its driver does not report"):
-        require_hardware(None, cpu_worker=False)
+    for cpu_worker in (False, True):
+        with pytest.raises(GpuLost, match="has an NVIDIA GPU that its driver does not report"):
+            require_hardware(None, cpu_worker=cpu_worker)
+    monkeypatch.setenv(VISIBLE, "-1")
+    require_hardware(None, cpu_worker=True)
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
@@ -228,7 +232,7 @@ def test_a_gpu_that_does_not_answer_is_not_replaced_by_the_cpu(
     device: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nvidia0").touch()
-    monkeypatch.setattr(devices, "has_hardware", lambda: gpus.has_hardware(tmp_path))
+    monkeypatch.setattr(gpus, "has_hardware", partial(gpus.has_hardware, tmp_path))
     with pytest.raises(GpuLost, match="this machine has an NVIDIA GPU, but torch cannot use it"):
         devices.choose_device(device)
     assert devices.choose_device("cpu") == "cpu"
