@@ -216,7 +216,10 @@ class Stack:
         return self.postgres.running() and self.s3.running() and self.airflow.running()
 
     def up(self, steps: Steps) -> None:
-        """Start all services that are not running, and set up what is missing. Raises StackError."""
+        """Start all services that are not running, and set up what is missing.
+
+        Raises StackError, also if `make rotate` was interrupted.
+        """
         self._check_disk()
         with self._lock():
             self._start_servers(steps)
@@ -243,6 +246,11 @@ class Stack:
             self._stop(steps)
 
     def _start_servers(self, steps: Steps) -> None:
+        if self.state.next_credentials_file.exists():
+            raise StackError(
+                "`make rotate` has not finished, and some of the new secrets may be in use already. Run "
+                "`make rotate` again: it finishes, and starts the stack."
+            )
         self._replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
             started = self.postgres.start()

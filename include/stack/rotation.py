@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 def rotate(stack: Stack, steps: Steps) -> Stack:
     """Replace the secrets, start all services with the new ones, and return the stack that knows them.
 
-    May be repeated after an interruption: it continues with the secrets that it had chosen.
-    Raises StackError.
+    If it is interrupted while it replaces them, the stack does not start until it is repeated; it then
+    continues with the secrets that it had chosen. Raises StackError.
     """
-    new = stack.state.next_credentials()
     stack.down(steps)
+    new = stack.state.next_credentials()
     with steps.step("Replace the passwords and keys"):
         server = _start_postgres(stack, new)
         if stack.airflow.is_migrated():
@@ -39,7 +39,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
         _set_superuser_password(server, new.postgres_password)
         server.stop()
         stack.state.adopt_next_credentials()
-    rotated = Stack.at(stack.state.path, stack.postgres_settings)
+    rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
     # It sets the other passwords of PostgreSQL, and gives each server its own keys.
     rotated.up(steps)
     return rotated
@@ -75,6 +75,6 @@ def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
         )
     except StackError as error:
         raise StackError(
-            f"{error}\nRepair the cause and run `make rotate` again. Unless an earlier `make rotate` was "
-            "interrupted, nothing was changed, and `make up` continues with the old secrets."
+            f"{error}\nRepair the cause and run `make rotate` again. `make up` refuses to start the stack "
+            "until then."
         ) from error

@@ -167,6 +167,16 @@ def test_data_without_their_version_are_refused_and_kept() -> None:
         assert kept.read_text() == "rows"
 
 
+def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Path) -> None:
+    stack = Stack.at(tmp_path / "state", UNSAFE_BUT_FAST)
+    chosen = stack.state.next_credentials()
+    for start in (stack.up, stack.start_servers):
+        with pytest.raises(StackError, match="Run `make rotate` again"):
+            start(quiet())
+    assert not list(stack.state.path.glob("pids/*"))
+    assert stack.state.next_credentials() == chosen
+
+
 def test_damaged_credentials_are_named(tmp_path: Path) -> None:
     stack = Stack.at(tmp_path / "state")
     stack.state.credentials_file.write_text("{")
