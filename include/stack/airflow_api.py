@@ -16,6 +16,14 @@ TRAINING_API = "/training/api/v1"
 """PREFIX of include/api/addresses.py, which imports Airflow."""
 
 
+class ApiRefusal(StackError):
+    """The training API did not do what it was asked to; status is that of its answer."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True)
 class AirflowApi:
     """Airflow's REST API as one user."""
@@ -67,11 +75,17 @@ class AirflowApi:
         return [line for event in content for line in _lines(event)]
 
     def training(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the training API. Raises StackError with the sentence of its problem document."""
+        """Call the training API. Raises ApiRefusal with the sentence of its problem document."""
         answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
-        content: dict[str, Any] = answer.json() if answer.content else {}
+        try:
+            content: dict[str, Any] = answer.json() if answer.content else {}
+        except requests.JSONDecodeError:  # an error outside the API, such as that of a server that stops
+            raise ApiRefusal(
+                f"Airflow answered {answer.status_code} to {method} {path}: {answer.text:.1000}",
+                answer.status_code,
+            ) from None
         if not answer.ok:
-            raise StackError(str(content.get("detail", answer.text)))
+            raise ApiRefusal(str(content.get("detail", answer.text)), answer.status_code)
         return content
 
     @cached_property

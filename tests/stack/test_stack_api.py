@@ -1,0 +1,54 @@
+"""What the local stack's commands make of answers that are not those of the training API."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from include.stack.airflow_api import AirflowApi
+from include.stack.errors import StackError
+
+
+@contextmanager
+def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
+    """A server that logs everybody in, and gives this answer to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(status, content)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self._answer(201, b'{"access_token": "x"}')
+
+        def _answer(self, status: int, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield AirflowApi(f"http://127.0.0.1:{server.server_port}", "admin", "secret")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_is_not_json_is_shown(status: int) -> None:
+    with serve(status, b"Internal Server Error") as api:
+        sentence = f"Airflow answered {status} to GET jobs/a: Internal Server Error"
+        with pytest.raises(StackError, match=sentence):
+            api.training("GET", "jobs/a")
+
+
+def test_the_sentence_of_a_problem_document_is_shown() -> None:
+    with serve(404, b'{"detail": "There is no job a."}') as api:
+        with pytest.raises(StackError, match=r"^There is no job a\.$"):
+            api.training("GET", "jobs/a")
