@@ -20,9 +20,11 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.limits import UPLOAD_LINKS
 from include.registry.request import RegisterRequest
 from include.request import RequestRefused
+from include.stack.airflow_api import ApiRefusal
 from include.stack.errors import StackError
 
 if TYPE_CHECKING:
+    from include.stack.airflow_api import AirflowApi
     from include.stack.local import Stack
     from include.stack.steps import Steps
 
@@ -48,7 +50,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         raise StackError(str(refusal)) from None
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
-    upload = _find_interrupted(stack, memory) or _begin(stack, files, memory)
+    upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
     with steps.step(f"Upload {source}", spinner=False):
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
     memory.unlink(missing_ok=True)
@@ -79,11 +81,18 @@ def _digest(files: dict[str, Path]) -> str:
     return sha256(json.dumps(seen).encode()).hexdigest()
 
 
-def _find_interrupted(stack: Stack, memory: Path) -> dict[str, Any] | None:
-    """Return the upload of the same files that was interrupted; None if the API does not return one."""
+def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
+    """Return the upload of the same files that was interrupted; None if there is none.
+
+    Raises StackError if the API cannot say now, as during an outage: the upload may be continued later.
+    """
     try:
-        return stack.api.training("GET", f"uploads/{memory.read_text()}")
-    except (FileNotFoundError, StackError):
+        return api.training("GET", f"uploads/{memory.read_text()}")
+    except FileNotFoundError:
+        return None
+    except ApiRefusal as refusal:
+        if refusal.status >= requests.codes.server_error:
+            raise
         return None
 
 
@@ -180,7 +189,7 @@ def _send_part(link: dict[str, Any], file: Path, size: int) -> int:
 
 
 def _wait_for_version(stack: Stack, name: str, run_id: str) -> int:
-    """Return the version that the run registers. Raises StackError with the reason for a refusal."""
+    """Return the version that the run registers. Raises StackError with the reason if the run fails."""
     path = f"datasets/{quote(name, safe='')}/registrations/{quote(run_id, safe='')}"
     while True:
         found = stack.api.training("GET", path)

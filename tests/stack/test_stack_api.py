@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from include.stack.airflow_api import AirflowApi
+from include.stack.datasets import find_interrupted
 from include.stack.errors import StackError
 
 
@@ -49,6 +51,19 @@ def test_an_answer_that_is_not_json_is_shown(status: int) -> None:
 
 
 def test_the_sentence_of_a_problem_document_is_shown() -> None:
-    with serve(404, b'{"detail": "There is no job a."}') as api:
-        with pytest.raises(StackError, match=r"^There is no job a\.$"):
-            api.training("GET", "jobs/a")
+    problem = b'{"detail": "There is no job a."}'
+    with serve(404, problem) as api, pytest.raises(StackError, match=r"^There is no job a\.$"):
+        api.training("GET", "jobs/a")
+
+
+def test_an_upload_is_continued_later_unless_it_is_gone(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    assert find_interrupted(AirflowApi("http://127.0.0.1:9", "admin", "secret"), memory) is None
+    memory.write_text("a")
+    with serve(404, b'{"detail": "There is no upload a."}') as api:
+        assert find_interrupted(api, memory) is None
+    problem = b'{"detail": "S3 is not available."}'
+    with serve(503, problem) as api, pytest.raises(StackError, match="S3 is not available"):
+        find_interrupted(api, memory)
+    with pytest.raises(StackError, match="is not responding"):
+        find_interrupted(api, memory)

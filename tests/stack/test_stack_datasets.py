@@ -66,7 +66,7 @@ def test_data_that_the_check_refuses_are_refused_with_its_reason(
 ) -> None:
     build("detect", tmp_path / "bad")
     (tmp_path / "bad/labels/train/3.txt").write_text("7 0.5 0.5 0.1 0.1\n")
-    with pytest.raises(StackError, match=r"The dataset was refused: (?s:.*)class 7"):
+    with pytest.raises(StackError, match=r"The dataset was not registered: (?s:.*)class 7"):
         upload_dataset(airflow_stack, quiet(), tmp_path / "bad", "by-make-bad", "detect")
 
 
