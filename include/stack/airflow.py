@@ -248,7 +248,11 @@ class Airflow:
 
     def _is_healthy(self, part: str) -> bool:
         try:
-            health: dict[str, Any] = requests.get(f"{self.url}/api/v2/monitor/health", timeout=10).json()
+            with requests.Session() as session:
+                # A proxy from the environment cannot reach this machine's loopback interface.
+                session.trust_env = False
+                address = f"{self.url}/api/v2/monitor/health"
+                health: dict[str, Any] = session.get(address, timeout=10).json()
         except (requests.RequestException, ValueError):
             return False
         reported = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}

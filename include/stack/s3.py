@@ -118,7 +118,13 @@ class S3:
             aws_access_key_id=self.keys[role].access_key,
             aws_secret_access_key=self.keys[role].secret_key,
             region_name=self.region,
-            config=Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60),
+            config=Config(
+                retries={"total_max_attempts": 1},
+                connect_timeout=5,
+                read_timeout=60,
+                # A proxy from the environment cannot reach this machine's loopback interface.
+                proxies={},
+            ),
         )
 
     def ensure_bucket(self, bucket: str, origins: Sequence[str] = ()) -> None:

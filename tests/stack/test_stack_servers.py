@@ -132,6 +132,17 @@ def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:
     assert json.loads(connection)["host"] == LOOPBACK
 
 
+def test_a_proxy_for_the_internet_is_not_used_for_the_stack(
+    own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_stack.start_servers(quiet())
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{LOOPBACK}:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert own_stack.s3.client().list_buckets()["Buckets"]
+
+
 def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
     with reachable_directory() as directory:
         stack = Stack.at(directory, {"shared_buffers": "nonsense"})
