@@ -18,7 +18,7 @@ import psutil
 
 from include.stack.errors import StackError, last_lines
 from include.stack.families import PidFile, find_family, start_of
-from include.stack.private_files import UMASK, private_folder
+from include.stack.private_files import UMASK, private_folder, write_private
 
 STOP_SECONDS = 20.0
 
@@ -55,7 +55,8 @@ class Service:
     def pid_file(self) -> Path:
         """The file with the pid and the start time of the process, because pids are reused.
 
-        A third word means that the service is being stopped. The file is removed at the end of the stop.
+        A third word means that the service is being stopped. The file is removed when all of the service's
+        processes have ended.
         """
         return self.state / "pids" / f"{self.name}.pid"
 
@@ -111,7 +112,13 @@ def _start(service: Service) -> psutil.Process:
             **as_user(service.user),
         )
     process = psutil.Process(child.pid)
-    _remember(service, process)
+    try:
+        _remember(service, process)
+    except BaseException:
+        # Without its pid file, a disk that is full, say, nothing would stop it.
+        child.kill()
+        child.wait()
+        raise
     # The server outlives this program; otherwise Python would warn that it was never waited for.
     child.returncode = 0
     return process
@@ -147,7 +154,9 @@ def stop_all(services: Sequence[Service]) -> bool:
             _announce_stop(service)
     was_running = _end(services)
     for service in services:
-        service.pid_file.unlink(missing_ok=True)
+        # What survives even SIGKILL, waiting for a disk, is stopped by the next stop.
+        if not find_family(service).members:
+            service.pid_file.unlink(missing_ok=True)
     return was_running
 
 
@@ -172,12 +181,12 @@ def _end(services: Sequence[Service]) -> bool:
 
 
 def _remember(service: Service, process: psutil.Process) -> None:
-    service.pid_file.write_text(f"{process.pid} {start_of(process)}\n")
+    write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
 
 
 def _announce_stop(service: Service) -> None:
     if remembered := PidFile.read(service.pid_file):
-        service.pid_file.write_text(f"{remembered.pid} {remembered.started} stopping\n")
+        write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -90,6 +91,28 @@ def test_a_stopped_service_is_not_started_again(parent: Service) -> None:
     processes.stop(parent)
     Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
     assert not of_service(parent)
+
+
+def test_a_process_that_survives_its_stop_is_stopped_by_the_next_one(
+    parent: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        # In place of processes that wait for a disk
+        patched.setattr(psutil.Process, "kill", lambda _: None)
+        patched.setattr(psutil.Process, "send_signal", lambda *_: None)
+        processes.stop(replace(parent, stop_seconds=0.1))
+    assert len(of_service(parent)) == 2
+    assert processes.stop(parent)
+    assert not of_service(parent)
+    assert not parent.pid_file.exists()
+
+
+def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> None:
+    service = service_of(tmp_path, PARENT)
+    (tmp_path / "pids" / "example.pid.new").mkdir(parents=True)  # in place of a full disk
+    with pytest.raises(OSError, match=r"example\.pid\.new"):
+        processes.start(service)
+    assert not of_service(service)
 
 
 def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_path: Path) -> None:
