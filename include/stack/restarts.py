@@ -17,18 +17,24 @@ LONGEST_PAUSE = 60.0
 
 @dataclass(frozen=True)
 class Restarts:
-    """How often the supervisor restarted a service, or tried to, since `make up`, and when last (Unix time).
+    """How often the supervisor restarted a service since `make up`, and when it last tried to (Unix time).
 
-    in_row counts those since it last ran steadily.
+    in_row counts the restarts and failed ones since it last ran steadily. failed is set if the last one
+    failed.
     """
 
     total: int = 0
     in_row: int = 0
     last: float = 0.0
+    failed: bool = False
 
     def add_one(self, now: float) -> Restarts:
         """Return the count after another restart at `now`."""
         return Restarts(self.total + 1, self.in_row + 1, now)
+
+    def add_failure(self, now: float) -> Restarts:
+        """Return the count after a restart that failed at `now`."""
+        return Restarts(self.total, self.in_row + 1, now, failed=True)
 
     @property
     def is_given_up(self) -> bool:
@@ -36,8 +42,10 @@ class Restarts:
         return self.in_row >= MOST_RESTARTS
 
     def __str__(self) -> str:
-        times = "once" if self.total == 1 else f"{self.total} times"
-        return f"restarted {times}, last at {datetime.fromtimestamp(self.last):%Y-%m-%d %H:%M:%S}"
+        times, last = "once" if self.total == 1 else f"{self.total} times", datetime.fromtimestamp(self.last)
+        if self.failed:
+            return f"restarted {times}, could not be restarted at {last:%Y-%m-%d %H:%M:%S}"
+        return f"restarted {times}, last at {last:%Y-%m-%d %H:%M:%S}"
 
 
 def pause_before(in_row: int) -> float:

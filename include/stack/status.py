@@ -35,7 +35,7 @@ def describe_service(service: Service, where: str, restarts: Restarts | None) ->
     """Return the service's address or "stopped", and how often the supervisor restarted it."""
     is_running = processes.running(service) is not None
     shown = [where if is_running else "stopped"]
-    if restarts:
+    if restarts and restarts.last:
         shown.append(str(restarts))
         if restarts.is_given_up and not is_running:
             shown.append(f"given up: fix the problem in {service.log}, then run `make up`")

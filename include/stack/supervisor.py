@@ -56,18 +56,24 @@ class Supervisor:
             restarts, now = history.get(service.name, Restarts()), time.time()
             if processes.has_died(service):
                 if not restarts.is_given_up and now >= restarts.last + self._pause(restarts.in_row):
-                    self._revive(service, restarts.add_one(now))
+                    self._revive(service, restarts, now)
             elif restarts.in_row and now > restarts.last + STEADY_SECONDS:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
-    def _revive(self, service: Service, restarts: Restarts) -> None:
+    def _revive(self, service: Service, before: Restarts, now: float) -> None:
+        # Noted first: a restart that cannot be noted, on a full disk, would be neither paused nor limited.
+        restarts = before.add_failure(now)
+        self._history.note(service.name, restarts)
         try:
-            if not processes.revive(service):
-                return
+            has_died = processes.revive(service)
         except (OSError, StackError):
             log.exception("%s has died and could not be restarted.", service.name)
-        self._history.note(service.name, restarts)
-        log.warning("%s has died: %s. Its log is %s.", service.name, restarts, service.log)
+        else:
+            restarts = before.add_one(now) if has_died else before
+            self._history.note(service.name, restarts)
+            if not has_died:
+                return
+            log.warning("%s has died: %s. Its log is %s.", service.name, restarts, service.log)
         if restarts.is_given_up:
             log.error(
                 "%s died %d times in a row: if it dies again, it stays down until `make up`.",

@@ -142,6 +142,25 @@ def test_the_first_restart_is_at_once_and_the_next_one_waits(parent: Service) ->
     assert processes.running(parent) is None
 
 
+def test_a_restart_that_fails_is_not_counted_as_one(parent: Service) -> None:
+    history = History(parent.state / "restarts.json")
+    kill(parent)
+    broken = replace(parent, command=("/absent",))
+    for _ in range(MOST_RESTARTS + 1):
+        Supervisor([broken], history, pause=lambda in_row: 0.0).restart_dead()
+    restarts = history.read()["example"]
+    assert (restarts.total, restarts.in_row) == (0, MOST_RESTARTS)
+    assert "restarted 0 times, could not be restarted at" in describe_service(broken, "running", restarts)
+
+
+def test_a_service_is_not_restarted_while_that_cannot_be_counted(parent: Service) -> None:
+    (parent.state / "restarts.json.new").mkdir()  # in place of a full disk
+    kill(parent)
+    with pytest.raises(OSError, match=r"restarts\.json\.new"):
+        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+    assert processes.running(parent) is None
+
+
 @pytest.fixture(scope="module")
 def supervised() -> Iterator[Stack]:
     """PostgreSQL and S3, supervised."""
