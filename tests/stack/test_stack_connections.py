@@ -51,7 +51,7 @@ def test_the_stack_trains_on_the_cpu_only_where_there_is_no_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
-    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.delenv(training_gpus.VISIBLE, raising=False)
     for has_hardware, cpu_worker in {False: "true", True: "false"}.items():
         monkeypatch.setattr(training_gpus, "has_hardware", lambda found=has_hardware: found)
         stack = Stack.at(tmp_path / "stack")

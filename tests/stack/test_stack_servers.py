@@ -157,7 +157,8 @@ def test_a_killed_initdb_is_repeated() -> None:
         creating.start()
         while not list(directory.glob("pgdata*/PG_VERSION")):
             assert creating.is_alive()
-        for process in (*psutil.Process(creating.pid).children(recursive=True), creating):
+        creator = psutil.Process(creating.pid)
+        for process in (*creator.children(recursive=True), creator):
             process.kill()
         creating.join()
         try:
