@@ -133,7 +133,7 @@ def test_data_that_the_check_refuses_are_shown_with_the_reason(
     upload(page, export_like_roboflow(tmp_path / "shapes", 8), "wrong.zip", "")
     alert = page.get_by_role("alert")
     expect(alert).to_contain_text("class 7", timeout=180_000)
-    expect(alert).to_contain_text("The dataset was not registered")
+    expect(alert).to_contain_text("The dataset was refused")
     expect(page.get_by_role("heading", name="Try again")).to_be_visible()
     page.get_by_role("button", name="Delete the uploaded files").click()
     expect(page.get_by_text("The uploaded files have been deleted.")).to_be_visible()
