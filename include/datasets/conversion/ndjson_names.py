@@ -40,11 +40,15 @@ class Names:
         self._splits.update(dict.fromkeys(lines, split))
 
     def settle(self) -> None:
-        """Add the line number to names whose label file an earlier image already has."""
+        """Add the line number to names whose label file an earlier image already has.
+
+        It is added again while an image is called so. As only an original name can end with this number, the
+        result is at most one number longer than an original name.
+        """
         taken = set[str]()
         for line, split in self._splits.items():
             stem, _, suffix = self._names[line].rpartition(".")
-            if f"{split}/{stem}" in taken:
+            while f"{split}/{stem}" in taken:
                 stem = f"{stem}-{line}"
                 self._names[line] = f"{stem}.{suffix}"
             taken.add(f"{split}/{stem}")

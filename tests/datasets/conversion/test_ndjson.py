@@ -108,6 +108,20 @@ def test_images_of_the_same_name_are_numbered(tmp_path: Path) -> None:
     assert names >= {"images/train/photo-1.png", "images/train/photo-1-12.jpg", "images/train/no ending.jpg"}
 
 
+@pytest.mark.parametrize("files", [("a.jpg", "a-4.jpg", "a.jpg"), ("a.jpg", "a-4.png", "a.webp")])
+def test_a_number_that_makes_the_name_of_another_image_is_not_enough(
+    files: tuple[str, ...], tmp_path: Path
+) -> None:
+    lines = [
+        header("detect"),
+        *(record("detect", number, file=file) for number, file in enumerate(files, start=1)),
+        record("detect", 4, "val"),
+    ]
+    convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work")
+    names = {Path(asset.name).stem for asset in ConvertedFiles(tmp_path / "work").assets()}
+    assert names == {"a", "a-4", "a-4-4", "photo-4"}
+
+
 HASHED = "0123456789abcdef0123456789abcdef.png"
 
 
