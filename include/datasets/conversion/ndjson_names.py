@@ -64,11 +64,12 @@ def _own_name(file: str) -> str:
     Raises ValueError for a name that is refused.
     """
     try:
-        name = "/".join(safe_parts(file))
+        parts = safe_parts(file)
     except ValueError as problem:
         raise ValueError(f"its file name is refused: {problem}; use a plain name") from None
-    if is_ignored((name,)):
+    if is_ignored(parts):
         raise ValueError("its file name marks a hidden file or a cache; use a plain name")
+    name = "/".join(parts)
     if not is_image(name):
         name += ".jpg"
     if len(name.rpartition("/")[2].encode()) > NAME_BYTES - _ROOM:

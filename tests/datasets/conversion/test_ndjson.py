@@ -175,6 +175,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a name that leads out": ({"file": "../../outside.png"}, "leads outside through '..'"),
     "an absolute name": ({"file": "/etc/outside.png"}, "absolute path"),
     "a hidden file": ({"file": ".outside.png"}, "hidden file"),
+    "a hidden file in a folder": ({"file": "a/.outside.png"}, "hidden file"),
+    "a folder of macOS": ({"file": "__MACOSX/outside.png"}, "hidden file"),
     "no name": ({"file": None}, "file is missing"),
     "an endless name": ({"file": "a" * 250}, "shorten it"),
     "an unknown split": ({"split": "dev"}, "split must be one of train, val, test"),
