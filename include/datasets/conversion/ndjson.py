@@ -75,6 +75,8 @@ class _Export:
     key: str = ""
     _header: Header = field(init=False)
     _used: set[int] = field(default_factory=set)
+    _folders: dict[str, int] = field(default_factory=dict)
+    """The class of each folder of images to classify."""
     _points: list[list[float]] = field(default_factory=list)
     _names: Names = field(default_factory=Names)
 
@@ -131,6 +133,10 @@ class _Export:
                 return
             self._used.add(number)
             folder = class_folder(self._header.class_names.get(number, str(number)))
+            if self._folders.setdefault(folder, number) != number:
+                raise ValueError(
+                    "class_names: another class has the same name, so their images would be mixed; rename one"
+                )
         elif self.task != "depth":
             labels = read_labels(record)
             self._used.update(int(label[0]) for label in labels)
@@ -142,16 +148,11 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
-        """Raise ValueError for data with a different layout, and for classify if two classes share a name."""
+        """Raise ValueError for data with a different layout."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(
                 f"it is for task={given!r}, not for task={self.task!r}; train it for its own task"
-            )
-        names = list(self._header.class_names.values())
-        if self.task == "classify" and len(set(names)) < len(names):
-            raise ValueError(
-                "class_names: two classes have the same name, so their images would be mixed; rename one"
             )
 
     def _choose_validation(self) -> None:

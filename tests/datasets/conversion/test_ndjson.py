@@ -257,11 +257,18 @@ def test_a_class_whose_name_no_folder_can_have_is_refused(name: str, tmp_path: P
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
 
 
-def test_two_classes_of_one_name_are_refused_only_where_they_would_be_mixed(tmp_path: Path) -> None:
-    names = {"0": "cat", "2": "cat"}
+@pytest.mark.parametrize(
+    "names",
+    [{"0": "cat", "2": "cat"}, {"0": "cat", "2": "cat/"}, {"0": "./cat", "2": "cat"}, {"0": "2"}],
+)
+def test_two_classes_of_one_folder_are_refused(names: dict[str, str], tmp_path: Path) -> None:
     lines = [header("classify", class_names=names), *export("classify")[1:]]
-    with pytest.raises(DatasetError, match="two classes have the same name"):
+    with pytest.raises(DatasetError, match=r"mine\.ndjson:3: class_names: another class has the same name"):
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
+
+
+def test_two_classes_of_one_name_are_not_mixed_in_label_files(tmp_path: Path) -> None:
+    names = {"0": "cat", "2": "cat"}
     lines = [header("detect", class_names=names), *export("detect")[1:]]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "boxes")
 
