@@ -46,7 +46,7 @@ class DownloadLimits:
 
 
 def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
-    """Download `url` to the file `to`, following redirects; refuse http after them if `url` is https.
+    """Download `url` to the file `to`, following redirects, but none from https to http.
 
     The length and the checksum that the server states are verified. Raises DownloadFailed, and OSError if
     `to` cannot be created or closed.
@@ -69,19 +69,25 @@ def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
 def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:
     import requests
 
+    encrypted = url.lower().startswith("https:")
     try:
         with requests.Session() as session:
             session.max_redirects = _REDIRECTS
+            if encrypted:
+                del session.adapters["http://"]  # nothing is sent to such an address, not even on the way
             with session.get(
                 url,
                 stream=True,
                 timeout=(10, limits.silent_seconds),
                 headers={"Accept-Encoding": "identity"},  # the length and the checksum are of the file itself
             ) as response:
-                _require_good(url, response)
+                _require_good(response)
                 _receive(response, file, limits, deadline)
     except requests.TooManyRedirects:
         raise DownloadFailed(f"redirects more than {_REDIRECTS} times") from None
+    except requests.exceptions.InvalidSchema:
+        allowed = "https" if encrypted else "http or https"
+        raise DownloadFailed(f"leads to an address that is not {allowed}") from None
     except requests.exceptions.InvalidURL:
         raise DownloadFailed("is not a valid URL") from None
     except requests.RequestException as error:
@@ -90,9 +96,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
         raise DownloadFailed(f"could not be written to {file.name}: {error.strerror or error}") from error
 
 
-def _require_good(url: str, response: Response) -> None:
-    if url.startswith("https:") and not response.url.startswith("https:"):
-        raise DownloadFailed(f"redirects to {response.url.partition('?')[0]}, which is not encrypted")
+def _require_good(response: Response) -> None:
     status = response.status_code
     if status == HTTPStatus.NOT_FOUND:
         raise DownloadFailed("does not exist (HTTP 404)")

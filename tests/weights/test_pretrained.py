@@ -20,6 +20,7 @@ from include.s3.errors import CorruptObject
 from include.weights.download import DownloadLimits
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 from tests.support import crafted_checkpoints as craft
+from tests.support.image_host import serving_images
 from tests.support.release_server import QUICKLY, Release, md5_of, serving
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
@@ -86,6 +87,26 @@ def test_redirects_are_followed(store: PretrainedStore, release: Release, conten
     release.redirect_to = release.url.removesuffix("/v8.4.0")
     assert store.require(NAME).sha256 == _sha256(content)
     assert release.asked[-1].startswith("/moved/")
+
+
+def test_redirects_lead_from_https_to_https_only(
+    s3_client: S3Client,
+    bucket: str,
+    release: Release,
+    content: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving_images(tmp_path) as host:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(host.certificate))
+        host.files[f"/moved/v8.4.0/{NAME}"] = content
+        store = PretrainedStore(Bucket(s3_client, bucket), host.url, QUICKLY)
+        host.redirects[f"/{NAME}"] = f"{release.url}/{NAME}"
+        release.redirect_to = host.url
+        assert "leads to an address that is not https" in _refusal(store)
+        assert release.asked == []
+        host.redirects[f"/{NAME}"] = f"/moved/v8.4.0/{NAME}"
+        assert store.require(NAME).sha256 == _sha256(content)
 
 
 def test_an_endless_redirect_is_given_up(store: PretrainedStore, release: Release) -> None:
