@@ -175,6 +175,11 @@ class PretrainedStore:
             self._bucket.client, location, head["ContentLength"], head["ETag"]
         )
         found = settled_object(self._bucket.client, location)
+        replaced = UnsafeCheckpoint(
+            f"{location.uri} was replaced while it was being read; try again once its upload has finished"
+        )
+        if found.etag != head["ETag"]:  # these bytes were not inspected
+            raise replaced
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
         with translate_s3_errors(self._bucket.client, location):
             try:
@@ -185,10 +190,7 @@ class PretrainedStore:
             except ClientError as error:
                 if not is_condition_failed(error):
                     raise
-                raise UnsafeCheckpoint(
-                    f"{location.uri} was replaced while it was being read; try again once its upload "
-                    "has finished"
-                ) from None
+                raise replaced from None
         log.info("%s was uploaded by another client; recorded its SHA-256 as %s.", location.uri, found.sha256)
         return found.sha256
 

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject
+from include.s3.reading import settled_object
+from include.weights import pretrained
 from include.weights.download import DownloadLimits
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 from tests.support import crafted_checkpoints as craft
@@ -28,6 +31,8 @@ from tests.support.untrained import best
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.s3.download import FetchedObject
+    from include.s3.location import S3Location
     from include.stack.s3 import S3
 
 NAME = "yolo11n.pt"
@@ -196,6 +201,22 @@ def test_a_file_that_another_client_has_put_there_is_pinned(
     assert stored.sha256 == _sha256(content)
     head = s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")
     assert head["Metadata"]["sha256"] == stored.sha256
+
+
+def test_a_file_that_is_replaced_once_it_was_inspected_is_not_pinned(
+    s3_client: S3Client, bucket: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, unsafe = "pretrained/company.pt", craft.crafted(craft.call("os.system", craft.value("true")))
+    s3_client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def read_after_replacement(client: S3Client, location: S3Location) -> FetchedObject:
+        client.put_object(Bucket=bucket, Key=key, Body=unsafe)
+        return settled_object(client, location)
+
+    monkeypatch.setattr(pretrained, "settled_object", read_after_replacement)
+    with pytest.raises(UnsafeCheckpoint, match="was replaced while it was being read"):
+        PretrainedStore(Bucket(s3_client, bucket), None).require("company.pt")
+    assert "sha256" not in s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]
 
 
 def test_a_file_is_stored_by_hand_once_inspected_and_replaced_only_on_purpose(
