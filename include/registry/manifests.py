@@ -69,7 +69,7 @@ def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) 
 def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Iterator[ManifestEntry]]:
     """Fetch a manifest; yield an iterator that reads its entries in order, one by one.
 
-    Raises ManifestMissing, CorruptObject and other StoreErrors.
+    Raises ManifestMissing and other StoreErrors; the iterator raises CorruptObject.
     """
     location = bucket.at(manifest_key(fingerprint, task))
     with tempfile.TemporaryDirectory() as folder:
@@ -79,10 +79,14 @@ def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Itera
                 pass
         except ObjectNotFound as error:
             raise ManifestMissing(location.uri) from error
-        try:
-            yield _read_in_order(file)
-        except _DAMAGE as error:
-            raise CorruptObject(f"{location.uri} is damaged: {error}") from error
+        yield _read_stored(file, location.uri)
+
+
+def _read_stored(file: Path, uri: str) -> Iterator[ManifestEntry]:
+    try:
+        yield from _read_in_order(file)
+    except _DAMAGE as error:
+        raise CorruptObject(f"{uri} is damaged: {error}") from error
 
 
 def _read_in_order(file: Path) -> Iterator[ManifestEntry]:

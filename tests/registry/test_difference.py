@@ -151,6 +151,31 @@ def test_a_damaged_manifest_is_called_damaged(s3_client: Any, bucket: str, conte
         list(entries)
 
 
+@pytest.mark.parametrize("damaged", ["0a" * 32, "0b" * 32])
+def test_of_two_manifests_the_damaged_one_is_called_damaged(
+    s3_client: Any, bucket: str, tmp_path: Path, damaged: str
+) -> None:
+    kept = Bucket(s3_client, bucket)
+    for fingerprint in ("0a" * 32, "0b" * 32):
+        store_manifest(kept, _write(tmp_path / "manifest", [_line("a.jpg")]), fingerprint, "detect")
+    kept.put(manifest_key(damaged, "detect"), b"no gzip")
+    with (
+        pytest.raises(CorruptObject, match=f"{damaged}.* is damaged"),
+        open_manifest(kept, "0a" * 32, "detect") as before,
+        open_manifest(kept, "0b" * 32, "detect") as after,
+    ):
+        compare(before, after)
+
+
+def test_an_error_of_the_reader_of_a_manifest_is_not_its_damage(
+    s3_client: Any, bucket: str, tmp_path: Path
+) -> None:
+    kept = Bucket(s3_client, bucket)
+    store_manifest(kept, _write(tmp_path / "manifest", [_line("a.jpg")]), "0f" * 32, "detect")
+    with pytest.raises(ValueError, match="of the reader"), open_manifest(kept, "0f" * 32, "detect"):
+        raise ValueError("of the reader")
+
+
 def test_a_name_that_is_not_unicode_can_be_shown() -> None:
     odd = b"a\xe9.jpg".decode("utf-8", "surrogateescape")
     found = compare([], _entries(_line(odd), _line("\u202egpj.exe")))
