@@ -109,6 +109,19 @@ def test_the_same_files_elsewhere_are_the_same_content(folder: Path, cache: Path
     assert image.resolve().is_file(), "each path has its own view"
 
 
+def test_a_view_of_files_that_were_moved_since_leads_to_where_they_are(folder: Path, cache: Path) -> None:
+    build("detect", folder)
+    before = check_dataset(str(describe(folder, path=None)), "detect", cache, None)
+    materialize(before, cache, None)
+    for kind in ("images", "labels"):
+        (folder / "train").mkdir(exist_ok=True)
+        (folder / kind / "train").rename(folder / "train" / kind)
+    after = check_dataset(str(describe(folder, train="train/images")), "detect", cache, None)
+    assert after.fingerprint == before.fingerprint
+    view = materialize(after, cache, None).data.parent
+    assert all(path.exists() for path in (*view.glob("images/*/*"), *view.glob("labels/*/*")))
+
+
 def test_files_that_were_only_touched_are_not_changed(folder: Path, cache: Path) -> None:
     reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
     os.utime(folder / "labels" / "train" / "0.txt", (1, 1))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from include.datasets import digits
@@ -79,16 +81,20 @@ def materialize(
     with (
         opened.use(reference.fingerprint) as home,
         locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (place, _),
-        lock_view(home, _view_name(place, reference)) as view,
     ):
-        if not place.fetched:
-            layout = read_layout(place, reference.task, reference.split)
-            is_unchanged = _require_unchanged(layout, reference)
-            ensure_folder(home, view.name, lambda unfinished: fill_view(layout, unfinished, view), source)
-        elif not is_complete(view):
-            ensure_folder(home, view.name, partial(_fill_confined, place, reference, view), source)
-        log.info("Dataset %s is ready in %s.", source, view)
-        yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
+        layout = None if place.fetched else read_layout(place, reference.task, reference.split)
+        with lock_view(home, _view_name(layout, reference)) as view:
+            if layout is not None:
+                is_unchanged = _require_unchanged(layout, reference)
+                ensure_folder(home, view.name, partial(_fill, layout, view), source)
+            elif not is_complete(view):
+                ensure_folder(home, view.name, partial(_fill_confined, place, reference, view), source)
+            log.info("Dataset %s is ready in %s.", source, view)
+            yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
+
+
+def _fill(layout: Layout, view: Path, unfinished: Path) -> None:
+    fill_view(layout, unfinished, view)
 
 
 def _fill_confined(place: Place, reference: DatasetReference, view: Path, unfinished: Path) -> None:
@@ -181,13 +187,19 @@ def _draw_digits(home: Path) -> Path:
     return ensure_folder(home, "content", fill, "digits")
 
 
-def _view_name(place: Place, reference: DatasetReference) -> str:
+def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
+    """Return the name of the view; layout is that of local data, and None for fetched data.
+
+    Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
+    several paths, any of which may disappear, so a view of them is named after where its links lead.
+    """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
-    # Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
-    # several paths, any of which may disappear.
-    if place.fetched:
+    if layout is None:
         return name
-    return f"{name}-{hashlib.sha256(bytes(place.path)).hexdigest()[:16]}"
+    targets = hashlib.sha256()
+    for sample in chain.from_iterable(layout.splits.values()):
+        targets.update(os.fsencode(f"{sample.image}\0{sample.label or ''}\0"))
+    return f"{name}-{targets.hexdigest()[:16]}"
 
 
 def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
