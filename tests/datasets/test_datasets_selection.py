@@ -62,11 +62,12 @@ def test_the_folders_that_a_data_yaml_names(
 def test_a_list_names_the_folders_of_its_images_and_of_their_labels(tmp_path: Path) -> None:
     file = tmp_path / "train.txt"
     file.write_text("./images/0.png\n\nset/images/a/1.png\n/etc/passwd\n../x/2.png\nrooted/images/3.png\n")
-    folders = set(list_folders(str(file), "s3://bucket/lists/train.txt", "lists/train.txt", ["", "root"]))
-    assert folders == {f"lists/{kind}" for kind in KINDS} | {
+    name = "lists/train.txt"
+    folders = set(list_folders(str(file), f"s3://bucket/{name}", name, ["", "root"], ["annotated"]))
+    assert folders == {f"lists/{kind}" for kind in (*KINDS, "annotated")} | {
         f"{root}{name}"
         for root in ("", "root/")
-        for kind in KINDS
+        for kind in (*KINDS, "annotated")
         for name in (f"set/{kind}/a", f"rooted/{kind}")
     } | {"x"}
 
@@ -74,7 +75,8 @@ def test_a_list_names_the_folders_of_its_images_and_of_their_labels(tmp_path: Pa
 def test_a_list_of_very_many_folders_names_those_that_contain_them(tmp_path: Path) -> None:
     file = tmp_path / "train.txt"
     file.write_text("".join(f"./all/{number % 3}/{number}/0.png\n" for number in range(3000)))
-    assert list_folders(str(file), "s3://b/train.txt", "train.txt", [""]) == ["all/0", "all/1", "all/2"]
+    found = list_folders(str(file), "s3://b/train.txt", "train.txt", [""], [])
+    assert found == ["all/0", "all/1", "all/2"]
 
 
 def test_hostile_data_yamls_are_refused(tmp_path: Path) -> None:
@@ -126,6 +128,21 @@ def test_a_data_yaml_below_a_prefix_takes_only_what_it_names_and_its_lists(
     assert stored_fingerprint(origin, reader) == before.fingerprint
     s3_client.put_object(Bucket=bucket, Key="sets/labels/train/0.txt", Body=b"0 0.5 0.5 0.1 0.1\n")
     assert stored_fingerprint(origin, reader) != before.fingerprint
+
+
+def test_the_masks_of_a_list_of_images_are_fetched_from_the_folder_that_a_data_yaml_names(
+    tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+) -> None:
+    folder = tmp_path / "data"
+    build("semantic", folder)
+    (folder / "masks").rename(folder / "annotated")
+    for split in ("train", "val"):
+        names = sorted(path.name for path in (folder / "images" / split).iterdir())
+        (folder / f"{split}.txt").write_text("".join(f"./images/{split}/{name}\n" for name in names))
+    describe(folder, path=None, train="train.txt", val="val.txt", masks_dir="annotated")
+    upload_files(s3_client, bucket, folder, "sets/")
+    found = check_dataset(f"s3://{bucket}/sets/data.yaml", "semantic", cache, reader)
+    assert found.train_images > 0
 
 
 def test_what_cannot_be_one_dataset_at_the_root_of_a_bucket_is_refused_with_a_remedy(

@@ -76,7 +76,8 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
     folders = set(named["folders"])
     for stored in lists:
         name = stored.key.removeprefix(origin.prefix)
-        folders |= set(_parse_object(reader, stored, LIST_BYTES, list_folders, name, named["roots"]))
+        arguments = name, named["roots"], named["masks"]
+        folders |= set(_parse_object(reader, stored, LIST_BYTES, list_folders, *arguments))
     if "" in folders:
         if not origin.prefix:
             raise DatasetError(

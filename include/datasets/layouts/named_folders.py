@@ -28,6 +28,7 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
 
     folders may contain images or labels; "" is the YAML's own folder. lists are those of the folders that
     may be lists of images instead. roots are the folders that the paths in such lists may be relative to.
+    masks are the names of the folders of masks.
     """
     try:
         data = load_yaml(Path(file))
@@ -53,11 +54,16 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
             "folder that contains several of them"
         )
     masks = _texts(data.get("masks_dir"))
-    return {"folders": _with_labels(folders, masks), "lists": sorted(lists), "roots": roots}
+    return {
+        "folders": _with_labels(folders, masks),
+        "lists": sorted(lists),
+        "roots": roots,
+        "masks": masks,
+    }
 
 
-def list_folders(file: str, uri: str, name: str, roots: list[str]) -> list[str]:
-    """Return the folders of the images that a list names, and of their labels."""
+def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[str]) -> list[str]:
+    """Return the folders of the images that a list names, and of their labels and masks."""
     folders: set[str] = set()
     try:
         for _, line in read_lines(
@@ -73,7 +79,7 @@ def list_folders(file: str, uri: str, name: str, roots: list[str]) -> list[str]:
     while len(folders) > _MOST_FOLDERS and depth > 1:
         depth -= 1
         folders = {"/".join(folder.split("/")[:depth]) for folder in folders}
-    return _with_labels(folders, [])
+    return _with_labels(folders, masks)
 
 
 def _with_labels(images: set[str], masks: list[str]) -> list[str]:
