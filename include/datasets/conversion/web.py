@@ -106,7 +106,8 @@ class WebReader:
                     _require_good(response.status_code)
                     self._receive(response, partial, deadline)
                     return
-                url = urljoin(url, response.headers["Location"])
+                with _translate_errors("cannot be reached"):
+                    url = urljoin(url, response.headers["Location"])
         raise FetchRefused(f"the host redirects more than {_REDIRECTS} times")
 
     def _require_allowed(self, url: str) -> None:
@@ -236,6 +237,8 @@ def _translate_errors(what: str) -> Iterator[None]:
         )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")
+    except ValueError:  # requests, too, parses the address of a redirect: "https://[a", for example
+        refusal = FetchRefused("the host redirects to an address that is not valid")
     if refusal is not None:
         raise refusal
 

@@ -93,6 +93,7 @@ def test_redirects_lead_to_allowed_hosts_only(host: ImageHost, tmp_path: Path) -
         (f"http://localhost:{host.port}/a.png", "not an https:// address"),
         ("//evil.example.com/a.png", "redirects to evil.example.com"),
         ("file:///etc/passwd", "not an https:// address"),
+        ("https://[bad", "redirects to an address that is not valid"),
         ("/moved.png", "redirects more than 3 times"),
     ):
         host.redirects["/moved.png"] = target
