@@ -96,10 +96,6 @@ class Collection:
         """Count findings without keeping their places."""
         self._counts[kind] = self._counts.get(kind, 0) + number
 
-    def is_full(self, kind: str) -> bool:
-        """Return whether further places of the kind are only counted."""
-        return len(self._places.get(kind, ())) >= PLACES_PER_KIND
-
     def kinds(self) -> tuple[FoundKind, ...]:
         """Return what was found, in the order of KINDS."""
         return tuple(
