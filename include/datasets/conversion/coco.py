@@ -141,7 +141,11 @@ class _Conversion:
         progress = Progress(f"Reading annotations of {file.name}", None, "annotations")
         try:
             for annotation in file.annotations():
-                self._count_annotation()
+                self._count += 1
+                if self._count > COCO_ANNOTATIONS:
+                    limit = f"{COCO_ANNOTATIONS:,} annotations, which is the limit"
+                    self._problems.add(f"there are more than {limit}; divide the dataset", file.name)
+                    return
                 try:
                     self._read_annotation(file, numbers, annotation, rows)
                 except ValueError as problem:
@@ -151,11 +155,6 @@ class _Conversion:
             if is_passing(problem):
                 raise
             self._problems.add(f"the file cannot be read: {problem}; export it again", file.name)
-
-    def _count_annotation(self) -> None:
-        self._count += 1
-        if self._count > COCO_ANNOTATIONS:
-            raise ValueError(f"there are more than {COCO_ANNOTATIONS:,} annotations, which is the limit")
 
     def _read_annotation(
         self, file: CocoFile, numbers: Mapping[int | str, int], annotation: Any, rows: Rows

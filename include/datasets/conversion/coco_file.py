@@ -89,7 +89,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None
                 problems.add(str(problem), f"{name}: {_ONE_OF[key]} {identify(element)}")
             if len(file.images) > IMAGES:
                 problems.add(f"it lists more than {IMAGES:,} images, which is the limit; divide it", name)
-                break
+                return file
     except (ValueError, OSError) as problem:
         if is_passing(problem):
             raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from include.datasets.conversion import coco, coco_file
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.errors import DatasetError
@@ -170,6 +171,24 @@ def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
 def test_another_task_says_which_ones_coco_is_for(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     assert "task='depth' needs data in a different format" in refusal(folder, tmp_path / "work", "depth")
+
+
+def test_too_many_images_are_refused_wherever_the_annotations_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco_file, "IMAGES", 1)
+    message = refusal(build_coco(tmp_path / "data"), tmp_path / "work")
+    assert "instances_train2017.json: it lists more than 1 images, which is the limit; divide it" in message
+
+
+def test_too_many_annotations_of_all_files_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco, "COCO_ANNOTATIONS", 40)
+    message = refusal(build_coco(tmp_path / "data"), tmp_path / "work")
+    limit = "there are more than 40 annotations, which is the limit; divide the dataset"
+    assert f"instances_val2017.json: {limit}" in message
+    assert "cannot be read" not in message
 
 
 def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
