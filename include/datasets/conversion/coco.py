@@ -22,6 +22,7 @@ from include.datasets.conversion.problems import Notes, Problems
 from include.datasets.conversion.rows import Rows, in_line
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
+from include.datasets.layouts.layout import translate_reading_errors
 from include.datasets.progress import Progress
 from include.limits import COCO_ANNOTATIONS, COCO_FILES
 
@@ -51,7 +52,9 @@ def convert_coco(
     none is named. Raises DatasetError, and OSErrors that may pass.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
-    tree, problems = walk(Path(folder), boundary), Problems(source, "annotations")
+    with translate_reading_errors(source):
+        tree = walk(Path(folder), boundary)
+    problems = Problems(source, "annotations")
     candidates = choose_files(tree.annotations, task, named)
     if named is None and len(candidates) > COCO_FILES:
         logger.warning(

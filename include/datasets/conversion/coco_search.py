@@ -19,9 +19,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.layouts.names import is_ignored
-from include.datasets.layouts.samples import is_image
+from include.datasets.layouts.samples import is_image, raise_error
 from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
@@ -53,11 +52,11 @@ class Tree:
 def walk(folder: Path, boundary: Boundary) -> Tree:
     """List the JSON files and images below `folder`, without folders nested deeper than FOLDER_DEPTH.
 
-    Raises DatasetError for a link to a folder that leads out or back, and OSErrors that may pass.
+    Raises DatasetError for a link to a folder that leads out or back, and OSErrors.
     """
     annotations, images = list[str](), set[str]()
     boundary.require_walkable(folder)
-    for parent, folders, files in os.walk(folder, onerror=_raise_passing, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=raise_error, followlinks=True):
         inner = os.path.relpath(parent, folder)
         depth = 0 if inner == "." else inner.count(os.sep) + 1
         folders[:] = (
@@ -74,11 +73,6 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
             elif name.lower().endswith(".json"):
                 annotations.append(path)
     return Tree(folder, tuple(sorted(annotations)), frozenset(images))
-
-
-def _raise_passing(error: OSError) -> None:
-    if is_passing(error):
-        raise error
 
 
 def split_of(name: str) -> str | None:

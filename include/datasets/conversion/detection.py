@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.datasets.layouts.boundary import Boundary
+from include.datasets.layouts.layout import translate_reading_errors
 from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
@@ -31,14 +32,16 @@ class Foreign:
 def find_foreign(place: Place, task: str) -> Foreign | None:
     """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
 
-    Whether the JSON files in a folder are COCO annotations is only known once they are read.
+    Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
+    DatasetError, and OSError if a retry may succeed.
     """
     suffix = place.path.suffix.lower()
     if suffix in {NDJSON, COCO} and not place.path.is_dir():
         return Foreign(suffix, place.folder, str(place.path.relative_to(place.folder)))
     if task == "classify" or not place.path.is_dir():
         return None
-    folder = _find_top(place.path, Boundary(place.folder, place.source, place.barred))
+    with translate_reading_errors(place.source):
+        folder = _find_top(place.path, Boundary(place.folder, place.source, place.barred))
     return Foreign(COCO, folder) if folder is not None else None
 
 

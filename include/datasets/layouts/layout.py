@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import is_passing
@@ -12,6 +13,8 @@ from include.datasets.layouts.labelled import read_labelled
 from include.refusals import show_value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from include.datasets.layouts.samples import Layout, Place
     from include.datasets.rules import Split
 
@@ -28,17 +31,26 @@ def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
 
     split is the split to validate with. Raises DatasetError, and OSError if a retry may succeed.
     """
-    try:
+    with translate_reading_errors(place.source):
         return read_class_folders(place, split) if task == "classify" else read_labelled(place, task, split)
+
+
+@contextmanager
+def translate_reading_errors(source: str) -> Iterator[None]:
+    """Turn errors of listing a dataset's files into a DatasetError with a remedy.
+
+    An OSError after which a retry may succeed stays as it is.
+    """
+    try:
+        yield
     except OSError as error:
         if is_passing(error):
             raise
         remedy = _REMEDIES.get(error.errno or 0, "check the files")
         raise DatasetError(
-            f"Dataset {place.source!r} cannot be read: {error.strerror}: {show_value(error.filename)}; "
-            f"{remedy}"
+            f"Dataset {source!r} cannot be read: {error.strerror}: {show_value(error.filename)}; {remedy}"
         ) from error
     except RuntimeError as error:  # Path.resolve: links that form a loop
         raise DatasetError(
-            f"Dataset {place.source!r} cannot be read ({type(error).__name__}); {_REMEDIES[errno.ELOOP]}"
+            f"Dataset {source!r} cannot be read ({type(error).__name__}); {_REMEDIES[errno.ELOOP]}"
         ) from error

@@ -149,7 +149,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     start = len(f"{folder}{os.sep}")
     depth = str(folder).count(os.sep)
     walk = _Walk(boundary)
-    for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=raise_error, followlinks=True):
         if parent.count(os.sep) - depth > FOLDER_DEPTH:
             raise DatasetError(
                 f"Dataset {boundary.source!r} has more than {FOLDER_DEPTH} nested folders in "
@@ -229,7 +229,8 @@ def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
     )
 
 
-def _raise(error: OSError) -> NoReturn:
+def raise_error(error: OSError) -> NoReturn:
+    """Raise the error: `os.walk` leaves out the folders that it cannot list, unless its onerror raises."""
     raise error
 
 

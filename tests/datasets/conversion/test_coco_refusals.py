@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from include.datasets.conversion import coco, coco_file
 from include.datasets.conversion.coco import convert_coco
+from include.datasets.conversion.detection import find_foreign
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.errors import DatasetError
+from include.datasets.layouts.samples import Place
 from tests.support.coco_datasets import SIDES, Coco, build_coco, draw_image
+from tests.support.strangers import as_stranger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def good() -> Coco:
@@ -189,6 +193,32 @@ def test_too_many_annotations_of_all_files_together_are_refused(
     limit = "there are more than 40 annotations, which is the limit; divide the dataset"
     assert f"instances_val2017.json: {limit}" in message
     assert "cannot be read" not in message
+
+
+@pytest.mark.parametrize("hidden", ["annotations", "train2017", "."])
+def test_a_folder_that_the_worker_may_not_read_is_not_left_out(hidden: str) -> None:
+    with TemporaryDirectory() as reachable:  # pytest's own folders are private
+        folder = build_coco(Path(reachable, "data"))
+        Path(reachable).chmod(0o755)
+        (folder / hidden).chmod(0)
+        place = Place(folder, "mine", folder, (Path(reachable),))
+
+        def convert() -> None:
+            found = find_foreign(place, "detect")
+            assert found is not None
+            convert_coco(str(found.folder), "mine", None, None, "detect", reachable)
+
+        def look() -> str:
+            with pytest.raises(DatasetError) as refused:
+                convert()
+            return str(refused.value)
+
+        message = as_stranger(look)
+        (folder / hidden).chmod(0o700)
+    assert message == (
+        f"Dataset 'mine' cannot be read: Permission denied: {str(folder / hidden)!r}; "
+        "allow the worker to read it"
+    )
 
 
 def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
