@@ -100,6 +100,7 @@ ProjectError
   TransientError
     BackendUnavailable
     ImagesUnavailable
+    LookupFailed
 """
 
 from __future__ import annotations

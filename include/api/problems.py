@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
 from include.api.pages import InvalidCursor
+from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
 from include.jobs.listing import JobUnknown
@@ -58,6 +59,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     for unknown in (JobUnknown, VersionUnknown, DatasetUnknown):
         app.add_exception_handler(unknown, _answer_not_found)
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
+    app.add_exception_handler(LookupFailed, _answer_failed_lookup)
     app.add_exception_handler(StoreError, _answer_storage_error)
     for error in database_errors():
         app.add_exception_handler(error, _answer_database_error)
@@ -148,6 +150,15 @@ def _answer_missing_connection(_: Request, error: Exception) -> JSONResponse:
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.",
+    )
+
+
+def _answer_failed_lookup(_: Request, error: Exception) -> JSONResponse:
+    log.warning("%s", error)
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Airflow cannot look up its connections now: try again in a while; the API server's log says why.",
+        {"Retry-After": "10"},
     )
 
 

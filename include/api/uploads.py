@@ -19,6 +19,7 @@ from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, Uploa
 from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import Part, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
+from include.deployment.lookup import LookupFailed
 from include.deployment.settings import Settings
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_LINK_SECONDS, UPLOAD_LINKS, UPLOAD_PART
 from include.plain_text import escape_controls
@@ -222,7 +223,7 @@ def find_upload_origin() -> str | None:
     settings = Settings.from_environment()
     try:
         return origin_of_links(s3_signer(settings.s3_public_endpoint), settings.bucket)
-    except (AirflowNotFoundException, StoreError):
+    except (AirflowNotFoundException, LookupFailed, StoreError):
         return None
 
 

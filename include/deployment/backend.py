@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
+from include.deployment.lookup import look_up
 from include.deployment.retrying import BackendUnavailable
 from include.deployment.settings import TRAINING_BACKEND
 
@@ -26,15 +27,14 @@ def notify(callback: TrainingCompletionCallback) -> int:
 
     The connection's host is the complete URL; its extra contains additional headers, such as Authorization.
     Every attempt sends the same Idempotency-Key, and a failure does not change the job's row. Raises
-    AirflowSkipException without such a connection, BackendUnavailable if the backend is unavailable, and
-    AirflowException if it refuses the callback.
+    AirflowSkipException without such a connection, LookupFailed if Airflow cannot look it up,
+    BackendUnavailable if the backend is unavailable, and AirflowException if it refuses the callback.
     """
     import requests
     from airflow.providers.http.hooks.http import HttpHook
-    from airflow.sdk import BaseHook
 
     try:
-        BaseHook.get_connection(TRAINING_BACKEND)
+        look_up(TRAINING_BACKEND)
     except AirflowNotFoundException:
         raise AirflowSkipException(
             f"Connection {TRAINING_BACKEND} is not configured; nothing to notify."

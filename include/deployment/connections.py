@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from include.deployment.lookup import look_up
 from include.deployment.settings import (
     DATABASE_LIMITS,
     MAINTENANCE_QUEUE,
@@ -61,7 +62,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
     from include.time_limited_connection import TimeLimitedConnection
 
     hook = PostgresHook(postgres_conn_id=TRAINING_DB)
-    settings = hook.connection
+    settings = look_up(TRAINING_DB)
     extra = _DATABASE_TIMEOUTS | {"options": DATABASE_LIMITS} | settings.extra_dejson
     login = settings.login, settings.password, settings.port
     options = {name: value for name, value in extra.items() if name not in hook.ignored_extra_options}
@@ -97,15 +98,15 @@ def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
 def open_maintenance_bucket(settings: Settings) -> Bucket:
     """Return the same bucket for tasks that delete, accessed with connection `training_s3_maintenance`.
 
-    Raises SettingRefused if this worker does not have that connection.
+    Raises SettingRefused if this worker does not have that connection, and LookupFailed if Airflow cannot
+    look it up.
     """
-    from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     from include.s3.bucket import Bucket
 
     try:
-        BaseHook.get_connection(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys
+        look_up(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys
     except AirflowNotFoundException:
         raise SettingRefused(
             f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "

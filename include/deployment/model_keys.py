@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.deployment.lookup import look_up
 from include.deployment.settings import MODEL_SIGNING_KEY, SettingRefused
 from include.models.signature import SigningKey, VerificationKeys
 from include.models.signing import ModelSigning
@@ -23,7 +24,7 @@ def signing(settings: Settings) -> ModelSigning:
     """Return what also signs models, if this process has connection `model_signing_key`.
 
     The connection's password is the private key in PEM; or its extra names a file with it, as `path`. Raises
-    SettingRefused.
+    SettingRefused, and LookupFailed if Airflow cannot look the connection up.
     """
     try:
         return ModelSigning.of(_trusted_keys(settings), _signing_key())
@@ -47,11 +48,10 @@ def _trusted_keys(settings: Settings) -> VerificationKeys:
 
 
 def _signing_key() -> SigningKey | None:
-    from airflow.sdk import BaseHook
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        connection = BaseHook.get_connection(MODEL_SIGNING_KEY)
+        connection = look_up(MODEL_SIGNING_KEY)
     except AirflowNotFoundException:
         return None
     path = connection.extra_dejson.get("path")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
 
 from include.deployment.connections import open_training_db
+from include.deployment.lookup import look_up
 from include.deployment.settings import TRAINING_DB, TRAINING_DB_OWNER
 from include.orchestration.failures import no_retry
 from include.schema import migrations
@@ -91,11 +92,12 @@ def _find_application_role() -> str | None:
 
 
 def _find_owner() -> str:
-    """Return the id of the connection that migrates: the owner's, or else the one of all tasks."""
-    from airflow.sdk import BaseHook
+    """Return the id of the connection that migrates: the owner's, or else the one of all tasks.
 
+    Raises LookupFailed if Airflow cannot say whether there is an owner's.
+    """
     try:
-        BaseHook.get_connection(TRAINING_DB_OWNER)
+        look_up(TRAINING_DB_OWNER)
     except AirflowNotFoundException:
         return TRAINING_DB
     return TRAINING_DB_OWNER

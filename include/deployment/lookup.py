@@ -1,0 +1,71 @@
+"""Looks up Airflow's connections, and tells an outage from a connection that does not exist."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowNotFoundException, ErrorType
+
+from include.errors import TransientError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
+
+
+class LookupFailed(TransientError):
+    """Airflow could not look a connection up, so it may exist."""
+
+
+def look_up(connection_id: str) -> Connection:
+    """Return the connection, from the first place that has it, with its secrets masked in logs.
+
+    Raises AirflowNotFoundException if no place has it, and LookupFailed if one cannot be asked: Airflow by
+    itself reports both as not found, and code that can do without the connection would then do so.
+    """
+    from airflow.sdk import BaseHook
+
+    try:
+        return BaseHook.get_connection(connection_id)
+    except AirflowNotFoundException:
+        _require_answers(connection_id)
+        raise
+
+
+def _require_answers(connection_id: str) -> None:
+    """Ask every server that may have the connection again. Raises LookupFailed unless it is in none."""
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+    from airflow.secrets.environment_variables import EnvironmentVariablesBackend
+
+    for backend in ensure_secrets_backend_loaded():
+        if isinstance(backend, EnvironmentVariablesBackend):
+            continue
+        try:
+            is_there = _has(backend, connection_id)
+        except Exception as error:
+            raise LookupFailed(
+                f"Connection {connection_id} could not be looked up ({type(backend).__name__}): {error}"
+            ) from error
+        if is_there:
+            raise LookupFailed(f"Connection {connection_id} exists, but could not be looked up at first")
+
+
+def _has(backend: BaseSecretsBackend, connection_id: str) -> bool:
+    """Return whether the backend has the connection. Raises whatever prevents an answer."""
+    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+
+    if isinstance(backend, ExecutionAPISecretsBackend):
+        return _api_server_has(connection_id)
+    return backend.get_connection(connection_id) is not None
+
+
+def _api_server_has(connection_id: str) -> bool:
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection, GetTICount
+
+    supervisor = task_runner.SUPERVISOR_COMMS
+    # The API server, too, reports every connection as not found while its database is unavailable. It answers
+    # this question only with its database.
+    supervisor.send(GetTICount(dag_id="any"))
+    answer = supervisor.send(GetConnection(conn_id=connection_id))
+    return not (isinstance(answer, ErrorResponse) and answer.error == ErrorType.CONNECTION_NOT_FOUND)

@@ -1,0 +1,113 @@
+"""An outage is not a missing connection: only where Airflow answers that there is none, there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+
+from include.deployment.backend import notify
+from include.deployment.connections import open_maintenance_bucket, s3_client, training_db_factory
+from include.deployment.lookup import LookupFailed, look_up
+from include.deployment.model_keys import signing
+from include.deployment.retrying import is_transient
+from include.deployment.settings import SettingRefused, Settings
+from include.jobs.callback import TrainingCompletionCallback
+from include.tasks.migrate_schema import _find_owner
+from tests.support.supervisor import ApiServer, supervised
+
+SETTINGS = Settings("test", Path("/nonexistent"))
+FINISHED = TrainingCompletionCallback(best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last")
+
+
+@pytest.fixture
+def api_server(monkeypatch: pytest.MonkeyPatch) -> ApiServer:
+    monkeypatch.delenv("AIRFLOW_CONN_TRAINING_DB", raising=False)
+    return ApiServer()
+
+
+@pytest.fixture
+def serving(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
+    """The API server's HTTP server, which the supervisor of this process asks."""
+    with supervised(api_server) as serving:
+        yield serving
+
+
+def lose_database(api_server: ApiServer, _: ThreadingHTTPServer) -> None:
+    api_server.has_database = False
+
+
+def fail(api_server: ApiServer, _: ThreadingHTTPServer) -> None:
+    api_server.status = 503
+
+
+def stop(_: ApiServer, serving: ThreadingHTTPServer) -> None:
+    serving.shutdown()
+    serving.server_close()
+
+
+OUTAGES = [stop, fail, lose_database]
+USES: dict[str, Callable[[], object]] = {
+    "training_db": training_db_factory,
+    "training_s3": s3_client,
+    "training_s3_maintenance": lambda: open_maintenance_bucket(SETTINGS),
+    "training_backend": lambda: notify(FINISHED),
+    "training_db_owner": _find_owner,
+    "model_signing_key": lambda: signing(SETTINGS),
+}
+
+
+@pytest.mark.parametrize("connection_id", USES)
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_an_outage_is_not_taken_for_a_missing_connection(
+    outage: Callable[[ApiServer, ThreadingHTTPServer], None],
+    connection_id: str,
+    api_server: ApiServer,
+    serving: ThreadingHTTPServer,
+) -> None:
+    outage(api_server, serving)
+    with pytest.raises(LookupFailed, match=f"Connection {connection_id} could not be looked up") as failure:
+        USES[connection_id]()
+    assert is_transient(failure.value)
+
+
+@pytest.mark.usefixtures("serving")
+def test_what_is_really_missing_may_be_done_without() -> None:
+    with pytest.raises(AirflowNotFoundException):
+        training_db_factory()
+    with pytest.raises(SettingRefused, match="training_s3_maintenance does not exist"):
+        open_maintenance_bucket(SETTINGS)
+    with pytest.raises(AirflowSkipException, match="nothing to notify"):
+        notify(FINISHED)
+    assert _find_owner() == "training_db"
+    assert signing(SETTINGS).key is None
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_connection_that_airflow_keeps_is_found(api_server: ApiServer) -> None:
+    api_server.connections["training_db_owner"] = {"conn_type": "postgres", "host": "database"}
+    assert look_up("training_db_owner").host == "database"
+    assert _find_owner() == "training_db_owner"
+
+
+def test_the_environment_comes_first_and_needs_no_api_server(
+    api_server: ApiServer, serving: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop(api_server, serving)
+    monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB_OWNER", "postgres://host/training")
+    assert _find_owner() == "training_db_owner"
+
+
+def test_without_a_supervisor_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
+    with pytest.raises(AirflowNotFoundException):
+        look_up("training_backend")
+
+
+def test_the_api_server_itself_cannot_look_up_without_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")  # this process has no tables of Airflow
+    with pytest.raises(LookupFailed, match=r"training_backend could not be looked up \(MetastoreBackend\)"):
+        look_up("training_backend")

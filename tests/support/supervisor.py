@@ -1,0 +1,104 @@
+"""Airflow's supervisor of a task's process, between a test and an API server that may be away."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket, socketpair
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psutil
+import structlog
+from airflow.sdk.execution_time.comms import CommsDecoder, _RequestFrame
+from airflow.sdk.execution_time.supervisor import (
+    ActivitySubprocess,
+    InProcessTestSupervisor,
+    set_supervisor_comms,
+)
+
+UNSET = dict.fromkeys(("host", "schema", "login", "password", "port", "extra"))
+
+
+class ApiServer:
+    """An API server of Airflow that has some connections, and may be away, as may its database."""
+
+    def __init__(self) -> None:
+        self.connections: dict[str, dict[str, Any]] = {}
+        self.status: int | None = None
+        self.has_database = True
+
+    def answer(self, path: str) -> tuple[int, object]:
+        """Return the status and the JSON for a request of the supervisor, as Airflow's routes do."""
+        if self.status is not None:
+            return self.status, {"detail": "away"}
+        if path.startswith("/task-instances/count"):
+            return (200, 0) if self.has_database else (500, {"detail": "no database"})
+        connection_id = path.removeprefix("/connections/")
+        if self.has_database and connection_id in self.connections:
+            return 200, {"conn_id": connection_id, **UNSET, **self.connections[connection_id]}
+        return 404, {"detail": {"reason": "not_found"}}
+
+
+@contextmanager
+def supervised(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
+    """Make this process a task's, whose supervisor asks that API server; return the server of its HTTP.
+
+    Connections must have no secrets: the supervisor, which has its own process elsewhere, would mask them by
+    asking itself.
+    """
+    serving = _serve(api_server)
+    ours, theirs = socketpair()
+    client = InProcessTestSupervisor._Client(  # it does not wait for a server that is away
+        base_url=f"http://127.0.0.1:{serving.server_port}", token="none"
+    )
+    supervisor = ActivitySubprocess(
+        id=UUID(int=0),
+        pid=os.getpid(),
+        stdin=theirs,
+        process=psutil.Process(),  # type: ignore[arg-type]
+        process_log=structlog.get_logger(),
+        client=client,
+    )
+    thread = threading.Thread(target=_supervise, args=(supervisor, theirs), daemon=True)
+    thread.start()
+    try:
+        with set_supervisor_comms(CommsDecoder(socket=ours)):
+            yield serving
+    finally:
+        ours.close()
+        thread.join(timeout=10)
+        theirs.close()
+        client.close()
+        serving.shutdown()
+        serving.server_close()
+
+
+def _serve(api_server: ApiServer) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = api_server.answer(self.path)
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    return serving
+
+
+def _supervise(supervisor: ActivitySubprocess, requests: socket) -> None:
+    handler = supervisor.handle_requests(structlog.get_logger())
+    next(handler)
+    with suppress(OSError), requests.makefile("rb") as stream:
+        while length := stream.read(4):
+            frame = stream.read(int.from_bytes(length, "big"))
+            handler.send(msgspec.msgpack.decode(frame, type=_RequestFrame))
