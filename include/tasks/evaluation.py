@@ -94,8 +94,8 @@ def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(
-            f"Run {challenge.run_id} of {TRAINING_DAG} was deleted, so the dataset of job "
-            f"{challenge.job_id} is no longer known; trigger a new run"
+            f"The dataset of job {challenge.job_id} is not known: run {challenge.run_id} of {TRAINING_DAG} "
+            "was deleted, or its task check_dataset was marked as success by hand; trigger a new run"
         )
     return DatasetReference.model_validate(found)
 
