@@ -1,8 +1,8 @@
 """Records in the job's row that a user marked or deleted a run of `train_yolo`, or marked a task as failed.
 
 Airflow calls no callback for that, but it calls listeners in the API server, where users mark runs and tasks;
-a deletion is visible only in its database session. This module is registered only in the API server, because
-the scheduler must not wait for the training database.
+a deletion is visible only in its database session, and that of a whole Dag not even there. This module is
+registered only in the API server, because the scheduler must not wait for the training database.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 from sqlalchemy import event
+from sqlalchemy.orm import Session, object_session
 
 from include.attempt.tracking import track_recorded
 from include.deployment.connections import open_training_db, training_db_factory
@@ -35,7 +36,8 @@ _AFTER_RUN_SECONDS = 2.0
 first; the first reason stays."""
 
 
-_AFTER_COMMIT_SECONDS = 1.0
+_DELETED = "training.deleted_runs"
+"""Key in the `info` of a session, with the runs that its transaction has deleted."""
 
 
 def register() -> None:
@@ -45,7 +47,7 @@ def register() -> None:
 
     listeners = get_listener_manager()
     listeners.add_listener(sys.modules[__name__])  # type: ignore[no-untyped-call]
-    event.listen(DagRun, "after_delete", _on_deletion)
+    _watch_deletions(DagRun)
 
 
 @hookimpl
@@ -70,10 +72,29 @@ def on_task_instance_failed(task_instance: Any) -> None:
     _record(task_instance, reason, _AFTER_RUN_SECONDS)
 
 
+def _watch_deletions(runs: type[Any]) -> None:
+    """Listen to sessions that delete runs, which are objects of this class."""
+    event.listen(runs, "after_delete", _on_deletion)
+    event.listen(Session, "after_commit", _on_commit)
+    event.listen(Session, "after_rollback", _on_rollback)
+
+
 def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
-    """Record that a user deleted a single run. Airflow does not allow deleting a running one."""
+    """Remember until the commit that a user deleted a run. Airflow does not allow deleting a running one."""
+    session = object_session(deleted)
+    if session is not None:
+        session.info.setdefault(_DELETED, []).append(deleted)
+
+
+def _on_commit(session: Session) -> None:
+    """Record which runs were deleted."""
     reason = "The run was deleted in Airflow. Its durable state is kept: trigger the job again to resume"
-    _record(deleted, f"{reason}.", _AFTER_COMMIT_SECONDS)
+    for deleted in session.info.pop(_DELETED, ()):
+        _record(deleted, f"{reason}.")
+
+
+def _on_rollback(session: Session) -> None:
+    session.info.pop(_DELETED, None)
 
 
 def _record(marked: Any, reason: str, seconds: float = 0) -> None:
