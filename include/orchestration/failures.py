@@ -97,7 +97,11 @@ def _reason(context: Context, error: BaseException | None) -> str:
 
 
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
-    """Write the reason; after `seconds` without a database, leave it to the next run or the audit."""
+    """Write the reason; begin no attempt after `seconds`, and leave it to the next run or the audit.
+
+    An attempt at a database that hangs takes up to 30 seconds. To end it sooner would not save the reason:
+    if Airflow kills the process meanwhile, nothing more could have been written by then.
+    """
     from include.attempt.tracking import track_recorded
     from include.deployment.connections import training_db_factory
     from include.deployment.retrying import retry_while_unavailable
