@@ -12,13 +12,13 @@ from socket import socket, socketpair
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import psutil
-import structlog
+from airflow.sdk.execution_time import comms
 from airflow.sdk.execution_time.comms import CommsDecoder, _RequestFrame
 from airflow.sdk.execution_time.supervisor import (
     ActivitySubprocess,
     InProcessTestSupervisor,
+    log,
     set_supervisor_comms,
 )
 
@@ -62,7 +62,7 @@ def supervised(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
         pid=os.getpid(),
         stdin=theirs,
         process=psutil.Process(),  # type: ignore[arg-type]
-        process_log=structlog.get_logger(),
+        process_log=log,
         client=client,
     )
     thread = threading.Thread(target=_supervise, args=(supervisor, theirs), daemon=True)
@@ -96,9 +96,10 @@ def _serve(api_server: ApiServer) -> ThreadingHTTPServer:
 
 
 def _supervise(supervisor: ActivitySubprocess, requests: socket) -> None:
-    handler = supervisor.handle_requests(structlog.get_logger())
+    handler = supervisor.handle_requests(log)
     next(handler)
     with suppress(OSError), requests.makefile("rb") as stream:
         while length := stream.read(4):
             frame = stream.read(int.from_bytes(length, "big"))
-            handler.send(msgspec.msgpack.decode(frame, type=_RequestFrame))
+            # Airflow's own msgspec, which is no requirement of ours.
+            handler.send(comms.msgspec.msgpack.decode(frame, type=_RequestFrame))  # type: ignore[attr-defined]
