@@ -27,19 +27,24 @@ if TYPE_CHECKING:
 
 
 def zip_fingerprint(stored: StoredObject) -> str:
-    """Identify a zip in S3 by its ETag and size, regardless of its location."""
-    return _digest(["s3-zip", f"{stored.etag} {stored.size}"])
+    """Identify a zip in S3 by its content, wherever it is."""
+    return _digest(["s3-zip", " ".join(stored.content)])
 
 
 def export_fingerprint(stored: StoredObject) -> str:
-    """Identify an .ndjson file in S3 by its ETag and size; the images that it names are on the web."""
-    return _digest(["s3-export", f"{stored.etag} {stored.size}"])
+    """Identify an .ndjson file in S3 by its content; the images that it names are on the web."""
+    return _digest(["s3-export", " ".join(stored.content)])
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
-    """Identify the objects under a prefix by relative name, size and ETag, and by the requested data YAML."""
-    lines = (json.dumps([name, stored.size, stored.etag]) for name, stored in objects)
+    """Identify the objects under a prefix by relative name and content, and by the requested data YAML."""
+    lines = (_line(name, stored) for name, stored in objects)
     return _digest(chain(["s3-tree", json.dumps(yaml)], lines))
+
+
+def _line(name: str, stored: StoredObject) -> str:
+    etag, _, *address = stored.content
+    return json.dumps([name, stored.size, etag, *address])
 
 
 class ContentDigest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
 
     from include.datasets.caching.listing import Listing
     from include.datasets.sources import S3Tree
+
+
+_CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+"""The form of S3's ETags: the MD5 of the content, or of the MD5s of its parts; ETags of encrypted objects are
+random. A server whose ETags count versions instead may give equal ETags to different objects."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,12 @@ class StoredObject:
     def uri(self) -> str:
         """Its s3:// address."""
         return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What identifies its content without a download: ETag and size, and the address if they do not."""
+        known = (self.etag, str(self.size))
+        return known if _CONTENT_HASH.fullmatch(self.etag) else (*known, self.uri)
 
 
 class ObjectReader(Protocol):

@@ -6,13 +6,14 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from include.datasets.caching.file_store import FileStore, object_key
+from include.datasets.fingerprint import export_fingerprint, tree_fingerprint, zip_fingerprint
 from include.datasets.storage import StoredObject
 
 KEY = "ab" * 32
@@ -120,9 +121,16 @@ def test_where_no_link_is_possible_each_dataset_has_a_file_of_its_own(
     assert store.has(KEY, 7)
 
 
-def test_equal_etags_mean_equal_content_only_if_they_are_hashes() -> None:
+def tree_of_one(stored: StoredObject) -> str:
+    return tree_fingerprint([("data.yaml", stored)], None)
+
+
+@pytest.mark.parametrize("identify", [object_key, zip_fingerprint, export_fingerprint, tree_of_one])
+def test_equal_etags_mean_equal_content_only_if_they_are_hashes(
+    identify: Callable[[StoredObject], str],
+) -> None:
     def key(etag: str, name: str, size: int = 1) -> str:
-        return object_key(StoredObject("bucket", name, size, etag))
+        return identify(StoredObject("bucket", name, size, etag))
 
     md5 = "d41d8cd98f00b204e9800998ecf8427e"
     assert key(md5, "a") == key(md5, "b")

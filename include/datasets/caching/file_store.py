@@ -15,7 +15,6 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import shutil
 import stat
 from contextlib import contextmanager, suppress
@@ -39,16 +38,10 @@ other accounts, with which a group may share the cache."""
 
 _READ_ONLY = 0o444
 
-_CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
-"""The form of S3's ETags: the MD5 of the content, or of the MD5s of its parts; ETags of encrypted objects are
-random. A server whose ETags count versions instead may give equal ETags to different objects."""
-
 
 def object_key(stored: StoredObject) -> str:
     """Return the key of an object's content, which is known before the download."""
-    text = f"s3 {stored.etag} {stored.size}"
-    if not _CONTENT_HASH.fullmatch(stored.etag):
-        text += f" {stored.uri}"
+    text = " ".join(["s3", *stored.content])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
