@@ -51,7 +51,7 @@ class FolderObjects:
             yield StoredObject(bucket, key, status.st_size, etag)
 
     def stat(self, bucket: str, key: str) -> StoredObject:
-        """Raise NotImplementedError: a whole prefix is read without it."""
+        """Raise NotImplementedError: reading a whole prefix never calls this method."""
         raise NotImplementedError
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HOUR = 3600.0
 KILLS = {"15 minutes": 900.0, "hour": HOUR}
-"""Mean seconds between two kills. They come at random, so these times are exponentially distributed."""
+"""Mean seconds between two kills. Kills come at random, at exponentially distributed intervals."""
 TARGETS = {"15 minutes": 0.95, "hour": 0.99}
 
 

@@ -91,7 +91,7 @@ def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> 
 
 
 def explain_failure(dag_id: str, run_id: str) -> str:
-    """Return where to look for the reason of a failure for which `read_refusal` returned None."""
+    """Return a sentence on where to look for the cause of a failure that `read_refusal` cannot explain."""
     return f"The run failed, and its log says why: see run {run_id} of {dag_id}."
 
 

@@ -57,7 +57,7 @@ class Dataset(BaseModel):
 
 
 class DatasetsPage(BaseModel):
-    """Datasets, the newest change first; next is the cursor of the next page, null on the last page."""
+    """Datasets, the newest version first; next is the cursor of the next page, null on the last page."""
 
     datasets: list[Dataset]
     next: str | None

@@ -99,7 +99,7 @@ class UserQuotaCheck:
         return self.quota.gpus
 
     def wait(self, job_id: str) -> QuotaWait:
-        """Return why the job has to wait, and until when."""
+        """Return why the job has to wait, and how long until it asks again."""
         others = self._others(job_id)
         pause = min(_PAUSE * (others.ahead + 1), _LONGEST_PAUSE)
         return QuotaWait(self._explain(others, others.ahead), pause)

@@ -34,7 +34,7 @@ class ResolvedJob(Payload):
     run_id: str
     """This run, which owns the job."""
     origin_run_id: str
-    """Dag run that started this training run: this one, or an earlier one that this one continues."""
+    """The Dag run that began this training run: `run_id`, or an earlier one that `run_id` continues."""
     spec: ResolvedSpec
     """The parameters; null stands for Ultralytics' own default."""
     resume: ResumePoint | None = None

@@ -58,7 +58,10 @@ class VerificationKeys:
 
     @classmethod
     def parse(cls, pem: bytes) -> Self:
-        """Parse one or several public keys in PEM. Raises ValueError, whose text continues a sentence."""
+        """Parse one or several public keys in PEM.
+
+        Raises ValueError, whose text continues a sentence that starts with where the keys come from.
+        """
         blocks = [block + _PEM_END for block in pem.split(_PEM_END)[:-1]]
         if not blocks:
             raise ValueError("contains no public key in PEM")

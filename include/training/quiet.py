@@ -15,7 +15,7 @@ from include.training.environment import isolate_ultralytics
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""The rest of the message may quote any file that replaced a label after the check."""
+"""What follows is cut: if another file replaced a label after the check, it may quote that file."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

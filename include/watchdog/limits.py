@@ -17,7 +17,7 @@ _MEDIANS = 20.0
 
 _ELSEWHERE_FACTOR = 6.0
 _ELSEWHERE_AT_LEAST = 120.0
-"""A short explicit limit is meant for batches; the start-up before the first one takes longer."""
+"""Smallest limit outside of batches: a short `hang_timeout` is meant for batches; the start takes longer."""
 
 _MARGIN = timedelta(minutes=10)
 

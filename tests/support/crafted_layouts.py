@@ -117,7 +117,7 @@ LAYOUTS: dict[str, bytes] = {
     "text": b"no checkpoint at all",
     "an empty archive": zipped({}),
 }
-"""Archives, and what pretends to be one."""
+"""Archives that are not laid out as torch.save does, and files that are no archive."""
 
 OTHER_FORMATS: dict[str, bytes] = {
     "the format before, first stream": _legacy(0),

@@ -91,7 +91,7 @@ def check_depth(
 
 
 def open_depths(path: Path, suffix: str) -> np.ndarray:
-    """Return the numbers in a depth map, of which `suffix` tells the format. Raises ValueError."""
+    """Return the numbers in a depth map. `suffix` tells its format. Raises ValueError."""
     return _open_array(path) if suffix == ".npy" else _open_png(path)
 
 

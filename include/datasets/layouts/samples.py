@@ -82,7 +82,7 @@ class Layout:
     splits: Mapping[str, tuple[Sample, ...]]
     """The images of `train` and of `validation`, which is a single entry if they are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the data YAML for Ultralytics."""
+    """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
     validation: Split = "val"
     """The split to validate with."""
     warnings: tuple[Finding, ...] = ()
