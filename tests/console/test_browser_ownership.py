@@ -33,6 +33,7 @@ def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
         record_training(connection, "owned-running", status="running", epochs=50, finished=7, **own)
         record_training(connection, "owned-ended", **own)
         yield connection
+        connection.execute("DELETE FROM datasets WHERE name IN ('owned-set', 'nobodys-set')")
 
 
 def _is_stopping(connection: psycopg.Connection[Any]) -> bool:
