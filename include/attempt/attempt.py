@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 from contextlib import ExitStack, contextmanager
@@ -34,6 +33,7 @@ from include.training.contract import (
     GpuLost,
     MachineUnusable,
     TrainingRequest,
+    is_disk_error,
 )
 from include.training.gpus import describe_hardware, require_hardware, wait_for_gpus
 from include.trusted_folders import UntrustedFolder, make_trusted_folder
@@ -60,9 +60,6 @@ log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
 """How long an attempt waits for a GPU of its machine. With its retries, a job waits for two days in total."""
-
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-"""A disk that is full, read-only or broken, and folders that this user may not write to."""
 
 
 class TrainingAttempt:
@@ -106,7 +103,7 @@ class TrainingAttempt:
         try:
             yield
         except (UntrustedFolder, DatasetNotHere, DiskError, LocalDiskError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in _DISK_ERRORS:
+            if isinstance(error, OSError) and not is_disk_error(error):
                 raise
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise

@@ -43,11 +43,19 @@ def _require_answers(connection_id: str) -> None:
         try:
             is_there = _has(backend, connection_id)
         except Exception as error:
+            if _is_refusal(error):  # a backend may only be asked for the names that it has
+                continue
             raise LookupFailed(
                 f"Connection {connection_id} could not be looked up ({type(backend).__name__}): {error}"
             ) from error
         if is_there:
             raise LookupFailed(f"Connection {connection_id} exists, but could not be looked up at first")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Return whether a backend refused the name, as AWS, Vault and Google do where policies are narrow."""
+    code = str(getattr(error, "response", None) or {})
+    return type(error).__name__ in {"Forbidden", "PermissionDenied"} or "AccessDenied" in code
 
 
 def _has(backend: BaseSecretsBackend, connection_id: str) -> bool:
@@ -68,4 +76,8 @@ def _api_server_has(connection_id: str) -> bool:
     # this question only with its database.
     supervisor.send(GetTICount(dag_id="any"))
     answer = supervisor.send(GetConnection(conn_id=connection_id))
-    return not (isinstance(answer, ErrorResponse) and answer.error == ErrorType.CONNECTION_NOT_FOUND)
+    if not isinstance(answer, ErrorResponse):
+        return True
+    if answer.error == ErrorType.CONNECTION_NOT_FOUND:
+        return False
+    raise RuntimeError(f"the API server answered {answer.error}")

@@ -150,7 +150,8 @@ def stop_all(services: Sequence[Service]) -> bool:
     that have already died are stopped, too, and count as running.
     """
     for service in services:
-        with _lock(service):
+        # On a full disk, the stop is not announced, but goes on.
+        with _lock(service), suppress(OSError):
             _announce_stop(service)
     was_running = _end(services)
     for service in services:

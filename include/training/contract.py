@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +67,15 @@ class ProcessKilled(AttemptError):
 
     The whole attempt then counts as killed.
     """
+
+
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""A disk that is full, read-only or broken, and folders that this user may not write to."""
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Return whether it is an error of this machine's disk or folders. TLS has numbers of its own."""
+    return isinstance(error, OSError) and error.errno in DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
 
 class DiskError(AttemptError):

@@ -76,7 +76,8 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     asked = f"device={device or 'auto'}"
     if should_have_gpu():
         raise GpuLost(
-            f"{asked}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see why"
+            f"{asked}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see "
+            "why. To train on the CPU, give device=cpu, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
         )
     if is_auto and cpu_worker:
         return

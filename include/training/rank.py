@@ -18,7 +18,13 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import DiskError, MachineUnusable, ProcessKilled, TrainingError
+from include.training.contract import (
+    DiskError,
+    MachineUnusable,
+    ProcessKilled,
+    TrainingError,
+    is_disk_error,
+)
 from include.training.distributed import RankFailed
 from include.training.error_text import format_error
 from include.training.quiet import tame_ultralytics
@@ -141,7 +147,7 @@ def _describe(error: BaseException, rank: int) -> Exception:
     """Return the error for the parent. A disk's errors keep their class: another machine may have room."""
     if isinstance(error, DiskError):
         return error
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and is_disk_error(error):
         # Not the error itself: subclasses of libraries may not be picklable.
         return OSError(error.errno, f"Rank {rank} failed: {error.strerror}", error.filename)
     return RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")

@@ -11,7 +11,7 @@ WITH active AS (
             SELECT max(used.started_at)
             FROM gpu_usage AS used
             WHERE used.job_id = training_jobs.job_id
-                AND used.started_at >= training_jobs.started_at
+                AND used.started_at >= training_jobs.started_at - interval '1 second'
         ) AS attempt_started_at,
         spec ->> 'device' AS device,
         epochs,

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow.sdk.bases.secrets_backend import BaseSecretsBackend
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowSkipException
+from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
+from botocore.exceptions import ClientError
 
 from include.deployment.backend import notify
 from include.deployment.connections import open_maintenance_bucket, s3_client, training_db_factory
@@ -99,6 +103,21 @@ def test_the_environment_comes_first_and_needs_no_api_server(
     stop(api_server, serving)
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB_OWNER", "postgres://host/training")
     assert _find_owner() == "training_db_owner"
+
+
+@pytest.mark.usefixtures("serving")
+def test_a_backend_that_may_not_be_asked_for_a_name_does_not_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NarrowPolicy(BaseSecretsBackend):
+        def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetParameter")
+
+    backends = ensure_secrets_backend_loaded()
+    monkeypatch.setattr(
+        "airflow.sdk.execution_time.supervisor.ensure_secrets_backend_loaded",
+        lambda: [NarrowPolicy(), *backends],
+    )
+    with pytest.raises(AirflowNotFoundException):
+        look_up("training_backend")
 
 
 def test_without_a_supervisor_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
 def mark_outdated(home: Path) -> None:
     """Have all views of a dataset be made again when they are next used; those in use remain until then."""
     for view in home.glob("view-*"):
-        if view.is_dir():
+        if view.is_dir() and not view.suffix:  # not one that is being made
             _outdated(view).touch()
 
 
