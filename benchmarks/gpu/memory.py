@@ -36,7 +36,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     log = folder / "run.log"
     with run_in_child(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
         child.result()
-    with run_in_child(_hold, _TAKEN, folder / "held", log=folder / "hold.log"):
+    with run_in_child(_hold, int(place.device), _TAKEN, folder / "held", log=folder / "hold.log"):
         _wait_for(folder / "held", 30)
         yield f"resumed while {_TAKEN:.0%} of the memory is taken", _resume(training, log)
     yield "resumed when it is free again", _resume(training, log)
@@ -58,12 +58,12 @@ def _train_and_describe(training: TrainingRun) -> str:
         return f"finished with batch={trainer.batch_size}; outside the guarantee: {reason}"
 
 
-def _hold(share: float, held: Path) -> None:
+def _hold(gpu: int, share: float, held: Path) -> None:
     """Occupy a share of the GPU's memory until this process is killed."""
     import torch
 
-    _, total = torch.cuda.mem_get_info(0)
-    taken = torch.empty(int(total * share), dtype=torch.uint8, device="cuda:0")
+    _, total = torch.cuda.mem_get_info(gpu)
+    taken = torch.empty(int(total * share), dtype=torch.uint8, device=f"cuda:{gpu}")
     held.write_text(str(taken.numel()))
     time.sleep(3600)
 

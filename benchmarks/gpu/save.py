@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +44,7 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
     import torch
     from ultralytics.engine.trainer import BaseTrainer
 
+    from include.training.host_copy import copy_to_host
     from include.training.saving import snapshot, whole_state
 
     best_fitness, trainer.best_fitness = trainer.best_fitness, None  # neither plain nor ours writes best.pt
@@ -58,8 +58,14 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
 
     plain, plain_memory = _time(plain_save, trainer, rounds)
     ours, ours_memory = _time(trainer.save_model, trainer, rounds, trainer.state_writer.flush)
-    copying, _ = _time(lambda: _to_host(whole_state(trainer)), trainer, rounds)
-    host = _to_host(whole_state(trainer))
+
+    def copy() -> Any:
+        host, wait = copy_to_host(whole_state(trainer), trainer.device)
+        wait()
+        return host
+
+    copying, _ = _time(copy, trainer, rounds)
+    host = copy()
     serialising, _ = _time(lambda: torch.save(host, plain_last), trainer, rounds)
     handing, _ = _time(lambda: snapshot(last, handed_over), trainer, rounds)
     trainer.best_fitness = best_fitness
@@ -67,17 +73,6 @@ def _saves(trainer: ResumableMixin, rounds: int) -> Sequence[Any]:
     for path in (plain_last, handed_over):
         path.unlink()
     return [size, plain, ours, copying, serialising, handing, plain_memory, ours_memory]
-
-
-def _to_host(state: Any) -> Any:
-    """Copy the tensors in nested plain values to host memory, except those that are already there."""
-    import torch
-
-    if torch.is_tensor(state):
-        return state.cpu()
-    if isinstance(state, dict):
-        return {name: _to_host(value) for name, value in state.items()}
-    return deepcopy(state).cpu() if isinstance(state, torch.nn.Module) else state
 
 
 def _time(

@@ -36,15 +36,15 @@ class _Seconds:
 
 
 class _Kills:
-    """Kills this process a second after an epoch, in the middle of the next one (an EpochReporter).
+    """Kills this process in the middle of the second epoch (an EpochReporter).
 
-    The processes that train are killed with it.
+    That is half the duration of the first one after its end. The processes that train are killed with it.
     """
 
     def report(self, epoch: EpochReport) -> bool:
         """Continue until the kill."""
         if epoch.epoch == 0:
-            threading.Timer(1.0, kill_own_group).start()
+            threading.Timer(epoch.seconds / 2, kill_own_group).start()
         return True
 
 
@@ -76,6 +76,7 @@ def _train_until_killed(training: TrainingRun, *_: int) -> None:
     from include.training.run import train
 
     train(_with_workers(training).request(), _Kills())
+    raise AssertionError("The training run ended before it was killed")
 
 
 def _epoch_seconds(training: TrainingRun) -> list[float]:

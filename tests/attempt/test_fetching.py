@@ -23,7 +23,7 @@ from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
 from include.training import gpus
-from include.training.contract import DeviceNotAvailable, NoGpuFree
+from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree
 from include.training.gpus import Gpu
 from tests.support.dataset_steps import unused_client
 from tests.support.tiny_datasets import build
@@ -81,6 +81,18 @@ def test_a_machine_without_the_hardware_fetches_nothing(
     monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
     with pytest.raises(DeviceNotAvailable, match="nobody asked for its CPU"):
         attempt(settings).run()
+    assert not is_fetched(settings)
+
+
+@pytest.mark.parametrize("device", [None, "0"])
+def test_a_training_that_has_a_state_continues_where_there_is_a_gpu(
+    device: str | None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "list_gpus", list)
+    monkeypatch.setattr(gpus, "has_hardware", lambda: False)
+    monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (3, 0))
+    with pytest.raises(GpuLost, match="continues on another machine"):
+        attempt(settings, device=device).run()
     assert not is_fetched(settings)
 
 

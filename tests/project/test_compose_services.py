@@ -146,6 +146,11 @@ def test_the_overrides_in_the_documentation_change_services_and_variables_that_e
             assert ports <= {"5432", "6379", "8080", "8333"}
 
 
+def test_a_worker_whose_gpus_do_not_respond_is_unhealthy() -> None:
+    _, command = SERVICES["airflow-worker-gpu"]["healthcheck"]["test"]
+    assert command.startswith("nvidia-smi --list-gpus && celery ")
+
+
 def test_the_gpu_worker_alone_asks_for_a_gpu_and_only_under_its_profile() -> None:
     asking = [name for name in SERVICES if "deploy" in SERVICES[name]]
     assert asking == ["airflow-worker-gpu"]

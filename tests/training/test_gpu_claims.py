@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pynvml
 import pytest
 import torch
 
@@ -29,6 +30,7 @@ from include.training.gpus import (
     Gpu,
     claim_gpus,
     describe_hardware,
+    list_gpus,
     require_hardware,
     visible_gpus,
     wait_for_gpus,
@@ -79,6 +81,34 @@ def no_orphans() -> Iterator[None]:
     yield
     while _ORPHANS:
         os.kill(_ORPHANS.pop(), signal.SIGKILL)
+
+
+def test_a_divided_gpu_is_replaced_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, of which the second is divided into parts 0 and 2."""
+    parts = {"GPU-aa": {}, "GPU-bb": {0: "MIG-b0", 2: "MIG-b2"}}
+
+    def part_of(gpu: str, number: int) -> str:
+        if number not in parts[gpu]:
+            raise pynvml.NVMLError_NotFound
+        return parts[gpu][number]
+
+    def most_parts(gpu: str) -> int:
+        if not parts[gpu]:
+            raise pynvml.NVMLError_NotSupported
+        return 7
+
+    for name, stand_in in (
+        ("nvmlInit", lambda: None),
+        ("nvmlShutdown", lambda: None),
+        ("nvmlDeviceGetCount", lambda: len(parts)),
+        ("nvmlDeviceGetHandleByIndex", list(parts).__getitem__),
+        ("nvmlDeviceGetMaxMigDeviceCount", most_parts),
+        ("nvmlDeviceGetMigDeviceHandleByIndex", part_of),
+        ("nvmlDeviceGetUUID", lambda handle: handle),
+        ("nvmlDeviceGetName", lambda handle: "A100"),
+    ):
+        monkeypatch.setattr(pynvml, name, stand_in)
+    assert [gpu.uuid for gpu in list_gpus()] == ["GPU-aa", "MIG-b0", "MIG-b2"]
 
 
 def test_training_runs_take_different_gpus_until_none_is_free(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,28 @@ def test_a_disk_that_is_full_for_best_pt_costs_no_state(
     assert [torch.load(path, weights_only=False)["epoch"] for path in (last, best)] == [1, 1]
     assert "best.pt could not be written" in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_a_state_is_serialised_beside_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    begun, may_go_on = threading.Event(), threading.Event()
+    save = torch.save
+
+    def slow(state: object, path: Path) -> None:
+        begun.set()
+        assert may_go_on.wait(60)
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", slow)
+    announced: list[SavedState] = []
+    with StateWriter(tmp_path / "last.pt", tmp_path / "best.pt", announced.append) as writer:
+        writer.write({"epoch": 0}, lambda: None, saved := SavedState(0, 0, False, 1.0), becomes_best=False)
+        assert begun.wait(60)
+        assert writer.is_busy
+        assert announced == []
+        may_go_on.set()
+        writer.flush()
+    assert announced == [saved]
 
 
 @contextmanager
