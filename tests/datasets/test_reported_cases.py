@@ -286,6 +286,26 @@ def test_class_folders_are_divided_as_by_ultralytics(folder: Path) -> None:
     assert str(kind.places[0]) == "cat/: files that end in .gif: 1"
 
 
+def test_labels_and_images_that_ultralytics_would_pass_over_are_named(folder: Path) -> None:
+    build("detect", folder)
+    (folder / "labels" / "train" / "gone.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (folder / "labels" / "classes.txt").write_text("box\narrow\n")
+    (folder / "labels" / "train" / "classes.txt").write_text("box\narrow\n")
+    (kind,) = (kind for kind in check(folder, "detect").warnings if kind.kind == "unused-labels")
+    assert list(map(str, kind.places)) == ["labels/train/: files that belong to no image: 1"]
+
+
+def test_images_outside_of_the_class_folders_are_named(folder: Path) -> None:
+    build("classify", folder)
+    for name in ("train", "val"):
+        Image.new("RGB", (16, 16)).save(folder / name / "nowhere.png")
+    (kind,) = (kind for kind in check(folder, "classify").warnings if kind.kind == "classless-images")
+    assert list(map(str, kind.places)) == [
+        "train/: images outside of the class folders: 1",
+        "val/: images outside of the class folders: 1",
+    ]
+
+
 def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
     build("classify", folder)
     (folder / "train").rename(folder / "images")

@@ -141,6 +141,16 @@ WARNINGS = {
         "check that nothing is missing",
         "the converters of Ultralytics do the same",
     ),
+    "unused-labels": _warning(
+        "folders with label files that belong to no image",
+        "add their images, or remove them",
+        "Ultralytics ignores them",
+    ),
+    "classless-images": _warning(
+        "folders with images outside of the class folders",
+        "move each into the folder of its class",
+        "Ultralytics leaves them out",
+    ),
     "unread-images": _warning(
         "folders with images of formats that Ultralytics does not read",
         "convert these images to JPEG or PNG",

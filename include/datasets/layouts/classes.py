@@ -11,6 +11,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary
 from include.datasets.layouts.division import divide
 from include.datasets.layouts.samples import Layout, images_below, listing_warnings, resolve_samples
+from include.datasets.layouts.unused import find_classless_images
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
     _require_complete(place.source, names, folders, splits)
     warnings = (
         *listing_warnings(boundary),
+        *find_classless_images(folders.values(), boundary),
         *_empty_folder_warnings(folders["train"], names),
         *(_division_warnings(splits) if folders["train"] == root else ()),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from include.datasets.layouts.samples import (
     listing_warnings,
     resolve_samples,
 )
+from include.datasets.layouts.unused import find_unused_labels
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
 from include.refusals import show_value
@@ -46,7 +48,8 @@ def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     root, boundary = _find_root(description, place, boundary)
     reader = _Reader(description, root, boundary, place.fetched)
     splits = {name: reader.read(name) for name in description.splits}
-    warnings, labels = listing_warnings(boundary), description.labels
+    labels = description.labels
+    warnings = (*listing_warnings(boundary), *find_unused_labels(reader.folders, labels, boundary))
     return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 
@@ -81,6 +84,8 @@ class _Reader:
     root: Path
     boundary: Boundary
     fetched: bool
+    folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """For each folder of labels, the folders of their images; filled by `read`."""
 
     def read(self, split: str) -> tuple[Sample, ...]:
         """Find all images of a split and the paths of their labels."""
@@ -124,6 +129,7 @@ class _Reader:
             possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
                 self._require_apart(image, name, possible[0])
+            self.folders[possible[0].rpartition(os.sep)[0]].add(image.rpartition(os.sep)[0])
             yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
 
     def _require_apart(self, image: str, name: str, label: str) -> None:
