@@ -61,8 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _select_steps(names: Sequence[str] | None) -> list[Step]:
+    """Return the steps of these names, or all. Exits with a sentence if there is no step of a name."""
     from benchmarks.gpu.steps import STEPS
 
+    known = [step.name for step in STEPS]
+    if unknown := [name for name in names or () if name not in known]:
+        raise SystemExit(f"There is no step {unknown[0]!r}; the steps are {', '.join(map(repr, known))}")
     return [step for step in STEPS if not names or step.name in names]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.__main__ import _select_steps
 from benchmarks.gpu.exact import QUICK
 from benchmarks.gpu.packages import pinned_requirements, write_lock
 from benchmarks.gpu.page import NO_CLAIM, PAGE, render
@@ -79,6 +80,12 @@ def test_results_of_a_gpu_go_into_the_page_with_its_name() -> None:
     assert "| driver | 600.1 |" in page
     with pytest.raises(ValueError, match=r"was run on a CPU; gpu\.md is about GPUs"):
         render(page, Run({**about, "device": "cpu"}))
+
+
+def test_a_step_that_does_not_exist_is_refused_with_the_names_of_all() -> None:
+    with pytest.raises(SystemExit, match=r"There is no step 'task'; the steps are 'profile', .*, 'the task'"):
+        _select_steps(["save", "task"])
+    assert [step.name for step in _select_steps(["the task", "save"])] == ["save", "the task"]
 
 
 def test_a_run_that_was_cut_off_keeps_what_it_measured(tmp_path: Path) -> None:
