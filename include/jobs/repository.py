@@ -160,8 +160,8 @@ class JobRepository(AttemptRepository):
     def has_own_state(self, job_id: str) -> bool:
         """Return whether S3 has a state of this job, beyond the one that it continues.
 
-        The row records only the epoch of that one. Within that epoch, it is told from a state of the job by
-        its parent's position; a state counts as the job's own if the parent was deleted or trained further.
+        The row records the epoch that the job continued from, but not the batch. A state within that epoch is
+        the parent's if the parent's row names the same position; otherwise it counts as the job's own.
         """
         job = self.get(job_id)
         if job is None or job.durable is None:

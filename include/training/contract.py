@@ -69,13 +69,13 @@ class ProcessKilled(AttemptError):
     """
 
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 """A disk that is full, read-only or broken, and folders that this user may not write to."""
 
 
 def is_disk_error(error: BaseException) -> bool:
     """Return whether it is an error of this machine's disk or folders. TLS has numbers of its own."""
-    return isinstance(error, OSError) and error.errno in DISK_ERRORS and not isinstance(error, ssl.SSLError)
+    return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
 
 class DiskError(AttemptError):

@@ -6,9 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +21,7 @@ from include.jobs.repository import JobRepository
 from include.s3.errors import RefusedForNow, StoreMisconfigured
 from include.stack.s3 import S3
 from include.tasks.train_yolo import check_job_dataset, resolve_config
-from tests.support.airflow_connections import context_of, lead_to
+from tests.support.airflow_connections import context_of, context_of_run, lead_to
 from tests.support.dataset_steps import images, upload_files
 from tests.support.jobs import claim, recorded, started
 from tests.support.tiny_datasets import CLASSES, build
@@ -142,16 +140,8 @@ def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
     started(jobs, epochs=epochs)
     monkeypatch.setattr("include.tasks.train_yolo.is_running", lambda dag_id, run_id: False)
     wrong_keys(monkeypatch)
-    run = SimpleNamespace(
-        dag_id="train_yolo",
-        run_id="run2",
-        run_after=datetime.now(UTC),
-        start_date=datetime.now(UTC),
-        triggering_user_name="ada",
-        conf={"job_id": "a", "dataset": job.spec.dataset},
-    )
     with pytest.raises(RefusedForNow if epochs else AirflowFailException, match="training_s3"):
-        resolve_config(context_of({}, dag_run=run))
+        resolve_config(context_of_run("run2", {"job_id": "a", "dataset": job.spec.dataset}))
 
 
 def test_a_job_goes_on_only_with_the_classes_that_it_was_begun_with(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -26,7 +25,7 @@ from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.stack.s3 import S3
 from include.tasks.train_yolo import resolve_config
-from tests.support.airflow_connections import context_of, lead_to
+from tests.support.airflow_connections import context_of, context_of_run, lead_to
 from tests.support.jobs import recorded, started
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
@@ -211,16 +210,8 @@ def test_resolve_config_asks_airflow_who_triggered_its_run(
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     monkeypatch.setenv("JOB_ADMINISTRATORS", "root")
     monkeypatch.setattr("include.tasks.train_yolo.is_running", lambda dag_id, run_id: False)
-    run = SimpleNamespace(
-        dag_id="train_yolo",
-        run_id="run2",
-        run_after=datetime.now(UTC),
-        start_date=datetime.now(UTC),
-        triggering_user_name=user,
-        conf=RESUME,
-    )
     with pytest.raises(AirflowFailException, match=said):
-        resolve_config(context_of({}, dag_run=run))
+        resolve_config(context_of_run("run2", RESUME, user))
 
 
 def test_settings_say_who_may_change_which_jobs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +23,7 @@ from include.s3.conditional_writes import (
 from include.s3.errors import ConditionsNotHonoured
 from include.s3.layout import PROBE_KEY
 from include.tasks.train_yolo import resolve_config
-from tests.support.airflow_connections import context_of, lead_to
+from tests.support.airflow_connections import context_of_run, lead_to
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -96,16 +94,8 @@ def test_no_job_begins_on_a_server_that_ignores_conditions(
 ) -> None:
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     monkeypatch.setattr("include.deployment.connections.s3_client", lambda **_: ignoring("PutObject"))
-    run = SimpleNamespace(
-        dag_id="train_yolo",
-        run_id="run1",
-        run_after=datetime.now(UTC),
-        start_date=datetime.now(UTC),
-        triggering_user_name="ada",
-        conf={"job_id": "a", "dataset": "digits"},
-    )
     with pytest.raises(AirflowFailException, match="not safe to train on"):
-        resolve_config(context_of({}, dag_run=run))
+        resolve_config(context_of_run("run1", {"job_id": "a", "dataset": "digits"}))
     assert jobs.get("a") is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -78,3 +79,17 @@ def context_of(conf: dict[str, Any], **more: Any) -> Context:
             **more,
         },
     )
+
+
+def context_of_run(run_id: str, conf: dict[str, Any], user: str | None = "ada") -> Context:
+    """Return what Airflow passes to a task of a run of `train_yolo` that this user has just triggered."""
+    now = datetime.now(UTC)
+    run = SimpleNamespace(
+        dag_id="train_yolo",
+        run_id=run_id,
+        run_after=now,
+        start_date=now,
+        triggering_user_name=user,
+        conf=conf,
+    )
+    return context_of({}, dag_run=run)
