@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out: Path = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     ensure_ultralytics(out / "packages")
-    place = Place(_device(options.device), _make_folder(out), options.quick, ends)
+    place = Place(_device(options.device), _make_folder(out), options.quick, ends, options.stack)
     _prepare(place.folder)
     record = Record(out / FILE_NAME)
     record.begin(_about(place))
@@ -109,6 +109,15 @@ def _about(place: Place) -> dict[str, object]:
     return {"command": command, "date": f"{datetime.now(UTC):%Y-%m-%d}", "device": place.device}
 
 
+def _existing_stack(folder: str) -> Path:
+    from include.stack.state import StateFolder
+
+    path = Path(folder).resolve()
+    if not StateFolder(path).exists():
+        raise argparse.ArgumentTypeError(f"{folder} is not the folder of a local stack; .stack is, after make up")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu", description="Measure this project on a GPU, without a network."
@@ -125,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--steps", nargs="+", metavar="STEP", help="run only these steps, for example: profile throughput"
+    )
+    parser.add_argument(
+        "--stack",
+        type=_existing_stack,
+        metavar="FOLDER",
+        help="folder of a running local stack, on which the step 'the task' runs; default: it starts one",
     )
     return parser
 

@@ -27,6 +27,8 @@ class Place:
     """Whether to use tiny settings, to check that the step works."""
     ends: float
     """When the step will be stopped, as a value of `time.monotonic`."""
+    stack: Path | None = None
+    """Folder of a running local stack to use; None to start one."""
 
     @property
     def on_gpu(self) -> bool:

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ from tests.support.untrained import pretrained_tiny
 DAG = "train_yolo"
 
 _TRAINS = "This attempt trains"
+
+_FINISHED = re.compile(r"epoch=(\d+)/\d+ train/")
 
 _BEGUN = re.compile(r"(?:Resuming after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
 
@@ -148,8 +151,7 @@ class Training:
             self._killed.add(process.pid)
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(how)
-        _, left = psutil.wait_procs(processes, timeout=180)
-        assert not left, f"{stage}: the process is still there"
+        until(lambda: all(map(has_ended, processes)), f"{stage}: the end of the process", 180, pause=0.02)
         self.kills.append(Kill(stage, attempt, self.recorded, moment))
 
     def wipe(self) -> None:
@@ -195,6 +197,13 @@ class Training:
         """Return the kills, with what the logs of the attempts after them say. The run must have ended."""
         return [self._continued(kill) for kill in self.kills]
 
+    def repeated_epochs(self) -> int:
+        """Return how many epochs more than one attempt has finished, by the logs. The run must have ended."""
+        finished: Counter[str] = Counter()
+        for attempt in range(1, self.attempt + 1):
+            finished.update(set(_FINISHED.findall(self.log(attempt))))
+        return sum(times > 1 for times in finished.values())
+
     def _continued(self, kill: Kill) -> Kill:
         for attempt in range(kill.attempt, self.attempt + 1):
             started = found = None
@@ -225,6 +234,17 @@ class Training:
             return bool(self.row)
         self.require_running()
         return False
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Return whether the process and its threads have ended.
+
+    Its parent, Airflow's supervisor, may not look for five seconds; the next attempt is training by then.
+    """
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
+    except psutil.NoSuchProcess:
+        return True
 
 
 def store(stack: Stack) -> CheckpointStore:
