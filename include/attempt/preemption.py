@@ -6,21 +6,18 @@ Python task, which would continue until it is killed.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from include.parents_death import signal_at_parents_death
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
-
-_PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: which signal a process gets when its parent dies."""
 
 _BATCH_SECONDS = 20.0
 """How long a batch or a validation may continue after SIGTERM, so that nothing is lost."""
@@ -131,7 +128,7 @@ def handle_sigterm() -> Iterator[Termination]:
     former = signal.getsignal(signal.SIGTERM)
     try:
         signal.signal(signal.SIGTERM, termination.receive)
-        _signal_at_parents_death(signal.SIGTERM)
+        signal_at_parents_death(signal.SIGTERM)
         yield termination
     except Exception as error:
         if termination.requested:
@@ -139,7 +136,7 @@ def handle_sigterm() -> Iterator[Termination]:
         raise
     finally:
         termination.disarm()
-        _signal_at_parents_death(0)
+        signal_at_parents_death(0)
         signal.signal(signal.SIGTERM, former)
 
 
@@ -151,8 +148,3 @@ def _silence_dying_workers() -> None:
     was asked to end no longer needs it.
     """
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-
-
-def _signal_at_parents_death(number: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

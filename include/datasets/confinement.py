@@ -8,7 +8,6 @@ It dies with this process, however this process ends.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import logging
@@ -32,6 +31,7 @@ from include.datasets.caching.disk import (
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
+from include.parents_death import signal_at_parents_death
 from include.python_path import add_project_to_path
 from include.trusted_folders import UntrustedFolder
 
@@ -44,9 +44,6 @@ _NAME = "include.datasets.confinement"
 log = logging.getLogger(_NAME)
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h: sets the signal that a process gets when its parent dies."""
-
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONHOME", "PYTHONPATH")
 """The only environment variables that the process inherits, because others may contain passwords."""
 
@@ -216,8 +213,7 @@ def _die_with(parent: int) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # a terminal also sends it to the parent, which ends this process
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_death(signal.SIGKILL)
     if os.getppid() != parent:  # the parent has died already
         os._exit(1)
 

@@ -18,7 +18,7 @@ _CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 random. A server whose ETags count versions instead may give equal ETags to different objects."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object as it was when S3 described it. size is in bytes; etag is without quotes."""
 

@@ -9,7 +9,7 @@ JOB_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', beginning with a lette
 """A job's id is part of keys in S3 and a folder on every worker, so it must not contain a path."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class S3Location:
     """The address of an object."""
 

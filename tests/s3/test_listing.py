@@ -75,6 +75,24 @@ def test_what_else_a_server_says_of_an_object_stays(answering: Callable[[str], S
     assert client.list_objects_v2(Bucket="bucket")["Contents"] == usual
 
 
+@pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("a&amp;b &quot;c&#34; &#228;&#x1F600;", 'a&b "c" \u00e4\U0001f600'),
+        ("<![CDATA[a<b]]>", "a<b"),
+        ("a<!-- not of it -->b", "ab"),
+    ],
+)
+def test_a_key_is_read_as_xml(answering: Callable[[str], S3Client], written: str, key: str) -> None:
+    client = answering(
+        f"<Contents><Key>{written}</Key><ETag>e</ETag><Size>1</Size>"
+        "<LastModified>2026-11-28T14:16:09Z</LastModified></Contents>"
+    )
+    assert list(pages(client, S3Location("bucket", ""))) == [
+        [ListedObject(S3Location("bucket", key), 1, "e", AT)]
+    ]
+
+
 @pytest.fixture
 def answering(request: pytest.FixtureRequest) -> Callable[[str], S3Client]:
     """Start a server that lists these objects, because the form of SeaweedFS's times cannot be chosen."""

@@ -15,7 +15,7 @@ from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.content import EXPORT_NAME, find_export, find_tree, find_zip, is_intact
 from include.datasets.caching.filling import ensure_folder, is_complete
-from include.datasets.caching.view import data_argument, fill_fetched_view, fill_view
+from include.datasets.caching.view import data_argument, fill_view, read_and_fill_view
 from include.datasets.caching.view_lock import lock_view
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
@@ -23,6 +23,7 @@ from include.datasets.fingerprint import content_fingerprint, require_expected, 
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
+from include.datasets.shares import MANY, PROCESSES
 from include.datasets.sources import Digits, LocalPath, S3Export, S3Tree, S3Zip, find_local, parse_source
 
 if TYPE_CHECKING:
@@ -84,13 +85,19 @@ def materialize(
     ):
         layout = None if place.fetched else read_layout(place, reference.task, reference.split)
         with lock_view(home, _view_name(layout, reference)) as view:
+            fill = partial(_fill_confined, place, reference, view)
             if layout is not None:
                 is_unchanged = _require_unchanged(layout, reference)
-                ensure_folder(home, view.name, partial(_fill, layout, view), source)
-            elif not is_complete(view):
-                ensure_folder(home, view.name, partial(_fill_confined, place, reference, view), source)
+                if not _is_large(reference):
+                    fill = partial(_fill, layout, view)
+            if not is_complete(view):
+                ensure_folder(home, view.name, fill, source)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
+
+
+def _is_large(reference: DatasetReference) -> bool:
+    return reference.train_images + reference.val_images >= MANY
 
 
 def _fill(layout: Layout, view: Path, unfinished: Path) -> None:
@@ -98,8 +105,9 @@ def _fill(layout: Layout, view: Path, unfinished: Path) -> None:
 
 
 def _fill_confined(place: Place, reference: DatasetReference, view: Path, unfinished: Path) -> None:
-    arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view)
-    run_confined(fill_fetched_view, *arguments, source=reference.source)
+    processes = PROCESSES if _is_large(reference) else 1
+    arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view), processes
+    run_confined(read_and_fill_view, *arguments, source=reference.source)
 
 
 @contextmanager

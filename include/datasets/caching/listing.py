@@ -12,7 +12,10 @@ import json
 import shutil
 import tempfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import IO, TYPE_CHECKING
 
 from include.datasets.fingerprint import tree_fingerprint
@@ -21,7 +24,7 @@ from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from include.datasets.sources import S3Tree
@@ -57,13 +60,12 @@ class Listing:
         def written() -> Iterator[tuple[str, StoredObject]]:
             nonlocal count
             for name, stored in objects:
-                packed.write(_line([name, stored.size, stored.etag]))
+                write(name, stored)
                 count += 1
                 yield name, stored
 
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the listing
-        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-            packed.write(_line(origin.yaml))
+        with _write_lines(file, origin) as write:
             fingerprint = tree_fingerprint(written(), origin.yaml)
         return cls(file, origin, fingerprint, count)
 
@@ -96,23 +98,49 @@ class Listing:
         partial.replace(path)
 
 
+@contextmanager
+def write_objects(path: Path, origin: S3Tree) -> Iterator[Callable[[str, StoredObject], None]]:
+    """Yield a function that adds an object, with its name relative to the prefix, to a file of that form."""
+    with path.open("wb") as file, _write_lines(file, origin) as write:
+        yield write
+
+
+def read_objects(
+    path: Path, origin: S3Tree, numbers: range | None = None
+) -> Iterator[tuple[str, StoredObject]]:
+    """Yield the objects in a file of that form, or those with these numbers. Raises what `read` does."""
+    with path.open("rb") as file:
+        yield from _parse(file, origin, numbers)
+
+
+@contextmanager
+def _write_lines(file: IO[bytes], origin: S3Tree) -> Iterator[Callable[[str, StoredObject], None]]:
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
+        packed.write(_line(origin.yaml))
+        yield lambda name, stored: _write(packed, [name, stored.size, stored.etag])
+
+
+def _write(packed: gzip.GzipFile, value: object) -> None:
+    packed.write(_line(value))
+
+
 def _line(value: object) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-def _parse(file: IO[bytes], origin: S3Tree) -> Iterator[tuple[str, StoredObject]]:
+def _parse(
+    file: IO[bytes], origin: S3Tree, numbers: range | None = None
+) -> Iterator[tuple[str, StoredObject]]:
     """Read an untrusted listing line by line, within limits. Raises one of DAMAGED, and OSErrors."""
     file.seek(0)
+    numbers = range(PREFIX_OBJECTS) if numbers is None else numbers
     with gzip.open(file) as unpacked:
         _read_line(unpacked)  # the data YAML, which is known from the origin
-        for _ in range(PREFIX_OBJECTS):
-            line = _read_line(unpacked)
-            if not line:
-                return
+        for line in islice(iter(partial(_read_line, unpacked), b""), numbers.start, numbers.stop):
             name, size, etag = json.loads(line)
             safe_parts(name)
             yield name, StoredObject(origin.bucket, origin.prefix + name, int(size), str(etag))
-        if unpacked.read(1):
+        if numbers.stop == PREFIX_OBJECTS and unpacked.read(1):
             raise ValueError(f"it lists more than {PREFIX_OBJECTS:,} objects")
 
 

@@ -3,35 +3,40 @@
     {cache}/{fingerprint}/content/            the fetched files; damaged ones are fetched again
     {cache}/{fingerprint}/repair/             those that are being fetched again, until all are whole
     {cache}/{fingerprint}/listing.jsonl.gz    their names, sizes and ETags
+    {cache}/{fingerprint}/damaged.jsonl.gz    those of the files that are being fetched again
+    {cache}/{fingerprint}/lacking.jsonl.gz    those of the files that are being downloaded
 
 The files are links to those of file_store.py, so only what this machine lacks is downloaded.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import flush, round_to_blocks
+from include.datasets.caching.disk import flush
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
-from include.datasets.caching.file_store import object_key
-from include.datasets.caching.listing import DAMAGED, Listing
+from include.datasets.caching.linking import Lacking, explain_clash, link_objects
+from include.datasets.caching.listing import DAMAGED, Listing, read_objects, write_objects
 from include.datasets.caching.selection import select_objects
 from include.datasets.caching.view_lock import mark_outdated
+from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.names import is_ignored, safe_parts
 from include.datasets.layouts.samples import is_image
 from include.datasets.progress import Progress
+from include.datasets.shares import MANY, PROCESSES
 from include.limits import PREFIX_OBJECTS, in_words
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from include.datasets.caching.cache import DatasetCache
@@ -45,7 +50,13 @@ _LISTING = "listing.jsonl.gz"
 
 def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
     """List the objects of the dataset, named relative to the prefix."""
-    listing = Listing.write(origin, itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1))
+    # Modules alone have so many objects that looking for garbage among them would take a third of the time.
+    gc.freeze()
+    try:
+        found = itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1)
+        listing = Listing.write(origin, found)
+    finally:
+        gc.unfreeze()
     if listing.count > PREFIX_OBJECTS:
         raise DatasetError(
             f"{uri} contains more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with "
@@ -91,8 +102,9 @@ class TreeFetch:
 
     def fill(self, target: Path) -> None:
         """Fetch all objects into the empty folder `target`."""
-        self.listing.copy_to(target.with_name(_LISTING))
-        self._fetch(target, lambda: iter(self.listing))
+        listing = target.with_name(_LISTING)
+        self.listing.copy_to(listing)
+        self._fetch(target, listing, self.listing.count)
 
     def is_intact(self, content: Path) -> bool:
         """Return whether all objects are in the folder, with their sizes."""
@@ -103,64 +115,53 @@ class TreeFetch:
 
         A view has links to the damaged files, so all views are marked to be linked again.
         """
-        damaged = {name for name, _ in _find_damaged(self.listing, content)}
-        log.warning("Fetching %d damaged files of %s again.", len(damaged), self.uri)
+        damaged, count = content.with_name("damaged.jsonl.gz"), 0
+        with write_objects(damaged, self.listing.origin) as write:
+            for count, found in enumerate(_find_damaged(self.listing, content), start=1):  # noqa: B007
+                write(*found)
+        log.warning("Fetching %d damaged files of %s again.", count, self.uri)
         fetched = content.with_name("repair")
         shutil.rmtree(fetched, ignore_errors=True)  # a killed process may have left it
         make_trusted_folder(fetched)
         try:
-            self._fetch(fetched, lambda: (each for each in self.listing if each[0] in damaged))
+            self._fetch(fetched, damaged, count)
             mark_outdated(content.parent)
-            for name in damaged:
+            for name, _ in read_objects(damaged, self.listing.origin):
                 (content / name).parent.mkdir(parents=True, exist_ok=True)
                 (fetched / name).replace(content / name)
         finally:
             shutil.rmtree(fetched, ignore_errors=True)
+            damaged.unlink(missing_ok=True)
 
-    def _fetch(self, target: Path, objects: Callable[[], Iterator[tuple[str, StoredObject]]]) -> None:
+    def _fetch(self, target: Path, listing: Path, count: int) -> None:
+        """Put the `count` objects in the file `listing` into `target`, downloading what the machine lacks."""
+        lacking = target.with_name("lacking.jsonl.gz")
         try:
-            missing, size = self._link(target, objects())
-            if missing:
-                self._download(target, objects(), size)
+            found = self._link(target, listing, count, lacking)
+            log.info(
+                "%s has %s files, of which %s are not on this machine (%s).",
+                *(self.uri, f"{count:,}", f"{found.files:,}", in_words(found.size)),
+            )
+            make_room_for(self.uri, target, self.cache, found.needed)
+            if found.files:
+                self._download(target, lacking, found.size)
                 flush(target)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise DatasetError(
-                f"{self.uri} contains an object whose name is also a folder of other objects: "
-                f"{error.filename}"
-            ) from error
+        finally:
+            lacking.unlink(missing_ok=True)
 
-    def _link(self, target: Path, objects: Iterator[tuple[str, StoredObject]]) -> tuple[int, int]:
-        """Link what this machine has, and make room for the rest; return the rest's number and total size.
+    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> Lacking:
+        paths = str(listing), str(target), str(self.cache.files.folder), str(lacking)
+        arguments = asdict(self.listing.origin), self.uri, count, *paths
+        if count < MANY:
+            return Lacking(**link_objects(*arguments))
+        return Lacking(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
 
-        A link protects a file: if another dataset shares it and is evicted, the file remains.
-        """
-        store, missing, size, needed = self.cache.files, 0, 0, 0
-        progress = Progress(f"Linking {self.uri}", self.listing.count, "files")
-        folders: set[str] = set()
-        for name, stored in objects:
-            folder = name.rpartition("/")[0]
-            if folder not in folders:
-                (target / folder).mkdir(parents=True, exist_ok=True)
-                folders.add(folder)
-            if not store.link(object_key(stored), stored.size, f"{target}/{name}"):
-                missing, size = missing + 1, size + stored.size
-                needed += round_to_blocks(stored.size)
-            progress.advance()
-        log.info(
-            "%s has %s files, of which %s are not on this machine (%s).",
-            *(self.uri, f"{self.listing.count:,}", f"{missing:,}", in_words(size)),
-        )
-        make_room_for(self.uri, target, self.cache, needed)
-        return missing, size
-
-    def _download(self, target: Path, objects: Iterator[tuple[str, StoredObject]], size: int) -> None:
-        """Download what was not linked."""
+    def _download(self, target: Path, lacking: Path, size: int) -> None:
         progress = Progress(f"Fetching {self.uri}", size, "bytes")
-        Downloader(self.reader, progress, self.cache.files).download(
-            (stored, target / name)
-            for name, stored in objects
-            if not os.path.isfile(f"{target}/{name}")  # noqa: PTH113  millions of them
-        )
+        with explain_clash(self.uri, target):
+            Downloader(self.reader, progress, self.cache.files).download(
+                (stored, target / name) for name, stored in read_objects(lacking, self.listing.origin)
+            )
 
 
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:

@@ -8,8 +8,10 @@ the user's folder and the fetched content are never touched.
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,32 +23,53 @@ from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
 from include.datasets.progress import Progress
+from include.datasets.shares import share_out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from include.datasets.layouts.samples import Layout
     from include.datasets.rules import Split
 
-
-def fill_fetched_view(place: dict[str, Any], task: str, split: Split, partial: str, final: str) -> None:
-    """Write the view of fetched data; runs in a confined process, which returns its memory when it ends."""
-    fill_view(read_layout(Place.from_json(place), task, split), Path(partial), Path(final))
+_BATCH = 1_000
 
 
-def fill_view(layout: Layout, partial: Path, final: Path) -> None:
-    """Write the view into `partial`, a folder that will be renamed to `final`."""
+def read_and_fill_view(
+    place: dict[str, Any], task: str, split: Split, partial: str, final: str, processes: int
+) -> None:
+    """Write the view of the data at `place`; runs in a confined process, which returns its memory."""
+    fill_view(read_layout(Place.from_json(place), task, split), Path(partial), Path(final), processes)
+
+
+def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) -> None:
+    """Write the view into `partial`, a folder that will be renamed to `final`.
+
+    With several processes, this one must have no other threads.
+    """
     progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
-    links = _Links(final.parent)
-    folder = partial if layout.task == "classify" else partial / "images"
     for split, samples in layout.splits.items():
-        for sample in samples:
-            image = f"{folder}{os.sep}{split}{os.sep}{sample.name}"
-            links.add(image, sample.image)
-            if sample.label:
-                # Where Ultralytics will look for it, which also depends on folder names within the split.
-                links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
-            progress.advance()
+        link = functools.partial(_link, layout, split, partial, final.parent)
+        for done in share_out(link, len(samples), processes):
+            progress.advance(done)
     if layout.task != "classify":
         _write_description(layout, partial, final)
+
+
+def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range) -> Iterator[int]:
+    """Link the images with these numbers, and their labels; yield how many have been linked since."""
+    links, done = _Links(home), 0
+    folder = partial if layout.task == "classify" else partial / "images"
+    for sample in islice(layout.splits[split], numbers.start, numbers.stop):
+        image = f"{folder}{os.sep}{split}{os.sep}{sample.name}"
+        links.add(image, sample.image)
+        if sample.label:
+            # Where Ultralytics will look for it, which also depends on folder names within the split.
+            links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
+        done += 1
+        if done >= _BATCH:
+            yield done
+            done = 0
+    yield done
 
 
 def data_argument(view: Path, task: str) -> Path:

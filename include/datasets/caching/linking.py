@@ -1,0 +1,112 @@
+"""Links the objects of a dataset to the files that this machine has, and lists the others."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.datasets.caching.disk import round_to_blocks
+from include.datasets.caching.file_store import FileStore, object_key
+from include.datasets.caching.listing import read_objects, write_objects
+from include.datasets.errors import DatasetError
+from include.datasets.progress import Progress
+from include.datasets.shares import share_out
+from include.datasets.sources import S3Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.datasets.storage import StoredObject
+
+_BATCH = 1_000
+
+
+@dataclass
+class Lacking:
+    """How much of a dataset this machine lacks."""
+
+    files: int = 0
+    size: int = 0
+    """Their total size in bytes."""
+    needed: int = 0
+    """The bytes that they take on the disk."""
+
+
+@dataclass
+class _Batch:
+    """Some objects that were looked for."""
+
+    done: int
+    lacking: list[tuple[str, StoredObject]]
+
+
+def link_objects(
+    origin: dict[str, Any],
+    uri: str,
+    count: int,
+    listing: str,
+    target: str,
+    store: str,
+    lacking: str,
+    processes: int = 1,
+) -> dict[str, int]:
+    """Link the files that `store` has of `count` objects into the folder `target`; return Lacking as a dict.
+
+    The objects are in the file `listing`, and those that this machine lacks are written to the file
+    `lacking`. A link protects a file: if another dataset shares it and is evicted, the file remains. With
+    several processes, this runs in a confined process, which has no other threads. Raises DatasetError for an
+    object whose name is also a folder, and OSErrors.
+    """
+    tree = S3Tree(**origin)
+    linker = _Linker(tree, Path(listing), target, FileStore(Path(store)))
+    progress, total = Progress(f"Linking {uri}", count, "files"), Lacking()
+    with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
+        for batch in share_out(linker.link, count, processes):
+            progress.advance(batch.done)
+            for name, stored in batch.lacking:
+                write(name, stored)
+                total.files += 1
+                total.size += stored.size
+                total.needed += round_to_blocks(stored.size)
+    return asdict(total)
+
+
+@contextmanager
+def explain_clash(uri: str, target: Path) -> Iterator[None]:
+    """Raise DatasetError for an object whose name is also a folder of other objects."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        name = str(error.filename2 or error.filename).removeprefix(f"{target}{os.sep}")
+        raise DatasetError(
+            f"{uri} contains an object whose name is also a folder of other objects: {name}. Rename that "
+            "object"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Linker:
+    origin: S3Tree
+    listing: Path
+    target: str
+    store: FileStore
+
+    def link(self, numbers: range) -> Iterator[_Batch]:
+        """Link the objects with these numbers."""
+        folders: set[str] = set()
+        batch = _Batch(0, [])
+        for name, stored in read_objects(self.listing, self.origin, numbers):
+            folder = name.rpartition("/")[0]
+            if folder not in folders:
+                Path(self.target, folder).mkdir(parents=True, exist_ok=True)
+                folders.add(folder)
+            if not self.store.link(object_key(stored), stored.size, f"{self.target}/{name}"):
+                batch.lacking.append((name, stored))
+            batch.done += 1
+            if batch.done >= _BATCH:
+                yield batch
+                batch = _Batch(0, [])
+        yield batch

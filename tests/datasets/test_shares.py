@@ -1,0 +1,87 @@
+"""Loops over many files, divided among processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from include.datasets.confinement import run_confined
+from include.datasets.errors import DatasetError
+from include.datasets.shares import share_out
+
+PROCESSES = 3
+
+
+def squares(count: int, processes: int) -> list[list[int]]:
+    def work(numbers: range) -> Iterator[tuple[int, int]]:
+        yield from ((os.getpid(), number**2) for number in numbers)
+
+    return [list(each) for each in share_out(work, count, processes)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000])
+def test_each_number_is_worked_on_once(count: int) -> None:
+    found = run_confined(squares, count, PROCESSES, source="data")
+    assert sorted(square for _, square in found) == [number**2 for number in range(count)]
+    assert len({process for process, _ in found}) == min(count, PROCESSES)
+
+
+def test_one_process_needs_no_other() -> None:
+    assert squares(3, 1) == [[os.getpid(), 0], [os.getpid(), 1], [os.getpid(), 4]]
+
+
+def one_fails(where: str) -> None:
+    """Raise an error in one of the processes while another one would never end."""
+
+    def work(numbers: range) -> Iterator[int]:
+        while numbers.start:
+            signal.pause()
+        with open(where) as file:  # noqa: PTH123
+            yield len(file.read())
+
+    list(share_out(work, PROCESSES, PROCESSES))
+
+
+def test_an_error_of_one_ends_all() -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        run_confined(one_fails, "/proc/self/mem", source="data")
+
+
+def one_is_killed() -> None:
+    def work(numbers: range) -> Iterator[int]:
+        while numbers.start:
+            signal.pause()
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield 0
+
+    list(share_out(work, PROCESSES, PROCESSES))
+
+
+def test_a_killed_one_counts_as_the_death_of_the_whole() -> None:
+    with pytest.raises(DatasetError, match=r"was killed \(SIGKILL\), most likely because memory ran out"):
+        run_confined(one_is_killed, source="data")
+
+
+def the_first_is_killed(pids: str) -> None:
+    def work(numbers: range) -> Iterator[int]:
+        yield os.getpid()
+        while numbers:
+            signal.pause()
+
+    found = share_out(work, PROCESSES, PROCESSES)
+    Path(pids).write_text(" ".join(str(next(found)) for _ in range(PROCESSES)))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_none_outlives_the_process_that_started_them(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="SIGKILL"):
+        run_confined(the_first_is_killed, str(tmp_path / "pids"), source="data")
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == PROCESSES
+    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    assert not psutil.wait_procs(processes, timeout=30)[1]
