@@ -6,9 +6,15 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.datasets.storage import StoredObject
+from include.s3.listing import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from include.datasets.storage import Page
 
 
 @dataclass(frozen=True)
@@ -32,23 +38,25 @@ class FolderObjects:
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, which ends in a slash, ordered by key."""
-        for found in self.list_level(bucket, prefix):
+        for found in chain.from_iterable(self.list_level(bucket, prefix)):
             if isinstance(found, str):
                 yield from self.list(bucket, found)
             else:
                 yield found
 
-    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly below `prefix`: objects, and the prefixes of others up to the next slash."""
+    def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
+        """List what is directly below `prefix` and has a key after `after`."""
         with os.scandir(self.folder / prefix) as entries:
             keys = sorted(f"{prefix}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
-        for key in keys:
-            if key.endswith("/"):
-                yield key
-                continue
-            status = (self.folder / key).stat()
-            etag = hashlib.md5(f"{key} {status.st_mtime_ns}".encode()).hexdigest()  # noqa: S324  as S3 does
-            yield StoredObject(bucket, key, status.st_size, etag)
+        keys = [key for key in keys if key > after]
+        for start in range(0, len(keys), PAGE_SIZE):
+            page = keys[start : start + PAGE_SIZE]
+            yield [key if key.endswith("/") else self._describe(bucket, key) for key in page]
+
+    def _describe(self, bucket: str, key: str) -> StoredObject:
+        status = (self.folder / key).stat()
+        etag = hashlib.md5(f"{key} {status.st_mtime_ns}".encode()).hexdigest()  # noqa: S324  as S3 does
+        return StoredObject(bucket, key, status.st_size, etag)
 
     def stat(self, bucket: str, key: str) -> StoredObject:
         """Raise NotImplementedError: reading a whole prefix never calls this method."""

@@ -114,7 +114,9 @@ def _existing_stack(folder: str) -> Path:
 
     path = Path(folder).resolve()
     if not StateFolder(path).exists():
-        raise argparse.ArgumentTypeError(f"{folder} is not the folder of a local stack; .stack is, after make up")
+        raise argparse.ArgumentTypeError(
+            f"{folder} is not the folder of a local stack; .stack is, after make up"
+        )
     return path
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+    from include.datasets.storage import Page
+    from include.s3.listing import ListedObject
+
 _BLOCK = 1024 * 1024
 _SHORTER = {"InvalidRange", "416"}
 """S3's error codes for a range beyond the end of an object that was replaced by a shorter one."""
@@ -50,17 +53,13 @@ class S3ObjectReader:
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, ordered by key."""
         with self._translated_errors(S3Location(bucket, prefix)):
-            for item in Bucket(self._client, bucket).objects(prefix):
-                yield StoredObject(bucket, item.location.key, item.size, item.etag.strip('"'))
+            yield from map(_stored, Bucket(self._client, bucket).objects(prefix))
 
-    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly under `prefix`: objects, and prefixes of deeper objects to the next slash."""
+    def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
+        """List what is directly under `prefix` and has a key after `after`."""
         with self._translated_errors(S3Location(bucket, prefix)):
-            for found in list_level(self._client, S3Location(bucket, prefix)):
-                if isinstance(found, str):
-                    yield found
-                else:
-                    yield StoredObject(bucket, found.location.key, found.size, found.etag.strip('"'))
+            for page in list_level(self._client, S3Location(bucket, prefix), after):
+                yield [found if isinstance(found, str) else _stored(found) for found in page]
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
@@ -105,6 +104,10 @@ class S3ObjectReader:
                 f"{location.uri} does not exist at {endpoint}; check the bucket and the key, or upload the "
                 "data there"
             ) from error
+
+
+def _stored(found: ListedObject) -> StoredObject:
+    return StoredObject(found.location.bucket, found.location.key, found.size, found.etag.strip('"'))
 
 
 def _describe_change(uri: str, what: str) -> str:

@@ -39,6 +39,10 @@ class StoredObject:
         return known if _CONTENT_HASH.fullmatch(self.etag) else (*known, self.uri)
 
 
+Page = list[StoredObject | str]
+"""Some of what is directly under a prefix: objects, and the prefixes of deeper ones up to the next slash."""
+
+
 class ObjectReader(Protocol):
     """Reads objects.
 
@@ -52,8 +56,8 @@ class ObjectReader(Protocol):
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, ordered by key."""
 
-    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        """List what is directly under `prefix`: objects, and prefixes of deeper ones up to the next slash."""
+    def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
+        """List what is directly under `prefix` and has a key after `after`."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""

@@ -54,18 +54,23 @@ def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
             yield list(_objects(page, prefix.bucket))
 
 
-def list_level(client: S3Client, prefix: S3Location) -> Iterator[ListedObject | str]:
-    """Yield the objects directly below `prefix`, and the prefixes of the others up to the next slash.
+def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterator[list[ListedObject | str]]:
+    """Yield pages of the objects directly below `prefix`, and of the prefixes of others to the next slash.
 
-    Raises StoreErrors.
+    Only those whose keys come after `after` are listed. Raises StoreErrors.
     """
     paginator = _paginator(client)
+    start: dict[str, Any] = {"StartAfter": after} if after else {}
     with translate_s3_errors(client, prefix):
         for page in paginator.paginate(
-            Bucket=prefix.bucket, Prefix=prefix.key, Delimiter="/", PaginationConfig={"PageSize": PAGE_SIZE}
+            Bucket=prefix.bucket,
+            Prefix=prefix.key,
+            Delimiter="/",
+            PaginationConfig={"PageSize": PAGE_SIZE},
+            **start,
         ):
-            yield from _objects(page, prefix.bucket)
-            yield from (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+            folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+            yield [*_objects(page, prefix.bucket), *folders]
 
 
 def _paginator(client: S3Client) -> ListObjectsV2Paginator:

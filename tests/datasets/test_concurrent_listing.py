@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from include.datasets.caching import concurrent_listing
 from include.datasets.caching.concurrent_listing import list_objects
+from include.datasets.caching.key_ranges import find_division
 from include.datasets.errors import DatasetError
 from include.datasets.s3 import S3ObjectReader
-from include.datasets.storage import StoredObject
+from include.datasets.storage import Page
+from include.s3 import listing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,21 +35,28 @@ NAMES = [
 
 
 class Watched(S3ObjectReader):
-    """Counts the folders that it lists."""
+    """Remembers what it lists."""
 
     def __init__(self, client: S3Client) -> None:
         super().__init__(client)
-        self.folders = 0
+        self.folders: set[str] = set()
+        self.longest = 0
+        """The largest number of objects and folders that were listed one after the other."""
         self._changed = threading.Lock()
         self.together: threading.Barrier | None = None
         """Where the listings of two folders wait for each other, if set."""
 
-    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
-        if self.together and prefix != "set/images/":
+    def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
+        if self.together and prefix != "set/images/" and not after:
             self.together.wait()
         with self._changed:
-            self.folders += 1
-        yield from super().list_level(bucket, prefix)
+            self.folders.add(prefix)
+        number = 0
+        for page in super().list_level(bucket, prefix, after):
+            yield page
+            number += len(page)
+            with self._changed:
+                self.longest = max(self.longest, number)
 
 
 @pytest.fixture
@@ -74,7 +86,7 @@ def test_every_object_is_listed_once_in_the_order_of_the_keys(
     found = list(list_objects(reader, bucket, "set/"))
     assert [each.key for each in found] == stored
     assert all(each == reader.stat(bucket, each.key) for each in found)
-    assert reader.folders == (0 if page == 1000 else 11), "a small dataset takes one request"
+    assert len(reader.folders) == (0 if page == 1000 else 11), "a small dataset takes one request"
 
 
 def test_folders_are_listed_beside_each_other(
@@ -118,3 +130,74 @@ def test_what_is_nested_without_an_end_is_refused(
         s3_client.put_object(Bucket=bucket, Key=f"set/{deep}{name}", Body=b"")
     with pytest.raises(DatasetError, match="nested more than 64 folders deep"):
         listed(reader, bucket)
+
+
+FLAT = {
+    "numbers": [f"set/images/{number:07}.jpg" for number in range(300)],
+    "hashes": [f"set/images/{hashlib.sha256(bytes([number])).hexdigest()}.png" for number in range(256)],
+    "mixed": [
+        *(f"set/{letter}{number}" for letter in "aZ.- ~ä" for number in range(20)),
+        *(f"set/a{number}/in a folder" for number in range(0, 40, 2)),
+        *(f"set/a{number}/" for number in range(1, 40, 2)),
+        *(f"set/a{number}-" for number in range(20)),
+    ],
+}
+
+
+@pytest.mark.parametrize("names", FLAT)
+def test_a_large_folder_is_divided_among_several_requests(
+    names: str, s3_client: S3Client, reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrent_listing, "_PAGE", 10)
+    monkeypatch.setattr(listing, "PAGE_SIZE", 10)
+    with ThreadPoolExecutor() as pool:
+        for key in FLAT[names]:
+            pool.submit(s3_client.put_object, Bucket=bucket, Key=key, Body=key.encode())
+    keys = sorted(key for key in FLAT[names] if not key.endswith("/"))
+    assert listed(reader, bucket) == keys
+    assert reader.longest < len(keys) - 10, "no request went through the whole folder"
+
+
+class Odd(Watched):
+    """A server that lists in an order of its own, or that cannot begin after a key."""
+
+    def __init__(self, client: S3Client, ordered: bool) -> None:
+        super().__init__(client)
+        self.ordered = ordered
+
+    def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
+        for page in super().list_level(bucket, prefix):
+            yield page if self.ordered else page[::-1]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_no_object_is_lost_or_listed_twice_by_an_odd_server(
+    ordered: bool, stored: list[str], s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrent_listing, "_PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE_SIZE", 2)
+    assert sorted(listed(Odd(s3_client, ordered), bucket)) == stored
+
+
+@given(st.lists(st.text(max_size=80), min_size=1, max_size=5, unique=True), st.text(max_size=80))
+def test_what_divides_a_range_is_within_it(names: list[str], last: str) -> None:
+    names.sort()
+    division = find_division(names, None)
+    assert division is None or division > names[-1]
+    division = find_division(names, last)
+    assert division is None or names[-1] < division < last
+
+
+@pytest.mark.parametrize("known", [None, "9999.jpg"])
+def test_the_next_part_begins_some_pages_later(known: str | None) -> None:
+    names = [f"{number:04}.jpg" for number in range(1000, 1100)]
+    division = find_division(names, known)
+    assert division is not None
+    assert "1500" < division < "2100"
+
+
+def test_a_range_that_ends_soon_is_halved() -> None:
+    names = [f"{number:04}.jpg" for number in range(1000, 1100)]
+    division = find_division(names, "1200.jpg")
+    assert division is not None
+    assert "1140" < division < "1160"

@@ -39,4 +39,3 @@ def test_a_folder_without_a_stack_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert f"{tmp_path} is not the folder of a local stack; .stack is, after make up" in done.stderr
-

@@ -31,10 +31,9 @@ def test_it_says_what_botocore_says(s3: S3, s3_client: S3Client, bucket: str) ->
     ]
     (page,) = pages(s3_client, S3Location(bucket, "set/"))
     assert page == usual
-    assert list(list_level(s3_client, S3Location(bucket, "set/"))) == [
-        *(each for each in usual if each.location.key != "set/folder/c"),
-        "set/folder/",
-    ]
+    level = [*(each for each in usual if each.location.key != "set/folder/c"), "set/folder/"]
+    assert list(list_level(s3_client, S3Location(bucket, "set/"))) == [level]
+    assert list(list_level(s3_client, S3Location(bucket, "set/"), after="set/b")) == [level[1:]]
     assert s3_client.list_objects_v2(Bucket=bucket, Prefix="set/")["Contents"] == plain
 
 

@@ -23,7 +23,7 @@ from include.datasets.caching.eviction import make_room
 from include.datasets.caching.fetch import locate
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
-from include.datasets.storage import StoredObject
+from include.datasets.storage import Page, StoredObject
 
 _SETS = 4
 _LIMIT = 600_000
@@ -42,7 +42,7 @@ class Objects:
             etag = hashlib.md5(content).hexdigest()  # noqa: S324  as S3 does
             yield StoredObject(bucket, prefix + name, len(content), etag)
 
-    def list_level(self, bucket: str, prefix: str) -> Iterator[StoredObject | str]:
+    def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
         """Not needed for a whole prefix."""
         raise NotImplementedError
 

@@ -1,9 +1,10 @@
-"""Lists the objects under a prefix, several folders at once.
+"""Lists the objects under a prefix with several requests at once.
 
 S3 returns 1,000 keys per request, and each request needs the last key of the one before. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. The objects of each folder wait in a file until it is their turn, so millions
-of them take no more memory than a few.
+they are listed in parallel. As long as fewer requests than allowed are under way, a large folder is divided
+at a guessed name. The objects of each part wait in a file until it is their turn, so millions of
+them take no more memory than a few.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import heapq
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -19,21 +20,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.key_ranges import find_division
 from include.datasets.errors import DatasetError
 from include.datasets.storage import StoredObject
 from include.limits import FOLDER_DEPTH, PREFIX_OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
     from include.datasets.storage import ObjectReader
 
 _PAGE = 1000
 """Number of objects that S3 returns per request; for no more than that, folders are not listed separately."""
 
-_FOLDERS = 8
-"""Number of folders that are listed at once."""
+_REQUESTS = 8
+"""Number of requests at once."""
 
 
 def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[StoredObject]:
@@ -52,9 +53,9 @@ def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[Sto
 
 @contextmanager
 def _start_listing(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[_Folders]:
-    with TemporaryDirectory() as work, ThreadPoolExecutor(_FOLDERS) as pool:
+    with TemporaryDirectory() as work, ThreadPoolExecutor(_REQUESTS) as pool:
         folders = _Folders(reader, bucket, prefix, Path(work), pool)
-        folders.start(prefix)
+        folders.start_folder(prefix)
         try:
             yield folders
         finally:
@@ -62,14 +63,29 @@ def _start_listing(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[_
             pool.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class _Folder:
-    """What is directly in a folder: its objects, and the folders in it."""
+@dataclass
+class _Part:
+    """What is directly in a folder, between two keys: its objects, and the folders in it."""
 
+    prefix: str
     objects: Path
     """A file with one line of JSON for each object."""
-    folders: list[str]
-    """The prefixes of the folders in it."""
+    after: str = ""
+    """The keys of its objects come after this one."""
+    last: str | None = None
+    """The largest possible key of its objects; None if no part follows."""
+    folders: set[str] = field(default_factory=set)
+    """The prefixes of the folders in it; a server's order may put one into two parts."""
+    following: _Part | None = None
+    done: Future[None] = field(default_factory=Future)
+
+    def has(self, key: str) -> bool:
+        """Return whether an object of that key belongs to this part."""
+        return key > self.after and not self.is_behind(key)
+
+    def is_behind(self, key: str) -> bool:
+        """Return whether an object of that key belongs to a part that follows."""
+        return self.last is not None and key > self.last
 
 
 @dataclass
@@ -83,13 +99,19 @@ class _Folders:
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when the caller has stopped iterating, so that folders that remain need not be listed."""
-    _listed: dict[str, Future[_Folder]] = field(default_factory=dict)
+    _first_parts: dict[str, _Part] = field(default_factory=dict)
+    """The first part of each folder."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _listing: int = 0
+    """How many parts are being listed, or will be."""
     _number: count[int] = field(default_factory=count)
     _objects: count[int] = field(default_factory=lambda: count(1))
 
-    def start(self, prefix: str) -> None:
-        """Start listing a folder and all folders in it."""
-        self._listed[prefix] = self.pool.submit(self._list, prefix)
+    def start_folder(self, prefix: str) -> None:
+        """Start listing a folder and all folders in it, unless that has begun."""
+        with self._lock:
+            if prefix not in self._first_parts:
+                self._first_parts[prefix] = self._start(_Part(prefix, self._new_file()))
 
     def walk(self) -> Iterator[StoredObject]:
         """Yield all objects in the order of their keys."""
@@ -103,25 +125,60 @@ class _Folders:
             else:
                 yield found
 
-    def _list(self, prefix: str) -> _Folder:
-        folder = _Folder(self.work / str(next(self._number)), [])
-        self._require_flat(prefix)
-        with folder.objects.open("w", encoding="ascii") as file:
-            for found in self.reader.list_level(self.bucket, prefix):
-                if self.abandoned.is_set():
-                    break
-                if isinstance(found, str):
-                    if found not in folder.folders[-1:]:
-                        folder.folders.append(found)
-                        self.start(found)
-                    continue
-                if next(self._objects) > PREFIX_OBJECTS:
+    def _start(self, part: _Part) -> _Part:
+        self._listing += 1
+        part.done = self.pool.submit(self._list, part)
+        return part
+
+    def _list(self, part: _Part) -> None:
+        try:
+            self._require_flat(part.prefix)
+            with part.objects.open("w", encoding="ascii") as file:
+                for page in self.reader.list_level(self.bucket, part.prefix, part.after):
+                    for found in page:
+                        if isinstance(found, str):
+                            part.folders.add(found)
+                            self.start_folder(found)
+                    objects = [found for found in page if not isinstance(found, str)]
+                    own = [found for found in objects if part.has(found.key)]
+                    self._count(len(own))
+                    lines = (json.dumps([found.key, found.size, found.etag]) for found in own)
+                    file.writelines(f"{line}\n" for line in lines)
+                    if self.abandoned.is_set() or (objects and part.is_behind(objects[-1].key)):
+                        return
+                    self._divide(part, [found.key for found in own])
+        finally:
+            with self._lock:
+                self._listing -= 1
+
+    def _divide(self, part: _Part, keys: list[str]) -> None:
+        """After a full page of these keys, let an idle thread list what comes some pages later.
+
+        Nobody knows which keys that are. If there are none, listing them ends at once, and what is left is
+        divided again after the next page.
+        """
+        if len(keys) < _PAGE or keys != sorted(keys):  # not every server knows an order
+            return
+        start = len(part.prefix)
+        last = None if part.last is None else part.last[start:]
+        with self._lock:
+            if self._listing >= _REQUESTS:
+                return
+            division = find_division([key[start:] for key in keys], last)
+            if division is not None:
+                key = part.prefix + division
+                other = _Part(part.prefix, self._new_file(), key, part.last, following=part.following)
+                part.last, part.following = key, self._start(other)
+
+    def _count(self, objects: int) -> None:
+        with self._lock:
+            for _ in range(objects):
+                total = next(self._objects)
+                if total > PREFIX_OBJECTS:
                     raise DatasetError(
                         f"s3://{self.bucket}/{self.prefix} contains more than {PREFIX_OBJECTS:,} objects, "
                         "which is the limit; give a prefix with fewer"
                     )
-                file.write(json.dumps([found.key, found.size, found.etag]) + "\n")
-        return folder
 
     def _require_flat(self, prefix: str) -> None:
         if prefix.removeprefix(self.prefix).count("/") > FOLDER_DEPTH:
@@ -130,16 +187,28 @@ class _Folders:
                 "objects up"
             )
 
+    def _new_file(self) -> Path:
+        return self.work / str(next(self._number))
+
     def _read(self, prefix: str) -> Iterator[StoredObject | str]:
         """Yield the objects and folders in a folder, in the order of their keys."""
-        folder = self._listed.pop(prefix).result()
-        with folder.objects.open(encoding="ascii") as file:
-            objects: Iterator[StoredObject | str] = (
-                StoredObject(self.bucket, *json.loads(line)) for line in file
-            )
-            # Some servers order folders by their names without the slash.
-            yield from heapq.merge(objects, sorted(folder.folders), key=_key)
-        folder.objects.unlink()
+        parts = []
+        part: _Part | None = self._first_parts[prefix]
+        while part is not None:
+            part.done.result()  # only then it is known which part follows
+            parts.append(part)
+            part = part.following
+        folders = sorted({folder for part in parts for folder in part.folders})
+        objects: Iterator[StoredObject | str] = self._read_objects(parts)
+        # Some servers order folders by their names without the slash.
+        yield from heapq.merge(objects, folders, key=_key) if folders else objects
+
+    def _read_objects(self, parts: list[_Part]) -> Iterator[StoredObject]:
+        for part in parts:
+            with part.objects.open(encoding="ascii") as file:
+                for line in file:
+                    yield StoredObject(self.bucket, *json.loads(line))
+            part.objects.unlink()
 
 
 def _key(found: StoredObject | str) -> str:

@@ -50,7 +50,8 @@ def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[S
 
 def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str | None, list[str]]:
     """Return the data YAML at the root of a bucket, or else the prefixes of the dataset's objects."""
-    found = list(itertools.islice(reader.list_level(origin.bucket, ""), _LEVEL))
+    pages = reader.list_level(origin.bucket, "")
+    found = list(itertools.islice(itertools.chain.from_iterable(pages), _LEVEL))
     visible = [item if isinstance(item, str) else item.key for item in found]
     visible = [name for name in visible if not name.startswith(".")]
     usual = [name for name in _USUAL_YAMLS if name in visible]
@@ -102,7 +103,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
 def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[StoredObject]:
     """Yield the object if it exists; if it does not, the check reports that."""
     key = origin.prefix + name
-    for item in reader.list_level(origin.bucket, key):
+    for item in itertools.chain.from_iterable(reader.list_level(origin.bucket, key)):
         if not isinstance(item, str) and item.key == key:
             yield item
         return  # the object itself comes first
