@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
 THREADS = min(32, (os.cpu_count() or 1) + 4)
 
@@ -31,11 +32,11 @@ def map_in_order(
     to another thread takes longer than the call.
     """
     with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[R]] = deque()
+        waiting: deque[Future[R] | _Known[R]] = deque()
         try:
             for item in items:
                 known = shortcut(item)
-                waiting.append(pool.submit(function, item) if known is None else _done(known))
+                waiting.append(pool.submit(function, item) if known is None else _Known(known))
                 if len(waiting) >= threads * ahead or (known is not None and waiting[0].done()):
                     yield waiting.popleft().result()
             while waiting:
@@ -44,7 +45,16 @@ def map_in_order(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _done(result: R) -> Future[R]:
-    future: Future[R] = Future()
-    future.set_result(result)
-    return future
+class _Known(Generic[R]):
+    """A result that needs no thread; a Future with its locks would take longer than many a result."""
+
+    __slots__ = ("_result",)
+
+    def __init__(self, result: R) -> None:
+        self._result = result
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> R:
+        return self._result

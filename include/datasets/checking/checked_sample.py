@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,11 @@ class SampleRules:
     """The rules for masks or depth maps; None if labels are lines of text, which follow `labels`."""
     class_ids: Mapping[str, int]
     """Class ids by name."""
+
+    @cached_property
+    def for_labels(self) -> str:
+        """The rules for labels or maps as text."""
+        return repr(self.maps or self.labels)
 
     @classmethod
     def of(cls, layout: Layout, rules: CheckRules) -> SampleRules:
@@ -91,10 +96,12 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
         check, empty = partial(check_labels, path, rules.labels, size), EMPTY_FILE
     else:
         check, empty = partial(check_map, path, sample.suffix, rules.maps, size), EMPTY_MAP
-    labels = known.read_labels(path, f"{sample.suffix} {rules.maps or rules.labels} {size}", check)
+    labels = known.read_labels(path, f"{sample.suffix} {rules.for_labels} {size}", check)
     if not labels.problems and labels.empty and image:
         findings.append(Finding(name, None, *empty))
     findings += [Finding(name, found.line, found.message, found.kind) for found in labels.problems]
+    if not labels.warned:
+        return CheckedSample(sample, findings, image, labels, labelled=True)
     warnings = labels.warnings[:PLACES_PER_KIND]
     findings += [Finding(name, found.line, found.message, found.kind) for found in warnings]
     further = labels.warned - Counter(found.kind for found in warnings)

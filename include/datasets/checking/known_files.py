@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from contextlib import contextmanager, suppress
 from copy import copy
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,6 +42,8 @@ _MOST = 10_000_000
 _SECONDS = 5.0
 """How long to wait for another process that is writing."""
 
+_describe = cache(repr)
+
 _IMAGE, _LABELS = TypeAdapter(ImageFacts), TypeAdapter(CheckedLabels)
 
 T = TypeVar("T")
@@ -66,7 +68,9 @@ class KnownFiles:
         Raises UnusableImage, and OSErrors that may pass.
         """
         suffix = name.rpartition(".")[2].lower()
-        return self._recall(path, f"image {suffix} {rules}", _IMAGE, lambda: read_image(path, name, rules))
+        return self._recall(
+            path, f"image {suffix} {_describe(rules)}", _IMAGE, lambda: read_image(path, name, rules)
+        )
 
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
         """Return what `read` does, without calling it for labels that are known.
