@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from include.datasets.caching import fetch
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.s3 import S3ObjectReader
 from tests.support.dataset_steps import check_dataset, describe, materialize, snapshot, upload_files
@@ -171,3 +172,19 @@ def test_only_checked_files_reach_ultralytics(folder: Path, cache: Path) -> None
     (folder / "images" / "train" / "0.npy").write_bytes(b"another picture")
     view = materialize(check_dataset(str(data), "detect", cache, None), cache, None).data.parent
     assert {path.suffix for path in view.rglob("*") if path.is_file()} == {".png", ".txt", ".yaml"}
+
+
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_a_large_dataset_of_a_path_gets_the_same_links_from_several_processes(
+    task: str, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = check_dataset(str(build(task, folder)), task, cache, None)
+    linked = _links(materialize(reference, cache, None).data)
+    monkeypatch.setattr(fetch, "MANY", 1)
+    assert _links(materialize(reference, tmp_path / "another cache", None).data) == linked
+    assert len(linked) >= reference.train_images + reference.val_images
+
+
+def _links(data: Path) -> dict[str, Path]:
+    view = data if data.is_dir() else data.parent
+    return {str(path.relative_to(view)): path.readlink() for path in view.rglob("*") if path.is_symlink()}
