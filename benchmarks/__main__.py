@@ -20,21 +20,22 @@ from benchmarks import (
 )
 from benchmarks.place import main
 
+# The longest come first, so that none is left alone at the end when several run at a time.
 PARTS = (
     pipeline.measure,
+    restarts.measure,
+    parsing.measure,
+    listing.measure,
     overhead.measure,
+    kills.measure,
+    seeds.measure,
+    goodput.measure,
     loader.measure,
     stall.measure,
-    kills.measure,
-    restarts.measure,
-    goodput.measure,
     transfers.measure,
     requests.measure,
     fetching.measure,
-    parsing.measure,
-    seeds.measure,
     retention.measure,
-    listing.measure,
 )
 
 if __name__ == "__main__":

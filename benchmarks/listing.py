@@ -37,7 +37,7 @@ class Question:
 
 def measure(folder: Path, quick: bool) -> Table:
     """Start the stack, insert the jobs, and time the requests."""
-    jobs, rounds = (20_000, 6) if quick else (1_000_000, 31)
+    jobs, rounds = (5_000, 6) if quick else (1_000_000, 31)
     table = Table(
         f"The API with {jobs:,} training jobs",
         "Requests go over HTTP to the real API server of a whole local stack, one after the other on one "

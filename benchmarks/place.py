@@ -177,9 +177,9 @@ def main(*benchmarks: Benchmark) -> None:
 
 
 def _run_at_once(given: Arguments) -> list[str]:
-    """Run as many parts at a time as there are processors, whatever that does to their figures.
+    """Run more parts at a time than there are processors, whatever that does to their figures.
 
-    Returns the names of those that failed.
+    Each waits now and then, for services or for the disk. Returns the names of those that failed.
     """
     options = ["--quick", *(["--out", str(given.out)] if given.out else [])]
 
@@ -188,7 +188,7 @@ def _run_at_once(given: Arguments) -> list[str]:
         return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
 
     failed = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
         for name, done in zip(given.parts, pool.map(run, given.parts), strict=True):
             sys.stdout.write(done.stdout)
             if done.returncode:
