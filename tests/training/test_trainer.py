@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.pictures.choosing import chosen
 from include.training.contract import (
     DeviceNotAvailable,
     EpochReport,
@@ -21,6 +24,7 @@ from include.training.contract import (
 from include.training.loading import inspect_checkpoint, load_checkpoint, require_resumable
 from include.training.quiet import tame_ultralytics
 from include.training.run import train
+from tests.support.node import evaluate, needs_node
 from tests.support.tiny_datasets import TASKS, build
 from tests.support.tiny_models import nano
 from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
@@ -40,9 +44,13 @@ class Finished:
 @pytest.fixture(scope="module", params=TASKS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp(request.param)
-    asked = _request(request.param, folder, model=nano(request.param))
-    epochs = Epochs()
-    return Finished(asked, train(asked, epochs), epochs.reports)
+    asked = _request(request.param, folder, model=nano(request.param), arguments=QUICK | {"plots": True})
+    epochs, threads = Epochs(), set(threading.enumerate())
+    result = train(asked, epochs)
+    for drawing in set(threading.enumerate()) - threads:
+        if not drawing.daemon:
+            drawing.join()
+    return Finished(asked, result, epochs.reports)
 
 
 _request = request  # pytest's own fixture of that name hides it above
@@ -97,6 +105,18 @@ def test_every_number_is_finite_or_none(finished: Finished) -> None:
     for report in finished.reports:
         numbers += [*report.metrics.values(), report.fitness]
     assert all(number is None or (type(number) is float and math.isfinite(number)) for number in numbers)
+
+
+@needs_node
+def test_all_that_ultralytics_draws_is_kept_with_a_caption_of_its_own(finished: Finished) -> None:
+    folder = finished.request.save_dir
+    drawn = {path.name for path in folder.iterdir() if path.suffix in {".jpg", ".png"}}
+    kept = [name for name, _ in chosen(folder)]
+    assert set(kept) == drawn
+    assert {"results.png", "train_batch0.jpg", "val_batch0_pred.jpg"} <= drawn
+    captions = evaluate("pictures.js", f"{json.dumps(kept)}.map(module.captionOf)")
+    assert len(set(captions)) == len(kept)
+    assert "Predictions, validation batch 0" in captions
 
 
 def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:

@@ -23,7 +23,9 @@ const CAPTIONS = [
   [/^results/, "Results"],
   [/^labels_correlogram/, "Label correlogram"],
   [/^labels/, "Labels"],
-  [/^(?:Box|Mask|Pose)?_?(PR|F1|P|R)_curve/, "$1 curve"],
+  [/^Box_?(PR|F1|P|R)_curve/, "$1 curve of boxes"],
+  [/^Mask_?(PR|F1|P|R)_curve/, "$1 curve of masks"],
+  [/^Pose_?(PR|F1|P|R)_curve/, "$1 curve of keypoints"],
 ];
 
 /** @param {{ job: Job }} props */
@@ -65,7 +67,7 @@ function predictionsFirst(pictures) {
 }
 
 /** @param {string} name */
-function captionOf(name) {
+export function captionOf(name) {
   const stem = name.replace(/\.\w+$/, "");
   for (const [pattern, caption] of CAPTIONS) {
     const found = stem.match(pattern);
