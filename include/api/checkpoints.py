@@ -82,7 +82,7 @@ def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str |
 
 
 def _explain_mismatch(stored: StoredCheckpoint | None, sha256: str | None) -> str | None:
-    """Return why the recorded checkpoint cannot be downloaded: it is gone, or its hash is another one."""
+    """Return why the recorded checkpoint cannot be downloaded: it is gone, or its hash differs."""
     if stored is None:
         return "it was recorded, but is no longer in S3"
     if sha256 is not None and (stored.checkpoint is None or stored.checkpoint.sha256 != sha256):

@@ -114,8 +114,8 @@ class Termination:
 def handle_sigterm() -> Iterator[Termination]:
     """Raise Preempted in the block after the first SIGTERM; ignore later ones. Use it in the main thread.
 
-    An Exception of the block becomes Preempted, too, if SIGTERM arrived before it: loader workers that the
-    same signal ended, for example, make the training fail in various ways. On Linux the death of the
+    An Exception that the block raises after SIGTERM becomes Preempted, too. The signal also ends loader
+    workers, for example, which makes the training fail in various ways. On Linux the death of the
     supervisor counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with its
     successor. The former handler is restored afterwards.
     """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 UNREGISTERED = timedelta(days=1)
-"""What was uploaded or converted may still be waiting for its check, which precedes its row."""
+"""How old objects are before they must belong to a row: an uploaded or converted dataset gets its row only
+after its check, for which it may still be waiting."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class CountErrors(RetryPolicy):
             )
         what = f"Error {count} of at most {self.errors} ({_sentence(exception)})."
         if count >= self.errors:
-            return RetryDecision.fail(reason=f"{what} No attempt is left.")
+            return RetryDecision.fail(reason=f"{what} No attempts are left.")
         return RetryDecision.retry(
             self.delay, reason=f"{what} Attempts left after errors: {self.errors - count}."
         )
@@ -121,7 +121,8 @@ def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, r
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
         return RetryDecision.fail(
-            reason=f"{reason} The {in_a_row - 1} attempts before it did not start either; no attempt is left."
+            reason=f"{reason} The {in_a_row - 1} attempts before it did not start either; "
+            "no attempts are left."
         )
     return RetryDecision.retry(pause.after(in_a_row), reason=reason)
 

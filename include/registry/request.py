@@ -31,7 +31,7 @@ class RegisterRequest(Request):
     name: str = Field(pattern=DATASET_NAME, description=f"Name of the dataset: {DATASET_NAME_RULE}.")
     source: Text = Field(
         description="Where the data are: s3://… (a .zip, a prefix, a data YAML, an .ndjson export or COCO "
-        ".json), a path under one of the folders in the workers' DATASET_ROOTS, or digits."
+        ".json), a path under one of the folders in the workers' DATASET_ROOTS, or 'digits'."
     )
     task: Task = Field("detect", description="The task that the labels are for.")
     note: OptionalText = Field(None, max_length=TEXT, description="What is new; recorded with the version.")
@@ -46,7 +46,7 @@ class RegisterRequest(Request):
         try:
             if parse_registered(self.source) is not None:
                 raise ValueError(
-                    f"source={self.source!r} is not an address: give s3://bucket/…, a path or digits"
+                    f"source={self.source!r} is not an address: give s3://bucket/…, a path or 'digits'"
                 )
             parse_source(self.source, self.task)
         except DatasetError as error:

@@ -95,7 +95,7 @@ def test_the_second_error_ends_the_task_and_each_reason_says_what_is_left(task: 
     )
     assert task.fail(FULL, CountErrors()) == (
         RetryAction.FAIL,
-        "Error 2 of at most 2 (OSError: No space left on device). No attempt is left.",
+        "Error 2 of at most 2 (OSError: No space left on device). No attempts are left.",
     )
 
 
@@ -201,7 +201,7 @@ def test_interruptions_before_an_attempt_could_start_are_counted_too(
         assert task.fail(interruption, policy)[0] is RetryAction.RETRY
     action, reason = task.fail(interruption, policy)
     assert action is RetryAction.FAIL
-    assert reason.endswith("The 50 attempts before it did not start either; no attempt is left.")
+    assert reason.endswith("The 50 attempts before it did not start either; no attempts are left.")
 
 
 def test_an_attempt_that_started_is_not_counted_with_those_after_it_that_did_not(task: Task) -> None:

@@ -74,7 +74,9 @@ def _check_row(row: Any) -> None:
     source, repeats, layer, arguments = row
     sources = source if isinstance(source, (list, tuple)) else [source]
     if not sources or not all(_is_whole(each, MAX_LAYERS) for each in sources):
-        raise NotACheckpoint(f"describes a layer whose input is not one of at most {MAX_LAYERS} layers")
+        raise NotACheckpoint(
+            f"describes a layer whose input is not a layer number from -{MAX_LAYERS} to {MAX_LAYERS}"
+        )
     if not _is_whole(repeats, MAX_REPEATS) or repeats < 1:
         raise TooLarge(f"describes a layer whose repeat count is not a whole number from 1 to {MAX_REPEATS}")
     if not isinstance(layer, str) or layer not in layers():

@@ -80,7 +80,7 @@ ERRORS = {
 WARNINGS = {
     "duplicate-rows": _warning("repeated label lines", "remove them", "Ultralytics keeps one of each"),
     "duplicate-images": _warning(
-        "images with the same content as another one of their split",
+        "images with the same content as another image of the same split",
         "remove them, unless they are to count more than once",
     ),
     "leaked-images": _warning(

@@ -161,7 +161,7 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
 
 
 def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
-    """Return each row that repeats an earlier one, with the earlier one. Ultralytics removes the repeats."""
+    """Map each row that repeats an earlier one to that earlier row. Ultralytics removes the repeats."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     first: dict[bytes, int] = {}
     repeated = {}

@@ -113,7 +113,7 @@ def _elements(path: Path, wanted: set[str]) -> Iterator[tuple[str, Any]]:
 
 
 def identify(element: Any) -> str:
-    """Return the id of an element for messages."""
+    """Return an element's id as messages show it."""
     return show_value(element.get("id") if isinstance(element, dict) else element, 40)
 
 
