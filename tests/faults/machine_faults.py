@@ -113,7 +113,7 @@ MACHINE_FAULTS = (
     Fault("loader worker killed", "machine", _kill_worker, seconds=0, machine=_WORKERS, moments=_TRAINING),
     Fault("loader worker stopped, then killed", "machine", _stop_worker, machine=_WORKERS, moments=_TRAINING),
     Fault("one of two ranks killed", "machine", _kill_rank, seconds=0, processes=2, moments=("uploading",)),
-    Fault("disk full", "machine", _fill_disk),
+    Fault("disk full", "machine", _fill_disk, seconds=6),  # Ultralytics' torch.save tries again for 3.5 s
     Fault("folder read-only", "machine", _make_read_only, ends=("failed",), moments=("starting",)),
     Fault("folder read-only", "machine", _make_read_only, moments=_AFTER_THE_START),
     Fault("folder removed", "machine", _remove_folder, seconds=0),
