@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgre
 from include.stack.processes import Service
 from include.stack.restarts import History
 from include.stack.s3 import S3
-from include.stack.state import USERNAME, StackPorts, StateFolder
+from include.stack.state import USERNAME, StackPorts, StateFolder, StoppingState
 
 if TYPE_CHECKING:
     from include.stack.state import Credentials
@@ -241,9 +241,9 @@ class Stack:
             self._start_servers(steps)
 
     def down(self, steps: Steps) -> None:
-        """Stop all services; the data are kept."""
+        """Stop all services, even if their credentials or ports cannot be read; the data are kept."""
         with self._lock():
-            self._stop(steps)
+            replace(self, state=StoppingState(self.state.path))._stop(steps)
 
     def _start_servers(self, steps: Steps) -> None:
         if self.state.next_credentials_file.exists():

@@ -7,13 +7,16 @@ import json
 import secrets
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.stack import ports
 from include.stack.errors import StackError
 from include.stack.private_files import private_folder, write_private
 from include.stack.s3 import S3Ports
 from include.stack.s3_identities import Keys, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 USERNAME = "admin"
 """The user of Airflow's UI and API."""
@@ -115,45 +118,87 @@ class StateFolder:
 
     def exists(self) -> bool:
         """Return whether a stack was ever started here."""
-        return self.credentials_file.exists() and self.ports_file.exists()
+        return self.credentials_file.exists() or self.ports_file.exists()
 
     def credentials(self) -> Credentials:
-        """Return the stored credentials, generating those that are missing."""
+        """Return the stored credentials, generating those that are missing. Raises StackError."""
         stored = _load(self.credentials_file) if self.credentials_file.exists() else {}
         complete = asdict(Credentials.generate()) | stored
         if complete != stored:
             write_private(self.credentials_file, json.dumps(complete, indent=2) + "\n")
-        return Credentials(**{field.name: complete[field.name] for field in fields(Credentials)})
+        return _credentials(self.credentials_file, complete)
 
     def next_credentials(self) -> Credentials:
         """Return the credentials that will replace the stored ones, generating them if necessary."""
         if not self.next_credentials_file.exists():
             replacing = replace(Credentials.generate(), identity=self.credentials().identity)
             write_private(self.next_credentials_file, json.dumps(asdict(replacing), indent=2) + "\n")
-        return Credentials(**_load(self.next_credentials_file))
+        return _credentials(self.next_credentials_file, _load(self.next_credentials_file))
 
     def adopt_next_credentials(self) -> None:
         """Replace the stored credentials."""
         self.next_credentials_file.replace(self.credentials_file)
 
     def ports(self) -> StackPorts:
-        """Return the stored ports, choosing and storing free ones if necessary."""
+        """Return the stored ports, choosing and storing free ones if necessary. Raises StackError."""
         if not self.ports_file.exists():
             self.store_ports(StackPorts.choose())
         stored = _load(self.ports_file)
-        return StackPorts(stored["postgres"], stored["airflow"], S3Ports(**stored["s3"]))
+        try:
+            found = StackPorts(stored["postgres"], stored["airflow"], S3Ports(**stored["s3"]))
+        except (KeyError, TypeError) as error:
+            raise _damaged(self.ports_file, "does not name the port of each service") from error
+        if not all(isinstance(port, int) for port in found.all()):
+            raise _damaged(self.ports_file, "has a port that is no number")
+        return found
 
     def store_ports(self, chosen: StackPorts) -> None:
         """Store these ports for the next start."""
         write_private(self.ports_file, json.dumps(asdict(chosen), indent=2) + "\n")
 
 
+@dataclass(frozen=True)
+class StoppingState(StateFolder):
+    """The folder of a stack that has to be stopped, whatever has become of its files.
+
+    A process is found by its pid file alone. So credentials and ports that cannot be read are replaced by
+    others, which are not stored.
+    """
+
+    def credentials(self) -> Credentials:
+        """Return the stored credentials, or new ones if they cannot be read."""
+        try:
+            return super().credentials()
+        except StackError:
+            return Credentials.generate()
+
+    def ports(self) -> StackPorts:
+        """Return the stored ports, or free ones if they cannot be read."""
+        try:
+            return super().ports()
+        except StackError:
+            return StackPorts.choose()
+
+
+def _credentials(file: Path, stored: Mapping[str, Any]) -> Credentials:
+    found = {field.name: stored.get(field.name) for field in fields(Credentials)}
+    if lacking := [name for name, value in found.items() if not value or not isinstance(value, str)]:
+        raise _damaged(file, f"has no {lacking[0]}")
+    return Credentials(**{name: str(value) for name, value in found.items()})
+
+
 def _load(file: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(file.read_text())
+        loaded = json.loads(file.read_text())
     except ValueError as error:
-        raise StackError(
-            f"{file} is not readable as JSON ({error}). Restore it, or run `make down` and remove "
-            f"{file.parent} to start over without its data."
-        ) from error
+        raise _damaged(file, f"is not readable as JSON ({error})") from error
+    if not isinstance(loaded, dict):
+        raise _damaged(file, "is not a JSON object")
     return loaded
+
+
+def _damaged(file: Path, problem: str) -> StackError:
+    return StackError(
+        f"{file} {problem}. Restore it, or run `make down` and remove {file.parent} to start over without "
+        "its data."
+    )

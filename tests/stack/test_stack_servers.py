@@ -189,11 +189,41 @@ def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Pat
     assert stack.state.next_credentials() == chosen
 
 
-def test_damaged_credentials_are_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("credentials", "{", "is not readable as JSON"),
+        ("credentials", "", "is not readable as JSON"),
+        ("credentials", "[]", "is not a JSON object"),
+        ("credentials", '{"postgres_password": null}', "has no postgres_password"),
+        ("ports", "{", "is not readable as JSON"),
+        ("ports", '{"postgres": 5432}', "does not name the port of each service"),
+        ("ports", '{"postgres": 5432, "airflow": 8080, "s3": {}}', "does not name the port of each service"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_to_do(
+    name: str, content: str, problem: str, tmp_path: Path
+) -> None:
     stack = Stack.at(tmp_path / "state")
-    stack.state.credentials_file.write_text("{")
-    with pytest.raises(StackError, match="credentials is not readable as JSON"):
+    (stack.state.path / name).write_text(content)
+    with pytest.raises(StackError, match=rf"{name} {problem}.*Restore it, or run `make down` and remove"):
         stack.start_servers(quiet())
+    stack.down(quiet())
+
+
+def test_a_stack_with_damaged_files_can_be_stopped() -> None:
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, UNSAFE_BUT_FAST)
+        try:
+            stack.start_servers(quiet())
+            running = _processes(stack)
+            stack.state.credentials_file.write_text("{")
+            stack.state.ports_file.unlink()
+            Stack.at(directory).down(quiet())
+            assert len(running) > 2
+            assert not [process for process in running if process.is_running()]
+        finally:
+            stack.down(quiet())
 
 
 @pytest.mark.parametrize(
