@@ -87,5 +87,8 @@ def _receive(pipes: Pipes) -> Iterator[T]:
                 continue
             process = pipes.pop(receiver)
             process.join()
-            if process.exitcode:
-                os.kill(os.getpid(), -process.exitcode)
+            status = process.exitcode or 0
+            if status < 0:
+                os.kill(os.getpid(), -status)
+            if status > 0:
+                raise RuntimeError(f"A process that did a part of the work ended with status {status}")

@@ -105,7 +105,8 @@ class _Folders:
     _listing: int = 0
     """How many parts are being listed, or will be."""
     _number: count[int] = field(default_factory=count)
-    _objects: count[int] = field(default_factory=lambda: count(1))
+    _objects: int = 0
+    """How many objects have been listed."""
 
     def start_folder(self, prefix: str) -> None:
         """Start listing a folder and all folders in it, unless that has begun."""
@@ -172,13 +173,12 @@ class _Folders:
 
     def _count(self, objects: int) -> None:
         with self._lock:
-            for _ in range(objects):
-                total = next(self._objects)
-                if total > PREFIX_OBJECTS:
-                    raise DatasetError(
-                        f"s3://{self.bucket}/{self.prefix} contains more than {PREFIX_OBJECTS:,} objects, "
-                        "which is the limit; give a prefix with fewer"
-                    )
+            self._objects += objects
+            if self._objects > PREFIX_OBJECTS:
+                raise DatasetError(
+                    f"s3://{self.bucket}/{self.prefix} contains more than {PREFIX_OBJECTS:,} objects, which "
+                    "is the limit; give a prefix with fewer"
+                )
 
     def _require_flat(self, prefix: str) -> None:
         if prefix.removeprefix(self.prefix).count("/") > FOLDER_DEPTH:
