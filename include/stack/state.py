@@ -146,10 +146,11 @@ class StateFolder:
         stored = _load(self.ports_file)
         try:
             found = StackPorts(stored["postgres"], stored["airflow"], S3Ports(**stored["s3"]))
+            numbers = all(isinstance(port, int) for port in found.all())
         except (KeyError, TypeError) as error:
             raise _damaged(self.ports_file, "does not name the port of each service") from error
-        if not all(isinstance(port, int) for port in found.all()):
-            raise _damaged(self.ports_file, "has a port that is no number")
+        if not numbers:
+            raise _damaged(self.ports_file, "has a port that is not a number")
         return found
 
     def store_ports(self, chosen: StackPorts) -> None:

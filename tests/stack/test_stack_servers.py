@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
+from include.stack.s3 import S3Ports
 from include.stack.steps import quiet
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
 
@@ -189,6 +190,9 @@ def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Pat
     assert stack.state.next_credentials() == chosen
 
 
+PORTS = {"postgres": 5432, "airflow": 8080, "s3": {field.name: 1 for field in fields(S3Ports)}}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
@@ -199,6 +203,8 @@ def test_nothing_starts_before_an_interrupted_rotation_is_finished(tmp_path: Pat
         ("ports", "{", "is not readable as JSON"),
         ("ports", '{"postgres": 5432}', "does not name the port of each service"),
         ("ports", '{"postgres": 5432, "airflow": 8080, "s3": {}}', "does not name the port of each service"),
+        ("ports", json.dumps(PORTS | {"airflow": "8080"}), "has a port that is not a number"),
+        ("ports", json.dumps(PORTS | {"airflow": [8080]}), "does not name the port of each service"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_to_do(
