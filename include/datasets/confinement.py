@@ -31,7 +31,7 @@ from include.datasets.caching.disk import (
 from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
-from include.parents_death import signal_at_parents_death
+from include.parents_death import die_with
 from include.python_path import add_project_to_path
 from include.trusted_folders import UntrustedFolder
 
@@ -195,7 +195,8 @@ def main() -> None:
     """Run the confined process: read the request, apply the limits, answer."""
     # Read one line, not to the end, because a process forked in the meantime may keep the pipe open.
     request = json.loads(sys.stdin.readline())
-    _die_with(request["parent"])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal also sends it to the parent, which ends this
+    die_with(request["parent"])
     # Output that a library prints must not get in between the messages.
     limits = ProcessLimits(**request["limits"])
     messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"), limits.cpu_seconds)
@@ -207,15 +208,6 @@ def main() -> None:
         answer = {"error": _describe_error(error)}
     messages.send(answer)
     os._exit(0)  # skips freeing a million objects one by one
-
-
-def _die_with(parent: int) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal also sends it to the parent, which ends this process
-    signal_at_parents_death(signal.SIGKILL)
-    if os.getppid() != parent:  # the parent has died already
-        os._exit(1)
 
 
 def _call(name: str, arguments: list[Any], limits: ProcessLimits) -> Any:

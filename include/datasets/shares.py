@@ -9,13 +9,12 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import signal
 from contextlib import suppress
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from include.parents_death import signal_at_parents_death
+from include.parents_death import die_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +29,13 @@ MANY = 20_000
 
 PROCESSES = min(8, os.cpu_count() or 1)
 
+BATCH = 1_000
+"""After how many files a process tells the others what it has done."""
+
 T = TypeVar("T")
 
 
-def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int = PROCESSES) -> Iterator[T]:
+def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int) -> Iterator[T]:
     """Yield what `work` yields for the numbers below `count`, each process doing a range of them.
 
     What different processes yield comes in any order. With one process, the work is done in this one. With
@@ -65,9 +67,7 @@ def _divide(count: int, parts: int) -> Sequence[range]:
 
 
 def _work(work: Callable[[range], Iterator[T]], numbers: range, sender: Connection, parent: int) -> None:
-    signal_at_parents_death(signal.SIGKILL)
-    if os.getppid() != parent:  # it has died already
-        return
+    die_with(parent)
     try:
         for item in work(numbers):
             sender.send((item, None))

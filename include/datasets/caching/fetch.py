@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.content import EXPORT_NAME, find_export, find_tree, find_zip, is_intact
-from include.datasets.caching.filling import ensure_folder, is_complete
+from include.datasets.caching.filling import ensure_folder
 from include.datasets.caching.view import data_argument, fill_view, read_and_fill_view
 from include.datasets.caching.view_lock import lock_view
 from include.datasets.confinement import run_confined
@@ -90,8 +90,7 @@ def materialize(
                 is_unchanged = _require_unchanged(layout, reference)
                 if not _is_large(reference):
                     fill = partial(_fill, layout, view)
-            if not is_complete(view):
-                ensure_folder(home, view.name, fill, source)
+            ensure_folder(home, view.name, fill, source)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
 

@@ -13,15 +13,13 @@ from include.datasets.caching.file_store import FileStore, object_key
 from include.datasets.caching.listing import read_objects, write_objects
 from include.datasets.errors import DatasetError
 from include.datasets.progress import Progress
-from include.datasets.shares import share_out
+from include.datasets.shares import BATCH, share_out
 from include.datasets.sources import S3Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.storage import StoredObject
-
-_BATCH = 1_000
 
 
 @dataclass
@@ -106,7 +104,7 @@ class _Linker:
             if not self.store.link(object_key(stored), stored.size, f"{self.target}/{name}"):
                 batch.lacking.append((name, stored))
             batch.done += 1
-            if batch.done >= _BATCH:
+            if batch.done >= BATCH:
                 yield batch
                 batch = _Batch(0, [])
         yield batch

@@ -23,15 +23,13 @@ from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
 from include.datasets.progress import Progress
-from include.datasets.shares import share_out
+from include.datasets.shares import BATCH, share_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.layouts.samples import Layout
     from include.datasets.rules import Split
-
-_BATCH = 1_000
 
 
 def read_and_fill_view(
@@ -66,7 +64,7 @@ def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range)
             # Where Ultralytics will look for it, which also depends on folder names within the split.
             links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
         done += 1
-        if done >= _BATCH:
+        if done >= BATCH:
             yield done
             done = 0
     yield done
