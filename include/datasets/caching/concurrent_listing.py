@@ -136,10 +136,9 @@ class _Folders:
             self._require_flat(part.prefix)
             with part.objects.open("w", encoding="ascii") as file:
                 for page in self.reader.list_level(self.bucket, part.prefix, part.after):
-                    for found in page:
-                        if isinstance(found, str):
-                            part.folders.add(found)
-                            self.start_folder(found)
+                    for folder in (found for found in page if isinstance(found, str)):
+                        part.folders.add(folder)
+                        self.start_folder(folder)
                     objects = [found for found in page if not isinstance(found, str)]
                     own = [found for found in objects if part.has(found.key)]
                     self._count(len(own))
@@ -155,7 +154,7 @@ class _Folders:
     def _divide(self, part: _Part, keys: list[str]) -> None:
         """After a full page of these keys, let an idle thread list what comes some pages later.
 
-        Nobody knows which keys that are. If there are none, listing them ends at once, and what is left is
+        The keys there are not known yet. If there are none, that thread is done at once, and what is left is
         divided again after the next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server knows an order

@@ -68,9 +68,9 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
 
 @contextmanager
 def _older_objects_frozen() -> Iterator[None]:
-    """Have no garbage looked for among the objects that exist already, unless Airflow has seen to that.
+    """Keep the garbage collector away from the objects that exist already, unless Airflow has frozen them.
 
-    Modules alone have so many that it would take a third of the time of a listing.
+    The imported modules alone have so many that collecting would take a third of a listing's time.
     """
     if gc.get_freeze_count():
         yield
