@@ -212,7 +212,10 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
                 f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete that first, "
                 "then the upload, if it is still there",
             )
-        store.remove(upload)
+        try:
+            store.remove(upload)
+        except UploadUnknown as changed:
+            raise ProblemError(HTTPStatus.CONFLICT, str(changed)) from None
 
 
 def find_upload_origin() -> str | None:

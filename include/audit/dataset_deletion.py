@@ -97,9 +97,9 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
     uploads = UploadStore(bucket)
     try:
         upload = uploads.find(upload_id)
-    except UploadUnknown:
+        return uploads.remove(upload) if upload.created_by == version.created_by else (0, 0)
+    except UploadUnknown:  # it is gone, or somebody else is removing it
         return 0, 0
-    return uploads.remove(upload) if upload.created_by == version.created_by else (0, 0)
 
 
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:

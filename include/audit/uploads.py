@@ -75,11 +75,11 @@ def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str)
         lock_objects(connection, [upload_id])
         try:
             upload = store.find(upload_id)
+            if upload.completed_at is not None or find_known(connection, "list_known_uploads", [upload_id]):
+                return False
+            store.remove(upload)
         except UploadUnknown:
             return False
-        if upload.completed_at is not None or find_known(connection, "list_known_uploads", [upload_id]):
-            return False
-        store.remove(upload)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import requests
 
 from include.audit.uploads import find_abandoned_uploads
+from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.limits import UPLOAD_FILES, UPLOAD_PART
@@ -324,6 +326,49 @@ def test_the_audit_keeps_an_upload_that_is_completed_while_it_goes_on(
     assert ask("POST", f"/{begun[1]['upload_id']}/complete").status_code == 200
     assert list(found) == []
     assert ask("GET", f"/{begun[1]['upload_id']}").status_code == 200
+
+
+def test_an_upload_that_is_completed_while_the_audit_removes_it_is_whole_or_gone(
+    ask: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
+) -> None:
+    place, late = Bucket(s3_client, bucket), datetime.now(UTC) + timedelta(days=8)
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(8):
+            upload = begin(ask, FOLDER)
+            send_all(ask, upload, FOLDER)
+            completing = threads.submit(ask, "POST", f"/{upload['upload_id']}/complete")
+            removed = list(find_abandoned_uploads(connection, place, late, repair=True))
+            completed = completing.result().status_code == 200
+            stored = {key for key in keys(s3_client, bucket) if upload["upload_id"] in key}
+            assert (completed, len(stored)) == ((False, 0) if removed else (True, len(FOLDER) + 1))
+
+
+def test_an_upload_that_was_completed_meanwhile_is_not_removed(
+    ask: Ask, s3_client: S3Client, bucket: str
+) -> None:
+    store = UploadStore(Bucket(s3_client, bucket))
+    upload = begin(ask, FOLDER)
+    read_before = store.find(upload["upload_id"])
+    send_all(ask, upload, FOLDER)
+    assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
+    with pytest.raises(UploadUnknown, match="just removed or completed by another request"):
+        store.remove(read_before)
+    assert len(keys(s3_client, bucket)) == len(FOLDER) + 1
+
+
+def test_nothing_is_added_to_an_upload_whose_removal_was_interrupted(
+    ask: Ask, s3_client: S3Client, bucket: str
+) -> None:
+    upload_id = begin(ask, FOLDER)["upload_id"]
+    record = f"uploads/{upload_id}/.upload.json"
+    content = json.loads(s3_client.get_object(Bucket=bucket, Key=record)["Body"].read())
+    interrupted = content | {"removed_at": datetime.now(UTC).isoformat()}
+    s3_client.put_object(Bucket=bucket, Key=record, Body=json.dumps(interrupted))
+    signed = ask("POST", f"/{upload_id}/parts", {"parts": [{"file": 0, "part": 1}]})
+    assert (signed.status_code, "is being removed" in signed.text) == (409, True)
+    assert ask("POST", f"/{upload_id}/complete").status_code == 404
+    assert ask("DELETE", f"/{upload_id}").status_code == 204
+    assert keys(s3_client, bucket) == set()
 
 
 def test_the_audit_waits_for_a_registration_and_keeps_its_upload(

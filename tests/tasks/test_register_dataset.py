@@ -206,7 +206,7 @@ def test_an_upload_can_be_used_once_it_is_complete(
     store.complete(upload.upload_id)
     assert registered("run2", name="parts", source=source).created
     assert parameter(source).train_images == 3
-    store.remove(upload)
+    store.remove(store.find(upload.upload_id))
     with pytest.raises(DatasetError, match="is an upload that was removed"):
         parameter(source)
 

@@ -58,6 +58,8 @@ class Upload(BaseModel):
     created_at: datetime
     files: tuple[UploadFile, ...]
     completed_at: datetime | None = None
+    removed_at: datetime | None = None
+    """When its removal began; None if it has not. The record itself is removed last."""
 
     @property
     def prefix(self) -> str:

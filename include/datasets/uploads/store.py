@@ -107,10 +107,13 @@ class UploadStore:
     def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
 
-        Raises UploadEnded, and UploadRefused for a part that the upload does not have.
+        Raises UploadEnded if nothing more can be sent, and UploadRefused for a part that the upload does not
+        have.
         """
         if upload.completed_at is not None:
             raise UploadEnded(f"Upload {upload.upload_id} is complete: begin a new one for other files")
+        if upload.removed_at is not None:
+            raise UploadEnded(f"Upload {upload.upload_id} is being removed: begin a new one")
         for part in wanted:
             if part.file >= len(upload.files) or part.number > upload.files[part.file].parts:
                 raise UploadRefused(
@@ -126,6 +129,8 @@ class UploadStore:
         upload, etag = self._read(upload_id)
         if upload.completed_at is not None:
             return upload
+        if upload.removed_at is not None:
+            raise _unknown(upload_id)
         self._assemble(upload)
         stored = self._stored(upload)
         _require_all(upload, _lacking(upload.files, stored))
@@ -147,12 +152,16 @@ class UploadStore:
     def remove(self, upload: Upload) -> tuple[int, int]:
         """Remove an upload, with everything that has arrived. The caller must know that nothing uses it.
 
-        Returns the number of its files, and their total size.
+        Returns the number of its files, and their total size. Raises UploadUnknown if the upload has been
+        completed or removed since the caller read it.
         """
+        current, etag = self._read(upload.upload_id)
+        if current.completed_at != upload.completed_at:
+            raise _changed(upload.upload_id)
+        # First of all, so that nobody completes the upload, or begins to use it, while it is removed.
+        ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
+        self._write(ended, {"IfMatch": etag})
         record = upload_record_key(upload.upload_id)
-        if upload.completed_at is not None:  # so that no job begins to use what is being removed
-            reopened = upload.model_copy(update={"completed_at": None})
-            self._bucket.put(record, reopened.model_dump_json().encode(), content_type="application/json")
         for file in upload.files:
             if file.multipart_id is not None:
                 parts.abort(self._bucket, upload.key(file), file.multipart_id)
@@ -229,21 +238,18 @@ class UploadStore:
 
     def _read(self, upload_id: str) -> tuple[Upload, str]:
         """Return the upload and the ETag of its record. Raises UploadUnknown."""
-        unknown = UploadUnknown(
-            f"upload_id={show_value(upload_id)} is unknown, or has been removed since: begin a new upload"
-        )
         if not _ID.fullmatch(upload_id):
-            raise unknown
+            raise _unknown(upload_id)
         location = self._bucket.at(upload_record_key(upload_id))
         try:
             # A single request for record and ETag: between two, the upload could be completed.
             with translate_s3_errors(self._bucket.client, location):
                 answer = self._bucket.client.get_object(Bucket=location.bucket, Key=location.key)
                 if answer["ContentLength"] > _LARGEST_RECORD:
-                    raise unknown
+                    raise _unknown(upload_id)
                 return Upload.model_validate_json(answer["Body"].read()), answer["ETag"]
         except (ObjectNotFound, ValidationError):
-            raise unknown from None
+            raise _unknown(upload_id) from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
         from botocore.exceptions import ClientError
@@ -263,10 +269,7 @@ class UploadStore:
             except ClientError as error:
                 if not is_condition_failed(error):
                     raise
-                raise UploadUnknown(
-                    f"Upload {upload.upload_id} was just removed or completed by another request: request "
-                    "it again"
-                ) from None
+                raise _changed(upload.upload_id) from None
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
@@ -276,6 +279,18 @@ def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
         return None
     name = source.removeprefix(start).partition("/")[0]
     return name if _ID.fullmatch(name) else None
+
+
+def _unknown(upload_id: str) -> UploadUnknown:
+    return UploadUnknown(
+        f"upload_id={show_value(upload_id)} is unknown, or has been removed since: begin a new upload"
+    )
+
+
+def _changed(upload_id: str) -> UploadUnknown:
+    return UploadUnknown(
+        f"Upload {upload_id} was just removed or completed by another request: request it again"
+    )
 
 
 def _lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
