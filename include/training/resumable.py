@@ -105,7 +105,7 @@ class ResumableMixin(StateSavingMixin):
         except BaseException as error:
             self._free_device(error)
             if _WORKER_KILLED.match(str(error)):
-                raise ProcessKilled(format_error(error)) from error
+                raise ProcessKilled(format_error(error).rstrip(".")) from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"

@@ -36,23 +36,29 @@ def main() -> None:
     death = _Death(pid)
     if os.getppid() != pid:
         return  # it has died already, and the process that adopted this one must not be watched
-    watchdog = _Watchdog(psutil.Process(pid), death, folder, attempt, limits)
-    (folder / "watching").touch()
-    watchdog.run()
+    with OomKills() as kills:
+        watchdog = _Watchdog(psutil.Process(pid), death, folder, attempt, limits, kills)
+        (folder / "watching").touch()
+        watchdog.run()
 
 
 class _Watchdog:
     def __init__(
-        self, root: psutil.Process, death: _Death, folder: Path, attempt: int, limits: Limits
+        self,
+        root: psutil.Process,
+        death: _Death,
+        folder: Path,
+        attempt: int,
+        limits: Limits,
+        oom_kills: OomKills,
     ) -> None:
         self._root, self._folder, self._attempt = root, folder, attempt
         self._watch = Watch(root, folder, limits)
-        self._oom_kills = OomKills()
+        self._oom_kills = oom_kills
         self._death = death
 
     def run(self) -> None:
         while not self._death.wait(CHECK_SECONDS):
-            self._oom_kills.check()
             hang = self._watch.check()
             if hang:
                 self._kill_attempt(hang)

@@ -37,7 +37,8 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
     process is killed, the watchdog writes a Trace, kills the ranks and, if this process led a process group,
     the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
 
-    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed.
+    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed; if the
+    kernel did so for lack of memory, the exception says it.
     """
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)
@@ -53,12 +54,9 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # signals to this process's group are not meant for it
     )
-    kills = OomKills()
     try:
-        yield Heartbeats(folder, limits.rank_timeout)
-    except ProcessKilled as error:
-        leave_trace(folder, attempt, kills, str(error))
-        raise
+        with OomKills() as kills, _explained(folder, attempt, kills):
+            yield Heartbeats(folder, limits.rank_timeout)
     finally:
         if process.poll() is not None:
             log.warning(
@@ -67,3 +65,15 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
         process.kill()
         process.wait()
         disable_stack_dumps()
+
+
+@contextmanager
+def _explained(folder: Path, attempt: int, kills: OomKills) -> Iterator[None]:
+    """Leave a trace of a ProcessKilled, and say if memory ran out."""
+    try:
+        yield
+    except ProcessKilled as error:
+        leave_trace(folder, attempt, kills, str(error))
+        if not kills.has_killed:
+            raise
+        raise ProcessKilled(kills.explain(str(error))) from error

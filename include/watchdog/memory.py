@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from pathlib import Path
+from typing import Self
 
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class OomKills:
-    """The kernel's OOM kills since this object was created, of any process that the counter covers.
+    """The kernel's recent OOM kills, of any process that the counter covers.
 
-    If `check` is called regularly, only those of the last minute or two count.
+    Within a `with` block, those of the last minute or two count; otherwise, all since this object was
+    created.
     """
 
     def __init__(self, recent_seconds: float = 60.0) -> None:
         self._recent_seconds = recent_seconds  # a process with much memory takes a while to die
         self._before = self._at_check = count_oom_kills() or 0
         self._checked = time.monotonic()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="oom-kills", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
 
     def check(self) -> None:
         """Forget kills that are too old to explain a death that is noticed from now on."""
@@ -30,6 +43,14 @@ class OomKills:
     def has_killed(self) -> bool:
         """Whether the OOM killer has recently killed a process, which may be another than the attempt's."""
         return (count_oom_kills() or 0) > self._before
+
+    def explain(self, what: str) -> str:
+        """Complete the description of a kill, a sentence without its full stop, with its likely cause."""
+        return f"{what}: by the kernel, for lack of memory" if self.has_killed else what
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._recent_seconds):
+            self.check()
 
 
 def count_oom_kills(process: str = "self") -> int | None:

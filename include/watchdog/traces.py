@@ -69,8 +69,7 @@ def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))
     cause = MEMORY if kills.has_killed else UNKNOWN
-    detail = f"{what}: by the kernel, for lack of memory" if kills.has_killed else what
-    Trace(attempt, cause, detail, epoch, batch).write(folder)
+    Trace(attempt, cause, kills.explain(what), epoch, batch).write(folder)
 
 
 def describe_position(epoch: int, batch: int) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -302,6 +304,29 @@ def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_
         trace = Trace.read(greedy.watchdog)
         assert trace is not None
         assert (trace.cause, trace.epoch) == (MEMORY, 1)
+
+
+def exhaust(memory_group: Path) -> None:
+    """Start a process in the group that takes memory until the kernel kills it."""
+    code = "open(sys.argv[1], 'w').write(str(os.getpid())); taken = [b'x' * 2**26 for _ in range(99)]"
+    command = [sys.executable, "-c", f"import os, sys; {code}", str(memory_group / "cgroup.procs")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+
+
+def test_a_loader_worker_that_dies_when_memory_has_run_out_says_so(
+    memory_group: Path, tmp_path: Path
+) -> None:
+    within = partial(hanging.attempt_in_control_group, memory_group)
+    with attempt(tmp_path, 1, PATIENT, "--workers=2", program=within) as loading:
+        loading.until_it_trains()
+        worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
+        exhaust(memory_group)
+        worker.kill()
+        assert loading.status() == 1, loading.log
+        assert re.search(r"ProcessKilled: DataLoader .*: by the kernel, for lack of memory\n", loading.log)
+        trace = Trace.read(loading.watchdog)
+        assert trace is not None
+        assert trace.cause == MEMORY
 
 
 def test_an_oom_kill_of_long_ago_does_not_explain_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
