@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from include.stack.errors import StackError
+
 if TYPE_CHECKING:
     from include.stack.processes import Service
 
@@ -28,6 +30,10 @@ def start_of(process: psutil.Process) -> str:
         return str(process.create_time())
 
 
+class PidFileDamaged(StackError):
+    """It is not known which process is the service's, so that none can be started or stopped."""
+
+
 @dataclass(frozen=True)
 class PidFile:
     """The content of a pid file."""
@@ -38,12 +44,22 @@ class PidFile:
 
     @classmethod
     def read(cls, pid_file: Path) -> PidFile | None:
-        """Read the file; None if the service was never started or was stopped, or the file is damaged."""
+        """Read the file; None if the service was never started or was stopped.
+
+        Raises PidFileDamaged.
+        """
         try:
             pid, started, *stopping = pid_file.read_text().split()
-            return cls(int(pid), started, bool(stopping))
-        except (FileNotFoundError, ValueError):
+            if int(pid) > 0:
+                return cls(int(pid), started, bool(stopping))
+        except FileNotFoundError:
             return None
+        except ValueError:
+            pass
+        raise PidFileDamaged(
+            f"{pid_file} does not contain the process id and start time of {pid_file.stem}. Stop its process "
+            "if `ps -ef` shows one, and remove the file."
+        )
 
     def process(self) -> psutil.Process | None:
         """Return the process if it is alive."""
@@ -73,7 +89,10 @@ class Family:
 
 
 def find_family(service: Service) -> Family:
-    """Find the service's process and its children, even if the process itself is dead."""
+    """Find the service's process and its children, even if the process itself is dead.
+
+    Raises PidFileDamaged.
+    """
     remembered = PidFile.read(service.pid_file)
     if remembered is None:
         return Family((), (), ())

@@ -17,7 +17,7 @@ from typing import TypedDict
 import psutil
 
 from include.stack.errors import StackError, last_lines
-from include.stack.families import PidFile, find_family, start_of
+from include.stack.families import PidFile, PidFileDamaged, find_family, start_of
 from include.stack.private_files import UMASK, private_folder, write_private
 
 STOP_SECONDS = 20.0
@@ -62,21 +62,27 @@ class Service:
 
 
 def running(service: Service) -> psutil.Process | None:
-    """Return the service's process, or None if it is not running."""
+    """Return the service's process, or None if it is not running. Raises PidFileDamaged."""
     remembered = PidFile.read(service.pid_file)
     return remembered.process() if remembered else None
 
 
 def has_died(service: Service) -> bool:
-    """Return whether the service was started and has ended without being stopped."""
-    remembered = PidFile.read(service.pid_file)
+    """Return whether the service was started and has ended without being stopped.
+
+    If its pid file is damaged, it may be running.
+    """
+    try:
+        remembered = PidFile.read(service.pid_file)
+    except PidFileDamaged:
+        return False
     return remembered is not None and not remembered.is_stopping and remembered.process() is None
 
 
 def start(service: Service) -> psutil.Process:
     """Start the service detached from this terminal, or return its running process.
 
-    Remaining children of an earlier process are stopped first.
+    Remaining children of an earlier process are stopped first. Raises PidFileDamaged.
     """
     with _lock(service):
         process = running(service)
@@ -147,7 +153,7 @@ def stop_all(services: Sequence[Service]) -> bool:
     """Stop the services together. Returns whether any were running.
 
     The stop signal comes first, and SIGKILL after the longest of their stop_seconds. Children of processes
-    that have already died are stopped, too, and count as running.
+    that have already died are stopped, too, and count as running. Raises PidFileDamaged.
     """
     for service in services:
         # On a full disk, the stop is not announced, but goes on.

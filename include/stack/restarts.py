@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from include.stack.private_files import write_private
 
@@ -27,6 +28,14 @@ class Restarts:
     in_row: int = 0
     last: float = 0.0
     failed: bool = False
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> Restarts:
+        """Return the restarts with these fields. Raises TypeError if they are not those of this class."""
+        restarts = cls(**stored)
+        if not all(isinstance(value, int | float) for value in stored.values()):
+            raise TypeError(f"{stored} are not counts")
+        return restarts
 
     def add_one(self, now: float) -> Restarts:
         """Return the count after another restart at `now`."""
@@ -60,12 +69,15 @@ class History:
         self._file = file
 
     def read(self) -> dict[str, Restarts]:
-        """Return the restarts by service name; a service that was never restarted is missing."""
+        """Return the restarts by service name; a service that was never restarted is missing.
+
+        If the file is damaged, the counts start again.
+        """
         try:
             stored = json.loads(self._file.read_text())
-        except (FileNotFoundError, ValueError):
+            return {name: Restarts.of(counts) for name, counts in stored.items()}
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return {}
-        return {name: Restarts(**restarts) for name, restarts in stored.items()}
 
     def note(self, name: str, restarts: Restarts) -> None:
         """Store the restarts of one service."""

@@ -117,8 +117,9 @@ class StateFolder:
         return private_folder(self.path / name)
 
     def exists(self) -> bool:
-        """Return whether a stack was ever started here."""
-        return self.credentials_file.exists() or self.ports_file.exists()
+        """Return whether a stack was ever started here. Its services may run even if its files are gone."""
+        pid_files = (self.path / "pids").glob("*.pid")
+        return self.credentials_file.exists() or self.ports_file.exists() or any(pid_files)
 
     def credentials(self) -> Credentials:
         """Return the stored credentials, generating those that are missing. Raises StackError."""

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from include.stack import processes
+from include.stack.errors import StackError
 from include.stack.families import start_of
 from include.stack.local import Stack
 from include.stack.processes import Service
@@ -113,6 +114,32 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
     with pytest.raises(OSError, match=r"example\.pid\.new"):
         processes.start(service)
     assert not of_service(service)
+
+
+@pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
+def test_a_damaged_pid_file_is_named_and_nothing_is_forgotten(parent: Service, content: str) -> None:
+    was = parent.pid_file.read_text()
+    running = of_service(parent)
+    parent.pid_file.write_text(content)
+    try:
+        Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
+        for ask in (processes.start, processes.stop, processes.running):
+            with pytest.raises(StackError, match=r"example\.pid does not contain the process id"):
+                ask(parent)
+        assert of_service(parent) == running
+    finally:
+        parent.pid_file.write_text(was)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"example": 1}', '{"example": {"times": 1}}', '{"example": {"total": "1"}}']
+)
+def test_damaged_counts_of_restarts_start_again(parent: Service, content: str) -> None:
+    file = parent.state / "restarts.json"
+    file.write_text(content)
+    kill(parent)
+    Supervisor([parent], History(file)).restart_dead()
+    assert History(file).read()["example"].total == 1
 
 
 def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_path: Path) -> None:
