@@ -60,6 +60,19 @@ def test_an_unreadable_image_is_named(fault: str, task: str, folder: Path, cache
     assert reason in message
 
 
+@pytest.mark.parametrize(
+    "line", ["0 nan 0.5 0.2 0.2" + " 0.1 0.1 2" * 4, "0 320 240 50 50" + " 0.1 0.1 2" * 4]
+)
+def test_what_ultralytics_would_train_on_is_not_said_to_be_left_out(
+    line: str, folder: Path, cache: Path
+) -> None:
+    data = build("pose", folder)
+    (folder / "labels" / "train" / "3.txt").write_text(line)
+    message = refusal(data, "pose", cache)
+    assert "would train on" in message
+    assert "leave these images out" not in message
+
+
 LABEL_FAULTS: list[tuple[str, str, str]] = [
     ("detect", "0 0.5 0.5 0.2", "the line has 4 columns, but task='detect' needs class x y width height"),
     ("detect", "0 0.5 0.5 0.2 0.2 0.9", "the line has 6 columns"),

@@ -53,6 +53,11 @@ ERRORS = {
     "label-file": Kind("label files that cannot be read", "save them as UTF-8 text", _LEFT_OUT),
     "label-form": Kind("label lines in a different format", "write them in the task's format", _LEFT_OUT),
     "label-number": Kind("label lines with anything other than numbers", "correct them", _LEFT_OUT),
+    "label-finite": Kind(
+        "label lines with infinite numbers or NaN",
+        "correct them",
+        "Ultralytics would train on some of these images",
+    ),
     "label-class": Kind(
         "label lines with an unknown class", "correct the class ids, or add the classes to names", _LEFT_OUT
     ),
@@ -60,6 +65,11 @@ ERRORS = {
         "label lines with a position outside the image",
         "write positions as fractions of the image's width and height, from 0 to 1",
         _LEFT_OUT,
+    ),
+    "label-box": Kind(
+        "poses whose box lies outside the image",
+        "correct the first four numbers after the class",
+        "Ultralytics does not check the boxes of poses, and would train on them",
     ),
     "label-mixed": Kind("files that mix boxes and outlines", "use one kind of label in each file", _LEFT_OUT),
     "label-map": Kind("masks or depth maps that training cannot use", "correct or add them", _LEFT_OUT),

@@ -126,7 +126,7 @@ class Rows:
                 del self.values[self.starts[-1] :]
                 shown = show_value(row[column], _LONGEST_SHOWN)
                 what = "too large" if math.isfinite(float(row[column])) else "not a finite number"
-                return Problem(line, f"column {column + 1} is {shown}, {what}", "label-number")
+                return Problem(line, f"column {column + 1} is {shown}, {what}", "label-finite")
         self.starts.append(len(self.values))
         self.lines.append(line)
         return None

@@ -126,10 +126,7 @@ def _explain(
                 return f"{name} = {value:g} is negative; write 0 if it is not labelled", "label-range"
             where = " of the box around the outline" if around else ""
             return f"{name} = {value:g}{where} is outside 0..1{_hint(value, side, size)}", "label-range"
-    return (
-        "the box lies outside the image; Ultralytics does not check the boxes of pose, and would train on it",
-        "label-range",
-    )
+    return "the box lies outside the image", "label-box"
 
 
 def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
