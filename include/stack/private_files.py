@@ -25,10 +25,12 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file that only its owner can read, atomically."""
+    """Write a file that only its owner can read, atomically, also if the power is cut."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(descriptor)  # otherwise a power cut after the renaming could leave an empty file
     unfinished.replace(path)

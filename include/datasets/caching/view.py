@@ -118,5 +118,7 @@ def _write_description(layout: Layout, partial: Path, final: Path) -> None:
         "names": layout.names,
         **layout.extras,
     }
-    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True)
-    (partial / "data.yaml").write_text(text, encoding="utf-8")
+    with (partial / "data.yaml").open("w", encoding="utf-8") as file:
+        yaml.safe_dump(description, file, sort_keys=False, allow_unicode=True)
+        file.flush()
+        os.fsync(file.fileno())  # otherwise a power cut could leave a view with an empty file
