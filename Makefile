@@ -1,4 +1,4 @@
-# Everything runs from here, without root and without Docker. `make` alone lists it.
+# Every command of the project, without root and without Docker. `make` alone lists the commands.
 
 # The Python that creates .venv, by default the first suitable one on the PATH.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -12,7 +12,7 @@ DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 
 # A version has to be a week old before it is locked: most malware is withdrawn within days. For an urgent fix:
 # make lock COOL_DOWN="0 days" ARGS="--upgrade-package name". Only wheels are locked, because installing a source
-# distribution runs its own code and that of build requirements, which no lock names.
+# distribution runs its code and that of its build requirements, which no lock lists.
 COOL_DOWN = 7 days
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --only-binary :all: --exclude-newer "$(COOL_DOWN)" $(ARGS)
@@ -20,7 +20,7 @@ LOCKS = $(wildcard requirements*.txt)
 
 # Without bytecode every process of Airflow spends seconds more on its imports.
 unexport PYTHONDONTWRITEBYTECODE
-# The repository's environment, whatever the caller has activated.
+# Use the repository's environment, whatever environment the caller has activated.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
@@ -29,7 +29,7 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: setup ## set up, start everything, train on bundled data with progress, show what came out
+demo: setup ## set up, start everything, train on bundled data with progress, show the results
 	@$(STACK) demo
 
 resume: setup ## continue a finished job from its last.pt: make resume JOB=... EPOCHS=...
@@ -50,19 +50,19 @@ dataset: there ## upload a dataset and register it as a version: make dataset FI
 down: there ## stop PostgreSQL, S3 and Airflow; the data stays in .stack/
 	@$(STACK) down
 
-rotate: there ## replace every secret but the key that signs models; training runs resume afterwards
+rotate: there ## replace every secret except the key that signs models; training runs resume afterwards
 	@$(STACK) rotate
 
-status: there ## say what runs, and where
+status: there ## show which services run, and where
 	@$(STACK) status
 
-env: there ## print what psql, S3 clients and curl need: eval "$$(make -s env)"
+env: there ## print the variables that psql, S3 clients and curl need: eval "$$(make -s env)"
 	@$(STACK) env
 
 logs: there ## follow the logs of the services
 	@$(STACK) logs
 
-test: setup-dev ## run the tests, except the longest ones, on services of their own; ARGS="-k name" picks some
+test: setup-dev ## run the tests, except the longest ones, on separate services; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
 
 test-long: setup-dev ## run the longest tests, and kill training runs a hundred times in all, at every stage; the table goes to .stack/killed-runs.md
@@ -75,7 +75,7 @@ soak: setup-dev ## feed hostile files and requests, and inject every fault, for 
 screenshots: setup-dev ## run real training runs, and take the screenshots of the console for docs/
 	@$(RUN) -m tests.support.screenshots
 
-bench: setup-dev ## measure against plain Ultralytics and other programs; ARGS="transfers kills" picks parts, --out FOLDER keeps the tables
+bench: setup-dev ## compare with plain Ultralytics and other programs; ARGS="transfers kills" picks parts, --out FOLDER keeps the tables
 	@$(RUN) -m benchmarks $(ARGS)
 
 bench-quick: setup-dev ## show in minutes that all benchmarks run, several at a time; the figures mean nothing
@@ -84,7 +84,7 @@ bench-quick: setup-dev ## show in minutes that all benchmarks run, several at a 
 bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--device cpu --quick" shows that it runs
 	@$(or $(wildcard $(RUN)),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
-gpu-wheels: setup ## download what a GPU machine lacks for bench-gpu, into gpu-wheels/
+gpu-wheels: setup ## download the packages that a GPU machine needs for bench-gpu, into gpu-wheels/
 	@$(RUN) -m benchmarks.gpu.packages
 
 docs: .venv-docs/installed ## build the documentation site into site/; a broken link is an error
@@ -121,7 +121,7 @@ setup: ## create .venv from the lock, or update it
 setup-dev:
 	@$(call bootstrap,requirements.txt requirements-dev.txt)
 
-# An environment of its own: the site needs nothing of what it documents.
+# A separate environment: the site needs none of the packages of the project that it documents.
 .venv-docs/installed: requirements-docs.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv-docs
