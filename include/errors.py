@@ -2,8 +2,9 @@
 
 The class of an error determines whether its task is retried (include/orchestration/retries.py): never after a
 FinalError, for hours after a TransientError or a MachineUnusable, a few times after any other AttemptError.
-Some packages have a base class of their own, such as StoreError, with errors of several kinds. Errors that no
-task raises, such as StackError, are left out. tests/project/test_errors.py compares this tree with the code:
+Some packages have their own base class, such as StoreError, whose subclasses differ in whether a retry can
+help. Errors that no task raises, such as StackError, are left out. tests/project/test_errors.py compares this
+tree with the code:
 
 ProjectError
   AttemptError
@@ -115,7 +116,7 @@ class FinalError(ProjectError):
 
 
 class OwnershipLost(FinalError):
-    """Another run or attempt owns the job now; this one has to stop without changing anything."""
+    """Another run or attempt owns the job now; the current attempt must stop without changing anything."""
 
 
 class TransientError(ProjectError):
@@ -123,4 +124,4 @@ class TransientError(ProjectError):
 
 
 class AttemptError(ProjectError):
-    """The attempt cannot continue. Another one may succeed, now or later, here or on another machine."""
+    """The attempt cannot continue. A new attempt may succeed, now or later, here or on another machine."""

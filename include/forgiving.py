@@ -17,12 +17,12 @@ def drop_blanks(values: Any, fields: Container[str]) -> Any:
 
 
 def as_whole_number(value: Any) -> Any:
-    """Return 10 for 10.0, which is the same number in JSON; any other value unchanged."""
+    """Return 10 for 10.0, which is the same number in JSON; return any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def as_text(value: Any) -> Any:
-    """Return "0" for 0 and 0.0, for fields in which a number is a name; any other value unchanged."""
+    """Return "0" for 0 and 0.0; return any other value unchanged. Use it for fields that contain a name."""
     value = as_whole_number(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 

@@ -62,7 +62,7 @@ FINDINGS = 10_000
 """Number of problems after which a check stops: nobody reads more."""
 
 PLACES_PER_KIND = 20
-"""How many places of each kind of problem a report lists; the others are counted."""
+"""How many places of each kind of problem a report lists; further places are only counted."""
 
 TINY_PIXELS = 2
 """Ultralytics leaves boxes of at most this width or height out of augmented images (box_candidates)."""
@@ -73,14 +73,14 @@ ERROR_BYTES = 4096
 """Size of `error` in a job's row; every listing of jobs contains it."""
 
 SUMMARY_BYTES = 2800
-"""Size of the summary of a dataset's problems in `error`; the URI of the complete report follows it."""
+"""Size of the summary of a dataset's problems in `error`; the URI of the complete report comes after it."""
 
 REPORT_BYTES = 32 * MIB
-"""Size of that report. FINDINGS problems of REPORTED_MESSAGE bytes, each with a path of PATH_BYTES, fill
-about half of it."""
+"""Size of the complete report. FINDINGS problems of REPORTED_MESSAGE bytes, each with a path of PATH_BYTES,
+fill about half of it."""
 
 REPORTED_MESSAGE = 500
-"""Size of one problem in that report, in bytes."""
+"""Size of one problem in the complete report, in bytes."""
 
 # Names
 
@@ -111,7 +111,7 @@ LISTING_LINE = 8 * KIB
 # Uploads
 
 UPLOAD_FILES = 20_000
-"""Files of one upload; more than these arrive sooner in one zip."""
+"""Files of one upload; a larger number of files uploads faster as one zip."""
 
 UPLOAD_BODY = 4 * MIB
 """Size of the list of files with which an upload begins; enough for UPLOAD_FILES paths of 150 characters."""
@@ -120,13 +120,13 @@ UPLOAD_PART = 16 * MIB
 """Size of the parts in which a larger file is sent; an interruption costs only unfinished parts."""
 
 UPLOAD_FILES_IN_PARTS = 500
-"""Files above UPLOAD_PART in one upload, because each of them costs requests to S3."""
+"""Files larger than UPLOAD_PART in one upload; each of them costs several requests to S3."""
 
 UPLOAD_LINKS = 100
 """Links that are signed in one request."""
 
 UPLOAD_LINK_SECONDS = 3600
-"""How long a link is valid. S3 checks it when the PUT starts."""
+"""How long a link is valid. S3 checks the link when the PUT starts."""
 
 # Datasets in other formats
 
@@ -140,7 +140,7 @@ COCO_FILES = 100
 """Number of JSON files in a dataset that are searched for COCO annotations."""
 
 COCO_ANNOTATIONS = 20_000_000
-"""In all files of a dataset. Objects365 has 10 million in 600,000 images."""
+"""Annotations in all files of a dataset. Objects365 has 10 million in 600,000 images."""
 
 URL_BYTES = 16 * KIB
 """Size of an image's URL; a signed one takes up to 4 KiB."""
@@ -154,31 +154,31 @@ MANIFEST_LINE = 512 * KIB
 """Size of one image's line in a manifest, with counts of up to CLASSES classes."""
 
 COMPARED_IMAGES = 300_000
-"""Images of two versions together that the API server compares while a user waits, about three seconds."""
+"""Total images of two versions that the API server compares while a user waits, for about three seconds."""
 
 # Images
 
 IMAGE_BYTES = 1 * GIB
 IMAGE_PIXELS = 178_956_970
-"""Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and skips larger ones."""
+"""Twice Pillow's MAX_IMAGE_PIXELS. Ultralytics opens every image with Pillow and skips larger images."""
 
 # Pretrained weights
 
 WEIGHTS_BYTES = 4 * GIB
-"""Size of a file used as `model`; complete states of the largest models take 1.5 GB."""
+"""Size of a file used as `model`; complete training states of the largest models take 1.5 GB."""
 
 WEIGHTS_SECONDS = 1_800
-"""Time for downloading a pretrained file; the largest that Ultralytics publishes have 150 MB."""
+"""Time for downloading a pretrained file; the largest files that Ultralytics publishes take 150 MB."""
 
 # Signatures of models
 
 SIGNATURE_BYTES = 64 * KIB
-"""Size of a signature; those that promotion makes have about 1 KiB."""
+"""Size of a signature; the signatures that promotion makes take about 1 KiB."""
 
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB
-"""Address space in addition to what the process has at its start; a million images take about 1 GiB."""
+"""Address space beyond that in use when the process starts; a million images take about 1 GiB."""
 
 CHECK_CPU_SECONDS = 600
 """CPU time that may pass between two messages of the process, which reports progress every ten seconds."""

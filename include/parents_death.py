@@ -12,16 +12,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 def signal_at_parents_death(number: int) -> None:
-    """Let the kernel send this process the signal when its parent dies; 0 turns that off.
+    """Let the kernel send this process the signal when its parent dies; 0 turns this off.
 
-    Only Linux does so. Forks of this process do not inherit it.
+    It works only on Linux. Forks of this process do not inherit the setting.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def die_with(parent: int) -> None:
-    """Let this process be killed when its parent dies; end it now if `parent` is not its parent any more."""
+    """Let the kernel kill this process when its parent dies; exit now if `parent` is no longer its parent."""
     signal_at_parents_death(signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)

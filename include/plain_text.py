@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def escape_controls(text: str) -> str:
-    r"""Return the text with these characters escaped, as in \x1b or \u202e; tabs and line feeds are kept."""
+    r"""Return the text with hidden and control characters escaped, as in \x1b; keep tabs and line feeds."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

@@ -18,7 +18,7 @@ def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
     """Return the repr of a user's value, in at most `longest` characters.
 
     The full repr of a text or collection is never built, because a small value can expand to gigabytes.
-    Python refuses to convert very long numbers; then the name of the type is returned.
+    For a number that is too long for Python to convert to text, the name of its type is returned.
     """
     short = reprlib.Repr()
     short.maxlevel, short.maxlist, short.maxdict = 3, 6, 4
@@ -41,7 +41,10 @@ def shorten(text: str, longest: int) -> str:
 
 
 def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
-    """Return the first error in the parameters of `taker`, followed by the names of other wrong fields."""
+    """Return a sentence on the first error, followed by the names of other wrong fields.
+
+    taker is the name of the Dag or setting whose parameters are wrong.
+    """
     first, *others = error.errors(include_url=False)
     field = _field(first)
     also = sorted({str(other["loc"][0])[:LONGEST_SHOWN] for other in others if other["loc"]} - {field})
@@ -50,7 +53,7 @@ def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: 
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Return the first error of each wrong field, by the field's name."""
+    """Return a sentence on the first error of each wrong field, by the field's name."""
     sentences: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         objection = _objection(detail, model, taker)
@@ -60,7 +63,7 @@ def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) 
 
 
 def field_of(sentence: str, model: type[BaseModel]) -> str:
-    """Return the field that a sentence starts with; "" if it starts with none."""
+    """Return the name of the field with which a sentence starts; "" if it starts with anything else."""
     name = re.split(r"[=\s:]", sentence, maxsplit=1)[0]
     return name if name in model.model_fields else ""
 

@@ -21,11 +21,11 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, regex_engine="python-re")
 
     dag_id: ClassVar[str]
-    """Name of the Dag, for error sentences."""
+    """Name of the Dag, for error messages."""
 
     @classmethod
     def parse(cls, conf: Mapping[str, Any]) -> Self:
-        """Validate the `conf` of a run. Raises RequestRefused with the field and its value."""
+        """Validate the `conf` of a run. Raises RequestRefused, which names the wrong field and its value."""
         try:
             return cls.model_validate(dict(conf))
         except ValidationError as error:

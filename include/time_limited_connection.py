@@ -32,7 +32,7 @@ class TimeLimitedConnection(Connection[Any]):
 
     @contextmanager
     def extended(self, seconds: float) -> Iterator[None]:
-        """Wait that much longer for each response within the block."""
+        """Wait `seconds` longer for each response within the block."""
         before, self._extra_seconds = self._extra_seconds, seconds
         try:
             yield
@@ -40,7 +40,7 @@ class TimeLimitedConnection(Connection[Any]):
             self._extra_seconds = before
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Wait for the server, within the limit: psycopg does so here for each statement."""
+        """Wait for the server, within the limit. psycopg calls this method for each statement."""
         limit = RESPONSE_SECONDS + self._extra_seconds if timeout is None else timeout
         try:
             return super().wait(gen, interval, limit)
@@ -51,11 +51,11 @@ class TimeLimitedConnection(Connection[Any]):
 
 @contextmanager
 def long_transaction(connection: Connection[Any], seconds: int = LONG_SECONDS) -> Iterator[None]:
-    """Open a transaction in which each statement may take that many seconds.
+    """Open a transaction in which each statement may take `seconds`.
 
-    The server ends a statement that takes longer; the client waits a little longer than that. Locks are not
-    waited for any longer than usual. It must not be opened within another transaction, which would keep the
-    server's limit.
+    The server cancels a statement that takes longer; the client waits a little longer than the server. The
+    timeout for locks does not change. Do not open this transaction within another one, in which the longer
+    limit of the server would remain in force after the block.
     """
     waiting = connection.extended(seconds) if isinstance(connection, TimeLimitedConnection) else nullcontext()
     with waiting, connection.transaction():

@@ -2,10 +2,11 @@
 
 A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
 to Ultralytics. It does not start if another account could have prepared them, or if any account can replace
-them. Only this user and root are trusted. Two risks are left to those who set the folders up: the owner of a
-folder above them may replace them, and a group may write to its folders, as to Kubernetes' fsGroup volumes
-(root's, 2775). Containers whose user varies (OpenShift) share their files through group 0, to which no
-ordinary account belongs; for them, a folder of group 0 counts as their own, regardless of its owner.
+them. Only the run's own user and root are trusted. Two risks remain, which whoever sets up the folders must
+judge: the owner of a parent folder may replace them, and a group may have write access to them, as it has to
+Kubernetes' fsGroup volumes (owned by root, mode 2775). On OpenShift, where the user of a container varies,
+containers share files through group 0, to which no ordinary account belongs; a user in group 0 therefore
+trusts folders of that group, regardless of their owner.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class UntrustedFolder(FinalError):
 
 
 def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
-    """Create the folder and its parents, closed to other users unless the group shares the parent.
+    """Create the folder and its parents, closed to other users unless a group shares the parent folder.
 
     Returns `path`. Raises UntrustedFolder if an existing folder cannot be trusted.
     """
@@ -42,7 +43,7 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
         folder = folder.parent
     with _explain_errors(path, remedy):
         for folder in reversed(missing):
-            # If another process has created it in the meantime, its owner is checked below.
+            # If another process has created the folder in the meantime, its owner is checked below.
             with suppress(FileExistsError):
                 folder.mkdir(mode=_choose_mode(folder.parent.stat()))
     require_trusted_folder(path, remedy)
@@ -50,7 +51,7 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
 
 
 def require_trusted_folder(path: Path, remedy: str = REMEDY) -> None:
-    """Raise UntrustedFolder unless the folder is trusted and not every account can replace or write to it."""
+    """Raise UntrustedFolder if the folder is not trusted, or if every account can replace or write to it."""
     with _explain_errors(path, remedy):
         for step, container, found in _walk_to(path):
             _require_irreplaceable(step, container, found, path, remedy)
@@ -59,9 +60,9 @@ def require_trusted_folder(path: Path, remedy: str = REMEDY) -> None:
 
 
 def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]]:
-    """Yield each folder and symbolic link on the kernel's way to `path`.
+    """Yield each folder and symbolic link that the kernel passes on the way to `path`.
 
-    Each is yielded with the status of its parent folder and its own status.
+    Each path is yielded with the status of its parent folder and its own status.
     """
     links = 0
     folder, pending = Path("/"), list(reversed(path.absolute().parts[1:]))
@@ -87,7 +88,10 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
 def _require_irreplaceable(
     step: Path, container: os.stat_result, found: os.stat_result, path: Path, remedy: str
 ) -> None:
-    """Raise UntrustedFolder if any account can replace `step`, or another made it in a folder open to all."""
+    """Raise UntrustedFolder if any account can replace `step`, or an untrusted one created it.
+
+    Only a folder open to all is checked for the second.
+    """
     if container.st_mode & stat.S_IWOTH:
         if not container.st_mode & stat.S_ISVTX:
             raise UntrustedFolder(
@@ -107,7 +111,7 @@ def _require_own(path: Path, found: os.stat_result, remedy: str) -> None:
         raise UntrustedFolder(f"{_describe(path, found)} is not a folder; remove it, or {remedy}")
     if not _is_trusted(found):
         raise UntrustedFolder(
-            f"{_describe(path, found)} belongs to another account, who could have put anything there; "
+            f"{_describe(path, found)} belongs to another account, which could have put anything in it; "
             f"remove it, or {remedy}"
         )
     if found.st_mode & stat.S_IWOTH:
@@ -132,7 +136,7 @@ def _explain_errors(path: Path, remedy: str) -> Iterator[None]:
 
 
 def _is_trusted(found: os.stat_result) -> bool:
-    """Return whether this user or root owns it; for a container's user, also whether its group is 0."""
+    """Return whether this user or root owns the file, or its group is 0 and this user is in group 0."""
     user = os.geteuid()
     if found.st_uid in {0, user}:
         return True
@@ -142,7 +146,7 @@ def _is_trusted(found: os.stat_result) -> bool:
 def _choose_mode(parent: os.stat_result) -> int:
     """Return the mode for a new folder in `parent`.
 
-    A group that deliberately shares the parent shares the folder, too; nobody else does.
+    If the parent is deliberately shared with a group, the new folder is, too; otherwise it is private.
     """
     handed_down = parent.st_mode & stat.S_ISGID or parent.st_gid == os.getegid()
     shared = parent.st_mode & stat.S_IWGRP and not parent.st_mode & stat.S_IWOTH

@@ -3,12 +3,12 @@
     include.datasets.check                the task `check_dataset`: describes the data, or lists its problems
     include.datasets.sources              what the parameter `dataset` may name
     include.datasets.layouts              which images a dataset has, and where their labels are
-    include.datasets.checking             whether they can be trained on, and what they contain
-    include.datasets.conversion           .ndjson and COCO, made into what Ultralytics trains on
+    include.datasets.checking             whether images and labels are valid, and how many objects they have
+    include.datasets.conversion           .ndjson and COCO, converted to the format of Ultralytics
     include.datasets.caching              the copy on this machine, and the view that a training run is given
     include.datasets.drawing              samples with their labels drawn
-    include.datasets.uploads              from a browser straight to S3
-    include.datasets.errors               what can be wrong with a dataset
+    include.datasets.uploads              uploads from a browser straight to S3
+    include.datasets.errors               the errors in a dataset
 
 Code that runs before training needs neither torch nor Ultralytics. Checking images needs Pillow, OpenCV and
 NumPy; drawing the bundled digits, which only `caching.fetch.materialize` does, needs scikit-learn.

@@ -1,4 +1,4 @@
-"""Images that Ultralytics stores decoded next to the originals, as .npy."""
+"""Decoded images that Ultralytics stores next to the originals, as .npy files."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def check_dataset(
     expected: str | None = None,
     converter: Converter | None = None,
 ) -> DatasetReference:
-    """Check a dataset as `inspect_dataset` does, and return the reference to it."""
+    """Check a dataset with `inspect_dataset`, and return only the reference to it."""
     return inspect_dataset(
         source,
         task,
@@ -93,13 +93,13 @@ def inspect_dataset(
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check images and labels.
 
-    Only train and `rules.split` are checked, and the bundled digits not at all. listings record the
-    current objects under an S3 prefix, for `materialize` on other machines. rules are the training's
-    arguments that change which data are valid. manifest is the path to which the manifest is written, see
-    manifest.py, and samples is the folder into which samples are drawn, see drawing/; the bundled digits have
-    neither. cache_limit is in bytes, see eviction.py. expected is the fingerprint that the content must have,
-    that of a registered version; objects that were added to the prefix since then are left out. Data in a
-    different format are converted by converter, if there is one; the reference is then to the converted copy.
+    Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. listings
+    record the current objects under an S3 prefix, for `materialize` on other machines. rules are those
+    arguments of the training run that affect which data are valid. manifest is the path of the manifest
+    (manifest.py), and samples is the folder for drawn samples (drawing/); neither is written for the digits.
+    cache_limit is in bytes, see eviction.py. expected is the fingerprint of a registered version, which the
+    content must have; objects that were added to the prefix after the registration are left out. If converter
+    is given, it converts data in a different format; the reference then names the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a
@@ -148,9 +148,9 @@ class _Copy:
     """A dataset that was converted from a different format."""
 
     uri: str
-    """Where it is."""
+    """Where the copy is."""
     notes: dict[str, int]
-    """What was left out or replaced, with counts."""
+    """How many items were left out or replaced, by the reason."""
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def _convert(
     expected: str | None,
     converter: Converter | None,
 ) -> Iterator[tuple[Place, str | None, _Copy | None]]:
-    """Find the data, and convert them if necessary; yield place, fingerprint and, if converted, the copy."""
+    """Find the data and convert them if necessary; yield the place, the fingerprint and a copy, if made."""
     with find(origin, expected=expected) as (place, fingerprint):
         converted = converter and converter.convert(place, fingerprint, task, cache)
         if not converter or not converted:
@@ -174,7 +174,7 @@ def _convert(
 
 
 def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
-    """Draw samples of data that passed all checks. A DatasetError is only logged: nothing depends on them."""
+    """Draw samples of data that passed all checks. A DatasetError is only logged: samples are optional."""
     try:
         run_confined(draw_samples, place.as_json(), task, rules.split, str(target), source=place.source)
     except DatasetError as error:

@@ -62,7 +62,7 @@ class ProcessLimits:
     """Resources that the process may use."""
 
     memory: int = CHECK_MEMORY
-    """Bytes of address space, on top of what it has at the start."""
+    """Bytes of address space beyond those in use when the process starts."""
     cpu_seconds: int = CHECK_CPU_SECONDS
     """CPU time between two lines that it logs."""
 
@@ -76,8 +76,8 @@ def run_confined(
     """Return function(*arguments), computed in a limited process, after a round trip through JSON.
 
     source is the dataset as the user named it, for error messages. Raises DatasetError, also if the function
-    fails in an unexpected way or exceeds its limits, and as DatasetNotHere if the disk is full or not
-    writable; UntrustedFolder; OSError and ConfinedProcessEnded, after which a retry may succeed.
+    fails unexpectedly or exceeds a limit; DatasetNotHere if the disk is full or not writable;
+    UntrustedFolder; and OSError and ConfinedProcessEnded, after which a retry may succeed.
     """
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
@@ -108,22 +108,22 @@ def run_confined(
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get one. The threads of
-    # OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's own log lines are off, because the
-    # check reports the same problems more clearly.
+    # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get its own arena. The
+    # threads of OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's own log lines are off,
+    # because the check reports the same problems more clearly.
     fixed = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF"}
     return add_project_to_path(kept) | fixed
 
 
 def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:
-    """Send the request, forward the process's log, and return its answer; None without a whole answer."""
+    """Send the request, forward the process's log, and return its answer, or None if it is incomplete."""
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
     try:
         process.stdin.write(f"{request}\n")
         process.stdin.close()
     except BrokenPipeError:
-        pass  # its exit status says why
+        pass  # the exit status of the process tells the reason
     while line := process.stdout.readline(_LONGEST_MESSAGE):
         if not line.endswith("\n"):  # the process ended mid-line, or the line is too long
             process.kill()
@@ -170,7 +170,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
             "the limit; divide the dataset, or look for a very large file in it"
         )
     raise DatasetError(
-        f"Dataset {source!r} cannot be read: that failed unexpectedly ({text}). Check its data "
+        f"Dataset {source!r} cannot be read: the check failed unexpectedly ({text}). Check its data "
         "YAML, labels and file names; the log shows where it stopped"
     )
 
@@ -195,16 +195,16 @@ def main() -> None:
     """Run the confined process: read the request, apply the limits, answer."""
     # Read one line, not to the end, because a process forked in the meantime may keep the pipe open.
     request = json.loads(sys.stdin.readline())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal also sends it to the parent, which ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it, too, and ends this process
     die_with(request["parent"])
-    # Output that a library prints must not get in between the messages.
+    # Text that a library prints must not end up between the messages.
     limits = ProcessLimits(**request["limits"])
     messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"), limits.cpu_seconds)
     os.dup2(2, 1)
     logging.basicConfig(level=request["level"], handlers=[messages])
     try:
         answer = {"result": _call(request["function"], request["arguments"], limits)}
-    except Exception as error:  # the parent decides which are final
+    except Exception as error:  # the parent decides which errors are final
         answer = {"error": _describe_error(error)}
     messages.send(answer)
     os._exit(0)  # skips freeing a million objects one by one
@@ -240,7 +240,7 @@ def _extend_cpu_limit(seconds: int) -> None:
 
 
 def _describe_error(error: Exception) -> dict[str, Any]:
-    """Describe an error for the parent; omit the text of unexpected ones, which may quote a file."""
+    """Describe an error for the parent; omit the text of unexpected errors, which may quote a file."""
     text = str(error).encode("utf-8", "backslashreplace").decode()  # file names may not be encodable in UTF-8
     if isinstance(error, DatasetError):
         kind = type(error).__name__

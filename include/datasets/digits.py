@@ -2,12 +2,13 @@
 
 The scans are the "Optical Recognition of Handwritten Digits" of the UCI Machine Learning Repository (E.
 Alpaydin and C. Kaynak, 1998, CC BY 4.0, https://doi.org/10.24432/C50P49), in the copy that scikit-learn ships
-(BSD 3-Clause): 1,797 digits, written by 13 people, of 8 x 8 pixels with ink from 0 to 16.
+(BSD 3-Clause): 1,797 digits, written by 13 people. Each has 8 x 8 pixels; a pixel's value from 0 to 16 is the
+amount of ink.
 
 A scene is a grey image of 64 x 64 pixels with up to four digits of random size and position on dark, noisy
-paper. No scan of the validation scenes is in the training scenes. Every machine generates the same bytes:
-pixels are computed with integers, the only source of chance is `random.Random.random` (Python keeps its
-sequence for a given seed from version to version), and the PNG files hold uncompressed pixels, because
+paper. Training and validation scenes have no scan in common. Every machine generates the same bytes: pixels
+are computed with integers, the only source of randomness is `random.Random.random` (Python guarantees the
+same sequence for a given seed in all versions), and the PNG files hold uncompressed pixels, because
 compressors differ.
 """
 
@@ -42,7 +43,7 @@ FINGERPRINT = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
 SIZE = 2151012
 
 _COUNTS = {"train": (72, 83, 85, 72, 80, 86, 78, 72, 84, 76), "val": (24, 14, 13, 28, 19, 21, 15, 13, 18, 21)}
-"""How often each digit occurs."""
+"""How often each digit occurs in the scenes of each split."""
 
 _SCENES_WITH = {
     "train": (66, 73, 79, 69, 77, 80, 71, 67, 79, 71),
@@ -108,9 +109,9 @@ class Dice:
 
 
 def reference(split: Split = "val") -> DatasetReference:
-    """Return a reference to the scenes without drawing them, as they are always the same and need no check.
+    """Return a reference to the scenes without drawing them: they are always the same and need no check.
 
-    split is the split to validate with. Raises DatasetError for a split that the scenes do not have.
+    split is the split to validate with. Raises DatasetError if the scenes do not have that split.
     """
     if split not in SCENES:
         raise DatasetError(
@@ -183,7 +184,7 @@ def cut_to_ink(rows: list[list[int]]) -> list[list[int]]:
 def compose_scenes(
     scans: list[Scan], count: int, dice: Dice
 ) -> Iterator[tuple[list[bytearray], list[PlacedDigit]]]:
-    """Compose `count` scenes; a digit that does not fit is tried again, if necessary in the next scene."""
+    """Compose `count` scenes. A digit that does not fit into one scene is tried again in the next."""
     deck = list(scans)
     dice.shuffle(deck)
     for _ in range(count):
@@ -233,7 +234,7 @@ def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], where: PlacedDi
 
 
 def interpolate(index: int, size: int, source_size: int) -> tuple[int, int, int]:
-    """Return the two source indices around pixel `index` of `size`, and the second one's weight in 1/256."""
+    """Return the two source indices around pixel `index` of `size`, and the weight of the second in 1/256."""
     position = (2 * index + 1) * source_size * 128 // size - 128
     position = min(max(position, 0), (source_size - 1) * 256)
     first = position // 256

@@ -21,8 +21,8 @@ _LISTED_BYTES = 300
 class DatasetError(FinalError):
     """The data cannot be trained on as they are, and a retry would fail in the same way.
 
-    If problems were collected, findings are these problems, warnings are the warnings by kind, and the text
-    is a summary.
+    If the check collected problems, they are in `findings`, the warnings by kind are in `warnings`, and the
+    text is a summary of the problems.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class DatasetError(FinalError):
         return cls("\n".join(_summarize(source, findings)), findings, warnings)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what was found as plain values."""
+        """Return the findings and the warnings as plain values."""
         return {
             "findings": [finding.as_json() for finding in self.findings],
             "warnings": [warning.model_dump() for warning in self.warnings],
@@ -57,15 +57,15 @@ class DatasetError(FinalError):
 
 
 class DatasetNotHere(DatasetError):
-    """The machine's disk or settings keep it from providing the data. Another machine may have them."""
+    """This machine cannot provide the data, because of its disk or its settings. Another machine may."""
 
 
 class DatasetChanged(DatasetError):
-    """The content is no longer what `check_dataset` checked."""
+    """The content has changed since `check_dataset` checked it."""
 
 
 def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
-    """Return lines that take at most SUMMARY_BYTES: for each kind a heading and some of its places."""
+    """Return lines of at most SUMMARY_BYTES in total: for each kind, a heading and some of its places."""
     problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
     title = f"Dataset {shorten(repr(source), _LISTED_BYTES)} has {problems}; correct them and try again:"
     kinds = group(findings)
@@ -74,7 +74,7 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     listed: Counter[str] = Counter()
     for kind, number in _in_turns(kinds):
         line = _place_line(kind, number)
-        # Besides this line, the kind may need a line that counts the rest.
+        # In addition to this line, the kind may need a line that counts the places that are not listed.
         room -= _size(line) + (0 if listed[kind.kind] else _size(_rest_line(kind.count)))
         if room < 0:
             break
@@ -89,7 +89,7 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
 
 
 def _in_turns(kinds: Sequence[FoundKind]) -> Iterator[tuple[FoundKind, int]]:
-    """Yield the first LISTED_FINDINGS places, the first of each kind before the second of any."""
+    """Yield LISTED_FINDINGS places: the first place of each kind, then the second of each kind, and so on."""
     longest = max(len(kind.places) for kind in kinds)
     turns = [(kind, number) for number in range(longest) for kind in kinds if number < len(kind.places)]
     yield from turns[:LISTED_FINDINGS]

@@ -1,9 +1,9 @@
 """Fingerprints of content: SHA-256 over a canonical text.
 
 For S3 the text consists mainly of sizes, ETags and, for a prefix, names. S3 returns these without a download,
-so it is known in advance whether the cache has the data. For a local path the text consists mainly of the
-names within each split and the SHA-256 of every image and label: each file has to be read, but the location
-of the dataset does not matter.
+so the cache can be searched for the data first. For a local path the text consists mainly of the names within
+each split and the SHA-256 of every image and label: each file has to be read, but the location of the dataset
+does not matter.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 def zip_fingerprint(stored: StoredObject) -> str:
-    """Identify a zip in S3 by its content, wherever it is."""
+    """Return the fingerprint of a zip in S3, computed from its content and not from its name."""
     return _digest(["s3-zip", " ".join(stored.content)])
 
 
 def export_fingerprint(stored: StoredObject) -> str:
-    """Identify an .ndjson file in S3 by its content; the images that it names are on the web."""
+    """Return the fingerprint of an .ndjson file in S3, not including the images that the file names."""
     return _digest(["s3-export", " ".join(stored.content)])
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
-    """Identify the objects under a prefix by relative name and content, and by the requested data YAML."""
+    """Return a fingerprint of the objects' relative names and contents, and of the name of the data YAML."""
     lines = (_line(name, stored) for name, stored in objects)
     return _digest(chain(["s3-tree", json.dumps(yaml)], lines))
 
@@ -48,7 +48,7 @@ def _line(name: str, stored: StoredObject) -> str:
 
 
 class ContentDigest:
-    """Computes the digest of a layout from a description of each file, in the order of the files."""
+    """Computes the digest of a layout from descriptions of its files, which are added in order."""
 
     def __init__(self, layout: Layout) -> None:
         self._digest = hashlib.sha256()
@@ -59,11 +59,11 @@ class ContentDigest:
         self._write(split)
 
     def add(self, name: str, image: str, label: str | None) -> None:
-        """Add an image and its labels, described by SHA-256, or for `stat_digest` by size and times."""
+        """Add an image and its labels, each described by its SHA-256 or, in `stat_digest`, size and times."""
         self._write(json.dumps([name, image, label]))
 
     def fingerprint(self) -> str:
-        """Return the fingerprint once all files are added."""
+        """Return the fingerprint of all files that were added."""
         return self._digest.hexdigest()
 
     def _write(self, *lines: str) -> None:
@@ -72,26 +72,26 @@ class ContentDigest:
 
 
 def content_fingerprint(layout: Layout, source: str) -> str:
-    """Identify the files of a layout by their content. Reads everything.
+    """Return a fingerprint of the contents of a layout's files, which are all read.
 
-    Raises DatasetError, and OSErrors that may pass.
+    Raises DatasetError, and OSErrors after which a retry may succeed.
     """
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _sha256, Progress(f"Reading {source}", total, "images"))
 
 
 def stat_digest(layout: Layout) -> str:
-    """Identify the files of a layout by their sizes and times, without reading them.
+    """Return a digest of the sizes and times of a layout's files, without reading the files.
 
-    The ctime is included because programs can set the mtime back, but not the ctime. Raises OSErrors that may
-    pass.
+    The ctime is included because programs can set the mtime back, but not the ctime. Raises OSErrors after
+    which a retry may succeed.
     """
     total = sum(len(samples) for samples in layout.splits.values())
     return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
-    """Raise DatasetChanged unless `fingerprint` is the one that was checked, or `expected` is None."""
+    """Raise DatasetChanged if `fingerprint` is not the expected one. If `expected` is None, accept any."""
     if expected is not None and fingerprint != expected:
         raise DatasetChanged(
             f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}). "
@@ -131,7 +131,7 @@ def _stat(path: str) -> str:
     except OSError as error:
         if is_passing(error):
             raise
-        return "unreadable"  # the check of the images reports it with its name
+        return "unreadable"  # the check of the images reports the file by its name
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

@@ -26,7 +26,7 @@ class Progress:
         self._lock = threading.Lock()
 
     def advance(self, amount: int = 1) -> None:
-        """Add `amount` to what is done."""
+        """Count `amount` more items or bytes as finished."""
         with self._lock:
             self._done += amount
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""A reference to checked training data: plain JSON, for every machine that can reach the data."""
+"""A reference to checked training data: plain JSON that any machine with access to the data can use."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class DatasetVersionName(BaseModel):
 
 
 class DatasetReference(BaseModel):
-    """The result of `check_dataset`, which `train` turns into local files on its own machine."""
+    """The result of `check_dataset`; `train` fetches the dataset to which it refers to its own machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     """Where the data are: `digits`, a path, or an s3:// URI. Usually the parameter `dataset` as given."""
     origin: str | None = None
-    """What was converted, if anything was: the parameter `dataset` as given, or, for a registered version,
-    what was given when it was registered. source is then the converted copy."""
+    """The original of a converted dataset: the parameter `dataset` as given or, for a registered version, as
+    given at its registration. source is then the converted copy. None if nothing was converted."""
     version: DatasetVersionName | None = None
     """The registered version that the parameter named, if any; source is then the version's source."""
     task: str
     """The task for which the data were checked."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Identifies the content: two references with equal fingerprints train on the same bytes."""
+    """Identifies the content: references with equal fingerprints refer to the same bytes."""
     split: Split = "val"
     """The split to validate with."""
     train_images: int
@@ -50,7 +50,7 @@ class DatasetReference(BaseModel):
     warnings: int = 0
     """Number of warnings; the report has their texts."""
     size: int
-    """Of all images and labels, each file once, in bytes."""
+    """Total size of all images and labels in bytes; each file is counted once."""
     stat_digest: str | None = None
     """Digest of the names, sizes and times of the files at a local path: while it is unchanged, the content
     need not be read again. None for any other source."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DATASET_NAME = rf"^(?!digits\Z)(?!.*\.ya?ml\Z){JOB_ID.removeprefix('^')}"
 DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits' or the name of a YAML file"
-"""coco8.yaml would be taken for the dataset that Ultralytics downloads under that name."""
+"""A user would take coco8.yaml for the dataset that Ultralytics downloads under that name."""
 LARGEST_VERSION = 2**31 - 1
 """The largest value of PostgreSQL's type integer."""
 
@@ -40,7 +40,7 @@ class RegisteredName:
 
 
 def parse_registered(dataset: str) -> RegisteredName | None:
-    """Parse the parameter `dataset` if it may name a registered dataset; None for digits, address or path.
+    """Return the registered dataset that the parameter `dataset` may name; None for digits, URI or path.
 
     Raises DatasetError for a version that is not a whole number from 1 to LARGEST_VERSION.
     """

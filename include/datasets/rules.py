@@ -16,9 +16,9 @@ Split = Literal["train", "val", "test"]
 
 
 class CheckRules(BaseModel):
-    """What a training run does with its data, as far as the check has to know.
+    """The arguments of a training run on which the check of its data depends.
 
-    The number of image channels is not here: Ultralytics reads it from the data YAML.
+    The number of image channels is not among them: Ultralytics reads it from the data YAML.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -30,7 +30,7 @@ class CheckRules(BaseModel):
     split: Split = "val"
     """The split to validate with."""
     val: bool = True
-    """Whether the training validates at all before its end; if not, `split` needs no labels."""
+    """Whether the training run validates before its end; if not, `split` needs no labels."""
 
     @field_validator("classes", mode="before")
     @classmethod

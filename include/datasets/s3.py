@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 _BLOCK = 1024 * 1024
 _SHORTER = {"InvalidRange", "416"}
-"""S3's error codes for a range beyond the end of an object that was replaced by a shorter one."""
+"""S3's error codes for a range beyond the end of an object that a shorter object has replaced."""
 
 
 class S3ObjectReader:
-    """An ObjectReader on one S3 endpoint. Safe to use from several threads, as the client is."""
+    """An ObjectReader on one S3 endpoint. Like the client, it is safe to use from several threads."""
 
     def __init__(self, client: S3Client) -> None:
         self._client, self._small = client, SmallReads(client)
@@ -56,7 +56,7 @@ class S3ObjectReader:
             yield from map(_stored, Bucket(self._client, bucket).objects(prefix))
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
-        """List what is directly under `prefix` and has a key after `after`."""
+        """List the objects and prefixes directly under `prefix` whose keys sort after `after`."""
         with self._translated_errors(S3Location(bucket, prefix)):
             for page in list_level(self._client, S3Location(bucket, prefix), after):
                 yield [found if isinstance(found, str) else _stored(found) for found in page]

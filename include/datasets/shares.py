@@ -1,7 +1,7 @@
 """Divides a loop over many files among forks of this process.
 
-Where each turn of a loop takes some microseconds of Python and one system call, threads only wait for each
-other. A fork has everything that its parent has read, such as a list of a million images, without a copy.
+If each iteration takes a few microseconds of Python and one system call, threads only wait for each other. A
+fork shares all data that its parent has read, such as a list of a million images, without copying them.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ if TYPE_CHECKING:
 _FORK = multiprocessing.get_context("fork")
 
 MANY = 20_000
-"""For fewer files, a process of its own takes longer to start than it saves."""
+"""With fewer files, starting more processes takes longer than they save."""
 
 PROCESSES = min(8, os.cpu_count() or 1)
 
 BATCH = 1_000
-"""After how many files a process tells the others what it has done."""
+"""Number of files after which a process reports its progress to the process that started it."""
 
 T = TypeVar("T")
 
 
 def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int) -> Iterator[T]:
-    """Yield what `work` yields for the numbers below `count`, each process doing a range of them.
+    """Run `work` on the numbers below `count`, a range of them in each process, and yield its results.
 
-    What different processes yield comes in any order. With one process, the work is done in this one. With
-    several, this process must have no other threads, whose locks a fork would keep for ever. Raises what
-    `work` raises; if a process is killed, this one ends by the same signal.
+    Results of different processes arrive in any order. With one process, the work is done in the current
+    process. With several, the current process must have no other threads, because a fork would hold their
+    locks for ever. Raises the errors of `work`. If a signal kills one of the processes, the current process
+    ends by the same signal.
     """
     if processes == 1:
         yield from work(range(count))
         return
-    gc.freeze()  # a collection in a fork would copy the pages of everything that is shared
+    gc.freeze()  # a garbage collection in a fork would copy all shared pages
     pipes: Pipes = {}
     try:
         for numbers in _divide(count, processes):

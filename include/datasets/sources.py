@@ -1,4 +1,4 @@
-"""Where training data may come from: the values of the parameter `dataset`, except names (registered.py)."""
+"""Sources of training data: values of the parameter `dataset`, except registered names (registered.py)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class LocalPath:
-    """A folder, data YAML, .ndjson or COCO .json that every worker sees, under DATASET_ROOTS."""
+    """A folder, data YAML, .ndjson or COCO .json under DATASET_ROOTS, which every worker can read."""
 
     path: Path
 
@@ -56,7 +56,7 @@ class S3Export:
 
 @dataclass(frozen=True)
 class S3Tree:
-    """A dataset under a prefix (empty, or ending in '/'); caching/selection.py decides what belongs to it.
+    """A dataset under a prefix (empty, or ending in '/'); caching/selection.py selects its objects.
 
     yaml is the data YAML, and annotations the COCO file, if the source names one; each is relative to the
     prefix.
@@ -72,7 +72,7 @@ Source = Digits | LocalPath | S3Zip | S3Export | S3Tree
 
 
 def parse_source(source: str, task: str) -> Source:
-    """Parse the parameter `dataset`. Raises DatasetError, which says what to give instead."""
+    """Parse the parameter `dataset`. Raises DatasetError, which lists the possible values."""
     if source == "digits":
         if task != "detect":
             raise DatasetError(
@@ -97,10 +97,10 @@ def parse_source(source: str, task: str) -> Source:
 
 
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
-    """Find a user's own path on this machine. Raises DatasetError, also for a path outside the roots.
+    """Find a user's own path on this machine.
 
-    Nothing else is revealed about a path outside the roots, not even whether it exists. Also
-    raises OSErrors that may pass.
+    Raises DatasetError, also for a path outside the roots: its message does not even reveal whether that path
+    exists. Also raises OSErrors after which a retry may succeed.
     """
     _require_roots(source, roots)
     roots = roots.resolve()
@@ -118,8 +118,8 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
             f"dataset={source!r} cannot be accessed: {error.strerror}. Allow the worker to read it"
         ) from error
     if suffix in {*_YAML_SUFFIXES, _EXPORT_SUFFIX, _COCO_SUFFIX}:
-        own = resolve(origin.path.parent)  # of the link itself, if it is one
-        # COCO's annotations are in a folder beside those of the images.
+        own = resolve(origin.path.parent)  # if the path is a link, the folder of the link itself
+        # The folder of COCO's annotations is beside the folders of the images.
         folder = own.parent if suffix == _COCO_SUFFIX and own.name == _COCO_FOLDER else own
         _require_allowed(folder, source, roots)
         return Place(own / origin.path.name, source, folder, roots.folders, roots.training_root)
@@ -129,7 +129,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
             "upload a zip to S3"
         )
     raise DatasetNotHere(
-        f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must be there on "
+        f"dataset={source!r} does not exist on machine {socket.gethostname()!r}. A path must exist on "
         "every worker: mount it, or upload the data to S3"
     )
 
@@ -184,14 +184,15 @@ def _parse_s3(source: str) -> Source:
 
 
 def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
-    """Return the COCO file with its images' folder: the file's own, or the one that contains annotations/."""
+    """Return the COCO file and the folder of its images: the file's own or, for annotations/, its parent."""
     folder, _, name = key.rpartition("/")
     above, _, last = folder.rpartition("/")
     if last == _COCO_FOLDER:
         folder, name = above, f"{last}/{name}"
     if not folder:
         raise DatasetError(
-            f"dataset={source!r} is at the root of its bucket, so all of the bucket would belong to it; move "
-            f"the annotations and their images under a prefix, and give s3://{bucket}/mine/{name} for example"
+            f"dataset={source!r} is at the root of its bucket, so the dataset would be the whole bucket; "
+            "move the annotations and their images under a prefix, and give "
+            f"s3://{bucket}/mine/{name} for example"
         )
     return S3Tree(bucket, f"{folder}/", annotations=name)

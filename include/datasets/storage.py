@@ -1,4 +1,4 @@
-"""What this package needs from an object store; `s3.py` and `caching/listings.py` implement it."""
+"""Protocols for the object store of this package; `s3.py` and `caching/listings.py` implement them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 """The form of S3's ETags: the MD5 of the content, or of the MD5s of its parts; ETags of encrypted objects are
-random. A server whose ETags count versions instead may give equal ETags to different objects."""
+random. A server that uses version numbers as ETags may give equal ETags to different objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +34,23 @@ class StoredObject:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """What identifies its content without a download: ETag and size, and the address if they do not."""
+        """Values that identify the content without a download.
+
+        These are the ETag and the size, and the URI if the ETag is not a hash.
+        """
         known = (self.etag, str(self.size))
         return known if _CONTENT_HASH.fullmatch(self.etag) else (*known, self.uri)
 
 
 Page = list[StoredObject | str]
-"""Some of what is directly under a prefix: objects, and the prefixes of deeper ones up to the next slash."""
+"""Part of a listing: objects directly under a prefix, and prefixes of deeper objects up to the next slash."""
 
 
 class ObjectReader(Protocol):
     """Reads objects.
 
-    `stat` raises DatasetError for an object that does not exist; nothing is listed where there are no
-    objects. Every method raises StoreErrors for other failures.
+    `stat` raises DatasetError for an object that does not exist; listing a prefix without objects yields
+    nothing. Every method raises StoreErrors for other failures.
     """
 
     def stat(self, bucket: str, key: str) -> StoredObject:
@@ -57,14 +60,14 @@ class ObjectReader(Protocol):
         """List the objects whose keys start with `prefix`, ordered by key."""
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
-        """List what is directly under `prefix` and has a key after `after`."""
+        """List the objects and prefixes directly under `prefix` whose keys sort after `after`."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
 
 
 class Listings(Protocol):
-    """Records which objects were listed for checks of S3 prefixes, by fingerprint. Raises StoreErrors."""
+    """Records, by fingerprint, the objects listed when an S3 prefix was checked. Raises StoreErrors."""
 
     def save(self, listing: Listing) -> None:
         """Save a listing under its fingerprint."""

@@ -26,7 +26,7 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("it is not a regular file; replace it with one")
     raise ValueError(
-        f"the file has {in_words(found.st_size)}, and the limit is {in_words(most_bytes)}; "
+        f"the file is {in_words(found.st_size)}, and the limit is {in_words(most_bytes)}; "
         "check what wrote it, or split it"
     )
 
@@ -34,15 +34,15 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
 def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
     """Yield the numbers (from 1) and lines of a UTF-8 text file, split as by `str.splitlines`.
 
-    longest is in characters. Raises ValueError with one sentence for a file that is not regular or not UTF-8
-    text, or that exceeds a limit, and OSErrors.
+    longest is in characters. Raises OSErrors, and ValueError with a one-sentence message for a file that is
+    not regular or not UTF-8 text, or that exceeds a limit.
     """
     with open_regular(path, most_bytes) as file:
         yield from split_lines(file, most_lines=most_lines, longest=longest)
 
 
 def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
-    """Yield the numbers and lines of an open file as `read_lines` does."""
+    """Yield the numbers and lines of an open file, split in the same way as by `read_lines`."""
     number = 0
     with io.TextIOWrapper(file, "utf-8-sig") as text:
         for read in _read_lines(text, longest):

@@ -33,7 +33,7 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         shutil.disk_usage,
         ("/nowhere",),
         ProcessLimits(),
-        r"that failed unexpectedly \(FileNotFoundError\)",
+        r"the check failed unexpectedly \(FileNotFoundError\)",
     ),
     "computing": (
         math.factorial,
@@ -52,13 +52,13 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         json.loads,
         ("{hunter2",),
         ProcessLimits(),
-        r"that failed unexpectedly \(JSONDecodeError\)",
+        r"the check failed unexpectedly \(JSONDecodeError\)",
     ),
     "recursion": (
         json.loads,
         ("[" * 100_000,),
         ProcessLimits(),
-        r"that failed unexpectedly \(RecursionError\)",
+        r"the check failed unexpectedly \(RecursionError\)",
     ),
 }
 

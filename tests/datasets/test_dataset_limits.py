@@ -131,7 +131,7 @@ def test_a_data_yaml_that_stands_for_too_much_is_refused_with_a_sentence(bomb: s
 def test_a_data_yaml_of_many_bytes_is_not_read(folder: Path) -> None:
     build("detect", folder, train=1, val=1)
     os.truncate(folder / "data.yaml", 300 * limits.MIB)
-    assert "the file has 300 MiB, and the limit is 10 MiB" in sentence(folder)
+    assert "the file is 300 MiB, and the limit is 10 MiB" in sentence(folder)
 
 
 def _sparse(size: int) -> Callable[[Path], object]:
@@ -149,7 +149,7 @@ def _pipe(path: Path) -> None:
 
 BOX = "0 0.5 0.5 0.2 0.2"
 LABEL_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "60 MB": (_sparse(60_000_000), "labels/train/0.txt: the file has 57.2 MiB, and the limit is 16 MiB"),
+    "60 MB": (_sparse(60_000_000), "labels/train/0.txt: the file is 57.2 MiB, and the limit is 16 MiB"),
     "one long line": (
         lambda path: path.write_text("0 " * 5_000_000),
         "line 1 has more than 524,288 characters",
@@ -192,7 +192,7 @@ def test_a_check_stops_after_ten_thousand_problems(folder: Path) -> None:
 
 
 LIST_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "300 MiB": (_sparse(300 * limits.MIB), "the file has 300 MiB, and the limit is 256 MiB"),
+    "300 MiB": (_sparse(300 * limits.MIB), "the file is 300 MiB, and the limit is 256 MiB"),
     "one long line": (_sparse(limits.MIB), "line 1 has more than 1,024 characters"),
     "not text": (lambda path: path.write_bytes(b"\xff" * 1000), "it is not valid UTF-8"),
     "a named pipe": (_pipe, "it is not a regular file"),
@@ -257,7 +257,7 @@ IMAGE_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: Image.new("1", (20_000, 10_000)).save(path),
         "it has more than 178 megapixels, which is the limit; scale it down",
     ),
-    "2 GiB": (_sparse(2 * limits.GIB), "the file has 2 GiB, and the limit is 1 GiB"),
+    "2 GiB": (_sparse(2 * limits.GIB), "the file is 2 GiB, and the limit is 1 GiB"),
 }
 
 

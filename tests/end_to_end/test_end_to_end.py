@@ -211,9 +211,9 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
     run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset, "model": "yolo11n"})
     assert api.wait("train_yolo", run_id) == "failed"
     assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "another attempt would find the same"
-    assert "val/0.txt: the file has 57.2 MiB, and the limit is 16 MiB" in row("too-much")["error"]
+    assert "val/0.txt: the file is 57.2 MiB, and the limit is 16 MiB" in row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
-    assert "labels/val/0.txt: the file has 57.2 MiB" in log
+    assert "labels/val/0.txt: the file is 57.2 MiB" in log
 
 
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:

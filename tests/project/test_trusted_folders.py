@@ -114,8 +114,8 @@ def test_a_container_whose_user_varies_shares_its_folders_by_group_0(place: Path
 def test_a_folder_of_another_account_is_refused(place: Path, mode: int) -> None:
     told = refusal_for_us(made(place / "root", mode, SOMEBODY, SHARED))
     assert told == (
-        f"{place / 'root'} (owner uid {SOMEBODY}, mode {mode:04o}) belongs to another account, who could "
-        "have put anything there; remove it, or set TRAINING_ROOT to a folder of your own"
+        f"{place / 'root'} (owner uid {SOMEBODY}, mode {mode:04o}) belongs to another account, which could "
+        "have put anything in it; remove it, or set TRAINING_ROOT to a folder of your own"
     )
 
 

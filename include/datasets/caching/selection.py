@@ -115,7 +115,7 @@ def _parse_object(
     """Download a small object and return what `parse`, in a confined process, makes of it."""
     if stored.size > most:
         raise DatasetError(
-            f"{stored.uri} has {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote "
+            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote "
             "it"
         )
     with tempfile.TemporaryDirectory() as folder:

@@ -157,7 +157,7 @@ def _require_size(path: Path) -> None:
         raise UnusableImage("the file is empty (0 bytes); restore it")
     if size > IMAGE_BYTES:
         raise UnusableImage(
-            f"the file has {in_words(size)}, and the limit is {in_words(IMAGE_BYTES)}; scale it down"
+            f"the file is {in_words(size)}, and the limit is {in_words(IMAGE_BYTES)}; scale it down"
         )
 
 

@@ -42,7 +42,7 @@ class LeadsOutside(ValueError):
 
 
 class Boundary:
-    """The folder of one dataset. Every path that the dataset names is resolved here before it is used."""
+    """The folder of one dataset. Every path that the dataset names is resolved by this class before use."""
 
     def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
         self.folder, self.source = folder, source
@@ -61,7 +61,7 @@ class Boundary:
         return inside and not (self._barred is not None and real.is_relative_to(self._barred))
 
     def resolve(self, path: Path, what: str) -> Path:
-        """Resolve all links in `path`. If it leads outside, raises DatasetError, which calls it `what`."""
+        """Resolve all links in `path`. Raises DatasetError, which calls the path `what`, if it is outside."""
         real = resolve(path)
         if not self.contains(real):
             raise DatasetError(f"Dataset {self.source!r}: {what} {_LEADS_OUTSIDE}")
@@ -70,7 +70,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also for whatever is not a regular file, and OSErrors such as FileNotFoundError.
+        Raises LeadsOutside, also if the path is not a regular file, and OSErrors such as FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)
@@ -115,5 +115,5 @@ _LEADS_OUTSIDE = "leads outside the dataset; use a path inside it, and files ins
 
 
 def resolve(path: Path) -> Path:
-    """Resolve all links in `path`, as far as it exists. Raises no OSError, even if links form a loop."""
+    """Resolve all links in the existing part of `path`. Raises no OSError, even if links form a loop."""
     return Path(os.path.realpath(path))

@@ -41,7 +41,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
             "contain a folder for each class"
         )
     root = _find_root(place.path, Boundary(place.folder, place.source, place.barred))
-    boundary = Boundary(place.folder, place.source, place.barred)  # without what `_find_root` recorded
+    boundary = Boundary(place.folder, place.source, place.barred)  # without the records of `_find_root`
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample) for sample in splits["train"]})

@@ -1,4 +1,4 @@
-"""Loads YAML from untrusted sources, measuring what it would expand to before building it.
+"""Loads YAML from untrusted sources, after measuring the size to which it would expand.
 
 354 bytes of aliases can expand to gigabytes, and a thousand brackets exceed Python's recursion limit. The
 parser's events reveal both before any object is created.
@@ -42,7 +42,7 @@ class _TooLarge(ValueError):
 
 
 def load_yaml(path: Path) -> Any:
-    """Return the content of the YAML file. Raises ValueError, which quotes none of it, and OSErrors."""
+    """Return the content of the YAML file. Raises OSErrors, and ValueError, which does not quote the file."""
     with open_regular(path, YAML_BYTES) as file:
         content = file.read(YAML_BYTES)
     try:
@@ -70,7 +70,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def _require_bounded(text: str) -> None:
-    """Raise ValueError if the document would expand to more than the limits."""
+    """Raise ValueError if the expanded document would exceed the limits."""
     size = _Size()
     for event in yaml.parse(text, _Loader):
         size.count(event)
@@ -127,7 +127,7 @@ class _Size:
     def _add_alias(self, event: yaml.AliasEvent) -> None:
         if any(event.anchor == anchor for anchor, _, _ in self._open):
             raise _TooLarge(event, "an alias refers to the value that contains it; remove it")
-        # An alias without an anchor is an error that loading reports.
+        # An alias without an anchor is reported later, when the document is loaded.
         nodes, characters = self._anchors.get(event.anchor or "", (1, 0))
         self.nodes += nodes
         self.characters += characters

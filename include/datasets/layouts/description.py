@@ -33,8 +33,8 @@ class Description:
     """The content of a data YAML.
 
     splits gives, for train and the split to validate with, the paths as written. extras are the other keys
-    that Ultralytics reads; their masks_dir is the one that every view uses. labels says where the labels of
-    an image are.
+    that Ultralytics reads, but masks_dir is that of the views instead of the dataset's own. labels says where
+    the labels of an image are.
     """
 
     file: Path
@@ -46,7 +46,7 @@ class Description:
 
 
 def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
-    """Find the data YAML of a folder, also in a single subfolder, which zip programs often create."""
+    """Find the data YAML in a folder or in its only subfolder, which zip programs often create."""
     boundary.require_walkable(folder)
     source = boundary.source
     if depth > FOLDER_DEPTH:
@@ -77,8 +77,8 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
 def read_description(file: Path, task: str, source: str, split: Split = "val") -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
-    A `download` key is ignored: Ultralytics would execute it. Raises DatasetError, and OSErrors that may
-    pass.
+    A `download` key is ignored: Ultralytics would execute its value. Raises DatasetError, and OSErrors after
+    which a retry may succeed.
     """
     try:
         data = load_yaml(file)
@@ -148,7 +148,7 @@ def _count(given: Any) -> int | None:
 
 
 def _whole(given: object) -> int | None:
-    """Return a whole number, given as one or, as Ultralytics allows, as '2' or '2.0'; None for all else."""
+    """Return 2 for 2 and, as Ultralytics allows, for 2.0, '2' and '2.0'; None if it is not a whole number."""
     if isinstance(given, bool) or not isinstance(given, int | float | str):
         return None
     try:
@@ -192,7 +192,7 @@ def _class_name(key: int, given: object) -> str:
 
 
 def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return the other keys that Ultralytics reads; those about keypoints are ignored without kpt_shape."""
+    """Return the other keys that Ultralytics reads. Without kpt_shape, keys about keypoints are ignored."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
         raise ValueError(
@@ -209,7 +209,7 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _maps(data: Mapping[str, Any], task: str, classes: int) -> tuple[dict[str, Any], LabelFiles]:
-    """Return the keys of the tasks whose labels are masks or depth maps, and where the labels are."""
+    """Return the keys about masks or depth maps, and the location of the task's labels."""
     if task == "depth":
         return read_depth_keys(data), DEPTHS
     keys = read_mask_keys(data, classes) if task == "semantic" else {}

@@ -1,7 +1,7 @@
 """Divides the images of class folders into those to train on and those to validate with.
 
-Follows `split_classify_dataset` of ultralytics/data/split.py, so that the division is the same: 80 % of the
-images of each class, rounded down, are trained on.
+Follows `split_classify_dataset` of ultralytics/data/split.py, so that the result is the same: 80 % of the
+images of each class, rounded down, are for training.
 """
 
 from __future__ import annotations

@@ -54,11 +54,11 @@ def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
 
 
 def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
-    """Return the folder that train and val are relative to: `path` if it may be used, else the YAML's own.
+    """Return the folder to which train and val are relative: `path` if allowed, else the YAML's own folder.
 
-    Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics, too,
-    ignores it in an archive. For a local dataset, `path` may name a different folder below a root, which then
-    becomes the dataset's folder.
+    Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics also ignores
+    such a path in an archive. For a local dataset, `path` may name a different folder below a root. That
+    folder then becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
@@ -111,8 +111,8 @@ class _Reader:
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
         """Add the path of its labels to each image.
 
-        A list may name an image several times, to train on it more often. Each repeat becomes a sample with a
-        name of its own.
+        A list may name an image several times, to train on it more often. Each repetition becomes a sample
+        with its own name.
         """
         images.sort(key=itemgetter(2))
         before, repeats = "", 0
@@ -122,7 +122,7 @@ class _Reader:
             if repeats >= REPEATS:
                 raise DatasetError(
                     f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times, which is "
-                    "the limit; list each fewer times, or train for more epochs"
+                    "the limit; list each image fewer times, or train for more epochs"
                 )
             image = f"{base}{os.sep}{path}"
             own = self.fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
@@ -133,7 +133,7 @@ class _Reader:
             yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
 
     def _require_apart(self, image: str, name: str, label: str) -> None:
-        """Raise DatasetError if the labels, which are images as well, would count as images to train on."""
+        """Raise DatasetError if the label, which is an image itself, would count as an image to train on."""
         folder, kept = self.description.labels.folder, self.boundary.relative_name(Path(image))
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
         if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:
@@ -148,13 +148,13 @@ class _Reader:
             )
 
     def _find_first(self, possible: Sequence[str]) -> str:
-        """Return the first of these files that exists, or else the first."""
+        """Return the first of the possible files that exists; if none exists, return the first."""
         for path in possible:
             try:
                 self.boundary.resolve_file(path)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except LeadsOutside:  # which resolve_samples reports
+            except LeadsOutside:  # resolve_samples reports this
                 pass
             return path
         return possible[0]
@@ -164,7 +164,7 @@ class _Reader:
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]
         if path.startswith("../"):
-            # As check_det_dataset does, for exports whose YAML is one folder off.
+            # check_det_dataset also does this, for exports whose YAML is one folder off.
             candidates.append(self.root / path[3:])
         inside = [real for candidate in candidates if self.boundary.contains(real := resolve(candidate))]
         for real in inside:
@@ -182,14 +182,14 @@ class _Reader:
         )
 
     def _hint(self) -> str:
-        """Return a note if `path` was ignored, because that explains where images are searched for."""
+        """Return a note if `path` was ignored, to explain in which folder the images are expected."""
         path = self.description.path
         if path is None or resolve(self.description.file.parent / path) == self.root:
             return ""
         return f" (path: {path!r} is not a folder of the dataset on this machine, so it is ignored)"
 
     def _find_images(self, found: Path) -> Iterable[tuple[Path, str]]:
-        """Return the images at a resolved path, each as a folder and the path below it."""
+        """Return the images at a resolved path, each as a folder and the image's path below that folder."""
         if found.is_dir():
             return ((found, path) for path in images_below(found, self.boundary))
         if not is_image(found.name):
@@ -197,7 +197,7 @@ class _Reader:
         return [(found.parent, found.name)]
 
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
-        """Read a list of images. Never quotes lines that name no image: the file may not be such a list."""
+        """Read a list of images. Never quotes lines that name no image: the file may be something else."""
         images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):

@@ -37,9 +37,9 @@ def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
 
 @contextmanager
 def translate_reading_errors(source: str) -> Iterator[None]:
-    """Turn errors of listing a dataset's files into a DatasetError with a remedy.
+    """Turn errors in listing a dataset's files into a DatasetError with a remedy.
 
-    An OSError after which a retry may succeed stays as it is.
+    An OSError after which a retry may succeed is raised unchanged.
     """
     try:
         yield

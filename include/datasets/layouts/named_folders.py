@@ -1,6 +1,6 @@
 """Finds the folders that a data YAML names. Runs in a confined process, see confinement.py.
 
-It is lenient: the check reports what is wrong with a data YAML, once the dataset's files are there.
+It is lenient: the check reports errors in a data YAML once the dataset's files are on this machine.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _SPLITS = ("train", "val", "validation", "test")
 _LABELS = (TEXT.folder, MASKS, DEPTHS.folder)
 _MOST_LISTS = 100
 _MOST_FOLDERS = 1000
-"""If a list names images in more folders, their parent folders are returned instead."""
+"""If a list names images in more folders than this, their parent folders are returned instead."""
 
 
 def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
-    """Return everything that the data YAML may refer to, as paths relative to its own folder.
+    """Return every path to which the data YAML may refer, relative to the YAML's own folder.
 
-    folders may contain images or labels; "" is the YAML's own folder. lists are those of the folders that
-    may be lists of images instead. roots are the folders that the paths in such lists may be relative to.
-    masks are the names of the folders of masks.
+    `folders` may contain images or labels; "" is the YAML's own folder. `lists` are those of the folders that
+    may really be lists of images. `roots` are the folders to which the paths in such lists may be relative.
+    `masks` are the names of the folders of masks.
     """
     try:
         data = load_yaml(Path(file))
@@ -43,7 +43,7 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     if isinstance(data.get("path"), str) and (root := _join("", data["path"])):
         roots.append(root)
     paths = [path for split in _SPLITS for path in _texts(data.get(split))]
-    # As in check_det_dataset, the `../` at the start may be one too many.
+    # As in check_det_dataset, a path may start with one `../` too many.
     paths += [path.removeprefix("../") for path in paths if path.startswith("../")]
     places = {place for root in roots for path in paths if (place := _join(root, path)) is not None}
     folders = {posixpath.dirname(place) if is_image(place) else place for place in places}
@@ -83,7 +83,7 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
 
 
 def _with_labels(images: set[str], masks: list[str]) -> list[str]:
-    """Add the folders of labels: as for img2label_paths, the last `images` in a path is replaced."""
+    """Add the folders of labels. As in img2label_paths, they replace the last `images` in a path."""
     folders = set(images)
     for folder in images:
         before, found, after = f"/{folder}/".rpartition("/images/")

@@ -38,9 +38,9 @@ _UNREAD_SUFFIXES = frozenset({
 class Sample:
     """One image of a split.
 
-    There may be millions of them, so each holds short strings: samples share those of their folders, and a
-    path is only created where it is used. The path is also a string, because creating a `Path` takes longer
-    than linking a file.
+    There may be millions of samples, so each holds short strings: samples share the strings of their folders,
+    and a full path is built only when needed. It is a string, because creating a `Path` takes longer than
+    linking a file.
     """
 
     image_folder: str
@@ -80,13 +80,13 @@ class Layout:
     task: str
     names: dict[int, str]
     splits: Mapping[str, tuple[Sample, ...]]
-    """The images of `train` and of `validation`, which is a single entry if they are the same split."""
+    """The images of `train` and of `validation`; a single entry if both are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
     """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
     validation: Split = "val"
     """The split to validate with."""
     warnings: tuple[Finding, ...] = ()
-    """What was unusual when the files were listed."""
+    """Warnings from listing the files."""
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 
@@ -97,12 +97,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a dataset is on this machine; its paths are resolved, but a file in `path` may itself be a link.
+    """Where a dataset is on this machine. All paths are resolved, except that `path` may be a link to a file.
 
-    path is a folder, a data YAML, or a file that must be converted. folder is the folder that the dataset
-    must not lead out of. For a user's own path, roots are the folders in which a data YAML's `path` may name
-    a different dataset folder, and barred is the folder that nothing may lead into. Fetched data have no
-    roots.
+    path is a folder, a data YAML, or a file that must be converted. folder is the dataset's folder; paths in
+    the dataset must not lead outside it. For a user's own path, roots are the folders in which a data YAML's
+    `path` may name a different dataset folder, and barred is a folder into which no path may lead. Fetched
+    data have no roots.
     """
 
     path: Path
@@ -140,10 +140,11 @@ class Place:
 
 
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
-    """Yield all images below `folder`, relative to it. What is hidden is skipped, as in Ultralytics.
+    """Yield the paths of all images below `folder`, relative to it.
 
-    Links that lead in a circle are not followed, but recorded in the boundary. Raises DatasetError for a
-    folder that leads out of the dataset or is nested too deeply, and OSErrors.
+    Hidden files and folders are skipped, as in Ultralytics. Links that lead in a circle are not followed, but
+    recorded in the boundary. Raises DatasetError for a folder that leads out of the dataset or is nested too
+    deeply, and OSErrors.
     """
     boundary.require_walkable(folder)
     start = len(f"{folder}{os.sep}")
@@ -175,9 +176,9 @@ class _Walk:
         """For each link that was followed, the real path of the folder that contains it."""
 
     def may_enter(self, folder: Path) -> bool:
-        """Return False for a link to a folder that contains it, which is recorded, and True for all else.
+        """Return False and record a link that leads to a folder containing it; return True for other folders.
 
-        Raises DatasetError if it leads out of the dataset.
+        Raises DatasetError if the folder is outside the dataset.
         """
         if not folder.is_symlink():
             self._boundary.require_walkable(folder)
@@ -217,7 +218,7 @@ def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boun
 
 
 def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
-    """Return a warning for each link that was not followed, and for images that are skipped."""
+    """Return a warning for each link that was not followed, and for each format of skipped images."""
     message = "the link leads back to a folder that contains it"
     links = dict.fromkeys(boundary.circular_links)
     return (

@@ -1,4 +1,4 @@
-"""Warns of files that Ultralytics passes over in silence: labels of no image, and images of no class."""
+"""Warns of files that Ultralytics silently ignores: labels without an image, and images without a class."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from include.datasets.layouts.boundary import Boundary
 
 _NO_LABELS = {"classes.txt", "notes.json"}
-"""What labelling tools put beside the labels."""
+"""Files that labelling tools put beside the labels."""
 
 
 def find_unused_labels(
     folders: Mapping[str, set[str]], labels: LabelFiles, boundary: Boundary
 ) -> Iterator[Finding]:
-    """Yield a warning for each folder with labels of which no image has the name.
+    """Yield a warning for each folder that contains labels without an image of the same name.
 
-    folders are the folders of images for each folder of labels.
+    folders maps each folder of labels to the folders of its images.
     """
     for folder, images in sorted(folders.items()):
         named = {_stem(name) for each in images for name in _names(each, boundary) if is_image(name)}
@@ -39,7 +39,7 @@ def find_unused_labels(
 
 
 def find_classless_images(folders: Iterable[Path], boundary: Boundary) -> Iterator[Finding]:
-    """Yield a warning for each folder of class folders that also has images itself."""
+    """Yield a warning for each folder in which images lie beside the class folders instead of in them."""
     for folder in dict.fromkeys(folders):
         outside = sum(map(is_image, _names(str(folder), boundary)))
         if outside:
