@@ -70,7 +70,7 @@ def test_what_ultralytics_would_train_on_is_not_said_to_be_left_out(
     (folder / "labels" / "train" / "3.txt").write_text(line)
     message = refusal(data, "pose", cache)
     assert "would train on" in message
-    assert "leave these images out" not in message
+    assert "skip these images" not in message
 
 
 LABEL_FAULTS: list[tuple[str, str, str]] = [

@@ -241,7 +241,7 @@ def test_images_to_validate_with_need_labels_only_if_they_are_used(folder: Path)
         label.unlink()
     message = refusal(folder, "detect")
     assert "labels/val/0.txt: no image of val has a label file" in message
-    assert "best.pt is chosen by what is measured on this split" in message
+    assert "best.pt is chosen by the metrics on this split" in message
     assert warnings(folder, "detect", val=False) == {"missing-labels": 4, "class-unvalidated": 2}
 
 

@@ -38,7 +38,7 @@ class SampleRules:
     images: ImageRules
     labels: LabelRules
     maps: MaskRules | DepthRules | None
-    """The rules for masks or depth maps; None if labels are lines of text, which follow `labels`."""
+    """The rules for masks or depth maps; None if the labels are lines of text, whose rules are `labels`."""
     class_ids: Mapping[str, int]
     """Class ids by name."""
 
@@ -61,7 +61,7 @@ class SampleRules:
 
 @dataclass(frozen=True)
 class CheckedSample:
-    """What a check of one image and its labels found."""
+    """The result of checking one image and its labels."""
 
     sample: Sample
     findings: list[Finding]
@@ -72,7 +72,7 @@ class CheckedSample:
     labelled: bool
     """Whether the image has a label file, even an empty one; always true for classify."""
     further: Mapping[str, int] = field(default_factory=Counter)
-    """Number of warnings by kind that are not among the findings."""
+    """Number of warnings that are not among the findings, by kind."""
 
 
 def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: KnownFiles) -> CheckedSample:

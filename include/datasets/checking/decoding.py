@@ -1,6 +1,6 @@
 """Decodes an image as a training run does, without importing Ultralytics.
 
-Follows `imread` and `imread_unicode` of ultralytics/utils/patches.py; a test compares them.
+Follows `imread` and `imread_unicode` of ultralytics/utils/patches.py; a test compares the results.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PILLOW_SUFFIXES = (".avif", ".heic", ".heif")
-"""Suffixes of images that Ultralytics decodes with Pillow if it can."""
+"""Suffixes of images that Ultralytics decodes with Pillow if Pillow can read them."""
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _GREY, _COLOUR = 1, 3
@@ -24,10 +24,10 @@ def decode(
 ) -> np.ndarray | None:
     """Return the decoded pixels (rows, columns, channels); None if a training run could not decode them.
 
-    name has the suffix by which Ultralytics decides how to decode; channels is the number in the data YAML;
-    kind is the format found in the content, in lower case. A JPEG is decoded at an eighth of its size, which
-    tells as much in a third of the time. classify decodes as that task does. May raise the errors of both
-    decoders.
+    The suffix of name determines how Ultralytics decodes the image; channels is the number in the data YAML;
+    kind is the format found in the content, in lower case; classify is True for the task classify, which
+    decodes differently. A JPEG is decoded at an eighth of its size, which finds the same problems in a third
+    of the time. May raise the errors of both decoders.
     """
     import cv2
     import numpy as np
@@ -89,5 +89,5 @@ def _decode_with_pillow(content: bytes, channels: int) -> np.ndarray | None:
             if channels == _GREY:
                 return np.asarray(image.convert("L"))[..., None]
             return np.asarray(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR))
-    except Exception:  # as Ultralytics does
+    except Exception:  # Ultralytics also ignores any error here
         return None

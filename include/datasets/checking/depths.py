@@ -1,9 +1,9 @@
 """Checks the depth maps of task depth. Follows `verify_image_depth` and `load_depth` of Ultralytics.
 
-A map is a PNG of 16 bits, whose numbers divided by `depth_scale` are metres, or an array of floating-point
-numbers (.npy), in metres. A pixel that is zero, negative, infinite or not a number has no known distance.
-Ultralytics leaves out an image whose map is missing, cannot be read or has a different aspect ratio, with
-nothing but a line in the log. Here that is an error.
+A map is either a PNG of 16 bits, whose numbers are divided by `depth_scale` to give metres, or an array of
+floating-point numbers in metres (.npy). A pixel that is zero, negative, infinite or not a number has no known
+distance. Ultralytics skips an image whose map is missing, cannot be read or has a different aspect ratio, and
+only writes a line to its log. This check reports an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 NEAREST = 0.001
-"""In metres. For Ultralytics' loss and metrics, a pixel that is not farther away has no known distance."""
+"""In metres. Ultralytics' loss and metrics ignore pixels at this distance or nearer."""
 
 _FEWEST_PIXELS = 10
 """An image with fewer known distances counts neither in training nor in validation."""
@@ -33,7 +33,7 @@ _FARTHEST = 100.0
 """In metres: the default of Ultralytics' max_depth."""
 
 _STRETCH = 0.02
-"""How far the logarithms of the aspect ratios of map and image may be apart."""
+"""Maximum difference between the logarithms of the aspect ratios of map and image."""
 
 _ROWS = 256
 _PNG_MODES = {"I", "I;16"}
@@ -44,19 +44,19 @@ class DepthRules:
     """The rules that depth maps must follow."""
 
     scale: float
-    """Divides the numbers in a PNG to give metres."""
+    """The divisor that turns the numbers in a PNG into metres."""
     farthest: float
     """In metres; validation ignores pixels at this distance or beyond."""
 
 
 @dataclass(frozen=True)
 class Distances:
-    """What a depth map says."""
+    """Whether the distances in a depth map can be used."""
 
     known: bool
-    """Whether it has enough pixels with a known distance to train on."""
+    """Whether the map has enough pixels with a known distance to train on."""
     measurable: bool
-    """Whether it has enough pixels within the range that validation measures."""
+    """Whether the map has enough pixels within the range that validation measures."""
 
 
 _UNKNOWN = Distances(known=False, measurable=False)
@@ -70,9 +70,9 @@ def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
 def check_depth(
     path: Path, suffix: str, size: tuple[int, int], rules: DepthRules
 ) -> tuple[list[str], Distances]:
-    """Return what is wrong with a depth map, and what it says.
+    """Return the problems of a depth map, and whether its distances can be used.
 
-    suffix tells the format; size is the width and height of its image.
+    suffix determines the format of the map; size is the width and height of the image.
     """
     try:
         found = open_depths(path, suffix)
@@ -91,7 +91,7 @@ def check_depth(
 
 
 def open_depths(path: Path, suffix: str) -> np.ndarray:
-    """Return the numbers in a depth map. `suffix` tells its format. Raises ValueError."""
+    """Return the numbers in a depth map. `suffix` determines its format. Raises ValueError."""
     return _open_array(path) if suffix == ".npy" else _open_png(path)
 
 
@@ -110,7 +110,7 @@ def _open_array(path: Path) -> np.ndarray:
         problem = f"it is not an array in NumPy's format ({type(error).__name__}); save it with numpy.save"
         raise _Unsuitable(problem) from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
-        raise _Unsuitable("it must hold an array of two dimensions of fractions, in metres; save it as such")
+        raise _Unsuitable("it must hold a two-dimensional array of floating-point numbers, in metres")
     if found.size > IMAGE_PIXELS:
         raise _Unsuitable(
             f"it has more than {IMAGE_PIXELS // 10**6} million pixels, which is the limit; scale it down"

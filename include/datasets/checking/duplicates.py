@@ -1,4 +1,4 @@
-"""Finds images with the same content, of which it keeps 16 bytes each."""
+"""Finds images with the same content, keeping only 16 bytes per image in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Digests:
         self._digests += bytes.fromhex(sha256[: 2 * _BYTES])
 
     def find_duplicates(self) -> Iterator[list[int]]:
-        """Yield groups of images with the same content, by their numbers in the order of `add`, ascending."""
+        """Yield groups of images with the same content, as ascending numbers in the order of `add`."""
         import numpy as np
 
         table = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
@@ -49,10 +49,10 @@ class Digests:
 
 
 def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:
-    """Yield a warning for each image with the content of an earlier one of its split, or of a training image.
+    """Yield a warning for each image that equals an earlier image of its split, or a training image.
 
     digests are those of all images, in the order of the layout. An image that a list names several times is
-    no duplicate of itself.
+    not a duplicate of itself.
     """
     splits = list(layout.splits)
     ends = list(accumulate(len(layout.splits[split]) for split in splits))

@@ -38,10 +38,10 @@ def examine(
 ) -> dict[str, Any]:
     """Check the dataset at `place`. Raises DatasetError.
 
-    fingerprint is that of the content, if already known; rules are CheckRules, if they are not the usual
-    ones; manifest is the path of the manifest to write; known is the database of files that need not be read,
-    see known_files.py. Returns those fields of the dataset's reference that follow from its files as
-    `reference`, and the warnings by kind as `warnings`. Also raises OSErrors that may pass.
+    fingerprint is that of the content, if already known; rules are CheckRules, or None for the default rules;
+    manifest is the path of the manifest to write; known is the database of files that need not be read, see
+    known_files.py. In the result, `reference` has the fields of the dataset's reference that depend on its
+    files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may succeed.
     """
     source = place["source"]
     given = CheckRules.model_validate(rules or {})
@@ -52,7 +52,7 @@ def examine(
                 f"Dataset {source!r}: the name of class {show_value(name)} contains a control character or "
                 "is not UTF-8; rename its folder"
             )
-    # Taken before the files are read, because a change during the check must not go unnoticed.
+    # The digest is taken before the files are read, because a change during the check must not go unnoticed.
     before = None if fingerprint else stat_digest(layout)
     with known_files(Path(known) if known else None) as files:
         found = validate(layout, source, given, Path(manifest) if manifest else None, files)
@@ -70,7 +70,7 @@ def examine(
 
 
 def _size(layout: Layout) -> int:
-    """Return the bytes of all images and labels, each file once."""
+    """Return the total size of all images and labels in bytes, counting each file once."""
     import numpy as np
 
     numbers, sizes = array("Q"), array("Q")

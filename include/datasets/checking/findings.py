@@ -1,4 +1,4 @@
-"""What a check of a dataset finds: single problems, and how many there are of each kind."""
+"""The findings of a dataset check: single problems, and all problems of one kind with their number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem, or something that probably is one."""
+    """One problem, or a probable problem."""
 
     file: str
     """The file, or another part of the dataset such as a split."""
@@ -42,7 +42,7 @@ class FoundPlace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
-    """Path, relative to the dataset if it is inside it, or another part of the dataset such as a split."""
+    """Path, relative to the dataset for files inside it, or another part of the dataset such as a split."""
     line: int | None
     """Counted from 1; None if it concerns the whole file."""
     message: str
@@ -59,26 +59,26 @@ class FoundKind(BaseModel):
     kind: str
     """A name that stays the same between versions of this project."""
     title: str
-    """What was found, in the plural."""
+    """The problem, in the plural, such as 'images without a label file'."""
     remedy: str
-    """What to do about it, as an imperative."""
+    """The advice for the user, as an imperative."""
     reason: str
-    """Why it matters; empty if that is obvious."""
+    """Why the problem matters; empty if that is obvious."""
     count: int
-    """How often it was found."""
+    """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """The first places where it was found, at most PLACES_PER_KIND. Empty if in each file with this warning
-    PLACES_PER_KIND others came first."""
+    """The first places of these problems, at most PLACES_PER_KIND. A label file's warnings after the first
+    PLACES_PER_KIND are only counted, so there may be no places."""
 
     @property
     def heading(self) -> str:
-        """What was found, how often, and what to do about it, as one line."""
+        """Title, count and remedy, as one line."""
         title = self.title[0].upper() + self.title[1:]
         return f"{title} ({self.count:,}); {self.remedy}"
 
 
 class Collection:
-    """Counts findings by kind, and keeps the first places of each."""
+    """Counts findings by kind, and keeps the first places of each kind."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -97,7 +97,7 @@ class Collection:
         self._counts[kind] = self._counts.get(kind, 0) + number
 
     def kinds(self) -> tuple[FoundKind, ...]:
-        """Return what was found, in the order of KINDS."""
+        """Return the findings by kind, in the order of KINDS."""
         return tuple(
             FoundKind(
                 kind=name,
@@ -126,5 +126,5 @@ def total(kinds: Sequence[FoundKind]) -> int:
 
 
 def is_error(finding: Finding) -> bool:
-    """Return whether the data cannot be trained on because of the finding."""
+    """Return whether the finding prevents training on the data."""
     return finding.kind in ERRORS

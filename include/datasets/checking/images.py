@@ -1,7 +1,8 @@
 """Checks whether Ultralytics can train on an image.
 
-Follows `check_image` of ultralytics/data/utils.py, which opens it with Pillow, and `imread` of
-ultralytics/utils/patches.py, which decodes it with OpenCV, so that what decodes in training decodes here.
+Follows `check_image` of ultralytics/data/utils.py, which opens images with Pillow, and `imread` of
+ultralytics/utils/patches.py, which decodes them with OpenCV. So this check can decode the same images as a
+training run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _SMALLEST_SIDE = 10
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION, _SIDEWAYS = 274, {5, 6, 7, 8}
-"""The EXIF tag of an image's orientation, and its values for one that lies on its side."""
+"""The EXIF tag of an image's orientation, and its values for an image turned by 90 degrees."""
 
 _OPENCV_NO_MEMORY = -4
 """The code of OpenCV's error StsNoMem."""
@@ -35,7 +36,7 @@ _OPENCV_NO_MEMORY = -4
 _COLOUR = 3
 _BYTES_PER_PIXEL = {"jpeg2000": 24}
 _USUAL_BYTES_PER_PIXEL = 8
-"""Memory of both decoders; OpenJPEG uses 32 bits for each channel."""
+"""Memory that both decoders use together; OpenJPEG uses 32 bits for each channel."""
 
 
 class UnusableImage(ValueError):
@@ -51,7 +52,7 @@ class ImageFacts:
     """An image that training can use."""
 
     sha256: str
-    """Of the file."""
+    """Hash of the file."""
     width: int
     """In pixels, as it is displayed."""
     height: int
@@ -63,9 +64,9 @@ class ImageRules:
     """How a training run reads its images."""
 
     channels: int = _COLOUR
-    """Number of channels that the data YAML asks for."""
+    """Number of channels in the data YAML."""
     classify: bool = False
-    """Whether the images are read for classify, which has a reader of its own."""
+    """Whether the images are for task classify, which decodes them differently."""
 
 
 class _Room:
@@ -100,14 +101,15 @@ def reserve_pixels(width: int, height: int) -> Iterator[None]:
 
 
 def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
-    """Read and decode the image as a training run will. Raises UnusableImage, and OSErrors that may pass.
+    """Read and decode the image in the same way as a training run.
 
-    name is the one under which Ultralytics finds the image; its suffix decides how the image is decoded.
+    name is the name under which Ultralytics finds the image; its suffix determines how the image is decoded.
+    Raises UnusableImage, and OSErrors after which a retry may succeed.
     """
     _require_size(path)
     with _explained():
         kind, width, height = _open(path)
-        # Reserve it all at once: a thread that held some memory while waiting for more could wait for ever.
+        # Reserve all memory at once: threads that hold some while they wait for more could wait for ever.
         pixels = width * height * _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
         with _ROOM.reserve(path.stat().st_size + pixels):
             content = path.read_bytes()
@@ -126,7 +128,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
 
 
 def find_image_problem(path: Path) -> str | None:
-    """Return why Ultralytics could not use the image, as far as that shows without decoding it, or None."""
+    """Return a reason why Ultralytics cannot use the image; None if nothing shows without decoding it."""
     try:
         _require_size(path)
         with _explained():
@@ -137,10 +139,10 @@ def find_image_problem(path: Path) -> str | None:
 
 
 def displayed_size(image: Image) -> tuple[int, int]:
-    """Return the width and height of an open image as it is displayed: its EXIF data may turn it."""
+    """Return the width and height of an open image as displayed, after any rotation by its EXIF data."""
     try:
         sideways = image.getexif().get(_ORIENTATION) in _SIDEWAYS
-    except Exception:  # Ultralytics, too, ignores what is wrong with EXIF data
+    except Exception:  # Ultralytics also ignores invalid EXIF data
         sideways = False
     width, height = image.size
     return (height, width) if sideways else (width, height)
@@ -209,10 +211,10 @@ def _open(path: Path) -> tuple[str, int, int]:
 
 
 def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
-    """Decode a JPEG that does not end with its marker: truncated, or with data appended, as some phones do.
+    """Decode a JPEG that does not end with the end marker, and return its channels, width and height.
 
-    Ultralytics rewrites such an image with Pillow, and trains on the result. Returns the number of channels,
-    the width and the height.
+    Such an image is truncated, or has data appended to it, as by some phones. Ultralytics rewrites it with
+    Pillow, and trains on the result.
     """
     from PIL import Image
 
@@ -223,14 +225,14 @@ def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
 
 
 def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[int, int, int]:
-    """Decode with OpenCV, as in training; return the number of channels, the width and the height."""
+    """Decode as in training; return the number of channels, the width and the height."""
     from PIL import Image
 
     array = decode(content, name, rules.channels, kind, classify=rules.classify)
     if array is None:
         by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
         raise UnusableImage(
-            f"it is a {kind.upper()} that {by} cannot decode, as training has to; it is damaged, or of a "
+            f"it is a {kind.upper()} that {by}, which training uses, cannot decode; it is damaged, or of a "
             "variant that is not supported: convert it to JPEG or PNG",
             "decode",
         )
@@ -243,7 +245,7 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
     channels = array.shape[2] if array.ndim > 2 else 1
     if rules.channels == _COLOUR and channels != _COLOUR:
         raise UnusableImage(
-            f"it is a {kind.upper()} with {channels} channels, from which OpenCV makes no colour image; "
+            f"it is a {kind.upper()} with {channels} channels, which OpenCV cannot turn into a colour image; "
             "convert it to JPEG or PNG",
             "decode",
         )

@@ -1,4 +1,4 @@
-"""Reads the keypoints of a data YAML, accepting what `PoseTrainer` and `PoseValidator` accept."""
+"""Reads the keys of a data YAML about keypoints, in the forms that Ultralytics accepts for pose."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _is_permutation(flip: object, count: int) -> bool:
 
 
 def _are_names(names: object) -> bool:
-    """Return whether the names are in a form that Ultralytics stores: one list per class, or a single one."""
+    """Return whether Ultralytics would store the names: one list per class, or a single list."""
     if isinstance(names, dict):
         kinds = {type(key) for key in names}
         return kinds in ({int}, {str}) and all(map(_are_texts, names.values()))

@@ -1,8 +1,8 @@
-"""The kinds of problems that a check of a dataset finds, with what to do about each.
+"""The kinds of problems that a check of a dataset finds, with a remedy for each kind.
 
-Ultralytics trains without an image that it cannot read, or whose labels break its rules, and writes no more
-than a line to its log. Here that is an error. What Ultralytics does train on, though probably not as
-intended, is a warning.
+Ultralytics skips an image that it cannot read, or whose labels break its rules, and only writes a line to its
+log. This check reports an error. Data that Ultralytics trains on, but probably not as intended, cause a
+warning.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ class Kind:
     """One kind of problem."""
 
     title: str
-    """What was found, in the plural: a number is put before it."""
+    """The problem, in the plural; reports put a number beside it."""
     remedy: str
-    """What to do about it, as an imperative."""
+    """The advice for the user, as an imperative."""
     reason: str = ""
-    """Why it matters, if that is not obvious."""
+    """Why the problem matters, if that is not obvious."""
     is_warning: bool = False
-    """Whether the data can be trained on nevertheless."""
+    """Whether the data can be trained on despite the problem."""
 
 
-_LEFT_OUT = "Ultralytics would leave these images out, with nothing but a line in its log"
+_LEFT_OUT = "Ultralytics would skip these images, and only write a line to its log"
 
 
 def _warning(title: str, remedy: str, reason: str = "") -> Kind:
@@ -34,7 +34,7 @@ def _warning(title: str, remedy: str, reason: str = "") -> Kind:
 
 
 ERRORS = {
-    "other": Kind("other problems", "correct each at the line or file it names"),
+    "other": Kind("other problems", "correct each in the file or line given"),
     "links": Kind("files that lead outside the dataset", "replace the links with the files themselves"),
     "list": Kind(
         "lines in lists of images that name no usable image",
@@ -48,11 +48,11 @@ ERRORS = {
     "decode": Kind(
         "images that training cannot decode",
         "convert them to JPEG or PNG",
-        "Ultralytics opens them when it looks through the data, and fails when it trains on them",
+        "Ultralytics accepts them when it scans the dataset, and fails when it trains on them",
     ),
     "label-file": Kind("label files that cannot be read", "save them as UTF-8 text", _LEFT_OUT),
     "label-form": Kind("label lines in a different format", "write them in the task's format", _LEFT_OUT),
-    "label-number": Kind("label lines with anything other than numbers", "correct them", _LEFT_OUT),
+    "label-number": Kind("label lines with values that are not numbers", "correct them", _LEFT_OUT),
     "label-finite": Kind(
         "label lines with infinite numbers or NaN",
         "correct them",
@@ -75,7 +75,7 @@ ERRORS = {
     "label-map": Kind("masks or depth maps that training cannot use", "correct or add them", _LEFT_OUT),
     "no-labels": Kind("splits without labels", "add the label files at the paths listed"),
     "nothing-to-learn": Kind(
-        "splits with nothing to learn from, or to measure", "label some images of the split"
+        "splits from which nothing can be learnt or measured", "label some images of the split"
     ),
     "annotations": Kind(
         "problems in COCO annotations", "correct each as described, or export the dataset again"
@@ -94,17 +94,19 @@ WARNINGS = {
         "remove them, unless they are to count more than once",
     ),
     "leaked-images": _warning(
-        "images to validate with that are also trained on",
+        "validation images that are also training images",
         "remove them from one of the splits",
-        "the metrics look better than they are",
+        "they make the metrics look better than the model is",
     ),
     "missing-labels": _warning(
         "images without a label file",
-        "add their labels, unless nothing is on them",
+        "add their labels, unless they show no objects",
         "they count as background",
     ),
     "empty-labels": _warning(
-        "images with an empty label file", "label them, unless nothing is on them", "they count as background"
+        "images with an empty label file",
+        "label them, unless they show no objects",
+        "they count as background",
     ),
     "empty-maps": _warning(
         "masks without a class and depth maps without a distance",
@@ -129,36 +131,38 @@ WARNINGS = {
     "mixed-labels": _warning(
         "splits in which some files have boxes and others outlines",
         "use one kind of label",
-        "Ultralytics trains on the boxes of both, and ignores the outlines",
+        "Ultralytics trains on boxes only, and replaces each outline by the box around it",
     ),
-    "class-unseen": _warning("classes without an instance to train on", "label some, or remove the classes"),
+    "class-unseen": _warning(
+        "classes without an instance to train on", "label some instances, or remove the classes"
+    ),
     "class-unvalidated": _warning(
         "classes without an instance to validate with",
         "move some images to the split to validate with",
         "nothing is measured for these classes",
     ),
-    "class-names": _warning("names that several classes have", "give each class a name of its own"),
+    "class-names": _warning("names that several classes share", "give each class its own name"),
     "divided": _warning(
         "class folders without train/ and val/",
         "put the images into train/ and val/ if it matters which images are in which split",
-        "80 % of each class are trained on, the same images as in Ultralytics",
+        "80 % of the images of each class are trained on, the same ones as in Ultralytics",
     ),
     "empty-folders": _warning(
         "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
     ),
     "conversion": _warning(
-        "things that the conversion left out or replaced",
+        "parts of the dataset that the conversion left out or replaced",
         "check that nothing is missing",
         "the converters of Ultralytics do the same",
     ),
     "unused-labels": _warning(
         "folders with label files that belong to no image",
-        "add their images, or remove them",
+        "add the images, or remove the label files",
         "Ultralytics ignores them",
     ),
     "classless-images": _warning(
         "folders with images outside of the class folders",
-        "move each into the folder of its class",
+        "move each image into the folder of its class",
         "Ultralytics leaves them out",
     ),
     "unread-images": _warning(
@@ -169,9 +173,9 @@ WARNINGS = {
     "circular-links": _warning(
         "links that lead in a circle",
         "remove them; they were not followed",
-        "plain Ultralytics trains on each image behind one about 40 times",
+        "Ultralytics itself would train on each image behind such a link about 40 times",
     ),
 }
 
 KINDS = ERRORS | WARNINGS
-"""All kinds, by the name that reports give them. Reports list errors and warnings in this order."""
+"""All kinds, by the names that reports use. Reports list errors and warnings in this order."""

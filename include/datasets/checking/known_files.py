@@ -1,9 +1,9 @@
-"""Remembers what a check found in fetched files, so that a dataset with one new image is checked in seconds.
+"""Remembers the check results of fetched files, so that a dataset with one new image is checked in seconds.
 
-Reading every image and its labels is most of the work of a check. A file in the cache is known by its inode,
-its size, the time of its last change, and how it was read; fetched files never change, and all datasets that
-contain them share them. Only files without an error are remembered. Losing this database, or failing to
-write it, costs only time.
+Reading every image and its labels is most of the work of a check. A file in the cache is identified by its
+inode, its size, the time of its last change, and the rules by which it was read. Fetched files never change,
+and all datasets that contain a file share it. Only files without an error are remembered. Losing this
+database, or failing to write it, costs only time.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when the same file may be judged differently. The decoders' versions are in the key anyway."""
+"""Increase it when a check may judge the same file differently. Decoder versions are already in the key."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
 _MOST = 10_000_000
-"""Number of files, about a gigabyte, above which all are forgotten."""
+"""If the database has more files than this (about a gigabyte), all are forgotten."""
 
 _SECONDS = 5.0
 """How long to wait for another process that is writing."""
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class NotKnown(Exception):
-    """A file is not among those that passed a check."""
+    """A file is not among the files that passed a check."""
 
 
 class KnownFiles:
@@ -63,9 +63,9 @@ class KnownFiles:
         self._reader = f"{_VERSION} {_decoders()}"
 
     def read_image(self, path: Path, name: str, rules: ImageRules) -> ImageFacts:
-        """Return what `images.read_image` does, without reading an image that is known.
+        """Return the result of `images.read_image`, without reading a known image again.
 
-        Raises UnusableImage, and OSErrors that may pass.
+        Raises UnusableImage, and OSErrors after which a retry may succeed.
         """
         suffix = name.rpartition(".")[2].lower()
         return self._recall(
@@ -73,22 +73,22 @@ class KnownFiles:
         )
 
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
-        """Return what `read` does, without calling it for labels that are known.
+        """Return the result of `read`, without calling it for known labels.
 
-        how names everything that the result depends on besides the file's content: the rules and the image's
-        size. Raises what `read` raises.
+        how names everything on which the result depends besides the file's content: the rules and the image's
+        size. Raises the errors of `read`.
         """
         return self._recall(path, f"labels {how}", _LABELS, read, lambda found: not found.problems)
 
     @cached_property
     def without_reading(self) -> KnownFiles:
-        """The same files; its methods raise NotKnown instead of reading a file that is not known."""
+        """The same files, but with methods that raise NotKnown instead of reading an unknown file."""
         same = copy(self)
         same._reads = False
         return same
 
     def save(self) -> None:
-        """Write down the files that were read since the last time."""
+        """Write the results for the files that were read since the last call."""
         with self._lock:
             self._write()
 
@@ -151,7 +151,7 @@ class KnownFiles:
 
 @contextmanager
 def known_files(file: Path | None) -> Iterator[KnownFiles]:
-    """Open the database `file`, and save what was added when the context ends.
+    """Open the database `file`, and save new results when the context ends.
 
     If file is None or cannot be used, nothing is remembered.
     """

@@ -1,4 +1,4 @@
-"""Where the labels of an image are: in a folder parallel to its own, which depends on the task."""
+"""Locates the labels of an image: in a folder parallel to the image's, whose name depends on the task."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ class LabelFiles:
     """The place of an image's labels, relative to the image."""
 
     folder: str
-    """The folder that takes the place of the last folder `images` in the image's path."""
+    """The folder that replaces the last folder `images` in the image's path."""
     suffixes: tuple[str, ...]
     """The suffixes that a label file may have; the first file that exists counts."""
     in_view: str
-    """The name of that folder in a view, whatever its name in the dataset."""
+    """The name of the labels' folder in a view, regardless of its name in the dataset."""
     are_images: bool = False
-    """Whether labels are images, or arrays that could replace one, and so must not lie among the images."""
+    """Whether labels are images, or arrays that could replace an image. Such labels must not lie among the
+    images."""
 
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
 
-        For masks other than .png, that order varies; here it is alphabetical. Only the part of the path under
-        `below` is changed, so that the location of the cache does not matter.
+        For masks other than .png, Ultralytics' order varies; this one is alphabetical. Only the part of the
+        path under `below` is changed, so that the location of the cache does not matter.
         """
         return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
 
@@ -39,7 +40,7 @@ DEPTHS = LabelFiles("depth", (".png", ".npy"), "depth", are_images=True)
 """A distance for each pixel, as `DepthDataset` reads it."""
 
 MASKS = "masks"
-"""The `masks_dir` of every view, whatever the dataset's is."""
+"""The `masks_dir` of every view, regardless of the dataset's own `masks_dir`."""
 
 _MASK_SUFFIXES = (
     "png",
@@ -59,7 +60,7 @@ _MASK_SUFFIXES = (
 
 
 def mask_files(folder: str) -> LabelFiles:
-    """Return where masks are, as `SemanticDataset` finds them. folder is `masks_dir` of the data YAML."""
+    """Return the location of masks, as in `SemanticDataset`. folder is `masks_dir` of the data YAML."""
     return LabelFiles(folder, tuple(f".{suffix}" for suffix in _MASK_SUFFIXES), MASKS, are_images=True)
 
 

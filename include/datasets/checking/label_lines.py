@@ -1,4 +1,4 @@
-"""The lines of a label file: the rules for them, their numbers, and what a check finds."""
+"""The lines of a label file: their rules, their numbers, and the results of a check."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LabelRules:
     classes: int
     """Number of class names."""
     keypoints: tuple[int, int] = (0, 0)
-    """Number of keypoints, and values for each; zeros without keypoints in the data YAML."""
+    """Number of keypoints, and of values per keypoint; zeros if the data YAML has no keypoints."""
     single_cls: bool = False
     """Whether all classes are merged into one, so that any id is valid."""
 
@@ -53,7 +53,7 @@ class LabelRules:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with a label file, or probably wrong. kind is one of KINDS."""
+    """A problem, or a probable problem, of a label file. kind is one of KINDS."""
 
     line: int | None
     """Counted from 1; None if it concerns the whole file."""
@@ -63,7 +63,7 @@ class Problem:
 
 @dataclass
 class CheckedLabels:
-    """What a label file says."""
+    """The content of a label file, and the problems in it."""
 
     problems: list[Problem] = field(default_factory=list)
     """Errors. Reading stops after FINDINGS_PER_FILE."""
@@ -80,7 +80,7 @@ class CheckedLabels:
     measurable: bool = True
     """Whether a validation can measure anything with these labels."""
     sha256: str | None = None
-    """Of the file; None if it cannot be read."""
+    """Hash of the file; None if the file cannot be read."""
 
     @property
     def objects(self) -> int:
@@ -113,7 +113,7 @@ class Rows:
     """Whether the lines are outlines, not boxes."""
 
     def add(self, line: int, row: Sequence[str]) -> Problem | None:
-        """Add a line, or return what is wrong with its numbers."""
+        """Add a line, or return the problem with its numbers."""
         try:
             self.values.extend(map(float, row))
         except ValueError:

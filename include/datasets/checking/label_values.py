@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _BOX_NAMES = ("x", "y", "width", "height")
 _LOW, _HIGH = -0.01, 1.01
-"""Annotation tools round; Ultralytics tolerates 1 %."""
+"""Annotation tools round their numbers; Ultralytics tolerates 1 %."""
 
 _VISIBILITIES = (0, 1, 2)
 
@@ -74,7 +74,7 @@ def _of_boxes(rows: Rows, rules: LabelRules) -> _Labels:
 def _around_outlines(rows: Rows) -> _Labels:
     """Return the upright boxes around outlines, as `segments2boxes` does.
 
-    Single vertices may lie outside the image, where its edge cuts off the object.
+    Some vertices of an outline may lie outside the image, if the image's edge cuts off the object.
     """
     import numpy as np
 
@@ -102,7 +102,7 @@ def _find_bad(labels: _Labels, rules: LabelRules) -> np.ndarray:
 
 
 def _is_outside(boxes: np.ndarray) -> np.ndarray:
-    """Return which boxes do not touch the image at all."""
+    """Return for each box whether it lies entirely outside the image."""
     centres, halves = boxes[:, :2], boxes[:, 2:] / 2
     return _any((centres - halves > 1) | (centres + halves < 0))
 
@@ -110,7 +110,7 @@ def _is_outside(boxes: np.ndarray) -> np.ndarray:
 def _explain(
     labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, around: bool
 ) -> tuple[str, str]:
-    """Return what is wrong with a label, and its kind."""
+    """Return a message about the problem of a label, and the kind of the problem."""
     number = float(labels.classes[index])
     if number % 1:
         return f"class {number:g} is not a whole number", "label-class"
@@ -123,16 +123,16 @@ def _explain(
     for name, value, side in _coordinates(labels, index, rules):
         if value > _HIGH or value < _LOW or (name in {"width", "height"} and value < 0):
             if name.startswith("visibility"):
-                return f"{name} = {value:g} is negative; write 0 if it is not labelled", "label-range"
+                return f"{name} = {value:g} is negative; write 0 for an unlabelled keypoint", "label-range"
             where = " of the box around the outline" if around else ""
             return f"{name} = {value:g}{where} is outside 0..1{_hint(value, side, size)}", "label-range"
     return "the box lies outside the image", "label-box"
 
 
 def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
-    """Yield the name of each number, its value, and 0 if it is along the width or 1 along the height.
+    """Yield the name, the value and the axis of each number: 0 for the width, 1 for the height.
 
-    The numbers without an upper bound are left out unless they are negative.
+    Numbers without an upper bound are left out unless they are negative.
     """
     pose = rules.task == "pose"
     for number, (name, value) in enumerate(zip(_BOX_NAMES, labels.boxes[index].tolist(), strict=True)):
@@ -148,7 +148,7 @@ def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tup
 
 
 def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
-    """Return a hint that the value is in pixels, if the image's size makes that likely, or else ''."""
+    """Return a hint that the value is in pixels if the image's size makes that likely; otherwise ''."""
     if size is not None and 2 <= value <= size[side] * _HIGH:
         return (
             f"; the image is {size[0]} x {size[1]} pixels, so this looks like pixels: write fractions of its "
@@ -158,7 +158,7 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
 
 
 def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
-    """Map each row that repeats an earlier one to that earlier row. Ultralytics removes the repeats."""
+    """Map each row that repeats an earlier row to that row. Ultralytics removes such repetitions."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     first: dict[bytes, int] = {}
     repeated = {}
@@ -193,7 +193,7 @@ def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: Ch
 
 
 def _reach_out(rows: Rows, labels: _Labels) -> np.ndarray:
-    """Return which outlines have vertices outside the image by more than 1 %."""
+    """Return for each row whether its outline extends beyond the image by more than 1 %."""
     import numpy as np
 
     if not rows.outlines:

@@ -1,7 +1,7 @@
 """Checks label files. Follows `verify_image_label` and `verify_labels` of Ultralytics, in the same precision.
 
-Ultralytics leaves out an image whose labels break these rules, with nothing but a line in the log. Here that
-is an error.
+Ultralytics skips an image whose labels break these rules, and only writes a line to its log. This check
+reports an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _POINT, _FEWEST_POLYGON_COLUMNS = 3, 7
 
 
 def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
-    """Check a label file. size is the width and height of its image, if it can be read.
+    """Check a label file. size is the width and height of its image, if the image can be read.
 
-    Raises OSErrors that may pass.
+    Raises OSErrors after which a retry may succeed.
     """
     checked = CheckedLabels()
     try:
@@ -52,9 +52,10 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
 
 
 def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Rows | None:
-    """Return the lines that have a valid form, and add what is wrong with the others to `checked`.
+    """Return the lines that have a valid form, and add the problems of the other lines to `checked`.
 
-    None if there are no such lines, if boxes and outlines are mixed, if all are points, or at the limit.
+    Returns None if no line has a valid form, if boxes and outlines are mixed, if all lines are points, or if
+    there are too many problems.
     """
     rows = Rows()
     first: dict[str, int] = {}
@@ -62,7 +63,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
         if not (row := line.split()):
             continue
         if len(row) == rules.pose_columns and rules.task != "pose":
-            row = row[:BOX]  # for the other tasks, Ultralytics takes the boxes of labels with keypoints
+            row = row[:BOX]  # for other tasks than pose, Ultralytics takes the boxes of such labels
         if message := _form_problem(len(row), rules):
             checked.problems.append(Problem(number, message, "label-form"))
         elif problem := rows.add(number, row):
@@ -92,7 +93,7 @@ def _kind_of(columns: int, rules: LabelRules) -> str:
 def _form_problem(columns: int, rules: LabelRules) -> str | None:
     if columns > LABEL_COLUMNS:
         return f"the line has {columns:,} columns, more than the limit of {LABEL_COLUMNS:,}; simplify it"
-    # Among outlines, Ultralytics accepts a single point.
+    # In a file of outlines, Ultralytics also accepts single points.
     outline = columns % 2 == 1 and (columns >= _FEWEST_POLYGON_COLUMNS or columns == _POINT)
     fits = {
         # Ultralytics takes the boxes around outlines for detection, and the smallest rectangles for obb.

@@ -1,4 +1,4 @@
-"""Checks labels that say something about each pixel: masks and depth maps."""
+"""Checks labels with a value for each pixel: masks and depth maps."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def check_map(
 ) -> CheckedLabels:
     """Check a mask or a depth map.
 
-    suffix tells its format; size is the width and height of its image, None if the image cannot be read.
-    Raises OSErrors that may pass.
+    suffix determines its format; size is the width and height of its image, None if the image cannot be read.
+    Raises OSErrors after which a retry may succeed.
     """
     checked = CheckedLabels()
     try:
@@ -56,7 +56,7 @@ def check_map(
 
 
 def explain_immeasurable(layout: Layout) -> str:
-    """Explain why a validation measures nothing, though there are distances."""
+    """Explain why validation measures nothing although the maps have distances."""
     return (
         f"every distance is {depth_rules(layout.extras).farthest:g} m or more, and validation ignores "
         "such pixels; correct depth_scale in the data YAML (or convert .npy files to metres), or raise "

@@ -1,7 +1,7 @@
 """Checks the masks of task semantic. Follows `verify_image_mask` and `SemanticDataset` of Ultralytics.
 
-A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics leaves out an
-image whose mask breaks these rules, with nothing but a line in the log. Here that is an error.
+A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics skips an image
+whose mask breaks these rules, and only writes a line to its log. This check reports an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 MOST_CLASSES = 254
-"""A pixel has eight bits: 255 is ignored, and outlines need one more class, the background."""
+"""A pixel has eight bits: 255 is ignored, and labels with outlines need one more value for the background."""
 
 _LISTED_IDS = 5
 _WHITE = 255
@@ -35,11 +35,11 @@ class MaskRules:
     classes: int
     """Number of class names."""
     mapping: Mapping[int, int]
-    """The class id, or IGNORED, for each id in the masks that does not stand for itself."""
+    """Maps ids in the masks to class ids or IGNORED; an id that is not listed is itself the class id."""
 
     @property
     def last_class(self) -> int:
-        """The highest valid class id. With a single class, 1 is the class and 0 is all else."""
+        """The highest valid class id. With a single class, 1 is the class and 0 is the background."""
         return max(self.classes - 1, 1)
 
     def read_ids(self, mask: np.ndarray) -> tuple[set[int], list[int]]:
@@ -54,7 +54,7 @@ class MaskRules:
 
 
 def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[list[str], list[int], bool]:
-    """Return what is wrong with a readable mask, the classes in it, and whether any pixel is not ignored.
+    """Return the problems of a readable mask, the classes in it, and whether any pixel is not ignored.
 
     size is the width and height of its image.
     """
@@ -94,7 +94,7 @@ def _distinct(mask: np.ndarray) -> list[int]:
 
 
 def read_mask(path: Path) -> np.ndarray | None:
-    """Return the ids of the mask's pixels, as Ultralytics reads them; None if OpenCV cannot decode it."""
+    """Return the ids of a mask's pixels, as Ultralytics reads them; None if OpenCV cannot decode the mask."""
     import cv2
     import numpy as np
     from PIL import Image
@@ -110,13 +110,13 @@ def read_mask(path: Path) -> np.ndarray | None:
 
 
 def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Check a data YAML's keys for masks, and return those that are set; none without masks_dir.
+    """Check a data YAML's keys for masks, and return those that are set. Raises ValueError.
 
-    Raises ValueError.
+    Without masks_dir, the other keys are ignored.
     """
     if classes > MOST_CLASSES:
         raise ValueError(
-            f"names: {classes} classes are more than semantic can tell apart: a pixel of a mask has 8 bits, "
+            f"names: {classes} classes are too many for task semantic: a pixel of a mask has 8 bits, "
             f"so {MOST_CLASSES} is the limit; merge classes"
         )
     folder = data.get("masks_dir")
@@ -139,7 +139,7 @@ def _folder(given: object) -> str:
 
 
 def _mapping(given: object) -> dict[int, int]:
-    """Return the class id for each id, as `_parse_label_mapping` of Ultralytics does; null means ignored."""
+    """Return the class id for each id in the masks. As in Ultralytics, null means IGNORED."""
     if given is None:
         return {}
     if not isinstance(given, dict):

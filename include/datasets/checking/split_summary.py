@@ -1,4 +1,4 @@
-"""What can only be said about a split as a whole."""
+"""Finds the problems of a split as a whole, such as a lack of labels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SplitSummary:
             self._boxes += not labels.outlines
 
     def findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
-        """Yield what is wrong or peculiar; objects is the number of objects to train or validate with."""
+        """Yield errors and warnings; objects is the number of objects that the training run uses."""
         if layout.task == "classify":
             return
         if self._needs_labels:
@@ -75,4 +75,4 @@ class SplitSummary:
     def _explain_need(self) -> str:
         if self._split == "train":
             return "there is nothing to learn from"
-        return "best.pt is chosen by what is measured on this split"
+        return "best.pt is chosen by the metrics on this split"

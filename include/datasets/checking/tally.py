@@ -18,7 +18,7 @@ MERGED = "item"
 
 
 class Tally:
-    """Counts objects, and images with any, by split and by the classes that a training run distinguishes."""
+    """Counts objects, and images with objects, by split and by the classes of the training run."""
 
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
         self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
@@ -27,12 +27,12 @@ class Tally:
         self._images: dict[str, array[int]] = {}
 
     def open_split(self, split: str) -> None:
-        """Begin to count a split, which may turn out to have no objects."""
+        """Start the counts of a split, which may turn out to have no objects."""
         for counts in (self._objects, self._images):
             counts[split] = array("q", bytes(8 * len(self._names)))
 
     def add(self, split: str, classes: Mapping[int, int]) -> None:
-        """Count the objects of one image, by class id as written."""
+        """Count the objects of one image, given by the class ids in its labels."""
         merged: dict[int, int] = {}
         for number, objects in classes.items():
             if self._rules.classes is None or number in self._rules.classes:
@@ -61,7 +61,7 @@ class Tally:
         )
 
     def warnings(self) -> Iterator[Finding]:
-        """Yield what is peculiar about the classes."""
+        """Yield warnings about the classes."""
         table = self.table()
         yield from _shared_names(table)
         for number, count in enumerate(table):

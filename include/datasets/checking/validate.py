@@ -55,7 +55,7 @@ def validate(
     """Read every image and every label file, except those that are already known.
 
     Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
-    which lists the problems by kind, file and line, and OSErrors that may pass.
+    which lists the problems by kind, file and line, and OSErrors after which a retry may succeed.
     """
     check = _Check(layout, source, rules, known or KnownFiles())
     for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
@@ -65,7 +65,7 @@ def validate(
         for split in layout.splits:
             content.begin_split(split)
             for checked in check.check_split(split):
-                if checked.image is None:  # an error, so this check will fail
+                if checked.image is None:  # the image has an error, so this check will fail
                     continue
                 content.add(checked.sample.name, checked.image.sha256, checked.labels.sha256)
                 write(_manifest_line(split, checked, checked.image))
@@ -76,12 +76,12 @@ def validate(
 
 
 class _Check:
-    """One pass through a dataset, with what it has found so far."""
+    """One pass through a dataset, with the findings so far."""
 
     def __init__(self, layout: Layout, source: str, rules: CheckRules, known: KnownFiles) -> None:
         self._layout, self._source, self._rules, self._known = layout, source, rules, known
         self._samples = SampleRules.of(layout, rules)
-        # A dict keeps the order and removes duplicates, such as those of an image that a list repeats.
+        # A dict keeps the order and removes duplicates, such as the errors of an image that a list repeats.
         self._errors: dict[Finding, None] = {}
         self.warnings = Collection()
         # The single name of a depth dataset is not a class.
@@ -103,7 +103,7 @@ class _Check:
             raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.kinds())
 
     def check_split(self, split: str) -> Iterator[CheckedSample]:
-        """Check the images of a split, and yield what was found about each."""
+        """Check the images of a split, and yield the result for each."""
         summary = SplitSummary(split, self._rules)
         self.tally.open_split(split)
         samples = self._layout.splits[split]
@@ -123,7 +123,7 @@ class _Check:
         return check_sample(sample, self._layout, self._samples, self._known)
 
     def _recall_sample(self, sample: Sample) -> CheckedSample | None:
-        """Return what an earlier check found if the image and its labels are known."""
+        """Return the result of an earlier check of the image and its labels; None if there is none."""
         try:
             return check_sample(sample, self._layout, self._samples, self._known.without_reading)
         except NotKnown:
@@ -141,7 +141,7 @@ class _Check:
 
 
 def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
-    """Yield the class ids to train on that the dataset does not have."""
+    """Yield an error for each class id to train on that the dataset does not have."""
     if rules.classes is None or rules.single_cls or layout.task == "classify":
         return
     for number in rules.classes:
