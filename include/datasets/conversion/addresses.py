@@ -1,7 +1,7 @@
-"""Decides from which addresses on the web images may be fetched: an allow-list of hosts.
+"""Decides from which addresses on the web images may be fetched, by an allow-list of hosts.
 
-Anyone who may start a training run could otherwise make a worker send requests into its own network, or to
-any host.
+Without the list, anyone who may start a training run could make a worker send requests into its own network,
+or to any host on the web.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _SIGNATURE = re.compile(
     r"|sig|s[etpvr]|spr|sip|ss|srt|sdd|ses|sk(oid|tid|[tesv])|saoid|suoid|scid",
     re.IGNORECASE,
 )
-"""Parameters with which S3, CloudFront, Google and Azure sign URLs; any other may select the content."""
+"""Parameters with which S3, CloudFront, Google and Azure sign URLs; others may select the content."""
 _PUBLIC = ipaddress.ip_network("2000::/3")
-"""All IPv6 addresses that are assigned to the public internet; Python counts many others as public."""
+"""All IPv6 addresses that are assigned to the public internet; Python counts many more as public."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses that a router translates to the IPv4 address in their last 32 bits (RFC 6052)."""
 
@@ -56,7 +56,8 @@ class Address:
 def address_of(url: str) -> Address:
     """Return the host and port of a URL. Raises ValueError unless it is a plain https:// URL.
 
-    urllib3 parses it, because urllib3 also sends the requests: another parser could see another host.
+    The URL is parsed with urllib3, which also sends the requests: a different parser could see a different
+    host.
     """
     from urllib3.exceptions import LocationParseError
     from urllib3.util import parse_url
@@ -64,7 +65,7 @@ def address_of(url: str) -> Address:
     if len(url) > URL_BYTES:
         raise ValueError(f"a URL has more than {URL_BYTES:,} characters, which is the limit")
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-        raise ValueError("a URL contains a character that URLs do not have; encode it with %")
+        raise ValueError("a URL contains a character that is not allowed in URLs; percent-encode it")
     try:
         parsed = parse_url(url)
     except LocationParseError:
@@ -82,7 +83,7 @@ def without_query(url: str) -> str:
 
 
 def content_address(url: str) -> str:
-    """Return what identifies the content at a URL of Ultralytics Platform: the URL without its signature.
+    """Return an identifier of the content at a URL of Ultralytics Platform: the URL without its signature.
 
     Platform names files by a hash of their content, and signs their URLs again for each export. A URL whose
     file has a different kind of name is returned unchanged. Do not call this for URLs of other exports, whose
@@ -97,7 +98,7 @@ def content_address(url: str) -> str:
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """The hosts that images may be fetched from, and the private networks in which they may be."""
+    """The hosts from which images may be fetched, and the private networks in which these hosts may be."""
 
     hosts: frozenset[str] = frozenset()
     """Names, with a port unless it is 443; '.example.com' stands for its subdomains."""
@@ -115,14 +116,14 @@ class AllowedHosts:
                 if not re.fullmatch(rf"\.?{_HOST}(:[0-9]{{1,5}})?", name):
                     raise ValueError(
                         f"{SETTING} contains {entry!r}; give host names (images.example.com, with :port "
-                        "unless it is 443; *.example.com for its subdomains), and addresses or networks for "
-                        "private ones (10.1.0.0/16), separated by commas"
+                        "unless it is 443; *.example.com for its subdomains), and addresses or networks of "
+                        "private hosts (10.1.0.0/16), separated by commas"
                     ) from None
                 hosts.add(name.removesuffix(f":{_PORT}"))
         return cls(frozenset(hosts), tuple(networks))
 
     def allow(self, address: Address) -> bool:
-        """Return whether requests may be sent to this host, if `allow_peer` accepts its IP address."""
+        """Return whether requests may be sent to this host; `allow_peer` must also accept its IP address."""
         name = str(address)
         if name in self.hosts or any(host[0] == "." and name.endswith(host) for host in self.hosts):
             return True
@@ -133,7 +134,7 @@ class AllowedHosts:
         return address.port == _PORT and any(literal in network for network in self.networks)
 
     def allow_peer(self, peer: str) -> bool:
-        """Return whether a connection may lead to this IP address: it is public, or in a listed network."""
+        """Return whether connections to this IP address are allowed: it is public, or in a listed network."""
         found = _plain(ipaddress.ip_address(peer.partition("%")[0]))
         if any(found in network for network in self.networks):
             return True
@@ -143,7 +144,7 @@ class AllowedHosts:
 
 
 def _plain(address: IpAddress) -> IpAddress:
-    """Return the IPv4 address that an IPv6 address stands for, or else the address itself."""
+    """Return the IPv4 address for which an IPv6 address stands; otherwise return the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address.ipv4_mapped:

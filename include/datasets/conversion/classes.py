@@ -81,7 +81,7 @@ def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
 
 
 def _mirror(points: Collection[str]) -> list[int] | None:
-    """Return the index of each keypoint's mirror image; None unless the names say left and right."""
+    """Return the index of each keypoint's mirror image; None if the names do not tell left from right."""
     index = {name: number for number, name in enumerate(points)}
     flipped = [index.get(_other_side(name)) for name in points]
     if len(index) < len(points) or flipped == list(range(len(points))):

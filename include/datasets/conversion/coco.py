@@ -1,7 +1,7 @@
 """Converts COCO annotations. Runs in a confined process, see confinement.py.
 
-Categories are numbered from 0 in the order of their ids. For COCO itself that is what `convert_coco` does
-with cls91to80=True, and for ids from 1 to n what it does with cls91to80=False.
+Categories are numbered from 0 in the order of their ids. `convert_coco` gives the same numbers: for COCO
+itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def convert_coco(
 ) -> dict[str, int] | None:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
-    named is the annotation file that the user named, relative to the folder. Returns what was left out or
-    replaced, with counts; None if the folder has no COCO annotations, or more than COCO_FILES JSON files and
-    none is named. Raises DatasetError, and OSErrors that may pass.
+    named is the annotation file that the user named, relative to the folder. Returns how many items were left
+    out or replaced, by note; None if the folder has no COCO annotations, or if it has more than COCO_FILES
+    JSON files and the user named none. Raises DatasetError, and OSErrors after which a retry may succeed.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     with translate_reading_errors(source):
@@ -59,7 +59,7 @@ def convert_coco(
     if named is None and len(candidates) > COCO_FILES:
         logger.warning(
             "Dataset %r has %d JSON files, more than %d, so none of them is read as COCO annotations. If "
-            "they are, give the address of one of them as the dataset",
+            "they contain COCO annotations, give the address of one of them as the dataset",
             source,
             len(candidates),
             COCO_FILES,
@@ -107,7 +107,7 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
 
 
 class _Conversion:
-    """The annotations of all files, on their way to label files."""
+    """Converts the annotations of all files to label files."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class _Conversion:
         self._used, self._lengths, self._count = set[int](), set[int](), 0
 
     def write(self) -> dict[str, int]:
-        """Write everything. Returns what was left out or replaced, with counts."""
+        """Write all files. Returns how many items were left out or replaced, by note."""
         classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
         with closing(Rows(self._files.folder / "rows.sqlite")) as rows:
             for file, numbers in zip(self._found, self._numbers, strict=True):

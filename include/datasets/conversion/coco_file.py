@@ -46,7 +46,7 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as the file describes it; name is relative to a folder that the file does not state."""
+    """An image as the file describes it; name is relative to a folder that the file does not name."""
 
     name: str
     width: int
@@ -69,10 +69,11 @@ class CocoFile:
 
 
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None:
-    """Read everything but the annotations; None if it is not a COCO file.
+    """Read everything but the annotations; return None if the file is not a COCO file.
 
-    A file that cannot be read up to its images or annotations counts as no COCO file, too. Invalid images and
-    categories are added to `problems` and left out. Raises OSErrors that may pass.
+    A file that becomes unreadable before its images or annotations is not considered a COCO file either.
+    Invalid images and categories are added to `problems` and left out. Raises OSErrors after which a retry
+    may succeed.
     """
     file, parts = CocoFile(path, name), set[str]()
     progress = Progress(f"Looking through {name}", None, "entries")
@@ -123,7 +124,7 @@ def _read_image(file: CocoFile, element: Any) -> None:
     if type(key) is not int and not isinstance(key, str):
         raise ValueError("id must be a whole number or a string")
     if key in file.images:
-        raise ValueError("another image has the same id, so it is not clear which one annotations mean")
+        raise ValueError("another image has the same id, so it is not clear to which one annotations belong")
     if not isinstance(name, str):
         raise ValueError("file_name is missing; name the image's file relative to the folder of the images")  # noqa: TRY004
     file.images[key] = Image(image_name(name), *_size(given))
@@ -132,7 +133,7 @@ def _read_image(file: CocoFile, element: Any) -> None:
 def image_name(given: str) -> str:
     """Return a file name as a path without '.' parts.
 
-    Raises ValueError if it could lead out of the dataset, is hidden, or is not that of an image.
+    Raises ValueError if the name could lead out of the dataset, is hidden, or is not the name of an image.
     """
     try:
         parts = safe_parts(given)

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 
 _NO_SPLIT = (
-    "neither the annotation file's name nor a folder of the image says which split it belongs to; name the "
-    "files train.json and val.json, or put the images into folders train/ and val/"
+    "neither the annotation file's name nor a folder of the image tells the image's split; name the "
+    "annotation files train.json and val.json, or put the images into folders train/ and val/"
 )
 _MISSING = (
-    "the image is not in the dataset, and would be missing silently in training; upload it, or remove it "
+    "the image is not in the dataset, and training would silently leave it out; upload it, or remove it "
     "from the annotations"
 )
 _AMBIGUOUS = (
-    "several images of the dataset have this name, in folders of which none is the usual one; write the path "
-    "from the dataset's folder into file_name"
+    "several images of the dataset have this name, and none is in one of the usual folders; write the path "
+    "relative to the dataset's folder into file_name"
 )
 
 
@@ -44,12 +44,12 @@ class Target:
     name: str
     """Relative to the folder of the split."""
     path: Path
-    """Where it is, with all links resolved."""
+    """Path of the original image, with all links resolved."""
     image: Image
 
     @property
     def asset(self) -> str:
-        """Its name in the converted dataset."""
+        """Name of the image in the converted dataset."""
         return f"images/{self.split}/{self.name}"
 
 
@@ -65,7 +65,7 @@ class Placement:
     _labels: dict[str, str] = field(default_factory=dict)
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
-        """Return, for each file, the index in `targets` of each image by its id, without invalid images."""
+        """Return, for each file, the indexes of its valid images in `targets`, by the ids of the images."""
         splits = [split_of(file.name) for file in files]
         several = Counter(splits)
         return [
@@ -74,7 +74,7 @@ class Placement:
         ]
 
     def empty_splits(self) -> list[str]:
-        """Return which of train and val have no images."""
+        """Return those of train and val that have no images."""
         filled = {target.split for target in self.targets}
         return [split for split in ("train", "val") if split not in filled]
 

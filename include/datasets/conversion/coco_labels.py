@@ -23,7 +23,7 @@ NO_OUTLINE = "annotations have no usable outline, so their boxes are used as out
 
 @dataclass(frozen=True)
 class Row:
-    """The numbers after the class in a row; empty if the annotation is left out. note says what was done."""
+    """The numbers after the class in a row; empty if the annotation is left out, with the reason in note."""
 
     numbers: tuple[float, ...] = ()
     note: str | None = None

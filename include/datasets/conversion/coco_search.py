@@ -52,7 +52,8 @@ class Tree:
 def walk(folder: Path, boundary: Boundary) -> Tree:
     """List the JSON files and images below `folder`, without folders nested deeper than FOLDER_DEPTH.
 
-    Raises DatasetError for a link to a folder that leads out or back, and OSErrors.
+    Raises DatasetError for a link to a folder outside the dataset or to one that contains the link, and
+    OSErrors.
     """
     annotations, images = list[str](), set[str]()
     boundary.require_walkable(folder)
@@ -76,13 +77,13 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a file's name indicates, or else its nearest folder's; None if no name does."""
+    """Return the split in a file's name or, if it has none, in the nearest folder's name that has one."""
     path = PurePosixPath(name)
     return _split_in(path.stem, *(parent.name for parent in path.parents))
 
 
 def split_of_image(name: str) -> str | None:
-    """Return the split that the nearest folder's name indicates, whatever the image itself is called."""
+    """Return the split that the nearest folder's name indicates; ignore the name of the image itself."""
     return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
 
 
@@ -95,9 +96,9 @@ def _split_in(*parts: str) -> str | None:
 
 
 def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str]:
-    """Return which JSON files may have the dataset's annotations, judging by their names.
+    """Return the JSON files that may contain the dataset's annotations, judging by their names.
 
-    COCO has several files for the same images: outlines (instances), keypoints, and others without objects.
+    COCO has several files for the same images: with outlines (instances), keypoints, or no objects.
     If the user named a file, it is returned with its counterparts for other splits, or alone if neither its
     name nor a folder above it indicates a split.
     """
@@ -122,7 +123,7 @@ def _without_split(name: str) -> str:
 
 
 class ImageFinder:
-    """Finds the images that one annotation file names, wherever a tool puts them."""
+    """Finds the images that one annotation file names, in all folders in which tools put images."""
 
     def __init__(self, tree: Tree, annotations: str, names: Iterable[str]) -> None:
         self._images = tree.images
@@ -140,8 +141,8 @@ class ImageFinder:
     def find(self, name: str) -> list[str]:
         """Return the image's path relative to the dataset: no path if it is missing, several if ambiguous.
 
-        The likeliest folder that has the image wins. If none has it, exactly one path elsewhere must end with
-        the name.
+        If several likely folders have the image, the likeliest wins. If none has it, exactly one other path in
+        the dataset must end with the name.
         """
         candidates = (_join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)

@@ -1,4 +1,4 @@
-"""Converts a dataset in a different format, stores the result in S3, and says where it is."""
+"""Converts a dataset in a different format, stores the result in S3, and returns its location."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VERSION = 1
-"""Increase it when the conversion of COCO annotations changes, so that they are converted again."""
+"""Increase it when the conversion of COCO annotations changes, so that datasets are converted again."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ class Converter:
     def convert(
         self, place: Place, fingerprint: str | None, task: str, cache: DatasetCache
     ) -> Converted | None:
-        """Convert the dataset at `place`; None if Ultralytics trains on it as it is.
+        """Convert the dataset at `place`; return None if Ultralytics can train on it as it is.
 
-        fingerprint identifies the content; it is None for a local path, where COCO annotations are converted
-        each time. Otherwise, and always for an export, the result of an earlier conversion is found in S3.
-        Raises DatasetError, ImagesUnavailable, StoreErrors, OSError and ConfinedProcessEnded; the cache then
-        keeps what was fetched, for another attempt on this machine with the same export.
+        fingerprint identifies the content. It is None for a local path, whose COCO annotations are converted
+        each time. For all other datasets, including .ndjson exports at a local path, the result of an earlier
+        conversion is reused from S3. Raises DatasetError, ImagesUnavailable, StoreErrors, OSError and
+        ConfinedProcessEnded. After an error, the cache keeps the fetched images for another attempt on this
+        machine with the same export.
         """
         foreign = find_foreign(place, task)
         if foreign is None:
@@ -109,9 +110,10 @@ class Converter:
 
 @contextmanager
 def _work_in(home: Path, source: str) -> Iterator[Path]:
-    """Lock the folder of a conversion and yield it.
+    """Lock a conversion and yield the folder for its files.
 
-    It is removed at the end, but kept after an error, so that a retry need not fetch the same files again.
+    The folder is removed at the end, but kept after an error, so that a retry need not fetch the same files
+    again.
     """
     with translate_disk_errors(home, source):
         make_trusted_folder(home)

@@ -1,4 +1,4 @@
-"""Tells datasets that must be converted from those that Ultralytics trains on as they are."""
+"""Distinguishes datasets that must be converted from those that Ultralytics can read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Foreign:
     kind: str
     """NDJSON or COCO."""
     folder: Path
-    """Where its files are; nothing outside is read."""
+    """The folder of its files; nothing outside this folder is read."""
     named: str | None = None
     """The file that the user named, relative to the folder; None if a folder was named."""
 
@@ -46,7 +46,7 @@ def find_foreign(place: Place, task: str) -> Foreign | None:
 
 
 def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:
-    """Return the folder of the files, often nested in other folders; None if it has a data YAML."""
+    """Return the folder of the files, which may be nested in other folders; None if it has a data YAML."""
     boundary.require_walkable(folder)
     visible = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     if any(path.suffix.lower() in {".yaml", ".yml"} for path in visible):

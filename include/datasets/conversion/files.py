@@ -1,9 +1,9 @@
-"""The files of a converted dataset: labels and a data YAML in a folder, and where each image comes from.
+"""The files of a converted dataset: labels and a data YAML in a folder, and the origin of each image.
 
-    {folder}/dataset/data.yaml, labels/{split}/…   what the conversion writes
+    {folder}/dataset/data.yaml, labels/{split}/…   the files that the conversion writes
     {folder}/images.jsonl                          {"name", "path"} or {"name", "url"} of each other file
     {folder}/fetched/…                             the files that were fetched from URLs
-    {folder}/fetched.key                           the key of the export for which they were fetched
+    {folder}/fetched.key                           the key of the export for which files were fetched
 
 Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder of this account
 and is removed with the folder.
@@ -50,12 +50,12 @@ class ConvertedFiles:
         return self.folder / "dataset"
 
     def clear(self) -> None:
-        """Remove what an earlier attempt wrote, but not what it fetched."""
+        """Remove the files that an earlier attempt wrote, but not those that it fetched."""
         shutil.rmtree(self.dataset, ignore_errors=True)
         self.dataset.mkdir()
 
     def keep_fetched(self, key: str) -> None:
-        """Remove what an earlier attempt fetched, unless it was for an export with this key.
+        """Remove the files that an earlier attempt fetched, unless it was for an export with this key.
 
         A different export may have a different image under the same name.
         """
@@ -67,11 +67,11 @@ class ConvertedFiles:
         recorded.write_text(key, encoding="utf-8")
 
     def fetched(self, asset: Asset) -> Path:
-        """Return where a file with a URL is once it has been fetched."""
+        """Return the path of a file with a URL after it has been fetched."""
         return self.folder / _FETCHED / asset.name
 
     def label(self, image: str) -> Path:
-        """Return where the label file of an image is; creates its folder."""
+        """Return the path of an image's label file, and create its folder."""
         path = Path(label_path(str(self.dataset / image), self.dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -87,7 +87,7 @@ class ConvertedFiles:
         (self.dataset / DATA_YAML).write_text(text, encoding="utf-8")
 
     def list_assets(self, assets: Iterable[Asset]) -> None:
-        """Write the list of the files that the conversion does not write."""
+        """Write the list of those files that the conversion does not write itself."""
         with (self.folder / _LIST).open("w", encoding="utf-8") as file:
             for asset in assets:
                 given = {key: value for key, value in asdict(asset).items() if value is not None}

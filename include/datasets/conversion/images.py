@@ -27,23 +27,23 @@ _FAILURES = 100
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
-    """Raise DatasetError unless images may be fetched from all hosts, given with their numbers of files."""
+    """Raise DatasetError unless images may be fetched from all hosts. hosts gives the files on each."""
     refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
     if not refused:
         return
     listed = ", ".join(f"{host} ({count:,} files)" for host, count in sorted(refused.items())[:5])
     raise DatasetError(
         f"Dataset {source!r} has its images at {listed}, but images are only fetched from hosts that are in "
-        f"{SETTING}. Have it added there on the workers that check datasets, or upload the images to S3 with "
-        "a data YAML"
+        f"{SETTING}. Have these hosts added to the setting on the workers that check datasets, or upload the "
+        "images to S3 with a data YAML"
     )
 
 
 def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> None:
-    """Fetch all files that have a URL and are not there yet.
+    """Fetch all files that have a URL and have not been fetched yet.
 
-    Raises DatasetError, which lists the files that cannot be fetched, or says that they exceed ARCHIVE_BYTES
-    together; ImagesUnavailable; and OSError.
+    Raises DatasetError, which lists the files that cannot be fetched, or says that the total size exceeds
+    ARCHIVE_BYTES; ImagesUnavailable; and OSError.
     """
     total = sum(1 for _ in files.assets())
     fetching = _Fetching(files, source, Progress(f"Fetching the images of {source}", total, "files"))
@@ -59,7 +59,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 
 class _Fetching:
-    """What the fetching threads share."""
+    """The state that the fetching threads share."""
 
     def __init__(self, files: ConvertedFiles, source: str, progress: Progress) -> None:
         self.problems = Problems(source, "fetch")
@@ -67,7 +67,7 @@ class _Fetching:
         self._left, self._lock = ARCHIVE_BYTES, threading.Lock()
 
     def fetch(self, web: WebReader, asset: Asset) -> tuple[Asset, str | None]:
-        """Fetch one file; return it with what is wrong, or with None."""
+        """Fetch one file; return it with its problem, or with None."""
         path = self._files.fetched(asset)
         try:
             if not path.is_file():

@@ -25,13 +25,13 @@ class Entry:
     name: str
     """Relative to the dataset."""
     path: Path
-    """Where it is on this machine."""
+    """Path of the file on this machine."""
     size: int
     """In bytes."""
     md5: str
     sha256: str
     etag: str | None = None
-    """As S3 has it, without quotes; None until it is stored."""
+    """ETag of the object in S3, without quotes; None until the file is stored."""
 
 
 class Inventory:

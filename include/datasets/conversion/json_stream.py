@@ -17,9 +17,9 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
     """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
 
     Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
-    skipped. longest is the most characters that an element or a skipped member may have. Raises ValueError if
-    it is exceeded, for invalid JSON, for anything other than an object, and for a wanted member that is no
-    array or occurs twice.
+    skipped. longest is the maximum length of an element or a skipped member, in characters. Raises ValueError
+    if one is longer, for invalid JSON, for anything other than an object, and for a wanted member that is not
+    an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":
@@ -38,7 +38,7 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
         for element in reader.elements():
             yield key, element
     if reader.peek():
-        raise ValueError("something follows the JSON object")
+        raise ValueError("there is more text after the JSON object")
 
 
 class _Reader:
@@ -120,7 +120,7 @@ class _Reader:
         self._at += 1
 
     def _read(self, size: int) -> bool:
-        """Append the next characters to the text, dropping what was parsed. Returns False at the end."""
+        """Append the next characters to the text, dropping the parsed part. Returns False at the end."""
         more = self._file.read(size)
         self._text, self._at = self._text[self._at :] + more, 0
         self._ended = not more

@@ -1,4 +1,4 @@
-"""Masks of COCO, which are run-length encoded (RLE): decoded without pycocotools, and outlined.
+"""Decodes COCO's masks, which are run-length encoded (RLE), without pycocotools, and outlines them.
 
 A run-length encoding counts pixels column by column: first those outside the object, then those inside, and
 so on in turn. `counts` is a list of these numbers, or a string that packs them: five bits per character, the
@@ -26,7 +26,7 @@ def decode_mask(counts: Any, height: int, width: int) -> np.ndarray:
     runs = _unpack(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
         raise ValueError(
-            "its counts are neither an RLE text nor a list of whole numbers that are not negative"
+            "its counts are neither an RLE text nor a list of non-negative whole numbers"
         )
     if sum(runs) != height * width:
         raise ValueError(f"its counts add up to {sum(runs):,} pixels instead of {height * width:,}")

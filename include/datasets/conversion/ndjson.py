@@ -44,9 +44,10 @@ _LAYOUTS = {"classify", "depth"}
 def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
-    Returns the key of the content, which is the same if Platform exports it again with new signatures; the
-    hosts of the URLs with the number of files on each; and what was left out or replaced. Raises
-    DatasetError, and OSErrors that may pass or that name no file, such as that of a full disk.
+    Returns the key of the content, which does not change if Platform exports the content again with new
+    signatures; the hosts of the URLs with the number of files on each; and notes on items that were left out
+    or replaced. Raises DatasetError, and OSErrors after which a retry may succeed or that name no file, such
+    as the error for a full disk.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -104,7 +105,7 @@ class _Export:
     def _records(
         self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
     ) -> Iterator[Record]:
-        """Record what is needed of each image and yield the image; problems of invalid ones are collected."""
+        """Survey and yield each valid image, and collect the problems of invalid images."""
         progress = Progress(f"Reading {self.source}", None, "images")
         for number, given in lines:
             try:
@@ -148,11 +149,11 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
-        """Raise ValueError for data with a different layout."""
+        """Raise ValueError if the export's task has a different layout than the training run's."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(
-                f"it is for task={given!r}, not for task={self.task!r}; train it for its own task"
+                f"it is for task={given!r}, not for task={self.task!r}; train a model for task={given!r}"
             )
 
     def _choose_validation(self) -> None:
@@ -166,7 +167,7 @@ class _Export:
         random.Random(0).shuffle(train)  # noqa: S311  the same choice as Ultralytics
         chosen = train[: max(1, len(train) // 10)]
         self._names.move(chosen, "val")
-        self.notes.add("images of train are used to validate, as there are no others", len(chosen))
+        self.notes.add("images of train are used to validate, as the export has none in val", len(chosen))
 
     def _require_complete(self) -> None:
         for split in ("train", "val"):
@@ -190,7 +191,7 @@ class _Export:
         files.list_assets(self._write_records(files))
 
     def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
-        """Write the labels of each image, and yield what has to be fetched for it."""
+        """Write the labels of each image, and yield the files that must be fetched for it."""
         progress = Progress("Writing labels", None, "files")
         for number, given in read_lines(self.path):
             if (name := self._names.get(number)) is None:
@@ -208,7 +209,7 @@ class _Export:
             progress.advance()
 
     def _class_names(self) -> list[str]:
-        """Return the names of the classes; those without one get the name that Ultralytics gives them."""
+        """Return the names of the classes; a class without a name gets the same name as in Ultralytics."""
         given = self._header.class_names
         if self.task == "depth":
             return ["depth"]
@@ -229,19 +230,19 @@ class _Export:
             shape = infer_keypoints(self._points[:_SAMPLED])
             if shape is None:
                 raise ValueError(
-                    "kpt_shape is missing, and does not follow from the labels; add it to line 1"
+                    "kpt_shape is missing, and cannot be inferred from the labels; add it to line 1"
                 )
             extras["kpt_shape"] = shape
         return extras
 
 
 def _without_signature(holder: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object with its URL, if it has one, replaced by what identifies the content there."""
+    """Return the object with its URL, if it has one, replaced by an identifier of the URL's content."""
     url = holder.get("url")
     return {**holder, "url": content_address(url)} if isinstance(url, str) else holder
 
 
 def _state_of(path: Path) -> tuple[int, ...]:
-    """Return values that change when a file is replaced; labels and key must come from the same content."""
+    """Return values that change when a file is replaced: labels and key must come from the same file."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Reads an .ndjson export: first a line about the dataset, then one for each image. Nothing is trusted."""
+"""Reads an .ndjson export, an untrusted file: first a line about the dataset, then a line for each image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 PLATFORM = "https://platform.ultralytics.com/"
-"""How the URL of a dataset of Ultralytics Platform begins, as in Ultralytics."""
+"""Prefix of the URLs of datasets on Ultralytics Platform, as in Ultralytics."""
 _FORM = '{"type": "dataset", "task": "detect", "class_names": {"0": …}}'
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the first line says about the dataset."""
+    """The first line, which describes the dataset."""
 
     task: str
     class_names: dict[int, str]
@@ -32,7 +32,7 @@ class Header:
     """Keys that are also keys of a data YAML."""
     depth_scale: float
     is_from_platform: bool
-    """Whether Ultralytics Platform wrote the export: it names files by a hash of their content."""
+    """Whether Ultralytics Platform wrote the export. Platform names files by a hash of their content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
 
 
 def read_labels(record: Record) -> list[list[float]]:
-    """Return the labels of an image: those of its first kind, as the converter of Ultralytics does.
+    """Return the labels of an image, but only those of the first kind, as in Ultralytics' own converter.
 
     Raises ValueError.
     """

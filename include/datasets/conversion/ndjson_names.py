@@ -27,7 +27,7 @@ class Names:
         self._names: dict[int, str] = {}
 
     def add(self, line: int, split: str, folder: str, file: str) -> None:
-        """Add an image; folder is "" or that of its class. Raises ValueError for a name that is refused."""
+        """Add an image; folder is its class's folder or "". Raises ValueError for a name that is refused."""
         self._splits[line] = split
         self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
 
@@ -42,8 +42,8 @@ class Names:
     def settle(self) -> None:
         """Add the line number to names whose label file an earlier image already has.
 
-        It is added again while an image is called so. As only an original name can end with this number, the
-        result is at most one number longer than an original name.
+        The number is added again while an earlier image has the resulting name. Only an original name can
+        already end with this number, so the result is at most one number longer than an original name.
         """
         taken = set[str]()
         for line, split in self._splits.items():

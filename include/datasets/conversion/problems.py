@@ -1,4 +1,4 @@
-"""Collects what is wrong with a dataset that is to be converted: each problem, its places and a count."""
+"""Collects the problems of a dataset that is to be converted, each with its places and a count."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Problems:
         return sum(map(len, self._places.values()))
 
     def add(self, problem: str, file: str, line: int | None = None) -> None:
-        """Add a problem, a sentence with its remedy. Raises DatasetError once there are FINDINGS of them."""
+        """Add a problem, a sentence with its remedy. Raises DatasetError once there are FINDINGS problems."""
         self._places.setdefault(problem, []).append((file, line))
         self._left -= 1
         if self._left == 0:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise DatasetError if there are problems: the first place of each, then the second, and so on."""
+        """Raise DatasetError if there are problems. It lists the first place of each, then the second, …"""
         if not self._places:
             return
         findings = [
@@ -64,7 +64,7 @@ def _with_count(problem: str, count: int) -> str:
 
 
 def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...]:
-    """Return, as warnings of the check, what a conversion left out or replaced."""
+    """Return the notes of a conversion as warnings of the check."""
     found = Collection()
     for note, count in notes.items():
         found.add(Finding(source, None, f"{count:,} {note}", "conversion"))
@@ -74,7 +74,7 @@ def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...
 
 @dataclass
 class Notes:
-    """What a conversion leaves out or replaces: logged with counts."""
+    """Counts the items that a conversion leaves out or replaces, by note, and logs the counts."""
 
     _counts: Counter[str] = field(default_factory=Counter)
 

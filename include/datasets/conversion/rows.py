@@ -1,4 +1,4 @@
-"""Rows of label files, in any order: on disk until all rows of an image are known."""
+"""Collects rows of label files in any order, on disk, until all rows of an image are known."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Rows:
         self._database.close()
 
     def add(self, image: int, row: Sequence[float] = ()) -> None:
-        """Add a row; an empty one only says that the image has a label file."""
+        """Add a row; an empty row only records that the image has a label file."""
         self._waiting.append((image, array("d", row).tobytes()))
         if len(self._waiting) >= _AT_ONCE:
             self._flush()
 
     def by_image(self) -> Iterator[tuple[int, list[tuple[float, ...]]]]:
-        """Yield the rows of each image that has any, without duplicates, in the order in which they came."""
+        """Yield the rows of each image that has any, without duplicates, in the order of their addition."""
         self._flush()
         found = self._database.execute("SELECT image, numbers FROM rows ORDER BY image, rowid")
         for image, rows in groupby(found, key=itemgetter(0)):

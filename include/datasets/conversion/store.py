@@ -1,7 +1,7 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
     datasets/{fingerprint}/{name}        a file of a converted dataset
-    datasets/conversions/{key}.json      what the content with this key was converted into
+    datasets/conversions/{key}.json      the result of converting the content with this key
 
 The fingerprint is computed from the MD5s of the files. These are also the ETags of the objects, unless the
 bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
@@ -49,13 +49,14 @@ class Converted(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prefix: str = Field(pattern=_HASH)
-    """The name of its prefix."""
+    """Name of the dataset's prefix."""
     fingerprint: str = Field(pattern=_HASH)
-    """Of the objects below it; it differs from the prefix only in a bucket whose ETags are not MD5s."""
+    """Fingerprint of the objects below the prefix. It differs from the prefix's name only in a bucket whose
+    ETags are not MD5s."""
     yaml: str | None
-    """The name of its data YAML; None for a dataset of class folders."""
+    """Name of the dataset's data YAML; None for a dataset of class folders."""
     notes: dict[str, int] = Field(default_factory=dict)
-    """What was left out or replaced, with counts."""
+    """How many items were left out or replaced, by note."""
 
 
 class ConvertedDatasets:
@@ -65,11 +66,11 @@ class ConvertedDatasets:
         self._bucket, self._listings = bucket, listings
 
     def uri(self, converted: Converted) -> str:
-        """Return the value of the parameter `dataset` that stands for it."""
+        """Return the value of the parameter `dataset` that names the converted dataset."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> Converted | None:
-        """Return what the content with that key was converted into; None if that is not completely in S3."""
+        """Return the result of converting the content with that key; None if it is not completely in S3."""
         content = self._bucket.read(conversion_key(key), REPORT_BYTES)
         if content is None:
             return None
@@ -81,21 +82,21 @@ class ConvertedDatasets:
         return converted if listed and self.is_stored(converted) else None
 
     def is_stored(self, converted: Converted) -> bool:
-        """Return whether its prefix has exactly its files, unchanged."""
+        """Return whether the prefix contains exactly the dataset's files, unchanged."""
         prefix = converted_prefix(converted.prefix)
         there = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
         found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in there)
         return tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: Converted) -> None:
-        """Record what the content with that key was converted into."""
+        """Record the result of converting the content with that key."""
         content = converted.model_dump_json().encode()
         self._bucket.put(conversion_key(key), content, content_type="application/json")
 
     def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> Converted:
-        """Store all files that are not there yet, and the listing of the dataset.
+        """Store all files that are not in S3 yet, and the listing of the dataset.
 
-        Also raises DatasetError if a file changes meanwhile.
+        Also raises DatasetError if a file changes in the meantime.
         """
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml

@@ -1,7 +1,7 @@
 """Fetches images from the URLs of an export: https only, from allowed hosts, with limits.
 
-A signed URL is a secret until it expires. So URLs appear in messages only without their query, and errors of
-the libraries, whose texts contain the whole URL, are never chained to ours.
+A signed URL is a secret until it expires. So URLs appear in messages only without their query. Errors of the
+libraries contain the whole URL, so they are never chained to ours.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _QUERY = re.compile(r"\?[^ \"]*")
 
 
 class ImagesUnavailable(TransientError):
-    """A host of images is temporarily unavailable; what was fetched stays on this machine for a retry."""
+    """A host of images is temporarily unavailable; fetched images stay on this machine for a retry."""
 
 
 class FetchRefused(Exception):
@@ -85,12 +85,12 @@ class WebReader:
             if attempt < self._limits.tries:
                 time.sleep(self._limits.pause * 2 ** (attempt - 1))
         raise ImagesUnavailable(
-            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. What was fetched is kept "
-            "on this machine, where a retry continues from there"
+            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. Fetched images are kept "
+            "on this machine, so a retry on it fetches only the rest"
         )
 
     def _try(self, url: str, partial: Path) -> str | None:
-        """Try once. Returns why the transfer was interrupted; None if the file is complete."""
+        """Try once. Returns the reason if the transfer was interrupted; None if the file is complete."""
         try:
             self._fetch(url, partial)
         except _Interrupted as interruption:
@@ -114,7 +114,7 @@ class WebReader:
         try:
             address = address_of(url)
         except ValueError as problem:
-            raise FetchRefused(f"the host redirects to another address: {problem}") from None
+            raise FetchRefused(f"the host redirects to an address that is refused: {problem}") from None
         if not self._allowed.allow(address):
             raise FetchRefused(
                 f"the host redirects to {address}, which is not in {SETTING}; have it added there, or upload "
@@ -163,7 +163,7 @@ class WebReader:
 def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> Iterator[WebReader]:
     """Yield a reader that connects only to allowed hosts, and to private addresses only if listed.
 
-    Behind a proxy, the proxy decides about addresses.
+    If requests go through a proxy, the proxy decides which addresses are allowed.
     """
     import requests
 
@@ -204,7 +204,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *given: Any, **options: Any) -> None:
             super().init_poolmanager(*given, **options)
-            # Behind a proxy, the proxy connects to the host, and its rules apply instead.
+            # A proxy connects to the host itself, so the proxy's rules apply instead.
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
@@ -262,7 +262,7 @@ def _next_block(response: Response) -> bytes:
 
 
 def _strip_query(record: logging.LogRecord) -> bool:
-    """Remove queries from what the library logs, such as each request at level DEBUG."""
+    """Remove queries from the library's log records, such as those of each request at level DEBUG."""
     if isinstance(record.args, tuple):
         record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
     # A filter before this one may have put the arguments into the text.

@@ -290,7 +290,7 @@ def test_without_an_allowed_host_nothing_is_asked(world: World, host: ImageHost)
         DatasetError, match=rf"has its images at localhost:{host.port} \(10 files\)"
     ) as refused:
         world.check(source)
-    assert "DATASET_URL_HOSTS. Have it added there on the workers that check datasets" in str(refused.value)
+    assert "DATASET_URL_HOSTS. Have these hosts added to the setting on the workers" in str(refused.value)
     assert not host.asked
 
 
