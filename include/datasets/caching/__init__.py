@@ -1,1 +1,1 @@
-"""Fetches datasets to this machine: each file once, within a size limit, and visible only when complete."""
+"""Fetches datasets to this machine: each file once, within a size limit, and visible only once complete."""

@@ -33,7 +33,7 @@ _LOCAL_HEADER = 30
 """Size in bytes of the header before each file, without the file's name."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
-"""What zipfile raises for broken files; UnicodeDecodeError, raised for names, is a ValueError."""
+"""The errors that zipfile raises for broken files. A name that cannot be decoded raises a ValueError."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class _Archive(io.FileIO):
 
 
 def measure_fetched(archive: str, source: str) -> int:
-    """Return how much of the disk the files will take if the archive's list is right; runs confined.
+    """Return the disk space that the files will take if the archive's list is right; runs confined.
 
-    Raises DatasetError as `unpack` does before it writes anything.
+    Raises the DatasetErrors that `unpack` raises before it writes anything.
     """
     with _open(Path(archive), source, UnpackLimits()) as (_, entries):
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
@@ -88,8 +88,8 @@ def unpack(
     """Unpack `archive` into the existing empty folder `target`.
 
     The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted or too large, and for an entry that leads outside, is a link or device, or cannot be
-    stored beside the others; DatasetNotHere if the disk is too small.
+    broken, encrypted or too large, and for an entry that leads outside, is a link or device, or has the name
+    of another entry; DatasetNotHere if the disk is too small.
     """
     with _open(archive, source, limits) as (opened, entries):
         require_room(target, sum(entry.file_size for entry, _ in entries), source)
@@ -98,7 +98,7 @@ def unpack(
 
 @contextmanager
 def _open(archive: Path, source: str, limits: UnpackLimits) -> Iterator[tuple[zipfile.ZipFile, _Entries]]:
-    """Open an archive, and check its entries; translate the errors of everything that is done with it."""
+    """Open an archive and check its entries; translate errors that occur while the archive is open."""
     try:
         with _Archive(archive, source, limits) as file, zipfile.ZipFile(file) as opened:
             yield opened, list(_check_entries(opened, source, limits))
@@ -153,7 +153,7 @@ def _check_entries(
 
 
 def _require_no_overlap(entries: Sequence[zipfile.ZipInfo], end: int, source: str) -> None:
-    """Refuse overlapping files, a few megabytes of which would unpack to the full size limit."""
+    """Refuse overlapping files: a few megabytes of them could unpack to the full size limit."""
     in_order = sorted(entries, key=lambda entry: entry.header_offset)
     starts = [*(entry.header_offset for entry in in_order[1:]), end]
     for entry, start in zip(in_order, starts, strict=False):

@@ -1,15 +1,15 @@
 """The cache of datasets on this machine.
 
     {cache}/files/…                   the fetched files by content, see file_store.py
-    {cache}/{fingerprint}/content/    the files of a dataset under their names, mostly links to the above
+    {cache}/{fingerprint}/content/    the files of a dataset under their names, mostly links to {cache}/files/
     {cache}/{fingerprint}/view-*/     the folder that Ultralytics is given, see view.py
     {cache}/{key}/conversion/         the unfinished work of a conversion, see conversion/convert.py
     {cache}/locks/{fingerprint}       locked by each process that uses the dataset; its mtime is the last use
-    {cache}/.evicted/                 what is being deleted, see eviction.py
+    {cache}/.evicted/                 folders that are being deleted, see eviction.py
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
 A dataset is locked while it is checked, fetched or trained on, so that no other process removes it meanwhile.
-The kernel drops the lock of a process that dies, but keeps it for forked child processes that live on.
+When a process dies, the kernel drops its lock, but not while child processes that it forked still run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DatasetCache:
     """One machine's cache."""
 
     folder: Path
-    """Resolved and trusted, see trusted_folders.py."""
+    """The cache's folder; its path is resolved, and the folder is trusted, see trusted_folders.py."""
     limit: int | None = None
     """The size in bytes above which unused datasets are evicted; None for half of the disk."""
 
@@ -44,7 +44,7 @@ class DatasetCache:
 
     @property
     def files(self) -> FileStore:
-        """The files by content."""
+        """The fetched files by content."""
         return FileStore(self.folder / "files")
 
     @property
@@ -84,4 +84,4 @@ def _lock_shared(path: Path) -> int:
                 return descriptor
         except FileNotFoundError:
             pass
-        os.close(descriptor)  # the dataset was evicted, and this lock with it
+        os.close(descriptor)  # the dataset was evicted, together with this lock file

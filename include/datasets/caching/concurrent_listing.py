@@ -1,10 +1,10 @@
 """Lists the objects under a prefix with several requests at once.
 
-S3 returns 1,000 keys per request, and each request needs the last key of the one before. For two million
+S3 returns 1,000 keys per request, and each request needs the last key of the previous one. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. As long as fewer requests than allowed are under way, a large folder is divided
-at a guessed name. The objects of each part wait in a file until it is their turn, so millions of
-them take no more memory than a few.
+they are listed in parallel. If that takes fewer requests at once than allowed, a large folder is divided at a
+guessed name. The objects of each part wait in a file until it is their turn, so that millions of objects take
+no more memory than a few.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader
 
 _PAGE = 1000
-"""Number of objects that S3 returns per request; for no more than that, folders are not listed separately."""
+"""Number of objects that S3 returns per request. Folders of a larger dataset are listed separately."""
 
 _REQUESTS = 8
 """Number of requests at once."""
@@ -40,8 +40,8 @@ _REQUESTS = 8
 def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[StoredObject]:
     """Yield the objects whose keys start with `prefix`, in the order of their keys.
 
-    Raises what `reader` raises, and DatasetError for more than PREFIX_OBJECTS of them, or if the folders are
-    nested too deeply.
+    Raises the errors of `reader`, and DatasetError if there are more than PREFIX_OBJECTS objects, or if
+    folders are nested too deeply.
     """
     first = list(islice(reader.list(bucket, prefix), _PAGE + 1))
     if len(first) <= _PAGE:
@@ -65,26 +65,26 @@ def _start_listing(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[_
 
 @dataclass
 class _Part:
-    """What is directly in a folder, between two keys: its objects, and the folders in it."""
+    """The objects and folders that lie directly in a folder, between two keys."""
 
     prefix: str
     objects: Path
     """A file with one line of JSON for each object."""
     after: str = ""
-    """The keys of its objects come after this one."""
+    """The objects' keys sort after this key."""
     last: str | None = None
-    """The largest possible key of its objects; None if no part follows."""
+    """The largest possible key of an object in this part; None if no part follows."""
     folders: set[str] = field(default_factory=set)
-    """The prefixes of the folders in it; a server's order may put one into two parts."""
+    """The prefixes of folders in this part. Some servers' sort order puts one folder into two parts."""
     following: _Part | None = None
     done: Future[None] = field(default_factory=Future)
 
     def has(self, key: str) -> bool:
-        """Return whether an object of that key belongs to this part."""
+        """Return whether an object with this key belongs to this part."""
         return key > self.after and not self.is_behind(key)
 
     def is_behind(self, key: str) -> bool:
-        """Return whether an object of that key belongs to a part that follows."""
+        """Return whether an object with this key belongs to a later part."""
         return self.last is not None and key > self.last
 
 
@@ -98,18 +98,18 @@ class _Folders:
     work: Path
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
-    """Set when the caller has stopped iterating, so that folders that remain need not be listed."""
+    """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
     _first_parts: dict[str, _Part] = field(default_factory=dict)
     """The first part of each folder."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _listing: int = 0
-    """How many parts are being listed, or will be."""
+    """Number of parts that are being listed or wait for it."""
     _number: count[int] = field(default_factory=count)
     _objects: int = 0
-    """How many objects have been listed."""
+    """Number of objects listed so far."""
 
     def start_folder(self, prefix: str) -> None:
-        """Start listing a folder and all folders in it, unless that has begun."""
+        """Start listing a folder and all folders in it, unless it has been started before."""
         with self._lock:
             if prefix not in self._first_parts:
                 self._first_parts[prefix] = self._start(_Part(prefix, self._new_file()))
@@ -152,12 +152,12 @@ class _Folders:
                 self._listing -= 1
 
     def _divide(self, part: _Part, keys: list[str]) -> None:
-        """After a full page of these keys, let an idle thread list what comes some pages later.
+        """After a full page of these keys, let an idle thread list the rest from a guessed key onwards.
 
-        The keys there are not known yet. If there are none, that thread is done at once, and what is left is
-        divided again after the next page.
+        The guessed key is some pages ahead. If there are no keys after it, that thread finishes at once, and
+        the remaining keys are divided again after the next page.
         """
-        if len(keys) < _PAGE or keys != sorted(keys):  # not every server knows an order
+        if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys
             return
         start = len(part.prefix)
         last = None if part.last is None else part.last[start:]
@@ -194,12 +194,12 @@ class _Folders:
         parts = []
         part: _Part | None = self._first_parts[prefix]
         while part is not None:
-            part.done.result()  # only then it is known which part follows
+            part.done.result()  # the following part is known only after that
             parts.append(part)
             part = part.following
         folders = sorted({folder for part in parts for folder in part.folders})
         objects: Iterator[StoredObject | str] = self._read_objects(parts)
-        # Some servers order folders by their names without the slash.
+        # Some servers sort folders by their names without the slash.
         yield from heapq.merge(objects, folders, key=_key) if folders else objects
 
     def _read_objects(self, parts: list[_Part]) -> Iterator[StoredObject]:

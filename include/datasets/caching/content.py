@@ -1,4 +1,4 @@
-"""Finds datasets in S3: what each contains at present, and how this machine fetches it into its cache."""
+"""Finds datasets in S3: their current content, and how this machine fetches it into its cache."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXPORT_NAME = "export.ndjson"
-"""What an .ndjson file is called in the cache."""
+"""The name of an .ndjson file in the cache."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,20 @@ class Remote:
     """A dataset in S3 that this machine can fetch."""
 
     uri: str
-    """Its address, for messages."""
+    """Address of the dataset, for messages."""
     fingerprint: str
-    """Identifies its content."""
+    """Identifies the content."""
     fill: Callable[[Path], None]
-    """Fetches everything into an empty folder."""
+    """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
     """Returns whether a folder that was filled before has all files of the listing, with their sizes. Always
-    true for a zip or .ndjson file, of which no listing exists."""
+    true for a zip or .ndjson file, which has no listing."""
     repair: Callable[[Path], None]
-    """Fetches again what is missing or damaged in such a folder."""
+    """Fetches missing or damaged files of such a folder again."""
 
 
 def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected: str | None = None) -> Remote:
-    """Find a zip file. Raises DatasetChanged if `expected` is given and is not its fingerprint."""
+    """Find a zip file. Raises DatasetChanged if its fingerprint differs from `expected`, if given."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint = zip_fingerprint(stored)
     require_expected(fingerprint, expected, stored.uri)
@@ -69,7 +69,7 @@ def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected:
 def find_export(
     origin: S3Export, cache: DatasetCache, reader: ObjectReader, expected: str | None = None
 ) -> Remote:
-    """Find an .ndjson file. Raises DatasetChanged if `expected` is given and is not its fingerprint."""
+    """Find an .ndjson file. Raises DatasetChanged if its fingerprint differs from `expected`, if given."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint = export_fingerprint(stored)
     require_expected(fingerprint, expected, stored.uri)
@@ -92,10 +92,10 @@ def find_tree(
 ) -> Remote:
     """Find the objects of a dataset under a prefix.
 
-    Without `expected`, these are the current objects, whose listing is saved. With it, they are the objects
-    of the saved listing, whatever has been added since; fetching one that was replaced or deleted raises
-    DatasetChanged, which names it. Without an intact listing, the current objects must have the fingerprint
-    `expected`, or DatasetChanged is raised.
+    Without `expected`, these are the current objects, whose listing is saved. With `expected`, they are the
+    objects of the saved listing, and objects that were added later are ignored; fetching an object that was
+    replaced or deleted raises DatasetChanged, which names that object. Without an intact listing, the current
+    objects must have the fingerprint `expected`; otherwise, DatasetChanged is raised.
     """
     uri = f"s3://{origin.bucket}/{origin.prefix}"
     listing = _select_listing(origin, reader, listings, expected, uri)
@@ -112,8 +112,8 @@ def _select_listing(
         if checked is not None:
             return checked
         log.warning(
-            "There is no intact listing of what was checked under %s; fetching fails if any of it was "
-            "changed or added to.",
+            "There is no intact listing of the objects that were checked under %s; fetching fails if objects "
+            "were changed, added or deleted since then.",
             uri,
         )
     listing = list_tree(origin, reader, uri)
@@ -126,7 +126,7 @@ def _select_listing(
 def is_intact(home: Path, origin: S3Zip | S3Export | S3Tree) -> bool:
     """Return whether a dataset's folder has its content and, for a prefix, all files with their sizes.
 
-    The files' sizes are those in the listing beside the content; without an intact one, they are not checked.
+    The sizes are compared with the listing beside the content. Without an intact listing, no size is checked.
     """
     return is_complete(home / "content") and (not isinstance(origin, S3Tree) or is_tree_intact(home, origin))
 
@@ -134,8 +134,8 @@ def is_intact(home: Path, origin: S3Zip | S3Export | S3Tree) -> bool:
 def stored_fingerprint(origin: S3Zip | S3Export | S3Tree, reader: ObjectReader) -> str:
     """Return the fingerprint of the current objects in S3, without fetching images or labels.
 
-    The content has the same fingerprint once it is fetched, but not once it is converted. Raises DatasetError
-    if there are no objects, and StoreErrors.
+    Fetching the content does not change the fingerprint, but converting it does. Raises DatasetError if there
+    are no objects, and StoreErrors.
     """
     match origin:
         case S3Zip():

@@ -1,4 +1,4 @@
-"""Free disk space, and what the operating system's errors mean."""
+"""Free disk space, and the meaning of the operating system's errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
-"""Errors of a network file system or a busy machine, which may not occur again on a retry."""
+"""Temporary errors, of a network file system or a busy machine: a retry may succeed."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -28,12 +28,12 @@ _BLOCK = 4096
 
 
 def is_passing(error: Exception) -> bool:
-    """Return whether the operating system may not raise the error again on a retry."""
+    """Return whether the error is a temporary error of the operating system, so that a retry may succeed."""
     return isinstance(error, OSError) and error.errno in PASSING
 
 
 def is_file(path: str) -> bool:
-    """Return what `os.path.isfile` does, but raise OSErrors that may pass."""
+    """Return the same as `os.path.isfile`, but raise OSErrors after which a retry may succeed."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  a million of them
     except (OSError, ValueError) as error:
@@ -43,9 +43,10 @@ def is_file(path: str) -> bool:
 
 
 def explain_unusable_disk(error: Exception) -> str | None:
-    """Return what is wrong with the disk, and what to do, if it is full or cannot be written to.
+    """Return the problem and its remedy, if the disk is full or cannot be written to.
 
-    None for all other errors, also for a lack of permission, which may concern a file that is only read.
+    Returns None for all other errors, including a lack of permission, which may concern a file that is only
+    read.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -56,7 +57,7 @@ def explain_unusable_disk(error: Exception) -> str | None:
 
 
 def is_lack_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out, for an object, a mapped file or a thread's stack."""
+    """Return whether there was not enough memory for an object, a mapped file or a thread's stack."""
     return (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -65,12 +66,12 @@ def is_lack_of_memory(error: Exception) -> bool:
 
 
 def disk_blocks(found: os.stat_result) -> int:
-    """Return how many bytes of the disk a file takes: at least one block, if it is not empty."""
+    """Return how many bytes a file takes on the disk: at least one block, unless it is empty."""
     return found.st_blocks * 512
 
 
 def round_to_blocks(size: int) -> int:
-    """Return how many bytes of the disk a file of that size will take, with blocks of the usual size."""
+    """Return how many bytes a file of this size will take on the disk, with blocks of the usual size."""
     return -(-size // _BLOCK) * _BLOCK
 
 

@@ -54,7 +54,7 @@ class _Part:
 
 
 class Downloader:
-    """Downloads objects. With a store, those that it has are linked, and the others are added to it."""
+    """Downloads objects. With a store, objects that are stored are linked, and others are added to it."""
 
     def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store
@@ -64,7 +64,7 @@ class Downloader:
         """Download each object to its path, creating folders as needed.
 
         Raises DatasetChanged if an object has been replaced or deleted since it was listed, FileExistsError
-        for a path that exists, and StoreErrors; files written by then are left in place.
+        for a path that exists, and StoreErrors. After an error, files that were already written remain.
         """
         # Only the errors are of interest, not the results.
         deque(map_in_order(self._fetch, self._parts(wanted), threads=CONNECTIONS, ahead=_AHEAD), maxlen=0)
@@ -89,7 +89,7 @@ class Downloader:
             try:
                 self._write(part, mode)
             except StoreUnavailable as error:
-                # boto3 retries requests itself, but not a response that breaks off halfway.
+                # boto3 retries requests itself, but not after a response that breaks off halfway.
                 if attempt == _ATTEMPTS:
                     raise
                 log.warning("Retrying the download of %s: %s", file.stored.uri, error)
@@ -103,7 +103,7 @@ class Downloader:
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
-        """Link the file if the store has it, and return whether it does; create its folder in any case."""
+        """Link the file if the store has it, and return whether it has. Creates the folder in any case."""
         path, stored = file.path, file.stored
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ class Downloader:
 
 
 def _flush(path: Path) -> None:
-    """Wait until the file is on the disk; its size does not tell which of its parts are."""
+    """Wait until the file is on the disk: its size would not show that a part is missing after a crash."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,8 @@
-"""Evicts datasets from the cache: the least recently used first, and never one that is in use.
+"""Evicts datasets from the cache: the least recently used first, and never a dataset in use.
 
-A dataset disappears in one step, and is deleted afterwards; the next eviction deletes what a killed process
-did not finish deleting. Fetched files that no longer belong to any dataset are removed, too.
+A dataset disappears from the cache in one step, and is deleted afterwards. If a process is killed before it
+has deleted everything, the next eviction deletes the rest. Fetched files that no longer belong to any dataset
+are removed, too.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHARE_OF_DISK = 2
-"""Without a limit, the cache may take the disk's size divided by this."""
+"""Without a configured limit, the cache may take the disk's size divided by this number."""
 
 _WAIT_SECONDS = 600.0
-"""How long to wait for another process that evicts: deleting a million files takes minutes."""
+"""How long to wait for another process that is evicting: deleting a million files takes minutes."""
 
 _EVICTED = ".evicted"
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 class EvictionHangs(AttemptError):
-    """Another process on this machine does not stop evicting.
+    """Another process on this machine has been evicting datasets for too long.
 
-    A later attempt, or one on another machine, may succeed.
+    A later attempt, or an attempt on another machine, may succeed.
     """
 
 
 def make_room(cache: DatasetCache, needed: int = 0) -> None:
     """Evict datasets until `needed` more bytes fit below the cache's limit and on the disk.
 
-    Datasets that are in use remain, whatever the limit.
+    Datasets in use remain, even above the limit.
     """
     with _evict_alone(cache) as trash:
         excess = _excess(cache, needed)
@@ -62,8 +63,8 @@ def make_room(cache: DatasetCache, needed: int = 0) -> None:
         _remove_unlinked(cache)
     if excess > 0:
         log.warning(
-            "The dataset cache %s exceeds its limit by %s, because all that is left in it is in use or about "
-            "to be fetched; see DATASET_CACHE_GB.",
+            "The dataset cache %s exceeds its limit by %s, because all remaining datasets are in use or "
+            "about to be fetched; see DATASET_CACHE_GB.",
             cache.folder,
             in_words(excess),
         )
@@ -91,8 +92,8 @@ def _excess(cache: DatasetCache, needed: int) -> int:
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
     lacking = needed - disk.free
-    # Measuring a large cache takes seconds. It is not needed while the disk's used space is within the limit,
-    # because the cache is never larger than that.
+    # Measuring a large cache takes seconds. It is not necessary while the used space of the whole disk is
+    # within the limit, because the cache cannot be larger than that.
     if disk.used + needed <= limit:
         return lacking
     return max(lacking, measure(cache) + needed - limit)
@@ -100,7 +101,7 @@ def _excess(cache: DatasetCache, needed: int) -> int:
 
 @contextmanager
 def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
-    """Wait until no other process evicts; yield the folder for what is being deleted.
+    """Wait until no other process evicts; yield the folder into which datasets are moved for deletion.
 
     Raises EvictionHangs.
     """
@@ -141,13 +142,13 @@ def _unused_first(cache: DatasetCache) -> list[Path]:
 
 
 def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
-    """Remove a dataset unless it is in use. Returns the bytes that this frees, as `_remove` counts them."""
+    """Remove a dataset unless it is in use. Returns the number of bytes freed, as counted by `_remove`."""
     removed = trash / uuid4().hex
     with ExitStack() as locks:
         lock = cache.locks / home.name
-        with suppress(PermissionError):  # another account's, which may be using it
+        with suppress(PermissionError):  # the lock belongs to another account, which may be using the dataset
             lock.touch(mode=0o660)  # so that no process starts to use a dataset that had no lock
-        # Processes that an older version of this code started hold only the locks of single folders.
+        # Processes of an older version of this code hold only the locks of single folders.
         if not all(_lock_unused(path, locks) for path in (lock, *home.glob("*lock"))):
             return 0
         try:
@@ -162,14 +163,14 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
 
 
 def _lock_unused(path: Path, locks: ExitStack) -> bool:
-    """Lock the file until `locks` closes, if it exists. Returns False if a process holds it."""
+    """Lock the file, if it exists, until `locks` closes. Returns False if another process holds the lock."""
     try:
         descriptor = os.open(
             path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        )  # NFS locks only what is writable
+        )  # NFS locks only files that are open for writing
     except FileNotFoundError:
         return True
-    except PermissionError:  # another account's, which may be using it
+    except PermissionError:  # the file belongs to another account, which may be using the dataset
         return False
     locks.callback(os.close, descriptor)
     return _try_lock(descriptor)
@@ -184,7 +185,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder; return the bytes that this frees. After an error, which is logged, returns 0."""
+    """Delete a folder; return the number of bytes freed. Logs an error, and returns 0 after it."""
     try:
         return _remove(folder)
     except OSError as error:
@@ -193,9 +194,9 @@ def _delete(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> int:
-    """Delete a folder; return the bytes that this frees.
+    """Delete a folder; return the number of bytes freed.
 
-    Those of a stored file without other links are included, though only `_remove_unlinked` frees them.
+    This includes the bytes of stored files without other links, although only `_remove_unlinked` frees them.
     """
     freed = 0
     with suppress(FileNotFoundError):

@@ -49,7 +49,7 @@ class LocalDataset:
     is_unchanged: Callable[[], bool]
     """Returns whether the files are still the same: the owner of local data may change them.
 
-    Raises OSErrors that may pass.
+    Raises OSErrors after which a retry may succeed.
     """
 
 
@@ -62,18 +62,18 @@ def materialize(
     listings: Listings | None = None,
     cache_limit: int | None = None,
 ) -> Iterator[LocalDataset]:
-    """Make exactly the content of `reference` available on this machine, fetching what the cache lacks.
+    """Make exactly the content of `reference` available on this machine; fetch files that the cache lacks.
 
     Until the context ends, this content is not evicted from the cache, and no other training run writes to
     the same folder, see view_lock.py.
 
     roots are the folders of this machine in which a dataset path may lie; the machine that checked the
-    dataset may have allowed others. listings record what was checked under an S3 prefix; if the cache lacks
-    the content and there is no listing, any change of the dataset there raises DatasetChanged. cache_limit
-    is in bytes, see eviction.py.
+    dataset may have allowed other folders. listings record the objects that were checked under an S3 prefix;
+    if the cache lacks the content and there is no listing, any change under the prefix raises DatasetChanged.
+    cache_limit is in bytes, see eviction.py.
 
-    Raises DatasetChanged when the source no longer has that content, other errors as `inspect_dataset` does
-    when it is not available, and UntrustedFolder for a cache that another account could have prepared.
+    Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
+    source is not available, and UntrustedFolder for a cache that another account could have prepared.
     """
     opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
@@ -121,10 +121,10 @@ def locate(
 ) -> Iterator[tuple[Place, str | None]]:
     """Find the data on this machine, fetching or drawing them if needed; yield their place and fingerprint.
 
-    They are not evicted from the cache until the context ends. The fingerprint of a local path is None,
+    The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
     because its files have not been read yet; the caller compares it with `expected` later. For other sources,
-    cached content with the fingerprint `expected` is used without asking S3, and any other content raises
-    DatasetChanged.
+    cached content with the fingerprint `expected` is used without a request to S3, and any other content
+    raises DatasetChanged.
     """
     match origin:
         case LocalPath():
@@ -141,7 +141,7 @@ def locate(
 
 
 def _named_file(origin: S3Zip | S3Export | S3Tree) -> str | None:
-    """Return which file of the content the source is; None if the source is all of the content."""
+    """Return the name of the file that the source names; None if the source is the whole content."""
     match origin:
         case S3Export():
             return EXPORT_NAME
@@ -198,7 +198,7 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
     """Return the name of the view; layout is that of local data, and None for fetched data.
 
     Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
-    several paths, any of which may disappear, so a view of them is named after where its links lead.
+    several paths, any of which may disappear, so the name of their view contains a hash of these paths.
     """
     name = f"view-{reference.task}" + ("" if reference.split == "val" else f"-{reference.split}")
     if layout is None:
@@ -212,7 +212,7 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
 def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    Returns a function that checks whether they still are.
+    Returns a function that checks later whether the files are still the same.
     """
     before = stat_digest(layout)
     if before != reference.stat_digest:
@@ -224,7 +224,7 @@ def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[
             return True
         try:
             return content_fingerprint(layout, reference.source) == reference.fingerprint
-        except DatasetError:  # one of them is gone or cannot be read
+        except DatasetError:  # a file is gone or cannot be read
             return False
 
     return is_unchanged

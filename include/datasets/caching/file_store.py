@@ -1,12 +1,13 @@
-"""Fetched files by content: each is on the disk once, even if several datasets of this machine contain it.
+"""Stores fetched files by content: each is on the disk once, even if several datasets contain it.
 
     {cache}/files/{first two digits of the key}/{key}
 
-The key of a file from a zip is its SHA-256, and that of an object is a hash of its ETag and size, so a file
-that comes in both ways is stored twice. A dataset's folder has hard links to them, so a file without any
-other link belongs to no dataset, and may be removed at any time. Files are read-only. They appear under their
-keys only once they are complete, so an interrupted fetch of a prefix continues where it stopped; one of a zip
-starts again. On a file system without hard links, nothing is stored here, and each dataset has its own files.
+The key of a file from a zip is its SHA-256, and the key of an object is a hash of its ETag and size, so a
+file that comes in both ways is stored twice. A dataset's folder has hard links to the stored files, so a file
+without any other link belongs to no dataset, and may be removed at any time. Files are read-only. They appear
+under their keys only once they are complete, so an interrupted fetch of a prefix continues where it stopped;
+an interrupted fetch of a zip starts again. On a file system without hard links, no files are stored here, and
+each dataset has its own files.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ log = logging.getLogger(__name__)
 
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
 """Errors that mean that a file allows no further hard link. EMLINK: ext4 allows 65,000 links to a file, but
-more images than that may have the same, empty label file. EPERM, EACCES: the kernel refuses links to files of
-other accounts, with which a group may share the cache."""
+more images may have the same label file, for example an empty one. EPERM, EACCES: the kernel refuses links to
+other accounts' files, which a cache has if several accounts of a group share it."""
 
 _READ_ONLY = 0o444
 
 
 def object_key(stored: StoredObject) -> str:
-    """Return the key of an object's content, which is known before the download."""
+    """Return the key of an object's content. It can be computed before the download."""
     text = " ".join(["s3", *stored.content])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -53,7 +54,7 @@ class FileStore:
         self._prefix = f"{folder}{os.sep}"
 
     def has(self, key: str, size: int) -> bool:
-        """Return whether a file of that size is stored. Another process may remove it at any time."""
+        """Return whether a file of this key and size is stored. Another process may remove it at any time."""
         try:
             found = os.lstat(self._path(key))
         except FileNotFoundError:
@@ -61,9 +62,9 @@ class FileStore:
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
     def link(self, key: str, size: int, target: str) -> bool:
-        """Make `target` a link to the stored file, or a copy. Returns False if none of that size is stored.
+        """Make `target` a link to the stored file, or a copy. Returns False if it is not stored in this size.
 
-        The folder of `target` must exist. Raises FileExistsError if `target` does.
+        The folder of `target` must exist. Raises FileExistsError if `target` exists.
         """
         stored = f"{self._prefix}{key[:2]}{os.sep}{key}"  # a Path would take as long as the system calls
         try:
@@ -83,7 +84,8 @@ class FileStore:
     def keep(self, file: Path, key: str) -> None:
         """Store a complete file of a dataset, or make it a link if its content is stored already.
 
-        Where no link is possible, the file stays as it is, and is stored in place of one with too many links.
+        If no link is possible, the file stays as it is. If the stored file has too many links, this file
+        replaces it in the store.
         """
         file.chmod(_READ_ONLY)
         stored = self._path(key)
@@ -94,7 +96,7 @@ class FileStore:
                 self._share(file, stored)
 
     def files(self) -> Iterator[os.DirEntry[str]]:
-        """Yield everything that is stored, including what a killed process left behind."""
+        """Yield all files in the store, including temporary files that a killed process left behind."""
         with suppress(FileNotFoundError), os.scandir(self.folder) as folders:
             for folder in folders:
                 with os.scandir(folder) as files:
@@ -111,8 +113,8 @@ class FileStore:
             os.link(file, stored, follow_symlinks=False)
 
     def _share(self, file: Path, stored: Path) -> None:
-        """Make one of two files with the same content a link to the other; a damaged one is replaced."""
-        with suppress(FileNotFoundError):  # it has been removed
+        """Make one of two files with the same content a link to the other; replace a damaged stored file."""
+        with suppress(FileNotFoundError):  # the stored file has been removed
             if os.lstat(stored).st_size == file.stat().st_size:
                 with _without_links():
                     _replace_by_link(stored, file)
@@ -120,7 +122,7 @@ class FileStore:
             _replace_by_link(file, stored)
 
     def _copy(self, stored: Path, target: Path) -> bool:
-        """Copy a file that allows no further link; the copy replaces it in the store, for later links."""
+        """Copy a file that allows no further link. The copy replaces it in the store, for later links."""
         try:
             with stored.open("rb") as source, target.open("xb") as copy:
                 shutil.copyfileobj(source, copy)

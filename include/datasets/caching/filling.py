@@ -1,7 +1,7 @@
 """Fills the folders of a dataset in the cache: each appears under its name only once it is complete.
 
 One process at a time holds the lock for filling the folders of a fingerprint. The kernel drops the lock of a
-process that dies, so the next holder removes what is unfinished.
+process that dies, and the next holder removes unfinished folders.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether the folder is in the cache. Raises UntrustedFolder if it cannot be trusted."""
+    """Return whether the folder exists and is thus complete. Raises UntrustedFolder if it is not trusted."""
     if not folder.is_dir():
         return False
     require_trusted_folder(folder)
@@ -42,9 +42,9 @@ def ensure_folder(
 
     A folder that exists but is not intact is repaired. The caller must have entered DatasetCache.use.
 
-    Several processes may call this at once. A process that is killed while it fills leaves no incomplete
+    Several processes may call this at once. A process that is killed during `fill` leaves no incomplete
     folder of that name behind. Raises DatasetNotHere if the disk is full or not writable, UntrustedFolder if
-    another account of this machine could have prepared the folder, and what `fill` and `repair` raise.
+    another account of this machine could have prepared the folder, and the errors of `fill` and `repair`.
     """
     target, partial = home / name, home / f"{name}.partial"
     with translate_disk_errors(home, source):

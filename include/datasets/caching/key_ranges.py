@@ -1,4 +1,4 @@
-"""Guesses a key that divides the keys of a folder that have not been listed yet."""
+"""Guesses a key at which to divide the part of a folder that has not been listed yet."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _LENGTH = 64
 """Number of characters of a name that are compared."""
 
 _AHEAD = 8
-"""How many pages ahead of the last one to guess, if the names that follow are like those before."""
+"""How many pages ahead to guess, assuming that the following names are as close together as those so far."""
 
 
 def find_division(names: Sequence[str], last: str | None) -> str | None:
-    """Return a name between the last of these and `last`, or None if there is none in between.
+    """Return a name between the last element of `names` and `last`, or None if there is none in between.
 
-    names are those of a page, in order; last is None if the names that follow may be any. The result is as
-    far from the page as several pages are long, but not beyond the middle. It consists of characters that
-    occur in the names, as those that follow probably do.
+    names are those of a page, in order; last is None if there is no upper bound. The result is _AHEAD times
+    the page's range of names ahead, but at most in the middle of the remaining range. It consists of
+    characters that occur in names, because the following names probably consist of the same characters.
     """
     alphabet = sorted(set("".join(names)))
     if not alphabet:
@@ -33,7 +33,7 @@ def find_division(names: Sequence[str], last: str | None) -> str | None:
 
 
 def _number(name: str, alphabet: Sequence[str]) -> int:
-    """Return the name as a number whose digits are its characters: such numbers are ordered as names are."""
+    """Return the name as a number whose digits are its characters, so that numbers sort like names."""
     base, number = len(alphabet) + 1, 0
     for character in name[:_LENGTH]:
         number = number * base + min(bisect_left(alphabet, character) + 1, len(alphabet))
@@ -41,7 +41,7 @@ def _number(name: str, alphabet: Sequence[str]) -> int:
 
 
 def _name(number: int, alphabet: Sequence[str]) -> str:
-    """Return the name of a number. A 0 within it becomes the first character of the alphabet."""
+    """Return the name for a number. A digit 0 within it becomes the first character of the alphabet."""
     base, digits = len(alphabet) + 1, []
     while number:
         number, digit = divmod(number, base)

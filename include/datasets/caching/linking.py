@@ -1,4 +1,4 @@
-"""Links the objects of a dataset to the files that this machine has, and lists the others."""
+"""Links the objects of a dataset to files that this machine already has, and lists the missing objects."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Lacking:
 
     files: int = 0
     size: int = 0
-    """Their total size in bytes."""
+    """Total size of these files in bytes."""
     needed: int = 0
-    """The bytes that they take on the disk."""
+    """Bytes that these files take on the disk."""
 
 
 @dataclass
 class _Batch:
-    """Some objects that were looked for."""
+    """The result for some objects: their number, and those that this machine lacks."""
 
     done: int
     lacking: list[tuple[str, StoredObject]]
@@ -51,12 +51,12 @@ def link_objects(
     lacking: str,
     processes: int = 1,
 ) -> dict[str, int]:
-    """Link the files that `store` has of `count` objects into the folder `target`; return Lacking as a dict.
+    """Link those of `count` objects that are in `store` into `target`; return the fields of Lacking.
 
-    The objects are in the file `listing`, and those that this machine lacks are written to the file
-    `lacking`. A link protects a file: if another dataset shares it and is evicted, the file remains. With
-    several processes, this runs in a confined process, which has no other threads. Raises DatasetError for an
-    object whose name is also a folder, and OSErrors.
+    The objects are in the file `listing`. Objects that this machine lacks are written to the file `lacking`.
+    A link protects a file: if another dataset that shares the file is evicted, the file remains. With several
+    processes, this runs in a confined process, which has no other threads. Raises DatasetError for an object
+    whose name is also a folder, and OSErrors.
     """
     tree = S3Tree(**origin)
     linker = _Linker(tree, Path(listing), target, FileStore(Path(store)))

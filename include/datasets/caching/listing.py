@@ -1,8 +1,8 @@
-"""The objects that a dataset in S3 consists of, in a file, so that four million of them take no memory.
+"""Lists the objects of a dataset in S3 in a file, so that four million objects take no memory.
 
-The file is compressed JSON lines. The first is the name of the data YAML or null; each other line is an
-object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed from the
-same values, so a listing can be verified against the fingerprint under which it is stored.
+The file consists of compressed JSON lines. The first line is the name of the data YAML or null; each other
+line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
+from the same values, so a listing can be verified against the fingerprint under which it is stored.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ DAMAGED = (
     *(gzip.BadGzipFile, EOFError, zlib.error),
     *(ValueError, TypeError, AttributeError, OverflowError, RecursionError),
 )
-"""What reading a damaged listing raises."""
+"""The errors that reading a damaged listing raises."""
 
 
 @dataclass(frozen=True)
 class Listing:
     """Objects with their names relative to the prefix, in the order of their keys.
 
-    It can be read any number of times, but only by one reader at a time.
+    A listing can be read any number of times, but only by one reader at a time.
     """
 
     file: IO[bytes]
@@ -48,7 +48,7 @@ class Listing:
     origin: S3Tree
     """Where the objects are."""
     fingerprint: str
-    """Identifies the names and contents."""
+    """Identifies the names and contents of the objects."""
     count: int
     """The number of objects."""
 
@@ -100,7 +100,7 @@ class Listing:
 
 @contextmanager
 def write_objects(path: Path, origin: S3Tree) -> Iterator[Callable[[str, StoredObject], None]]:
-    """Yield a function that adds an object, with its name relative to the prefix, to a file of that form."""
+    """Yield a function that adds an object, by its name relative to the prefix, to the listing at `path`."""
     with path.open("wb") as file, _write_lines(file, origin) as write:
         yield write
 
@@ -108,7 +108,10 @@ def write_objects(path: Path, origin: S3Tree) -> Iterator[Callable[[str, StoredO
 def read_objects(
     path: Path, origin: S3Tree, numbers: range | None = None
 ) -> Iterator[tuple[str, StoredObject]]:
-    """Yield the objects in a file of that form, or those with these numbers. Raises what `read` does."""
+    """Yield the objects of the listing at `path`, or only those with the numbers given.
+
+    Raises one of DAMAGED, and OSErrors.
+    """
     with path.open("rb") as file:
         yield from _parse(file, origin, numbers)
 

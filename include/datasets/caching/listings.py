@@ -1,4 +1,4 @@
-"""Listings of checked S3 prefixes, so that exactly the objects that were checked can be fetched later.
+"""Stores listings of checked S3 prefixes, so that exactly the checked objects can be fetched later.
 
     s3://{checkpoint bucket}/datasets/{fingerprint}.jsonl.gz
 

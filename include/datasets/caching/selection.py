@@ -1,10 +1,10 @@
 """Decides which objects under a prefix belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket; tree.py then leaves out hidden files and
-caches, and for COCO whatever is neither an image nor JSON. A data YAML may lie beside other datasets, or at
-the root of a bucket with checkpoints in it. Only what it names is listed and fetched, with the folders of the
-labels, so nothing else changes the dataset's fingerprint. The data YAML is read before these folders are
-listed, and parsed in a confined process.
+All of them do, unless the source is a data YAML or a whole bucket. (tree.py leaves out hidden files and
+caches and, for COCO, all files except images and JSON.) A data YAML may lie beside other datasets, or at the
+root of a bucket that also has checkpoints. Only the folders and files that the data YAML names are listed and
+fetched, with the folders of their labels, so nothing else changes the dataset's fingerprint. The data YAML is
+parsed in a confined process before these folders are listed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[S
 
 
 def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str | None, list[str]]:
-    """Return the data YAML at the root of a bucket, or else the prefixes of the dataset's objects."""
+    """Return the data YAML at the root of a bucket or, without one, the prefixes of the dataset's objects."""
     pages = reader.list_level(origin.bucket, "")
     found = list(itertools.islice(itertools.chain.from_iterable(pages), _LEVEL))
     visible = [item if isinstance(item, str) else item.key for item in found]
@@ -83,7 +83,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
         if not origin.prefix:
             raise DatasetError(
                 f"{uri}{yaml} names the whole bucket as a folder of images, which may contain anything; move "
-                "the images into a folder, images/ for example, and name that"
+                "the images into a folder, such as images/, and name that folder"
             )
         yield from list_objects(reader, origin.bucket, origin.prefix)
         return
@@ -92,7 +92,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
     last = None
     for key, single in sorted(units.items()):
         if last is not None and key.startswith(last):
-            continue  # it was listed with the folder that contains it
+            continue  # already listed with the folder that contains it
         if single is None:
             yield from list_objects(reader, origin.bucket, key)
             last = key
@@ -101,7 +101,7 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
 
 
 def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[StoredObject]:
-    """Yield the object if it exists; if it does not, the check reports that."""
+    """Yield the object if it exists. The check reports a missing object."""
     key = origin.prefix + name
     for item in itertools.chain.from_iterable(reader.list_level(origin.bucket, key)):
         if not isinstance(item, str) and item.key == key:
@@ -112,7 +112,7 @@ def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[
 def _parse_object(
     reader: ObjectReader, stored: StoredObject, most: int, parse: Callable[..., object], *arguments: Json
 ) -> Any:
-    """Download a small object and return what `parse`, in a confined process, makes of it."""
+    """Download a small object and return the result of `parse`, which runs in a confined process."""
     if stored.size > most:
         raise DatasetError(
             f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote "

@@ -1,12 +1,12 @@
-"""The objects of a dataset under a prefix: lists them, and fetches them into the cache.
+"""Lists the objects of a dataset under a prefix, and fetches them into the cache.
 
-    {cache}/{fingerprint}/content/            the fetched files; damaged ones are fetched again
-    {cache}/{fingerprint}/repair/             those that are being fetched again, until all are whole
-    {cache}/{fingerprint}/listing.jsonl.gz    their names, sizes and ETags
-    {cache}/{fingerprint}/damaged.jsonl.gz    those of the files that are being fetched again
-    {cache}/{fingerprint}/lacking.jsonl.gz    those of the files that are being downloaded
+    {cache}/{fingerprint}/content/            the fetched files; damaged files are fetched again
+    {cache}/{fingerprint}/repair/             replacements for damaged files, until all are complete
+    {cache}/{fingerprint}/listing.jsonl.gz    names, sizes and ETags of all files
+    {cache}/{fingerprint}/damaged.jsonl.gz    the same for the files that are being fetched again
+    {cache}/{fingerprint}/lacking.jsonl.gz    the same for the files that are being downloaded
 
-The files are links to those of file_store.py, so only what this machine lacks is downloaded.
+The files are links to those of file_store.py, so only files that this machine lacks are downloaded.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
 
 @contextmanager
 def _older_objects_frozen() -> Iterator[None]:
-    """Keep the garbage collector away from the objects that exist already, unless Airflow has frozen them.
+    """Exclude the existing objects from garbage collection, unless Airflow has already frozen them.
 
-    The imported modules alone have so many that collecting would take a third of a listing's time.
+    The imported modules alone have so many objects that collecting would take a third of a listing's time.
     """
     if gc.get_freeze_count():
         yield
@@ -100,7 +100,7 @@ def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tu
 
 
 def _is_of_coco(name: str) -> bool:
-    """Return whether a file may belong to a COCO dataset; nothing else is fetched."""
+    """Return whether a file may belong to a COCO dataset; other files are not fetched."""
     return is_image(name) or name.lower().endswith(".json")
 
 
@@ -124,9 +124,9 @@ class TreeFetch:
         return next(_find_damaged(self.listing, content), None) is None
 
     def repair(self, content: Path) -> None:
-        """Fetch the damaged objects again; each is replaced in one step, once all of them are whole.
+        """Fetch the damaged objects again. Each file is replaced in one step, once all of them are complete.
 
-        A view has links to the damaged files, so all views are marked to be linked again.
+        A view may have links to the damaged files, so all views are marked as outdated.
         """
         damaged, count = content.with_name("damaged.jsonl.gz"), 0
         with write_objects(damaged, self.listing.origin) as write:
@@ -147,7 +147,7 @@ class TreeFetch:
             damaged.unlink(missing_ok=True)
 
     def _fetch(self, target: Path, listing: Path, count: int) -> None:
-        """Put the `count` objects in the file `listing` into `target`, downloading what the machine lacks."""
+        """Put the `count` objects in the file `listing` into `target`; download those that are not here."""
         lacking = target.with_name("lacking.jsonl.gz")
         try:
             found = self._link(target, listing, count, lacking)
@@ -180,7 +180,7 @@ class TreeFetch:
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
     """Return whether the content in a dataset's folder has all objects of its listing, with their sizes.
 
-    Without a listing that can be read, returns True.
+    Returns True if there is no listing that can be read.
     """
     try:
         return next(_find_damaged(Listing.read(home / _LISTING, origin), home / "content"), None) is None

@@ -1,8 +1,8 @@
 """The view that Ultralytics gets as `data`: our own folder with links to exactly the files that were checked.
 
-It contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy` beside
-an image (which it would load instead of the image), no `download` (which it would run). Whatever Ultralytics
-writes next to images and labels, such as its caches and the JPEG files that it rewrites, stays in the view:
+The view contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy`
+beside an image (which Ultralytics would load instead of the image), no `download` (which it would run). Files
+that Ultralytics writes next to images and labels, such as caches and repaired JPEG files, stay in the view:
 the user's folder and the fetched content are never touched.
 """
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 def read_and_fill_view(
     place: dict[str, Any], task: str, split: Split, partial: str, final: str, processes: int
 ) -> None:
-    """Write the view of the data at `place`; runs in a confined process, which returns its memory."""
+    """Write the view of the data at `place`; runs in a confined process, whose end frees the memory."""
     fill_view(read_layout(Place.from_json(place), task, split), Path(partial), Path(final), processes)
 
 
 def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) -> None:
     """Write the view into `partial`, a folder that will be renamed to `final`.
 
-    With several processes, this one must have no other threads.
+    If processes is more than 1, the current process must have no other threads.
     """
     progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
     for split, samples in layout.splits.items():
@@ -54,14 +54,14 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
 
 
 def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range) -> Iterator[int]:
-    """Link the images with these numbers, and their labels; yield how many have been linked since."""
+    """Link the images with these numbers, and their labels; yield the number of images after each batch."""
     links, done = _Links(home), 0
     folder = partial if layout.task == "classify" else partial / "images"
     for sample in islice(layout.splits[split], numbers.start, numbers.stop):
         image = f"{folder}{os.sep}{split}{os.sep}{sample.name}"
         links.add(image, sample.image)
         if sample.label:
-            # Where Ultralytics will look for it, which also depends on folder names within the split.
+            # Ultralytics looks for the label at this path, which also depends on folders within the split.
             links.add(label_path(image, partial, layout.labels.in_view, sample.suffix), sample.label)
         done += 1
         if done >= BATCH:
@@ -78,10 +78,10 @@ def data_argument(view: Path, task: str) -> Path:
 class _Links:
     """Links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
-    A fetched file gets another hard link, or a symbolic link where that is impossible. Hard links take no
-    room on the disk, unlike a million symbolic links, each with an inode. Ultralytics never writes into an
-    image or its labels, but swaps a new file in. A user's file gets a symbolic link, because a hard link
-    would change its ctime.
+    A fetched file gets another hard link, or a symbolic link if that is impossible. Hard links take no space
+    on the disk, whereas each symbolic link takes an inode. Ultralytics never writes into the file of an image
+    or label, but replaces it with a new file. A user's file gets a symbolic link, because a hard link would
+    change its ctime.
     """
 
     def __init__(self, home: Path) -> None:
@@ -89,7 +89,7 @@ class _Links:
         self._folders: set[str] = set()
 
     def add(self, link: str, target: str) -> None:
-        """Create a link, unless the target does not exist, as for an image without labels."""
+        """Create a link if the target exists. For an image without labels, the label file does not."""
         folder = link.rpartition(os.sep)[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)

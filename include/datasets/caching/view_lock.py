@@ -1,14 +1,14 @@
-"""One view per training run: two runs on the same machine never write into the same folder.
+"""Locks one view per training run, so that two runs on a machine never write into the same folder.
 
 Ultralytics writes caches next to images and labels, and does not expect another process there: it removes a
 label cache or an .npy file that another process is writing. So a view is locked while it is in use, and a run
-that finds it locked takes the next view. Views are reused later, together with their caches.
+that finds the view locked takes the next one. Views are reused later, together with their caches.
 
-The lock is held until the last process that uses the view ends. After a training run was killed, its loader
-workers hold it for some seconds, until they notice.
+The lock is held until the last process that uses the view ends. If a training run is killed, its loader
+workers hold the lock for some seconds, until they notice that the run has ended.
 
-A view whose dataset was repaired is removed by the next run that locks it, with the caches of the damaged
-files. A file beside the view, {view}.outdated, says so.
+If a dataset is repaired, its views are outdated, and a file {view}.outdated marks each of them. The next run
+that locks the view removes it, together with the caches of damaged files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ORPHANS_SECONDS = 30.0
-"""How long to wait for the loader workers of a killed process; every 5 seconds they check whether it runs."""
+"""How long to wait for the loader workers of a killed process; they check every 5 s whether it still runs."""
 
 
 @contextmanager
@@ -57,9 +57,9 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
 
 
 def mark_outdated(home: Path) -> None:
-    """Have all views of a dataset be made again when they are next used; those in use remain until then."""
+    """Mark all views of a dataset, so that they are made again before their next use. None is removed now."""
     for view in home.glob("view-*"):
-        if view.is_dir() and not view.suffix:  # not one that is being made
+        if view.is_dir() and not view.suffix:  # not a view that is being made
             _outdated(view).touch()
 
 
@@ -68,7 +68,7 @@ def _outdated(view: Path) -> Path:
 
 
 def _remove_outdated(view: Path) -> None:
-    """Remove the view if it is marked. The mark goes last, so a removal that was interrupted is repeated."""
+    """Remove the view if it is marked. The mark goes last, so that an interrupted removal is repeated."""
     if _outdated(view).exists():
         log.info("Removing %s, because files of its dataset were damaged and have been replaced.", view)
         if view.is_dir():
@@ -91,7 +91,7 @@ def _lock(descriptor: int) -> bool:
 
 
 def _remove_unfinished(view: Path, descriptor: int) -> None:
-    """Record this process as the user of the view, and remove what a killed process left half-written.
+    """Record this process as the user of the view, and remove half-written files of a killed process.
 
     Ultralytics does not always notice a truncated decoded image, but it does notice a truncated label cache.
     An .npy file with another link is a depth map of the dataset, not a decoded image.
@@ -106,19 +106,19 @@ def _remove_unfinished(view: Path, descriptor: int) -> None:
 
 
 def _read_user(descriptor: int) -> int | None:
-    """Return the id of the process that holds the lock, or failed while it did; None if none is recorded."""
+    """Return the id of the process that holds the lock or died while holding it; None if none is recorded."""
     written = os.pread(descriptor, 20, 0)
     return int(written) if written.isdigit() else None
 
 
 def _is_running(pid: int | None) -> bool:
-    """Return whether the process runs. None, a process that has not written its id yet, counts as running."""
+    """Return whether the process runs. For None, a process that has not written its id yet, return True."""
     if pid is None:
         return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it belongs to another account
+    except PermissionError:  # the process belongs to another account
         return True
     return True

@@ -141,8 +141,8 @@ class ImageFinder:
     def find(self, name: str) -> list[str]:
         """Return the image's path relative to the dataset: no path if it is missing, several if ambiguous.
 
-        If several likely folders have the image, the likeliest wins. If none has it, exactly one other path in
-        the dataset must end with the name.
+        If several likely folders have the image, the likeliest wins. If none of them has it, exactly one path
+        in the dataset must end with the name.
         """
         candidates = (_join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)

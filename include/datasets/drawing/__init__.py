@@ -2,7 +2,7 @@
 
 colours   the colours of classes
 maps      masks and depth maps
-shapes    what a label file says, as shapes in an image
-draw      a few images of a dataset with their labels; runs in a confined process
-store     these pictures in S3
+shapes    the content of a label file as shapes in an image
+draw      pictures of a few images with their labels; runs in a confined process
+store     the pictures in S3
 """

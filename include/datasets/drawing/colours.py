@@ -9,6 +9,6 @@ _GOLDEN_RATIO = 0.618034
 
 
 def class_colour(class_id: int) -> tuple[int, int, int]:
-    """Return the colour of a class, dark enough for white text, as OpenCV takes it: blue, green, red."""
+    """Return the colour of a class, dark enough for white text, in OpenCV's order: blue, green, red."""
     red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.85, 0.75)
     return round(blue * 255), round(green * 255), round(red * 255)

@@ -30,10 +30,10 @@ PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
 INDEX = "index.json"
-"""The file that lists the pictures: name, split and image of each."""
+"""The file that lists the pictures with their name, split and image."""
 
 MOST_SAMPLES = 12
-"""The most pictures of a dataset; at most a third of them are from the split to validate with."""
+"""Maximum number of pictures of a dataset; at most a third of them are from the split to validate with."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
@@ -64,7 +64,7 @@ def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) ->
 
 
 def _choose(layout: Layout, validation: Split) -> list[tuple[str, Sample]]:
-    """Return samples from both splits, spread evenly over each, in their order."""
+    """Return samples from both splits, in order, and spread evenly over each split."""
     of_val = MOST_SAMPLES // 3
     shares = {"train": MOST_SAMPLES - of_val, validation: of_val}
     chosen: list[tuple[str, Sample]] = []
@@ -120,7 +120,7 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
 
 def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
-    """Return the points in whole pixels, none far outside the picture, because OpenCV overflows silently."""
+    """Return the points in whole pixels, clipped to near the picture, because OpenCV overflows silently."""
     import numpy as np
 
     height, width = picture.shape[:2]
@@ -129,7 +129,7 @@ def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
 
 
 def _write(picture: Picture, text: str, place: tuple[int, int], colour: tuple[int, int, int]) -> Picture:
-    """Write the text in a box whose upper left corner is at `place`, or as near as the picture allows.
+    """Write the text in a box with its upper left corner at `place`, or as near as the picture allows.
 
     OpenCV's font has only ASCII; other characters become question marks.
     """

@@ -20,7 +20,7 @@ _FILLED = 0.6
 
 
 def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:
-    """Return the picture with the classes of its mask in colours; what is ignored stays as it is.
+    """Return the picture with the classes of its mask in colours; ignored pixels stay unchanged.
 
     mapping has the class id for each id in the mask that is not itself the class id.
     """
@@ -41,7 +41,7 @@ def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Pictu
 
 
 def draw_depths(picture: Picture, depths: Path, suffix: str) -> Picture:
-    """Return the picture beside its depth map: near is red, far is blue, and unknown is black."""
+    """Return the picture beside its depth map: near pixels are red, far ones blue, and unknown ones black."""
     import cv2
     import numpy as np
 

@@ -25,9 +25,9 @@ class Shape:
 
     class_id: int
     outline: tuple[Point, ...]
-    """The corners of its box, its oriented box or its polygon."""
+    """The corners of the object's box, oriented box or polygon."""
     keypoints: tuple[Point, ...] = ()
-    """Only the labelled ones."""
+    """Only the labelled keypoints."""
 
 
 def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[Shape]:
@@ -55,7 +55,7 @@ def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[i
 
 
 def _labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
-    """Return the labelled keypoints: those of two values, and those of three whose visibility is not zero."""
+    """Return the labelled keypoints: all keypoints without a visibility, and those with one that is not 0."""
     step = dimensions or 2
     groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
     return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

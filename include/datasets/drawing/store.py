@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket, FetchedObject
 
 _LARGEST = 1 * MIB
-"""The most bytes that are read of the index, or of a picture, whose sides have at most 640 pixels."""
+"""Maximum size of the index and of a picture, whose sides have at most 640 pixels."""
 
 _NAME = r"^[0-9]{1,2}\.jpg$"
 
@@ -26,17 +26,17 @@ class DrawnSample(BaseModel):
     """An image of a dataset whose labels were drawn."""
 
     name: str = Field(pattern=_NAME)
-    """Of the picture, such as `0.jpg`."""
+    """Name of the picture, such as `0.jpg`."""
     split: str
     image: str
-    """Its path within the split."""
+    """Path of the image within the split."""
 
 
 _DRAWN = TypeAdapter(list[DrawnSample])
 
 
 class SampleStore:
-    """The samples of one bucket. The fingerprint names the content; drawing it again replaces its samples."""
+    """The samples in one bucket, by fingerprint. Drawing the same content again replaces its samples."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -53,7 +53,7 @@ class SampleStore:
         self._bucket.put(f"{prefix}{INDEX}", index.read_bytes(), content_type="application/json")
 
     def list(self, fingerprint: str, task: str) -> list[DrawnSample]:
-        """Return the samples that are stored; none if none were drawn, or their index is invalid.
+        """Return the stored samples; an empty list if none were drawn or their index is invalid.
 
         Raises StoreErrors.
         """
@@ -64,9 +64,9 @@ class SampleStore:
             return []
 
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
-        """Return the picture of this name; None if it is missing or too large. Raises StoreErrors.
+        """Return the picture with this name; None if it is missing or too large. Raises StoreErrors.
 
-        known holds the ETags of what the client already has; such content is not read again.
+        known holds the ETags of pictures that the client already has; such a picture is not read again.
         """
         if not re.fullmatch(_NAME, name):
             return None
