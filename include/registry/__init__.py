@@ -1,1 +1,1 @@
-"""Registered datasets: immutable versions of what people train on, each with a name and a number."""
+"""Registered datasets: immutable versions of training data, each with a name and a number."""

@@ -1,4 +1,4 @@
-"""Checks a registered version again before a training run, for the job's task and on the job's worker."""
+"""Checks a registered version again before a training run, for the job's task and on its worker."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def check_version(
     rules: CheckRules,
     cache_limit: int | None = None,
 ) -> CheckedDataset:
-    """Fetch and check the version as `inspect_dataset` does; return the result, whose reference names it.
+    """Fetch and check the version with `inspect_dataset`; return the result with a reference to the version.
 
     Raises DatasetError if the source no longer has the registered content, or if it is a path from which this
-    task or split reads files that were not registered; and what `inspect_dataset` raises.
+    task or split reads files that were not registered. Also raises the errors of `inspect_dataset`.
     """
     try:
         found = inspect_dataset(
@@ -50,20 +50,20 @@ def check_version(
             expected=version.fingerprint,
         )
     except DatasetChanged as error:
-        # The fingerprint of files at a path covers what the task reads of them, in the splits that it uses.
+        # The fingerprint of a local path covers only the files that the task reads, in the splits used.
         as_registered = task == version.task and rules.split == REGISTERED.split
         if not as_registered and not version.source.startswith("s3://"):
             raise DatasetError(
                 f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}: it is at "
                 f"a path, {version.source}, of which only the files for task={version.task} and "
-                f"split={REGISTERED.split} were registered, and this job would read others, or they have "
-                f"changed since. Register the data from s3://, give dataset={version.source!r}, or train for "
-                "what was registered"
+                f"split={REGISTERED.split} were registered. This job would read other files, or the files "
+                f"have changed since. Register the data from s3://, give dataset={version.source!r}, or use "
+                "the registered task and split"
             ) from error
         raise DatasetError(
             f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
-            f"was registered on {version.created_at:%Y-%m-%d}. Restore what was there, or register what is "
-            f"there now as a new version of {version.name}. In detail: {error}"
+            f"was registered on {version.created_at:%Y-%m-%d}. Restore the registered files, or register the "
+            f"current files as a new version of {version.name}. Details: {error}"
         ) from error
     name = DatasetVersionName(name=version.name, version=version.version)
     named = found.reference.model_copy(update={"version": name, "origin": version.origin})

@@ -1,4 +1,4 @@
-"""How the classes of one version of a dataset differ from those of another."""
+"""Compares the classes of two versions of a dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED = 500
 
 
 class ClassChange(BaseModel):
-    """One class whose counts differ: before is None if the class is new, and after is None if it is gone."""
+    """A class whose counts differ: before is None if the class is new, and after is None if it is gone."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,7 +26,7 @@ class ClassChange(BaseModel):
 
 
 class ClassDifference(BaseModel):
-    """How class tables differ. Classes are identified by their names."""
+    """The difference of two class tables. Classes are identified by their names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -35,9 +35,9 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether a class in both versions has a different number, so that its labels changed their meaning."""
+    """Whether any class has different numbers in the two versions, so that labels changed their meaning."""
     changes: list[ClassChange] = Field(max_length=LISTED)
-    """The first of the classes that are new, are gone, or have different counts."""
+    """The first classes that are new, are gone, or have different counts."""
 
 
 def compare_classes(

@@ -1,4 +1,4 @@
-"""How the files of one version of a dataset differ from those of another."""
+"""Compares the files of two versions of a dataset."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EXAMPLES = 50
 """Number of images that are named for each kind of change."""
 
 _LARGEST = 4 * 1024**2
-"""The most bytes of a stored difference that are read: far more than EXAMPLES names of a kilobyte for each of
-the five kinds of change (250 kB)."""
+"""Maximum size of a stored difference in bytes: far more than EXAMPLES names of a kilobyte for each of the
+five kinds of change (250 kB)."""
 
 
 class ChangedImage(BaseModel):
-    """One image that differs: its path within the split, its split, and the split that it was moved from."""
+    """One image that differs: its path within the split, its split, and the split from which it was moved."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,11 +52,11 @@ class Changes(BaseModel):
 
 
 class FileDifference(BaseModel):
-    """What changed from one version to another.
+    """The changes from one version to another.
 
-    An image is identified by its path within its split. If its content changed, it is in `changed`; if only
-    its label changed, in `labels_changed`. With the same content but in a different split, it is in `moved`,
-    and also in `labels_changed` if its label changed.
+    An image is identified by its path within its split. An image whose content changed is in `changed`; if
+    only its label changed, it is in `labels_changed`. An image with the same content in a different split is
+    in `moved`, and also in `labels_changed` if its label changed.
     """
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -85,7 +85,7 @@ def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummar
 
 
 def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> None:
-    """Compare the manifests of both versions, and store the result. Raises what `find_difference` raises."""
+    """Compare the manifests of both versions and store the result. Raises the errors of `find_difference`."""
     found = find_difference(bucket, base, version)
     bucket.put(_key(base, version), found.model_dump_json().encode(), content_type="application/json")
 
@@ -122,7 +122,7 @@ def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> 
 
 
 def _record_moves(gone: list[ManifestEntry], come: list[ManifestEntry], found: FileDifference) -> None:
-    """Record the images of one name that are gone from a split or new in a split."""
+    """Record images with the same name that are gone from one split or new in another."""
     for entry in come:
         origin = next((was for was in gone if was.image == entry.image), None)
         if origin is None:
@@ -139,7 +139,7 @@ def _record_moves(gone: list[ManifestEntry], come: list[ManifestEntry], found: F
 def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
-    """Yield the images of each name that is in either manifest."""
+    """Yield, for each name in either manifest, the images of that name in both manifests."""
     olds, news = (groupby(entries, attrgetter("key")) for entries in (before, after))
     old, new = next(olds, None), next(news, None)
     while old or new:
@@ -158,7 +158,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield the images of each split in pairs; None stands for an image that only the other version has."""
+    """Yield pairs of images in the same split; None stands for an image that one version does not have."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

@@ -6,7 +6,7 @@ from include.errors import FinalError
 
 
 class DatasetUnknown(FinalError):
-    """The dataset or the version is not registered; or no version is named, and all are archived."""
+    """The dataset or version is not registered, or the request names no version and all are archived."""
 
 
 class DatasetNeeded(FinalError):

@@ -1,10 +1,10 @@
-"""Manifests in S3: the images and labels of a registered dataset, one line each, in the order of their names.
+"""Manifests in S3: the images of a registered dataset with their labels, one line each, ordered by name.
 
     s3://{bucket}/datasets/manifests/{fingerprint}-{task}.jsonl.gz
 
 A line is the JSON that the check writes (include/datasets). The check writes the lines in the order in which
-it finds the files; here they are sorted, so that two manifests can be compared line by line, without holding
-either in memory.
+it finds the files. This module sorts the lines, so that two manifests can be compared line by line, without
+holding either in memory.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ class ManifestEntry(NamedTuple):
     """One image of a dataset."""
 
     key: str
-    """Its name as JSON, by which manifests are ordered."""
+    """The image's name as JSON; manifests are sorted by it."""
     split: str
-    """The split that it is in."""
+    """The split of the image."""
     image: str
     """SHA-256 of the image."""
     label: str | None
-    """SHA-256 of its label file; None if it has none."""
+    """SHA-256 of the image's label file; None if there is no label file."""
 
     @property
     def name(self) -> str:
-        """Its path within the split, as text that can be shown: a file's name need not be Unicode."""
+        """The image's path within the split as printable text: a file's name need not be valid Unicode."""
         return escape_controls(json.loads(self.key))
 
 
 class ManifestMissing(ObjectNotFound):
-    """There is no manifest of this content for this task, for example from an earlier release."""
+    """There is no manifest of this content for this task, for example because an older release checked it."""
 
 
 def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) -> None:
@@ -117,7 +117,7 @@ def _read_lines(file: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _sorted_lines(manifest: Path) -> Iterator[Iterator[bytes]]:
-    """Yield the lines in order. Files on disk hold what does not fit into memory."""
+    """Yield the lines in order. The sorted pieces are in temporary files, because memory may be too small."""
     with ExitStack() as files:
         runs: list[IO[bytes]] = []
         for run in _cut(manifest):
@@ -130,7 +130,7 @@ def _sorted_lines(manifest: Path) -> Iterator[Iterator[bytes]]:
 
 
 def _cut(manifest: Path) -> Iterator[Iterable[bytes]]:
-    """Cut the manifest into pieces that fit into memory; each line starts with what it is sorted by."""
+    """Cut the manifest into pieces that fit into memory; each line starts with its sort key."""
     run: list[bytes] = []
     size = 0
     for line in _read_lines(manifest):

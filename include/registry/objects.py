@@ -1,4 +1,4 @@
-"""What a version of a dataset uses in the bucket of the checkpoints, and the lock on it."""
+"""The objects that a version of a dataset uses in the bucket of the checkpoints, and the locks on them."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetObjects:
-    """The objects of a version, by what they belong to."""
+    """Names under which a version has objects in the bucket."""
 
     fingerprint: str
-    """Of the content; objects derived from the content are stored under this name."""
+    """Fingerprint of the content; objects derived from the content are stored under this name."""
     copy: str | None
     """The name of the prefix of the converted copy, which is the fingerprint if ETags are MD5s. None if the
     data were not converted."""
     upload_id: str | None
-    """The upload that it came from; None if it was not uploaded here."""
+    """The upload from which the version comes; None if its data are not from an upload in this bucket."""
 
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
-        """Return what a version, or data that are to become one, use in the bucket."""
+        """Return the objects that a version, or data about to become a version, use in the bucket."""
         found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
         return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])
 
     def lock(self, connection: Connection[Any]) -> None:
-        """Keep others from deleting and registering these objects until the caller's transaction ends."""
+        """Keep other processes from deleting or registering these objects until the transaction ends."""
         names = [name for name in (self.fingerprint, self.copy, self.upload_id) if name]
         lock_objects(connection, names)
 

@@ -41,7 +41,7 @@ class ListedDataset:
     """A dataset in the list."""
 
     newest: DatasetSummary
-    """The version that its name stands for: the newest that is not archived, or the newest if all are."""
+    """The newest version that is not archived; if all are archived, the newest version."""
     versions: int
     """Number of its versions."""
     position: DatasetPosition
@@ -50,7 +50,7 @@ class ListedDataset:
 
 @dataclass(frozen=True)
 class Registration:
-    """Who registers a version of a dataset, and what they wrote about it."""
+    """The registration of a version of a dataset: by whom, and with which note."""
 
     name: str
     """Name of the dataset."""
@@ -59,35 +59,35 @@ class Registration:
     created_by: str | None = None
     """User who triggered that run."""
     note: str | None = None
-    """What the user wrote."""
+    """The user's note on the version."""
     only_if_changed: bool = False
-    """Whether to create nothing if the newest version from the same address has this content, even if that
-    version is archived or followed by one from elsewhere."""
+    """Whether to create no version if the newest version from the same address has this content, even if that
+    version is archived or versions from other addresses followed it."""
 
 
 class DatasetRepository:
     """Reads and writes versions of datasets over one psycopg connection.
 
-    Each method is one transaction, committed when it returns, or part of the caller's if one is open. The
-    caller closes the connection.
+    Each method runs in a transaction of its own, which is committed when the method returns, or in the
+    caller's transaction if one is open. The caller closes the connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
-        """Return the version or, without a number, the newest that is not archived; None if there is none."""
+        """Return the version or, without a number, the newest version not archived; None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
     def require(self, asked: RegisteredName) -> DatasetVersion:
-        """Return the version that `dataset` names. Raises DatasetUnknown, which lists those that exist."""
+        """Return the version that `asked` names. Raises DatasetUnknown, which lists existing names."""
         found = self.get(asked.name, asked.version)
         if found is None:
             raise DatasetUnknown(f"dataset={str(asked)!r} {self._explain_missing(asked)}")
         return found
 
     def require_version(self, name: str, version: int) -> DatasetVersion:
-        """Return that version. Raises DatasetUnknown."""
+        """Return the version with this number. Raises DatasetUnknown."""
         found = self.get(name, version)
         if found is None:
             raise DatasetUnknown(f"version={version} of dataset {name!r:.140} is not registered")
@@ -98,16 +98,16 @@ class DatasetRepository:
         return self._one("find_dataset_of_run", run_id=run_id, name=name)
 
     def at_source(self, source: str, name: str | None = None) -> Sequence[DatasetVersion]:
-        """Return the newest version that came from that address, of each dataset or only of `name`.
+        """Return the newest version from this address, of each dataset or only of the dataset `name`.
 
-        Archived versions are returned, too: they show what is known of the address.
+        Archived versions are returned, too, because they show that the content was registered before.
         """
         with self._connection.transaction():
             rows = self._statements.rows("find_datasets_at_source", source=source.rstrip("/"), name=name)
         return [DatasetVersion.model_validate(row._asdict()) for row in rows]
 
     def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
-        """Return versions of the dataset, the newest first; `before` gives only those with lower numbers."""
+        """Return versions of the dataset, newest first; with `before`, only versions with lower numbers."""
         with self._connection.transaction():
             rows = self._statements.rows("list_dataset_versions", name=name, before=before, limit=limit)
         return [DatasetSummary.model_validate(row._asdict()) for row in rows]
@@ -122,7 +122,7 @@ class DatasetRepository:
     ) -> Sequence[ListedDataset]:
         """Return datasets whose names start with `prefix`; those with the newest versions come first.
 
-        `archived=True` gives only those whose versions are all archived; `archived=False`, only the others.
+        `archived=True` returns only datasets whose versions are all archived; `archived=False`, all others.
         """
         with self._connection.transaction():
             rows = self._statements.rows(
@@ -143,10 +143,10 @@ class DatasetRepository:
         report: str | None = None,
         warnings: Sequence[WarningCount] | None = None,
     ) -> tuple[DatasetVersion, bool]:
-        """Record a checked dataset as the next version of its name; return it, and whether this run made it.
+        """Record a checked dataset as the next version of its name, and return the version.
 
-        Content and task of the newest version that is not archived create nothing, whoever registers them;
-        neither do those that the same run has registered.
+        No version is created if the newest version that is not archived has the same content and task, or if
+        the same run has registered them already. The second value is whether this run created the version.
         """
         name = registration.name
         with self._connection.transaction():

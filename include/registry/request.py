@@ -33,8 +33,8 @@ class RegisterRequest(Request):
         description="Where the data are: s3://… (a .zip, a prefix, a data YAML, an .ndjson export or COCO "
         ".json), a path under one of the folders in the workers' DATASET_ROOTS, or 'digits'."
     )
-    task: Task = Field("detect", description="The task that the labels are for.")
-    note: OptionalText = Field(None, max_length=TEXT, description="What is new; recorded with the version.")
+    task: Task = Field("detect", description="The task for which the data are labelled.")
+    note: OptionalText = Field(None, max_length=TEXT, description="A note on this version, stored with it.")
 
     @model_validator(mode="before")
     @classmethod
@@ -55,14 +55,14 @@ class RegisterRequest(Request):
 
 
 class CheckedData(Payload):
-    """Checked data that are to become a version."""
+    """Checked data that are about to become a version."""
 
     request: RegisterRequest
-    """What was asked for."""
+    """The user's request."""
     dataset: DatasetReference
     """The data."""
     warnings: list[WarningCount] = Field(default_factory=list)
-    """What is probably not intended, by kind."""
+    """The check's warnings, by kind."""
     report: str | None = None
     """The s3:// URI of the complete report of the check."""
 
@@ -73,8 +73,8 @@ class RegisteredVersion(Payload):
     name: str
     """Name of the dataset."""
     version: int
-    """Its version."""
+    """Number of the version."""
     fingerprint: str
     """Identifies the content."""
     created: bool
-    """Whether the version is new; otherwise its content was registered already."""
+    """Whether the version is new; otherwise its content had already been registered."""

@@ -17,7 +17,7 @@ LISTED = 50
 
 
 class DatasetJob(BaseModel):
-    """A job whose dataset is a version, whatever its status."""
+    """A job that uses a version of a dataset; its status does not matter."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,7 +28,7 @@ class DatasetJob(BaseModel):
 
 
 def find_jobs(connection: Connection[Any], name: str, version: int) -> list[DatasetJob]:
-    """Return the newest jobs whose dataset is the version, at most LISTED."""
+    """Return the newest jobs that use the version of the dataset, at most LISTED."""
     with connection.transaction():
         rows = Statements(connection).rows("list_dataset_jobs", name=name, version=version, limit=LISTED)
     return [DatasetJob.model_validate(row._asdict()) for row in rows]

@@ -10,16 +10,16 @@ from include.datasets.class_table import ClassCount
 
 
 class WarningCount(BaseModel):
-    """One kind of warning of the check, and how often it was found."""
+    """One kind of warning of the check, with the number of such warnings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
     """A name that stays the same between versions of this project."""
     title: str
-    """What was found, in the plural."""
+    """The problem, in the plural, such as 'images without a label file'."""
     remedy: str
-    """What to do about it, as an imperative."""
+    """The advice for the user, as an imperative."""
     count: int
 
 
@@ -37,27 +37,27 @@ class DatasetSummary(BaseModel):
     source: str
     """Where the content is: `digits`, a path, or an s3:// URI."""
     origin: str | None
-    """What the content was converted from; None if it was registered as it is."""
+    """The source from which the content was converted; None if it was not converted."""
     task: str
-    """The task that it was checked for."""
+    """The task for which the content was checked."""
     train_images: int
     """Number of images to train on."""
     val_images: int
     """Number of images to validate with."""
     size: int
-    """Of images and labels, in bytes."""
+    """Total size of images and labels, in bytes."""
     report: str | None
     """The s3:// URI of the check's complete report; None if there is none."""
     note: str | None
-    """What the person who registered it wrote about it."""
+    """Note by the person who registered the version."""
     run_id: str | None
-    """Dag run that registered it."""
+    """Dag run that registered the version."""
     created_by: str | None
-    """User who registered it; None if the run has no user, such as a scheduled one."""
+    """User who registered the version; None if the run has no user, as for a scheduled run."""
     created_at: datetime
-    """When it was registered."""
+    """When the version was registered."""
     archived_at: datetime | None
-    """When it was archived; None if it is not. `dataset: name` passes over archived versions."""
+    """When the version was archived; None if it is not. `dataset: name` skips archived versions."""
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -67,6 +67,6 @@ class DatasetVersion(DatasetSummary):
     """One row of `datasets`."""
 
     class_table: list[ClassCount] | None
-    """How often each class occurs, in the order of the class ids; None if it was not counted."""
+    """How often each class occurs, in the order of the class ids; None if the classes were not counted."""
     warnings: list[WarningCount] | None
-    """The check's warnings, by kind; None if they were not counted."""
+    """The check's warnings, by kind; None if the warnings were not counted."""

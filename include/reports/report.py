@@ -1,4 +1,4 @@
-"""The complete result of a dataset check, of which a failed job's row has a summary."""
+"""The complete result of a dataset check. The row of a failed job has only a summary of it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class ReportedFinding(BaseModel):
     """One problem of a dataset."""
 
     file: str
-    """Path, relative to the dataset if it is inside it, or another part of the dataset such as a split."""
+    """Path, relative to the dataset for files inside it, or another part of the dataset such as a split."""
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
     kind: str = "other"
-    """Its kind in `errors`."""
+    """The kind of the problem, as in `errors`."""
 
 
 class DatasetReport(BaseModel):
@@ -45,7 +45,7 @@ class DatasetReport(BaseModel):
     errors: list[FoundKind] = []
     """The problems by kind."""
     warnings: list[FoundKind] = []
-    """Findings that do not prevent training, but are probably not intended, by kind."""
+    """Probably unintended findings that do not prevent training, by kind."""
     class_table: list[ClassCount] = []
     """How often each class occurs, in the order of the class ids; empty if the check failed."""
     omitted: int
@@ -57,7 +57,7 @@ class DatasetReport(BaseModel):
 def report_on(
     found: CheckedDataset | DatasetError, *, job_id: str | None, run_id: str, dataset: str, task: str
 ) -> DatasetReport:
-    """Return the report of a check that ended with `found`."""
+    """Return the report on a check with the result `found`."""
     problems = found.findings if isinstance(found, DatasetError) else ()
     reference = None if isinstance(found, DatasetError) else found.reference
     listed = problems[:FINDINGS]

@@ -1,4 +1,4 @@
-"""Storing the reports of checks in one bucket: of jobs, also failed ones, and of registered datasets.
+"""Stores the reports of checks in one bucket: for jobs, including failed jobs, and for registered datasets.
 
 reports/{job_id}/dataset.json                   the report on a job's dataset
 datasets/reports/{fingerprint}-{task}.json      the report on a registered dataset
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReportStore:
-    """The reports of one bucket. A job, or a fingerprint and task, has one: a later check replaces it."""
+    """The reports in one bucket: one per job, and one per fingerprint and task. A later check replaces it."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

@@ -1,6 +1,6 @@
 """Uploads of datasets from browsers and programs: straight to S3, by signed links, under `uploads/`.
 
-plan      which files a client announces, and in which parts each of them is sent
-store     what has arrived, links for what is missing, and the completion or removal of an upload
-errors    why an upload is refused
+plan      the files that a client announces, and the parts in which each file is sent
+store     the parts that have arrived, links for missing parts, and the completion or removal of an upload
+errors    the reasons for which an upload is refused
 """

@@ -1,4 +1,4 @@
-"""Why an upload is refused."""
+"""The reasons for which an upload is refused."""
 
 from __future__ import annotations
 

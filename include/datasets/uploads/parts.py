@@ -1,4 +1,4 @@
-"""One file that is sent in parts, as S3 knows it. Every function raises StoreErrors."""
+"""Requests to S3 about one file that is sent in parts. Every function raises StoreErrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An upload as it was announced: its files, each with the parts in which it is sent."""
+"""An upload as the client announced it: its files, each with the parts in which it is sent."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class UploadFile(BaseModel):
         return count_parts(self.size)
 
     def size_of(self, part: int) -> int:
-        """Return the size in bytes of the part with that number; numbers start at 1."""
+        """Return the size in bytes of the part with this number; numbers start at 1."""
         return min(UPLOAD_PART, self.size - (part - 1) * UPLOAD_PART)
 
 
 class Upload(BaseModel):
-    """An upload, as its record in S3 has it."""
+    """An upload; its record in S3 contains these fields."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,11 +59,11 @@ class Upload(BaseModel):
     files: tuple[UploadFile, ...]
     completed_at: datetime | None = None
     removed_at: datetime | None = None
-    """When its removal began; None if it has not. The record itself is removed last."""
+    """When the removal of the upload began; None if it has not begun. The record itself is removed last."""
 
     @property
     def prefix(self) -> str:
-        """The prefix of its keys."""
+        """The prefix of the keys of its files."""
         return upload_prefix(self.upload_id)
 
     def key(self, file: UploadFile) -> str:
@@ -71,13 +71,13 @@ class Upload(BaseModel):
         return f"{self.prefix}{file.path}"
 
     def source(self, bucket: str) -> str:
-        """Return the value for the parameter `dataset`: the only file, or the prefix of several."""
+        """Return the value for the parameter `dataset`: the URI of the only file, or of the files' prefix."""
         alone = self.files[0].path if len(self.files) == 1 else ""
         return S3Location(bucket, f"{self.prefix}{alone}").uri
 
 
 def count_parts(size: int) -> int:
-    """Return in how many parts a file of that size is sent."""
+    """Return the number of parts in which a file of this size is sent."""
     return max(1, -(-size // UPLOAD_PART))
 
 
@@ -111,7 +111,7 @@ def _check_sizes(sizes: Sequence[int]) -> None:
     total = sum(sizes)
     if total > ARCHIVE_BYTES:
         raise UploadRefused(
-            f"the files have {in_words(total)} in all, more than the limit of {in_words(ARCHIVE_BYTES)}: "
+            f"the files take {in_words(total)} in total, more than the limit of {in_words(ARCHIVE_BYTES)}: "
             "copy them under a prefix of the bucket with an S3 client instead"
         )
     divided = sum(count_parts(size) > 1 for size in sizes)
@@ -137,7 +137,7 @@ def _check_paths(paths: Sequence[str]) -> None:
             )
         if is_ignored(parts):
             raise UploadRefused(
-                f"path={show_value(path)} is a hidden file or a cache, never trained on; leave it out"
+                f"path={show_value(path)} is a hidden file or a cache, which training ignores; leave it out"
             )
         if path in seen:
             raise UploadRefused(f"path={show_value(path)} is given twice; name each file once")

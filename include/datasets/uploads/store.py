@@ -1,7 +1,7 @@
-"""The uploads of one bucket: what has arrived, signed links for what is missing, and completion or removal.
+"""The uploads of one bucket: parts that have arrived, signed links for missing parts, completion and removal.
 
-The bytes go from the client to S3. A small record beside them says what was announced, so that any process of
-the API server can continue an upload that another process began.
+The bytes go from the client to S3. A small record beside them lists the announced files, so that any process
+of the API server can continue an upload that another process began.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _AT_ONCE = 8
 """Number of concurrent requests to S3: fewer than the connections in any boto3 client's pool."""
 
 _LARGEST_RECORD = 4 * UPLOAD_BODY
-"""The most bytes of a record, which contains what was announced and S3's ids of multipart uploads."""
+"""Maximum size of a record, which contains the announced files and S3's ids of multipart uploads."""
 
 _EXAMPLES = 3
 
@@ -80,15 +80,15 @@ class UploadStore:
         return begun
 
     def find(self, upload_id: str) -> Upload:
-        """Return the upload with that id. Raises UploadUnknown."""
+        """Return the upload with this id. Raises UploadUnknown."""
         return self._read(upload_id)[0]
 
     def arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
-        Until the upload is completed, a file whose size differs from the announced one is removed, because
-        its links cannot overwrite it. SeaweedFS 4.48, for example, stores an empty object if a sender is cut
-        off after the headers.
+        Until the upload is completed, a file whose size differs from the announced size is removed, because
+        links cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object if a
+        sender is cut off after the headers.
         """
         stored = self._stored(upload)
 
@@ -107,8 +107,8 @@ class UploadStore:
     def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
 
-        Raises UploadEnded if nothing more can be sent, and UploadRefused for a part that the upload does not
-        have.
+        Raises UploadEnded if the upload is complete or being removed, and UploadRefused for a part that the
+        upload does not have.
         """
         if upload.completed_at is not None:
             raise UploadEnded(f"Upload {upload.upload_id} is complete: begin a new one for other files")
@@ -122,9 +122,10 @@ class UploadStore:
             yield self._link(upload, part, signer)
 
     def complete(self, upload_id: str) -> Upload:
-        """Verify that everything has arrived, assemble the parts, and end the upload; repeating is harmless.
+        """Verify that all files have arrived, assemble their parts, and end the upload.
 
-        Raises UploadUnknown, and UploadIncomplete, which names what is missing or was not announced.
+        A repeated call is harmless. Raises UploadUnknown, and UploadIncomplete, which names files that are
+        missing or were not announced.
         """
         upload, etag = self._read(upload_id)
         if upload.completed_at is not None:
@@ -150,28 +151,28 @@ class UploadStore:
         return completed
 
     def remove(self, upload: Upload) -> tuple[int, int]:
-        """Remove an upload, with everything that has arrived. The caller must know that nothing uses it.
+        """Remove an upload and all files that have arrived. The caller must ensure that nothing uses them.
 
-        Returns the number of its files, and their total size. Raises UploadUnknown if the upload has been
+        Returns the number of removed files and their total size. Raises UploadUnknown if the upload has been
         completed or removed since the caller read it.
         """
         current, etag = self._read(upload.upload_id)
         if current.completed_at != upload.completed_at:
             raise _changed(upload.upload_id)
-        # First of all, so that nobody completes the upload, or begins to use it, while it is removed.
+        # Write this first, so that nobody completes the upload, or begins to use it, during the removal.
         ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
         self._write(ended, {"IfMatch": etag})
         record = upload_record_key(upload.upload_id)
         for file in upload.files:
             if file.multipart_id is not None:
                 parts.abort(self._bucket, upload.key(file), file.multipart_id)
-        # The record goes last: until then the upload can be found, and removed again.
+        # The record goes last: as long as it exists, the upload can be found, and its removal repeated.
         removed = self._bucket.delete_below(upload.prefix, keep=record)
         self._bucket.delete(record)
         return removed
 
     def unfinished(self, before: datetime) -> Iterator[Upload]:
-        """Yield the uploads begun before that time that are not complete, half-removed ones included."""
+        """Yield incomplete uploads that were begun before this time, including partly removed uploads."""
         client, location = self._bucket.client, self._bucket.at(UPLOADS)
         with translate_s3_errors(client, location):
             pages = client.get_paginator("list_objects_v2").paginate(
@@ -194,7 +195,7 @@ class UploadStore:
             "ContentLength": file.size_of(part.number),
         }
         if file.multipart_id is None:
-            # A link that is still valid must not replace what has been completed.
+            # A link that is still valid must not replace a file of a completed upload.
             method, headers = "put_object", {"If-None-Match": "*"}
             params["IfNoneMatch"] = "*"
         else:
@@ -210,7 +211,7 @@ class UploadStore:
             found = list(threads.map(lambda file: self._find_parts(upload, file), waiting))
             pairs = list(zip(waiting, found, strict=True))
             whole = [(file, arrived) for file, arrived in pairs if _sizes(arrived) == _announced(file)]
-            if len(whole) < len(pairs):  # another request may have assembled the others
+            if len(whole) < len(pairs):  # another request may have assembled the other files
                 cut = [file for file, arrived in pairs if (file, arrived) not in whole]
                 _require_all(upload, _lacking(cut, self._stored(upload)))
             for _ in threads.map(lambda pair: self._assemble_file(upload, *pair), whole):
@@ -242,7 +243,7 @@ class UploadStore:
             raise _unknown(upload_id)
         location = self._bucket.at(upload_record_key(upload_id))
         try:
-            # A single request for record and ETag: between two, the upload could be completed.
+            # One request returns record and ETag: between two requests, the upload could be completed.
             with translate_s3_errors(self._bucket.client, location):
                 answer = self._bucket.client.get_object(Bucket=location.bucket, Key=location.key)
                 if answer["ContentLength"] > _LARGEST_RECORD:
@@ -273,7 +274,7 @@ class UploadStore:
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
-    """Return the id of the upload that contains an address; None if no upload of this bucket does."""
+    """Return the id of the upload to which a URI belongs; None if it belongs to no upload of this bucket."""
     start = bucket.at(UPLOADS).uri
     if source is None or not source.startswith(start):
         return None
@@ -283,7 +284,7 @@ def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
 
 def _unknown(upload_id: str) -> UploadUnknown:
     return UploadUnknown(
-        f"upload_id={show_value(upload_id)} is unknown, or has been removed since: begin a new upload"
+        f"upload_id={show_value(upload_id)} is unknown, or the upload has been removed: begin a new upload"
     )
 
 
@@ -294,7 +295,7 @@ def _changed(upload_id: str) -> UploadUnknown:
 
 
 def _lacking(files: Iterable[UploadFile], stored: Mapping[str, ListedObject]) -> list[UploadFile]:
-    """Return the files that S3 does not have with their announced size."""
+    """Return the files that are not in S3 or whose size differs from the announced size."""
     return [file for file in files if file.path not in stored or stored[file.path].size != file.size]
 
 
@@ -306,7 +307,7 @@ def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
     more = f" and {len(lacking) - _EXAMPLES:,} more" if len(lacking) > _EXAMPLES else ""
     raise UploadIncomplete(
         f"Upload {upload.upload_id} is not complete: {len(lacking):,} of {len(upload.files):,} files have "
-        f"not arrived as announced ({named}{more}); send what its list does not show as arrived"
+        f"not arrived as announced ({named}{more}); send the parts that have not arrived"
     )
 
 
