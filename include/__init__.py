@@ -1,1 +1,1 @@
-"""The business code behind the Dags, loaded where a Dag, a plugin or a setting of Airflow names it."""
+"""The business code behind the Dags; Dags, plugins and Airflow's settings import it."""

@@ -41,7 +41,7 @@ def shorten(text: str, longest: int) -> str:
 
 
 def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
-    """Return a sentence on the first error, followed by the names of other wrong fields.
+    """Return a sentence about the first error, followed by the names of other wrong fields.
 
     taker is the name of the Dag or setting whose parameters are wrong.
     """
@@ -53,7 +53,7 @@ def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: 
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Return a sentence on the first error of each wrong field, by the field's name."""
+    """Return a sentence about the first error of each wrong field, by the field's name."""
     sentences: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         objection = _objection(detail, model, taker)

@@ -3,8 +3,8 @@
 A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
 to Ultralytics. It does not start if another account could have prepared them, or if any account can replace
 them. Only the run's own user and root are trusted. Two risks remain, which whoever sets up the folders must
-judge: the owner of a parent folder may replace them, and a group may have write access to them, as it has to
-Kubernetes' fsGroup volumes (owned by root, mode 2775). On OpenShift, where the user of a container varies,
+judge: the owner of a parent folder may replace them, and a group may have write access to them (as for
+Kubernetes' fsGroup volumes, owned by root with mode 2775). On OpenShift, where the user of a container varies,
 containers share files through group 0, to which no ordinary account belongs; a user in group 0 therefore
 trusts folders of that group, regardless of their owner.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from include.errors import FinalError
 
 _MOST_LINKS = 40
-"""The kernel's limit."""
+"""The kernel's limit on symbolic links in one path."""
 
 REMEDY = "set TRAINING_ROOT to a folder of your own"
 
@@ -88,9 +88,9 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
 def _require_irreplaceable(
     step: Path, container: os.stat_result, found: os.stat_result, path: Path, remedy: str
 ) -> None:
-    """Raise UntrustedFolder if any account can replace `step`, or an untrusted one created it.
+    """Raise UntrustedFolder if any account can replace `step`, or if an untrusted account created it.
 
-    Only a folder open to all is checked for the second.
+    An untrusted creator matters only in a folder that is open to all.
     """
     if container.st_mode & stat.S_IWOTH:
         if not container.st_mode & stat.S_ISVTX:

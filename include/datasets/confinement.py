@@ -64,7 +64,7 @@ class ProcessLimits:
     memory: int = CHECK_MEMORY
     """Bytes of address space beyond those in use when the process starts."""
     cpu_seconds: int = CHECK_CPU_SECONDS
-    """CPU time between two lines that it logs."""
+    """CPU time that the process may use between two log lines."""
 
 
 def run_confined(
@@ -170,7 +170,7 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
             "the limit; divide the dataset, or look for a very large file in it"
         )
     raise DatasetError(
-        f"Dataset {source!r} cannot be read: the check failed unexpectedly ({text}). Check its data "
+        f"Dataset {source!r} cannot be read: an unexpected error occurred ({text}). Check its data "
         "YAML, labels and file names; the log shows where it stopped"
     )
 

@@ -184,7 +184,7 @@ def cut_to_ink(rows: list[list[int]]) -> list[list[int]]:
 def compose_scenes(
     scans: list[Scan], count: int, dice: Dice
 ) -> Iterator[tuple[list[bytearray], list[PlacedDigit]]]:
-    """Compose `count` scenes. A digit that does not fit into one scene is tried again in the next."""
+    """Compose `count` scenes. A digit that finds no space is tried again, in the same scene or the next."""
     deck = list(scans)
     dice.shuffle(deck)
     for _ in range(count):

@@ -57,7 +57,7 @@ class DatasetError(FinalError):
 
 
 class DatasetNotHere(DatasetError):
-    """This machine cannot provide the data, because of its disk or its settings. Another machine may."""
+    """This machine's disk or settings prevent it from providing the data. Another machine may have them."""
 
 
 class DatasetChanged(DatasetError):

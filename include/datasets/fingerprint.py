@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def zip_fingerprint(stored: StoredObject) -> str:
-    """Return the fingerprint of a zip in S3, computed from its content and not from its name."""
+    """Return the fingerprint of a zip in S3, computed from `StoredObject.content`."""
     return _digest(["s3-zip", " ".join(stored.content)])
 
 
@@ -94,9 +94,9 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
     """Raise DatasetChanged if `fingerprint` is not the expected one. If `expected` is None, accept any."""
     if expected is not None and fingerprint != expected:
         raise DatasetChanged(
-            f"{source} is no longer what check_dataset saw (then {expected[:12]}, now {fingerprint[:12]}). "
-            "Restore it, or start over with the current content: clear check_dataset, or, if the job has a "
-            "durable state, trigger it with fresh=true"
+            f"{source} has changed since check_dataset checked it (fingerprint then {expected[:12]}, now "
+            f"{fingerprint[:12]}). Restore it, or start over with the current content: clear check_dataset, "
+            "or, if the job has a durable state, trigger it with fresh=true"
         )
 
 

@@ -72,7 +72,7 @@ Source = Digits | LocalPath | S3Zip | S3Export | S3Tree
 
 
 def parse_source(source: str, task: str) -> Source:
-    """Parse the parameter `dataset`. Raises DatasetError, which lists the possible values."""
+    """Parse the parameter `dataset`. Raises DatasetError, whose message says what to give or do instead."""
     if source == "digits":
         if task != "detect":
             raise DatasetError(

@@ -1,4 +1,4 @@
-"""Reading and writing `datasets`, with the statements in `sql/queries`."""
+"""Reads and writes the table `datasets` with the statements in `sql/queries`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAMED = 20
 class DatasetPosition(NamedTuple):
     """Position of a dataset in the list.
 
-    changed_at is when its newest version was registered, as the database writes it.
+    changed_at is when its newest version was registered, in the database's text form.
     """
 
     changed_at: str
@@ -61,8 +61,8 @@ class Registration:
     note: str | None = None
     """The user's note on the version."""
     only_if_changed: bool = False
-    """Whether to create no version if the newest version from the same address has this content, even if that
-    version is archived or versions from other addresses followed it."""
+    """If true, no version is created if the newest version from the same address has this content, even if
+    that version is archived or versions from other addresses followed it."""
 
 
 class DatasetRepository:
@@ -146,7 +146,7 @@ class DatasetRepository:
         """Record a checked dataset as the next version of its name, and return the version.
 
         No version is created if the newest version that is not archived has the same content and task, or if
-        the same run has registered them already. The second value is whether this run created the version.
+        the same run has registered them already. The second value tells whether this run created the version.
         """
         name = registration.name
         with self._connection.transaction():

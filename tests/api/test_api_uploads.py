@@ -237,7 +237,7 @@ def test_what_cannot_be_uploaded_is_refused_before_anything_is_signed(
     [
         ([-1], "greater than or equal to 0"),
         ([2**60], "less than or equal to"),
-        ([2**35] * 2, "64 GiB in all, more than the limit of 50 GiB"),
+        ([2**35] * 2, "64 GiB in total, more than the limit of 50 GiB"),
         ([UPLOAD_PART + 1] * 501, "501 files are larger than 16 MiB"),
     ],
 )

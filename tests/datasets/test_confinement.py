@@ -33,7 +33,7 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         shutil.disk_usage,
         ("/nowhere",),
         ProcessLimits(),
-        r"the check failed unexpectedly \(FileNotFoundError\)",
+        r"an unexpected error occurred \(FileNotFoundError\)",
     ),
     "computing": (
         math.factorial,
@@ -52,13 +52,13 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         json.loads,
         ("{hunter2",),
         ProcessLimits(),
-        r"the check failed unexpectedly \(JSONDecodeError\)",
+        r"an unexpected error occurred \(JSONDecodeError\)",
     ),
     "recursion": (
         json.loads,
         ("[" * 100_000,),
         ProcessLimits(),
-        r"the check failed unexpectedly \(RecursionError\)",
+        r"an unexpected error occurred \(RecursionError\)",
     ),
 }
 
@@ -126,7 +126,7 @@ def test_what_is_printed_does_not_disturb_the_answer() -> None:
 
 
 def test_its_log_is_in_the_log_of_the_task(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO), pytest.raises(DatasetError, match="failed unexpectedly"):
+    with caplog.at_level(logging.INFO), pytest.raises(DatasetError, match="an unexpected error occurred"):
         run_confined(shutil.disk_usage, "/nowhere", source="data")
     assert "The check failed with FileNotFoundError" in caplog.text
 

@@ -99,7 +99,7 @@ def test_without_an_intact_listing_nothing_below_the_prefix_may_have_changed(
         }
         prefix.put(key, damaged[stored])
     prefix.put(NEW)
-    with pytest.raises(DatasetChanged, match="no longer what check_dataset saw"):
+    with pytest.raises(DatasetChanged, match="has changed since check_dataset checked it"):
         prefix.materialize(reference)
     prefix.client.delete_object(Bucket=prefix.bucket, Key=NEW)
     assert images(prefix.materialize(reference)) == prefix.originals()

@@ -139,7 +139,7 @@ def test_content_that_changed_after_the_check_is_not_trained_on(
     label.write_text(label.read_text().replace("0.", "0.", 1).replace("5", "6", 1))
     if keep_times:
         os.utime(label, ns=times)
-    with pytest.raises(DatasetChanged, match="no longer what check_dataset saw"):
+    with pytest.raises(DatasetChanged, match="has changed since check_dataset checked it"):
         materialize(reference, cache, None)
 
 

@@ -115,7 +115,7 @@ def test_content_that_was_replaced_after_the_check_is_not_trained_on(
     (folder / "labels" / "train" / "0.txt").write_text("1 0.4 0.4 0.2 0.2\n")
     upload_files(s3_client, bucket, folder, "set/")
     upload_zip(s3_client, bucket, folder)
-    with pytest.raises(DatasetChanged, match="no longer what check_dataset saw"):
+    with pytest.raises(DatasetChanged, match="has changed since check_dataset checked it"):
         materialize(reference, cache.with_name("another machine"), reader)
     materialize(reference, cache, reader)
 

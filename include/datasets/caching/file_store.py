@@ -62,9 +62,10 @@ class FileStore:
         return stat.S_ISREG(found.st_mode) and found.st_size == size
 
     def link(self, key: str, size: int, target: str) -> bool:
-        """Make `target` a link to the stored file, or a copy. Returns False if it is not stored in this size.
+        """Make `target` a link to the stored file, or a copy of it.
 
-        The folder of `target` must exist. Raises FileExistsError if `target` exists.
+        Returns False if no file of this key and size is stored. The folder of `target` must exist. Raises
+        FileExistsError if `target` exists.
         """
         stored = f"{self._prefix}{key[:2]}{os.sep}{key}"  # a Path would take as long as the system calls
         try:

@@ -54,7 +54,7 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
 
 
 def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range) -> Iterator[int]:
-    """Link the images with these numbers, and their labels; yield the number of images after each batch."""
+    """Link the images with these numbers, and their labels; yield the size of each finished batch."""
     links, done = _Links(home), 0
     folder = partial if layout.task == "classify" else partial / "images"
     for sample in islice(layout.splits[split], numbers.start, numbers.stop):

@@ -57,7 +57,7 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
 
 
 def mark_outdated(home: Path) -> None:
-    """Mark all views of a dataset, so that they are made again before their next use. None is removed now."""
+    """Mark all views of a dataset as outdated: each is removed and made again when it is next used."""
     for view in home.glob("view-*"):
         if view.is_dir() and not view.suffix:  # not a view that is being made
             _outdated(view).touch()

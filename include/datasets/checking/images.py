@@ -128,7 +128,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
 
 
 def find_image_problem(path: Path) -> str | None:
-    """Return a reason why Ultralytics cannot use the image; None if nothing shows without decoding it."""
+    """Return why Ultralytics cannot use the image, without decoding it; None if no problem is found."""
     try:
         _require_size(path)
         with _explained():

@@ -72,7 +72,7 @@ class CheckedLabels:
     warned: Counter[str] = field(default_factory=Counter)
     """Number of warnings by kind."""
     classes: Mapping[int, int] = field(default_factory=dict)
-    """Number of objects by class id as written."""
+    """Number of objects by the class id in the file."""
     outlines: bool = False
     """Whether the objects are outlines, not boxes."""
     teaches: bool = False

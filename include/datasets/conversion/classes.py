@@ -66,7 +66,7 @@ def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], proble
 
 
 def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
-    """Leave out a category that is nothing but the supercategory of all others, as in exports of Roboflow.
+    """Leave out a category that is only the supercategory of all others, as in exports of Roboflow.
 
     Such a category has the lowest id, no supercategory of its own, and no annotations.
     """

@@ -77,7 +77,7 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split in a file's name or, if it has none, in the nearest folder's name that has one."""
+    """Return the split that the file's name indicates or, failing that, the nearest folder's name."""
     path = PurePosixPath(name)
     return _split_in(path.stem, *(parent.name for parent in path.parents))
 

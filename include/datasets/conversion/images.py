@@ -27,7 +27,10 @@ _FAILURES = 100
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
-    """Raise DatasetError unless images may be fetched from all hosts. hosts gives the files on each."""
+    """Raise DatasetError unless images may be fetched from all hosts.
+
+    hosts gives the number of files on each host.
+    """
     refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
     if not refused:
         return

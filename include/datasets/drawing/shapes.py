@@ -55,7 +55,7 @@ def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[i
 
 
 def _labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
-    """Return the labelled keypoints: all keypoints without a visibility, and those with one that is not 0."""
+    """Return the labelled keypoints: all if they have no visibilities, else those with one other than 0."""
     step = dimensions or 2
     groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
     return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

@@ -197,7 +197,7 @@ class _Reader:
         return [(found.parent, found.name)]
 
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
-        """Read a list of images. Never quotes lines that name no image: the file may be something else."""
+        """Read a list of images. Never quotes a line that names no image: the file may not be such a list."""
         images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):

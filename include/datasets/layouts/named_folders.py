@@ -1,6 +1,6 @@
 """Finds the folders that a data YAML names. Runs in a confined process, see confinement.py.
 
-It is lenient: the check reports errors in a data YAML once the dataset's files are on this machine.
+This module is lenient: the check reports errors in a data YAML once the dataset's files are on this machine.
 """
 
 from __future__ import annotations

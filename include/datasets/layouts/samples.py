@@ -1,4 +1,4 @@
-"""The files that a dataset consists of on this machine's disk."""
+"""The files of a dataset on this machine's disk."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_one_file_for_images_of_no_split_says_what_to_do(tmp_path: Path) -> None
     made.image(1, "images/1.png")
     draw_image(tmp_path / "data" / "images" / "1.png", 1)
     made.write(tmp_path / "data" / "result.json")
-    assert "name the files train.json and val.json" in refusal(tmp_path / "data", tmp_path / "work")
+    assert "annotation files train.json and val.json" in refusal(tmp_path / "data", tmp_path / "work")
 
 
 def test_two_images_of_the_same_name_are_ambiguous_where_no_folder_is_likelier(tmp_path: Path) -> None:
