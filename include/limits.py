@@ -117,7 +117,7 @@ UPLOAD_BODY = 4 * MIB
 """Size of the list of files with which an upload begins; enough for UPLOAD_FILES paths of 150 characters."""
 
 UPLOAD_PART = 16 * MIB
-"""Size of the parts in which larger files are sent; after an interruption, only unfinished ones are resent."""
+"""Size of the parts in which larger files are sent; an interrupted upload resends only unfinished parts."""
 
 UPLOAD_FILES_IN_PARTS = 500
 """Files larger than UPLOAD_PART in one upload; each of them costs several requests to S3."""

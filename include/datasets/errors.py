@@ -57,7 +57,7 @@ class DatasetError(FinalError):
 
 
 class DatasetNotHere(DatasetError):
-    """This machine's disk or settings prevent it from providing the data. Another machine may have them."""
+    """The machine's disk or settings prevent it from providing the data. Another machine may have them."""
 
 
 class DatasetChanged(DatasetError):

@@ -25,9 +25,7 @@ def decode_mask(counts: Any, height: int, width: int) -> np.ndarray:
 
     runs = _unpack(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
-        raise ValueError(
-            "its counts are neither an RLE text nor a list of non-negative whole numbers"
-        )
+        raise ValueError("its counts are neither an RLE text nor a list of non-negative whole numbers")
     if sum(runs) != height * width:
         raise ValueError(f"its counts add up to {sum(runs):,} pixels instead of {height * width:,}")
     values = np.arange(len(runs), dtype=np.uint32).astype(np.uint8) & 1

@@ -43,7 +43,7 @@ class Problems:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise DatasetError if there are problems. It lists the first place of each, then the second, …"""
+        """Raise DatasetError if there are problems; it lists the first place of each before second places."""
         if not self._places:
             return
         findings = [

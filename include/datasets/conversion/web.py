@@ -233,7 +233,8 @@ def _translate_errors(what: str) -> Iterator[None]:
         )
     except SSLError:
         refusal = FetchRefused(
-            "the host has no valid certificate; if it is a private one, set REQUESTS_CA_BUNDLE on the workers"
+            "the host has no valid certificate; if it uses a private certificate authority, set "
+            "REQUESTS_CA_BUNDLE on the workers"
         )
     except (RequestException, HTTPError, OSError) as error:
         refusal = _Interrupted(f"{what} ({type(error).__name__})")

@@ -144,7 +144,7 @@ class _Reader:
         if "images" in Path(name).parts[:-1]:
             raise DatasetError(
                 f"{start} is below a folder named images within its split, so its labels would lie in the "
-                f"split, too; name that folder as the split, and put the labels into {folder}/ beside it"
+                f"split, too; give that folder as the split, and put the labels into {folder}/ beside it"
             )
 
     def _find_first(self, possible: Sequence[str]) -> str:
