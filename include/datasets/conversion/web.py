@@ -85,7 +85,7 @@ class WebReader:
             if attempt < self._limits.tries:
                 time.sleep(self._limits.pause * 2 ** (attempt - 1))
         raise ImagesUnavailable(
-            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. Fetched images are kept "
+            f"{without_query(url)} {problem}, {self._limits.tries} times in a row. Fetched files are kept "
             "on this machine, so a retry on it fetches only the rest"
         )
 
