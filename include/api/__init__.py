@@ -1,4 +1,4 @@
-"""The REST API at /training/api/v1, in Airflow's API server: what Airflow's own API does not offer.
+"""The REST API at /training/api/v1 in Airflow's API server, for everything that Airflow's own API lacks.
 
 app          the application, assembled from all routers
 guarded_app  the FastAPI class of API and console: login first, limits, headers on every response

@@ -3,8 +3,8 @@
 Airflow does not protect the routes of plugins: without one of these guards a route is public.
 
 A route that shows the results of a Dag is open to users who may see the Dag's runs. A route that changes a
-job is open to users who may start a run of the Dag. Airflow's auth manager decides, by the same login, roles
-and Dag permissions as everywhere in Airflow.
+job is open to users who may start a run of the Dag. Airflow's auth manager checks these rights, using the
+same logins, roles and Dag permissions as for the rest of Airflow.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def check_can_start(dag_id: str) -> Callable[..., None]:
 def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
     """Return a check that asks Airflow's auth manager.
 
-    SimpleAuthManager raises KeyError for an unknown role: in a token that it signed before the role was
-    renamed, or that another program signed with the same key.
+    SimpleAuthManager raises KeyError if a token names an unknown role: the role was renamed after the token
+    was signed, or another program signed the token with the same key.
     """
     ask: Callable[[Request, BaseUser], None] = requires_access_dag(method, DagAccessEntity.RUN, dag_id)
 
@@ -80,7 +80,7 @@ def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
 async def authentication_error(request: Request) -> HTTPException | None:
     """Return the authentication error for this request (401, or 403 for a forged token), or None.
 
-    For errors that occur before any guard runs: no such route, a wrong method, a body that is not JSON.
+    Use it for errors that occur before any guard runs: an unknown route, a wrong method, an invalid body.
     """
     try:
         await get_user(request, bearer_credentials=await bearer_scheme(request))

@@ -15,8 +15,8 @@ PREFIX = "/training/api/v1"
 def airflow_url() -> str:
     """Return the base URL of Airflow's UI without a trailing slash (Airflow's own default if unset).
 
-    It is cached because Airflow reads its configuration only at its start, and a lookup takes longer than
-    everything else about a link.
+    The URL is cached because looking it up takes longer than building the rest of a link. It cannot change,
+    because Airflow reads its configuration only at startup.
     """
     return conf.get("api", "base_url", fallback="http://localhost:8080").rstrip("/")
 

@@ -1,4 +1,4 @@
-"""Dag runs, through Airflow's REST API on behalf of the caller, so that its permissions and audit apply."""
+"""Dag runs, accessed through Airflow's REST API as the caller: Airflow's permissions and audit log apply."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LOGIN = ("authorization", "cookie")
 
 
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
-    """Mark the run as failed, with the login of `request`; call it only from a plain `def` route.
+    """Mark the run as failed, with the login of `request`; call this only from a plain `def` route.
 
-    Airflow asks for the right to edit runs, which not everyone has who may stop a job. If it refuses, this is
-    only logged: the run fails by itself when it next claims the job, starts an attempt or gets its GPU.
+    Airflow requires the right to edit runs, which some users who may stop a job lack. A refusal is only
+    logged: the run then fails by itself when it next claims the job, starts an attempt or gets its GPU.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}
@@ -40,13 +40,13 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
 def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
     """Trigger a run of the Dag, with the login of `request`, and return its id. Raises ProblemError.
 
-    Call it, like every function here, only from a plain `def` route.
+    Like every function of this module, it works only in a plain `def` route, which FastAPI runs in a thread.
     """
     answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": dict(conf)})
     if answer is None:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            f"This server does not serve Airflow's API: trigger {dag_id} where it is served",
+            f"This server does not serve Airflow's API: trigger {dag_id} on a server that does",
         )
     if answer.status_code != HTTPStatus.OK:
         log.warning("Airflow did not trigger %s: %s", dag_id, answer.text)
@@ -59,9 +59,10 @@ def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
 
 
 def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | None:
-    """Return the run as Airflow's API describes it; None if the API does not return it.
+    """Return the run as Airflow's API describes it, or None if the API does not return it.
 
-    There is no such run, the user may not see it, or the API is not served here or has failed.
+    None means that the run does not exist, that the user may not see it, or that the API failed or is not
+    served by this process.
     """
     answer = _send(request, "GET", dag_id, run_id)
     if answer is None or answer.status_code != HTTPStatus.OK:
@@ -73,7 +74,7 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
 def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: str) -> Any:
     """Return the XCom that a task of the run stored under that key; None if the API does not return it.
 
-    Airflow's REST API returns the stored JSON: no object is created from it in this process.
+    Airflow's REST API returns the stored JSON, so this process does not deserialize it into objects.
     """
     answer = _send(request, "GET", dag_id, run_id, "taskInstances", task_id, "xcomEntries", key)
     if answer is None or answer.status_code != HTTPStatus.OK:
@@ -82,7 +83,7 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
 
 
 def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str | None:
-    """Return why a task refused what the run asked for; None if no readable XCom says so."""
+    """Return the reason for which a task refused the run's request; None if no readable XCom contains one."""
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
         if isinstance(refusal, str):
@@ -91,7 +92,7 @@ def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> 
 
 
 def explain_failure(dag_id: str, run_id: str) -> str:
-    """Return a sentence on where to look for the cause of a failure that `read_refusal` cannot explain."""
+    """Return a sentence that names the log to read after a failure that `read_refusal` cannot explain."""
     return f"The run failed, and its log says why: see run {run_id} of {dag_id}."
 
 
@@ -102,7 +103,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
-    """Call Airflow's application in this very process, without the network; None if it is not served here."""
+    """Call Airflow's API within this process, without the network; None if this process does not serve it."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

@@ -41,15 +41,15 @@ from include.serving.headers import FOR_DATA
 __all__ = ["PREFIX", "create_app"]
 
 _DESCRIPTION = """\
-What Airflow's own REST API does not offer: training runs with their live progress, datasets, versions
+Resources that Airflow's own REST API lacks: training runs with their live progress, datasets, versions
 of models, pretrained weights, uploads and GPU hours.
 
-Log in as for Airflow: with the session of its UI, or with a token from `POST /auth/token`. To start a
-training run, use Airflow's own API, which adds permissions, validation and an audit log."""
+Log in with the session of Airflow's UI, or with a token from `POST /auth/token`. To start a training
+run, use Airflow's own API, which adds permissions, validation and an audit log."""
 
 
 def create_app() -> GuardedApp:
-    """Create the application with all of its routes, each of them guarded."""
+    """Create the application with all of its routes, each protected by a guard."""
     app = GuardedApp(
         FOR_DATA,
         {"/pretrained/": WEIGHTS, "/uploads": LISTS},

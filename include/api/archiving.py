@@ -1,4 +1,4 @@
-"""Archiving a job: the console's list hides it unless asked for it, and nothing is deleted."""
+"""Archiving a job, which hides it from the console's list by default and deletes nothing."""
 
 from __future__ import annotations
 
@@ -29,15 +29,18 @@ _ANSWERS = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 def archive_job(user: GetUserDep, database: Database, job_id: JobId) -> TrainingJobResponse:
     """Archive a job that has ended: the console lists it only on request, and nothing is deleted.
 
-    Only its owner and job administrators may do this. Repeating the request changes nothing. A new run of the
-    job unarchives it.
+    Only the job's owner and job administrators may do this. Repeating the request changes nothing. A new run
+    of the job unarchives it.
     """
     return _set_archived(user, database, job_id, archived=True)
 
 
 @router.delete("/{job_id}/archive", responses=_ANSWERS)
 def unarchive_job(user: GetUserDep, database: Database, job_id: JobId) -> TrainingJobResponse:
-    """Unarchive a job, as its owner or a job administrator. Repeating the request changes nothing."""
+    """Unarchive a job.
+
+    Only the job's owner and job administrators may do this. Repeating the request changes nothing.
+    """
     return _set_archived(user, database, job_id, archived=False)
 
 

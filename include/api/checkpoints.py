@@ -1,4 +1,4 @@
-"""Downloads of checkpoints, by signed links that lead to S3 itself: no file passes through this server."""
+"""Downloads of checkpoints through signed links to S3, so that no file passes through this server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from include.s3.location import S3Location
 
 LINK_SECONDS = 300
-"""Long enough to copy and paste a link; a browser follows it at once. S3 checks it when the GET starts."""
+"""Long enough to copy and paste a link. S3 checks the expiry only when a download starts."""
 
 router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
@@ -37,9 +37,9 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_c
     responses=responses(HTTPStatus.NOT_FOUND),
 )
 def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse:
-    """Redirect to best.pt or last.pt in S3, by a link that is valid for five minutes.
+    """Redirect to best.pt or last.pt in S3, with a link that is valid for five minutes.
 
-    For a running or failed job this is the newest state that was verified there.
+    A running or failed job offers the newest state that was verified in S3.
     """
     settings = Settings.from_environment()
     location = _find(open_bucket(settings, interactive=True), job, kind)
@@ -59,7 +59,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     recorded = job.checkpoint(kind)
     if recorded is not None and recorded.path != location.uri:
         raise _no_checkpoint(
-            job, kind, f"it is recorded at {recorded.path}, outside {location.uri}: download it from there"
+            job, kind, f"it is recorded at {recorded.path}, not at {location.uri}: download the recorded file"
         )
     if recorded is None and kind == "last" and (expired := job.last_checkpoint_expired_at):
         raise _no_checkpoint(
@@ -73,7 +73,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
 
 
 def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
-    """Return why S3 has no checkpoint of a job whose row records none; None if its training stored one."""
+    """Return why S3 has no checkpoint of a job whose row records none; None if the job has stored one."""
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):

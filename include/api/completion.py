@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 
 _READERS = CapacityLimiter(2)
-"""Number of concurrent completions in this process. They read gigabytes, so they must not occupy the threads
-that Airflow's routes share."""
+"""Maximum number of concurrent completions in this process. They read gigabytes, so they must not occupy the
+threads that Airflow's routes share."""
 
 router = APIRouter(
     prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
@@ -40,10 +40,11 @@ async def complete_job(
 ) -> TrainingJobResponse:
     """Verify the checkpoints and the report of a job trained outside Airflow, and record how it ended.
 
-    Only its owner and job administrators may do this, unless only a host application has written the job,
-    which then has no owner. The files must be under the job's own keys in the bucket. Omitted values are
-    taken from the objects and from the job; sending the same completion again changes nothing. The request
-    takes as long as reading both files. A file that could run code when it is loaded is refused.
+    Only the job's owner and job administrators may do this. A job that only a host application has written
+    has no owner, so everyone who may start training runs may complete it. The files must be under the job's
+    own keys in the bucket; a file that could run code when it is loaded is refused. Omitted values are taken
+    from the files and from the job. Repeating the request changes nothing. The request takes as long as
+    reading both files.
     """
     return await to_thread.run_sync(_complete, job_id, callback, user, limiter=_READERS)
 

@@ -1,9 +1,9 @@
 """A pool of connections to the training database in each process of the API server.
 
 Opening a connection takes longer than most requests: PostgreSQL starts a process for it and checks the
-password with thousands of hashes. SQLAlchemy's pool pings a connection before it is used again, because the
-server may have been restarted, and replaces one that is older than a minute, so that a change to Airflow's
-connection takes effect. There is no engine: the pool hands out psycopg's own connections.
+password with thousands of hashes. SQLAlchemy's pool pings a connection before it is reused, because the
+server may have been restarted. Connections older than a minute are replaced, so that a change to Airflow's
+connection takes effect. The pool is used without an engine and lends psycopg's own connections.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 MAX_IDLE = 8
 MAX_AGE_SECONDS = 60
-"""Age at which a connection is replaced, so that a password that was changed in Airflow is used."""
+"""Age at which a connection is replaced, so that a password change in Airflow takes effect."""
 
 
 def create_pool(connect: Callable[[], Any]) -> QueuePool:
-    """Return an empty pool, which opens psycopg connections with `connect`, without a limit."""
+    """Return an empty pool, which opens any number of psycopg connections with `connect`."""
     return QueuePool(
         connect,
         pool_size=MAX_IDLE,
         max_overflow=-1,
         recycle=MAX_AGE_SECONDS,
         pre_ping=True,
-        use_lifo=True,  # so that connections that are not needed stay idle, and a server may close them
+        use_lifo=True,  # so that surplus connections stay idle, and the server may close them
         reset_on_return=None,  # only connections outside a transaction are returned
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )
@@ -40,7 +40,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
 
 @contextmanager
 def pooled_connection(pool: QueuePool) -> Iterator[psycopg.Connection[Any]]:
-    """Take a working connection from the pool until the block ends. Raises what opening one raises.
+    """Lend a working connection from the pool for the duration of the block. Raises the errors of connecting.
 
     A connection that the block leaves broken or within a transaction is closed.
     """

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection read None for values that Python or JSON cannot express, and return it.
+    """Make the connection read None for values that Python or JSON cannot express, and return the connection.
 
-    A platform may have written timestamps such as infinity and numbers such as 1e999, and one such row must
-    not turn a whole page into an error.
+    A host application may have written timestamps such as infinity and numbers such as 1e999. A single such
+    row must not make the whole page fail.
     """
     connection.adapters.register_loader("timestamptz", _LenientTimestamp)
     set_json_loads(_lenient_json, connection)
@@ -71,7 +71,7 @@ def _connect() -> Connection[Any]:
 
 pool = create_pool(_connect)
 open_database = partial(pooled_connection, pool)
-"""Context manager for an idle connection. It blocks, so never use it on an event loop."""
+"""Context manager that lends a pooled connection. It blocks, so never use it on an event loop."""
 
 
 def _request_connection() -> Iterator[Connection[Any]]:
@@ -80,4 +80,4 @@ def _request_connection() -> Iterator[Connection[Any]]:
 
 
 Database = Annotated[Connection[Any], Depends(_request_connection)]
-"""A parameter for routes that are plain `def`: an idle connection, open until the response has been sent."""
+"""Parameter of plain `def` routes: a pooled connection, lent until the response has been sent."""

@@ -43,9 +43,9 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
 @router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
 def archive_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
-    """Archive a version: the dataset's name then stands for the newest one that is not archived.
+    """Archive a version: the dataset's name then stands for the newest version that is not archived.
 
-    Nothing is deleted, and `name@version` still names it. Repeating the request changes nothing.
+    Nothing is deleted, and `name@version` still works. Repeating the request changes nothing.
     """
     archived = DatasetRepository(database).set_archived(name, version, archived=True)
     return build_version_response(archived, database)
@@ -70,10 +70,11 @@ def delete_dataset_version(
     name: str,
     version: VersionNumber,
 ) -> DeletionStarted:
-    """Delete a version, with what only it uses under uploads/ and datasets/: triggers `delete_data`.
+    """Delete a version, and the files under uploads/ and datasets/ that only it uses, through `delete_data`.
 
-    Only the user who registered it may delete it; if no user did, anybody may. A version that a job or
-    a model in production was trained on is kept. Its number is not used again. This cannot be undone.
+    Only the user who registered the version may delete it; a version that no user registered may be deleted
+    by anyone. A version that a job or a model in production was trained on is kept. The version's number is
+    not reused. A deletion cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

@@ -1,4 +1,4 @@
-"""Registering data as the next version of a dataset, and following its progress."""
+"""Registering data as the next version of a dataset, and following the registration's progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REFUSING = ("check_dataset", "record_version")
 
 
 class NewVersion(BaseModel):
-    """The parameters of `register_dataset`, without the name."""
+    """The parameters of `register_dataset`, without the dataset's name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -55,10 +55,9 @@ class RegistrationState(StrEnum):
 class DatasetRegistration(BaseModel):
     """The progress of a registration, and how it ended.
 
-    version is the number of the version with the content, once it is registered; created is false if the
-    newest version already had this content. For users who may not read XComs, version is then null. error
-    says why the data were refused, or where to look if the run failed for any other reason, or for users who
-    may not read XComs.
+    version is the number of the registered version. created is false if the newest version already had the
+    same content; version is then null for users who may not read XComs. error says why the data were refused.
+    If the run failed for another reason, or if the user may not read XComs, error says where to look.
     """
 
     state: RegistrationState
@@ -74,7 +73,7 @@ class DatasetRegistration(BaseModel):
     dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
 )
 def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:
-    """Check data, and register them as the next version of the dataset: triggers `register_dataset`."""
+    """Check data and register them as the next version of the dataset, by triggering `register_dataset`."""
     try:
         wanted = RegisterRequest.parse({"name": name} | version.model_dump())
     except RequestRefused as refusal:
@@ -91,7 +90,7 @@ def register_dataset_version(request: Request, name: str, version: NewVersion) -
 def get_dataset_registration(
     request: Request, database: Database, name: str, run_id: str
 ) -> DatasetRegistration:
-    """Return the progress of a registration; ask again every few seconds until it has ended."""
+    """Return the progress of a registration; repeat the request every few seconds until it has ended."""
     run = find_run(request, REGISTER_DAG, run_id)
     if run is None or (run["conf"] or {}).get("name") != name:
         raise ProblemError(
@@ -113,7 +112,7 @@ def get_dataset_registration(
 
 
 def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
-    """Return what the run has registered, for users who may not read XComs."""
+    """Return the version that the run has registered, for users who may not read XComs."""
     version = DatasetRepository(database).of_run(run_id, name)
     return DatasetRegistration(
         state=RegistrationState.REGISTERED,
@@ -123,7 +122,7 @@ def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistra
 
 
 def _find_result(request: Request, run_id: str) -> DatasetRegistration | None:
-    """Return the result of `record_version`; None before it has run, and for users who may not see it."""
+    """Return the result of task `record_version`; None before it ends, or if the user may not read XComs."""
     result: Any = read_result(request, REGISTER_DAG, run_id, "record_version", "return_value")
     if result is None:
         return None

@@ -1,4 +1,4 @@
-"""Registered datasets: their versions, what each contains, and how two of them differ."""
+"""Registered datasets: their versions, the content of each version, and differences between versions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DatasetsQuery(BaseModel):
 class Dataset(BaseModel):
     """A dataset: the version that its name stands for, and the number of its versions.
 
-    A name stands for the newest version that is not archived; newest is an archived one where all are.
+    The name stands for the newest version that is not archived, or for the newest one if all are archived.
     """
 
     newest: DatasetSummary
@@ -84,9 +84,10 @@ class DatasetVersionResponse(DatasetVersion):
 
 
 class DatasetDifference(BaseModel):
-    """What changed from version `base` to this one.
+    """The changes from version `base` to this one.
 
-    files is null if the files of either version were not recorded; classes, if its classes were not counted.
+    files is null if the files of either version were not recorded. classes is null if the classes of either
+    version were not counted.
     """
 
     base: int
@@ -144,7 +145,7 @@ def compare_dataset_versions(
         int, Query(ge=1, le=LARGEST_VERSION, description="Number of the version to compare with.")
     ],
 ) -> DatasetDifference:
-    """Return what changed from version `base` to this one: numbers, and at most 50 images of each kind.
+    """Return the changes from version `base` to this one: counts, and at most 50 images for each kind.
 
     An image is identified by its path within its split, a class by its name.
     """
@@ -179,10 +180,10 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
     if images > COMPARED_IMAGES:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{base} and {version} have {images:,} images, and only up to {COMPARED_IMAGES:,} are compared "
-            "here; a version of any size is compared with the one before it when it is registered",
+            f"{base} and {version} have {images:,} images together, and this request compares at most "
+            f"{COMPARED_IMAGES:,}; registration compares a version of any size with the version before it",
         )
     try:
-        return find_difference(bucket, base, version)  # not stored: only tasks write there
+        return find_difference(bucket, base, version)  # not stored: only tasks write to the bucket
     except ManifestMissing:
         return None

@@ -41,11 +41,11 @@ def delete(
     job_id: JobId,
     confirm: Annotated[str, Query(max_length=1024, description="The job's id, repeated.")],
 ) -> DeletionStarted:
-    """Delete a job, with its checkpoints, pictures and report: triggers `delete_data`. This cannot be undone.
+    """Delete a job with its checkpoints, pictures and report, by triggering `delete_data`.
 
-    Only its owner and job administrators may do this. A job is kept if it is active or pinned, if an active
-    job started from it, or if a model version comes from it, unless that was rejected and never promoted.
-    In a table of a host application the row stays.
+    Only the job's owner and job administrators may do this. A job is kept if it is active or pinned, if an
+    active job started from it, or if a model version comes from it; a version that was rejected and never
+    promoted does not count. If a host application owns the table, the row stays. A deletion cannot be undone.
     """
     job = require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:

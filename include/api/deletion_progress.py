@@ -1,4 +1,4 @@
-"""Deletions, which a run of `delete_data` carries out: this server may not delete what tasks have stored."""
+"""Deletions, carried out by runs of `delete_data` because this server may not delete what tasks stored."""
 
 from __future__ import annotations
 
@@ -40,9 +40,10 @@ class DeletionState(StrEnum):
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
-    objects and bytes are what was deleted; null for users who may not read XComs. error says why the run
-    refused, or where to look if it failed for any other reason, or for users who may not read XComs. A
-    refusal deletes nothing, but a failure may leave the deletion unfinished.
+    objects and bytes count the deleted objects and their bytes; they are null for users who may not read
+    XComs. error says why the deletion was refused. If the run failed for another reason, or if the user may
+    not read XComs, error says where to look. A refused deletion deletes nothing; a failed one may be
+    unfinished.
     """
 
     state: DeletionState
@@ -57,7 +58,7 @@ class DeletionProgress(BaseModel):
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
 def get_deletion(request: Request, run_id: str) -> DeletionProgress:
-    """Return the progress of a deletion; ask again every second until its state is not deleting."""
+    """Return the progress of a deletion; repeat the request every second while its state is `deleting`."""
     run = find_run(request, DELETION_DAG, run_id)
     if run is None:
         raise ProblemError(HTTPStatus.NOT_FOUND, f"run_id={run_id!r:.200} is not a deletion")
@@ -77,6 +78,6 @@ def get_deletion(request: Request, run_id: str) -> DeletionProgress:
 
 
 def start_deletion(request: Request, deletion: DeletionRequest) -> DeletionStarted:
-    """Trigger the deletion with the rights of the user who asks. Raises ProblemError."""
+    """Trigger the deletion with the rights of the user who sent the request. Raises ProblemError."""
     conf = deletion.model_dump(mode="json", exclude_none=True)
     return DeletionStarted(run_id=trigger_run(request, DELETION_DAG, conf))

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from include.api.hub import JobState, KnownEpoch
 
 LONGEST_SECONDS = 300.0
-"""Maximum duration of a stream. The browser reconnects on its own, and its permissions are checked again."""
+"""Maximum duration of a stream. The browser then reconnects, and the user's permissions are checked again."""
 
 RETRY_MILLISECONDS = 2000
 _NOTICE_SECONDS = 0.5
-"""How often a stream checks whether its time is over or the server is stopping."""
+"""How often a stream checks whether its time is up or the server is stopping."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
-    int | None, Header(ge=-1, le=2**31 - 1, description="Like `after`; browsers send it when they reconnect.")
+    int | None, Header(ge=-1, le=2**31 - 1, description="Replaces `after`; sent by browsers that reconnect.")
 ]
 
 
@@ -68,10 +68,10 @@ async def follow_job(
     after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
     last_event_id: EpochHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Follow a job: `job` first and after each change, `epoch` for each finished epoch, `end` at its end.
+    """Stream the job's events: `job` first and after each change, `epoch` for each finished epoch, and `end`.
 
-    The data are the same as in the routes of the job and of its epochs. The stream ends after five minutes
-    at the latest; a client that reconnects continues after the last epoch that it received.
+    The events carry the same data as the routes of the job and of its epochs. The stream ends after five
+    minutes at the latest; a client that reconnects continues after the last epoch that it received.
     """
     last_seen = after if last_event_id is None else last_event_id
     async for event in follow(hub, job.job_id, last_seen, LONGEST_SECONDS):
@@ -79,9 +79,9 @@ async def follow_job(
 
 
 async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIterator[ServerSentEvent]:
-    """Yield what happens to the job after epoch `after`, until it has ended or `seconds` have passed.
+    """Yield the job's events after epoch `after`, until the job has ended or `seconds` have passed.
 
-    Ends earlier if the server is stopping, or the row has been deleted or cannot be shown.
+    The stream ends earlier if the server is stopping, or if the row has been deleted or cannot be shown.
     """
     end, version, sent = time.monotonic() + seconds, None, _SentEpochs(after)
     with hub.watching(job_id):
@@ -102,7 +102,7 @@ async def follow(hub: Hub, job_id: str, after: int, seconds: float) -> AsyncIter
 
 
 class _SentEpochs:
-    """The epochs that a stream has sent: all up to `_epoch`, as they were recorded until `_until`."""
+    """The epochs that a stream has sent: those up to number `_epoch` that were recorded by time `_until`."""
 
     def __init__(self, after: int) -> None:
         self._epoch = after
@@ -111,8 +111,8 @@ class _SentEpochs:
     def new_in(self, state: JobState) -> Iterator[KnownEpoch]:
         """Yield the epochs that have to be sent.
 
-        If the job has gone back to an earlier epoch since the last call, repeated epochs are included. If it
-        did so before the stream started, all epochs are, unless it has passed `after` again by then.
+        If the job has gone back to an earlier epoch since the last call, the epochs that it has repeated are
+        sent again. If the newest epoch on the first call is before `after`, all epochs are sent.
         """
         latest = state.epochs[-1].epoch if state.epochs else -1
         if latest < self._epoch:
@@ -127,7 +127,8 @@ class _SentEpochs:
 def is_server_stopping() -> bool:
     """Say whether the server of this process is stopping.
 
-    Uvicorn does not announce it, and waits for open streams: two minutes in Airflow ([api] worker_timeout).
+    Uvicorn does not announce that it is stopping, but waits for open streams. Airflow limits the wait to two
+    minutes ([api] worker_timeout).
     """
     server = find_running_server()
     return server is not None and server.should_exit

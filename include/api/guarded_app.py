@@ -26,8 +26,9 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 class GuardedApp(FastAPI):
     """An application whose routes all require a login and whose responses all have `headers`.
 
-    FastAPI's own pages are off, because they would be public. So are its redirects from /path/ to /path,
-    which lead to whatever host the request names. limits maps prefixes of paths to limits for larger bodies.
+    FastAPI's own documentation pages are disabled because they would be public. Its redirects from /path/ to
+    /path are disabled because they lead to whatever host the request names. limits maps path prefixes to the
+    limits of larger bodies.
     """
 
     def __init__(

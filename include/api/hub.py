@@ -37,7 +37,7 @@ class KnownEpoch(NamedTuple):
 
 @dataclass(frozen=True)
 class JobState:
-    """A job at one poll. version distinguishes states; job is its TrainingJobResponse as JSON.
+    """A job at one poll: version differs between states, and job is the TrainingJobResponse as JSON.
 
     job is None if the row has been deleted or cannot be shown.
     """
@@ -52,10 +52,10 @@ _GONE = JobState((), None, ended=True, epochs=())
 
 
 class Hub:
-    """Keeps the present state of every watched job, and announces changes.
+    """Keeps the current state of every watched job, and announces changes.
 
-    It polls only while somebody watches, in a thread, with one connection. If the database is unavailable it
-    keeps trying. Everything except the poll itself runs on one event loop.
+    The hub polls only while a client watches a job, in a thread and with one connection. If the database is
+    unavailable, the hub keeps trying. Everything except the poll itself runs on one event loop.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Hub:
         self._polling: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self.news = asyncio.Event()
-        """Set when a state changes, and then replaced by a new event: read it before you read a state."""
+        """Set when a state changes, and then replaced by a new event: read `news` before you read a state."""
 
     @contextmanager
     def watching(self, job_id: str) -> Iterator[None]:
@@ -93,7 +93,7 @@ class Hub:
 
     @property
     def idle(self) -> bool:
-        """Whether the polling has stopped, because nobody watches."""
+        """Whether the polling has stopped because no job is watched."""
         return self._polling is None
 
     async def _poll_until_unwatched(self) -> None:
@@ -104,7 +104,7 @@ class Hub:
                 known = {job_id: self._states.get(job_id) for job_id in self._watchers}
                 try:
                     found = await asyncio.to_thread(poll, known, self._open_database)
-                except Exception as error:  # whatever it is, the next poll may succeed
+                except Exception as error:  # whatever the error, the next poll may succeed
                     if reachable:
                         log.warning("Watched jobs could not be read, retrying: %s", error)
                     reachable = False
@@ -132,12 +132,12 @@ def poll(
     known: Mapping[str, JobState | None],
     open_database: Callable[[], AbstractContextManager[Connection[Any]]],
 ) -> dict[str, JobState]:
-    """Return the states of the jobs that differ from the known ones."""
+    """Return, for each job whose state differs from the known one, the new state."""
     with open_database() as connection:
         with connection.transaction():
             rows = Statements(connection).rows("find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}
-        # A job's place in the queue changes with other rows.
+        # A job's place in the queue depends on the rows of other jobs.
         is_queued = any(row.is_queued for row in rows)
         places = find_places(connection, datetime.now(UTC)) if is_queued else {}
         new = {job_id: _GONE for job_id in known if job_id not in found}
@@ -149,8 +149,8 @@ def poll(
                     new[job_id] = _read(connection, job_id, version, row.epoch, before)
                 except database_errors():
                     raise
-                except Exception:  # one row must not end the streams of other jobs
-                    log.warning("The present state of job %r cannot be shown.", job_id, exc_info=True)
+                except Exception:  # an unreadable row must not end the streams of other jobs
+                    log.warning("The current state of job %r cannot be shown.", job_id, exc_info=True)
                     new[job_id] = _GONE
     return new
 

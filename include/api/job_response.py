@@ -1,4 +1,4 @@
-"""A training job as all routes of the API show it: its row, and what is derived from it."""
+"""A training job in the API's responses: its row, and values that are derived from the database."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
 
 class Progress(BaseModel):
-    """Progress of a job. These are numbers of epochs: after epochs 0, 1 and 2, finished_epochs is 3.
+    """Progress of a job. Epochs are counted, not numbered: after epochs 0, 1 and 2, finished_epochs is 3.
 
-    batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs, and
-    durable_batch after them, survive the loss of the machine. epoch_seconds is the duration of the last
-    epoch, eta_seconds the expected duration of the rest as of recorded_at; null unless the job runs. goodput
-    is the share of the job's duration_seconds that was spent on training that counts; null if unknown.
+    batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs and
+    durable_batch count the epochs, and the batches of the next epoch, that survive the loss of the machine.
+    epoch_seconds is the duration of the last epoch. eta_seconds is the expected duration of the remaining
+    epochs as of recorded_at, and null unless the job is running. goodput is the share of duration_seconds
+    that was spent on training that did not have to be repeated, and null if unknown.
     """
 
     finished_epochs: int | None
@@ -50,11 +51,11 @@ class Progress(BaseModel):
 
 
 class JobQueue(BaseModel):
-    """Place of the job in the queue for a GPU, by the time at which it was queued.
+    """Place of the job in the GPU queue, which is ordered by the time of queueing.
 
-    place counts from 1, which starts next, to `waiting`; a later job may start first if it needs fewer GPUs.
-    expected_start_at is estimated from the current training runs and the duration of similar ones; null
-    without a basis for an estimate.
+    place runs from 1, the job that starts next, to the number of waiting jobs; a later job may start first if
+    it needs fewer GPUs. expected_start_at is estimated from the current training runs and the duration of
+    similar ones; it is null if there is no basis for an estimate.
     """
 
     place: int
@@ -63,9 +64,9 @@ class JobQueue(BaseModel):
 
 
 class JobLineage(BaseModel):
-    """The job that this one continues, after which epoch (from 0), and the newest jobs that continue it.
+    """The job's parent, the epoch (from 0) after which the job continues it, and the job's newest children.
 
-    A job that started from the best.pt of another one counts as its child, too; its resumed_epoch is null.
+    A job that started from the best.pt of another job is also a child of that job; its resumed_epoch is null.
     """
 
     parent_job_id: str | None
@@ -74,7 +75,7 @@ class JobLineage(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Absolute URLs. Those of the checkpoints, the report and the Airflow run are null if there is none."""
+    """Absolute URLs; each URL of a checkpoint, report or Airflow run is null if the job has none."""
 
     self: str
     epochs: str
@@ -89,14 +90,14 @@ class JobLinks(BaseModel):
 
 
 class TrainingJobResponse(TrainingJob):
-    """A training job: every field of its row, and what is derived from it.
+    """A training job: every field of its row, and derived values.
 
-    Epochs of the row are counted from 0. task, model and dataset are those of spec. duration_seconds is
-    how long the job's attempts have had their GPUs, as far as recorded: without waits, the time between two
-    attempts, and the time until an ended job was resumed. Where that is not recorded, because the job began
-    before revision 0013 or a host application trains it, it is the time from started_at to the end, or until
-    now. queue is null unless the job waits for a GPU. fitness_curve holds the fitness of at most 32 epochs,
-    evenly spaced over all finished ones, the oldest first.
+    Epochs of the row are counted from 0. task, model and dataset are taken from spec. duration_seconds is the
+    time for which the job's attempts have held their GPUs, without waits, the time between two attempts, and
+    the time until an ended job was resumed. That time is not recorded for a job that began before revision
+    0013 or that a host application trains; duration_seconds is then the time from started_at to the job's
+    end, or until now. queue is null unless the job waits for a GPU. fitness_curve holds the fitness of at
+    most 32 epochs, evenly spaced over all finished epochs, the oldest first.
     """
 
     task: str | None
@@ -111,12 +112,12 @@ class TrainingJobResponse(TrainingJob):
 
 
 def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobResponse:
-    """Return the job as the API shows it, reading from the database what its row does not hold."""
+    """Return the job's response, reading from the database the values that its row lacks."""
     return build_responses([job], database)[0]
 
 
 def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
-    """Return all of these jobs as the API shows them, with one set of queries."""
+    """Return the responses of all these jobs, with one set of queries."""
     details = JobListing(database).details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
@@ -185,7 +186,7 @@ def _progress(job: TrainingJob, details: JobDetails, duration: float | None) -> 
 
 
 def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
-    """Return the number of finished epochs. Without a last one: 0 for an active job, otherwise unknown."""
+    """Return the number of finished epochs; without a last epoch, 0 for an active job, otherwise None."""
     if last_epoch is not None:
         return last_epoch + 1
     return 0 if job.is_active else None
@@ -211,16 +212,17 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Say whether the job's dataset has passed a check, or the row's error names the report of one."""
+    """Say whether the job has a dataset report: its dataset passed the check, or its error names a report."""
     if job.dataset_fingerprint is not None:
         return True
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
 
 
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
-    """Return the URL for downloading the checkpoint, or None if the row does not say that it is stored.
+    """Return the download URL of the checkpoint, or None if the row does not show that it is stored.
 
-    It is stored if it is recorded in its usual place, or if none is recorded, but a state became durable.
+    The row shows that if it records the checkpoint at its usual key, or if it records no checkpoint but a
+    durable epoch.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)

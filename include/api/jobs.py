@@ -37,7 +37,7 @@ from include.reports.store import ReportStore
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
-JobId = Annotated[str, Path(description="Id of the job; percent-encoded if a platform chose it.")]
+JobId = Annotated[str, Path(description="Id of the job, percent-encoded.")]
 
 
 def _require_job(job_id: JobId) -> TrainingJob:
@@ -46,7 +46,7 @@ def _require_job(job_id: JobId) -> TrainingJob:
 
 
 FoundJob = Annotated[TrainingJob, Depends(_require_job)]
-"""The job in the URL, for routes that wait for something else: they hold no connection while they wait."""
+"""The job in the URL, for routes that then wait for S3 or events without holding a database connection."""
 
 _POSITION = TypeAdapter(PagePosition)
 
@@ -85,8 +85,8 @@ class EpochsQuery(BaseModel):
 class JobsPage(BaseModel):
     """Jobs, the newest first; next is the cursor of the next page, null on the last page.
 
-    total is the number of matching jobs on all pages: exact up to 10,000; an estimate above that, or where
-    the database expects more than 100,000.
+    total is the number of matching jobs on all pages. It is exact up to 10,000, unless the database expects
+    more than 100,000 matches, and otherwise an estimate.
     """
 
     jobs: list[TrainingJobResponse]
@@ -103,7 +103,7 @@ class EpochsPage(BaseModel):
 
 
 class ClassTable(BaseModel):
-    """The classes in the order of their ids; null until the dataset was checked."""
+    """The classes in the order of their ids; null until the dataset has been checked."""
 
     classes: list[ClassCount] | None
 
@@ -139,14 +139,15 @@ def list_epochs(job_id: JobId, query: Annotated[EpochsQuery, Query()], database:
 
 @router.get("/{job_id}/dataset-report", responses=responses(HTTPStatus.NOT_FOUND))
 def get_dataset_report(job: FoundJob) -> DatasetReport:
-    """Return what the check of the dataset found: problems, warnings, and how often each class occurs."""
+    """Return the result of the dataset check: problems, warnings, and how often each class occurs."""
     bucket = open_bucket(Settings.from_environment(), interactive=True)
     report = ReportStore(bucket).fetch(job.job_id)
     if report is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
             f"job_id={job.job_id!r} has no dataset report: its dataset was not checked yet, or the report "
-            "was removed; if the job has no stored state, clear the run's task check_dataset to create it",
+            "was removed; if the job has no checkpoint yet, clear the run's task check_dataset to create a "
+            "report",
         )
     return report
 

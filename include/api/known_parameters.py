@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def reject_unknown_parameters() -> Guard:
-    """Refuse (422) requests with unknown parameters: a typo must not delete what was meant to be kept."""
+    """Refuse (422) requests with unknown query parameters, so that a misspelt one is not silently ignored."""
     guard: Guard = Depends(_require_known)
     return guard
 

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from fastapi.params import Depends as Guard
 
 _OWN = {"same-origin", "none"}
-"""`none`: typed or bookmarked by the user, so no page sent it."""
+"""`none`: the user typed the address or opened a bookmark, so no page sent the request."""
 
 _OptionalHeader = Annotated[str | None, Header(include_in_schema=False)]
 
 
 def require_same_origin() -> Guard:
-    """Refuse (403) what a browser sends from a page of another origin, with the user's cookie.
+    """Refuse (403) requests that a browser sends, with the user's cookie, from a page of another origin.
 
     Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
-    host name of the same domain. Browsers themselves say where a request comes from, which no page can forge:
-    in Sec-Fetch-Site, and over an unencrypted connection only in Origin. A program sends neither.
+    host name of the same domain. Browsers state the origin of a request in headers that no page can forge:
+    Sec-Fetch-Site, or over an unencrypted connection only Origin. Programs send neither of these headers.
     """
     guard: Guard = Depends(_require_own_page)
     return guard
@@ -46,5 +46,5 @@ def _require_own_page(
 
 
 def _host(address: str) -> str:
-    """Return host and port. The scheme is not compared: behind a proxy that terminates TLS, ours differs."""
+    """Return host and port. The scheme is omitted, because it differs behind a proxy that terminates TLS."""
     return address.partition("://")[2].partition("/")[0]

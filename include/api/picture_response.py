@@ -1,4 +1,4 @@
-"""Answers with a picture, which a browser may cache, but must revalidate."""
+"""Responses with a picture, which a browser may cache but must revalidate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def answer_picture(picture: FetchedObject, media_type: str) -> Response:
-    """Return the picture; 304 if the browser has it already."""
+    """Return the response with the picture, or 304 if the browser has cached it."""
     headers = {
         "ETag": picture.etag,
         "Cache-Control": "private, no-cache",

@@ -1,4 +1,4 @@
-"""Pictures of a training run, served from here because the console's pages load nothing from elsewhere."""
+"""Pictures of a training run, served by this API because the console's pages may not load them from S3."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description":
 
 
 class Picture(BaseModel):
-    """One picture: size in bytes, href its absolute address."""
+    """A picture: size is in bytes, and href is the absolute URL."""
 
     name: str
     size: int
@@ -36,7 +36,7 @@ class Picture(BaseModel):
 class Pictures(BaseModel):
     """Plots that Ultralytics drew, the most informative first.
 
-    There are none before an attempt has trained to its end, or if `plots` is off.
+    The list is empty until an attempt has finished training, and always if `plots` is off.
     """
 
     pictures: list[Picture]

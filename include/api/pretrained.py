@@ -1,4 +1,4 @@
-"""Pretrained weights that are stored for all jobs: listing them, and uploading one from a browser."""
+"""Pretrained weights that are stored for all jobs: listing the files, and uploading one from a browser."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 log = logging.getLogger(__name__)
 
 MAX_LISTED = 1000
-"""S3 lists no more at once; Ultralytics publishes about 200 files."""
+"""S3 lists at most this many files per request; Ultralytics publishes about 200."""
 
 _UPLOADS = CapacityLimiter(2)
-"""Number of concurrent uploads in this process: each needs disk space for the whole file."""
+"""Maximum number of concurrent uploads in this process: each needs disk space for the whole file."""
 
 _WAIT_SECONDS = 20.0
 _SILENT_SECONDS = 60.0
-"""Maximum silence between two pieces of an upload, and the time before its speed counts."""
+"""Maximum pause between two blocks of an upload, and the time before the minimum speed applies."""
 
 _MIN_BYTES_PER_SECOND = 16 * 1024
 """Minimum average speed, after the first `_SILENT_SECONDS`: a slower upload would block others."""
@@ -73,7 +73,7 @@ class StoredFile(BaseModel):
 
 @router.get("", dependencies=[require_can_see_runs(TRAINING_DAG)])
 def list_pretrained() -> PretrainedFiles:
-    """List the stored files. Others that Ultralytics publishes are downloaded when a job first needs them."""
+    """List the stored files. Other files of Ultralytics are downloaded when a job first needs them."""
     found, truncated = _open_store().stored(MAX_LISTED)
     files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
     return PretrainedFiles(files=files, truncated=truncated)
@@ -98,10 +98,10 @@ async def store_pretrained(
         bool, Query(description="Whether to replace different content stored under this name.")
     ] = False,
 ) -> StoredFile:
-    """Store a .pt for all jobs. It is inspected first, and no code in it is run.
+    """Store a .pt file for all jobs. The file is inspected first, and none of its code is run.
 
-    Different content that is stored under that name is kept (409) unless `replace` is given. Jobs that
-    already started from it identify it by its SHA-256.
+    If different content is already stored under that name, it is kept (409) unless `replace` is given. A job
+    that has started from the replaced content still identifies it by SHA-256.
     """
     try:
         name = parse_weights_name(name)
@@ -118,7 +118,7 @@ async def store_pretrained(
 
 @asynccontextmanager
 async def _upload_slot() -> AsyncIterator[None]:
-    """Wait until fewer than two others are uploading. Raises ProblemError (503) if that takes too long."""
+    """Wait until fewer than two other uploads are running. Raises ProblemError (503) after a timeout."""
     try:
         with fail_after(_WAIT_SECONDS):
             await _UPLOADS.acquire()
@@ -201,7 +201,8 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
         ) from None
     except WeightsUnavailable:
         raise ProblemError(
-            HTTPStatus.CONFLICT, f"{name} was deleted while this upload was compared with it: send it again"
+            HTTPStatus.CONFLICT,
+            f"The stored {name} was deleted while this upload was compared with it: send the file again",
         ) from None
     if stored.sha256 != sha256:
         raise ProblemError(
@@ -214,5 +215,5 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
 
 
 def _open_store(*, interactive: bool = True) -> PretrainedStore:
-    """Return a store that never downloads: only what is stored matters here."""
+    """Return a store that does not download files that are missing from the bucket."""
     return PretrainedStore(open_bucket(Settings.from_environment(), interactive=interactive), None)

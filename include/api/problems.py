@@ -36,13 +36,13 @@ _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
     HTTPStatus.FORBIDDEN: "Ask an Airflow administrator for permission on the runs of this Dag.",
 }
-"""What to do about errors that Airflow or the framework raises."""
+"""Remedies for errors that Airflow or the framework raises."""
 _UNKNOWN_SIGNATURE = "Invalid JWT token"
-"""Airflow's detail, with status 403, for a token that was not signed with the current secret."""
+"""Detail of Airflow's 403 response to a token that was not signed with the current secret."""
 
 
 class ProblemError(Exception):
-    """An error that a route answers with: a status and one sentence."""
+    """An error that becomes the response to a request: a status and one sentence."""
 
     def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -93,7 +93,7 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
         error = await authentication_error(request) or error
     if error.status_code == HTTPStatus.NOT_FOUND and _is_described(request.app):
         error = HTTPException(error.status_code, f"{error.detail}. The routes are listed in openapi.json")
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; one that is not JSON gets 422
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; for invalid JSON, it is 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
     return http_problem(error)
 
@@ -104,7 +104,7 @@ def _is_described(app: FastAPI) -> bool:
 
 
 def http_problem(error: HTTPException) -> JSONResponse:
-    """Return the response to an error of the framework or of Airflow, with what to do about it."""
+    """Return the response to an error of the framework or of Airflow, with a remedy if one is known."""
     status = HTTPStatus(error.status_code)
     headers = dict(error.headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
@@ -135,7 +135,7 @@ def _answer_invalid_cursor(_: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
-    """Answer for a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
+    """Answer a request with a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - registered for it
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
@@ -191,7 +191,7 @@ def _answer_outdated_schema(_: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Answer for an unexpected error; the framework logs its traceback afterwards."""
+    """Answer a request that raised an unexpected error; the framework logs the traceback afterwards."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "Internal error; see the API server's log.",

@@ -1,4 +1,4 @@
-"""Samples of a version of a dataset, served from here because the pages load nothing from elsewhere."""
+"""Sample images of a dataset version, served by this API because pages may not load them from S3."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
 
 
 class Sample(BaseModel):
-    """An image with its labels drawn: its split, its path within the split, href the picture's address."""
+    """A picture of an image with its labels: image is its path within the split, href the picture's URL."""
 
     name: str
     split: str
@@ -37,7 +37,7 @@ class Sample(BaseModel):
 
 
 class Samples(BaseModel):
-    """At most twelve images, spread evenly within each of the two splits; empty if none were drawn."""
+    """At most twelve samples, spread evenly over each of the two splits; empty if none were drawn."""
 
     samples: list[Sample]
 
@@ -48,7 +48,7 @@ def _require_version(name: str, version: VersionNumber) -> DatasetVersion:
 
 
 FoundVersion = Annotated[DatasetVersion, Depends(_require_version)]
-"""The version in the URL; no connection is held while the route waits for S3."""
+"""The version in the URL; no database connection is held while the route waits for S3."""
 
 
 @router.get("/{name}/versions/{version}/samples", responses=responses(HTTPStatus.NOT_FOUND))

@@ -26,9 +26,9 @@ class Session(BaseModel):
     may_start: bool
     """Whether they may start training runs, and change their own."""
     may_register: bool
-    """Whether they may upload, register and archive datasets; to delete one, also start `delete_data`."""
+    """Whether they may upload, register and archive datasets. Deleting one also requires `delete_data`."""
     may_change_all_jobs: bool
-    """Whether they may change the jobs of others: as a job administrator, or because everyone may."""
+    """Whether they may change other users' jobs: as a job administrator, or because everyone may."""
     job_administrators: list[str]
     """Users who may change everyone's jobs."""
     airflow_url: str

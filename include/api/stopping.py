@@ -1,4 +1,4 @@
-"""Stopping a job: a running one keeps its state and can be resumed, a queued one is cancelled at once."""
+"""Stopping a job: a running job keeps its state and can be resumed, a queued job is cancelled at once."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def stop_job(
     database: Database,
     body: StopBody = StopBody(),  # noqa: B008 - it is frozen
 ) -> TrainingJobResponse:
-    """Ask a job to stop after its current batch, or with `after_epoch` after its epoch; it keeps its state.
+    """Ask a job to stop after its current batch, or after its current epoch if `when` is `after_epoch`.
 
-    Only its owner and job administrators may do this. The job notices within ten seconds. Repeating the
-    request changes nothing, except that `now` overrides `after_epoch`. A job that waits for its user's quota
-    or for a GPU is stopped at once, and its run is marked as failed if the user may edit runs; otherwise it
-    fails by itself.
+    Only the job's owner and job administrators may do this. The job notices within ten seconds, and keeps its
+    state. Repeating the request changes nothing, except that `now` overrides `after_epoch`. A job that waits
+    for its user's quota or for a GPU is stopped at once. Its run is then marked as failed if the user may
+    edit runs; otherwise the run fails by itself.
     """
     require_own_job(database, job_id, user, "stop it")
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
-        # No task of the run tells MLflow. A thread does, so that the request does not wait for it.
+        # No task of the run tells MLflow. A thread does, so that the request does not wait for MLflow.
         threading.Thread(target=_track, args=(job_id,), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")

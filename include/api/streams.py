@@ -10,7 +10,7 @@ from http import HTTPStatus
 from include.api.problems import ProblemError
 
 MAX_STREAMS = 32
-"""Per user and process of the API server. A browser opens one for each job page."""
+"""Limit for each user in each process of the API server. A browser opens one stream for each job page."""
 
 
 class StreamLimit:
@@ -21,7 +21,7 @@ class StreamLimit:
 
     @contextmanager
     def count_stream(self, user: str) -> Iterator[None]:
-        """Count one more stream for the length of the block. Raises ProblemError (429) above the limit."""
+        """Count one more stream for the duration of the block. Raises ProblemError (429) above the limit."""
         if self._open[user] >= MAX_STREAMS:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,

@@ -42,7 +42,7 @@ UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned
 
 
 class FileToUpload(BaseModel):
-    """A file that is to be sent: its path within the dataset, and its size in bytes."""
+    """A file to be sent: its path within the dataset, and its size in bytes."""
 
     model_config = _STRICT
 
@@ -51,7 +51,7 @@ class FileToUpload(BaseModel):
 
 
 class UploadBody(BaseModel):
-    """The files of an upload: one .zip or .ndjson, or those of a folder."""
+    """The files of an upload: a single .zip or .ndjson file, or the files of a folder."""
 
     model_config = _STRICT
 
@@ -59,9 +59,9 @@ class UploadBody(BaseModel):
 
 
 class UploadedFile(BaseModel):
-    """A file of an upload, sent in `parts` parts of `part_size` bytes; the last may be smaller.
+    """A file of an upload, sent in `parts` parts of `part_size` bytes; the last part may be smaller.
 
-    arrived lists the numbers of the parts that are in S3, counted from 1.
+    arrived lists the numbers of the parts that S3 has received, counted from 1.
     """
 
     path: str
@@ -72,7 +72,7 @@ class UploadedFile(BaseModel):
 
 
 class UploadState(BaseModel):
-    """An upload: what has arrived, and once it is complete the value for `dataset`."""
+    """An upload and its files; once it is complete, source is the value for `dataset`."""
 
     upload_id: str
     created_by: str
@@ -81,7 +81,7 @@ class UploadState(BaseModel):
 
 
 class WantedPart(BaseModel):
-    """A part to sign: the position of its file in the list, from 0, and its number, from 1."""
+    """A part to sign: its file's position in the list (from 0), and the part's number (from 1)."""
 
     model_config = _STRICT
 
@@ -98,7 +98,7 @@ class PartsBody(BaseModel):
 
 
 class SignedPart(BaseModel):
-    """The link to which a part is sent by PUT, with these headers and exactly the part's bytes."""
+    """The link to which a part is sent with PUT, with these headers and exactly the part's bytes."""
 
     file: int
     part: int
@@ -141,9 +141,10 @@ def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND),
 )
 def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
-    """Return what has arrived, as S3 itself lists it: an interrupted upload sends only the rest.
+    """Return the parts that S3 has received, so that an interrupted upload sends only the rest.
 
-    Until the upload is complete, a file of another size than announced is removed: its sender was cut off.
+    Until the upload is complete, a file whose size differs from the announced size is removed, because its
+    transfer was cut off.
     """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
@@ -156,7 +157,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
-    """Sign links for parts. S3 answers 412 if it already has a file of one part, whole or cut off."""
+    """Sign links for parts. If a file has only one part and S3 already has any of it, S3 answers 412."""
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)
@@ -179,9 +180,10 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
-    """Verify that S3 has every part in its full size, and assemble the files. Repeating it changes nothing.
+    """Verify that S3 has every part in its full size, and assemble the files.
 
-    From then on nothing of the upload can be replaced. A 409 names what is missing or was not announced.
+    Repeating the request changes nothing. The files of a complete upload cannot be replaced. A 409 names the
+    files that are missing or were not announced.
     """
     store = _open_store(interactive=False)  # assembling gigabytes takes seconds
     _require_own(store, upload_id, user)
@@ -201,7 +203,7 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     status_code=HTTPStatus.NO_CONTENT,
 )
 def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
-    """Delete an upload with what has arrived, unless a version of a dataset or a job uses it."""
+    """Delete an upload and its files, unless a version of a dataset or a job uses it."""
     store = _open_store(interactive=False)
     upload = _require_own(store, upload_id, user)
     with open_database() as database, database.transaction():
@@ -209,8 +211,8 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
         if find_known(database, "list_known_uploads", [upload_id]):
             raise ProblemError(
                 HTTPStatus.CONFLICT,
-                f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete that first, "
-                "then the upload, if it is still there",
+                f"upload_id={upload_id!r} is used by a version of a dataset or by a job: delete that version "
+                "or job first, and then the upload if it still exists",
             )
         try:
             store.remove(upload)
@@ -219,9 +221,9 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
 
 
 def find_upload_origin() -> str | None:
-    """Return the origin of the links; the page must be allowed to connect to it.
+    """Return the origin of the links, to which a page that uploads must be allowed to connect.
 
-    None if the connection to S3 is missing or has no keys; then nothing can be uploaded either.
+    Return None if the connection to S3 is missing or has no keys: uploads are then impossible anyway.
     """
     settings = Settings.from_environment()
     try:

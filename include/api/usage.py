@@ -21,7 +21,7 @@ _JOBS_SHOWN = 200
 
 
 class UsageQuery(BaseModel):
-    """Query parameters of the table."""
+    """Query parameters of the table of GPU hours."""
 
     weeks: int = Field(8, ge=1, le=53, description="Number of weeks, the current one included.")
 
@@ -39,11 +39,11 @@ class WeekQuery(BaseModel):
 
 
 class UserUsage(BaseModel):
-    """What the jobs of one user have used, and what they have now.
+    """GPU hours that one user's jobs have used, and the GPUs that they use or wait for now.
 
-    gpu_hours has one number for each week. running, queued and held are numbers of GPUs: of jobs that are
+    gpu_hours has one number for each week. running, queued and held are the numbers of GPUs of jobs that are
     running, that wait for a GPU, and that wait for the quota. quota_gpus and quota_gpu_hours are the limits,
-    null for none; user is null for jobs whose user is unknown.
+    null if there is none. user is null for jobs whose user is unknown.
     """
 
     user: str | None
@@ -63,7 +63,7 @@ class Usage(BaseModel):
 
 
 class JobUsage(BaseModel):
-    """What one job has used in a week; status is null for a job that was deleted."""
+    """GPU hours that one job has used in a week; status is null for a job that was deleted."""
 
     job_id: str
     status: str | None
@@ -80,7 +80,7 @@ class WeekUsage(BaseModel):
 
 @router.get("")
 def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
-    """Return the GPU hours of each user in the last weeks, and their quota. Most hours come first."""
+    """Return each user's GPU hours in the last weeks, and the user's quota; the most hours come first."""
     current = start_of_week(datetime.now(UTC))
     weeks = [current - WEEK * number for number in range(query.weeks)]
     quotas = Settings.from_environment().quotas
@@ -97,7 +97,7 @@ def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usag
 
 @router.get("/jobs")
 def list_usage_of_user(query: Annotated[WeekQuery, Query()], database: Database) -> WeekUsage:
-    """Return the jobs on which a user spent GPU hours in a week, most first."""
+    """Return the jobs on which a user spent GPU hours in a week; the most hours come first."""
     day = datetime.now(UTC) if query.week is None else datetime.combine(query.week, time(), UTC)
     week = start_of_week(day)
     found = UsageRepository(database).of_user(query.user, week, _JOBS_SHOWN)

@@ -34,13 +34,13 @@ router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)]
 
 
 class Validation(BaseModel):
-    """One sentence for each wrong parameter; without errors, a run may be triggered."""
+    """One sentence for each wrong parameter. If there are no errors, a run may be triggered."""
 
     errors: dict[str, str] = Field(
-        description="By name of the parameter; an error that concerns no single one has an empty name."
+        description="Errors by parameter; the name is empty for an error that concerns no single parameter."
     )
     wait: str | None = Field(
-        description="Why the training would first wait for others of the same user; null if it would not."
+        description="Why the job would first wait for other jobs of the same user; null if it would not wait."
     )
 
 
@@ -48,11 +48,11 @@ class Validation(BaseModel):
 def validate(
     request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
 ) -> Validation:
-    """Check the parameters of a training run as `train_yolo` will, but not the data of its dataset.
+    """Check the parameters of a training run in the same way as `train_yolo`.
 
-    Weights that must be downloaded are not checked either. The body is the `conf` of a run that the caller
-    would trigger. Nothing is reserved: a job id that is free now may be taken a moment later, and so may the
-    GPUs of the caller's quota.
+    The data of the dataset and weights that must be downloaded are not checked. The body is the `conf` of the
+    run that the caller would trigger. Nothing is reserved: a job id that is free now may be taken a moment
+    later, and so may the GPUs of the caller's quota.
     """
     errors, wait = TrainingSpec.find_problems(params), None
     if not errors:
@@ -63,10 +63,10 @@ def validate(
 def _find_conflicts(
     request: Request, user: str, database: Any, params: dict[str, Any]
 ) -> tuple[dict[str, str], str | None]:
-    """Return problems that only the database and S3 reveal, and why the training would wait.
+    """Return problems that only the database and S3 reveal, and the reason why the job would wait.
 
     For example, the job id is taken, or the job belongs to another user, cannot be resumed, or was started
-    with different parameters. The training would wait if a quota is used up.
+    with different parameters. A job waits if a quota is used up.
     """
     settings, jobs, now = Settings.from_environment(), JobRepository(database), datetime.now(UTC)
     bucket = open_bucket(settings, interactive=True)
