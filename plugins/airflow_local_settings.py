@@ -1,7 +1,7 @@
-"""Cluster policy that determines which run gets a GPU next, and how many.
+"""Cluster policy that determines which run gets a GPU next, and how many GPUs it gets.
 
-Airflow finds it because plugins/ is on its path. Every process that creates or resets task instances needs
-this file: scheduler, API server and Dag processor.
+Airflow finds this file because plugins/ is on its path. Every process that creates or resets task instances
+needs the file: scheduler, API server and Dag processor.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 
 def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | None = None) -> None:
-    """Order the tasks of pool `gpu` by when their runs were created, and give `train` a slot for each GPU.
+    """Order the tasks of pool `gpu` by the creation of their runs, and give `train` one slot for each GPU.
 
-    Airflow calls this without a run while it creates the instance, and again with one. The scheduler starts
-    the highest weight first and orders equal ones by logical date, which Airflow's form fills in but runs
-    over REST lack. A task's `pool_slots` is fixed when the Dag is parsed, but only the run's conf says how
-    many GPUs it uses; `resolve_config` refuses an invalid device before `train` is scheduled.
+    Airflow calls this function without a run while it creates the instance, and then again with the run. The
+    scheduler starts the task with the highest weight first. It orders equal weights by logical date, which
+    runs that are triggered over REST may lack. A task's `pool_slots` is fixed when the Dag is parsed, but
+    only the run's conf says how many GPUs the run uses. `resolve_config` refuses an invalid device before
+    `train` is scheduled.
     """
     if dag_run is None or task_instance.pool != "gpu":
         return

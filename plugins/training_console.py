@@ -1,7 +1,7 @@
 """Airflow plugin: the training console and its REST API, at /training of Airflow's API server.
 
-Every Airflow process loads this module, including tasks. The applications, which import FastAPI, are created
-only when the API server reads the list.
+Every Airflow process loads this module, including tasks. The applications import FastAPI, so they are created
+only when the API server reads `fastapi_apps`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from include.console import PREFIX
 
 
 class TrainingConsole(AirflowPlugin):
-    """The applications to mount, and their views in Airflow's UI: in the menu, and as a tab of runs."""
+    """The applications to mount, and their views in Airflow's UI: menu entries and a tab on the page of a run."""
 
     name = "training_console"
 
@@ -25,7 +25,7 @@ class TrainingConsole(AirflowPlugin):
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # created on first access
         """The FastAPI applications to mount: REST API and console.
 
-        Only the API server reads this property, so the listeners are registered here, too.
+        Only the API server reads this property, so this is also the place to register listeners.
         """
         from include.api import app as api
         from include.console import app as console
@@ -48,7 +48,7 @@ class TrainingConsole(AirflowPlugin):
 
     @cached_property
     def external_views(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The views, with paths from the root of the server: Airflow does not add a proxy's prefix."""
+        """The views. Their paths include a proxy's prefix, because Airflow does not add it."""
         path = urlsplit(conf.get("api", "base_url", fallback="/")).path.rstrip("/")
         console = f"{path}{PREFIX}"
         icons = {

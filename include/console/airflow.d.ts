@@ -1,4 +1,4 @@
-// What the console reads from answers of Airflow's own REST API.
+// The parts of responses of Airflow's own REST API that the console reads.
 declare namespace Airflow {
   /** JSON schema of a Dag's parameter, with keywords of include/orchestration/params.py and include/jobs/spec.py. */
   interface ParamSchema {
@@ -11,15 +11,15 @@ declare namespace Airflow {
     section?: string;
     /** The parameter's description without its default. */
     about?: string;
-    /** What is used if no value is given, in words. */
+    /** Describes in words the value that is used if none is given. */
     when_empty?: string;
-    /** A value that means the same as none. */
+    /** The value that is used if none is given. */
     effective_default?: unknown;
-    /** The same by task, where it depends on the task. */
+    /** The value that is used for each task if none is given, if that depends on the task. */
     effective_default_by_task?: Record<string, unknown>;
-    /** Its name in Ultralytics; none for a parameter that Ultralytics does not have. */
+    /** The parameter's name in Ultralytics; absent if Ultralytics does not have the parameter. */
     argument?: string;
-    /** Whether a resumed training run has its parent's value if none is given. */
+    /** Whether a resumed training run uses its parent's value if none is given. */
     inherited?: boolean;
   }
 

@@ -1,4 +1,4 @@
-// Written by `python -m include.console.derive_types`: what the training API answers.
+// Written by `python -m include.console.derive_types`: requests and responses of the training API.
 declare namespace Api {
   interface ChangedImage {
     name: string;

@@ -42,7 +42,7 @@ _POLICY = (
     "trusted-types 'none'"
 )
 _UPLOADING = {"datasets", "dataset"}
-"""Pages that send files to S3; the others connect to nothing but this server."""
+"""Pages that send files to S3; all other pages connect only to this server."""
 
 _HEADERS = {
     "Content-Security-Policy": _POLICY.format(connected="'self'"),
@@ -55,7 +55,7 @@ _IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 def create_app() -> GuardedApp:
-    """Create the application, all of whose pages and files require a login."""
+    """Create the application; all of its pages and files require a login."""
     app = GuardedApp(_HEADERS, title="Training runs")
     app.middleware("http")(_offer_login)
     app.get("/")(_redirect_to_jobs)
@@ -66,7 +66,7 @@ def create_app() -> GuardedApp:
 
 
 async def _offer_login(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer a page request without a login with a page that links to the login, which leads back here."""
+    """Answer a browser without a login with a page that links to Airflow's login, which then leads back."""
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def _redirect_to_jobs() -> Response:
 
 
 def _serve_page(request: Request) -> Response:
-    """Serve a page. It names its files by version, so that browsers reload them only after an update."""
+    """Serve a page. The URLs of its files contain a version, so that browsers reload them only after updates."""
     files = list_served_files()
     page = request.url.path.rpartition("/")[2]
     version = compute_version(files)
@@ -104,7 +104,7 @@ def _serve_page(request: Request) -> Response:
 
 
 def _serve_file(request: Request, version: str, name: str) -> Response:
-    """Serve a file. Any version gets the current file, but only the current version may be cached forever."""
+    """Serve the current file, for any version in the URL; only the current version may be cached forever."""
     files = list_served_files()
     if name not in files:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"{name} is not a file of the console")

@@ -1,7 +1,7 @@
 """Derive api.d.ts from the REST API's OpenAPI document: `python -m include.console.derive_types`.
 
-TypeScript uses it to check what the console's modules read from responses. Run this again when a response
-changes; a test compares the file with the API.
+TypeScript uses api.d.ts to check how the console's modules use responses. Run this command again when a
+response changes; a test compares the file with the API.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 TYPES = Path(__file__).with_name("api.d.ts")
-_HEAD = """// Written by `python -m include.console.derive_types`: what the training API answers.
+_HEAD = """// Written by `python -m include.console.derive_types`: requests and responses of the training API.
 declare namespace Api {"""
 _SCALARS = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 
 def derive() -> str:
-    """Return the declarations of all request and response bodies of the API, the content of api.d.ts."""
+    """Return the content of api.d.ts: declarations of all request and response bodies of the API."""
     from include.api.app import create_app
 
     schemas = create_app().openapi()["components"]["schemas"]
@@ -33,7 +33,7 @@ def _declaration(name: str, schema: dict[str, Any]) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """Return the TypeScript type of a schema. Raises KeyError for a type that the API has not used so far."""
+    """Return the TypeScript type of a schema. Raises KeyError for a type that this module does not know."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:

@@ -1,4 +1,4 @@
-"""The files of the pages. Those in static/ are served unchanged."""
+"""The files of the console's pages. Files in static/ are served unchanged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeAlias
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-"""Types of files that are served; the licences of third-party files are kept next to them in the source."""
+"""Types of files that are served. Other files in static/, such as third-party licences, are not served."""
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
@@ -23,13 +23,13 @@ def list_served_files() -> dict[str, Path]:
 
 
 def compute_version(files: dict[str, Path]) -> str:
-    """Return a version for the content of all files, which changes when any of them changes."""
+    """Return a version of all files, which changes when the content of any file changes."""
     states = ((name, path.stat()) for name, path in files.items())
     return _digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
 
 
 def render_page(page: str, title: str, files: dict[str, Path], version: str) -> str:
-    """Return the HTML of one page. It lists all shared modules, so that they are fetched in parallel."""
+    """Return the HTML of one page, which lists all shared modules so that they are fetched in parallel."""
     static = f"static/{version}"
     styles = [f'<link rel="stylesheet" href="{static}/{name}">' for name in files if name.endswith(".css")]
     modules = [

@@ -1,1 +1,1 @@
-"""Plots that Ultralytics draws during a training run: choosing which to keep, and storing them."""
+"""Plots that Ultralytics draws during a training run: choosing the plots to keep, and storing them."""

@@ -1,4 +1,4 @@
-"""Choosing the pictures of a training run to keep: the most informative, none larger than a page can show."""
+"""Choosing which pictures of a training run to keep: the most informative ones, within limits of size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ORDER = (
     "labels.jpg",
     "train_batch*.jpg",
 )
-"""Plots of Ultralytics, the most informative first. Any other file is not one of its pictures."""
+"""Plots of Ultralytics, the most informative first; no other file counts as a picture."""
 
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_]{0,60}\.(png|jpg)$"
@@ -41,7 +41,7 @@ _SIDES = (1600, 1200, 800)
 
 
 def rank_picture(name: str) -> tuple[int, str] | None:
-    """Return the sort key of a picture; None for a file that is not a picture of a training run."""
+    """Return the sort key of a picture, or None for a file that is not in ORDER."""
     if not re.fullmatch(NAME, name):
         return None
     return next(((rank, name) for rank, kind in enumerate(ORDER) if fnmatch(name, kind)), None)
@@ -69,7 +69,7 @@ def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
 def fitting(path: Path) -> bytes | None:
     """Return the picture, shrunk if too large; None if it is invalid, incomplete or still too large.
 
-    Ultralytics draws in threads of its own, so a picture may not be finished.
+    Ultralytics draws in threads of its own, so a picture may be unfinished.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -83,12 +83,12 @@ def fitting(path: Path) -> bytes | None:
             for side in _SIDES:
                 picture.thumbnail((side, side))
                 smaller = io.BytesIO()
-                # A drawing has few colours; a PNG of a photograph would stay too large with all colours.
+                # A plot needs few colours. With all its colours, a PNG of a photograph would stay too large.
                 drawn = picture.convert("RGB").quantize(256) if kind == "PNG" else picture
                 drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:
                     return smaller.getvalue()
-    # ImportError: Ultralytics, if loaded, requires another decoder for formats unknown to Pillow.
+    # ImportError: Ultralytics, once imported, requires another decoder for formats unknown to Pillow.
     except (OSError, SyntaxError, ImportError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         log.warning("%s is not kept: %s", path, error)
     return None

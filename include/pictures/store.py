@@ -1,4 +1,4 @@
-"""Storing the pictures of all jobs in one bucket, at `pictures/{job_id}/`, apart from the checkpoints."""
+"""Storing the pictures of all jobs in one bucket, at `pictures/{job_id}/`, separate from checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StoredPicture:
 
 
 class PictureStore:
-    """Pictures in one bucket. Like checkpoints, they belong to the training that origin_run_id started."""
+    """Pictures in one bucket. Each belongs to the training run that origin_run_id started."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -40,7 +40,7 @@ class PictureStore:
     def add(self, job_id: str, origin_run_id: str, pictures: Iterable[tuple[str, bytes]]) -> int:
         """Store these pictures of a training run, and return their number. Raises StoreErrors.
 
-        Its earlier pictures with other names are kept, because an attempt that only validates draws fewer.
+        Earlier pictures with other names are kept, because an attempt that only validates draws fewer.
         """
         metadata = {"job-id": job_id, "run-id": quote(origin_run_id)}
         number = 0
@@ -58,7 +58,7 @@ class PictureStore:
     def pictures(self, job_id: str, origin_run_id: str | None) -> list[StoredPicture]:
         """List the pictures of that training run, the most informative first. Raises StoreErrors.
 
-        Those that another training run with the same job_id has left are not included.
+        Pictures that another training run with the same job_id has left are not included.
         """
         prefix = pictures_prefix(job_id)
         found = {key.removeprefix(prefix): size for key, size in self._sizes(job_id).items()}
@@ -77,7 +77,7 @@ class PictureStore:
     ) -> FetchedObject | None:
         """Return a picture of that training run; None if it has none of this name. Raises StoreErrors.
 
-        known holds the ETags that the client already has, whose content is not read again.
+        known holds the ETags of the pictures that the client has cached, which are not read again.
         """
         if rank_picture(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None

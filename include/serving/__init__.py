@@ -1,8 +1,8 @@
-"""Guards Airflow's API server and our applications in it before a request reaches a route.
+"""Protection of Airflow's API server, and of our applications in it, before a request reaches a route.
 
-bodies    limits of the size of a request and of the time that it takes to arrive
+bodies    limits of the size of a request and of the time that its body takes to arrive
 headers   headers that restrict what a browser does with a response
-logins    limits how often a password can be guessed
+logins    limits of failed logins, against password guessing
 problem   errors as problem documents (RFC 9457)
 protocol  limits of idle connections and of the head of a request
 server    the middleware of the whole API server

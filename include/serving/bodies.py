@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_QUERY_BYTES = 8 * 1024
-"""Limit of a query string, as nginx and most browser vendors advise; our longest ones compare jobs."""
+"""Limit of a query string, like nginx's for a request line; our longest query strings list jobs to compare."""
 
 MOST_HEADER_BYTES = 32 * 1024
-"""Limit of all headers together: Airflow's session cookie and the headers of proxies take a few kB."""
+"""Limit of all headers together. Airflow's session cookie and the headers of proxies take only a few kB."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class BodyLimit:
 
 
 SMALL = BodyLimit(64 * 1024, 10.0)
-"""For our routes, whose largest body is a completion callback of some kB, and for logins."""
+"""For logins, and for our routes: their largest usual body is a completion callback of a few kB."""
 
 
 WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
@@ -57,7 +57,7 @@ class RequestLimits:
     """Middleware that refuses requests beyond the limit of their path.
 
     `limits` maps path prefixes to limits; the longest matching prefix counts, and `default` applies if none
-    matches. With `limits_heads`, long query strings and headers are refused, too.
+    matches. With `limits_heads`, long query strings and large headers are also refused.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ def _too_large(limit: BodyLimit) -> Response:
 def _too_slow(limit: BodyLimit) -> Response:
     """Return the response to a body that is too slow.
 
-    Nothing else is in transit, so closing the connection truncates no response.
+    No other response is in transit, so closing the connection truncates nothing.
     """
     return problem(
         HTTPStatus.REQUEST_TIMEOUT,

@@ -24,10 +24,10 @@ _OF_ONE_USER = "private"
 
 
 class SecurityHeaders:
-    """Middleware that adds `headers` to every response, unless its route has set another value.
+    """Middleware that adds each of `headers` to every response whose route has not set that header.
 
-    A response is never cached unless its route allows the user's own browser to (Cache-Control: private):
-    what one user may see must not reach another one through a shared cache.
+    A response is never cached, unless its route allows the user's own browser to do so (Cache-Control:
+    private). Otherwise a shared cache could show one user's data to another user.
     """
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:

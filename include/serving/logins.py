@@ -1,7 +1,7 @@
-"""Limits how often a password can be guessed: Airflow itself only limits FAB's login form.
+"""Limits of failed logins, against password guessing: Airflow itself only limits FAB's login form.
 
-Only failed attempts count. They are counted by account and by address, in the memory of each process of the
-API server. A user who has logged in from an address before is counted separately there.
+Failed attempts are counted by account and by address, in the memory of each process of the API server.
+Attempts on an account from an address from which it has logged in before are counted separately.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = 60
-"""How long failed attempts are remembered, counted from the last one."""
+"""How long failed attempts are remembered, counted from the last attempt."""
 
 MOST_FROM_ADDRESS = 10
 MOST_FOR_ACCOUNT = 100
-"""Higher than the limit of an address, so that an attacker with a single address cannot lock an account."""
+"""Higher than the limit for an address, so that an attacker with a single address cannot lock an account."""
 
 _MOST_COUNTED = 20_000
-"""Number of accounts and addresses that are remembered, a few MB. Beyond it the oldest are forgotten."""
+"""Maximum number of accounts and addresses that are remembered (a few MB); the oldest are forgotten first."""
 
 _MOST_KNOWN = 2_000
-"""Number of pairs of account and address with a successful login that are remembered."""
+"""Maximum number of remembered pairs of an account and an address from which it has logged in."""
 
 _AT_ONCE = 4
-"""Logins handled at the same time: verifying a password is CPU-intensive on purpose."""
+"""Maximum number of concurrent logins: verifying a password is CPU-intensive on purpose."""
 
 _PATHS = ("/auth/token", "/auth/login")
-"""Paths of both auth managers: for tokens, which SimpleAuthManager's form also requests, and FAB's form."""
+"""Login paths of both auth managers: the first returns a token, also to SimpleAuthManager's form; the second
+is FAB's form."""
 
 _SESSION_COOKIE = "_token="
 
@@ -50,9 +51,9 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    An account that has logged in from an address before is counted separately there: its owner is locked out
-    neither by attempts on the account from elsewhere, nor by attempts on other accounts from that address,
-    which may be a proxy's.
+    Attempts on an account from an address from which it has logged in before have a counter of their own. So
+    the account's owner is not locked out by failed attempts on the account from other addresses, or by failed
+    attempts on other accounts from the same address, such as a proxy's.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -80,7 +81,7 @@ class LoginThrottle:
             self._record(account, address, succeeded=outcome.succeeded)
 
     def _limits(self, account: bytes, address: str) -> dict[Key, int]:
-        """Return the counters of an attempt, with the limit of each."""
+        """Return the counters to which a failed attempt is added, with their limits."""
         if (account, address) in self._known:
             return {(account, address): MOST_FROM_ADDRESS}
         return {(address,): MOST_FROM_ADDRESS, (account,): MOST_FOR_ACCOUNT}
@@ -98,7 +99,7 @@ class LoginThrottle:
 
 
 class _Outcome:
-    """The outcome of an attempt, judging by its response: None if no password was checked."""
+    """Reads the outcome of an attempt from its response; `succeeded` is None if no password was checked."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -128,7 +129,7 @@ def _is_login(scope: Scope) -> bool:
 
 
 def _account(scope: Scope, body: bytes) -> bytes:
-    """Return a digest of fixed length of the user's name, or of an empty name if none was sent."""
+    """Return a digest of fixed length of the user's name, or of the empty string if no name was sent."""
     try:
         if "json" in Headers(scope=scope).get("content-type", ""):
             sent = from_json(body)
@@ -141,7 +142,7 @@ def _account(scope: Scope, body: bytes) -> bytes:
 
 
 def _address(scope: Scope) -> str:
-    """Return the client's address; for IPv6 its /64 network, all of which usually belongs to one customer."""
+    """Return the client's address, or for IPv6 its /64 network, which usually belongs to one customer."""
     host = (scope.get("client") or ("", 0))[0]
     try:
         address = ip_address(host)

@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): the response of everything that refuses a request."""
+"""Errors as problem documents (RFC 9457): the response whenever a request is refused."""
 
 from __future__ import annotations
 

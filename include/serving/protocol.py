@@ -1,9 +1,9 @@
-"""Limits of a connection, which uvicorn leaves to a proxy: idle time, and the size of the head.
+"""Limits of connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
-whole head in memory. None of that reaches an application, and `airflow api-server` has no option for it. But
-uvicorn looks up the protocol's class in its configuration for each new connection, so an application can
-replace it at startup.
+whole head in memory. No application sees such a request, and `airflow api-server` has no option for it. But
+uvicorn looks up the protocol class in its configuration for each new connection, so an application can
+replace the class at startup.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEAD_SECONDS = 10.0
-"""Time for the first request to start, and for each head to arrive. Clients send the head in one piece; some
-browsers and load balancers connect a few seconds in advance."""
+"""Time for the first request to start, and for each head to arrive. Clients send the head in one piece, but
+some browsers and load balancers connect a few seconds before they send a request."""
 
 MOST_HEAD_BYTES = 64 * 1024
-"""Limit of request line and headers; h11, uvicorn's other parser, has the same limit."""
+"""Limit of request line and headers together; uvicorn's other parser, h11, has the same limit."""
 
 MOST_DESCRIPTORS = 65_536
 """Limit of open files and connections of an API server. The default of many systems is 1,024."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection, which is closed if its client sends no request."""
+    """One connection, which is closed if its client does not send a complete head in time."""
 
     _closing: TimerHandle | None = None
     _in_head = False
@@ -60,7 +60,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response(f"The head of a request must not exceed {MOST_HEAD_BYTES} bytes.")
         elif self._closing is None and self.cycle is not None and self.cycle.response_complete:
-            self._close_soon()  # empty lines start no request, but they cancelled uvicorn's own timeout
+            self._close_soon()  # empty lines start no request, but have cancelled uvicorn's own timeout
 
     def on_message_begin(self) -> None:
         """Start the timer for the head."""
@@ -80,7 +80,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the timer for the rest of a body if the response was sent before the body was complete."""
+        """Start the timer for the rest of the body if the response was sent before the body had arrived."""
         super().on_response_complete()
         if not self._message_complete and not self.transport.is_closing():
             self._close_soon()
@@ -96,9 +96,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def limit_connections() -> bool:
-    """Apply the limits to all new connections of this process's server; return whether it supports them.
+    """Apply the limits to all new connections of this process's server; return whether it supports limits.
 
-    Call it before the server listens, in the lifespan of an application.
+    Call this before the server listens, in the lifespan of an application.
     """
     server = find_running_server()
     config: Any = getattr(server, "config", None)
@@ -113,8 +113,8 @@ def limit_connections() -> bool:
 def find_running_server() -> Server | None:
     """Return the uvicorn server of this process; None if the process runs another server.
 
-    No variable refers to it. But the handler of SIGTERM is one of its methods, both in uvicorn's own process
-    and in a worker of gunicorn.
+    No variable refers to the server, but the SIGTERM handler is a method of it, both in uvicorn's own process
+    and in a gunicorn worker.
     """
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, Server) else None

@@ -1,4 +1,4 @@
-"""Middleware for the whole API server, because Airflow does not limit requests to its own routes."""
+"""Middleware for the whole API server, because Airflow sets no limits for requests to its own routes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_MIB = 10
-"""Default limit of a body for Airflow's own routes: bulk imports, the conf of a run, a task's result."""
+"""Default limit of a body for Airflow's own routes, such as bulk imports, a run's conf or a task's result."""
 
 _SECONDS = 60.0
 
 
 class ServerSettingError(ValueError):
-    """A setting of the API server is invalid; the text is one sentence."""
+    """A setting of the API server is invalid; the message is one sentence."""
 
 
 def root_middlewares(
