@@ -17,7 +17,7 @@ from include.console import PREFIX
 
 
 class TrainingConsole(AirflowPlugin):
-    """The applications to mount, and their views in Airflow's UI: menu entries and a tab on the page of a run."""
+    """The applications to mount, and their views in Airflow's UI: menu entries, and a tab of each run."""
 
     name = "training_console"
 

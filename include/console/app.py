@@ -87,7 +87,7 @@ def _redirect_to_jobs() -> Response:
 
 
 def _serve_page(request: Request) -> Response:
-    """Serve a page. The URLs of its files contain a version, so that browsers reload them only after updates."""
+    """Serve a page. Its files' URLs contain a version, so that browsers reload files only after updates."""
     files = list_served_files()
     page = request.url.path.rpartition("/")[2]
     version = compute_version(files)

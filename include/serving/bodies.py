@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_QUERY_BYTES = 8 * 1024
-"""Limit of a query string, like nginx's for a request line; our longest query strings list jobs to compare."""
+"""Limit of a query string, equal to the limit of a request line in nginx; our longest ones compare jobs."""
 
 MOST_HEADER_BYTES = 32 * 1024
 """Limit of all headers together. Airflow's session cookie and the headers of proxies take only a few kB."""

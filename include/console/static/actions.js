@@ -1,5 +1,5 @@
 // @ts-check
-// What can be done with a job. Viewers do not see the actions, and the server would refuse them anyway.
+// The actions on a job. Viewers do not see the actions, and the server would refuse them anyway.
 /** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
@@ -12,8 +12,8 @@ import { waitsForGpu } from "./progress.js";
 /**
  * @typedef {object} ActionProps
  * @property {Api.TrainingJobResponse} job
- * @property {(job: Api.TrainingJobResponse) => void} setJob receives the job as the server answers it
- * @property {(problem: Problem | null) => void} report shows why an action failed; null: it succeeded
+ * @property {(job: Api.TrainingJobResponse) => void} setJob receives the job that the server returns
+ * @property {(problem: Problem | null) => void} report shows why an action failed; null if it succeeded
  */
 
 /** Id of the sentence that says why actions are disabled. */
@@ -53,7 +53,7 @@ export function Actions({ job, setJob, report }) {
 }
 
 /**
- * What the job waits for before it trains; null if it does not wait.
+ * The resource that the job waits for before it trains; null if it does not wait.
  * @param {Api.TrainingJobResponse} job
  */
 function awaited(job) {

@@ -1,6 +1,6 @@
 // @ts-check
-// The training API and Airflow's own REST API, called with the session of the person who views the page.
-// All addresses are relative to the page, so they also work when Airflow is served below a path.
+// The training API and Airflow's own REST API, called with the login of the person who views the page.
+// All URLs are relative to the page, so they also work if Airflow is served under a path prefix.
 
 export const TRAINING = "../api/v1";
 export const AIRFLOW = "../../api/v2";
@@ -8,12 +8,12 @@ export const AIRFLOW = "../../api/v2";
 /** @typedef {Record<string, string | number | boolean | null | undefined | string[]>} Query */
 /** @typedef {Pick<Response, "status" | "statusText"> & { headers: Pick<Headers, "get"> }} Answer */
 
-/** A failed request: a sentence for the reader, and whether it makes sense to ask again. */
+/** A failed request: a sentence for the user, and whether a retry makes sense. */
 export class Problem extends Error {
   /**
-   * @param {number} status HTTP status; 0: the server was not reached
+   * @param {number} status HTTP status; 0 if the server was not reached
    * @param {string} detail one sentence
-   * @param {number} retryAfter seconds that the server asks to wait, 0 if it does not say
+   * @param {number} retryAfter seconds that the server asks the client to wait; 0 if unknown
    */
   constructor(status, detail, retryAfter = 0) {
     super(detail);
@@ -27,7 +27,7 @@ export class Problem extends Error {
 }
 
 /**
- * Send a request and return the JSON of its answer. Raises Problem.
+ * Send a request and return the JSON of the response. Raises Problem.
  * @param {string} url
  * @param {{ method?: string, body?: unknown, signal?: AbortSignal }} [options]
  * @returns {Promise<T>}
@@ -43,7 +43,8 @@ export async function fetchJson(url, { method = "GET", body, signal } = {}) {
 }
 
 /**
- * PUT a file and return the JSON of the answer. Raises Problem. Unlike this, `fetch` does not report progress.
+ * PUT a file and return the JSON of the response. Raises Problem. Uses XMLHttpRequest, because `fetch` does not
+ * report progress.
  * @param {string} url
  * @param {File} file
  * @param {(share: number) => void} progress receives the share that has been sent, from 0 to 1
@@ -79,7 +80,7 @@ function parse(text) {
 }
 
 /**
- * Check that an address redirects to a file on another host, without following it. Raises Problem if it does not.
+ * Check that a URL redirects, without following the redirect. Raises Problem if the URL does not redirect.
  * @param {string} url
  */
 export async function requireRedirect(url) {
@@ -120,7 +121,7 @@ function problemOf(answer, body) {
 }
 
 /**
- * The address of a route of the training API. Segments are encoded; empty query values are left out.
+ * The URL of a route of the training API. Segments are encoded, and empty query values are omitted.
  * @param {string[]} segments
  * @param {Query} query
  */
@@ -129,7 +130,7 @@ export function trainingUrl(segments, query = {}) {
 }
 
 /**
- * The address of a route of Airflow's REST API.
+ * The URL of a route of Airflow's REST API.
  * @param {string[]} segments
  * @param {Query} query
  */
@@ -148,7 +149,7 @@ function join(base, segments, query) {
 }
 
 /**
- * `?a=1&b=2` without null and empty values; a list repeats its name.
+ * A query string such as `?a=1&b=2`. Null and empty values are omitted; a list repeats its name for each value.
  * @param {Query} values
  */
 export function queryString(values) {
@@ -163,7 +164,7 @@ export function queryString(values) {
 }
 
 /**
- * One job.
+ * Fetch one job.
  * @param {string} jobId
  * @param {AbortSignal} [signal]
  * @returns {Promise<Api.TrainingJobResponse>}
@@ -173,7 +174,7 @@ export function fetchJob(jobId, signal) {
 }
 
 /**
- * All recorded epochs of a job after the given one, page by page.
+ * Fetch all recorded epochs of a job after the given epoch, page by page.
  * @param {string} jobId
  * @param {AbortSignal} [signal]
  */
@@ -193,7 +194,7 @@ export async function fetchEpochs(jobId, after = -1, signal = undefined) {
 /** @type {Promise<Api.Session> | undefined} */
 let session;
 
-/** The current user and what they may do. Requested once per page, and again only after a failure. */
+/** Fetch the current user and the user's rights. They are requested once per page, and again only after a failure. */
 export function fetchSession() {
   session ??= fetchJson(trainingUrl(["session"])).catch((problem) => {
     session = undefined;

@@ -9,7 +9,7 @@ import { formatNumber } from "./format.js";
  * @typedef {object} Series
  * @property {string} label
  * @property {Array<number | null>} values one for each epoch
- * @property {number} [tone] index of its colour and dashes; by default its index among the series
+ * @property {number} [tone] index of the line's colour and dashes; by default the series' own index
  */
 
 const uPlot = /** @type {typeof import("uplot")} */ (/** @type {any} */ (bundle));
@@ -21,7 +21,7 @@ const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
 const colour = (/** @type {string} */ name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const curve = (/** @type {number} */ tone) => colour(`--curve-${(tone % 6) + 1}`);
 
-/** The colour of the same line where it was trained by another job. */
+/** The colour for the part of a line whose epochs another job trained. */
 const paler = (/** @type {number} */ tone) => `color-mix(in oklab, ${curve(tone)} 45%, ${colour("--bg")})`;
 
 /**
@@ -29,7 +29,7 @@ const paler = (/** @type {number} */ tone) => `color-mix(in oklab, ${curve(tone)
  * @param {string} props.title
  * @param {number[]} props.epochs counted from 1
  * @param {Series[]} props.series
- * @param {string} props.sync charts with the same word share their cursor
+ * @param {string} props.sync charts with the same key share their cursor
  * @param {number} [props.resumed] the last inherited epoch, counted from 1
  */
 export function Chart({ title, epochs, series, sync, resumed = 0 }) {
@@ -80,7 +80,7 @@ export function Chart({ title, epochs, series, sync, resumed = 0 }) {
 }
 
 /**
- * A sample of a line of the chart, in its colour and dashes.
+ * A legend sample of one of the chart's lines, in the line's colour and dashes.
  * @param {{ tone: number }} props
  */
 export function Swatch({ tone }) {
@@ -89,7 +89,8 @@ export function Swatch({ tone }) {
 }
 
 /**
- * uPlot's columns: the epochs, then each series; with inherited epochs, each series in two parts that meet.
+ * uPlot's columns: the epochs, then each series. If epochs were inherited, each series becomes two columns: up to
+ * the resumed epoch, and from there on.
  * @param {number[]} epochs
  * @param {Series[]} series
  * @param {number} resumed
@@ -162,7 +163,7 @@ function epochRange(_, low, high) {
 }
 
 /**
- * Where all values are zero, as in the first epochs of many training runs, the axis reaches to 1.
+ * Return the range of the value axis: 0 to 1 if all values are zero, as in the first epochs of many training runs.
  * @type {import("uplot").Range.Function}
  */
 export function valueRange(_, low, high) {
@@ -204,7 +205,7 @@ function markResumption(drawn, epoch) {
 }
 
 /**
- * Keep the cursor on epochs: there is nothing to read between them.
+ * Keep the cursor on epochs, because there are no values between epochs.
  * @type {import("uplot").Cursor.MousePosRefiner}
  */
 function snapToEpoch(drawn, left, top) {
@@ -228,12 +229,12 @@ function moveCursor(event, drawn, epochs) {
   event.preventDefault();
   const index = Math.max(0, Math.min(last, to));
   const position = { left: drawn.valToPos(drawn.data[0][index], "x"), top: 10 };
-  // uPlot's types lack the third argument, which moves the cursors of the other charts, too.
+  // uPlot's types lack the third argument, which also moves the cursors of the other charts.
   /** @type {(to: typeof position, fire: boolean, publish: boolean) => void} */ (drawn.setCursor)(position, true, true);
 }
 
 /**
- * The chart in words, for screen readers.
+ * Describe the chart in words, for screen readers.
  * @param {string} title
  * @param {number[]} epochs
  * @param {Series[]} series

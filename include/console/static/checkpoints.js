@@ -1,5 +1,5 @@
 // @ts-check
-// Both checkpoints of a job: what each is for, where it is, and the commands that use it.
+// Both checkpoints of a job, each with its purpose, its location and the commands that use it.
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { requireRedirect, trainingUrl } from "./api.js";
@@ -74,7 +74,7 @@ function Checkpoint({ job, kind, purpose, use, after }) {
 }
 
 /**
- * Download the file, or show why that is refused: the browser itself would only say that it failed.
+ * Download the file, or show why the server refuses: the browser would only say that the download failed.
  * @typedef {MouseEvent & { currentTarget: HTMLAnchorElement }} LinkClick
  * @param {LinkClick} event
  * @param {(problem: Problem | null) => void} setProblem
@@ -109,7 +109,7 @@ function missing(job, kind) {
 }
 
 /**
- * What the file is as long as no final checkpoint is recorded.
+ * Describe the file that can be downloaded before a final checkpoint is recorded.
  * @param {Job} job
  * @param {Kind} kind
  */
@@ -120,7 +120,7 @@ function provisional(job, kind) {
 }
 
 /**
- * Commands that predict with best.pt, after an inspection: Ultralytics by itself runs any code that a file contains.
+ * Commands that inspect best.pt and then predict with it: Ultralytics alone would run any code that a file contains.
  * @param {Job} job
  */
 function prediction(job) {

@@ -8,13 +8,13 @@ import { isActive, usePolled } from "./live.js";
 const SHOWN = 30;
 
 /**
- * What is counted, by task; objects for every other task.
+ * The counted unit, by task; instances for every other task.
  * @type {Record<string, string>}
  */
 const COUNTED = { classify: "Images", semantic: "Images that contain the class" };
 
 /**
- * The classes of the dataset that a job trains on, once it was checked.
+ * The classes of the dataset that a job trains on, shown once the dataset has been checked.
  * @param {{ job: Api.TrainingJobResponse }} props
  */
 export function JobClasses({ job }) {

@@ -65,7 +65,7 @@ function distinct(series) {
 }
 
 /**
- * The metrics of all epochs: a first epoch may lack some.
+ * The names of the metrics in all epochs: the first epoch may lack some metrics.
  * @param {Epochs} epochs
  */
 export function namesOf(epochs) {
@@ -115,7 +115,7 @@ function Table({ epochs, resumed, parent }) {
 }
 
 /**
- * Orders the columns: metrics, then losses, then the rest.
+ * Return the rank of a column: metrics come first, then losses, then all other columns.
  * @param {string} name
  */
 function rankOf(name) {

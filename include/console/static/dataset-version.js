@@ -1,5 +1,5 @@
 // @ts-check
-// One version of a dataset: its content, the check's warnings, samples, the jobs trained on it, and what has changed.
+// One version of a dataset: its content, the check's warnings, samples, the jobs trained on it, and its changes.
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
@@ -33,7 +33,7 @@ export function VersionView({ name, version: number }) {
       ${
         data.archived_at &&
         html`<${Note} title="Archived">Archived <${When} at=${data.archived_at} />. Training runs that name${" "}
-        <code>${name}</code> without a version pass over it; nothing has been deleted.</${Note}>`
+        <code>${name}</code> without a version skip this one; nothing has been deleted.</${Note}>`
       }
       <${Facts} version=${data} />
       <${Warnings} version=${data} />

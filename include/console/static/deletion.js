@@ -1,5 +1,5 @@
 // @ts-check
-// A deletion, which a run of `delete_data` carries out: followed until it has ended.
+// Deletes through the API, where a run of `delete_data` does the work, and waits until that run has ended.
 import { Problem, fetchJson, trainingUrl } from "./api.js";
 
 const PAUSE = 1000;
@@ -7,7 +7,7 @@ const CONFLICT = 409;
 const ERROR = 500;
 
 /**
- * Delete what is at the address, and wait until the deletion has ended. Raises Problem, which says why it failed.
+ * Delete the resource at the URL, and wait until the deletion has ended. Raises Problem, which says why it failed.
  * @param {string} url
  */
 export async function deleteAndWait(url) {
@@ -23,7 +23,7 @@ export async function deleteAndWait(url) {
 }
 
 /**
- * How far the deletion is; null while the server does not respond.
+ * Fetch the progress of the deletion; null while the server does not respond.
  * @param {string} runId
  * @returns {Promise<Api.DeletionProgress | null>}
  */

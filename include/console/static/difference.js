@@ -1,5 +1,5 @@
 // @ts-check
-// What differs between two versions of a dataset: images, labels, classes.
+// The differences between two versions of a dataset: images, labels, classes.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Note, ProblemNote } from "./elements.js";
@@ -7,7 +7,7 @@ import { formatCount } from "./format.js";
 import { usePolled } from "./live.js";
 
 /**
- * Kinds of changes, as people read them.
+ * Kinds of changes, with their titles.
  * @type {Array<[name: "added" | "removed" | "changed" | "labels_changed" | "moved", title: string]>}
  */
 const KINDS = [
@@ -22,7 +22,7 @@ const KINDS = [
  * @param {object} props
  * @param {string} props.name
  * @param {number} props.version
- * @param {string | null} props.base the version to compare with; null: the one before
+ * @param {string | null} props.base the version to compare with; null for the previous version
  */
 export function Difference({ name, version, base }) {
   const load = (/** @type {AbortSignal} */ signal) =>
@@ -38,7 +38,7 @@ export function Difference({ name, version, base }) {
 }
 
 /**
- * The version before this one; null if there is none. Numbers have gaps where versions were deleted.
+ * Find the previous version; null if there is none. Version numbers have gaps where versions were deleted.
  * @param {string} name
  * @param {number} version
  * @param {AbortSignal} signal

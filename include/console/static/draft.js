@@ -1,12 +1,12 @@
 // @ts-check
-// What a user has typed into a form, kept for this browser tab, so that a refusal, Back or a reload loses nothing.
+// Keeps a form's input for this browser tab, so that it survives a refusal, the Back button and a reload.
 import { useState } from "./h.js";
 
-/** @typedef {Record<string, string | boolean>} Texts what was typed, by the name of the field */
+/** @typedef {Record<string, string | boolean>} Texts the user's input, by name of the field */
 
 /**
- * The texts of a form. `restored` says that they come from an earlier visit.
- * @param {string} key one for each form
+ * The texts of a form. `restored` says whether the texts come from an earlier visit.
+ * @param {string} key differs between forms
  */
 export function useDraft(key) {
   const [draft, setDraft] = useState(() => {
@@ -34,7 +34,7 @@ function read(key) {
   try {
     return JSON.parse(sessionStorage.getItem(key) ?? "null") ?? {};
   } catch {
-    return {}; // storage is switched off
+    return {}; // storage is disabled
   }
 }
 
@@ -46,6 +46,6 @@ function write(key, texts) {
   try {
     sessionStorage.setItem(key, JSON.stringify(texts));
   } catch {
-    // Storage is switched off or full: a reload then starts with an empty form.
+    // Storage is disabled or full: after a reload, the form is empty.
   }
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// The files that a user dropped or chose: those of a folder with their paths, without what is never trained on.
+// The files that a user dropped or chose, with their paths in the folder, without files that are never trained on.
 
 /**
  * @typedef {object} LocalFile
@@ -8,14 +8,14 @@
  */
 
 /**
- * The files of a drop. The browser gives them only while the event is handled, so this must be called at once.
+ * The files of a drop. Call this in the event handler itself, because afterwards the browser no longer has the files.
  * @param {DataTransfer} transfer
  * @returns {Promise<LocalFile[]>}
  */
 export async function filesOfDrop(transfer) {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   const plain = [...transfer.files];
-  // Files of a drop that a program assembled have no entries.
+  // Files have no entries if a program, not a user, has created the drop.
   const found = entries.length
     ? await Promise.all(entries.map(walk))
     : [plain.map((file) => ({ path: file.name, file }))];
@@ -23,7 +23,7 @@ export async function filesOfDrop(transfer) {
 }
 
 /**
- * The files of an input; those of a chosen folder have their paths in it.
+ * The files of an input; the files of a chosen folder have their paths within the folder.
  * @param {FileList} files
  */
 export function filesOfInput(files) {
@@ -40,7 +40,7 @@ async function walk(entry) {
   const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
   const found = [];
   for (;;) {
-    // A browser returns the entries of a folder in batches of a hundred.
+    // Browsers return the entries of a folder in batches of a hundred.
     /** @type {FileSystemEntry[]} */
     const piece = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
     if (!piece.length) return found;
@@ -57,7 +57,7 @@ function isFile(entry) {
 }
 
 /**
- * Leave out what is never trained on, and the folder that all files have in common, whose name says nothing.
+ * Leave out files that are never trained on, and remove the top folder from the paths if all files are in it.
  * @param {LocalFile[]} files
  */
 function tidy(files) {
@@ -69,14 +69,14 @@ function tidy(files) {
 }
 
 /**
- * As is_ignored in include/datasets/layouts/names.py.
+ * Whether the trainer ignores the file, by the same rules as is_ignored in include/datasets/layouts/names.py.
  * @param {string} path
  */
 export function isIgnored(path) {
   const folders = path.split("/");
   const name = folders.pop() ?? "";
   if (folders.some(isHidden) || isHidden(name) || name === "Thumbs.db" || /\.cache$/i.test(name)) return true;
-  return /\.npy$/i.test(name) && !folders.includes("depth"); // there it is a depth map
+  return /\.npy$/i.test(name) && !folders.includes("depth"); // below depth/, a .npy file is a depth map
 }
 
 /** @param {string} name */

@@ -25,7 +25,7 @@ const STATUS = {
 };
 
 /**
- * A state as Airflow shows it: colour, icon and word.
+ * A state with the colour, icon and word that Airflow uses.
  * @param {{ of: string | null }} props
  */
 export function Status({ of: state }) {
@@ -36,7 +36,7 @@ export function Status({ of: state }) {
 }
 
 /**
- * A bar of the finished epochs.
+ * A progress bar of the trained epochs.
  * @param {{ job: Api.TrainingJobResponse, name?: string }} props
  */
 export function Progress({ job, name = "Progress" }) {
@@ -53,7 +53,7 @@ export function Progress({ job, name = "Progress" }) {
 }
 
 /**
- * A time relative to now; its tooltip is exact.
+ * A time relative to now; the tooltip shows the exact time.
  * @param {{ at: string | null | undefined }} props
  */
 export function When({ at }) {
@@ -64,7 +64,7 @@ export function When({ at }) {
 const NOTE_ROLES = { failed: "alert", warning: "status" };
 
 /**
- * A message to the reader.
+ * A message to the user.
  * @param {{ kind?: "info" | "success" | "warning" | "failed", title?: string, children?: Children }} props
  */
 export function Note({ kind = "info", title, children }) {
@@ -75,7 +75,7 @@ export function Note({ kind = "info", title, children }) {
 
 /**
  * A text of several lines: line breaks are kept, and lines that begin with a bullet become a list.
- * @param {{ text: string, name: string }} props name: what the copy button copies
+ * @param {{ text: string, name: string }} props name: name of the text on the copy button
  */
 export function Lines({ text, name }) {
   /** @type {Array<string | string[]>} */
@@ -105,7 +105,7 @@ const PROBLEM_TITLES = {
 };
 
 /**
- * Why there is nothing new to see, and what the reader can do about it.
+ * A message that says why a request failed, and what the user can do about it.
  * @param {{ problem: Problem | null, again?: () => void }} props
  */
 export function ProblemNote({ problem, again }) {
@@ -120,7 +120,7 @@ export function ProblemNote({ problem, again }) {
 }
 
 /**
- * A button that copies a text and confirms it.
+ * A button that copies a text and confirms that it was copied.
  * @param {{ text: string, name: string, children?: Children }} props
  */
 export function Copy({ text, name, children }) {
@@ -136,7 +136,7 @@ export function Copy({ text, name, children }) {
 }
 
 /**
- * The clipboard API is available to secure pages only; elsewhere a selection is copied.
+ * Copy the text. The clipboard API is available only to secure pages; other pages copy a selection.
  * @param {string} text
  */
 async function writeToClipboard(text) {
@@ -154,7 +154,7 @@ async function writeToClipboard(text) {
 }
 
 /**
- * Values as a line, the oldest first. Hidden from screen readers, which read the number beside it.
+ * A line chart of the values, the oldest first. Screen readers skip it and read the number beside it.
  * @param {{ values: Array<number | null> }} props
  */
 export function Sparkline({ values }) {
@@ -172,7 +172,7 @@ export function Sparkline({ values }) {
 }
 
 /**
- * A number; its tooltip has the full precision.
+ * A number; the tooltip shows it in full precision.
  * @param {{ value: number | null | undefined, digits?: number }} props
  */
 export function Figure({ value, digits = 3 }) {
@@ -196,7 +196,7 @@ const NOBODY = {
 };
 
 /**
- * The current user and what they may do; null until it is known.
+ * The current user and the user's rights; null until they are known.
  * @returns {Api.Session | null}
  */
 export function useSession() {

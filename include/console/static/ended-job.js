@@ -1,5 +1,5 @@
 // @ts-check
-// What can be done with a job of one's own that has ended: archive it and delete it.
+// Actions on a job that has ended, for users who may change it: archive and delete.
 /** @import { ActionProps } from "./actions.js" */
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";

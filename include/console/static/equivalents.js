@@ -1,5 +1,5 @@
 // @ts-check
-// Other ways to start the same training run: paste a yolo command, or copy a request or a command.
+// Alternatives to filling in the form: paste a yolo command, or copy a request or a command for a terminal.
 /** @import { FormField } from "./parameters.js" */
 import { html, useState } from "./h.js";
 import { Copy } from "./elements.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// One parameter as a form control, built from the schema that Airflow validates it with.
+// One parameter as a form control, built from the same schema with which Airflow validates the parameter.
 /** @import { FormField } from "./parameters.js" */
 /** @import { InputChange } from "./h.js" */
 import { html } from "./h.js";
@@ -10,7 +10,7 @@ import { defaultOf } from "./parameters.js";
 const typeOf = ({ type }) => (Array.isArray(type) ? type.find((each) => each !== "null") : type);
 
 /**
- * What the control shows for a value.
+ * The text that the control shows for a value.
  * @param {unknown} value
  */
 export function textOf(value) {
@@ -19,7 +19,7 @@ export function textOf(value) {
 }
 
 /**
- * The value that a control's text stands for; null: not given.
+ * Parse a control's text into a value (null if the field is empty) or an error.
  * @param {FormField} field
  * @param {string | boolean} text
  * @returns {{ value?: unknown, error?: string }}
@@ -31,7 +31,7 @@ export function valueOf({ schema }, text) {
   if (trimmed === "") return { value: null };
   if (type === "integer" || type === "number") return numberOf(schema, trimmed, type === "integer");
   if (type === "object") return objectOf(trimmed);
-  const pattern = schema.pattern?.replaceAll("\\Z", "$"); // Python's end of a text
+  const pattern = schema.pattern?.replaceAll("\\Z", "$"); // Python writes the end of a text as \Z
   if (pattern && !new RegExp(pattern).test(trimmed)) {
     return { error: `“${trimmed}” is not valid. See the allowed values below.` };
   }
@@ -61,7 +61,7 @@ function objectOf(text) {
     const value = JSON.parse(text);
     if (value && typeof value === "object" && !Array.isArray(value)) return { value };
   } catch {
-    // The error below covers this, too.
+    // The error below covers invalid JSON, too.
   }
   return { error: 'Enter a JSON object, such as {"mosaic": 0.5}.' };
 }
@@ -74,7 +74,7 @@ function objectOf(text) {
  * @param {string} [props.error]
  * @param {(text: string | boolean) => void} props.set
  * @param {string} [props.note] shown instead of the parameter's description
- * @param {string[]} [props.known] texts to pick from; any other may be typed
+ * @param {string[]} [props.known] suggested texts; any other text may be typed
  */
 export function Field({ field, text, error, set, note, known }) {
   const id = `field-${field.name}`;

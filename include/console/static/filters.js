@@ -1,10 +1,10 @@
 // @ts-check
-// The filters of the list: a plain form, so that they are part of the page's address and a link to it works.
+// The filters of the list: a plain form, so that the page's URL contains the filters and can be shared.
 import { html } from "./h.js";
 
 export const FILTERS = ["prefix", "status", "dataset", "model", "archived"];
 /**
- * Values of the filter for archived jobs, which are not listed without it.
+ * Values of the filter for archived jobs. By default, archived jobs are not listed.
  * @type {Record<string, string>}
  */
 const ARCHIVE = { "": "Not archived", true: "Archived", any: "All" };
@@ -58,7 +58,7 @@ function Field({ name, label, value, known = [], type = "text" }) {
 }
 
 /**
- * The API's query for these filters. The API lists archived jobs, too, unless it is told which to list.
+ * The API's query for these filters. Without `archived`, the API lists both archived and other jobs.
  * @param {Record<string, string>} filters
  * @returns {Record<string, string>}
  */

@@ -1,10 +1,10 @@
 // @ts-check
-// Numbers, times and sizes for people to read.
+// Formats numbers, times and sizes for people to read.
 
 const DASH = "–";
 
 /**
- * 0.888; a number too small for that many digits is written with an exponent.
+ * Format a number like 0.888, or with an exponent if it is too small for that many digits.
  * @param {number | null | undefined} value
  */
 export function formatNumber(value, digits = 3) {
@@ -16,7 +16,7 @@ export function formatNumber(value, digits = 3) {
 }
 
 /**
- * 12,345
+ * Format a count like 12,345.
  * @param {number | null | undefined} value
  */
 export function formatCount(value) {
@@ -24,7 +24,7 @@ export function formatCount(value) {
 }
 
 /**
- * 5.4 MB, in decimal units as S3 consoles use them.
+ * Format a size like 5.4 MB, in the decimal units that S3 consoles use.
  * @param {number | null | undefined} bytes
  */
 export function formatBytes(bytes) {
@@ -41,7 +41,7 @@ export function formatBytes(bytes) {
 }
 
 /**
- * 42 s, 3 min 20 s, 2 h 5 min, 3 d 4 h: the two largest units.
+ * Format a duration in its two largest units: 42 s, 3 min 20 s, 2 h 5 min, 3 d 4 h.
  * @param {number | null | undefined} seconds
  */
 export function formatDuration(seconds) {
@@ -61,7 +61,7 @@ export function formatDuration(seconds) {
 }
 
 /**
- * about 6 min: an estimate is not given to the second. Null if there is none.
+ * Format an estimate like "about 6 min", without false precision. Null if there is no estimate.
  * @param {number | null | undefined} seconds
  */
 export function formatRemaining(seconds) {
@@ -72,7 +72,7 @@ export function formatRemaining(seconds) {
 }
 
 /**
- * 3 min ago
+ * Format the time that has passed, like "3 min ago".
  * @param {string | null | undefined} iso
  */
 export function formatAge(iso, now = Date.now()) {
@@ -94,7 +94,7 @@ export function formatAge(iso, now = Date.now()) {
 }
 
 /**
- * 23 Nov 2026, 06:34:07 UTC+01:00, for tooltips.
+ * Format a time for tooltips, like 23 Nov 2026, 06:34:07 UTC+01:00.
  * @param {string | null | undefined} iso
  */
 export function formatDateTime(iso) {
@@ -103,7 +103,7 @@ export function formatDateTime(iso) {
 }
 
 /**
- * at 14:05, or on 24 Nov at 14:05 if that is another day
+ * Format a time like "at 14:05", or "on 24 Nov at 14:05" if that is not today.
  * @param {string} iso
  */
 export function formatClock(iso) {
@@ -114,7 +114,7 @@ export function formatClock(iso) {
 }
 
 /**
- * 12.3, 1,234.5; what is not zero is never shown as 0.
+ * Format hours like 12.3 or 1,234.5; only zero is shown as 0.
  * @param {number} hours
  */
 export function formatHours(hours) {
@@ -123,7 +123,7 @@ export function formatHours(hours) {
 }
 
 /**
- * 23 Nov
+ * Format a day like 23 Nov.
  * @param {string} date without a time, in UTC
  */
 export function formatDay(date) {
@@ -131,7 +131,7 @@ export function formatDay(date) {
 }
 
 /**
- * A parameter's JSON value as people type it: text without quotes.
+ * Format a parameter's JSON value as a user would type it: strings have no quotes.
  * @param {unknown} value
  */
 export function formatParameter(value) {

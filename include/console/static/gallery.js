@@ -1,12 +1,12 @@
 // @ts-check
-// Small pictures beside each other, each of which can be enlarged.
+// A row of small pictures, each of which can be enlarged.
 import { html, useEffect, useRef, useState } from "./h.js";
 
 /**
  * @typedef {object} Shown a picture in a gallery
  * @property {string} url
  * @property {string} caption
- * @property {string} about what is said beside the caption once it is enlarged
+ * @property {string} about text beside the caption of the enlarged picture
  */
 
 /** @param {{ pictures: Shown[] }} props */
@@ -25,8 +25,8 @@ export function Gallery({ pictures }) {
 /**
  * @param {object} props
  * @param {Shown[]} props.pictures
- * @param {number} props.index which of them is shown
- * @param {(index: number | null) => void} props.show show another one; null: close
+ * @param {number} props.index index of the enlarged picture
+ * @param {(index: number | null) => void} props.show enlarge another picture; null to close
  */
 function Large({ pictures, index, show }) {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));

@@ -1,5 +1,5 @@
 // @ts-check
-// The one module that imports the vendored view library. Its types are those of the packages that it bundles.
+// The only module that imports the vendored view library. The types come from the packages that the library bundles.
 import * as bundle from "./vendor/htm-preact-3.1.1.js";
 
 /**
@@ -7,7 +7,7 @@ import * as bundle from "./vendor/htm-preact-3.1.1.js";
  * @typedef {Event & { currentTarget: HTMLInputElement }} InputChange
  * @typedef {object} Htm
  * @property {(strings: TemplateStringsArray, ...values: unknown[]) => import("preact").VNode} html TypeScript does not
- * look into the templates: it checks a component's own code, but not the properties it is given
+ * read the templates: it checks a component's own code, but not the properties that a template passes to it
  */
 
 /** @type {Htm & Pick<typeof import("preact"), "render"> & typeof import("preact/hooks")} */

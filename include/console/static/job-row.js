@@ -12,7 +12,7 @@ import { headline, shortName } from "./metrics.js";
  */
 
 /**
- * The name of each column, and what its head shows instead.
+ * The name of each column, and optionally the element that its head shows instead of the name.
  * @type {Array<[name: string, shown?: unknown]>}
  */
 export const COLUMNS = [
@@ -73,7 +73,7 @@ function Quality({ job }) {
 }
 
 /**
- * The last epoch that is safe in S3, beside the last one that was trained.
+ * The number of epochs that are safe in S3, and the number of finished epochs.
  * @param {{ job: Job }} props
  */
 function Durable({ job }) {

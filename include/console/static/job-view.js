@@ -1,5 +1,5 @@
 // @ts-check
-// Everything about one job, live: the page `job`, and the page `run` once the run has a job.
+// All details of one job, updated live. The page `job` shows them, and the page `run` once the run has a job.
 /** @import { Problem } from "./api.js" */
 import { html, useEffect, useState } from "./h.js";
 import { fetchJob } from "./api.js";
@@ -41,7 +41,7 @@ export function JobView({ jobId }) {
 }
 
 /**
- * The job that this one continues or was fine-tuned from; null if there is none, or it cannot be loaded.
+ * The parent that a job continues or was fine-tuned from; null if there is no parent or it cannot be loaded.
  * @param {string | null} jobId
  */
 function useParent(jobId) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The training runs that a job comes from, resumed or fine-tuned, and those that come from it, as a tree.
+// The training runs that a job was resumed or fine-tuned from, and those that started from the job, as a tree.
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { Figure, ProblemNote, Status, When } from "./elements.js";
@@ -20,7 +20,7 @@ export function Lineage({ job }) {
       ${comparison && html`<a href=${comparison}>Compare with its parent</a>`}
     </div>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
-    ${jobs.length === 1 && html`<p class="muted">It continues no other training run, and none continues it.</p>`}
+    ${jobs.length === 1 && html`<p class="muted">This training run has no parent and no children.</p>`}
     ${
       jobs.length > 1 &&
       html`<div class="card"><${Branch} jobs=${jobs} siblings=${roots} current=${job.job_id} /></div>`

@@ -1,5 +1,5 @@
 // @ts-check
-// A job and its epochs, kept up to date: pushed by the server, and polled where pushing fails.
+// A job and its epochs, kept up to date: the server pushes changes; if that fails, the page polls.
 /** @import { Problem } from "./api.js" */
 import { useCallback, useEffect, useRef, useState } from "./h.js";
 import { connectionProblem, fetchEpochs, fetchJob, trainingUrl } from "./api.js";
@@ -8,8 +8,8 @@ import { isActive } from "./live.js";
 /**
  * @typedef {Api.TrainingJobResponse} Job
  * @typedef {object} Listener
- * @property {() => Promise<Job>} load loads the job and the epochs that are new
- * @property {() => number} lastEpoch the last epoch that is known, from 0; -1 before the first
+ * @property {() => Promise<Job>} load loads the job and its new epochs
+ * @property {() => number} lastEpoch the last known epoch, counted from 0; -1 before the first
  * @property {(job: Job) => void} setJob
  * @property {(added: Api.RecordedEpoch[]) => void} addEpochs
  * @property {(problem: Problem) => void} fail
@@ -63,7 +63,7 @@ export function useJob(jobId) {
 }
 
 /**
- * Load once, then listen while the page is visible; where listening fails, poll.
+ * Load once, then listen to events while the page is visible. If listening fails, poll.
  * @param {string} jobId
  * @param {Listener} listener
  */
@@ -86,14 +86,14 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
     let waiting = [];
     let heard = false;
     source = new EventSource(trainingUrl(["jobs", jobId, "events"], { after: lastEpoch() }));
-    resumeIn(8); // The first event comes at once, unless a proxy holds it back.
+    resumeIn(8); // The first event arrives at once, unless a proxy buffers the stream.
     source.addEventListener("job", (event) => {
       heard = true;
       clearTimeout(timer);
       setJob(JSON.parse(event.data));
     });
     source.addEventListener("epoch", (event) => {
-      // At first many come at once; they are drawn together.
+      // At first, many epochs arrive at once. They are drawn together.
       if (waiting.push(JSON.parse(event.data)) > 1) return;
       setTimeout(() => {
         addEpochs(waiting);
@@ -105,7 +105,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
       resumeIn(20);
     });
     source.addEventListener("error", () => {
-      // After an ordinary end the browser reconnects on its own.
+      // When a stream ends normally, the browser reconnects on its own.
       if (heard && source?.readyState !== EventSource.CLOSED) {
         heard = false;
         return;
@@ -141,7 +141,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
 }
 
 /**
- * Epochs in order, each once. An epoch that was trained again replaces itself and all later ones.
+ * Merge epochs in order, each once. An epoch that was trained again replaces its earlier record and all later epochs.
  * @param {Api.RecordedEpoch[]} known
  * @param {Api.RecordedEpoch[]} added
  */

@@ -1,14 +1,14 @@
 // @ts-check
-// Data that stays up to date: requested again every few seconds, and never while the page is hidden.
+// Polls data every few seconds, except while the page is hidden.
 /** @import { Problem } from "./api.js" */
 import { useCallback, useEffect, useRef, useState } from "./h.js";
 
 const LONGEST_PAUSE = 60;
 
 /**
- * Load data and load it again while the page is visible. The last data stay when a later request fails.
+ * Load data, and reload them while the page is visible. If a later request fails, the last data are kept.
  * @param {(signal: AbortSignal) => Promise<T>} load
- * @param {number | null | ((data: T) => number | null)} seconds from an answer to the next request; null: load once
+ * @param {number | null | ((data: T) => number | null)} seconds from a response to the next request; null: load once
  * @returns {{ data: T | undefined, problem: Problem | null, again: () => void }}
  * @template T
  */
@@ -71,7 +71,7 @@ export function usePolled(load, seconds) {
 }
 
 /**
- * Whether the job may still change by itself.
+ * Whether the job is queued or running, so that it can still change without a user's action.
  * @param {Api.TrainingJobResponse} job
  */
 export function isActive(job) {

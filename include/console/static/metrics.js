@@ -1,5 +1,5 @@
 // @ts-check
-// Ultralytics' metrics: what they are called, how they are grouped, and which one a job is judged by.
+// Ultralytics' metrics: their labels, their grouping into charts, and the one that represents a job's quality.
 
 /**
  * @typedef {Record<string, number | null> | null | undefined} Metrics by Ultralytics' names
@@ -7,11 +7,11 @@
  * @typedef {object} Curve
  * @property {string} name Ultralytics' name of the metric
  * @property {string} label
- * @property {number} rank its position in the legend
+ * @property {number} rank the curve's position in the legend
  * @typedef {object} ChartGroup curves that are drawn together
  * @property {Kind} kind
  * @property {string} title
- * @property {number} rank its position on the page
+ * @property {number} rank the chart's position on the page
  * @property {Curve[]} series
  */
 
@@ -65,7 +65,7 @@ const HEADLINES = [
 ];
 
 /**
- * The metric that a job is judged by, or null if there is none yet.
+ * The metric that represents a job's quality, or null if there is none yet.
  * @param {Metrics} metrics
  */
 export function headline(metrics) {
@@ -75,7 +75,7 @@ export function headline(metrics) {
 }
 
 /**
- * `metrics/mAP50-95(B)` as `mAP50-95`.
+ * Shorten a metric's name, such as `metrics/mAP50-95(B)` to `mAP50-95`.
  * @param {string} name
  */
 export function shortName(name) {
@@ -92,7 +92,7 @@ export function lowerIsBetter(name) {
 }
 
 /**
- * Whether one value of the metric can be better than another.
+ * Whether values of the metric can be ranked from better to worse.
  * @param {string} name
  */
 export function isComparable(name) {
@@ -100,7 +100,7 @@ export function isComparable(name) {
 }
 
 /**
- * Which curves are drawn together, in the order in which they are shown.
+ * Group curves into charts, in the order in which the charts are shown.
  * @param {Iterable<string>} names of all recorded metrics
  * @returns {ChartGroup[]}
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// What the reader should know about a job before anything else: why it failed, what it waits for, who uploaded it.
+// The most important notes on a job: why it failed, what it waits for, who uploaded it.
 import { html } from "./h.js";
 import { trainingUrl } from "./api.js";
 import { Lines, Note, When } from "./elements.js";
@@ -18,20 +18,20 @@ export function Notes({ job }) {
     ${
       job.waits_for_quota &&
       html`<${Note} title="Waiting for the quota">
-      <p>${job.triggered_by} has as many <a href="usage">GPUs at once</a> as the quota allows. This training run
-        starts once enough of their other runs have ended, in the order in which they were queued.</p></${Note}>`
+      <p>${job.triggered_by} has reached the quota of <a href="usage">GPUs at once</a>. Waiting training runs start in
+        the order in which they were queued, once enough of this user’s runs have ended.</p></${Note}>`
     }
     ${
       stopping &&
       html`<${Note} kind="warning" title="Stop requested">
       The training stops ${job.stop_after_epoch ? "at the end of the current epoch" : "after the current batch"}.${" "}
-      Both checkpoints are kept, and it can be resumed.</${Note}>`
+      Both checkpoints are kept, and the training can be resumed.</${Note}>`
     }
     ${job.origin === "external" && html`<${External} job=${job} />`}
     ${
       job.archived_at &&
       html`<${Note} title="Archived">
-      Archived <${When} at=${job.archived_at} />. It is hidden from the list; nothing has been deleted.</${Note}>`
+      Archived <${When} at=${job.archived_at} /> and hidden from the list; nothing has been deleted.</${Note}>`
     }
     ${
       job.inexact_reason &&
@@ -51,11 +51,11 @@ function Failure({ job, error }) {
       html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>
         Download the report of all problems in the dataset</a></p>`
     }
-    ${safe && html`<p class="muted">Resuming continues after ${safe}.</p>`}</${Note}>`;
+    ${safe && html`<p class="muted">A resumed training run continues after ${safe}.</p>`}</${Note}>`;
 }
 
 /**
- * Its position in the queue, and when it is expected to start.
+ * The job's position in the queue, and its expected start time.
  * @param {{ job: Job }} props
  */
 function Queue({ job }) {
@@ -68,15 +68,15 @@ function Queue({ job }) {
     <p>${position}Jobs that need the same number of GPUs start in the order in which they were queued.</p>
     <p class="muted">${
       at
-        ? `Expected to start ${formatClock(at)}, in ${left}. This is estimated from the current training runs and from
-          how long similar ones took.`
+        ? `Expected to start ${formatClock(at)}, in ${left}. This is an estimate from the current training runs and
+          the durations of similar ones.`
         : "The start time is unknown: there is no basis for an estimate yet."
     }</p>
   </${Note}>`;
 }
 
 /**
- * The origin of checkpoints that were not trained here.
+ * A warning about checkpoints that were uploaded instead of trained here.
  * @param {{ job: Job }} props
  */
 function External({ job }) {
@@ -85,5 +85,5 @@ function External({ job }) {
     : "Both files were inspected: they reference no code other than that of PyTorch and Ultralytics.";
   return html`<${Note} kind="warning" title="Not trained here">
     <p>Uploaded by ${job.checkpoint_uploader ?? "an unknown user"}, not trained here.${" "}
-      ${finding}${" "}How the weights behave has not been checked.</p></${Note}>`;
+      ${finding}${" "}The behaviour of the weights has not been checked.</p></${Note}>`;
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// What the list shows when it is empty: how to start a training run, or that no run matches the filters.
+// Shown instead of an empty list: how to start a training run, or that no training run matches the filters.
 import { html } from "./h.js";
 import { requestOf } from "./yolo-command.js";
 

@@ -1,11 +1,11 @@
 // @ts-check
-// Links to Airflow's own pages. This frame must not navigate the window around it, but that window's own document may:
-// the link is created and followed there.
+// Links to Airflow's own pages. The console may be framed by Airflow, and a frame must not navigate the window around
+// it. Therefore the link is created and followed in that window's own document.
 /** @import { Children } from "./h.js" */
 import { html } from "./h.js";
 
 /**
- * The page of a run in Airflow's UI.
+ * The URL of a run's page in Airflow's UI.
  * @param {string} dagId
  * @param {string} runId
  */
@@ -14,7 +14,7 @@ export function runPage(dagId, runId) {
 }
 
 /**
- * The page of one task of a run.
+ * The URL of the page of a run's task.
  * @param {string} dagId
  * @param {string} runId
  * @param {string} taskId
@@ -23,11 +23,11 @@ export function taskPage(dagId, runId, taskId) {
   return `${runPage(dagId, runId)}/tasks/${encodeURIComponent(taskId)}`;
 }
 
-/** Airflow's login page. */
+/** The URL of Airflow's login page. */
 export const LOGIN = "../../auth/login";
 
 /**
- * A link to a page of Airflow. Inside Airflow's frame it opens in the window around it.
+ * A link to a page of Airflow. If Airflow frames the console, the link opens in Airflow's window.
  * @param {{ href: string, children?: Children } & Record<string, unknown>} props
  */
 export function AirflowLink({ href, children, ...rest }) {

@@ -1,7 +1,7 @@
 // @ts-check
-// Whose a job or a version of a dataset is. The server decides the same, and refuses what these functions do not offer.
+// Who may change a job or a version of a dataset. The server applies the same rules and refuses all other requests.
 
-/** The Dag that trains; a job that none of its runs owns was written by a host application. */
+/** The Dag that trains. A job without an owner that no run of this Dag has taken was written by a host application. */
 const TRAINING_DAG = "train_yolo";
 
 /**
@@ -22,7 +22,7 @@ export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
 }
 
 /**
- * Why the current user may not delete the version; null if they may. Job administrators may not either.
+ * Why the current user may not delete the version; null if they may. Job administrators have no special rights here.
  * @param {Api.Session} session
  * @param {Api.DatasetVersionResponse} version
  * @returns {string | null}

@@ -1,5 +1,5 @@
 // @ts-check
-// What surrounds every page: links to the other pages, its heading and its first rendering.
+// The frame of every page: links to the other pages, the heading, and the first rendering.
 /** @import { Children } from "./h.js" */
 import { html, render, useEffect } from "./h.js";
 
@@ -10,7 +10,7 @@ const TABS = [
   ["usage", "GPU hours"],
 ];
 
-/** Whether Airflow shows this page as a tab of a run; the other pages are then reached through Airflow's menu. */
+/** Whether Airflow shows this page as a tab of a run; users then reach the other pages through Airflow's menu. */
 function isTabOfRun() {
   const framed = document.documentElement.classList.contains("framed");
   const fromMenu = () => /\/plugin\/(trainings|datasets)\b/.test(window.parent.location.pathname);
@@ -18,7 +18,7 @@ function isTabOfRun() {
 }
 
 /**
- * The frame of a page. `heading` is its h1, `title` that of the browser tab; `actions` appear beside the heading.
+ * The frame of a page. `heading` is its h1, `title` the browser tab's title; `actions` appear beside the heading.
  * @param {{
  *   tab: string, heading: string, title?: string, lead?: Children, actions?: Children, children?: Children,
  * }} props

@@ -1,5 +1,5 @@
 // @ts-check
-// What a job was started with: its parameters beside the defaults, and beside its parent's.
+// The parameters with which a job was started, beside the defaults and the parent's parameters.
 /** @import { Problem } from "./api.js" */
 /** @import { InputChange } from "./h.js" */
 import { html, useEffect, useState } from "./h.js";
@@ -13,12 +13,12 @@ const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
  * @typedef {object} FormField a parameter of a Dag as Airflow describes it
  * @property {string} name
  * @property {Airflow.ParamSchema} schema
- * @property {string} about what it means, without its default
- * @property {string} description the same with its default
- * @property {unknown} initial what Airflow sends where nothing is given
+ * @property {string} about the description without the parameter's default
+ * @property {string} description the description with the parameter's default
+ * @property {unknown} initial the value that Airflow sends if none is given
  */
 
-/** The parameters of a Dag, from Airflow. */
+/** Load the parameters of a Dag from Airflow. */
 export function useForm(dagId = "train_yolo") {
   const [form, setForm] = useState(
     /** @type {{ fields: FormField[], problem: Problem | null }} */ ({ fields: [], problem: null }),
@@ -49,7 +49,7 @@ function fieldsOf(params) {
 }
 
 /**
- * Whether two values are the same to the trainer. A value that is not given is null.
+ * Whether two values have the same effect on training. A value that is not given is null.
  * @param {unknown} one
  * @param {unknown} other
  */
@@ -65,7 +65,7 @@ function canonical(value) {
 }
 
 /**
- * A job's parameters by name, with each override as one of them.
+ * A job's parameters by name; each override becomes a parameter of its own.
  * @param {Spec | null | undefined} spec
  * @returns {Spec}
  */
@@ -138,7 +138,7 @@ function rowsOf(job, parent, fields) {
 }
 
 /**
- * Whether the value means the same as none. Defaults are filled in when a job is resolved, so that its spec names them.
+ * Whether the value is the default. A job's spec contains defaults, because they are filled in when it is resolved.
  * @param {unknown} value
  * @param {FormField | undefined} field undefined for an override
  * @param {string | null} task
@@ -150,7 +150,7 @@ function isDefault(value, field, task) {
 }
 
 /**
- * What the trainer uses if no value is given, in words; null if it then uses nothing.
+ * Describe the value that the trainer uses if none is given; null if the parameter then has no value.
  * @param {FormField} field
  */
 export function defaultOf({ initial, schema }) {

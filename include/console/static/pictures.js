@@ -1,5 +1,5 @@
 // @ts-check
-// Ultralytics' pictures of a training run: sample predictions first; each can be enlarged.
+// Ultralytics' pictures of a training run, sample predictions first. Each picture can be enlarged.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Note, ProblemNote } from "./elements.js";
@@ -58,7 +58,7 @@ function urlOf(job, { name }) {
 }
 
 /**
- * What people want to see first; the rest in the server's order.
+ * Put predictions first, because users want to see them first; all other pictures keep the server's order.
  * @param {Api.Picture[]} pictures
  */
 function predictionsFirst(pictures) {

@@ -1,10 +1,10 @@
 // @ts-check
-// How far a job has come.
+// The progress of a job.
 
 /** @typedef {Api.TrainingJobResponse} Job */
 
 /**
- * The number of finished epochs, including the parent's: a resumed job has those before its own first epoch ends.
+ * The number of finished epochs, including the parent's, which count even before a resumed job finishes an epoch.
  * @param {Job} job
  */
 export function finishedEpochs(job) {
@@ -13,7 +13,7 @@ export function finishedEpochs(job) {
 }
 
 /**
- * The number of trained epochs, with the finished part of the current one.
+ * The number of trained epochs, including the finished fraction of the current epoch.
  * @param {Job} job
  */
 export function trainedEpochs(job) {
@@ -22,7 +22,7 @@ export function trainedEpochs(job) {
 }
 
 /**
- * The newest state in S3 in words: an epoch, or a batch of the one after it. Null if there is none.
+ * The newest state in S3 in words: an epoch, or a batch within the next epoch. Null if there is none.
  * @param {Job} job
  */
 export function durableState(job) {
@@ -32,7 +32,7 @@ export function durableState(job) {
 }
 
 /**
- * The seconds that are left: the estimate, less the time since it was made. Null if there is no estimate.
+ * The remaining seconds: the estimate, minus the time since it was made. Null if there is no estimate.
  * @param {Job} job
  */
 export function timeLeft(job, now = Date.now()) {
@@ -52,7 +52,7 @@ export function waitsForGpu(job) {
 }
 
 /**
- * A waiting job's position in the queue, or that it waits for the quota, in words. Null if neither is known.
+ * Describe a waiting job's position in the queue, or say that it waits for the quota. Null if neither applies.
  * @param {Job} job
  */
 export function queuePosition({ queue, waits_for_quota: held }) {

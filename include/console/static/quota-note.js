@@ -1,5 +1,5 @@
 // @ts-check
-// What the quota of the current user means for a training run that they would start now.
+// A note on whether the current user's quota would delay or prevent a new training run.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Note } from "./elements.js";
@@ -13,7 +13,7 @@ function load(signal) {
   return fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
 }
 
-/** Shows nothing while another training run may start at once, and while that is unknown. */
+/** Shows nothing if a new training run may start at once, or until the server has answered. */
 export function QuotaNote() {
   const { data } = usePolled(load, null);
   const refused = data?.errors[""];

@@ -1,5 +1,5 @@
 // @ts-check
-// A check of a dataset that becomes a version: followed until it has ended.
+// The check and registration of a dataset version, followed until it has ended.
 import { html, useEffect } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Lines, Note, ProblemNote } from "./elements.js";
@@ -35,7 +35,7 @@ export function Registration({ name, runId, report }) {
     const { version, created } = data;
     const page = version !== null && versionPage(name, version);
     const said = created === false ? "The content is the same, so there is no new version." : "";
-    // Who may not read XComs is not told which version has the content already.
+    // Users who may not read XComs do not learn which version already has this content.
     const title = version === null ? `${name} has this content already` : `${name} version ${version} is registered`;
     return html`<${Note} kind="success" title=${title}>
       <p>The check found no error. ${said}</p>

@@ -1,15 +1,15 @@
 // @ts-check
-// PUTs of single parts by links that the API signs, repeated after interruptions.
+// Sends single parts with PUT to links that the API signs, and retries after interruptions.
 import { fetchJson, Problem, trainingUrl } from "./api.js";
 
 const MOST_ATTEMPTS = 6;
-/** Responses of S3 after which a new link, or waiting a moment, can help. */
+/** Statuses of S3 after which a retry with a new link may succeed. */
 const PASSING = new Set([0, 403, 408, 429, 500, 502, 503, 504]);
 
 /** @typedef {{ file: number, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet */
 
 /**
- * Links for pieces, in the same order.
+ * Request links for the pieces, in the same order.
  * @param {string} uploadId
  * @param {Piece[]} pieces
  * @param {AbortSignal} signal
@@ -23,7 +23,7 @@ export async function sign(uploadId, pieces, signal) {
 }
 
 /**
- * Send a piece; after an interruption, send it again with a new link, at most six times in all.
+ * Send a piece. After an interruption, send it again with a new link, at most six times in total.
  * @param {string} uploadId
  * @param {Piece} piece
  * @param {Api.SignedPart} link
@@ -33,7 +33,7 @@ export async function sign(uploadId, pieces, signal) {
 export async function sendPiece(uploadId, piece, link, progress, signal) {
   for (let attempt = 1, current = link; ; attempt += 1) {
     const status = await put(current, piece.bytes, progress, signal);
-    // 412: S3 has the file, whole or cut off; if it is cut off, completing the upload says so.
+    // 412: S3 already has the file, whole or cut off. If it is cut off, completing the upload fails and says so.
     if ((status >= 200 && status < 300) || status === 412) return;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);
@@ -42,7 +42,7 @@ export async function sendPiece(uploadId, piece, link, progress, signal) {
 }
 
 /**
- * PUT a piece and return the status of the answer; 0: there was none, or the browser does not show it to this page.
+ * PUT a piece and return the status of the response; 0 if there was none, or if the browser hides it from this page.
  * @param {Api.SignedPart} link
  * @param {Blob} bytes
  * @param {(sent: number) => void} progress
@@ -90,7 +90,7 @@ function refusal(status, url) {
   const { origin } = new URL(url);
   const cause = status
     ? `S3 at ${origin} responded with ${status}.`
-    : `This browser gets no answer from S3 at ${origin}: either it cannot be reached from here, or the bucket’s CORS
+    : `This browser gets no answer from S3 at ${origin}: either S3 cannot be reached from here, or the bucket’s CORS
       rules do not allow PUT from ${location.origin} (docs/deployment.md).`;
-  return new Problem(status, `${cause.replace(/\s+/g, " ")} Choose the same files again to continue where it stopped.`);
+  return new Problem(status, `${cause.replace(/\s+/g, " ")} Choose the same files again to continue the upload.`);
 }

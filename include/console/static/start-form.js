@@ -1,6 +1,7 @@
 // @ts-check
-// The form that starts a training run through Airflow's REST API, so that its permissions, validation and audit log
-// apply. Unless the server is down, the parameters are checked before a run is triggered, with errors at their fields.
+// The form that starts a training run through Airflow's REST API, so that Airflow's permissions, validation and audit
+// log apply. The training API checks the parameters first, and errors are shown at their fields. If that API is down,
+// the run is triggered unchecked.
 /** @import { Children } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
@@ -16,7 +17,7 @@ import { useSuggestions } from "./suggestions.js";
  * @typedef {object} FieldGroup
  * @property {string} title
  * @property {string[]} names of the fields in it
- * @property {boolean} [closed] whether it is folded at first
+ * @property {boolean} [closed] whether the group is collapsed at first
  * @property {string} [about]
  */
 
@@ -26,9 +27,9 @@ export const NOT_PERMITTED =
 /**
  * @param {object} props
  * @param {FormField[]} props.fields of the Dag
- * @param {Record<string, unknown>} props.given values to begin with
- * @param {FieldGroup[]} props.groups which fields are shown, and where
- * @param {Record<string, unknown>} [props.always] sent as they are, without a field
+ * @param {Record<string, unknown>} props.given initial values
+ * @param {FieldGroup[]} props.groups the fields that are shown, in groups
+ * @param {Record<string, unknown>} [props.always] parameters without a field, sent unchanged
  * @param {Record<string, string>} [props.notes] shown instead of a parameter's description
  * @param {string} props.action label of the button
  */
@@ -58,7 +59,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
     if (first instanceof HTMLElement) first.focus();
   }, [errors]);
 
-  /** Show errors beside their fields, and the others above the button; return whether there are any. */
+  /** Show errors beside their fields, or above the button if they have no field; return whether there are errors. */
   const refuse = (/** @type {Record<string, string>} */ found) => {
     const all = Object.entries(found);
     setErrors(Object.fromEntries(all.filter(([name]) => names.has(name))));
@@ -67,7 +68,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
     return all.length > 0;
   };
 
-  /** Check, trigger a run and leave for its page; return whether that happened. */
+  /** Check the parameters, trigger a run and open its page; return whether the run was triggered. */
   const start = async () => {
     if (refuse(await findErrors(conf))) return false;
     /** @type {Airflow.DagRun} */
@@ -119,7 +120,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
 }
 
 /**
- * The errors of the parameters by name; none if they cannot be checked now, because the run checks them again.
+ * Find errors, by name of the parameter. Return none if the check is unavailable: the run checks parameters again.
  * @param {Record<string, unknown>} conf
  * @returns {Promise<Record<string, string>>}
  */

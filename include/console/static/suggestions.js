@@ -1,6 +1,6 @@
 // @ts-check
-// What the form suggests: datasets and models of the newest training runs, stored weights, and for the chosen task
-// Ultralytics' pretrained models and architectures.
+// The form's suggestions: datasets and models of the newest training runs, stored weights, and Ultralytics' pretrained
+// models and architectures for the chosen task.
 import { useEffect, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 
@@ -20,7 +20,7 @@ const NEW_TASKS = ["semantic", "depth"];
 const SIZES = [..."nsmlx"];
 
 /**
- * Texts to pick from, by the name of the field. Any other text may be typed.
+ * Suggested texts by name of the field. Users may also type any other text.
  * @param {string} task
  * @returns {Record<string, string[]>}
  */

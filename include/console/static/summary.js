@@ -1,5 +1,5 @@
 // @ts-check
-// The head of a job's page: what the job is doing, how far it has come, and what the reader should know about it.
+// The head of a job's page: its status, its progress, and notes on the job.
 /** @import { Children } from "./h.js" */
 import { html, useMemo } from "./h.js";
 import { airflowUrl, fetchJson } from "./api.js";
@@ -78,7 +78,7 @@ function Inputs({ job }) {
 }
 
 /**
- * The registered version that the parameter stands for, as a link; the parameter itself if there is none.
+ * A link to the registered version that `dataset` stands for, or the value of `dataset` if there is no version.
  * @param {{ job: Job }} props
  */
 function Dataset({ job: { dataset, dataset_name: name, dataset_version: version } }) {
@@ -114,14 +114,14 @@ function Machine({ job }) {
 }
 
 /**
- * What interruptions cost.
+ * The cost of interruptions: attempts, repeated training and goodput.
  * @param {{ job: Job }} props
  */
 function Interruptions({ job }) {
   const { goodput } = job.progress;
   const attempts = "The training was interrupted and resumed automatically.";
   const repeated = "Training that had to be repeated after interruptions.";
-  const share = "Share of the duration that was spent on training that counts.";
+  const share = "Share of the duration that was spent on training that did not have to be repeated.";
   return html`
     ${(job.attempt ?? 0) > 1 && html`<${Fact} name="Attempts"><span title=${attempts}>${job.attempt}</span></${Fact}>`}
     ${
@@ -137,7 +137,7 @@ function Interruptions({ job }) {
 }
 
 /**
- * The time spent waiting for the quota or a GPU, including the current wait, which is not in the row yet.
+ * The time spent waiting for the quota or a GPU, including the current wait, which the row does not contain yet.
  * @param {{ job: Job }} props
  */
 function Waited({ job }) {
@@ -150,7 +150,7 @@ function Waited({ job }) {
 }
 
 /**
- * The duration, which advances until the server answers with a newer one.
+ * The duration; while the job runs, it keeps counting from the server's last value.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {
@@ -164,7 +164,7 @@ function Duration({ job }) {
 }
 
 /**
- * The run that owns the job, and its state: the job's status alone does not say whether anything is still running.
+ * The run that owns the job, and the run's state: the job's status alone does not say whether a run is active.
  * @param {{ dagId: string, runId: string }} props
  */
 function Owner({ dagId, runId }) {

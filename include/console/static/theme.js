@@ -1,6 +1,6 @@
 // @ts-check
-// Applies Airflow's theme, light or dark and with the deployment's own colours, before the first paint. Outside
-// Airflow's frame the page follows the theme that Airflow stored in this browser, or else the system.
+// Applies Airflow's theme before the first paint: light or dark, with the deployment's own colours. Outside Airflow's
+// frame, the page uses the theme that Airflow stored in this browser, or else the system's theme.
 (() => {
   const FROM_AIRFLOW = [
     "bg",
@@ -39,7 +39,7 @@
       const outer = window.parent === window ? null : window.parent.document.documentElement;
       return outer && window.parent.getComputedStyle(outer).getPropertyValue("--chakra-colors-bg") ? outer : null;
     } catch {
-      return null; // another origin
+      return null; // the outer window has another origin
     }
   }
 
@@ -47,7 +47,7 @@
     try {
       return localStorage.getItem("theme");
     } catch {
-      return null; // storage is switched off
+      return null; // storage is disabled
     }
   }
 

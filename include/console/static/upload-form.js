@@ -1,5 +1,5 @@
 // @ts-check
-// The form that uploads a dataset and has it checked: a .zip, an .ndjson export or a folder, dropped or chosen.
+// The form that uploads a dataset (a .zip, an .ndjson export or a folder) and starts the dataset's check.
 /** @import { Problem } from "./api.js" */
 /** @import { LocalFile } from "./dropped-files.js" */
 /** @import { InputChange } from "./h.js" */
@@ -21,8 +21,8 @@ import { uploadDataset } from "./upload.js";
 
 /**
  * @param {object} props
- * @param {string} [props.name] of the dataset that gets a new version; without it the person names a new one
- * @param {string} [props.task] what its other versions are for
+ * @param {string} [props.name] name of the dataset that gets a new version; if omitted, the user enters a name
+ * @param {string} [props.task] the task of the dataset's other versions
  */
 export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const [name, setName] = useState(fixedName ?? "");
@@ -65,7 +65,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   </form>`;
 }
 
-/** Sending, and then leaving for the page that shows the check. */
+/** Sends the files, starts the check and then opens the page that shows it. */
 function useUpload() {
   const [upload, setUpload] = useState(/** @type {UploadState} */ ({ step: "none" }));
   const stop = useRef(/** @type {AbortController | null} */ (null));
@@ -150,18 +150,18 @@ function Progress({ upload, cancel }) {
   const { sent, total } = upload;
   const percent = total ? Math.floor((sent / total) * 100) : 100;
   return html`<${Note}>
-    <p>Uploading: ${percent} % of ${formatBytes(total)}. If it is interrupted, choose the same files again to
-      continue.</p>
+    <p>Uploading: ${percent} % of ${formatBytes(total)}. If the upload is interrupted, choose the same files again
+      to continue.</p>
     <progress max="100" value=${percent} aria-label="Upload" />
     <button type="button" class="button small" onClick=${cancel}>Pause</button>
   </${Note}>`;
 }
 
 /**
- * What is still missing, in a sentence; empty: nothing.
+ * A sentence that says what is still missing; empty if nothing is.
  * @param {string} name
  * @param {LocalFile[]} files
- * @param {FormField[]} fields parameters of register_dataset, whose schemas say what a name may be
+ * @param {FormField[]} fields parameters of register_dataset, whose schemas define valid names
  */
 function problemOf(name, files, fields) {
   if (!files.length) return "Choose a .zip, an .ndjson export or a folder first.";

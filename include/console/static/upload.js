@@ -1,5 +1,5 @@
 // @ts-check
-// Sending files straight to S3 by signed links, in parts: an interrupted upload continues with the missing parts.
+// Sends files straight to S3 through signed links, in parts: an interrupted upload continues with the missing parts.
 /** @import { LocalFile } from "./dropped-files.js" */
 /** @import { Piece } from "./signed-puts.js" */
 import { fetchJson, Problem, trainingUrl } from "./api.js";
@@ -7,13 +7,13 @@ import { sendPiece, sign } from "./signed-puts.js";
 
 const AT_ONCE = 4;
 const SIGNED_AT_ONCE = 100;
-/** Links are valid for an hour: even a slow line must be able to send this much before they expire. */
+/** Links are valid for an hour: even a slow connection must be able to send this much before they expire. */
 const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
 
 /** @typedef {(sent: number, total: number) => void} Report receives numbers of bytes */
 
 /**
- * Send the files, and return the complete upload. Raises Problem, and AbortError once `signal` is aborted.
+ * Send the files, and return the completed upload. Raises Problem, and AbortError once `signal` is aborted.
  * @param {LocalFile[]} files
  * @param {Report} report
  * @param {AbortSignal} signal
@@ -29,7 +29,7 @@ export async function uploadDataset(files, report, signal) {
       const answer = await fetchJson(trainingUrl([...path, "complete"]), { method: "POST", signal });
       state = { ...state, source: answer.source };
     } catch (problem) {
-      // S3 lacks what was sent: send it again, but not for ever.
+      // S3 lacks parts that were sent. Send them again, but not forever.
       if (!(problem instanceof Problem) || problem.status !== 409 || round > 1) throw problem;
       state = await fetchJson(trainingUrl(path), { signal });
     }
@@ -39,7 +39,7 @@ export async function uploadDataset(files, report, signal) {
 }
 
 /**
- * The upload of these very files that this browser began earlier, or a new one.
+ * Continue the upload of the same files that this browser began earlier, or begin a new one.
  * @param {LocalFile[]} files
  * @param {string} key
  * @param {AbortSignal} signal
@@ -64,7 +64,7 @@ async function beginOrContinue(files, key, signal) {
 }
 
 /**
- * What is not in S3 yet.
+ * The parts that are not in S3 yet.
  * @param {LocalFile[]} files in the order in which they were announced
  * @param {Api.UploadState} state
  * @returns {Piece[]}
@@ -118,7 +118,7 @@ async function sendPieces(uploadId, pieces, total, report, signal) {
     try {
       await Promise.all(Array.from({ length: AT_ONCE }, worker));
     } finally {
-      if (waiting.length) stop.abort(); // One has failed for good, so the others need not continue.
+      if (waiting.length) stop.abort(); // A part has failed permanently, so the other transfers need not continue.
     }
   }
 }
@@ -143,7 +143,7 @@ function sizeOf(files) {
 }
 
 /**
- * The key of these files in this browser's storage: choosing them again, unchanged, continues their upload.
+ * The key of these files in this browser's storage. Choosing the same, unchanged files again continues their upload.
  * @param {LocalFile[]} files
  */
 function digestOf(files) {
@@ -162,19 +162,19 @@ function recall(key) {
   try {
     return localStorage.getItem(key);
   } catch {
-    return null; // storage is switched off
+    return null; // storage is disabled
   }
 }
 
 /**
  * @param {string} key
- * @param {string | null} value null: forget it
+ * @param {string | null} value null to delete the entry
  */
 function remember(key, value) {
   try {
     if (value === null) localStorage.removeItem(key);
     else localStorage.setItem(key, value);
   } catch {
-    // Without storage an upload still works, but starts from the beginning after a reload.
+    // Without storage, an upload still works, but starts from the beginning after a reload.
   }
 }

@@ -1,5 +1,5 @@
 // @ts-check
-// What can be done with a version of a dataset. Viewers do not see it, and the server would refuse it anyway.
+// The actions on a version of a dataset. Viewers do not see the actions, and the server would refuse them anyway.
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
@@ -11,7 +11,7 @@ import { explainNotYourVersion } from "./ownership.js";
  * @typedef {object} VersionProps
  * @property {Api.DatasetVersionResponse} version
  * @property {() => void} changed loads the version again
- * @property {(problem: Problem | null) => void} report shows why an action failed; null: it succeeded
+ * @property {(problem: Problem | null) => void} report shows why an action failed; null if it succeeded
  */
 
 /** Id of the sentence that says why a version cannot be deleted. */

@@ -1,5 +1,5 @@
 // @ts-check
-// Pretrained weights: the files that are stored for all jobs, and an area to drop another one.
+// Pretrained weights: the files that are stored for all jobs, and an area on which a user can drop another file.
 /** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl, uploadFile } from "./api.js";
@@ -88,7 +88,7 @@ function DropZone({ stored }) {
       onDrop=${onDrop}>
       <input ref=${input} type="file" accept=".pt" hidden aria-label="Weights file" onChange=${onChange} />
       <button type="button" class="button" disabled=${busy} onClick=${choose}>Choose a .pt file</button>
-      <span class="muted">or drop one here. It is inspected; no code in it is executed.</span>
+      <span class="muted">or drop one here. The file is inspected; no code in it is executed.</span>
     </div>
     <${Upload} upload=${upload} replace=${replace} keep=${() => setUpload({ step: "none" })} />`;
 }

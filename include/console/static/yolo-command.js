@@ -1,7 +1,7 @@
 // @ts-check
 // Translates a `yolo train …` command into parameters of train_yolo, and back.
 
-/** Arguments that this product sets itself: where files are stored, and how a training run is resumed. */
+/** Arguments that this project sets itself: where files are stored, and how a training run is resumed. */
 const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save", "cfg", "resume"]);
 
 /** @typedef {Array<{ name: string, schema: Airflow.ParamSchema }>} Fields fields of the form */
@@ -10,8 +10,8 @@ const OURS = new Set(["mode", "project", "name", "exist_ok", "save_dir", "save",
  * Read a command such as `yolo detect train data=coco8.yaml model=yolo11n.pt epochs=100`.
  * @param {string} line
  * @param {Fields} fields
- * @returns {{ texts: Record<string, string>, ignored: string[] } | null} texts of fields, and the arguments that were
- * left out; null if the line is not a yolo command
+ * @returns {{ texts: Record<string, string>, ignored: string[] } | null} texts of fields, and the names of ignored
+ * arguments; null if the line is not a yolo command
  */
 export function readCommand(line, fields) {
   const words =
@@ -45,7 +45,7 @@ export function readCommand(line, fields) {
 }
 
 /**
- * The command that trains the same with plain Ultralytics, as far as it can.
+ * The closest command for plain Ultralytics, which lacks some of the parameters.
  * @param {Record<string, any>} conf
  * @param {Fields} fields
  */
@@ -82,7 +82,7 @@ function quote(text) {
 const WORDS = { true: true, false: false, none: null };
 
 /**
- * A value as Ultralytics reads it: Python's words, numbers and lists.
+ * Parse a value in the same way as Ultralytics: Python's keywords (True, False, None), numbers and lists.
  * @param {string} text
  * @returns {unknown}
  */

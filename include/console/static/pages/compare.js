@@ -94,11 +94,11 @@ function chartsOf(shown) {
 }
 
 /**
- * The metrics of a group that get a chart of their own.
+ * The metrics of a group that each get a chart.
  * @param {ChartGroup} group
  */
 function metricsOf({ kind, title, series }) {
-  if (kind === "rate") return [{ name: series[0].name, title }]; // The optimizer's parameter groups follow each other.
+  if (kind === "rate") return [{ name: series[0].name, title }]; // All parameter groups follow a similar schedule.
   return series.map(({ name, label }) => ({ name, title: kind === "loss" ? `${title}, ${label}` : shortName(name) }));
 }
 
@@ -146,12 +146,12 @@ function Metrics({ shown }) {
     ]);
     return { name: /^(train|val)\//.test(name) ? name : shortName(name), cells };
   });
-  const about = "Of best.pt once a training run was completed or stopped, otherwise of the last epoch.";
+  const about = "Metrics of best.pt if the training run was completed or stopped, otherwise of the last epoch.";
   return html`<${SideBySide} id="metrics" title="Metrics" about=${about} jobs=${jobs} rows=${rows} />`;
 }
 
 /**
- * The best of several different values; undefined if there are not several.
+ * The best value; undefined unless there are at least two different values.
  * @param {string} name
  * @param {unknown[]} values
  */

@@ -1,5 +1,5 @@
 // @ts-check
-// One dataset: its versions (?name=), one of them (&version=), or a check that becomes one (&registration=).
+// One dataset: all its versions (?name=), a single version (&version=), or the check of a new one (&registration=).
 /** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
@@ -19,7 +19,7 @@ const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
 const NUMBERS = new Set(["Images", "Size"]);
 
 function Dataset() {
-  // While a check goes on there may be no version yet, so none are requested.
+  // During a check there may be no version yet, so versions are not requested.
   const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
   if (!name) {
     return html`<${Page} tab="datasets" heading="Dataset">
@@ -40,7 +40,7 @@ function Dataset() {
   </${Page}>`;
 }
 
-/** The uploaded files that did not become a version; the server keeps them if anything else uses them. */
+/** A button that deletes uploaded files that did not become a version. The server refuses if they are in use. */
 function Uploaded() {
   const upload = query.get("upload");
   const [deleted, setDeleted] = useState(false);
@@ -75,7 +75,7 @@ function Versions() {
       mayRegister &&
       newest &&
       html`<section class="section" aria-labelledby="new"><h2 id="new">New version</h2>
-      <p class="muted">The whole dataset, as it is now.</p>
+      <p class="muted">Upload the whole dataset, not only the changes.</p>
       <${UploadForm} name=${name} task=${newest.task} /></section>`
     }`;
 }
@@ -101,8 +101,8 @@ function head(title) {
 /**
  * @param {object} props
  * @param {Api.DatasetSummary} props.of
- * @param {Api.DatasetSummary} [props.before] the version before it, if it is on this page
- * @param {boolean} props.isFirst whether there is none before it
+ * @param {Api.DatasetSummary} [props.before] the previous version, if it is on this page
+ * @param {boolean} props.isFirst whether there is no previous version
  */
 function Version({ of, before: earlier, isFirst }) {
   const page = versionPage(name, of.version);
@@ -116,7 +116,7 @@ function Version({ of, before: earlier, isFirst }) {
     <td class="reason">${of.note ?? "–"}</td>
     <td>${
       !isFirst &&
-      html`<a href=${compared}>Difference to ${earlier ? `version ${earlier.version}` : "the one before"}</a>`
+      html`<a href=${compared}>Difference to ${earlier ? `version ${earlier.version}` : "the previous version"}</a>`
     }</td>
   </tr>`;
 }

@@ -36,8 +36,8 @@ function Datasets() {
     ${
       mayRegister &&
       html`<section class="section" aria-labelledby="new"><h2 id="new">New dataset</h2>
-      <p class="muted">A .zip or a folder in the layout that <code>yolo train</code> takes, or an .ndjson export. It
-        goes straight to S3, is checked, and becomes the next version of the dataset with this name.</p>
+      <p class="muted">A .zip or a folder in the layout that <code>yolo train</code> takes, or an .ndjson export. The
+        data go straight to S3, are checked, and become the next version of the dataset with this name.</p>
       <${UploadForm} /></section>`
     }
   </${Page}>`;

@@ -82,7 +82,7 @@ function rule(chosen) {
 }
 
 /**
- * Links to the pages before and after. The address remembers the cursors of earlier pages: a cursor only leads forward.
+ * Links to the previous and the next page. A cursor only leads forward, so the URL keeps the cursors of earlier pages.
  * @param {{ next: string | null }} props
  */
 function Pager({ next }) {
@@ -99,7 +99,7 @@ function Pager({ next }) {
 }
 
 /**
- * The changes of status since the last answer, as a sentence.
+ * The changes of status since the last response, as a sentence.
  * @param {Job[]} jobs
  */
 function useChanges(jobs) {

@@ -1,5 +1,5 @@
 // @ts-check
-// Versions of models: which is in production, which are candidates, which were rejected, and why.
+// Versions of models, with their stages (production, candidate, rejected) and the reasons.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
 import { Copy, Figure, Note, ProblemNote, Status, useMayStart, When } from "../elements.js";
@@ -74,7 +74,7 @@ function Model({ name, versions, mayStart }) {
 }
 
 /**
- * The form of a training run that starts from this version, with the parameters of the job that trained it.
+ * The URL of the form for a training run that starts from this version, with the parameters of this version's job.
  * @param {Api.ModelVersion} version
  */
 function fineTuningPage({ name, version, job_id: jobId }) {
@@ -100,7 +100,7 @@ function Version({ version, mayStart }) {
 }
 
 /**
- * The signature, with which a deployment verifies the file; it is stored beside that file.
+ * A button that copies the path of the signature, which is stored beside the file. Deployments verify the file with it.
  * @param {{ version: Api.ModelVersion }} props
  */
 function Signature({ version }) {

@@ -1,6 +1,5 @@
 // @ts-check
-// The training of a run: its job once there is one, and until then the run's tasks.
-// Airflow shows this page as a tab of each run.
+// The training of a run: the run's tasks, or its job once there is one. Airflow shows this page as a tab of each run.
 import { html } from "../h.js";
 import { airflowUrl, fetchJson, trainingUrl } from "../api.js";
 import { Note, ProblemNote, Status } from "../elements.js";
@@ -10,12 +9,12 @@ import { AirflowLink, runPage, taskPage } from "../outside.js";
 import { Page, query, show } from "../page.js";
 
 /**
- * @typedef {object} Found what is known of the run
+ * @typedef {object} Found the known facts about the run
  * @property {string | null} jobId
  * @property {boolean} ended
  * @property {Airflow.TaskInstance[]} tasks
  * @property {Airflow.TaskInstance} [failed] the task that ended the run
- * @property {string | null} [reason] the error that task ended with
+ * @property {string | null} [reason] the error with which that task ended
  */
 
 const dagId = query.get("dag_id") ?? "";
@@ -45,8 +44,8 @@ function Run() {
     ${
       data?.ended &&
       !data.failed &&
-      html`<${Note} kind="warning">The run has ended without recording a training run; a later run may have taken it
-      over.</${Note}>`
+      html`<${Note} kind="warning">The run has ended without a training run, or a later run has taken over its
+      training run.</${Note}>`
     }
     ${data && html`<${Tasks} tasks=${data.tasks} />`}
   </${Page}>`;
@@ -80,7 +79,7 @@ function NoTraining() {
 }
 
 /**
- * Find the run's job. Until there is one, find the run's tasks and, once the run has ended, why there will be none.
+ * Find the run's job. If there is none, find the run's tasks and, if the run has ended, the error of the failed task.
  * @param {AbortSignal} signal
  * @returns {Promise<Found>}
  */

@@ -1,6 +1,6 @@
 // @ts-check
-// Start a training run, also from given weights (?model=) or on a given dataset (?dataset=, ?task=); train one again
-// with changes (?from=); resume one (?resume=).
+// Starts a training run, optionally from given weights (?model=) or on a given dataset (?dataset=, ?task=); repeats a
+// training run with changes (?from=); resumes a training run (?resume=).
 /** @import { FieldGroup } from "../start-form.js" */
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
@@ -18,17 +18,17 @@ import { NOT_PERMITTED, StartForm } from "../start-form.js";
 /** @typedef {Api.TrainingJobResponse} Job */
 
 const from = query.get("from");
-/** What a fine-tuning starts from: a file, job:… or model:… */
+/** The weights from which fine-tuning starts: a file, job:… or model:… */
 const model = query.get("model");
 const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
-/** What a resumed training run takes from its parent: a different value would make it a different training run. */
+/** Parameters that a resumed training run must take from its parent: other values would make it another training. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
-/** What people choose; everything else is below Advanced. */
+/** Parameters that people usually choose; all others are under Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
-/** What identifies a job or its parent, or discards an earlier training run: never copied from another job. */
+/** Parameters that are never copied from another job: they name a job or its parent, or discard an earlier run. */
 const OWN = ["job_id", "fresh", "resume_from"];
 
 function Start() {
@@ -83,7 +83,7 @@ function lead() {
 }
 
 /**
- * The parameters to begin with: those of a job, if given, with other weights to start from, or another dataset.
+ * The initial parameters: the parameters of the job, if given, with `model` or `dataset` from the URL.
  * @param {Job | null} job
  * @returns {Spec}
  */
@@ -153,13 +153,13 @@ function Resume({ job, fields }) {
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
   if (name === "device" && isSeveral(value)) {
-    return `${about} ${job.job_id} was trained on ${formatParameter(value)}: name several GPUs again, or one.`;
+    return `${about} ${job.job_id} was trained on ${formatParameter(value)}: enter several GPUs again, or only one.`;
   }
   return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
 }
 
 /**
- * Whether a value of device names several GPUs: those are not inherited, but have to be given again.
+ * Whether a value of `device` names several GPUs. Such a value is not inherited, but must be given again.
  * @param {unknown} device
  */
 function isSeveral(device) {

@@ -10,7 +10,7 @@ import { Page, query, show } from "../page.js";
 const RANGES = [8, 26, 52];
 const weeks = RANGES.find((number) => String(number) === query.get("weeks")) ?? RANGES[0];
 const week = query.get("week");
-/** Whose jobs are listed; null: those of unknown users. */
+/** The user whose jobs are listed; null for jobs of unknown users. */
 const user = query.get("user");
 
 /**
@@ -23,7 +23,7 @@ function load(signal) {
 
 function UsagePage() {
   const { data, problem, again } = usePolled(load, 30);
-  const lead = "What the training runs of each user have used. Weeks begin on Monday at 00:00 UTC.";
+  const lead = "GPU hours that each user’s training runs have used. Weeks begin on Monday at 00:00 UTC.";
   return html`<${Page} tab="usage" heading="GPU hours" lead=${lead}>
     <${ProblemNote} problem=${problem} again=${again} />
     ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
@@ -59,7 +59,7 @@ function sum(numbers) {
 }
 
 /**
- * A bar for each week, the oldest first. Screen readers skip it: the last row of the table says the same.
+ * A bar for each week, the oldest first. Screen readers skip the chart: the table's last row has the same numbers.
  * @param {{ usage: Api.Usage }} props
  */
 function Chart({ usage }) {
@@ -117,7 +117,7 @@ function User({ usage, mondays }) {
 }
 
 /**
- * The GPUs that a user's training runs have, out of those that the quota allows, and what waits.
+ * The GPUs that a user's training runs hold and wait for, and the number of GPUs that the quota allows.
  * @param {{ usage: Api.UserUsage }} props
  */
 function Now({ usage: { running, queued, held, quota_gpus: limit } }) {
@@ -135,7 +135,7 @@ function Hours({ user: name, monday, hours }) {
 }
 
 /**
- * The GPU hours that the quota allows in a week, and a bar of those that were used.
+ * The GPU hours that the quota allows in a week, and a bar that shows the used share.
  * @param {{ used: number, limit: number }} props
  */
 function Limit({ used, limit }) {
