@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def task_instance_mutation_hook(task_instance: TaskInstance, dag_run: DagRun | None = None) -> None:
-    """Order the tasks of pool `gpu` by the creation of their runs, and give `train` one slot for each GPU.
+    """Order the tasks of pool `gpu` by the creation time of their runs; give `train` one slot for each GPU.
 
     Airflow calls this function without a run while it creates the instance, and then again with the run. The
     scheduler starts the task with the highest weight first. It orders equal weights by logical date, which

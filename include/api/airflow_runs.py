@@ -97,7 +97,7 @@ def explain_failure(dag_id: str, run_id: str) -> str:
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:
-    """Say whether the run is queued or running; False also if `find_run` does not find it."""
+    """Say whether the run is queued or running; return False if `find_run` does not find the run."""
     run = find_run(request, dag_id, run_id)
     return run is not None and run["state"] in {"queued", "running"}
 

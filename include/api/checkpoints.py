@@ -39,7 +39,7 @@ router = APIRouter(prefix="/jobs", tags=["checkpoints"], dependencies=[require_c
 def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse:
     """Redirect to best.pt or last.pt in S3, with a link that is valid for five minutes.
 
-    A running or failed job offers the newest state that was verified in S3.
+    For a running or failed job, the file is the newest checkpoint that was verified in S3.
     """
     settings = Settings.from_environment()
     location = _find(open_bucket(settings, interactive=True), job, kind)
@@ -73,7 +73,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
 
 
 def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str | None:
-    """Return why S3 has no checkpoint of a job whose row records none; None if the job has stored one."""
+    """Return why an unrecorded checkpoint cannot be downloaded; None if the job's training run stored one."""
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):

@@ -40,7 +40,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
 
 @contextmanager
 def pooled_connection(pool: QueuePool) -> Iterator[psycopg.Connection[Any]]:
-    """Lend a working connection from the pool for the duration of the block. Raises the errors of connecting.
+    """Lend a working connection from the pool for the block. Raises the errors of opening a connection.
 
     A connection that the block leaves broken or within a transaction is closed.
     """

@@ -65,7 +65,7 @@ def _finite(number: str) -> float | None:
 
 def _connect() -> Connection[Any]:
     connection = tolerate_foreign_values(connect_training_db())
-    connection.prepare_threshold = None  # a proxy in between may not support prepared statements
+    connection.prepare_threshold = None  # a proxy of the database may not support prepared statements
     return connection
 
 

@@ -70,11 +70,11 @@ def delete_dataset_version(
     name: str,
     version: VersionNumber,
 ) -> DeletionStarted:
-    """Delete a version, and the files under uploads/ and datasets/ that only it uses, through `delete_data`.
+    """Delete a version and its own files under uploads/ and datasets/, by triggering `delete_data`.
 
-    Only the user who registered the version may delete it; a version that no user registered may be deleted
-    by anyone. A version that a job or a model in production was trained on is kept. The version's number is
-    not reused. A deletion cannot be undone.
+    Files that are also used elsewhere are kept. Only the user who registered the version may delete it; a
+    version that no user registered may be deleted by anyone. A version that a job or a model in production
+    was trained on is kept. The version's number is not reused. A deletion cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

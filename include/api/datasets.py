@@ -49,7 +49,7 @@ class DatasetsQuery(BaseModel):
 class Dataset(BaseModel):
     """A dataset: the version that its name stands for, and the number of its versions.
 
-    The name stands for the newest version that is not archived, or for the newest one if all are archived.
+    The name stands for the newest version that is not archived. If all are archived, it stands for the newest.
     """
 
     newest: DatasetSummary
@@ -57,7 +57,7 @@ class Dataset(BaseModel):
 
 
 class DatasetsPage(BaseModel):
-    """Datasets, the newest version first; next is the cursor of the next page, null on the last page."""
+    """Datasets, those with the newest versions first; next is the next page's cursor, null on the last page."""
 
     datasets: list[Dataset]
     next: str | None
@@ -130,7 +130,7 @@ def list_dataset_versions(
 
 @router.get("/{name}/versions/{version}", responses=_NOT_FOUND)
 def get_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
-    """Return one version, with how often each class occurs and the jobs that were trained on it."""
+    """Return one version with its class counts and the jobs that were trained on it."""
     return build_version_response(DatasetRepository(database).require_version(name, version), database)
 
 

@@ -65,10 +65,10 @@ async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[Non
 async def follow_job(
     job: FoundJob,
     hub: Annotated[Hub, Depends(_hub)],
-    after: Annotated[Epoch, Query(description="Epochs after this one, from 0.")] = -1,
+    after: Annotated[Epoch, Query(description="Only epochs after this one, counted from 0.")] = -1,
     last_event_id: EpochHeader = None,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Stream the job's events: `job` first and after each change, `epoch` for each finished epoch, and `end`.
+    """Stream events of a job: `job` first and after each change, `epoch` after each epoch, `end` at its end.
 
     The events carry the same data as the routes of the job and of its epochs. The stream ends after five
     minutes at the latest; a client that reconnects continues after the last epoch that it received.

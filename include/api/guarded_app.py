@@ -24,7 +24,7 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 
 
 class GuardedApp(FastAPI):
-    """An application whose routes all require a login and whose responses all have `headers`.
+    """An application that requires a login for all routes and adds `headers` to all responses.
 
     FastAPI's own documentation pages are disabled because they would be public. Its redirects from /path/ to
     /path are disabled because they lead to whatever host the request names. limits maps path prefixes to the

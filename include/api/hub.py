@@ -132,7 +132,7 @@ def poll(
     known: Mapping[str, JobState | None],
     open_database: Callable[[], AbstractContextManager[Connection[Any]]],
 ) -> dict[str, JobState]:
-    """Return, for each job whose state differs from the known one, the new state."""
+    """Return the new state of each job whose state differs from the known one."""
     with open_database() as connection:
         with connection.transaction():
             rows = Statements(connection).rows("find_changed_jobs", job_ids=list(known))

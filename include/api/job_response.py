@@ -31,8 +31,8 @@ _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 class Progress(BaseModel):
     """Progress of a job. Epochs are counted, not numbered: after epochs 0, 1 and 2, finished_epochs is 3.
 
-    batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs and
-    durable_batch count the epochs, and the batches of the next epoch, that survive the loss of the machine.
+    batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs is the number
+    of epochs that survive the loss of the machine, and durable_batch the number of batches after them.
     epoch_seconds is the duration of the last epoch. eta_seconds is the expected duration of the remaining
     epochs as of recorded_at, and null unless the job is running. goodput is the share of duration_seconds
     that was spent on training that did not have to be repeated, and null if unknown.
@@ -64,7 +64,7 @@ class JobQueue(BaseModel):
 
 
 class JobLineage(BaseModel):
-    """The job's parent, the epoch (from 0) after which the job continues it, and the job's newest children.
+    """The job's parent, the parent's epoch (from 0) after which the job continues, and the newest children.
 
     A job that started from the best.pt of another job is also a child of that job; its resumed_epoch is null.
     """
@@ -93,11 +93,11 @@ class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and derived values.
 
     Epochs of the row are counted from 0. task, model and dataset are taken from spec. duration_seconds is the
-    time for which the job's attempts have held their GPUs, without waits, the time between two attempts, and
-    the time until an ended job was resumed. That time is not recorded for a job that began before revision
-    0013 or that a host application trains; duration_seconds is then the time from started_at to the job's
-    end, or until now. queue is null unless the job waits for a GPU. fitness_curve holds the fitness of at
-    most 32 epochs, evenly spaced over all finished epochs, the oldest first.
+    time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the time
+    until an ended job was resumed are not included. If this time was not recorded, because the job began
+    before revision 0013 or because a host application trains it, duration_seconds is the time from started_at
+    to the job's end, or until now. queue is null unless the job waits for a GPU. fitness_curve holds the
+    fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first.
     """
 
     task: str | None
@@ -221,7 +221,7 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the download URL of the checkpoint, or None if the row does not show that it is stored.
 
-    The row shows that if it records the checkpoint at its usual key, or if it records no checkpoint but a
+    The checkpoint is stored if the row records it at its usual key, or if the row records no checkpoint but a
     durable epoch.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri

@@ -163,7 +163,7 @@ def get_class_table(job_id: JobId, database: Database) -> ClassTable:
 
 @router.get("/{job_id}/lineage", responses=responses(HTTPStatus.NOT_FOUND))
 def get_lineage(job_id: JobId, database: Database) -> Lineage:
-    """Return the job with its ancestors and descendants, without their other relatives."""
+    """Return the job, its ancestors and its descendants, but no other related jobs."""
     found = JobListing(database).lineage(job_id)
     shown = [RelatedJob.model_validate(escape_row(dict(related))) for related in found.jobs]
     return Lineage(jobs=shown, truncated=found.truncated)

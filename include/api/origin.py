@@ -24,7 +24,7 @@ def require_same_origin() -> Guard:
 
     Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
     host name of the same domain. Browsers state the origin of a request in headers that no page can forge:
-    Sec-Fetch-Site, or over an unencrypted connection only Origin. Programs send neither of these headers.
+    Sec-Fetch-Site, or over an unencrypted connection only Origin. Other clients send neither header.
     """
     guard: Guard = Depends(_require_own_page)
     return guard
@@ -46,5 +46,5 @@ def _require_own_page(
 
 
 def _host(address: str) -> str:
-    """Return host and port. The scheme is omitted, because it differs behind a proxy that terminates TLS."""
+    """Return host and port without the scheme, which a proxy that terminates TLS changes."""
     return address.partition("://")[2].partition("/")[0]

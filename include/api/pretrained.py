@@ -73,7 +73,7 @@ class StoredFile(BaseModel):
 
 @router.get("", dependencies=[require_can_see_runs(TRAINING_DAG)])
 def list_pretrained() -> PretrainedFiles:
-    """List the stored files. Other files of Ultralytics are downloaded when a job first needs them."""
+    """List the stored files. A file that Ultralytics publishes is added when a job first needs it."""
     found, truncated = _open_store().stored(MAX_LISTED)
     files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
     return PretrainedFiles(files=files, truncated=truncated)
@@ -100,8 +100,8 @@ async def store_pretrained(
 ) -> StoredFile:
     """Store a .pt file for all jobs. The file is inspected first, and none of its code is run.
 
-    If different content is already stored under that name, it is kept (409) unless `replace` is given. A job
-    that has started from the replaced content still identifies it by SHA-256.
+    If different content is already stored under that name, it is kept (409) unless `replace` is given. Jobs
+    that have already started identify their initial weights by SHA-256.
     """
     try:
         name = parse_weights_name(name)
@@ -165,7 +165,7 @@ def _explain_disk_errors() -> Iterator[None]:
 
 
 async def _read_blocks(request: Request) -> AsyncIterator[bytes]:
-    """Yield the body in blocks. Raises ProblemError (408) after a silence, or if the speed is too low."""
+    """Yield the body in blocks. Raises ProblemError (408) if a pause is too long or the speed too low."""
     blocks, started, received = request.stream(), current_time(), 0
     while True:
         left = started + _SILENT_SECONDS + received / _MIN_BYTES_PER_SECOND - current_time()

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _LONGEST_FIELD = 80
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
 _HELP = {
-    HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token of POST /auth/token as a Bearer token.",
+    HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token from POST /auth/token as a Bearer token.",
     HTTPStatus.FORBIDDEN: "Ask an Airflow administrator for permission on the runs of this Dag.",
 }
 """Remedies for errors that Airflow or the framework raises."""
@@ -93,7 +93,7 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
         error = await authentication_error(request) or error
     if error.status_code == HTTPStatus.NOT_FOUND and _is_described(request.app):
         error = HTTPException(error.status_code, f"{error.detail}. The routes are listed in openapi.json")
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; for invalid JSON, it is 422
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # the body is not text; invalid JSON already gets 422
         error = HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, error.detail)
     return http_problem(error)
 

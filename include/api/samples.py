@@ -28,7 +28,7 @@ _BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
 
 
 class Sample(BaseModel):
-    """A picture of an image with its labels: image is its path within the split, href the picture's URL."""
+    """A picture of an image with its labels: image is the path within the split, href the picture's URL."""
 
     name: str
     split: str

@@ -1,4 +1,4 @@
-"""The current user and their permissions: pages show only what the user may do."""
+"""The current user and the user's permissions: pages show only permitted actions."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ router = APIRouter(prefix="/session", tags=["session"])
 
 
 class Session(BaseModel):
-    """The current user, and what they may do."""
+    """The current user, and the user's permissions."""
 
     user: str
     may_start: bool
-    """Whether they may start training runs, and change their own."""
+    """Whether the user may start training runs, and change their own."""
     may_register: bool
-    """Whether they may upload, register and archive datasets. Deleting one also requires `delete_data`."""
+    """Whether the user may upload, register and archive datasets; deleting also requires `delete_data`."""
     may_change_all_jobs: bool
-    """Whether they may change other users' jobs: as a job administrator, or because everyone may."""
+    """Whether the user may change other users' jobs: as a job administrator, or because everyone may."""
     job_administrators: list[str]
     """Users who may change everyone's jobs."""
     airflow_url: str
@@ -36,7 +36,7 @@ class Session(BaseModel):
 
 @router.get("")
 def get_session(request: Request, user: GetUserDep) -> Session:
-    """Return the user who is logged in, and what they may do."""
+    """Return the current user, and the user's permissions."""
     ownership = Settings.from_environment().ownership
     return Session(
         user=escape_controls(user.get_name()),

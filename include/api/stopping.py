@@ -61,7 +61,7 @@ def stop_job(
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
-        # No task of the run tells MLflow. A thread does, so that the request does not wait for MLflow.
+        # No task of a cancelled run tells MLflow. A thread does, so that the request need not wait.
         threading.Thread(target=_track, args=(job_id,), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")

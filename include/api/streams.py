@@ -1,4 +1,4 @@
-"""Limiting the event streams of each user: each costs this process a connection and a task."""
+"""Limiting the event streams of each user: each stream costs this process a connection and a task."""
 
 from __future__ import annotations
 

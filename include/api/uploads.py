@@ -107,7 +107,7 @@ class SignedPart(BaseModel):
 
 
 class SignedParts(BaseModel):
-    """The links, and for how many seconds they are valid."""
+    """The links, and the number of seconds for which they are valid."""
 
     links: list[SignedPart]
     seconds: int
@@ -157,7 +157,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
-    """Sign links for parts. If a file has only one part and S3 already has any of it, S3 answers 412."""
+    """Sign links for parts. If S3 already has a file of a single part, whole or cut off, it answers 412."""
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)

@@ -29,7 +29,9 @@ class UsageQuery(BaseModel):
 class WeekQuery(BaseModel):
     """Query parameters of the jobs of one user in one week."""
 
-    user: str | None = Field(None, max_length=250, description="Omit it for jobs of unknown users.")
+    user: str | None = Field(
+        None, max_length=250, description="User whose jobs are listed; omit it for jobs of unknown users."
+    )
     week: date | None = Field(
         None,
         ge=date(2000, 1, 1),
@@ -39,11 +41,11 @@ class WeekQuery(BaseModel):
 
 
 class UserUsage(BaseModel):
-    """GPU hours that one user's jobs have used, and the GPUs that they use or wait for now.
+    """GPU hours that one user's jobs have used, and the GPUs that these jobs use or wait for now.
 
     gpu_hours has one number for each week. running, queued and held are the numbers of GPUs of jobs that are
-    running, that wait for a GPU, and that wait for the quota. quota_gpus and quota_gpu_hours are the limits,
-    null if there is none. user is null for jobs whose user is unknown.
+    running, waiting for a GPU, and waiting for the quota. quota_gpus and quota_gpu_hours are the limits, null
+    if there is none. user is null for jobs whose user is unknown.
     """
 
     user: str | None
@@ -72,7 +74,7 @@ class JobUsage(BaseModel):
 
 
 class WeekUsage(BaseModel):
-    """The jobs on which a user spent most GPU hours in a week, at most 200."""
+    """The jobs on which a user spent the most GPU hours in a week, at most 200."""
 
     week: date
     jobs: list[JobUsage]

@@ -34,7 +34,7 @@ PAGES = {
     "dataset": "Dataset",
     "usage": "GPU hours",
 }
-"""Pages with their initial titles. They are all at the same depth, because their links are relative."""
+"""Pages with their initial titles. All pages have the same path depth, because their links are relative."""
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src {connected}; "

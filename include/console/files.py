@@ -17,13 +17,13 @@ Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 def list_served_files() -> dict[str, Path]:
-    """Return every served file by its path below static/."""
+    """Return all served files, by their paths below static/."""
     found = (path for path in sorted(STATIC.rglob("*")) if path.suffix in MEDIA_TYPES)
     return {path.relative_to(STATIC).as_posix(): path for path in found}
 
 
 def compute_version(files: dict[str, Path]) -> str:
-    """Return a version of all files, which changes when the content of any file changes."""
+    """Return a version string, which changes when the content of any file changes."""
     states = ((name, path.stat()) for name, path in files.items())
     return _digest(tuple((name, state.st_mtime_ns, state.st_size) for name, state in states))
 

@@ -1,4 +1,4 @@
-"""Choosing which pictures of a training run to keep: the most informative ones, within limits of size."""
+"""Choosing which pictures of a training run to keep: the most informative ones, within size limits."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def fitting(path: Path) -> bytes | None:
             for side in _SIDES:
                 picture.thumbnail((side, side))
                 smaller = io.BytesIO()
-                # A plot needs few colours. With all its colours, a PNG of a photograph would stay too large.
+                # Plots need few colours; a PNG with photographs would stay too large with all of its colours.
                 drawn = picture.convert("RGB").quantize(256) if kind == "PNG" else picture
                 drawn.save(smaller, kind, optimize=True)
                 if len(smaller.getvalue()) <= LARGEST_PICTURE:

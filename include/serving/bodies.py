@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_QUERY_BYTES = 8 * 1024
-"""Limit of a query string, equal to the limit of a request line in nginx; our longest ones compare jobs."""
+"""Limit of a query string, equal to nginx's limit of a request line. Our longest query strings list the jobs
+to compare."""
 
 MOST_HEADER_BYTES = 32 * 1024
 """Limit of all headers together. Airflow's session cookie and the headers of proxies take only a few kB."""
@@ -43,7 +44,7 @@ class BodyLimit:
 
 
 SMALL = BodyLimit(64 * 1024, 10.0)
-"""For logins, and for our routes: their largest usual body is a completion callback of a few kB."""
+"""For logins, and for our routes, whose largest body is usually a completion callback of a few kB."""
 
 
 WEIGHTS = BodyLimit(WEIGHTS_BYTES, WEIGHTS_SECONDS)
@@ -54,7 +55,7 @@ LISTS = BodyLimit(UPLOAD_BODY, 60.0)
 
 
 class RequestLimits:
-    """Middleware that refuses requests beyond the limit of their path.
+    """Middleware that refuses requests that exceed the limit for their path.
 
     `limits` maps path prefixes to limits; the longest matching prefix counts, and `default` applies if none
     matches. With `limits_heads`, long query strings and large headers are also refused.

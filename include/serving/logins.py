@@ -1,7 +1,7 @@
 """Limits of failed logins, against password guessing: Airflow itself only limits FAB's login form.
 
 Failed attempts are counted by account and by address, in the memory of each process of the API server.
-Attempts on an account from an address from which it has logged in before are counted separately.
+Once an account has logged in from an address, attempts on it from that address are counted separately.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_COUNTED = 20_000
 """Maximum number of accounts and addresses that are remembered (a few MB); the oldest are forgotten first."""
 
 _MOST_KNOWN = 2_000
-"""Maximum number of remembered pairs of an account and an address from which it has logged in."""
+"""Maximum number of remembered pairs of an account and an address with a successful login."""
 
 _AT_ONCE = 4
 """Maximum number of concurrent logins: verifying a password is CPU-intensive on purpose."""
@@ -51,8 +51,8 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    Attempts on an account from an address from which it has logged in before have a counter of their own. So
-    the account's owner is not locked out by failed attempts on the account from other addresses, or by failed
+    Once an account has logged in from an address, attempts on the account from there have a counter of their
+    own. So its owner is not locked out by failed attempts on the account from other addresses, or by failed
     attempts on other accounts from the same address, such as a proxy's.
     """
 

@@ -1,9 +1,9 @@
 """Limits of connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
-whole head in memory. No application sees such a request, and `airflow api-server` has no option for it. But
-uvicorn looks up the protocol class in its configuration for each new connection, so an application can
-replace the class at startup.
+whole head in memory. No application sees such a request, and `airflow api-server` has no options for these
+limits. But uvicorn looks up the protocol class in its configuration for each new connection, so an
+application can replace the class at startup.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Note that the request has arrived completely."""
+        """Record that the request has arrived completely."""
         self._message_complete = True
         super().on_message_complete()
 

@@ -97,7 +97,7 @@ async function download(event, setProblem) {
 }
 
 /**
- * Why there is no file.
+ * Explain why the checkpoint cannot be downloaded.
  * @param {Job} job
  * @param {Kind} kind
  */

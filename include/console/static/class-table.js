@@ -46,7 +46,7 @@ export function ClassTable({ table, task }) {
         <tbody>${shown.map(
           ({ name, train, val }, index) => html`<tr key=${index}><th scope="row">${name}</th>
           <td class="number">${formatCount(train)}</td>
-          <td class="number ${val ? "" : "lacking"}" title=${val ? undefined : "Not validated: val has none"}>
+          <td class="number ${val ? "" : "lacking"}" title=${val ? undefined : "Not validated: none in val"}>
             ${formatCount(val)}</td>
           <td class="share"><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
             <rect width=${(train / most) * 100} height="8" /></svg></td></tr>`,

@@ -28,7 +28,7 @@ export function Archive({ job, setJob, report }) {
 }
 
 /**
- * Asks twice, because deleting cannot be undone.
+ * A button that asks twice before it deletes the job, because a deletion cannot be undone.
  * @param {Omit<ActionProps, "setJob">} props
  */
 export function Delete({ job, report }) {

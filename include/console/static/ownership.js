@@ -1,7 +1,7 @@
 // @ts-check
 // Who may change a job or a version of a dataset. The server applies the same rules and refuses all other requests.
 
-/** The Dag that trains. A job without an owner that no run of this Dag has taken was written by a host application. */
+/** The Dag that trains. A job with neither an owner nor a run of this Dag was written by a host application. */
 const TRAINING_DAG = "train_yolo";
 
 /**

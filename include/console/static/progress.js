@@ -4,7 +4,7 @@
 /** @typedef {Api.TrainingJobResponse} Job */
 
 /**
- * The number of finished epochs, including the parent's, which count even before a resumed job finishes an epoch.
+ * The number of finished epochs. For a resumed job it includes the parent's epochs, even before the first new epoch.
  * @param {Job} job
  */
 export function finishedEpochs(job) {
@@ -44,7 +44,7 @@ export function timeLeft(job, now = Date.now()) {
 }
 
 /**
- * Whether a run owns the job and waits for its GPU, not for the quota of its user.
+ * Whether the job has a run and waits for a GPU, and not for the user's quota.
  * @param {Job} job
  */
 export function waitsForGpu(job) {

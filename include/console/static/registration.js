@@ -45,11 +45,11 @@ export function Registration({ name, runId, report }) {
   if (data.state === "refused" || data.state === "failed") {
     const title = data.state === "refused" ? "The dataset was refused" : "The dataset could not be registered";
     return html`<${Note} kind="failed" title=${title}>
-      <${Lines} text=${data.error ?? "The run ended without a reason; its log says why."} name="the error" />
+      <${Lines} text=${data.error ?? "The run failed without an error message; see its log."} name="the error" />
       <p>${run}</p></${Note}>`;
   }
   return html`<${Note} title=${`Checking ${name}`}>
-    <p role="status">${STEPS[data.state]} This page shows the progress; you may leave it.</p><p>${run}</p></${Note}>`;
+    <p role="status">${STEPS[data.state]} You may leave this page and return later.</p><p>${run}</p></${Note}>`;
 }
 
 /**

@@ -52,7 +52,7 @@ export async function sendPiece(uploadId, piece, link, progress, signal) {
 function put({ url, headers }, bytes, progress, signal) {
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    const request = new XMLHttpRequest(); // Unlike this, `fetch` does not report progress.
+    const request = new XMLHttpRequest(); // `fetch` does not report progress.
     const abort = () => request.abort();
     signal.addEventListener("abort", abort, { once: true });
     request.open("PUT", url);

@@ -56,7 +56,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
       }
       <${TaskField} fields=${fields} task=${task} set=${setTask} disabled=${busy} />
       <label class="field"><span>Note</span><input name="note" value=${note} disabled=${busy} autocomplete="off"
-        placeholder="what is in it, or what has changed" maxlength="1000" onInput=${text(setNote)} /></label>
+        placeholder="content or changes of this version" maxlength="1000" onInput=${text(setNote)} /></label>
       <button class="button primary" disabled=${busy || !fields.length}>Upload and check</button>
     </div>
     ${unread && html`<${ProblemNote} problem=${unread} />`}
@@ -116,7 +116,7 @@ function Choice({ files, take, busy }) {
   };
   const onChange = (/** @type {InputChange} */ { currentTarget }) => {
     if (currentTarget.files?.length) take(filesOfInput(currentTarget.files));
-    currentTarget.value = ""; // The same file may be chosen again.
+    currentTarget.value = ""; // Otherwise choosing the same file again would have no effect.
   };
   /** @type {(label: string, input: { current: HTMLInputElement | null }) => unknown} */
   const choose = (label, input) =>

@@ -65,7 +65,7 @@ function Archive({ version, changed, report }) {
 }
 
 /**
- * Asks first, because deleting cannot be undone.
+ * A button that asks before it deletes the version, because a deletion cannot be undone.
  * @param {Omit<VersionProps, "changed">} props
  */
 function Delete({ version: { name, version }, report }) {

@@ -77,7 +77,7 @@ function DropZone({ stored }) {
   };
   const onChange = (/** @type {Event & { currentTarget: HTMLInputElement }} */ { currentTarget }) => {
     take(currentTarget.files);
-    currentTarget.value = ""; // The same file may be chosen again.
+    currentTarget.value = ""; // Otherwise choosing the same file again would have no effect.
   };
   const busy = upload.step === "sending";
   const choose = () => input.current?.click();

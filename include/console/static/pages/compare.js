@@ -81,7 +81,7 @@ function Overlaid({ shown }) {
 }
 
 /**
- * One chart for each metric, with one line for each job that has it.
+ * One chart for each metric, with one line for each job that has this metric.
  * @param {Compared[]} shown
  */
 function chartsOf(shown) {

@@ -1,5 +1,5 @@
 // @ts-check
-// The training of a run: the run's tasks, or its job once there is one. Airflow shows this page as a tab of each run.
+// The job of a Dag run, or the run's tasks until there is a job. Airflow shows this page as a tab of each run.
 import { html } from "../h.js";
 import { airflowUrl, fetchJson, trainingUrl } from "../api.js";
 import { Note, ProblemNote, Status } from "../elements.js";
@@ -44,7 +44,7 @@ function Run() {
     ${
       data?.ended &&
       !data.failed &&
-      html`<${Note} kind="warning">The run has ended without a training run, or a later run has taken over its
+      html`<${Note} kind="warning">The Dag run has ended without a training run, or a later Dag run has taken over its
       training run.</${Note}>`
     }
     ${data && html`<${Tasks} tasks=${data.tasks} />`}

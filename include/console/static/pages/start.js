@@ -24,7 +24,7 @@ const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
-/** Parameters that a resumed training run must take from its parent: other values would make it another training. */
+/** Parameters that a resumed training run takes from its parent: other values would make it a different run. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** Parameters that people usually choose; all others are under Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
