@@ -49,7 +49,7 @@ class DatasetsQuery(BaseModel):
 class Dataset(BaseModel):
     """A dataset: the version that its name stands for, and the number of its versions.
 
-    The name stands for the newest version that is not archived. If all are archived, it stands for the newest.
+    The name stands for the newest version that is not archived, or for the newest one if all are archived.
     """
 
     newest: DatasetSummary
@@ -57,7 +57,7 @@ class Dataset(BaseModel):
 
 
 class DatasetsPage(BaseModel):
-    """Datasets, those with the newest versions first; next is the next page's cursor, null on the last page."""
+    """Datasets, by their newest version; next is the cursor of the next page, null on the last page."""
 
     datasets: list[Dataset]
     next: str | None

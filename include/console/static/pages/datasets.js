@@ -67,7 +67,7 @@ function Nothing({ mayRegister }) {
     <p>${
       mayRegister
         ? "Upload one below. A training run can also use data in S3 without registering them."
-        : "Someone with permission to start training runs can upload one here."
+        : "Someone with permission to register datasets can upload one here."
     }</p></div>`;
 }
 
