@@ -40,7 +40,7 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
 def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
     """Trigger a run of the Dag, with the login of `request`, and return its id. Raises ProblemError.
 
-    Like every function of this module, it works only in a plain `def` route, which FastAPI runs in a thread.
+    Like all functions here that call Airflow, it works only in a plain `def` route, which runs in a thread.
     """
     answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": dict(conf)})
     if answer is None:

@@ -1,4 +1,4 @@
-"""A training job in the API's responses: its row, and values that are derived from the database."""
+"""A training job in the API's responses: its row, and values derived from the row and other tables."""
 
 from __future__ import annotations
 
