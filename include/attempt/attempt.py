@@ -63,7 +63,7 @@ _GPU_SECONDS = 3600.0
 
 
 class TrainingAttempt:
-    """One attempt at one job: it starts where the previous one ended, and leaves what the next one needs.
+    """One attempt at one job: it starts from the previous attempt's state, and leaves one for the next attempt.
 
     open_store returns a new writer of the job's checkpoints, which has not read any stored object yet.
     """
@@ -86,7 +86,7 @@ class TrainingAttempt:
         self._heartbeats: Heartbeats | None = None
 
     def durable_progress(self) -> tuple[int, int]:
-        """Return how many epochs, and batches after them, are in S3 according to the row.
+        """Return how many epochs, and batches after them, the state in S3 has according to the row.
 
         Raises OwnershipLost.
         """
@@ -95,7 +95,7 @@ class TrainingAttempt:
 
     @contextmanager
     def retry_elsewhere_if_resumable(self) -> Iterator[None]:
-        """Turn what only this machine is to blame for into MachineUnusable, if the run has a state in S3.
+        """Turn errors that only this machine causes into MachineUnusable, if the run has a state in S3.
 
         A machine that is set up wrongly, lacks the data or has a full disk must not end a training run that
         another machine can resume.
@@ -118,9 +118,9 @@ class TrainingAttempt:
     def run(self) -> TrainingManifest:
         """Train, and return when the training has ended and both final files are in S3, verified.
 
-        Raises Preempted if this machine is preempted; the finished batches are durable then, if the upload
-        ended in time. After any other error, too, the next attempt resumes from the newest state. Raises
-        NoGpuFree and StillRunning only before the training has started.
+        Raises Preempted if this machine is preempted; the finished batches are then durable if the upload
+        ended in time. After any other error, the next attempt resumes from the newest state as well.
+        NoGpuFree and StillRunning are raised only before the training has started.
         """
         job = self._job
         with handle_sigterm() as termination, ExitStack() as stack:
@@ -130,9 +130,9 @@ class TrainingAttempt:
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
-            # The data come first: a GPU that waits for its data could train another job. Fetching them may
-            # take hours and has its own watchdog, because that of the training limits the time until the
-            # first batch.
+            # The data are fetched first, because a GPU that waits for its data could train another job.
+            # Fetching may take hours and has its own watchdog, because the training's watchdog limits the
+            # time until the first batch.
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
@@ -146,12 +146,12 @@ class TrainingAttempt:
                 raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:
-        """Watch this process from another one."""
+        """Start a process that watches this one."""
         limits = Limits.from_timeout(self._job.spec.hang_timeout)
         return watch_attempt(self._watch_folder, self._row.attempt, limits)
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes; wait up to an hour for those of other runs."""
+        """Claim the job's GPUs until `stack` closes; wait up to an hour if other runs hold them."""
         with self._continue_elsewhere():
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
@@ -174,7 +174,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if a state is durable, so the run had such a device."""
+        """Turn DeviceNotAvailable into GpuLost if a state is durable: then the run had such a device before."""
         try:
             yield
         except DeviceNotAvailable as error:
@@ -185,7 +185,7 @@ class TrainingAttempt:
             ) from error
 
     def _prepare_folders(self, stack: ExitStack) -> None:
-        """Create the job's folders; nothing in an untrusted one may be removed or used."""
+        """Create the job's folders. Refuse an untrusted folder before anything in it is removed or used."""
         make_trusted_folder(self._save_dir / "weights")
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
@@ -249,8 +249,8 @@ class TrainingAttempt:
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point, and make this attempt the owner of the stored checkpoints and the row.
 
-        Also returns whether a stop request applies to the starting point; False unless that is this training
-        run's own state. Raises OwnershipLost.
+        Also returns whether a stop request applies to the starting point, which is never the case for a
+        parent's state. Raises OwnershipLost.
         """
         while True:
             row = self._row.require_own()

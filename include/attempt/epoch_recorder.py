@@ -1,4 +1,4 @@
-"""Records epochs and progress in the database, in a separate thread: training never waits long for it."""
+"""Records epochs and progress in a separate thread, so that training never waits long for the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANSWER_SECONDS = 5.0
 """How long the training waits for an epoch to be recorded while the database responds."""
 
 _PROGRESS_SECONDS = 10.0
-"""How often progress within an epoch is recorded; this also notices a request to stop at once."""
+"""Interval at which progress within an epoch is recorded, and a request to stop at once is noticed."""
 
 _RETRY_SECONDS = 15.0
 """A failed write is retried with the next epoch, or after this time, since epochs may take hours."""
@@ -33,8 +33,8 @@ class EpochRecorder:
 
     A database that is down or hangs does not stop the training: epochs are queued, and the training does not
     wait again until a write has succeeded. It never waits for progress to be recorded. Any error other than
-    an outage ends the training, such as OwnershipLost: another run or attempt owns the job. As a context
-    manager, it stops writing at the end of the block.
+    an outage ends the training, such as OwnershipLost if another run or attempt owns the job. Use the
+    recorder as a context manager: it stops writing at the end of the block.
     """
 
     def __init__(self, row: JobRecord) -> None:
@@ -61,10 +61,10 @@ class EpochRecorder:
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
-        """Record `epoch` and the queued ones; return whether the job is to stop.
+        """Record `epoch` and the queued epochs; return whether the job is to stop.
 
-        While the database does not respond, it returns the last known answer. Raises OwnershipLost, also for
-        an earlier epoch.
+        While the database does not respond, this returns the last known answer. Raises OwnershipLost, even if
+        it was noticed while writing an earlier epoch.
         """
         with self._changed:
             self._waiting.append(epoch)

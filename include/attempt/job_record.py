@@ -26,8 +26,8 @@ class JobRecord:
     """The job's row, for one attempt: every transaction that writes names the run and the attempt.
 
     open connects to the training database; each method calls it once and may be called from any thread.
-    Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over; only
-    `counting_gpu_use` then just writes nothing.
+    Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over, except
+    `counting_gpu_use`, which then writes nothing.
     """
 
     job_id: str
@@ -47,9 +47,9 @@ class JobRecord:
 
     @contextmanager
     def counting_gpu_use(self) -> Iterator[None]:
-        """Count the attempt's GPUs as used until the block ends, not only until its last record.
+        """Count the attempt's GPUs as used until the block ends, not only until its last write to the row.
 
-        If the database is unavailable at the end, they count until the last record.
+        If the database is unavailable when the block ends, they count as used until the last write.
         """
         try:
             yield
@@ -60,7 +60,7 @@ class JobRecord:
     def start_training(self, start: StartingPoint) -> int:
         """Record where the attempt starts; return how many recorded epochs it repeats.
 
-        Epochs in the state that have not been recorded yet are recorded, too.
+        This also records any epochs in the state that have not been recorded yet.
         """
         with self.open() as connection:
             return AttemptRepository(connection).start_training(
@@ -86,7 +86,7 @@ class JobRecord:
             )
 
     def record_durable(self, epoch: int, batch: int) -> None:
-        """Record that the state after `epoch`, and `batch` batches, is in S3."""
+        """Record that the state after `epoch` and `batch` batches of the next epoch is in S3."""
         with self.open() as connection:
             AttemptRepository(connection).record_durable(self.job_id, self.run_id, self.attempt, epoch, batch)
 

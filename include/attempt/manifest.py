@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrainingManifest(Payload):
-    """The result of `train`: both local files by content, and the numbers that are recorded with them."""
+    """The result of `train`: both local files with their hashes, and the numbers to record with them."""
 
     job_id: str
     """Name of the job."""
@@ -35,14 +35,14 @@ class TrainingManifest(Payload):
     start_epoch: int
     """First epoch of the last attempt, from 0."""
     metrics: dict[str, float | None]
-    """Of best.pt on the validation split."""
+    """Metrics of best.pt on the validation split."""
     fitness: float | None
-    """Of best.pt on the validation split."""
+    """Fitness of best.pt on the validation split."""
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """Duration of the last attempt's training, including the final validation; if a user stopped it within an
-    epoch, of the final validation alone."""
+    """Duration of the last attempt's training, including the final validation. If a user stopped it within an
+    epoch, only the duration of the final validation."""
     device: str
     """Hardware of the last attempt."""
     ultralytics_version: str

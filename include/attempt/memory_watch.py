@@ -30,7 +30,7 @@ _GROWN_FRACTION = 0.1
 """Restarting helps only if the attempt has grown by this fraction of the limit since its first batch."""
 
 _LEAST_SECONDS = 300.0
-"""How long after the first batch no restart is requested: growth is normal then, in every attempt."""
+"""No restart is requested until this long after the first batch, because every attempt grows at first."""
 
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 _GIB = 1024**3
@@ -43,8 +43,8 @@ class MemoryWatch:
     Airflow makes its tasks undumpable, and the kernel shows the memory of such a process only to the process
     itself and to root.
 
-    limit is that of the machine or its container, in bytes. The use at the first check after `note_start` is
-    considered normal. Until least_seconds after `note_start`, a shortage is only logged.
+    limit is the memory of the machine or its container, in bytes. The use at the first check after
+    `note_start` is considered normal. Until least_seconds after `note_start`, a shortage is only logged.
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
@@ -76,7 +76,7 @@ class MemoryWatch:
         self._reports.cleanup()
 
     def note_start(self) -> None:
-        """Note that the first batch has been trained; cached images are in memory from then on."""
+        """Note that the first batch has been trained, so that cached images are in memory."""
         if self._started is None:
             self._started = time.monotonic()
 
@@ -148,7 +148,7 @@ class _Reports:
 
     @classmethod
     def read(cls, pid: int) -> int | None:
-        """Return the bytes that the process has reported; None without a report."""
+        """Return the number of bytes that the process has reported; None if there is no report."""
         if cls.folder is None:
             return None
         try:

@@ -24,7 +24,7 @@ _SECONDS = 30.0
 
 
 def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
-    """Store the pictures in the folder as those of the job; log why if that fails."""
+    """Store the pictures in the folder for the job; if that fails, log the reason."""
     try:
         with _pictures(settings) as store:
             number = store.add(job.job_id, job.origin_run_id, chosen(folder))
@@ -35,9 +35,10 @@ def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
 
 
 def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
-    """Remove what an earlier training run of the same name left, on this machine and in S3.
+    """Remove the pictures of an earlier training run with the same name, on this machine and in S3.
 
-    S3 is searched only for a job that was started with fresh=true: others rarely have anything there.
+    S3 is searched only for a job that was started with fresh=true, because other jobs rarely have older
+    pictures there.
     """
     for path in folder.glob("*"):
         if rank_picture(path.name):
@@ -54,7 +55,7 @@ def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) 
 
 @contextmanager
 def _pictures(settings: Settings) -> Iterator[PictureStore]:
-    """Open the store, and give up when its requests have taken too long altogether."""
+    """Open the store; its requests fail once they have taken 30 seconds in total."""
     bucket = open_bucket(settings, interactive=True)
     obey_deadlines(bucket.client)
     deadline = Deadline(_SECONDS)

@@ -26,7 +26,7 @@ _BATCH_SECONDS = 20.0
 class Preempted(BaseException):
     """The process was asked to end. Another attempt resumes from the last durable state.
 
-    Not an Exception, because Ultralytics catches those in places and would continue training.
+    Not an Exception, because in some places Ultralytics catches every Exception and continues training.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Termination:
     def deferred(self) -> Iterator[None]:
         """Defer Preempted until the end of the block.
 
-        For short steps that must not be interrupted: taking a lock, or a request to Airflow (if that is
+        For short steps that must not be interrupted: taking a lock, or a request to Airflow (if one is
         interrupted, the next request reads its response). Use it in the main thread.
         """
         self._holds += 1
@@ -114,10 +114,10 @@ class Termination:
 def handle_sigterm() -> Iterator[Termination]:
     """Raise Preempted in the block after the first SIGTERM; ignore later ones. Use it in the main thread.
 
-    An Exception that the block raises after SIGTERM becomes Preempted, too. The signal also ends loader
-    workers, for example, which makes the training fail in various ways. On Linux the death of the
-    supervisor counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with its
-    successor. The former handler is restored afterwards.
+    An Exception that the block raises after SIGTERM also becomes Preempted, because the signal makes the
+    training fail in various ways, for example by ending loader workers. On Linux the death of Airflow's
+    supervisor process counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with
+    the next attempt. The former handler is restored afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(

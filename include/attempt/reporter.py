@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class StoppedNow(BaseException):
-    """The job is to stop, and its newest state was saved. Like Preempted, not an Exception."""
+    """The job is to stop, and its newest state was saved. Not an Exception, for the same reason as Preempted."""
 
 
 class JobReporter:
-    """Records epochs and progress; hands states to the publisher (an EpochReporter and a StateReporter).
+    """An EpochReporter and StateReporter that records epochs and progress, and passes states to the publisher.
 
     It asks for a state after `publish_seconds` of training since the last one, and before a validation that
     would exceed this interval. After SIGTERM, if memory is short, or if the job is to stop now, it asks for a
@@ -57,7 +57,7 @@ class JobReporter:
         self._validation_seconds = 0.0
 
     def report(self, epoch: EpochReport) -> bool:
-        """Record `epoch`; return whether to continue. Its state is saved in the meantime."""
+        """Record `epoch`; return whether to continue. The epoch's state is saved in the meantime."""
         with self._termination.deferred():
             try:
                 stop = self._recorder.record(epoch)
@@ -79,7 +79,7 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # A repeated epoch is not saved: only a preemption does not wait for its end.
+            # No state is saved in a repeated epoch: only a preemption may end the training within it.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW

@@ -1,8 +1,8 @@
 """Ensures that only one attempt at a job runs on a machine.
 
-Airflow starts the next attempt when it believes the previous one to be dead. The previous one may still be
-alive: stopped and continued, frozen with its machine, or cut off from Airflow. It would keep its GPU, and
-continue to write into the folder that the next attempt trains in.
+Airflow starts the next attempt when it believes the previous one to be dead. But the previous one may still
+be alive: stopped and continued, frozen with its machine, or cut off from Airflow. It would then keep its GPU,
+and continue to write into the folder in which the next attempt trains.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 60.0
-"""How long to wait for other processes: a killed one may linger in the kernel, others end by themselves."""
+"""How long to wait for other processes to end: killed ones may linger in the kernel, some end by themselves."""
 
 
 class StillRunning(MachineUnusable):
@@ -70,9 +70,9 @@ class _Holder:
 def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterator[None]:
     """Hold the job on this machine until the block ends. The caller must own the job's row.
 
-    An older attempt, or one of another run, that still holds it is killed. Its child processes hold the job,
-    too; its watchdog kills them. Raises StillRunning if one of them is left after a minute, or if the holder
-    is the same or a newer attempt of this run.
+    If an older attempt, or an attempt of another run, still holds the job, it is killed. Its child processes
+    also hold the job; its watchdog kills them. Raises StillRunning if any of these processes is left after a
+    minute, or if the holder is the same or a newer attempt of this run.
     """
     path = make_trusted_folder(locks) / job_id
     own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))
@@ -129,8 +129,8 @@ def _identity(pid: int) -> str:
     """Return the boot id of this machine, this process's container, and the start time of process `pid`.
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its tasks
-    undumpable, which hides most of that folder even from the same user. A holder in another container has
-    recorded a different one.
+    undumpable, which hides most of that folder even from the same user. If the holder runs in another
+    container, its recorded identity names that container.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

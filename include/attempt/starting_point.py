@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
-"""Key in last.pt of the attempt that took the state over; it gives the file a new SHA-256."""
+"""Key in last.pt for the number of the attempt that took the state over; it changes the file's SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class StartingPoint:
     """The state that an attempt starts from; if last is None, it starts from scratch.
 
     own is true for a state of this very training run, not of its parent. epoch is the last finished epoch,
-    from 0, or -1; batch is the number of batches after it that the state contains. trained_seconds is this
-    training run's time so far; finished contains the metrics and the seconds of each epoch that it has
-    finished, as in results.csv. A parent's do not count.
+    from 0, or -1; batch is the number of batches after that epoch in the state. trained_seconds is the time
+    that this training run has trained so far; finished contains the number, the metrics and the seconds of
+    each epoch that it has finished, as in results.csv. Neither includes time or epochs of the parent.
     """
 
     last: Path | None = None
@@ -88,7 +88,7 @@ class _FoundState:
 
     @property
     def is_newer(self) -> bool:
-        """Whether it is of a later batch than the undamaged last.pt in S3, or there is none."""
+        """Whether S3 has no undamaged last.pt, or only one of an earlier batch."""
         return self.replaces is None or self.position > self.replaces.position
 
 
@@ -113,13 +113,13 @@ class Recovery:
 
         durable is the durable position in the job's row: if it is set, finding no state is an error instead
         of a start from scratch. Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry
-        cannot cure, and FencedOut if an older attempt wrote in the meantime: then call it again with a
-        new store. If a state exists, refusals by S3 count as temporary (RefusedForNow).
+        cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut, call it again
+        with a new store. If a state exists, refusals by S3 count as temporary (RefusedForNow).
         """
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # this store may replace these objects, but no newer ones
+            for kind in CHECKPOINT_KINDS:  # after this, the store may replace these objects, but no newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 
@@ -149,7 +149,7 @@ class Recovery:
         return StartingPoint()
 
     def _find_newest(self, durable: Position | None) -> _FoundState | None:
-        """Return the newer of the states on this machine and in S3, which lags after an outage."""
+        """Return the newer of the states on this machine and in S3, where it may be older after an outage."""
         local = self._find_local()
         try:
             stored = self._find_stored(durable)
@@ -194,7 +194,7 @@ class Recovery:
     def _list_own_generations(
         self, durable: Position | None
     ) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
-        """Yield the states that this training run stored itself, without the parent's that seeded the job."""
+        """Yield the states that this training run stored itself, without the copy of its parent's state."""
         parent = self._job.resume
         for kind in _GENERATIONS:
             stored = self._store.head(self._job.job_id, kind)
@@ -255,7 +255,7 @@ class Recovery:
         )
 
     def _find_best(self, own: _FoundState) -> Path | None:
-        """Return the best.pt that the state refers to, from the same folder or from S3; None without one."""
+        """Return the best.pt that the state refers to, from the same folder or S3; None if there is none."""
         local = self._weights / "best.pt"
         if own.path.parent == self._weights and self._is_best_for(own, local):
             return local
@@ -284,7 +284,7 @@ class Recovery:
     def _start_from_parent(self, parent: ResumePoint) -> StartingPoint:
         """Copy the parent's objects to this job's prefix, so that a crash loses nothing, and start from them.
 
-        Raises CheckpointNotFound or CorruptObject if they are no longer the objects that `resolve_config`
+        Raises CheckpointNotFound or CorruptObject if these are no longer the objects that `resolve_config`
         found.
         """
         job_id, best = self._job.job_id, None
@@ -300,7 +300,7 @@ class Recovery:
 
 
 def _require_whole(path: Path) -> None:
-    """Raise UnreadableCheckpoint if the file is damaged; torch does not check."""
+    """Raise UnreadableCheckpoint if the file is damaged, which torch does not check."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()

@@ -1,7 +1,7 @@
 """Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying the training.
 
-The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: the next
-epoch, another attempt, or the last task sends whatever is missing.
+The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: all missing
+values are sent after the next epoch, by another attempt, or by the last task.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def tracking_server() -> TrackingServer | None:
 
 
 def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
-    """Send the job's row and epochs within 10 seconds, while no attempt trains. Never raises."""
+    """Send the job's row and epochs to MLflow within 10 seconds; for use while no attempt trains. Never raises."""
     with Tracker(tracking_server(), job_id, None, open_database) as tracker:
         tracker.end()
 
 
 def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> RowUpdate:
-    """Return a function that updates the row to what `record_checkpoints` will make of it."""
+    """Return a function that gives a row the values that `record_checkpoints` will write to it."""
     values: dict[str, object] = {
         "status": manifest.status,
         "epoch": manifest.epoch if manifest.epoch >= 0 else None,
@@ -81,8 +81,8 @@ class Tracker:
 
     It sends nothing without a server, or if the job's row belongs to a training run other than
     `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an
-    Exception (which Preempted is not), wait for up to 10 seconds, so that these requests do not arrive after
-    those of a later attempt. No method raises.
+    Exception (which Preempted is not), wait for up to 10 seconds, so that the pending requests do not arrive
+    after those of a later attempt. No method raises.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class Tracker:
             self._thread.join(_LAST_SECONDS)
 
     def notify(self) -> None:
-        """Make the thread send what is new in the database."""
+        """Make the thread send all new values in the database."""
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:
-        """Send what is missing; `update` changes the row to what it will be once everything is recorded."""
+        """Send all missing values; `update` gives the row the values that the job's last tasks will record."""
         if self._server is None or self._thread is None:
             return
         self._final = update
@@ -162,7 +162,7 @@ class Tracker:
             log.info("MLflow at %s is up to date again.", server)
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
-        """Send what is new; return any problem. After a failure, all epochs are compared again."""
+        """Send all new values; return the problem, if any. After a failure, all epochs are compared again."""
         try:
             self._send(mirror, final)
         except TrackingError as error:
@@ -194,7 +194,7 @@ class Tracker:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold a lock, because two attempts that create the job's run in MLflow at once would create two.
+        """Hold a lock, so that two attempts at the same time do not create two runs in MLflow for the job.
 
         Raises TrackingUnavailable if another attempt holds it.
         """

@@ -1,4 +1,4 @@
-"""Trains, with the parts attached that record epochs, publish states, and stop the training in time."""
+"""Trains, while other parts record the epochs, publish the states, and stop the training in time."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest, TrainingResult
 
 _DRAIN_SECONDS = 60.0
-"""For the upload of the last snapshot; the upload of the final files, which follows, is retried longer."""
+"""Limit for the upload of the last snapshot; the upload of the final files, which follows, is retried longer."""
 
 _GRACE_SECONDS = 90.0
-"""For the last upload after a preemption or an error; compose and `make down` allow two minutes."""
+"""Limit for the last upload after a preemption or an error; compose and `make down` allow two minutes."""
 
 
 def train_and_report(
@@ -43,8 +43,8 @@ def train_and_report(
     """Train from `start` to the end, or until a user stops the job, and return the outcome.
 
     When this returns, every epoch is recorded, but the newest state may not be in S3 yet. snapshots is the
-    folder in which states wait for their upload. Raises Preempted, MemoryShort, OwnershipLost, and what the
-    trainer raises.
+    folder in which states wait for their upload. Raises Preempted, MemoryShort, OwnershipLost, and all errors
+    of the trainer.
     """
     isolate_ultralytics()
     from ultralytics import __version__
@@ -78,7 +78,7 @@ def train_and_report(
 
 
 def _train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
-    """Train. If the job is to stop at once, finish it from the state that was saved last."""
+    """Train; if the job is to stop at once, finish it from the last saved state."""
     from include.training.run import train
 
     try:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
-    """Upload what the publisher has not uploaded, so that the upload tasks can run on any machine."""
+    """Upload the files that the publisher has not uploaded, so that the upload tasks can run on any machine."""
     for checkpoint, kind in manifest.checkpoints():
         store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)
 
@@ -37,7 +37,7 @@ def upload(
 
     Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3
     and removes the job's files on its machine, unless they are to be kept. Raises UntrustedFolder if another
-    account of this machine could have created them.
+    account of this machine could have created the files to upload.
     """
     local = manifest.best if kind == "best" else manifest.last
     uri = store.uri(manifest.job_id, kind)

@@ -3,7 +3,7 @@
 Each epoch is logged to stderr on one line; the result goes to stdout as JSON. The state is saved after each
 epoch, and every --save-seconds within one. Exit status: 0 trained, 1 could not be trained (stderr ends with
 the reason), 2 options that cannot be parsed, 130 interrupted, 143 terminated. After an interruption or a
-kill, the same command with --recover continues and ends with the same weights, or logs why it may not.
+kill, the same command with --recover continues and ends with the same weights, or logs why they may differ.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class _Terminated(KeyboardInterrupt):
 
 
 class _NoReporter:
-    """Ignores each epoch (an EpochReporter): the log has it already."""
+    """An EpochReporter that ignores each epoch, because the log shows it already."""
 
     def report(self, epoch: EpochReport) -> bool:
-        """Continue after each epoch."""
+        """Return True, so that training continues."""
         return True
 
 
 class _Periodic:
-    """Requests a state after every `seconds` of training (a StateReporter)."""
+    """A StateReporter that requests a state after every `seconds` of training."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -54,7 +54,7 @@ class _Periodic:
         return progress.trained_seconds - self._saved >= self._seconds
 
     def saved(self, state: SavedState) -> None:
-        """Restart the count from this state."""
+        """Count the seconds from this state."""
         self._saved = state.trained_seconds
 
 
@@ -117,9 +117,9 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
-    """Return the arguments that identify the training: two calls of one training run have the same.
+    """Return the arguments that identify the training run; every call that continues it has the same ones.
 
-    Device and workers are not part of it, because they may change from one machine to another.
+    Device and workers are not among them, because they may change from one machine to another.
     """
     arguments = {name: value for name, value in options.set if name != "workers"}
     return {"data": str(data.resolve()), "epochs": options.epochs} | arguments
@@ -141,7 +141,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     except StateMismatch:
         if request.resume_from is None or not filecmp.cmp(last, request.resume_from, shallow=False):
             raise
-        return request  # the call saved no state: last.pt is the file that it started from
+        return request  # the interrupted call saved no state: last.pt is the file that it resumed
     return dataclasses.replace(
         request, resume_from=last, best_from=best if best.is_file() else None, recover=True
     )
@@ -159,10 +159,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", help="detect (default), segment, semantic, depth, classify, pose or obb")
     parser.add_argument(
         "--model",
-        help="a name or YAML, trained from scratch, or a .pt to start from; default: yolo26n for the task",
+        help="name or YAML of a model to train from scratch, or a .pt to start from; "
+        "default: yolo26n for the task",
     )
     parser.add_argument(
-        "--epochs", type=int, help="total number of epochs; default 100, or that of the resumed training run"
+        "--epochs", type=int, help="total number of epochs; default 100, or as in the resumed training run"
     )
     parser.add_argument(
         "--save-dir", type=Path, default=Path("runs/train"), help="folder for weights/; default runs/train"
@@ -185,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="how often the state is saved within an epoch; limits how much is lost; default 60",
+        help="interval between saves within an epoch, which limits the work that a kill can lose; default 60",
     )
     parser.add_argument(
         "--set",

@@ -27,8 +27,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 class Architecture:
     """A model YAML that Ultralytics ships.
 
-    task is None if our trainers do not train it (RT-DETR, YOLO-World, YOLOE). sizes has a letter for each
-    size that the name can ask for; it is empty if the YAML has only one size.
+    task is None for an architecture that our trainers do not train (RT-DETR, YOLO-World, YOLOE). sizes has a
+    letter for each size that a name can specify; it is empty if the YAML has only one size.
     """
 
     name: str
@@ -49,13 +49,13 @@ def shipped_architectures() -> Mapping[str, Architecture]:
 
 
 def published_weights() -> Mapping[str, str | None]:
-    """Return the task of each pretrained file that Ultralytics publishes, None if it is not trained here."""
+    """Return the task of each pretrained file that Ultralytics publishes, or None if we do not train it."""
     weights: dict[str, str | None] = _table()["pretrained"]
     return weights
 
 
 def default_weights(task: Task) -> str:
-    """Return the pretrained file that Ultralytics starts `task` from."""
+    """Return the pretrained file from which Ultralytics trains `task` by default."""
     return str(_table()["defaults"][task])
 
 
@@ -67,13 +67,13 @@ def default_metric(task: Task) -> str:
 def default_architecture(task: Task) -> str:
     """Return the architecture of `default_weights`.
 
-    Every task has one; yolo11 has none for `semantic` and `depth`.
+    Its family covers every task, unlike yolo11, which has no models for `semantic` and `depth`.
     """
     return default_weights(task).removesuffix(".pt")
 
 
 def release_url() -> str:
-    """Return the URL below which this version's pretrained files are published."""
+    """Return the URL below which Ultralytics publishes the pretrained files of this version."""
     return str(_table()["release"])
 
 
@@ -100,7 +100,7 @@ def is_architecture(model: str) -> bool:
 
 
 def file_names(model: str) -> list[str]:
-    """Return the names under which Ultralytics looks for the YAML, in the working directory first."""
+    """Return the file names of the YAML that Ultralytics looks for, first in the working directory."""
     return [f"{_whole_name(model)}.yaml", f"{_without_size(model)[0]}.yaml"]
 
 

@@ -38,20 +38,20 @@ OURS: dict[str, str] = {
     "exist_ok": "the location of a job's files is fixed",
     "save": "last.pt and best.pt are always saved",
     "save_period": "the newest last.pt is kept after every epoch, and no others",
-    "cfg": "give each argument that differs by its name",
+    "cfg": "give each changed argument by its name",
 }
-"""Arguments that the job sets itself, with the alternative."""
+"""Arguments that the job sets itself, each with the alternative for the user."""
 
 FILES: dict[str, str] = {
     "pretrained": "to start from weights, give them as the job's model, such as yolo11n.pt",
-    "distill_model": "leave it out, because no teacher is fetched",
+    "distill_model": "leave it out, because teacher models are not downloaded",
 }
-"""Arguments whose string names a file of the training machine, with the alternative.
+"""Arguments that may name a file on the training machine, each with the alternative for the user.
 
 Ultralytics would open any path and fetch any URL."""
 
 _INT8 = {"8", "8.0", "int8", "w8a8"}
-"""Values that mean quantization-aware training with 8 bits to Ultralytics."""
+"""Values that Ultralytics reads as quantization-aware training with 8 bits."""
 
 _IN_WORDS = {
     "bool": "true or false",
@@ -88,7 +88,7 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
     """Check training arguments by name, kind and range.
 
     Raises ValueError with one sentence about the first argument that Ultralytics would not accept, that makes
-    no sense or needs what is not installed, or that the job sets itself.
+    no sense, that needs a package that is not installed, or that the job sets itself.
     """
     _require_small(overrides)
     for name, value in overrides.items():
@@ -100,7 +100,10 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
 
 
 def check_no_files(overrides: Mapping[str, object]) -> None:
-    """Refuse arguments that name a file: the job comes from another machine. Raises ValueError."""
+    """Refuse arguments that name a file. Raises ValueError.
+
+    The job was written on another machine, whose files this one does not have.
+    """
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - one sentence for all

@@ -42,8 +42,8 @@ def calibrate_depth(
     place, and also changes last.pt: a training run that continues from a changed last.pt would differ from
     one that was never interrupted. max_depth is in metres. pictures is a folder for images of the result.
 
-    A file that was calibrated already stays as it is. It comes from an attempt that was killed just
-    afterwards, or from a parent job whose best epoch is still the best.
+    A file that was calibrated already stays as it is. Such a file comes from an attempt that was killed just
+    after the calibration, or from a parent job whose best epoch is still the best.
     """
     state = load_checkpoint(best)
     if state.get(CALIBRATION):

@@ -1,7 +1,7 @@
-"""Arguments changed on purpose when a training run is resumed: finding, describing and applying them.
+"""Find, describe and apply the arguments that a user changed on purpose when resuming a training run.
 
-Most arguments take effect when the trainer is built. The optimizer's own settings (learning rates, momentum,
-decay) are then restored with its state, so they are set again from an optimizer with the new arguments.
+Most arguments take effect when the trainer is built. But restoring the optimizer's state overwrites its
+settings (learning rates, momentum, decay), so they are then copied from an optimizer with the new arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
-"""Arguments that change no epoch's weights, only how many epochs run, which one is best, speed and output.
+"""Arguments that change no epoch's weights, only the number of epochs, the choice of the best one, speed and
+output.
 
 A run with `time` is marked inexact in any case."""
 
@@ -26,7 +27,7 @@ _GROUP_SETTINGS = {
     "momentum": ("momentum", "betas"),
     "weight_decay": ("weight_decay",),
 }
-"""Settings of a parameter group that follow from an argument."""
+"""The settings of a parameter group that each of these arguments determines."""
 
 
 def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ def optimizer_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]
 def apply_changes(
     changed: Iterable[str], fresh: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Copy the settings that the changed arguments determine from `fresh`, one parameter group at a time."""
+    """Copy from `fresh`, for each parameter group, the settings that the changed arguments determine."""
     names = {each for name in changed for each in _GROUP_SETTINGS.get(name, ())}
     for group, new in zip(optimizer.param_groups, fresh, strict=True):
         group.update({name: new[name] for name in names & new.keys()})

@@ -19,8 +19,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 """The tasks of Ultralytics, in its order; a test compares them with the installed version."""
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means by its reporter or by `stop` of its request. All but "completed"
-may leave epochs undone."""
+"""Why a training run ended; "stopped" means by its reporter or by `stop` of its request. For any reason other
+than "completed", fewer epochs than planned may have run."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
     "detect": "",
@@ -47,7 +47,7 @@ class MachineUnusable(AttemptError):
 
 
 class NoGpuFree(MachineUnusable):
-    """Other training runs, perhaps an earlier attempt of this one, hold a GPU it needs or all it may take."""
+    """Other training runs, perhaps an earlier attempt of this one, hold the GPUs that it could use."""
 
 
 class GpuLost(MachineUnusable):
@@ -74,7 +74,10 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 
 
 def is_disk_error(error: BaseException) -> bool:
-    """Return whether it is an error of this machine's disk or folders. TLS has numbers of its own."""
+    """Return whether `error` concerns this machine's disk or folders.
+
+    An SSLError does not: its errno is a number of OpenSSL.
+    """
     return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
 
@@ -108,8 +111,8 @@ class TrainingRequest:
 
     With `resume_from` the training continues at the next batch with the checkpoint's own model, optimizer and
     arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
-    then this training run's own state, left by an interrupted attempt, and of `arguments` only workers count.
-    If all its epochs were trained already, only the final validation is done.
+    then this training run's own state, left by an interrupted attempt, and all `arguments` except workers are
+    ignored. If all its epochs were trained already, only the final validation is done.
     """
 
     task: Task
@@ -127,13 +130,13 @@ class TrainingRequest:
     """auto (or None), cpu, mps, a GPU's number, or several ("0,1") that share every batch."""
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
-    changes (lr0, batch, workers, patience, …); the reports name those that affect the weights in
-    inexact_reason. Those in KEPT of resume.py do not change. A patience that is used up restarts."""
+    changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
+    the weights. Arguments in KEPT of resume.py cannot be changed. A patience that is used up restarts."""
     resume_from: Path | None = None
-    """A whole last.pt to continue from; it is only read. The one in save_dir is replaced by newer states."""
+    """A last.pt with the whole state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
-    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. Without it,
-    best.pt is the last epoch of `resume_from` if it was the best, or else the best of the resumed epochs."""
+    """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. If None, best.pt
+    is the last epoch of `resume_from` if that was the best, or else the best of the resumed epochs."""
     identity: Mapping[str, object] = field(default_factory=dict)
     """Plain values that identify this training run; last.pt stores them. With `recover`, a state with another
     identity is refused."""
@@ -159,15 +162,15 @@ class EpochReport:
     """By Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An epoch
     without validation (`val=false`) has no validation metrics."""
     fitness: float | None
-    """The number by which Ultralytics compares epochs; None also without validation."""
+    """The number by which Ultralytics compares epochs; None also if the epoch had no validation."""
     seconds: float
-    """Duration since the end of the previous epoch, over all attempts; so with validation and saving."""
+    """Time since the end of the previous epoch, over all attempts; it includes validation and saving."""
     eta_seconds: float
     """Expected duration of the remaining epochs, from the average of this attempt."""
     is_best: bool
     """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None
-    """Why the weights may differ from those of an uninterrupted training run; None if they do not."""
+    """Why the weights may differ from those of an uninterrupted training run; None if they are the same."""
     trained_seconds: float = 0.0
     """As in Progress."""
 
@@ -178,14 +181,14 @@ class EpochReporter(Protocol):
     def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`; return whether to continue.
 
-        last.pt holds its state already, unless there is a StateReporter. If this returns False, the training
-        ends with this epoch, and last.pt can be resumed.
+        Unless there is a StateReporter, last.pt already holds the state of this epoch. If this returns False,
+        the training ends with this epoch, and last.pt can be resumed.
         """
 
 
 @dataclass(frozen=True)
 class Progress:
-    """The position of a training run after a batch; after an epoch's last one, validation is yet to come."""
+    """The position of a training run after a batch; after an epoch's last batch, validation comes next."""
 
     epoch: int
     """Last finished epoch, from 0; -1 before the first."""
@@ -194,7 +197,7 @@ class Progress:
     batches: int
     """Number of batches in the current epoch."""
     trained_seconds: float
-    """Seconds in the training loop, with validation, over all attempts, without work that a kill lost."""
+    """Seconds of training and validation over all attempts, not counting work that was lost to a kill."""
     is_repeated: bool = False
     """Whether the epoch is repeated, after a NaN or with half the batch. No state within it is saved, because
     a state that was saved before the repetition would look newer."""
@@ -205,17 +208,21 @@ class SavedState:
     """The state that last.pt holds."""
 
     epoch: int
-    """Last finished epoch in it, from 0; -1 before the first."""
+    """Last epoch that was finished in this state, from 0; -1 before the first."""
     batch: int
-    """Number of batches after that epoch in the state; 0 at an epoch's end."""
+    """Number of batches that were finished after that epoch; 0 at an epoch's end."""
     is_best: bool
-    """Whether best.pt has its weights, ready to deploy: no earlier epoch was better. False if val=false."""
+    """Whether best.pt has this state's weights, ready to deploy: no earlier epoch was better. False if
+    val=false."""
     trained_seconds: float
     """As in Progress."""
 
 
 class StateReporter(Protocol):
-    """Decides when states are saved within an epoch, and receives them. What it raises ends the training."""
+    """Decides when states are saved within an epoch, and receives all saved states.
+
+    An exception that it raises ends the training.
+    """
 
     def progress(self, progress: Progress) -> bool:
         """Return whether to save the state now.
@@ -226,7 +233,7 @@ class StateReporter(Protocol):
         """
 
     def saved(self, state: SavedState) -> None:
-        """Take the state that last.pt holds until this returns.
+        """Receive the state in last.pt, which stays there until this returns.
 
         Called in a background thread or, with several GPUs, in the thread that called `train`. last.pt must
         not be changed; the next state replaces it under a new inode.
@@ -246,7 +253,7 @@ class TrainingResult:
     best_epoch: int
     """Epoch that best.pt was saved in."""
     epochs: int
-    """Planned number of epochs; fewer ran where stop_reason is not "completed"."""
+    """Planned number of epochs; fewer may have run if stop_reason is not "completed"."""
     start_epoch: int
     """First epoch of this attempt."""
     metrics: Mapping[str, float | None]

@@ -43,7 +43,7 @@ def derive() -> dict[str, Any]:
 
 
 def _architecture(path: Path) -> dict[str, str | None]:
-    """Return the task of an architecture (None if it is not trained here) and the letters of its sizes."""
+    """Return the task of an architecture (None if we do not train it) and the letters of its sizes."""
     import yaml
     from ultralytics.nn.tasks import guess_model_task
 

@@ -22,7 +22,7 @@ _READ_IN_TRAINING_TOO = {
 }  # listed under Predict, but read by datasets and validators
 
 _EITHER_SIGN = {"batch", "degrees", "shear"}
-"""Numbers that may be negative: -1 lets Ultralytics choose, and angles turn both ways."""
+"""Numbers that may be negative: batch=-1 lets Ultralytics choose, and the others are angles."""
 
 _CHOICES = {
     "amp": ["fp16", "bf16", "fp32"],
@@ -33,7 +33,7 @@ _CHOICES = {
     "optimizer": ["auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSProp"],
     "split": ["train", "val", "test"],
 }
-"""Words that appear only in default.yaml's prose."""
+"""Allowed words, which default.yaml lists only in its comments."""
 
 
 def derive() -> dict[str, Any]:
@@ -80,11 +80,11 @@ def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
     else:
         kinds = types
     argument: dict[str, Any] = {"kinds": list(dict.fromkeys(kind.replace("tuple", "list") for kind in kinds))}
-    argument["optional"] = default is None or name == "auto_augment"  # the only default that null may replace
+    argument["optional"] = default is None or name == "auto_augment"  # null is allowed, but not the default
     if name in cfg.CFG_INT_MIN:
         argument["minimum"] = cfg.CFG_INT_MIN[name]
     elif kinds == ["float"] and name not in _EITHER_SIGN:
-        argument["minimum"] = 0  # Ultralytics checks no gain or duration: negative ones train nonsense
+        argument["minimum"] = 0  # Ultralytics accepts negative gains and durations
     if name == "quantize":
         argument["choices"] = sorted(alias for alias in cfg.QUANTIZE_ALIASES if not alias.isdigit())
     elif name in _CHOICES:

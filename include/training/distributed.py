@@ -1,17 +1,18 @@
 """Training on several GPUs: one process (a rank) for each, supervised by this process.
 
-Ultralytics would start such processes from a generated file with pickled callbacks in it, and learn nothing
-from them. Here the ranks get a TrainingPlan and a connection to this process. Over its connection, rank 0
-reports each epoch and each saved state, and waits for the answer, because this process records and publishes
-them and handles interruptions. A rank exits when its connection closes, so that none outlives
+Ultralytics would start such processes from a generated file with pickled callbacks in it, and receive no
+reports from them. Here the ranks get a TrainingPlan and a connection to this process. Over its connection,
+rank 0 reports each epoch and each saved state, and waits for the answer, because this process records epochs,
+publishes states and handles interruptions. A rank exits when its connection closes, so that no rank outlives
 this process, however it ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
 gradients are averaged over them after every batch. Only the running statistics of batch normalization differ
-(Ultralytics does not synchronise them). The checkpoint has rank 0's, and all ranks continue with those. That
-changes nothing: training computes with each batch's own statistics, and rank 0's averages are broadcast
-before a validation. The sum of two numbers does not depend on their order. With three GPUs or more, the order
-in which NCCL adds depends on how the GPUs are connected, so the guarantee needs the same kind of machine.
+(Ultralytics does not synchronise them). The checkpoint has those of rank 0, and all ranks resume with them.
+That does not change the weights: training computes with each batch's own statistics, and rank 0's running
+statistics are broadcast before a validation. With two GPUs, the order in which gradients are added does not
+matter. With three or more, NCCL's order depends on how the GPUs are connected, so the guarantee needs the
+same kind of machine.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ def train_in_ranks(
     states: StateReporter | None = None,
     program: str = "include.training.rank",
 ) -> TrainingResult:
-    """Train in `ranks` processes and return rank 0's result. All of them have ended when this returns.
+    """Train in `ranks` processes and return rank 0's result. All processes have ended when this returns.
 
     program is the module that each process runs. Raises TrainingError, MachineUnusable, ProcessKilled,
-    DiskError and OSError as a training run in this process does, ProcessKilled also if a rank is killed,
-    RankFailed for any other error of a rank, and any exception of the reporters.
+    DiskError and OSError for the same reasons as a training run in this process. Also raises ProcessKilled if
+    a rank is killed, RankFailed for any other error of a rank, and any exception of the reporters.
     """
     with _start_ranks(Work(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)
@@ -107,7 +108,7 @@ class _Rank:
     connection: Connection[Any, Any]
 
     def receive(self) -> object:
-        """Return the next message, or if the connection is closed, the error that explains it."""
+        """Return the next message or, if the connection was closed, the error that explains why."""
         try:
             return self.connection.recv()
         except (EOFError, OSError):
@@ -123,7 +124,7 @@ class _Rank:
         return ProcessKilled(f"{whose} was killed by {signal.Signals(ended.si_status).name}")
 
     def kill(self) -> None:
-        """Kill the process and its loader workers. No state is damaged, because last.pt is complete."""
+        """Kill the process and its loader workers. last.pt stays whole, because it is replaced atomically."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -131,7 +132,7 @@ class _Rank:
 
 @contextmanager
 def _start_ranks(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
-    """Start the processes, and kill all of them in the end, even if killing one of them fails."""
+    """Start the processes, and kill all of them when the block ends, even if killing one of them fails."""
     store = _start_store()
     environment = add_project_to_path(os.environ) | {
         "WORLD_SIZE": str(ranks),
@@ -156,7 +157,7 @@ def _start_ranks(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
             rank = _Rank(number, process, ours)
             stack.callback(rank.kill)
             started.append(rank)
-            with suppress(OSError):  # a rank that has died already is noticed later
+            with suppress(OSError):  # _serve notices a rank that has died already
                 ours.send(work)
         yield started
 
@@ -200,7 +201,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
 
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
-    """Raise the error that explains the others received with it: if one rank is lost, the others fail too."""
+    """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too."""
     for kind in (TrainingError, MachineUnusable, DiskError, ProcessKilled, RankDied, OSError, Exception):
         for error in errors:
             if isinstance(error, kind):

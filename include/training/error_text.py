@@ -13,7 +13,10 @@ def format_error(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether GPU or host memory ran out, by the message: torch and OpenCV share no type for it."""
+    """Return whether GPU or host memory ran out.
+
+    This reads the message, because torch and OpenCV have no exception class for it in common.
+    """
     message = str(error).lower()
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
     return isinstance(error, MemoryError) or any(word in message for word in words)

@@ -42,9 +42,9 @@ class Evaluation:
     """The metrics of a model on one split of one dataset.
 
     metrics have Ultralytics' names as in results.csv, and `fitness`; a number that is not finite is None.
-    classes has the AP50-95 of each class with a label in the split, by name: of masks for segment, of
-    keypoints for pose. For classify it has the top-1 accuracy, for semantic the intersection over union, for
-    depth nothing.
+    classes has one number for each class with a label in the split, by name: the AP50-95 (of masks for
+    segment, of keypoints for pose), for classify the top-1 accuracy, and for semantic the intersection over
+    union. For depth it is empty.
     """
 
     metrics: Mapping[str, float | None]
@@ -66,8 +66,8 @@ def evaluate(
 
     data is Ultralytics' `data`: a YAML, or a folder for classify. imgsz is in pixels (None: 640), batch in
     images (None: 16), device is a single device as in TrainingRequest. Of `arguments`, only those named in
-    EVALUATION_ARGUMENTS are used. Classes are matched by name, so a model that lacks one misses all of its
-    labels; by number if no name is the same. Only label caches are written, next to the data.
+    EVALUATION_ARGUMENTS are used. Classes are matched by name, or by number if no name is the same; a model
+    that lacks a class misses all labels of that class. Only label caches are written, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
     UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use.
@@ -134,7 +134,7 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
 
 
 def _require_description(settings: Mapping[str, Any]) -> None:
-    """Check the dataset's YAML without its `download`, which Ultralytics would run (even a script)."""
+    """Check the dataset's YAML, without running its `download` as Ultralytics would (even a script)."""
     from ultralytics.data.utils import check_det_dataset
 
     if settings["task"] != "classify":

@@ -67,7 +67,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> ResumableLoader:
-        """Build a loader whose samples and order depend on seed and epoch, not on what was drawn before."""
+        """Build a loader whose samples and order depend on seed and epoch, not on earlier random numbers."""
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
         if mode == "train":
             self._order: EpochOrder = seed_samples(
@@ -83,7 +83,10 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         return loader  # type: ignore[no-any-return]
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Seed a batch's random numbers: for dropout, and for multi_scale's image size (same on all GPUs)."""
+        """Preprocess a batch, after seeding the random numbers for dropout and multi_scale.
+
+        multi_scale draws the image size, which must be the same on all GPUs.
+        """
         batch_seed = derive_seed("batch", self.args.seed, self.epoch, self._batch)
         OWN.seed(batch_seed)
         torch.manual_seed(derive_seed(batch_seed, self._order.rank))
@@ -94,7 +97,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self._begin_order()  # Ultralytics now resets the loader and discards prefetched batches
 
     def _align_loader(self) -> None:
-        """Make the loader deliver this epoch: after a resume or a repeated epoch it would deliver another."""
+        """Make the loader deliver this epoch, which it would not do after a resume or a repeated epoch."""
         if self._loader_epoch != self.epoch:
             self.train_loader.reset()
             self._begin_order()
@@ -109,7 +112,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def accumulate(self) -> float:
         """The number of batches for each optimizer step. Within a batch, 0 if a step is due, else infinity.
 
-        Ultralytics compares it with a count of its own that restarts with each attempt.
+        Ultralytics compares this number with its own count of batches, which restarts with each attempt.
         """
         if not self._in_batch:
             return self._accumulate
@@ -129,7 +132,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.train_loader.is_cut = False
         self._batch, self._in_batch = self.train_loader.first_batch - 1, False
         self._align_loader()
-        if self._gradients:  # not in resume_training: Ultralytics zeroes gradients after it
+        if self._gradients:  # not in resume_training, after which Ultralytics zeroes gradients
             for name, parameter in unwrap_model(self.model).named_parameters():
                 if name in self._gradients:
                     parameter.grad = self._gradients[name].to(parameter.device, copy=True)
@@ -183,9 +186,9 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Return the state that Ultralytics' checkpoint lacks, as tensors and plain values; not copied.
+        """Return the state that Ultralytics' checkpoint lacks, as plain values and the trainer's own tensors.
 
-        batches is how many batches of an unfinished epoch the state includes; 0 between epochs.
+        batches is the number of batches of an unfinished epoch in the state; 0 between epochs.
         """
         model = unwrap_model(self.model)
         gradients = model.named_parameters() if self._pending else ()
@@ -220,7 +223,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self.mark_inexact(reason)
 
     def _machine_dependencies(self) -> list[str]:
-        """Return the reasons, from the arguments, why the result depends on the machine."""
+        """Return which arguments make the result depend on the machine, each as a reason in words."""
         arguments = {
             f"time={self.args.time} ends the training by the clock": self.args.time,
             "deterministic=false lets a GPU compute in any order": (

@@ -1,7 +1,7 @@
 """Faster versions of Ultralytics' training transforms, which compute the same pixels.
 
-Each class replaces one of Ultralytics' and inherits what it does to the labels. Only the pixels of 8-bit
-colour images are computed differently, by OpenCV functions that give the same bits; tests compare them.
+Each class replaces one of Ultralytics' and inherits the code that transforms the labels. Only the pixels of
+8-bit colour images are computed differently, by OpenCV functions that give the same bits; tests compare them.
 Any other image is left to Ultralytics' code.
 """
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _GREY = 114
-"""What Ultralytics fills a mosaic with where it has no image."""
+"""The value that Ultralytics fills a mosaic with where it has no image."""
 
 _MARGIN = 2
-"""Pixels that count as seen in addition to those computed: one for interpolation, one for rounding."""
+"""Number of pixels added at each side of the computed region: one for interpolation, one for rounding."""
 
 _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 
@@ -40,7 +40,7 @@ _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 class _Canvas:
     """A mosaic of four colour images that has yet to be painted.
 
-    Between Mosaic and RandomPerspective, Ultralytics asks an image only for its shape.
+    This suffices because, between Mosaic and RandomPerspective, Ultralytics reads only the image's shape.
     """
 
     dtype = np.dtype(np.uint8)
@@ -67,7 +67,7 @@ def _is_colour(image: np.ndarray | _Canvas) -> bool:
 
 
 class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
-    """Leaves the painting to the FourChannelWarp that follows, which knows which part is seen."""
+    """Leaves the painting to the FourChannelWarp that follows, which knows which part will be visible."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         images = [place["labels_patch"]["img"] for place in params["layout"]] if self.n == 4 else []
@@ -78,7 +78,7 @@ class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
 
 
 class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
-    """Warps a colour image with a fourth channel, which takes OpenCV less than half as long."""
+    """Warps a colour image with an unused fourth channel, which takes OpenCV less than half as long."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         image = labels["img"]
@@ -148,7 +148,7 @@ class CopyingFlip(RandomFlip):  # type: ignore[misc]
 
 
 class _Planar:
-    """Hands Format a colour image as planes in the order of the tensor, so that it has nothing to copy."""
+    """Hands Format a colour image as planes in the order of the tensor, so that Format need not copy it."""
 
     def _format_img(self, img: np.ndarray) -> Tensor:
         if _is_colour(img):
@@ -179,7 +179,7 @@ FASTER: dict[type, type] = {
     SemanticFormat: PlanarSemanticFormat,
     DepthFormat: PlanarDepthFormat,
 }
-"""The class that replaces each transform of Ultralytics. Mosaic's depends on the transform after it."""
+"""The class that replaces each transform of Ultralytics, except Mosaic, which `speed_up` handles itself."""
 
 
 def find_transforms(transform: Any) -> Iterator[Any]:
@@ -191,7 +191,7 @@ def find_transforms(transform: Any) -> Iterator[Any]:
 
 
 def speed_up(transforms: Any) -> None:
-    """Replace the transforms within `transforms`, which are Ultralytics' for training, by faster ones."""
+    """Replace Ultralytics' training transforms within `transforms` by faster ones."""
     found = list(find_transforms(transforms))
     for transform in found:
         if type(transform) in FASTER:
@@ -203,5 +203,5 @@ def speed_up(transforms: Any) -> None:
 
 
 def _find_active(steps: Iterable[Any]) -> list[Any]:
-    """Leave out CopyPaste where it does nothing, as by default between Mosaic and RandomPerspective."""
+    """Return the steps without an inactive CopyPaste; by default there is one after Mosaic."""
     return [step for step in steps if not (isinstance(step, CopyPaste) and step.p == 0)]

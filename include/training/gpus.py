@@ -1,7 +1,7 @@
 """Claiming GPUs for a training run: each one is locked until it is released or this process ends.
 
 GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES only when it is initialised, so GPUs
-must be claimed before. The variable names them by UUID, because a UUID always means the same GPU.
+must be claimed before that. The variable lists UUIDs, because a UUID always means the same GPU.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def describe_hardware(device: str | None) -> Hardware:
 
 
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
-    """Refuse a device that this machine lacks, and its CPU unless the CPU was requested.
+    """Refuse a device that this machine lacks, and this machine's CPU unless the CPU was requested.
 
     device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without a
-    request. Raises GpuLost if this machine has a GPU that its driver does not report, also on a cpu_worker,
-    else DeviceNotAvailable.
+    request. Raises GpuLost, even on a cpu_worker, if this machine has a GPU that its driver does not report;
+    otherwise DeviceNotAvailable.
     """
     if not _names_gpus(device):
         return
@@ -118,7 +118,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
 def wait_for_gpus(
     device: str | None, locks: Path, seconds: float, pause: float = 5.0
 ) -> Iterator[str | None]:
-    """Claim GPUs as `claim_gpus` does, but wait up to `seconds` for them, and log that every minute."""
+    """Claim GPUs as `claim_gpus` does, but wait up to `seconds` for them; log every minute why it waits."""
     deadline, logged_at = time.monotonic() + seconds, -math.inf
     with ExitStack() as stack:
         while True:
@@ -150,9 +150,9 @@ def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
 
 
 def list_gpus() -> list[Gpu]:
-    """List the driver's GPUs, none if it does not start. A divided GPU (MIG) is replaced by its parts.
+    """List the GPUs that the driver reports; a divided GPU (MIG) is replaced by its parts.
 
-    Raises GpuLost if the driver fails later.
+    Returns an empty list if NVML cannot be initialised. Raises GpuLost if the driver fails after that.
     """
     import pynvml
 
@@ -244,7 +244,7 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
 
 
 def _lock(gpu: Gpu, locks: Path, stack: ExitStack) -> bool:
-    """Try to lock the GPU until `stack` closes or this process ends; its children do not keep the lock."""
+    """Try to lock the GPU until `stack` closes or this process ends; child processes do not keep the lock."""
     make_trusted_folder(locks)
     descriptor = os.open(locks / f"{gpu.uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -2,7 +2,7 @@
 
 Each training process has a file of a few bytes, `{pid}.beat`, and writes into it after each batch. The file
 is mapped into memory, so that a beat costs a microsecond, needs no thread, and can be read after a SIGKILL.
-Standard library only: the watchdog reads with the same code, without torch.
+This module uses only the standard library, because the watchdog, which runs without torch, imports it too.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Phase(IntEnum):
 class Heartbeats:
     """Settings for the heartbeats of a training run.
 
-    folder is for their files. rank_timeout is how long ranks wait for each other before they fail: longer
-    than the limit outside batches, because only the watchdog reports the reason.
+    folder is for the heartbeat files. rank_timeout is how long ranks wait for each other before they fail. It
+    exceeds the watchdog's limit outside batches, so that the watchdog, which reports the reason, acts first.
     """
 
     folder: Path
@@ -60,9 +60,9 @@ class Heartbeats:
 class Beat:
     """The latest heartbeat of a process.
 
-    beats grows with each batch, trained or validated, and before the first one with anything that moves a
-    progress bar (reading labels, caching images). rank is -1 if one process trains alone. epoch counts from
-    0, and is -1 before the first one; batch counts the finished batches of the epoch.
+    beats grows with each batch, trained or validated, and before the first batch whenever a progress bar
+    moves (reading labels, caching images). rank is -1 if one process trains alone. epoch counts from 0, and
+    is -1 before the first epoch; batch counts the finished batches of the epoch.
     """
 
     pid: int
@@ -164,14 +164,14 @@ class HeartbeatWriter:
 
 @contextmanager
 def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter | None]:
-    """Write this process's heartbeats until the block ends; none if it is None or the disk is full."""
+    """Write heartbeats until the block ends; write none if `heartbeats` is None or the disk is full."""
     if heartbeats is None:
         yield None
         return
     enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # no sparse file: a beat into it would crash on a full disk
+        path.write_bytes(bytes(_FORMAT.size))  # not sparse, or a beat would crash on a full disk
     except OSError as error:
         log.warning(
             "%s could not be written (%s): a hang of this training run will not be noticed.", path, error
@@ -189,7 +189,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
 
 @contextmanager
 def _beat_with_progress_bars(heart: HeartbeatWriter) -> Iterator[None]:
-    """Beat at start whenever a progress bar moves: caching images may take an hour without any callback."""
+    """Beat whenever a progress bar moves during STARTING, because caching images may take an hour."""
     from ultralytics.utils.tqdm import TQDM
 
     update = TQDM.update

@@ -14,8 +14,8 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
 
     Changes that the training makes after this call are not in the copy. On a GPU the copies are only enqueued
     here, on a stream of their own and into pinned memory: the GPU's next work waits for them, this thread
-    does not. On mps, tensors stay on the device. Modules in `state` must be the caller's own: they are moved.
-    Shared tensors stay shared.
+    does not. On mps, tensors stay on the device. Modules in `state` must be the caller's own, because they
+    are moved and not copied. Tensors that occur several times in `state` are copied once.
     """
     if device.type != "cuda":
         return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None

@@ -1,9 +1,9 @@
 """Ultralytics' caches of labels (`labels/*.cache`), in a format that cannot run code.
 
 Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
-a dataset could run code on the training machine. Here the files are JSON. A file in a different format, or
-one that another account owns (except root) or all may write, is ignored: the dataset is scanned again, and
-the file replaced.
+a dataset could run code on the training machine. Here the files are JSON. A file is ignored if it has a
+different format, if another account except root owns it, or if everyone may write to it. Then the dataset is
+scanned again, and the file replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def install_safe_caches() -> None:
 
 
 def load_label_cache(path: Path) -> dict[str, Any]:
-    """Return what `save_label_cache` has stored. Any other file raises an error or lacks its keys."""
+    """Return the cache that `save_label_cache` stored. Any other file raises an error or lacks some keys."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_uid not in {0, os.geteuid()} or found.st_mode & stat.S_IWOTH:
@@ -52,7 +52,7 @@ def save_label_cache(prefix: str, path: Path, cache: dict[str, Any], version: st
 
 
 def _encode(value: Any) -> dict[str, Any]:
-    """Encode NumPy arrays and numbers, which JSON does not know."""
+    """Encode NumPy arrays and numbers, which JSON cannot represent."""
     array = np.asarray(value)
     if array.dtype.hasobject:
         raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

@@ -22,12 +22,12 @@ from include.training.environment import isolate_ultralytics
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """The description of a checkpoint, from its own content.
+    """The description of a checkpoint, derived from its content.
 
     epoch is the last finished one, counted from 0, or None in a stripped file and before the end of the first
-    epoch; batch is the number of batches after it in the state; epochs is the planned number. model is the
-    YAML that the architecture was built from, such as yolo11n-seg.yaml. fitness is that of its epoch,
-    best_fitness the best one up to it; either is None without validation.
+    epoch; batch is the number of batches trained after that epoch; epochs is the planned number. model is the
+    YAML that the architecture was built from, such as yolo11n-seg.yaml. fitness is that of `epoch`,
+    best_fitness the best up to `epoch`; either is None without validation.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class CheckpointInfo:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a training run can continue from it."""
+        """Whether a training run can continue from this checkpoint."""
         return self.has_optimizer and (self.epoch is not None or self.batch > 0)
 
 
@@ -65,7 +65,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def hand_over(path: Path, state: dict[str, Any]) -> None:
-    """Let the next reader of this file get `state`, its content, instead of reading it again.
+    """Keep `state`, the content of this file, for the next reader, so that the file is not read again.
 
     The reader, which may be Ultralytics, then owns `state`. Only the state that was handed over last is kept,
     and only until it is read.
@@ -79,7 +79,7 @@ def _take_handed_over(path: Path) -> dict[str, Any] | None:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """Return what changes whenever a file is replaced or written to."""
+    """Return numbers that change whenever the file is replaced or written to."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -126,13 +126,14 @@ def _preload_modules(modules: Sequence[str]) -> None:
 def enforce_safe_loading() -> None:
     """Make Ultralytics load every file in this process as `load_inspected` does.
 
-    By default it loads whole pickles, installs packages that they name, and evaluates architectures as code.
+    By default Ultralytics loads whole pickles, installs the packages that they name, and evaluates
+    architectures as code.
     """
     isolate_ultralytics()
     from ultralytics.nn import tasks
 
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (
-        "1"  # also where it calls torch.load itself; read at each call
+        "1"  # for Ultralytics' direct calls of torch.load, which reads the variable each time
     )
     tasks.SAFE_LOAD = True
     if unwrap(tasks.torch_safe_load) is tasks.torch_safe_load:
@@ -175,7 +176,7 @@ def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
 
 
 def batches_into_epoch(state: Mapping[str, Any]) -> int:
-    """Return the number of batches after the last finished epoch in a state of ours."""
+    """Return how many batches of an unfinished epoch a state includes; 0 for a state of plain Ultralytics."""
     return int((state.get(EXACT) or {}).get(BATCH, 0))
 
 

@@ -1,15 +1,15 @@
 """Applies the rules for a training run's loss: warns, ends the run, or rolls it back to an earlier state.
 
 A rollback restores weights, their average and the optimizer as they were at the start of an epoch, ends the
-current epoch, and lowers the learning rate. Epochs are not counted back: the training continues with the next
-one, and so with different batches from those it diverged on. PaLM was trained like that (Chowdhery et al.
-2022, 5.1: go back about 100 steps, skip 200 to 500 batches). As epochs are not counted back, a later state
-always has a later epoch or batch, and a training run ends however often it is rolled back.
+current epoch, and lowers the learning rate. The epoch's number is not set back: the training continues with
+the next epoch, and so with other batches than those on which it diverged. PaLM was trained in this way
+(Chowdhery et al. 2022, 5.1: go back about 100 steps, skip 200 to 500 batches). Because the number never goes
+back, a later state always has a later epoch or batch, and training ends however often it is rolled back.
 
-The recent losses, the learning rate, and the states to go back to belong to the training's state. So a
-training run that is interrupted and resumed on another machine is rolled back after the same batch, to a
-state that is the same bit by bit. With several processes, each one gets the mean of all losses, so all of
-them make the same decision.
+The recent losses, the learning rate, and the states that a rollback may return to are part of the training's
+state. So a training run that is interrupted and resumed on another machine is rolled back after the same
+batch, to a bit-identical state. With several processes, each one gets the mean of all losses, so all of them
+make the same decision.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _REPETITIONS = 3
 class LossGuardMixin(ExactMixin):
     """Checks the loss of each batch if a rule needs it.
 
-    Reading it does not make the training wait for the GPU: Ultralytics has just read the running losses for
-    its progress bar.
+    Reading the loss does not make the training wait for the GPU: Ultralytics has just read the running losses
+    for its progress bar.
     """
 
     lf: Callable[[int], float]
@@ -72,10 +72,10 @@ class LossGuardMixin(ExactMixin):
     def _keep_epoch_start(self) -> None:
         """Keep the state at the start of this epoch, on the host, because GPU memory is needed for training.
 
-        An attempt that resumes within an epoch already has it, unless no rule needed it before: then it keeps
-        the state that it resumes from. If an older state is kept, none is added after an epoch whose last
-        losses may be the first of several that break a rule. A repeated epoch keeps the state from before its
-        first pass.
+        An attempt that resumes within an epoch already has a state from an epoch's start; if it has none,
+        because no rule needed one before, it keeps the state that it resumes from. If the last losses of the
+        previous epoch may be the first of several that break a rule, a state is kept only if there is no
+        older one. A repeated epoch keeps the state from before its first pass.
         """
         if self._epoch_starts and self._epoch_starts[-1]["epoch"] == self.epoch:
             return
@@ -123,7 +123,7 @@ class LossGuardMixin(ExactMixin):
             self._roll_back(what)
 
     def _mean_loss(self) -> float:
-        """Add up the parts of the batch's loss; return the mean over all processes, the same in each."""
+        """Return the batch's total loss, averaged over all processes, so that each process gets the same."""
         loss = torch.stack([part.detach().float() for part in self.loss_items.values()]).sum().reshape(1)
         if RANK == -1:
             return float(loss)
@@ -132,7 +132,10 @@ class LossGuardMixin(ExactMixin):
         return float(torch.cat(losses).mean())
 
     def _has_finite_weights(self) -> bool:
-        """Check the parameters only: buffers differ between processes, and all of them must decide alike."""
+        """Return whether all parameters are finite.
+
+        Buffers are not checked: they differ between processes, and all processes must decide alike.
+        """
         return are_finite(self.model.parameters())
 
     def _roll_back(self, what: str) -> None:
@@ -140,7 +143,7 @@ class LossGuardMixin(ExactMixin):
         self._roll_backs += 1
         self._rate *= self._rules.rate
         log.warning(
-            "%s: the training goes back to its state at the start of epoch %d, skips the rest of this one, "
+            "%s: the training goes back to its state at the start of epoch %d, skips the rest of this epoch, "
             "and continues at %g times the planned learning rate (rollback %d of at most %d).",
             what,
             epoch_start["epoch"] + 1,
@@ -149,7 +152,7 @@ class LossGuardMixin(ExactMixin):
             MOST_ROLL_BACKS,
         )
         unwrap_model(self.model).load_state_dict(epoch_start["live"])
-        # A new one, as in Ultralytics' recovery: tensors that a validation has used cannot be written to.
+        # A new EMA, as in Ultralytics' recovery: tensors that a validation has used cannot be written to.
         self.ema = ModelEMA(self.model)
         self.ema.ema.load_state_dict(epoch_start["ema"])
         self.ema.updates = epoch_start["updates"]
@@ -163,10 +166,10 @@ class LossGuardMixin(ExactMixin):
         self._loader_epoch = None
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Let Ultralytics repeat an epoch, except the first, that ended in NaN, unless it was rolled back.
+        """Let Ultralytics repeat an epoch that ended in NaN, unless it was the first or was rolled back.
 
-        Raises TrainingError if the weights are not finite after the first epoch, or the loss after three
-        repetitions of a later one.
+        Raises TrainingError if the weights are not finite after the first epoch, or if the loss is not finite
+        after three repetitions of a later epoch.
         """
         if self.train_loader.is_cut:
             return False
@@ -195,17 +198,17 @@ class LossGuardMixin(ExactMixin):
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the memory of the rules, but not `epoch_starts`, which need no copy."""
+        """Add the state of the rules, but not `epoch_starts`, which need no copy."""
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 
     @property
     def epoch_starts(self) -> list[dict[str, Any]]:
-        """States that a rollback may go to, oldest first, on the host; they never change."""
+        """States that a rollback may return to, oldest first, in host memory; they never change."""
         return self._epoch_starts
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state, with the memory of the rules."""
+        """Restore the state of the training and of the rules."""
         super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return

@@ -1,12 +1,12 @@
 """Rules for a training run whose loss jumps or is NaN, and the watch that applies them batch by batch.
 
-A single high loss breaks no rule, because it usually comes down by itself: an unusual image or, in mixed
-precision, a batch that overflowed and whose step was skipped. If a training run diverges, its loss stays
-high.
+A single high loss breaks no rule, because the loss usually comes down by itself: the cause was an unusual
+image or, in mixed precision, a batch that overflowed and whose step was skipped. If a training run diverges,
+its loss stays high.
 
 A loss is compared with the largest recent one and not with the average, because in many datasets most images
-are empty. A batch without objects has a hundredth of the loss of one with objects, so any batch with objects
-would look like a spike. docs/loss-spikes.md has the measurements.
+are empty. A batch without objects has a hundredth of the loss of a batch with objects, so compared with the
+average, any batch with objects would look like a spike. docs/loss-spikes.md has the measurements.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WINDOW = 100
-"""Number of batches whose largest loss the next one is compared with."""
+"""Number of recent batches; the largest of their losses is compared with the next loss."""
 
 _LEAST = 20
-"""Number of batches before the first comparison: a training run's first losses say little about the next."""
+"""Number of batches before the first comparison, because a training run's first losses vary widely."""
 
 _NEGLIGIBLE = 0.1
-"""Smaller losses count as this: the loss of a classifier with 90 % confidence in the right class."""
+"""Smaller losses count as this loss, that of a classifier with 90 % confidence in the right class."""
 
 IN_A_ROW = 3
 """Number of batches in a row that must exceed the limit."""
@@ -48,10 +48,11 @@ class Action(StrEnum):
 class LossRules:
     """What to do when the loss jumps or is not finite; by default, losses are not checked.
 
-    on_spike is for IN_A_ROW losses above `factor` times the largest recent one; on_nan, STOP or ROLL_BACK,
-    for as many that are not finite, or one in the last batch of an epoch. Without on_nan, Ultralytics repeats
-    an epoch that ends in NaN, except the first. A rollback goes back to the start of the current epoch
-    (states=1), of the one before (states=2), and so on, and multiplies the learning rate by `rate`.
+    on_spike is the action after IN_A_ROW losses above `factor` times the largest recent one. on_nan (STOP or
+    ROLL_BACK) is the action after IN_A_ROW losses that are not finite, or after one in the last batch of an
+    epoch. Without on_nan, Ultralytics repeats an epoch that ends in NaN, unless it is the first. A rollback
+    goes back to the start of the current epoch (states=1), of the previous one (states=2), and so on, and
+    multiplies the learning rate by `rate`.
     """
 
     on_spike: Action | None = None
@@ -72,12 +73,12 @@ class LossRules:
 
 
 NO_RULES = LossRules()
-"""Losses are not checked, and Ultralytics repeats an epoch, except the first, that ends in NaN."""
+"""Losses are not checked, and Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A broken rule: what the loss was (the predicate of a sentence), the rule, and the rule's action."""
+    """A broken rule: how the loss broke it (the predicate of a sentence), its name, and its action."""
 
     what: str
     rule: str
@@ -87,8 +88,8 @@ class Finding:
 class LossWatch:
     """Checks the loss of each batch against the rules.
 
-    Its memory is saved with a training run's state, as plain values: a training run that is interrupted must
-    break the same rule after the same batch.
+    The losses that it remembers are saved with a training run's state, as plain values, so that a training
+    run that was interrupted breaks the same rule after the same batch.
     """
 
     def __init__(self, rules: LossRules) -> None:
@@ -136,10 +137,10 @@ class LossWatch:
         return bool(self._high) or (self._nans > 0 and self._rules.on_nan is not None)
 
     def state(self) -> dict[str, Any]:
-        """Return the memory that `restore` takes."""
+        """Return the remembered losses, in the form that `restore` takes."""
         return {"usual": list(self._usual), "high": list(self._high), "nans": self._nans}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from the memory of another watch, which may have had other rules."""
+        """Continue from the `state` of an earlier watch, which may have had other rules."""
         self._usual.extend(state["usual"])
         self._high, self._nans = list(state["high"]), state["nans"]

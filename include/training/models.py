@@ -37,7 +37,7 @@ def resolve_model(model: str, task: Task) -> str:
 
 
 def check_weights_arguments(arguments: Mapping[str, object]) -> None:
-    """Check that the arguments that name weights name files that load safely. Raises TrainingError."""
+    """Check that the files named by `pretrained` and `distill_model` load safely. Raises TrainingError."""
     for name in ("pretrained", "distill_model"):
         value = arguments.get(name)
         if isinstance(value, str):
@@ -45,7 +45,7 @@ def check_weights_arguments(arguments: Mapping[str, object]) -> None:
 
 
 def _refuse_shadowed(model: str) -> None:
-    """Refuse a shipped architecture if Ultralytics would take a file in the working directory instead."""
+    """Refuse a shipped architecture if Ultralytics would use a file in the working directory instead."""
     if not is_architecture(model):
         return
     for name in file_names(model):

@@ -35,7 +35,7 @@ def shuffle_indices(samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 class EpochOrder(Sampler[int]):
-    """Yields `epoch * samples + position` for the positions of one epoch; each iteration is the next epoch.
+    """Yields `epoch * samples + position` for each position of an epoch; each iteration is the next epoch.
 
     `start_at` sets where the next iteration starts.
 

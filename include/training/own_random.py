@@ -3,7 +3,8 @@
 Ultralytics draws from Python's global generator, and so do other threads of the process: botocore, for
 example, before it retries a request. On a CPU, where no loader process has its own generator, one such draw
 in the middle of a sample led to different weights. So Ultralytics' modules get a generator that nothing else
-uses. They also draw from NumPy's global generator, which stays shared: it is seeded for each sample.
+uses. The modules also draw from NumPy's global generator, which stays shared, because it is seeded for each
+sample.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 
 class _OwnRandom(random.Random):  # noqa: S311  no secret depends on it
-    """Stands in for the module `random`: the same functions, which draw from this generator."""
+    """Stands in for the module `random`: it has the same functions, which draw from this generator."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(random, name)  # the module's classes

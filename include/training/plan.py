@@ -43,7 +43,7 @@ _REPLACED = ("last.pt", "best.pt", "epoch-end.pt")
 @contextmanager
 def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
     """Check the request, and prepare save_dir for its training. Raises TrainingError, GpuLost, DiskError."""
-    _require_trusted(request.save_dir)  # before links on the way to it are resolved
+    _require_trusted(request.save_dir)  # before links in its path are resolved
     request = dataclasses.replace(
         request,
         data=request.data.resolve(),
@@ -58,7 +58,7 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training run that is ready to run, in plain values: for this process, or for one process on each GPU.
+    """A training run that is ready to start, as plain values that can be sent to a process for each GPU.
 
     overrides are the arguments for Ultralytics, including the device; restored is the state that the training
     continues from.
@@ -73,7 +73,7 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The device as `choose_device` returns it; a single one if only the final validation is left."""
+        """The device as `choose_device` returns it; only the first one if only final validation is left."""
         device = str(self.overrides["device"])
         only_validates = self.restored and (self.restored.ended or self.restored.stopped)
         return device.partition(",")[0] if only_validates else device
@@ -159,7 +159,7 @@ def _require_trusted(save_dir: Path) -> None:
 
 @contextmanager
 def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
-    """Plan a new training run, or one that continues."""
+    """Plan a new training run, or the continuation of an earlier one."""
     check_weights_arguments(request.arguments)
     overrides: dict[str, Any] = {
         "task": request.task,
@@ -193,7 +193,7 @@ def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
 
 
 def _refuse_replaced_weights(request: TrainingRequest) -> None:
-    """Refuse to start from a file that the new training run removes from save_dir before it is read."""
+    """Refuse to start from a file in save_dir that the new training run would remove before reading it."""
     replaced = {request.save_dir / "weights" / name for name in _REPLACED}
     given = {"model": request.model} | {name: request.arguments.get(name) for name in FILES}
     for name, value in given.items():
@@ -212,7 +212,7 @@ def _clear(save_dir: Path) -> None:
     for name in _REPLACED:
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
-    # Ultralytics does this too, but several processes would race for it.
+    # Ultralytics would remove it too, but in several processes at once.
     (save_dir / "results.csv").unlink(missing_ok=True)
 
 

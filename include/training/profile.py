@@ -1,4 +1,4 @@
-"""The numeric profile of a training run: everything its bits depend on besides its arguments and data."""
+"""The numeric profile of a training run: everything except arguments and data that affects its exact bits."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ _KEPT_LATER = ("cpu", "instructions", "opencv")
 def numeric_profile(device: torch.device) -> dict[str, str | int]:
     """Return the versions of numeric libraries, the models of device and CPU, and the number of CPU threads.
 
-    Even if a GPU trains, the CPU decodes and augments, and OpenCV and NumPy choose code by its instructions.
-    Two machines with the same profile compute the same bits, on a GPU with `deterministic=True`.
+    Even if a GPU trains, the CPU decodes and augments images, and OpenCV and NumPy choose code that fits the
+    CPU's instruction set. Two machines with the same profile compute the same bits; on a GPU, only with
+    `deterministic=True`.
     """
     import torch
 
@@ -83,7 +84,7 @@ def _opencv() -> str:
 
 
 def _cpu_model() -> str:
-    """Return the model of the CPU as Linux names it, or on other systems as Python does."""
+    """Return the model of the CPU from Linux's /proc/cpuinfo, or on other systems from Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class LoggedEpochs:
-    """Logs each epoch as `name=value` pairs, then passes it on (an EpochReporter)."""
+    """An EpochReporter that logs each epoch as `name=value` pairs, then passes it on."""
 
     def __init__(self, reporter: EpochReporter) -> None:
         self._reporter = reporter

@@ -15,7 +15,7 @@ from include.training.environment import isolate_ultralytics
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""What follows is cut: if another file replaced a label after the check, it may quote that file."""
+"""The text after this is cut: if another file replaced a label after the check, it may quote that file."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -38,15 +38,15 @@ class PlainLines(logging.Filter):
 
 @cache
 def tame_ultralytics() -> None:
-    """Send Ultralytics' log to this process's log, unless on a terminal, and disable its unsafe features.
+    """Disable Ultralytics' unsafe features and, unless on a terminal, send its log to this process's log.
 
     Files are loaded safely, label caches cannot run code, nothing is downloaded, and compiled code is not
-    loaded from /tmp, where other accounts could plant some under the name that PyTorch expects.
+    loaded from /tmp, where other accounts could plant files under the names that PyTorch expects.
 
     YOLO_OFFLINE does not stop every download: the check of mixed precision and the search for a font use the
     network first and read that variable only afterwards. Both tolerate a ConnectionError.
 
-    The time limit of non-maximum suppression is removed: if it took long, a validation would skip the rest of
+    The time limit of non-maximum suppression is removed: a validation that exceeded it would skip the rest of
     a batch, and the fitness would depend on the load of the machine.
     """
     isolate_ultralytics()
@@ -72,5 +72,5 @@ def _refuse_download(url: str | Path, *_: object, **__: object) -> NoReturn:
 
 
 def _is_url(url: str | Path, check: bool = False) -> bool:
-    """Return whether `url` looks like a URL; with `check`, whether it can be fetched: never."""
+    """Return whether `url` looks like a URL; with `check`, return False, because nothing can be fetched."""
     return not check and "://" in str(url)

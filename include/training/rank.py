@@ -74,7 +74,7 @@ class _Parent(QueueHandler):
         return self._go_on.get()
 
     def progress(self, progress: Progress) -> bool:
-        """Report progress to the parent now and then; return whether it has requested a state."""
+        """Report progress to the parent about twice a second; return whether it has requested a state."""
         now = time.monotonic()
         if now >= self._reported_at + _PROGRESS_SECONDS or progress.batch == progress.batches:
             self._reported_at = now
@@ -113,10 +113,10 @@ class _Parent(QueueHandler):
 
 
 class _SilentReporter:
-    """Ignores each epoch (an EpochReporter): rank 0 reports it for all ranks."""
+    """An EpochReporter that ignores each epoch, because rank 0 reports it for all ranks."""
 
     def report(self, epoch: EpochReport) -> bool:
-        """Continue: rank 0 tells the other ranks when to stop."""
+        """Return True, because rank 0 tells the other ranks when to stop."""
         return True
 
 
@@ -144,7 +144,10 @@ def main() -> None:
 
 
 def _describe(error: BaseException, rank: int) -> Exception:
-    """Return the error for the parent. A disk's errors keep their class: another machine may have room."""
+    """Return the error for the parent.
+
+    A disk error keeps its class, because the training may continue on a machine with more disk space.
+    """
     if isinstance(error, DiskError):
         return error
     if isinstance(error, OSError) and is_disk_error(error):

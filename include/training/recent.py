@@ -23,15 +23,15 @@ from include.training.memory_limit import memory_limit
 
 MOST_IMAGES = 8000
 _SHARE_OF_MEMORY = 0.25
-"""A ring has at most MOST_IMAGES images, and the rings of all ranks at most this share of the memory of their
-machine or container; but a ring has room for at least one batch."""
+"""A ring has at most MOST_IMAGES images, and the rings of all ranks together use at most this share of the
+memory of the machine or container; but each ring has room for at least one batch."""
 
 _FREE = 0
 _TAG, _VERSION, _SHAPE, _ORIGINAL = 0, 1, slice(2, 4), slice(4, 6)
 _HEAD = 6
 
 Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
-"""What Ultralytics' load_image returns: the pixels, (height, width) of the file, and those of the pixels."""
+"""The result of Ultralytics' load_image: the pixels, and (height, width) of the file and of the pixels."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Training from a state to its end: what all tasks change in Ultralytics' trainers besides saving.
+"""The changes to Ultralytics' trainers that all tasks share, except saving.
 
-Each epoch is reported once, a wrong argument or dataset leads to an error of one sentence, and last.pt stays
-whole.
+Each epoch is reported once, a wrong argument or dataset leads to an error of one sentence, and last.pt keeps
+its training state.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WRONG_INPUT = (
 """Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
 
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
-"""The message of PyTorch if a loader worker was killed. An exception of a worker is passed on instead."""
+"""PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
 
 _MOST_OOM_RETRIES = 3
 
@@ -54,9 +54,9 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 class ResumableMixin(StateSavingMixin):
     """Reports each epoch once, and strips only best.pt.
 
-    A mixin that comes before one of Ultralytics' task trainers. best_metrics are those of the final
-    validation. batches is the number of batches after `epoch` in last.pt, if the training was stopped within
-    an epoch.
+    A mixin for the base classes, listed before one of Ultralytics' task trainers. best_metrics are those of
+    the final validation. If the training was stopped within an epoch, batches is the number of batches after
+    `epoch` in last.pt.
     """
 
     epochs: int
@@ -91,9 +91,10 @@ class ResumableMixin(StateSavingMixin):
     def train(self) -> None:
         """Train, and in any case stop the loader processes; after an error, also free the device's memory.
 
-        Raises TrainingError if memory runs out in the first epoch with this batch, although Ultralytics has
-        halved it (up to three times, on a single GPU), MemoryTaken if epochs were trained with it before,
-        and ProcessKilled if a loader worker was killed.
+        Raises TrainingError if memory runs out in the first epoch with this batch size, even after
+        Ultralytics has halved it (up to three times, on a single GPU). Raises MemoryTaken if memory runs out
+        although earlier epochs were trained with this batch size, and ProcessKilled if a loader worker was
+        killed.
         """
         try:
             if self._ended:
@@ -159,19 +160,19 @@ class ResumableMixin(StateSavingMixin):
             raise TrainingError(f"This training run cannot be set up: {format_error(error)}") from error
 
     def _setup_scheduler(self) -> None:
-        # With `time`, Ultralytics estimates after each epoch how many fit into the budget, and takes that for
-        # the total even in a resumed training run, which would stop after its first epoch.
+        # With `time`, Ultralytics estimates after each epoch how many epochs fit into the budget, and uses
+        # this number as the total. A resumed training run would therefore stop after its first epoch.
         if self.args.time and getattr(self, "epoch_time", None) is not None:
             self.epochs = self.args.epochs = self.epochs + self.start_epoch
         super()._setup_scheduler()
 
     def save_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Append the epoch's row to results.csv, and keep it for the report."""
+        """Append the epoch's metrics to results.csv, and keep them for the report."""
         self._epoch_metrics = metrics
         super().save_metrics(metrics)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; if the training has ended, only the part that its final validation needs."""
+        """Restore the state; if the training has ended, restore only what the final validation needs."""
         if not self._ended or ckpt is None:
             fresh = optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
@@ -185,7 +186,7 @@ class ResumableMixin(StateSavingMixin):
         self.inexact_reason = ckpt[EXACT]["inexact_reason"]
 
     def plot_training_labels(self) -> None:
-        """Leave this to `final_eval`: the first batch of an attempt need not wait a second for it."""
+        """Do nothing: `final_eval` draws the labels, because the first batch would wait a second for them."""
 
     def final_eval(self) -> None:
         """Strip and validate best.pt and, with `plots`, draw the training labels; leave last.pt whole.
@@ -241,7 +242,7 @@ class ResumableMixin(StateSavingMixin):
         return self._fits_memory_of is not None and self._fits_memory_of == self.profile.get("device")
 
     def _keep_batch(self) -> None:
-        """Keep Ultralytics from halving a batch that has fitted before, by exhausting its retries."""
+        """Keep Ultralytics from halving a batch that fitted before, by using up the retries it allows."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
 

@@ -15,10 +15,10 @@ from include.training.seeded_datasets import LANES, SEEDED, SeededImages
 
 
 class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
-    """Delivers an epoch from its `first_batch` on, as its sampler does, until `is_cut`.
+    """Delivers an epoch from `first_batch` on, where its sampler starts too, until `is_cut` is set.
 
     Its length stays that of a whole epoch, and Ultralytics' loop counts batches from `first_batch`, because
-    it enumerates the loader with `enumerate_batches`.
+    the loop enumerates the loader with `enumerate_batches`.
     """
 
     first_batch = 0
@@ -46,7 +46,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     """Make `loader` yield samples that depend only on seed, epoch and position; return its sampler."""
     isolate()
     data = loader.dataset
-    # Not a copy, which would double what the dataset holds: labels, and images with cache="ram".
+    # Not a copy, which would double the memory for labels and, with cache="ram", for images.
     data.__class__ = SEEDED[type(data)]
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):

@@ -1,8 +1,8 @@
 """Continuing a training run: preparing its new folder, and a private copy of the state to start from.
 
-Ultralytics can change only some arguments when it resumes, which do not include the number of epochs, and it
-takes results.csv and best.pt as its folder has them. So the checkpoint is copied, changed, and restored with
-these files.
+When Ultralytics resumes, it can change only some arguments, not the number of epochs, and it uses whatever
+results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and these two files are
+restored with it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class RestoredState:
 
     path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
     within_epoch means that the state has batches of an epoch that has not ended; ended means that no epoch is
-    left; stopped means that a user wants no more epochs; fits_memory_of names the device, as the numeric
-    profile does, on which epochs were trained with this batch and image size. inexact_reason says why the
+    left; stopped means that a user wants no more epochs. fits_memory_of is the device, as in the numeric
+    profile, on which epochs were trained with this batch and image size. inexact_reason says why the
     weights may differ from those of an uninterrupted training run, if that is known already. changed names
     the arguments that were changed on purpose.
     """
@@ -94,15 +94,15 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     weights.mkdir(parents=True, exist_ok=True)
     clear_staged(weights)
     best_epoch, lost = _restore_best(request, source, state, weights / "best.pt")
-    # After best.pt, so that an attempt that finds this last.pt finds the best.pt it refers to. Ultralytics
-    # needs last.pt, too, if an epoch ends in NaN.
+    # Copied after best.pt, so that an attempt that finds this last.pt also finds the best.pt it refers to.
+    # Ultralytics needs last.pt as well if an epoch ends in NaN.
     last = weights / "last.pt"
     _copy(source, last)
     _keep_epoch_end(state, request, epoch_end_path(last))
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
-    if count_devices(request.device) == 1:  # otherwise other processes read it
+    if count_devices(request.device) == 1:  # with several, other processes read it
         hand_over(private, state)
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     profile = state.get(EXACT, {}).get("profile", {})
@@ -127,11 +127,11 @@ def _requested_changes(request: TrainingRequest) -> dict[str, object]:
 
 
 def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> str | None:
-    """Turn another training run's state into the start of this one, with its own clock.
+    """Turn another training run's state into the start of this one; return why it is inexact, if it is.
 
-    Losses are not compared with the other training run's, but a learning rate that was lowered stays lowered.
-    With different data or another image size, the epoch that the state is in restarts; then the return value
-    says so, because some of its batches are trained twice.
+    Training time is counted from 0. Losses are not compared with those of the other training run, but a
+    learning rate that was lowered stays lowered. With different data or another image size, an unfinished
+    epoch restarts, which makes the state inexact, because some batches of the epoch are trained twice.
     """
     exact = state.get(EXACT)
     if not exact:
@@ -142,14 +142,14 @@ def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: Tra
     if batches_into_epoch(state) and (
         data[0] != data[1] or state["train_args"].get("imgsz") != trained.get("imgsz")
     ):
-        log.warning("The data or the image size have changed: the epoch restarts.")
+        log.warning("The data or the image size has changed: the unfinished epoch restarts.")
         exact |= {BATCH: 0, "gradients": {}, "pending": 0}
         return f"the data or the image size changed, so epoch {int(state['epoch']) + 2} restarted"
     return None
 
 
 def _validate_on_one_device(state: dict[str, Any]) -> None:
-    """Give the final validation, which runs on one device, the batch that each device had in the training."""
+    """Set the batch size for the final validation on one device to the batch size per device in training."""
     batch, processes = state["train_args"].get("batch"), state[EXACT]["profile"].get("processes", 1)
     if isinstance(batch, int) and batch > 0:
         state["train_args"] = state["train_args"] | {"batch": max(1, batch // processes)}
@@ -186,8 +186,8 @@ def require_identity(
 def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], source: Path) -> dict[str, Any]:
     """Return the training arguments in the checkpoint that are safe to use.
 
-    Raises UnreadableCheckpoint for values that no training run has, TrainingError if the checkpoint names a
-    teacher and the request does not: files that a checkpoint names are not opened.
+    Raises UnreadableCheckpoint for invalid values. Files that a checkpoint names are not opened, so if it
+    names a teacher, TrainingError is raised unless the request names the same teacher.
     """
     table = known_arguments()
     known = {name: value for name, value in trained.items() if name in table or name in OURS}
@@ -210,7 +210,10 @@ def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0, which Ultralytics sets on a CPU, if a GPU continues: it would wait for its data."""
+    """Drop workers=0 if a training run moves from a CPU, where Ultralytics sets it, to a GPU.
+
+    The GPU would wait for its data.
+    """
     moves = request.device != "cpu" and trained.get("device") == "cpu"
     return {name: value for name, value in trained.items() if not (moves and name == "workers")}
 
@@ -225,7 +228,7 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
     arguments = {**trained, **changes}
     epochs = request.epochs or int(trained["epochs"])
     if arguments.get("time"):
-        epochs = finished + 100  # as in a new run, where the first epoch shows how many fit the budget
+        epochs = finished + 100  # as in a new run; Ultralytics corrects it after the first epoch
     elif epochs <= finished:
         raise TrainingError(
             f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
@@ -246,7 +249,7 @@ def _renew_patience(state: dict[str, Any], finished: int) -> None:
 def _restore_best(
     request: TrainingRequest, source: Path, state: dict[str, Any], best: Path
 ) -> tuple[int, str | None]:
-    """Put the best.pt that belongs to `state` in place; return its epoch and, if it is lost, a reason.
+    """Put the best.pt that belongs to `state` in place; return its epoch and, if it was lost, the reason.
 
     Without a best.pt, best_fitness is reset, so that the best of the resumed epochs becomes best.pt.
     """
@@ -264,7 +267,8 @@ def _restore_best(
         best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
         if kept_epoch < best_epoch:
             log.warning(
-                "%s is older than the best epoch, whose best.pt is lost: it stays until an epoch is better.",
+                "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an "
+                "epoch is better.",
                 best,
             )
             lost = f"the best.pt of epoch {best_epoch + 1} was lost"
@@ -279,7 +283,7 @@ def _restore_best(
 
 
 def _is_best_epoch(state: Mapping[str, Any]) -> bool:
-    """Return whether the state's last epoch is the best so far. Without validation, every epoch is.
+    """Return whether the state's last epoch is the best so far, as every epoch is without validation.
 
     A state within an epoch is never the best: its weights are not those of any epoch's end.
     """
@@ -306,7 +310,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def _write_history(results: Mapping[str, list[Any]], path: Path) -> None:
-    """Write results.csv as Ultralytics does, from the columns in the checkpoint."""
+    """Write results.csv in Ultralytics' format, from the columns in the checkpoint."""
     path.unlink(missing_ok=True)
     if results:
         with path.open("w", encoding="utf-8", newline="") as file:

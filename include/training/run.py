@@ -23,9 +23,9 @@ def train(
 ) -> TrainingResult:
     """Train as requested, reporting each epoch, and return the outcome.
 
-    In save_dir/weights/, last.pt is then the whole training state and best.pt the stripped model; an earlier
-    training run in that folder is replaced. With `states`, the state is also saved within epochs, in the
-    background.
+    When this returns, save_dir/weights/ has the whole training state in last.pt and the stripped model in
+    best.pt; an earlier training run in that folder is replaced. With `states`, the state is also saved within
+    epochs, in the background.
 
     Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence if the request cannot be trained,
     an AttemptError (MachineUnusable, ProcessKilled, DiskError, RankFailed) if this attempt cannot continue;

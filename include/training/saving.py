@@ -35,8 +35,9 @@ def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     With `batches` it is the state after that many batches of the current epoch, otherwise at the epoch's end.
     Its tensors are the training's own, except those of `ema`, a model of half precision.
 
-    This replaces BaseTrainer.save_model (8.4.190), which has no room for more keys, and copies and rounds the
-    optimizer. Plain Ultralytics loads it like its own, and resumes it once the first epoch has ended.
+    This replaces BaseTrainer.save_model (8.4.190), which cannot store more keys, and copies and rounds the
+    optimizer. Plain Ultralytics loads such a checkpoint as one of its own, and can resume a checkpoint that
+    was saved after the end of the first epoch.
     """
     if not batches:
         _replace_non_finite(trainer)
@@ -84,7 +85,7 @@ def are_finite(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace tensors of the EMA that are not finite with the live ones: NaNs would stay in it for ever."""
+    """Replace EMA tensors that are not finite by the live ones, because NaNs would stay in an average."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return
@@ -100,7 +101,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Give a file that `write` has written its final name, which then survives a power cut."""
+    """Rename a file that `write` returned to its final name, and make the renaming survive a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
         _sync(path.parent)
@@ -116,7 +117,7 @@ def _sync(path: Path) -> None:
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    """Write a checkpoint next to `path`, which it is to replace; return where it is. Raises DiskError."""
+    """Write a checkpoint next to `path`, which it will replace; return the new file. Raises DiskError."""
     staged = staged_path(path)
     try:
         torch.save(state, staged)
@@ -146,10 +147,10 @@ def snapshot(source: Path, target: Path) -> None:
 
 
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
-    """Make a deployable checkpoint of the one at `source`, as `deployable` does, and return its epoch.
+    """Write the deployable form of the checkpoint at `source` to `target`, and return its epoch.
 
-    results are the columns of results.csv; without them, those in `source` are kept, and a file that is
-    deployable already keeps its bytes.
+    results are the columns of results.csv. If they are None, those in `source` are kept, and the bytes of a
+    file that is deployable already do not change.
     """
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
@@ -164,13 +165,14 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 
 
 def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checkpoint without what only training needs, with half-precision EMA weights as its model.
+    """Return the checkpoint without the state for training, with half-precision EMA weights as its model.
 
     Its best_epoch is the epoch of `state`, or that recorded in a stripped `state`, -1 if there is none. The
     module in `state` must be the caller's own, because it is changed.
 
-    Returns what `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes. That function accepts
-    only a file, and reading the whole state again for every improvement takes a second of CPU time.
+    The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
+    That function accepts only a file, and reading the whole state again for every improvement takes a second
+    of CPU time.
     """
     network = state.get("ema") or state["model"]
     if isinstance(network, DistillationModel):

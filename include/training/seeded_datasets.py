@@ -39,10 +39,11 @@ _PREFETCH = 4
 """Batches that each worker of Ultralytics' training loader prefetches."""
 
 LANES = (8, 4, 2, 1)
-"""Possible distances between the batches that partners come from.
+"""Possible distances between the batches that a mosaic's partners come from.
 
-The largest for which the epoch is long enough is used: usually 8, because each of Ultralytics' workers, 8 by
-default, has every eighth batch in its buffer. On a CPU or mps it is 1: Ultralytics uses no workers there.
+The largest distance for which the epoch is long enough is used. This is usually 8, because Ultralytics has 8
+workers by default, and each of them has every eighth batch in its buffer. On a CPU or mps the distance is 1,
+because Ultralytics uses no workers.
 """
 
 
@@ -77,7 +78,7 @@ class SeededClassification(ClassificationDataset, _SeededSamples):  # type: igno
 
 
 class _Partners(list[int]):
-    """The candidates for a mosaic's partners. Ultralytics appends images that it reads; that is ignored."""
+    """The candidates for a mosaic's partners. Images that Ultralytics appends are ignored."""
 
     def append(self, _: int) -> None:
         return
@@ -96,13 +97,14 @@ class _Window:
 class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     """Labelled images, indexed by EpochOrder's numbers.
 
-    The partners of a mosaic come from the latest batches, including those of the previous epoch; with lanes,
-    from every lanes-th batch before its own. Which of them are still in memory affects only the speed.
+    The partners of a mosaic come from its own batch and the batches before it, including those of the
+    previous epoch; with lanes=8, from every eighth batch. Which images are still in memory affects only the
+    speed.
     """
 
     max_buffer_length: float
     longest = 1.0
-    """Aspect ratio up to which images are kept; if the longer side is scaled to imgsz, all images are."""
+    """Aspect ratio up to which images are kept. 1 suffices, because the longer side is scaled to imgsz."""
 
     def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
@@ -118,7 +120,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         speed_up(self.transforms)
         mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]
         for mosaic in mosaics:
-            mosaic.buffer_enabled = True  # off with cache="ram", which Ultralytics drops if memory is short
+            mosaic.buffer_enabled = True  # cache="ram" disables it, even if there is too little RAM
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
             self.recent = self._make_room(workers)
 
@@ -201,11 +203,12 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
 class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
     """Images with a class for each pixel.
 
-    Ultralytics keeps the masks of images that mosaics may use; which of them are in memory changes nothing.
+    Ultralytics keeps the masks of images that mosaics may use. Which masks are in memory does not affect the
+    samples.
     """
 
     longest = 2.0
-    """Cityscapes has this ratio. The shorter side is scaled to imgsz; longer images are decoded again."""
+    """The ratio of Cityscapes. Here the shorter side is scaled to imgsz; longer images are not kept."""
 
 
 class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Writes the states of a training run in a background thread, and announces each one that is in place."""
+"""Writes the states of a training run in a background thread, and announces each one once it is in place."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def epoch_end_path(last: Path) -> Path:
-    """Return where the last finished epoch's state is kept while last.pt holds a later batch.
+    """Return the path of the last epoch's final state, which is kept while last.pt holds a later batch.
 
-    A repeated epoch starts from it, even if states were saved since.
+    A repeated epoch starts from this state, even if later states were saved.
     """
     return last.with_name("epoch-end.pt")
 
@@ -37,7 +37,7 @@ class _Job:
 
 
 class StateWriter:
-    """Writes one state at a time, and calls `on_saved` with it before a newer state replaces last.pt.
+    """Writes one state at a time, and calls `on_saved` for each before a newer state replaces last.pt.
 
     An error in the background is raised by the next `check` or `flush`, in the training's thread. Use it as a
     context manager: on exit it finishes writing, even after an error of the training.
@@ -91,7 +91,7 @@ class StateWriter:
     def write(
         self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
     ) -> None:
-        """Write `state`, a copy that nothing changes, in the background; it is complete once `wait` returns.
+        """Write `state` in the background. It is a copy that nobody changes, complete once `wait` returns.
 
         Call it only if no other state is being written.
         """
@@ -136,10 +136,10 @@ class StateWriter:
         self._on_saved(saved)
 
     def _write_best(self, state: dict[str, Any], whole: Path) -> bool:
-        """Write best.pt, before last.pt refers to it; return whether it is ready to deploy.
+        """Write best.pt, before last.pt refers to it; return whether best.pt is ready to deploy.
 
-        If the disk is full, it is a link to the whole state, which takes no space. The end of the training
-        strips it.
+        If the disk is full, best.pt becomes a link to the whole state, which takes no space. It is stripped
+        at the end of the training.
         """
         try:
             save(deployable(state), self._best)

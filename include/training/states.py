@@ -1,4 +1,4 @@
-"""Saving the states of a training run: when, and which values of our own go into them."""
+"""Saving the states of a training run: when to save, and which values to add to those of Ultralytics."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class StateSavingMixin(LossGuardMixin):
         return self._trained_before + time.monotonic() - self._loop_started
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Repeat an epoch from the state at its start, even if states were saved since."""
+        """Repeat an epoch from the state at its start, even if states within the epoch were saved."""
         self.state_writer.flush()
         if RANK != -1:
             dist.barrier()  # rank 0 writes the files that all ranks read

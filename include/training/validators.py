@@ -1,9 +1,10 @@
 """Ultralytics' validators, changed so that every model is judged by the same standard.
 
 Ultralytics' own validators assume that the data have the classes of the model. If the model has fewer
-classes, they skip labels that it cannot find, and if the same classes are numbered differently, they count
-every right answer as wrong. A champion that was trained before a class was added would get an easier test
-than its challenger. The validators here match classes by name, if any name is the same, on all of the data.
+classes, they skip labels that the model cannot find, and if the same classes are numbered differently, they
+count every right answer as wrong. A champion that was trained before a class was added would get an easier
+test than its challenger. The validators in this module use all of the data, and match classes by name if any
+name is the same.
 """
 
 from __future__ import annotations
@@ -78,14 +79,14 @@ class _LabelFilesMixin(ClassNameMixin):
     """Validators of images with label files."""
 
     def build_dataset(self, *args: Any, **options: Any) -> YOLODataset:
-        """Read all of the labels: Ultralytics skips classes that `names` lacks."""
+        """Read all of the labels, because Ultralytics skips classes that `names` lacks."""
         data = super().build_dataset(*args, **options)
         self.names = self.data_names
         return data
 
 
 class _BoxesMixin(_LabelFilesMixin):
-    """Validators of models that find objects, whose classes get the ids that they have in the data."""
+    """Validators of models that find objects. Each class found gets the id that it has in the data."""
 
     part = "box"
 
@@ -136,10 +137,10 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
     def init_metrics(self, model: Any) -> None:
         """Prepare to count by the classes of the data; pixels taken for a class that the data lack are wrong.
 
-        With a single class in the data, a pixel either has it or not, so any other class means that it does
-        not. Otherwise all other classes share an id that no pixel of the data has. Ultralytics would leave
-        out pixels that are taken for an unknown class, and a model would look better the more of them there
-        are.
+        If the data have a single class, a pixel either has that class or not, so any other class means that
+        it does not. Otherwise all other classes share an id that no pixel of the data has. Ultralytics would
+        leave out pixels that are taken for an unknown class, and a model with more such pixels would look
+        better.
         """
         super().init_metrics(model)
         names = self.data_names
@@ -174,7 +175,7 @@ class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
     """One distance per pixel; there are no classes."""
 
     def per_class(self) -> dict[str, float]:
-        """Return nothing."""
+        """Return an empty dictionary."""
         return {}
 
 
@@ -182,7 +183,7 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
     """One class per image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
-        """List all images: Ultralytics skips those of classes that `names` lacks."""
+        """List all images, because Ultralytics skips images of classes that `names` lacks."""
         self.names = self.data_names
         return super().build_dataset(img_path)
 
