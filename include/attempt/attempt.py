@@ -63,7 +63,7 @@ _GPU_SECONDS = 3600.0
 
 
 class TrainingAttempt:
-    """One attempt at one job: it starts from the previous attempt's state, and leaves one for the next attempt.
+    """One attempt at one job: it starts from the state of the previous attempt, and leaves one for the next.
 
     open_store returns a new writer of the job's checkpoints, which has not read any stored object yet.
     """
@@ -174,7 +174,7 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if a state is durable: then the run had such a device before."""
+        """Turn DeviceNotAvailable into GpuLost if a state is durable: the run had such a device before."""
         try:
             yield
         except DeviceNotAvailable as error:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 60.0
-"""How long to wait for other processes to end: killed ones may linger in the kernel, some end by themselves."""
+"""How long to wait for other processes to end: a killed process may linger, others end by themselves."""
 
 
 class StillRunning(MachineUnusable):

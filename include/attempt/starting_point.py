@@ -119,7 +119,7 @@ class Recovery:
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # after this, the store may replace these objects, but no newer ones
+            for kind in CHECKPOINT_KINDS:  # the store may then replace these objects, but no newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 

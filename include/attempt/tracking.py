@@ -1,7 +1,7 @@
 """Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying the training.
 
-The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: all missing
-values are sent after the next epoch, by another attempt, or by the last task.
+The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: all
+missing values are sent after the next epoch, by another attempt, or by the last task.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def tracking_server() -> TrackingServer | None:
 
 
 def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
-    """Send the job's row and epochs to MLflow within 10 seconds; for use while no attempt trains. Never raises."""
+    """Send the job's row and epochs to MLflow while no attempt trains. Takes up to 10 s, and never raises."""
     with Tracker(tracking_server(), job_id, None, open_database) as tracker:
         tracker.end()
 
@@ -124,7 +124,7 @@ class Tracker:
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:
-        """Send all missing values; `update` gives the row the values that the job's last tasks will record."""
+        """Send all missing values; `update` gives the row the values that later tasks will record."""
         if self._server is None or self._thread is None:
             return
         self._final = update

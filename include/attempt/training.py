@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest, TrainingResult
 
 _DRAIN_SECONDS = 60.0
-"""Limit for the upload of the last snapshot; the upload of the final files, which follows, is retried longer."""
+"""Limit for uploading the last snapshot; the upload of the final files, which follows, is retried longer."""
 
 _GRACE_SECONDS = 90.0
 """Limit for the last upload after a preemption or an error; compose and `make down` allow two minutes."""

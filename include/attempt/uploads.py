@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @treat_refusals_as_temporary()
 def publish_final(manifest: TrainingManifest, store: CheckpointStore) -> None:
-    """Upload the files that the publisher has not uploaded, so that the upload tasks can run on any machine."""
+    """Upload the files that the publisher has not uploaded, so that upload tasks can run on any machine."""
     for checkpoint, kind in manifest.checkpoints():
         store.upload(checkpoint, manifest.job_id, kind, manifest.ultralytics_version, keep_parts=True)
 

@@ -14,7 +14,7 @@ Position = tuple[int, int]
 """Position of a training run: its last finished epoch (from 0; -1 before the first), and batches after it."""
 
 StoredKind = Literal[CheckpointKind, "last.previous"]
-"""Checkpoints of a job that S3 keeps: last.previous is an older last, kept when it was replaced."""
+"""Checkpoints of a job that S3 keeps: last.previous is an older last.pt, kept when it was replaced."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Checkpoint:
     path: str
     """A local path or an s3:// URI."""
     sha256: str
-    """Of the whole file, in lower-case hex."""
+    """Hash of the whole file, in lower-case hex."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     epoch: int
     """Last finished epoch in the file, counted from 0 as in Ultralytics; -1 before the first one."""
     batch: int = 0

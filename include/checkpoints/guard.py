@@ -42,12 +42,15 @@ class SideEffect(PermissionError):
 
 @contextmanager
 def reading_only() -> Iterator[None]:
-    """Allow this thread nothing but reading. Raises SideEffect, even if the block caught it."""
+    """Allow this thread nothing but reading.
+
+    Raises SideEffect if the block attempted anything else, even if the block caught the error.
+    """
     _install()
     refused: list[str] = []
     _guarded.refused = refused
     cause = None
-    # Objects collected meanwhile do not belong to the file, and their finalizers may delete files.
+    # Objects that would be collected meanwhile do not belong to the file, but may delete files.
     collecting = gc.isenabled()
     gc.disable()
     try:

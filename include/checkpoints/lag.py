@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 class Lag:
     """Warns when S3 has accepted no state for more than `epochs` epochs or `seconds` seconds.
 
-    It warns once, again whenever the lag has doubled, and reports when S3 accepts a state again. The lag is
-    measured from the first attempt since the last success; a state that is not due yet is not counted.
-    durable is the position of the state that is already in S3.
+    It warns once, warns again whenever the lag has doubled, and reports when S3 accepts a state again. The
+    lag is measured from the first upload that was tried after the last success; a state that is not due yet
+    is not counted. durable is the position of the state that is already in S3.
     """
 
     def __init__(self, epochs: int, seconds: float, durable: Position | None = None) -> None:

@@ -32,11 +32,11 @@ _PARTING_SECONDS = 1.0  # for an aborted upload to notice that it was aborted
 class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    There is one upload at a time. The newest snapshot replaces older ones, but the newest best one is kept as
-    well, so at most two copies of each file are kept. A failed upload is retried until a newer state replaces
-    it; an upload of which S3 holds parts is finished first, because over a slow link none would ever finish
-    otherwise. The training neither waits nor stops for S3; only FencedOut is raised to it, by the next
-    `publish` and by `close`.
+    There is one upload at a time. A newer snapshot replaces a waiting one, but the newest best.pt is kept, so
+    at most two copies of each file are kept. A failed upload is retried until a newer state replaces it. But
+    an upload of which S3 already holds parts is finished first, because otherwise no upload would ever finish
+    over a slow link. The training neither waits for S3 nor stops because of it, except that the next
+    `publish` and `close` raise FencedOut.
 
     on_durable is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
     its exceptions are logged. durable is the position of the state that is already stored.
@@ -101,8 +101,9 @@ class BackgroundPublisher:
     def close(self, drain_seconds: float | None = None) -> None:
         """Store the newest snapshot within that time (None: `drain_seconds`), then stop writing.
 
-        An upload that is still running then is aborted; `durable` says what is stored. Raises FencedOut. An
-        exception that interrupts the wait, such as Preempted, is raised after at most `grace_seconds` more.
+        An upload that is still running after that time is aborted; `durable` is then the newest stored
+        position. Raises FencedOut. An exception that interrupts the wait, such as Preempted, is raised after
+        at most `grace_seconds` more.
         """
         with self._changed:
             self._closing = True

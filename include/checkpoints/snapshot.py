@@ -15,13 +15,13 @@ class Snapshot:
     """Private copies of a state's files."""
 
     epoch: int
-    """Last finished epoch in it, from 0."""
+    """Last finished epoch in the state, from 0."""
     last: Path
     """Path of the copy of last.pt."""
     best: Path | None = None
     """Path of the copy of best.pt if this state improved it, otherwise None."""
     batch: int = 0
-    """Number of batches after `epoch` in it; 0 at an epoch's end."""
+    """Number of batches after `epoch` in the state; 0 at an epoch's end."""
 
     @property
     def position(self) -> Position:
@@ -34,10 +34,10 @@ class PublishLimits:
     """Frequency, time-outs and retries of publishing."""
 
     every_epochs: int = 1
-    """Number of epochs between stored states at an epoch's end. A state within an epoch is stored whenever
-    the previous upload leaves time for it."""
+    """Of the states at the end of an epoch, one in this many epochs is stored. A state within an epoch is
+    stored whenever the previous upload leaves time for it."""
     stalled_seconds: float = 60.0
-    """An upload may continue as long as each period this long brings `least_bytes` more, or a response."""
+    """An upload is aborted if this many seconds bring neither `least_bytes` more nor a response."""
     least_bytes: int = 1024**2
     """Smallest progress that counts, in bytes."""
     first_pause: float = 1.0

@@ -64,16 +64,16 @@ class Upload:
 class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
-    One store is one attempt's writer. It remembers each object as it first saw it, and overwrites only that
-    version or what it wrote itself; if another attempt wrote in between, it raises FencedOut and leaves the
-    object as it is. Only last.previous.pt is replaced whatever it holds. Several threads may use the store
-    for different jobs.
+    A store is the writer of one attempt. It remembers the version of each object that it first saw, and
+    overwrites only that version or one that it wrote itself; if another attempt wrote in between, it raises
+    FencedOut and leaves the object as it is. Only last.previous.pt is replaced whatever it holds. Several
+    threads may use the store for different jobs.
 
-    A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that its bytes
+    A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that the bytes
     differ: the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have
-    an equal ETag and would not fence anybody. A best.pt that the older attempt is still writing does no harm,
-    because the attempt that wrote last.pt may replace it. If the take-over itself raises FencedOut, the older
-    attempt was faster once more: try again with a new store.
+    an equal ETag, and the older attempt could still write. A best.pt that the older attempt is still writing
+    does no harm, because the attempt that wrote last.pt may replace it. If the take-over itself raises
+    FencedOut, the older attempt has just written once more: try again with a new store.
     """
 
     def __init__(
@@ -128,13 +128,14 @@ class CheckpointStore:
     ) -> Upload:
         """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
 
-        A replaced last.pt is kept as last.previous.pt. keep_previous=False is for a last.pt that is damaged,
-        or holds the same state as `checkpoint`: it must not replace an older last.previous.pt. keep_parts is
-        for a caller that will retry: a large file then resumes where its connection broke.
+        A replaced last.pt is kept as last.previous.pt. Use keep_previous=False if the stored last.pt is
+        damaged, or holds the same state as `checkpoint`, and so must not replace an older last.previous.pt.
+        keep_parts is for a caller that will retry: the upload of a large file then resumes where its
+        connection broke.
 
         After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
-        file. After any other StoreError it may have been stored; the next upload through this store finds
-        that out.
+        file. After any other StoreError the file may have been stored; the next upload through this store
+        checks whether it was.
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
@@ -158,9 +159,10 @@ class CheckpointStore:
     ) -> StoredCheckpoint:
         """Start `job_id` from its parent's checkpoint, copied within S3, and return the stored checkpoint.
 
-        What this training run has already stored itself is kept, so the call may be repeated. Objects of an
-        earlier training run of the same name are replaced, its last.pt kept as last.previous.pt. Raises
-        CheckpointNotFound or CorruptObject if the parent's object is no longer `expected`, and FencedOut.
+        An object that this training run has already stored itself is kept, so the call may be repeated.
+        Objects of an earlier training run of the same name are replaced, and its last.pt is kept as
+        last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer
+        `expected`, and FencedOut.
         """
         location = self._location(job_id, kind)
         head = self._writer.find(location)
@@ -230,8 +232,8 @@ class CheckpointStore:
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
         """Download a model to start from, or to evaluate, to the file `to`.
 
-        Its bytes are verified if it has our checksum, and must match `sha256` if that is given. Raises
-        CorruptObject, and UnsafeCheckpoint if it is too large.
+        The bytes are verified if the object has our checksum, and must match `sha256` if that is given.
+        Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
         """
         try:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:

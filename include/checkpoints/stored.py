@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class StoredCheckpoint:
     """An object under a checkpoint's key. checkpoint is None if this project did not write it.
 
-    run_id is the Dag run that started the training run that stored it: it distinguishes training runs of the
-    same job id. seeded_from is the job from which it was copied, if this job started from the state of
-    another.
+    run_id is the Dag run that started the object's training run: it distinguishes training runs of the same
+    job id. seeded_from is the job from which the object was copied, if this job started from the state of
+    another job.
     """
 
     uri: str
@@ -45,7 +45,7 @@ class StoredCheckpoint:
 
 
 def stored_checkpoint(location: S3Location, head: HeadObjectOutputTypeDef) -> StoredCheckpoint:
-    """Return the checkpoint that HEAD describes."""
+    """Return the checkpoint that a response to HeadObject describes."""
     metadata = head["Metadata"]
     return StoredCheckpoint(
         uri=location.uri,

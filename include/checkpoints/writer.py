@@ -1,4 +1,4 @@
-"""Writing objects in spite of concurrent writers: a writer only replaces what it knows."""
+"""Writing objects in spite of concurrent writers: a writer only replaces versions that it knows."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ class ObjectWriter:
     """Overwrites only the object it first saw or wrote itself; raises FencedOut for any other.
 
     S3 itself checks, at the moment of the write, that the object is still the expected one (If-Match) or
-    still absent (If-None-Match). A write whose response was lost is not mistaken for another writer's: what
-    was sent is remembered until its outcome is known.
+    still absent (If-None-Match). A write whose response was lost is not mistaken for another writer's: the
+    hash of a file that was sent is remembered until the outcome is known.
 
-    An object may be protected by a `fence`, another object that only one writer may own: it is written only
-    while the fence is as this writer knows it. A writer that wrote the fence may replace everything behind
-    it, since that can only be a late write of a writer that has lost the fence.
+    An object may be protected by a `fence`, another object that only one writer may own: the protected object
+    is written only while the fence has the version that this writer knows. A writer that wrote the fence may
+    replace any version of the protected object, because a version that it does not know can only be a late
+    write of a writer that has lost the fence.
     """
 
     def __init__(self, client: S3Client, limits: TransferLimits) -> None:
@@ -58,13 +59,13 @@ class ObjectWriter:
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> HeadObjectOutputTypeDef | None:
-        """Read the object's metadata; the version that this writer sees first is one that it may replace."""
+        """Read the object's metadata. This writer may replace the first version that it sees."""
         head = head_object(self._client, location)
         self.meet(location, head["ETag"] if head else None)
         return head
 
     def look(self, location: S3Location) -> None:
-        """Remember the present object, whatever it was before: for objects that only a fence protects."""
+        """Let this writer replace the present version, too: for objects that only a fence protects."""
         head = head_object(self._client, location)
         self._known[location] = head["ETag"] if head else None
 

@@ -5,5 +5,5 @@
     include.retraining.novelty   whether there is anything new to train on
     include.retraining.gate      whether a challenger may replace the champion
 
-Nothing in this package knows Airflow or needs torch.
+This package needs neither Airflow nor torch.
 """

@@ -45,7 +45,7 @@ class Gate(BaseModel):
 
     metric: str = Field(
         "metrics/mAP50-95(B)",
-        description="The metric that decides; higher is better. A plan's default is that of its task.",
+        description="The metric that decides; higher is better. Default in a plan: the metric of its task.",
     )
     minimum_gain: float = Field(
         0.0, ge=-1, le=1, description="Minimum by which the metric must exceed the champion's."
@@ -96,7 +96,7 @@ def _describe_drops(challenger: Evaluation, champion: Evaluation, allowed: float
     drops = []
     for name, before in champion.classes.items():
         after = challenger.classes.get(name)
-        after = after if _is_number(after) else 0.0  # the challenger no longer finds it at all
+        after = after if _is_number(after) else 0.0  # the challenger no longer finds this class at all
         if _is_number(before) and before - after > allowed + _ROUNDING:
             drops.append((before - after, f"{name} went from {before:.4f} to {after:.4f}"))
     drops.sort(reverse=True)

@@ -1,7 +1,7 @@
-"""Decides whether to retrain at all: not on the data and parameters of the model in production.
+"""Decides whether to retrain at all: not with the same data and parameters as the model in production.
 
-That holds for a plan that starts from the champion, too: otherwise each promotion would be a reason to train
-on the same data once more, from the new champion.
+This applies even to a plan that starts from the champion. Otherwise each promotion would be a reason to train
+once more on the same data, from the new champion.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def find_reason_to_skip(
 ) -> str | None:
     """Return why a training run on `data` with `parameters` (fingerprints) is not worth a GPU; None if it is.
 
-    earlier are versions of the same model. A rejected version only counts if it was up against the current
+    earlier are versions of the same model. A rejected version counts only if it was compared with the current
     champion: with a new champion, both the starting point and the bar are different. Versions from job_id
     itself do not count.
     """

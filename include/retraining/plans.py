@@ -44,7 +44,7 @@ _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 _CRON_FIELDS = 5
 
 _RESERVED = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
-"""Parameters of `train_yolo` that the plan and its run determine; `parameters` may contain the others."""
+"""Parameters of `train_yolo` that the plan and its run determine; `parameters` may contain all others."""
 
 
 class PlanError(FinalError):
@@ -85,8 +85,8 @@ class Schedule(_Part):
 class RetrainPlan(_Part):
     """One plan. Its name is also the name of the model whose versions it creates.
 
-    parameters are those of `train_yolo`. model is what to start from the first time, and whenever training
-    starts from scratch. timeout_hours is how long a run waits for its training run.
+    parameters are those of `train_yolo`. The first training run starts from `model`; later ones do if
+    start_from is scratch. timeout_hours is how long a run waits for its training run.
     """
 
     name: str = Field(pattern=NAME)
@@ -112,7 +112,7 @@ class RetrainPlan(_Part):
     @field_validator("gate")
     @classmethod
     def _decide_by_task(cls, gate: Gate, info: ValidationInfo) -> Gate:
-        """Fill in the metric of the task where the plan names none."""
+        """Fill in the default metric of the task if the plan names no metric."""
         task = info.data.get("task")
         if task is None or "metric" in gate.model_fields_set:
             return gate
@@ -122,7 +122,7 @@ class RetrainPlan(_Part):
     def _require_trainable(self) -> Self:
         try:
             self.spec()
-            # Only the syntax: the machine that reads plans may know neither the path nor the dataset.
+            # Check only the syntax: the machine that reads plans may have neither the path nor the dataset.
             if parse_registered(self.dataset) is None:
                 parse_source(self.dataset, self.task)
         except (PlanError, DatasetError) as error:

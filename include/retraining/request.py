@@ -14,7 +14,7 @@ from include.retraining.plans import PlanError, RetrainPlan, describe_problems
 class RetrainRequest(Request):
     """All parameters of `retrain_yolo`. The form in Airflow's UI is generated from them.
 
-    A parameter that is null is taken from the plan.
+    If a parameter is null, the value in the plan applies.
     """
 
     dag_id = "retrain_yolo"

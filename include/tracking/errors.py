@@ -1,4 +1,4 @@
-"""What can go wrong between a job and MLflow; none of these errors ends the job."""
+"""Errors in mirroring a job to MLflow; none of them ends the job."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _FORBIDDEN_IN_NAMES = re.compile(r"[^\w/.\- ]", re.ASCII)
 
 @dataclass
 class _Known:
-    """What MLflow has stored about the job, as far as this process knows."""
+    """The values that MLflow has stored for the job, as far as this process knows."""
 
     run_id: str
     status: str
@@ -64,7 +64,7 @@ class _Known:
 
 
 class JobMirror:
-    """The MLflow run of one training run. Any attempt can find it again and send what it lacks.
+    """The MLflow run of one training run. Any attempt can find it again and send the missing values.
 
     Values that are sent twice are stored once, even if a response was lost, so any attempt on any machine can
     send everything that is recorded. lock keeps other processes from creating the run of this job at the same
@@ -76,9 +76,9 @@ class JobMirror:
         self._known: _Known | None = None
 
     def send(self, job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> None:
-        """Update the run to match the row and these epochs. Raises TrackingError; then send all again."""
+        """Update the run to match the row and these epochs. After a TrackingError, send all epochs again."""
         known = self._known or self._open(job)
-        # Until the last call has succeeded, what has arrived is unknown, and must be fetched again.
+        # If a call fails, it is unknown which values have arrived, so they must be fetched again.
         self._known = None
         metrics = [item for item in _metrics(job, epochs) if _point(item) not in known.points]
         params = {key: value for key, value in _params(job).items() if key not in known.params}
@@ -116,8 +116,8 @@ class JobMirror:
         return None
 
     def _create(self, experiment: str, job: TrainingJob) -> Run:
-        # The row of a job that is started over was created for an earlier training run, which is another run
-        # in MLflow. MLflow allows no later change.
+        # created_at comes last: if a job is started over, its row was created for an earlier training run,
+        # which is another run in MLflow. MLflow does not allow the start time to be changed later.
         started = job.started_at or job.queued_at or job.created_at
         return self._server.create_run(
             experiment, job.job_id, _milliseconds(started) if started else 0, _tags(job)
@@ -132,7 +132,7 @@ def _params(job: TrainingJob) -> dict[str, str]:
 
 
 def _tags(job: TrainingJob) -> dict[str, str]:
-    """Return the tags, empty where the row has no value: a tag of an earlier attempt must not remain."""
+    """Return the tags, empty where the row has no value, so that no tag of an earlier attempt remains."""
     checkpoints = {
         f"checkpoint.{kind}.{what}": getattr(job.checkpoint(kind), what, None)
         for kind in CHECKPOINT_KINDS
@@ -159,7 +159,10 @@ def _tags(job: TrainingJob) -> dict[str, str]:
 
 
 def _metrics(job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> Iterator[Metric]:
-    """Yield each epoch's metrics at its step, from 0, and best.pt's as `best/…` if the job ended well."""
+    """Yield the metrics of each epoch and, if the job ended well, those of best.pt as `best/…`.
+
+    The step is the epoch, counted from 0.
+    """
     for epoch in epochs:
         own = {"fitness": epoch.fitness, "epoch_seconds": epoch.seconds}
         for key, value in {**epoch.metrics, **own}.items():

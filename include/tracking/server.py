@@ -1,8 +1,8 @@
 """A client for the few calls of MLflow's REST API that a job needs.
 
 MLflow's own client is not used: it retries a call for minutes before it gives up, sends telemetry, and would
-install a dozen packages on every worker, with constraints on Airflow's own. These calls have been the same in
-every version of MLflow since 1.0.
+install a dozen packages on every worker, which also restrict the versions of Airflow's packages. The calls
+used here have been the same in every version of MLflow since 1.0.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from include.tracking.run import Metric, Run
 DEFAULT_EXPERIMENT = "train_yolo"
 
 TIMEOUT_SECONDS = (3.05, 10.0)
-"""To connect, and between two bytes of a response."""
+"""Time limits: to connect, and between two bytes of a response."""
 
 LONGEST_PARAM = 500
-"""Characters that every version of the server accepts; since 2.8 it accepts 6000."""
+"""Maximum characters that every version of the server accepts; since 2.8 it accepts 6000."""
 
 LONGEST_TAG = 5000
 
@@ -124,7 +124,7 @@ class TrackingServer:
         return found.experiment.experiment_id
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """List the oldest 1000 runs of the experiment with this tag, in order; value must have no quote."""
+        """List the experiment's oldest 1000 runs with this tag, in order; value must not contain quotes."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
@@ -213,7 +213,7 @@ class TrackingServer:
                 params=query,
                 json=body,
                 timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,  # credentials are for this server; a POST would become a GET
+                allow_redirects=False,  # a redirect would leak credentials, and turn a POST into a GET
             )
         except requests.Timeout:
             raise TrackingUnavailable(f"did not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None

@@ -37,8 +37,8 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
     process is killed, the watchdog writes a Trace, kills the ranks and, if this process led a process group,
     the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
 
-    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed; if the
-    kernel did so for lack of memory, the exception says it.
+    A Trace is also written when the block raises ProcessKilled, that is, when a child was killed. If the
+    kernel killed the child for lack of memory, the message of the exception is extended to say so.
     """
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)
@@ -52,7 +52,7 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
         env=add_project_to_path(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # signals to this process's group are not meant for it
+        start_new_session=True,  # signals to this process's group must not reach it
     )
     try:
         with OomKills() as kills, _explained(folder, attempt, kills):
@@ -69,7 +69,7 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
 
 @contextmanager
 def _explained(folder: Path, attempt: int, kills: OomKills) -> Iterator[None]:
-    """Leave a trace of a ProcessKilled, and say if memory ran out."""
+    """If the block raises ProcessKilled, leave a trace, and extend the message if memory ran out."""
     try:
         yield
     except ProcessKilled as error:

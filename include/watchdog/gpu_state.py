@@ -18,7 +18,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 def gpu_state() -> list[str]:
     """Return a line for each GPU; none without an NVIDIA driver, one if the driver does not respond in time.
 
-    The driver is queried in another process, which gets _SECONDS.
+    The driver is queried in another process, for at most _SECONDS.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__],
@@ -32,7 +32,7 @@ def gpu_state() -> list[str]:
     try:
         output, _ = process.communicate(timeout=_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()  # without waiting: a process inside a hanging driver does not even die
+        process.kill()  # without waiting: inside a hanging driver, even SIGKILL has no effect
         return [f"GPU: the driver has not answered for {_SECONDS:.0f} s"]
     return output.splitlines()
 

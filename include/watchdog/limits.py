@@ -17,7 +17,7 @@ _MEDIANS = 20.0
 
 _ELSEWHERE_FACTOR = 6.0
 _ELSEWHERE_AT_LEAST = 120.0
-"""Smallest limit outside of batches: a short `hang_timeout` is meant for batches; the start takes longer."""
+"""Smallest limit outside batches: a short `hang_timeout` is meant for batches, and the start takes longer."""
 
 _MARGIN = timedelta(minutes=10)
 
@@ -28,7 +28,7 @@ class Limits:
 
     Elsewhere covers the time before the first batch (and, with `compile`, the first epoch), validation,
     saving and the final validation. If medians is not 0, both limits are at least `medians` times the median
-    batch, and elsewhere also applies between batches until one has been timed.
+    duration of a batch, and elsewhere also applies between batches until a batch has been timed.
     """
 
     training: float
@@ -50,9 +50,10 @@ class Limits:
 
     @property
     def rank_timeout(self) -> timedelta:
-        """How long ranks wait for each other: longer than `elsewhere`, because the watchdog reports more.
+        """How long ranks wait for each other before they give up.
 
-        The watchdog may allow even more, while labels are read or with batches of minutes; then ranks give up
+        This is longer than `elsewhere`, so that the watchdog, which reports more, acts first. But while
+        labels are read, or if batches take minutes, the watchdog may wait even longer; then the ranks give up
         first.
         """
         return timedelta(seconds=self.elsewhere) + _MARGIN

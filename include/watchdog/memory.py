@@ -14,8 +14,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 class OomKills:
     """The kernel's recent OOM kills, of any process that the counter covers.
 
-    Within a `with` block, those of the last minute or two count; otherwise, all since this object was
-    created.
+    Within a `with` block, the kills of the last minute or two count; otherwise, all kills since this object
+    was created.
     """
 
     def __init__(self, recent_seconds: float = 60.0) -> None:
@@ -41,7 +41,7 @@ class OomKills:
 
     @property
     def has_killed(self) -> bool:
-        """Whether the OOM killer has recently killed a process, which may be another than the attempt's."""
+        """Whether the OOM killer has recently killed a process, not necessarily one of the attempt."""
         return (count_oom_kills() or 0) > self._before
 
     def explain(self, what: str) -> str:
@@ -69,7 +69,7 @@ def count_oom_kills(process: str = "self") -> int | None:
 
 
 def _counter_files(process: str) -> list[Path]:
-    """List the counters of control groups version 2 and 1; a container sees its own group as the root."""
+    """List the counter files of control groups v2 and v1; a container sees its own group as the root."""
     paths = []
     try:
         lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()

@@ -50,17 +50,17 @@ class Member:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether its state alone can explain a hang."""
+        """Whether the state of this process alone can explain a hang."""
         return self.is_stopped or self._status() == psutil.STATUS_DISK_SLEEP
 
     @property
     def state(self) -> str:
-        """What it is doing, according to the kernel."""
+        """The state of the process, according to the kernel."""
         status = self._status()
         return _STATES.get(status, status)
 
     def describe(self) -> str:
-        """Describe it on one line: state, where in the kernel, memory and CPU time."""
+        """Describe the process on one line: state, kernel function, memory and CPU time."""
         try:
             with self.process.oneshot():
                 memory = self.process.memory_info().rss / _GIB
@@ -73,9 +73,10 @@ class Member:
         return f"{self}: {self.state}{waiting}; {memory:.1f} GiB, {used:.0f} s of CPU time"
 
     def stacks(self, folder: Path) -> str:
-        """Make it write the stacks of its threads, and return them; a stopped process is resumed to do so.
+        """Make the process write the stacks of its threads, and return them.
 
-        Returns "" for a process that has no handler for it, is stuck in the kernel, or takes too long.
+        A stopped process is continued for that time. Returns "" for a process that has no handler for the
+        signal, is stuck in the kernel, or takes too long.
         """
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
@@ -122,8 +123,8 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
 def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
     """Send SIGKILL to all processes of an attempt, the first one last, and to its ranks' process groups.
 
-    All of them are stopped first: otherwise the trainer would report the death of a worker as an error of
-    its own.
+    All processes are stopped first; otherwise the trainer would notice the death of a worker, and report it
+    as an error.
     """
     for signal_number in (signal.SIGSTOP, signal.SIGKILL):
         for member in reversed(attempt):
@@ -141,7 +142,10 @@ def kill_group(leader: int) -> None:
 
 
 def is_group_leader(pid: int) -> bool:
-    """Return whether the process leads a process group. An Airflow task's has only its descendants."""
+    """Return whether the process leads a process group.
+
+    An Airflow task does, and the group contains only the task's descendants.
+    """
     try:
         return os.getpgid(pid) == pid
     except ProcessLookupError:
@@ -183,7 +187,7 @@ def _handles_signal(pid: int, number: int) -> bool:
 
 
 def _read_when_complete(path: Path) -> str:
-    """Return the content of the file once it has stopped growing, or what it has at the time limit."""
+    """Return the content of the file once it has stopped growing, or at the time limit."""
     deadline, size = time.monotonic() + _STACKS_SECONDS, 0
     while time.monotonic() < deadline:
         time.sleep(0.1)

@@ -26,8 +26,9 @@ HANG, MEMORY, UNKNOWN = "hang", "memory", "unknown"
 class Trace:
     """The end of an attempt that was killed, or that lost one of its processes to a signal.
 
-    cause is HANG, MEMORY or UNKNOWN. detail is a sentence without its full stop. epoch is the epoch it was
-    in, counted from 0 (-1: before the first); batch is the number of finished batches of that epoch.
+    cause is HANG, MEMORY or UNKNOWN. detail is a sentence without its full stop. epoch is the epoch in which
+    the attempt ended, counted from 0 (-1: before the first); batch is the number of finished batches of that
+    epoch.
     """
 
     attempt: int
@@ -37,7 +38,7 @@ class Trace:
     batch: int
 
     def write(self, folder: Path) -> None:
-        """Store it for the next attempt; nothing is stored if the folder is gone or its disk is full."""
+        """Store the trace for the next attempt, unless the folder is gone or its disk is full."""
         with suppress(OSError):
             (folder / _FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
@@ -52,7 +53,7 @@ class Trace:
 
     @property
     def position(self) -> str:
-        """Where in the training the attempt ended, for a person."""
+        """The position in the training at which the attempt ended, in words."""
         return describe_position(self.epoch, self.batch)
 
     def as_json(self) -> dict[str, Any]:

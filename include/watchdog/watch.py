@@ -28,17 +28,17 @@ _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
-"""An attempt that uses this share of a processor, before its first batch, is working: it reads labels."""
+"""An attempt that uses this share of a processor before its first batch is working, not hanging."""
 
 _START_FACTOR = 12
-"""That counts only for this many times `elsewhere`: a hanging process can be busy, too."""
+"""Processor use counts as work only for this many times `elsewhere`: a hanging process can be busy, too."""
 
 _BATCHES = 200
 """Number of recent batches that the median is taken over."""
 
 
 class Clock:
-    """Seconds in which this process could observe the others; of a longer stop, three seconds count."""
+    """Counts the seconds in which this process could observe the others, and of each stop at most three."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -86,7 +86,7 @@ class _CpuUse:
         self._checked, self._used = 0.0, _cpu_seconds(root)
 
     def was_busy(self, now: float) -> bool:
-        """Return whether the attempt was busy since the last answer; False within half a minute of that."""
+        """Return whether the attempt was busy since the last check; False if that was less than 30 s ago."""
         if now - self._checked < _WORK_SECONDS:
             return False
         used = _cpu_seconds(self._root)
@@ -143,7 +143,8 @@ class Watch:
     def _find_overdue(self, now: float) -> Hang | None:
         """Return the hang of a process that exceeds its limit.
 
-        Of several, return that of the process furthest behind, because the others are waiting for it.
+        If several processes do, return the hang of the one that is furthest behind, because the others are
+        waiting for it.
         """
         late = [
             seen
@@ -158,7 +159,7 @@ class Watch:
         return Hang(
             seen.beat.epoch,
             seen.beat.batch,
-            f"No batch has finished for {seconds:.0f} s {where} (the limit there is {limit:.0f} s)",
+            f"No batch has finished for {seconds:.0f} s {where} (the limit is {limit:.0f} s)",
         )
 
     def _find_stopped(self, now: float) -> Hang | None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 1024**2
 _REDIRECTS = 5
-"""GitHub sends one."""
+"""Maximum number of redirects; GitHub sends one."""
 
 
 class DownloadFailed(FinalError):
@@ -30,12 +30,12 @@ class DownloadFailed(FinalError):
 
 
 class _BrokenOff(DownloadFailed):
-    """The server was unreachable or busy, broke off, or sent wrong bytes; a retry may succeed."""
+    """The server was unreachable or busy, closed the connection, or sent wrong bytes; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """Limits of a download: bytes, seconds of all attempts, seconds without a byte, and attempts."""
+    """Limits of a download: bytes, seconds for all tries, seconds without a byte, and number of tries."""
 
     size: int = WEIGHTS_BYTES
     seconds: float = WEIGHTS_SECONDS
@@ -74,12 +74,12 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
         with requests.Session() as session:
             session.max_redirects = _REDIRECTS
             if encrypted:
-                del session.adapters["http://"]  # nothing is sent to such an address, not even on the way
+                del session.adapters["http://"]  # no request is sent without encryption, even for a redirect
             with session.get(
                 url,
                 stream=True,
                 timeout=(10, limits.silent_seconds),
-                headers={"Accept-Encoding": "identity"},  # the length and the checksum are of the file itself
+                headers={"Accept-Encoding": "identity"},  # so that length and checksum are those of the file
             ) as response:
                 _require_good(response)
                 _receive(response, file, limits, deadline)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Turn errors about the model into errors of the parameter."""
+    """Turn errors about the model into errors about the parameter `model`."""
     try:
         yield
     except (WeightsUnavailable, ValueError) as error:
@@ -95,9 +95,9 @@ class InitialWeightsFinder:
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
     def check(self, model: str, task: Task, job_id: str) -> None:
-        """Refuse what `find` would refuse, as far as that shows without downloading or reading whole files.
+        """Refuse a model that `find` would refuse, without downloading a file or reading a whole one.
 
-        Raises SpecError, and StoreErrors.
+        A file that has to be downloaded is not checked. Raises SpecError, and StoreErrors.
         """
         reference = ModelReference.parse(model)
         match reference.kind:

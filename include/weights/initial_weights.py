@@ -1,4 +1,7 @@
-"""The initial weights of a training run as tasks pass them on: light, because Dag files import it."""
+"""The initial weights of a training run, as tasks pass them on.
+
+This module imports little, because Dag files import it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ class InitialWeights(Payload):
     """A file of weights in S3, identified by its content."""
 
     path: str
-    """Its s3:// URI."""
+    """The s3:// URI of the file."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Of the whole file, in lower-case hex."""
+    """Hash of the whole file, in lower-case hex."""
     job_id: str | None = None
-    """Job that trained it; None if that job is unknown, or is the one that starts with these weights."""
+    """Job that trained the weights; None if it is unknown, or is the job that starts with these weights."""

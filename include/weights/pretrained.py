@@ -1,7 +1,7 @@
 """Pretrained weights in S3 at `pretrained/{name}`: each file is downloaded once for all jobs and workers.
 
 The object's metadata hold the file's SHA-256, recorded when this project stores the file, or on first use if
-another client uploaded it. The object changes only if it is replaced on purpose, so a name means one file.
+another client uploaded it. A name always means the same file, unless the object is replaced on purpose.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ListedWeights:
 class PretrainedStore:
     """The pretrained weights of one bucket.
 
-    url is the base address of the missing files that Ultralytics publishes; None turns downloads off.
+    url is the address below which missing files of Ultralytics are downloaded; None turns downloads off.
     """
 
     def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:
@@ -107,8 +107,8 @@ class PretrainedStore:
     def is_stored(self, name: str) -> bool:
         """Say whether the file is in S3, without downloading it. Raises WeightsUnavailable, and StoreErrors.
 
-        False means that a download can be tried: Ultralytics publishes the file, and downloads are on. A file
-        that is neither in S3 nor to be downloaded is refused.
+        False means that a download can be tried: Ultralytics publishes the file, and downloads are on. Raises
+        WeightsUnavailable if the file is not in S3 and a download cannot be tried.
         """
         stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
@@ -132,8 +132,8 @@ class PretrainedStore:
         """Inspect the local file, store it as `name`, and return the stored file.
 
         A file that is stored already is kept and returned; with `replace` it is replaced. Raises
-        InspectionError for a file that must not be loaded, FileNotFoundError, what `require` raises, and
-        StoreErrors: with `replace`, FencedOut if another process replaced it at the same moment.
+        InspectionError for a file that must not be loaded, FileNotFoundError, the errors of `require`, and
+        StoreErrors, among them, with `replace`, FencedOut if another process wrote at the same moment.
         """
         contents = inspect_file(file)
         limits, location = TransferLimits(), self.location(name)

@@ -2,7 +2,7 @@
 
     archive        checks that the layout of the file is exactly that of torch.save
     unpickler      interprets its pickle with symbols instead of objects
-    calls, classes the functions and classes that it may name: those that the pinned versions write
+    calls, classes the functions and classes that a pickle may name: those that the pinned versions write
     contents       checks that the symbols form a model and plain values
     architecture   checks the description from which a model is built
 

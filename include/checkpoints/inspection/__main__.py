@@ -1,7 +1,8 @@
 """Inspect checkpoints without loading them: `python -m include.checkpoints.inspection best.pt`.
 
-It prints a line of JSON to stdout for each file that may be loaded. Exit status: 0 if all may be loaded, 1 if
-any may not or cannot be read (stderr says why), 2 for wrong usage. Needs neither PyTorch nor Ultralytics.
+It prints a line of JSON to stdout for each file that may be loaded. Exit status: 0 if all files may be
+loaded, 1 if a file may not be loaded or cannot be read (stderr says why), 2 for wrong usage. Needs neither
+PyTorch nor Ultralytics.
 """
 
 from __future__ import annotations

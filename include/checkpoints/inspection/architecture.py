@@ -1,7 +1,7 @@
 """Checking the description from which a model is built: an architecture's YAML, or its copy in a checkpoint.
 
-Ultralytics evaluates its `activation` as Python, calls whatever a row names, and creates layers of any size.
-So the description is checked first, wherever it comes from.
+Ultralytics evaluates the `activation` in it as Python, calls whatever function a row names, and creates
+layers of any size. So the description is checked first, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, T
 MAX_LAYERS = 500
 MAX_REPEATS = 100
 MAX_CHANNELS = 8192
-"""Limit of any number in the arguments of a row (for nn.Upsample and its variants it is MAX_SCALE), of
-keypoints, and of a scale's channels; Ultralytics' own architectures use at most 2,048."""
+"""Limit for any number in the arguments of a row (except for nn.Upsample and its variants: MAX_SCALE), for
+keypoints, and for a scale's channels; Ultralytics' own architectures use at most 2,048."""
 
 MAX_SCALE = 16
 """Largest factor by which nn.Upsample and its variants may enlarge an image, and largest depth and width of
@@ -27,14 +27,14 @@ a scale."""
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
 MAX_NAMES = 10_000_000
-"""Characters of all class names together, because a pickle can repeat a name at almost no cost."""
+"""Maximum characters of all class names together, because a pickle can repeat a name at almost no cost."""
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]{1,40}\([A-Za-z0-9_=., -]{0,100}\)")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 
 
 def check_architecture(architecture: Mapping[str, Any]) -> None:
-    """Raise ForeignCode for what would run as code, NotACheckpoint or TooLarge for an invalid model."""
+    """Raise ForeignCode for text that would run as code, NotACheckpoint or TooLarge for an invalid model."""
     rows = [*_rows(architecture, "backbone"), *_rows(architecture, "head")]
     if len(rows) > MAX_LAYERS:
         raise TooLarge(f"describes a model of more than {MAX_LAYERS} layers")

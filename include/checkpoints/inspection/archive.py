@@ -16,18 +16,18 @@ from typing import Protocol
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
 
 MAX_ENTRIES = 100_000
-"""A full state of the largest model (YOLOv9e) has 10,000."""
+"""Maximum number of entries; a full state of the largest model (YOLOv9e) has 10,000."""
 
 MAX_DIRECTORY = 16 * 1024**2
 MAX_PICKLE = 32 * 1024**2
-"""In bytes, without weights: the objects of the largest full state take 2 MB, the metrics of 100,000 epochs
-15 MB."""
+"""Maximum bytes of the pickle, which has no weights in it: the objects of the largest full state take 2 MB,
+the metrics of 100,000 epochs 15 MB."""
 
 MAX_BESIDE = 1024
 """Maximum bytes of an entry that describes how the file was written."""
 
 MAX_PADDING = 64 * 1024
-"""Bytes between an entry's header and its data; torch aligns them to 64."""
+"""Maximum bytes between an entry's header and its data, which torch aligns to 64 bytes."""
 
 _HEADER = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
@@ -46,7 +46,7 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
 
     def read(self, start: int, length: int) -> bytes:
         """Return the `length` bytes from `start` on, which must lie within the file."""
@@ -109,7 +109,7 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
 
 
 def _entries(source: Source) -> list[_Entry]:
-    """Return all entries, whose order must be that in the file, without overlaps or gaps beyond padding."""
+    """Return all entries; refuse any that are not in file order, overlap, or have gaps beyond padding."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
             "is not a checkpoint, or one from before PyTorch 1.6; give a .pt that a later torch.save wrote"
@@ -225,7 +225,7 @@ def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
 
 
 def _content(source: Source, entry: _Entry) -> bytes:
-    """Read the bytes of the entry, found as torch finds them: by the header in front of them."""
+    """Read the bytes of the entry after the header that precedes them, where torch reads them too."""
     raw = source.read(entry.start, entry.end - entry.start)
     sign, _, flags, method, _, _, _, _, _, name_length, extra_length = _HEADER.unpack_from(raw)
     start = _HEADER.size + name_length + extra_length

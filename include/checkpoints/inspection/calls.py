@@ -1,6 +1,7 @@
 """The functions that a checkpoint may call, with their arguments: everything else is foreign code.
 
-Each takes its arguments as symbols and returns a symbol of the result, without calling anything.
+Each function here takes its arguments as symbols and returns a symbol of the result, without calling the
+real function.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _NUMPY_SIZES = {
     "b1": 1,
 }  # fmt: skip
 _VIEWS = 4
-"""How many tensors may share a stored number, on average; in real checkpoints it is one, or a few."""
+"""How many tensors may share a stored number, on average; in real checkpoints, one or a few do."""
 
 _FORWARD = {"forward", "forward_fuse", "forward_split"}
 _INTERPOLATION = "torchvision.transforms.functional.InterpolationMode"
@@ -78,7 +79,7 @@ def _is_count(value: object) -> bool:
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
 ) -> Tensor:
-    """Follow torch._utils._rebuild_tensor_v2: a view within its storage, with no more numbers than it."""
+    """Follow torch._utils._rebuild_tensor_v2; accept only views that lie within their storage."""
     _require(isinstance(storage, Storage) and type(grad) is bool and metadata is None)
     _require(isinstance(hooks, Ordered) and not hooks)
     _require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides) <= 16)

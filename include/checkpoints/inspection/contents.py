@@ -31,10 +31,10 @@ from include.checkpoints.keys import BATCH, EXACT
 
 MAX_DEPTH = 200
 MAX_FEATURES = 16
-"""Layers that a distillation compares; Ultralytics compares the head and its inputs, usually four in all."""
+"""Maximum layers that a distillation compares; Ultralytics compares the head and its inputs, usually four."""
 
 MAX_PATHS = 20_000_000
-"""Paths to objects, of which there are more than objects if some are shared, as in a decompression bomb."""
+"""Maximum paths to objects. Shared objects have several paths, very many of them in a decompression bomb."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -143,7 +143,7 @@ def _holds_name(value: Any) -> bool:
 
 
 def _check_attributes(path: str, state: Mapping[str, Any]) -> None:
-    """Check the attributes that a layer uses while it is loaded or used."""
+    """Check the attributes that take effect when a layer is loaded or run."""
     if hidden := methods() & state.keys():
         raise ForeignCode(f"holds a layer whose {min(hidden)} is replaced; do not load it")
     forward = state.get("forward")
@@ -198,7 +198,7 @@ def _class(model: Instance) -> str:
 
 
 def _require_plain(name: str, value: Any) -> None:
-    """Raise NotACheckpoint for an object where values belong; the tree is known to be finite and shallow."""
+    """Raise NotACheckpoint for an object where plain values belong; `_check_tree` has accepted the tree."""
     pending = [value]
     seen: set[int] = set()
     while pending:
@@ -257,7 +257,7 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     attributes = model.state or {}
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
-    # The class of a distilled model does not tell its task.
+    # The class of a distilled model does not show its task.
     asked = (state.get("train_args") or {}).get("task", "detect")
     task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
     return Contents(

@@ -19,10 +19,10 @@ _NOT = {"TorchVision"}
 """It loads a model of torchvision, whose classes a checkpoint must not contain."""
 
 _NOT_MODULES = {"torch.nn.modules.rnn"}
-"""Recurrent layers, which no YOLO has: their code recomputes attributes while they are loaded."""
+"""Recurrent layers, whose code recomputes attributes while they are loaded. No YOLO model has them."""
 
 _KEPT_METHODS = {"forward", "type"}
-"""Methods of a layer that attributes in Ultralytics' files override."""
+"""Methods of a layer that Ultralytics' files may override by an attribute."""
 
 _TRANSFORMS = ("CenterCrop", "Compose", "Normalize", "Resize", "ToTensor")
 """Image transforms of a classifier, which are kept in its checkpoint."""

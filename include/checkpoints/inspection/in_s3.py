@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
     """Describe the checkpoint in S3, of `size` bytes, without reading its weights.
 
-    Only a file that seems unfit is read whole, to be certain what the object holds, and inspected again.
+    Only a file that seems unfit is read whole, to be certain of its content, and then inspected again.
     Raises UnsafeCheckpoint, CorruptObject if the object no longer has that ETag, and other StoreErrors.
     """
     source = ObjectSource(client, location, size, etag)

@@ -69,7 +69,7 @@ def _is_inert(head: bytes) -> bool:
 
 
 class LocalSource:
-    """An open file (a Source)."""
+    """A Source that reads an open file."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

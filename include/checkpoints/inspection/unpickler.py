@@ -1,6 +1,6 @@
 """An unpickler that creates no objects: it follows the opcodes of a pickle with symbols for their results.
 
-It only knows the opcodes that torch.save writes, all of which torch.load(weights_only=True) follows, too.
+It accepts only the opcodes that torch.save writes, all of which torch.load(weights_only=True) also accepts.
 Time and memory are bounded by the length of the pickle, which MAX_PICKLE limits.
 """
 
@@ -17,7 +17,7 @@ from include.checkpoints.inspection.errors import ForeignCode, InspectionError, 
 from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage
 
 MAX_OBJECTS = 500_000
-"""Containers and objects; the full state of the largest model has 100,000."""
+"""Maximum number of containers and objects; the full state of the largest model has 100,000."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,150}", re.ASCII)
 _STORAGES = {f"torch.{name}Storage": size for name, size in ITEM_SIZES.items()}
@@ -197,7 +197,7 @@ class SymbolicUnpickler:
     def _put(self, index: int) -> None:
         if index > len(self._memo):  # other unpicklers allocate memory up to this index
             raise NotACheckpoint(
-                "numbers its objects as no program does; it was crafted to exhaust the memory"
+                "numbers its objects in a way that no program does; it was crafted to exhaust the memory"
             )
         self._memo[index] = self._stack[-1]
 
@@ -245,4 +245,4 @@ _INSTRUCTIONS: dict[int, Callable[[SymbolicUnpickler], None]] = {
 
 
 def _damaged() -> NotACheckpoint:
-    return NotACheckpoint("is damaged: its objects cannot be followed; copy it again")
+    return NotACheckpoint("is damaged: its pickle is invalid; copy it again")
