@@ -67,7 +67,7 @@ def default_metric(task: Task) -> str:
 def default_architecture(task: Task) -> str:
     """Return the architecture of `default_weights`.
 
-    Its family covers every task, unlike yolo11, which has no models for `semantic` and `depth`.
+    It comes from a family that covers every task; yolo11 has no models for `semantic` and `depth`.
     """
     return default_weights(task).removesuffix(".pt")
 

@@ -1,4 +1,7 @@
-"""The input and output of a training run. Standard library only, because Airflow's side imports it too."""
+"""The input and output of a training run.
+
+This module uses only the standard library, because Airflow's processes import it too.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ MODEL_SUFFIX: Mapping[str, str] = {
     "pose": "-pose",
     "obb": "-obb",
 }
-"""Suffix of a task's model names: Ultralytics builds the head from it, whatever `task` says."""
+"""Suffix of each task's model names, by which Ultralytics chooses the head, whatever `task` says."""
 
 
 class TrainingError(FinalError):
@@ -59,7 +62,7 @@ class MemoryTaken(MachineUnusable):
 
 
 class MemoryShort(MachineUnusable):
-    """The training has used up nearly all memory of the machine; the next attempt starts with more room."""
+    """The training has used nearly all memory of the machine; the next attempt starts with free memory."""
 
 
 class ProcessKilled(AttemptError):
@@ -86,7 +89,7 @@ class DiskError(AttemptError):
 
 
 class NotResumable(TrainingError):
-    """The file holds no training state, for example because it was stripped, or the state of another task."""
+    """The file holds the state of another task, or none at all, for example because it was stripped."""
 
 
 class StateMismatch(NotResumable):
@@ -107,16 +110,16 @@ def require_task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One training run, in Ultralytics' own words. Nothing is ever downloaded.
+    """One training run, in the terms that Ultralytics uses. Nothing is ever downloaded.
 
     With `resume_from` the training continues at the next batch with the checkpoint's own model, optimizer and
     arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
     then this training run's own state, left by an interrupted attempt, and all `arguments` except workers are
-    ignored. If all its epochs were trained already, only the final validation is done.
+    ignored. If all epochs were trained already, only the final validation is done.
     """
 
     task: Task
-    """What the model does."""
+    """The task of the model."""
     model: str
     """Name or YAML of an architecture, which is trained from scratch, or path of a .pt on this machine."""
     data: Path
@@ -155,12 +158,12 @@ class EpochReport:
     """The numbers of one finished epoch. None stands for a number that is not finite."""
 
     epoch: int
-    """Counted from 0."""
+    """Number of the epoch, counted from 0."""
     epochs: int
     """Planned number of epochs."""
     metrics: Mapping[str, float | None]
-    """By Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An epoch
-    without validation (`val=false`) has no validation metrics."""
+    """Metrics by Ultralytics' names, as in results.csv (`train/box_loss`, `metrics/mAP50(B)`, `lr/pg0`). An
+    epoch without validation (`val=false`) has no validation metrics."""
     fitness: float | None
     """The number by which Ultralytics compares epochs; None also if the epoch had no validation."""
     seconds: float
@@ -172,7 +175,7 @@ class EpochReport:
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if they are the same."""
     trained_seconds: float = 0.0
-    """As in Progress."""
+    """The same as `Progress.trained_seconds`."""
 
 
 class EpochReporter(Protocol):
@@ -215,7 +218,7 @@ class SavedState:
     """Whether best.pt has this state's weights, ready to deploy: no earlier epoch was better. False if
     val=false."""
     trained_seconds: float
-    """As in Progress."""
+    """The same as `Progress.trained_seconds`."""
 
 
 class StateReporter(Protocol):
@@ -228,8 +231,8 @@ class StateReporter(Protocol):
         """Return whether to save the state now.
 
         Called in the thread that called `train` after each batch or, with several GPUs, twice a second.
-        The state is then saved in the background. If that is not possible yet, for example because another
-        one is still being written, the reporter is asked again later.
+        If this returns True, the state is saved in the background. If that is not possible yet, for example
+        because another state is still being written, the reporter is asked again later.
         """
 
     def saved(self, state: SavedState) -> None:
@@ -251,7 +254,7 @@ class TrainingResult:
     epoch: int
     """Last finished epoch."""
     best_epoch: int
-    """Epoch that best.pt was saved in."""
+    """Epoch in which best.pt was saved."""
     epochs: int
     """Planned number of epochs; fewer may have run if stop_reason is not "completed"."""
     start_epoch: int
@@ -265,6 +268,6 @@ class TrainingResult:
     seconds: float
     """Duration of the whole call of `train`, from the check of the request to the final validation."""
     device: str
-    """The device it ran on: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
+    """The device that trained: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
     ultralytics_version: str
-    """Version of Ultralytics that trained it."""
+    """Version of Ultralytics that trained the model."""

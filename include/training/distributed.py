@@ -1,4 +1,4 @@
-"""Training on several GPUs: one process (a rank) for each, supervised by this process.
+"""Training on several GPUs: one process (a rank) for each GPU, supervised by this process.
 
 Ultralytics would start such processes from a generated file with pickled callbacks in it, and receive no
 reports from them. Here the ranks get a TrainingPlan and a connection to this process. Over its connection,
@@ -7,12 +7,12 @@ publishes states and handles interruptions. A rank exits when its connection clo
 this process, however it ends.
 
 The guarantee of equal weights holds: weights, optimizer and pending gradients are equal on all ranks, because
-gradients are averaged over them after every batch. Only the running statistics of batch normalization differ
-(Ultralytics does not synchronise them). The checkpoint has those of rank 0, and all ranks resume with them.
-That does not change the weights: training computes with each batch's own statistics, and rank 0's running
-statistics are broadcast before a validation. With two GPUs, the order in which gradients are added does not
-matter. With three or more, NCCL's order depends on how the GPUs are connected, so the guarantee needs the
-same kind of machine.
+gradients are averaged over all ranks after every batch. Only the running statistics of batch normalization
+differ (Ultralytics does not synchronise them). The checkpoint has those of rank 0, and all ranks resume with
+them. That does not change the weights: training computes with each batch's own statistics, and rank 0's
+running statistics are broadcast before a validation. With two GPUs, the order in which gradients are added
+does not matter. With three or more, NCCL's order depends on how the GPUs are connected, so the guarantee
+needs the same kind of machine.
 """
 
 from __future__ import annotations

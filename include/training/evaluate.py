@@ -29,12 +29,12 @@ EVALUATION_ARGUMENTS = (
     "overlap_mask",
     "single_cls",
 )
-"""Training arguments that also affect an evaluation: both sides of a comparison get the same values."""
+"""Training arguments that also affect an evaluation. Models that are compared get the same values."""
 
 _IMGSZ, _BATCH = 640, 16
 
 _WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
-"""Exceptions that Ultralytics raises for unsuitable data; others may be due to this machine."""
+"""Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
 
 
 @dataclass(frozen=True)

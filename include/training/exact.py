@@ -41,8 +41,9 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     tloss: dict[str, torch.Tensor] | None
     loss: torch.Tensor
     collective_timeout = timedelta(minutes=40)
-    """How long ranks wait for each other, unless Heartbeats sets it. It must be longer than the work that
-    rank 0 does alone: scanning labels, filling caches, summing up a validation, writing the state."""
+    """How long ranks wait for each other, unless Heartbeats sets another time. It must exceed the duration of
+    the work that rank 0 does alone: scanning labels, filling caches, summing up a validation, writing the
+    state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
@@ -157,7 +158,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.lr = {f"lr/pg{number}": rate for number, rate in enumerate(self._resumed_rates)}
 
     def _restore_losses(self) -> None:
-        """Restore the running losses: in the first batch, because Ultralytics resets them just before it."""
+        """Restore the running losses; do so in the first batch, because Ultralytics resets them before it."""
         if self._resumed_losses is not None:
             self.tloss, self._resumed_losses = self._resumed_losses, None
 
@@ -223,7 +224,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self.mark_inexact(reason)
 
     def _machine_dependencies(self) -> list[str]:
-        """Return which arguments make the result depend on the machine, each as a reason in words."""
+        """Return, in words, each argument that makes the result depend on the machine."""
         arguments = {
             f"time={self.args.time} ends the training by the clock": self.args.time,
             "deterministic=false lets a GPU compute in any order": (

@@ -40,7 +40,8 @@ _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 class _Canvas:
     """A mosaic of four colour images that has yet to be painted.
 
-    This suffices because, between Mosaic and RandomPerspective, Ultralytics reads only the image's shape.
+    Until it is painted, it has only a shape. Between Mosaic and RandomPerspective, Ultralytics reads nothing
+    else of an image.
     """
 
     dtype = np.dtype(np.uint8)
@@ -160,15 +161,15 @@ class _Planar:
 
 
 class PlanarFormat(_Planar, Format):  # type: ignore[misc]
-    """For images with boxes, outlines or keypoints."""
+    """Formats images with boxes, outlines or keypoints."""
 
 
 class PlanarSemanticFormat(_Planar, SemanticFormat):  # type: ignore[misc]
-    """For images with a class for each pixel."""
+    """Formats images with a class for each pixel."""
 
 
 class PlanarDepthFormat(_Planar, DepthFormat):  # type: ignore[misc]
-    """For images with a distance for each pixel."""
+    """Formats images with a distance for each pixel."""
 
 
 FASTER: dict[type, type] = {

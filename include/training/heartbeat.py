@@ -36,12 +36,12 @@ class Phase(IntEnum):
     """The phase of a training process, which decides how long it may go without a beat."""
 
     OVER = 0
-    """No longer training. No beats are expected."""
+    """The process no longer trains, and no beats are expected."""
     STARTING = 1
     """Up to the end of the first batch; with `compile`, up to the end of the first epoch."""
     TRAINING = 2
     BETWEEN = 3
-    """From the last batch of an epoch to the first one of the next: validation, saving, final validation."""
+    """From an epoch's last batch to the next epoch's first batch: validation, saving, final validation."""
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,10 @@ def load_inspected(path: Path) -> dict[str, Any]:
 
 
 def _preload_modules(modules: Sequence[str]) -> None:
-    """Import the modules that loading needs, because an import may write bytecode, and loading may not.
+    """Import the modules that loading needs: an import may write bytecode, which is refused while loading.
 
-    The inspection has approved all of them. Modules of older versions may no longer exist, because others
-    have replaced them.
+    The inspection has approved all of them. Modules of older versions may no longer exist, because other
+    modules have replaced them.
     """
     for module in (*modules, "ultralytics.utils.loss"):
         with suppress(ModuleNotFoundError):

@@ -33,7 +33,7 @@ IN_A_ROW = 3
 """Number of batches in a row that must exceed the limit."""
 
 MOST_ROLL_BACKS = 5
-"""Rollbacks after which a training run fails, because it then needs different data or parameters."""
+"""Number of rollbacks after which a training run fails, because it needs different data or parameters."""
 
 
 class Action(StrEnum):
@@ -123,7 +123,7 @@ class LossWatch:
             self._usual.extend(row)
             return None
         if action is not Action.ROLL_BACK:
-            self._usual.extend(row)  # only now, or the second loss would be compared with the first
+            self._usual.extend(row)  # only now, or the second high loss would be compared with the first
         return Finding(
             f"exceeded {self._rules.factor:g} times the largest of the {compared} batches before "
             f"({largest:.4g}) in {IN_A_ROW} consecutive batches, most recently with {loss:.4g}",

@@ -15,7 +15,7 @@ from include.training.environment import isolate_ultralytics
 from include.training.loading import enforce_safe_loading
 
 _CORRUPT = re.compile(r"(ignoring corrupt image(?:/\w+)?): .*", re.DOTALL)
-"""The text after this is cut: if another file replaced a label after the check, it may quote that file."""
+"""The text after this is cut, because it may quote a file that replaced a label after the check."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -28,7 +28,7 @@ class PlainLines(logging.Filter):
         text = _ANSI.sub("", record.getMessage()).strip("\r\n")
         text = _CORRUPT.sub(r"\1; `check_dataset` says why", text)
         if text.startswith((" ", "Optimizer stripped from")):
-            return False  # rows of tables under progress bars; the name of a temporary file, in each epoch
+            return False  # rows of tables under progress bars, or the name of a temporary file
         kept = "".join(
             c for c in text if unicodedata.category(c) != "So" and c != "\N{VARIATION SELECTOR-16}"
         )

@@ -69,7 +69,7 @@ class _Parent(QueueHandler):
         self.send(record)
 
     def report(self, epoch: EpochReport) -> bool:
-        """Report to the parent, and wait for its answer."""
+        """Report the epoch to the parent, and wait for its answer."""
         self.send(epoch)
         return self._go_on.get()
 

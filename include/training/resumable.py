@@ -54,9 +54,8 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 class ResumableMixin(StateSavingMixin):
     """Reports each epoch once, and strips only best.pt.
 
-    A mixin for the base classes, listed before one of Ultralytics' task trainers. best_metrics are those of
-    the final validation. If the training was stopped within an epoch, batches is the number of batches after
-    `epoch` in last.pt.
+    A mixin, listed before one of Ultralytics' task trainers. best_metrics are those of the final validation.
+    If the training was stopped within an epoch, batches is the number of batches after `epoch` in last.pt.
     """
 
     epochs: int
@@ -145,7 +144,7 @@ class ResumableMixin(StateSavingMixin):
     def _data_errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Ultralytics wraps most of them into RuntimeError
+        except Exception as error:  # Ultralytics wraps most errors into RuntimeError
             passing = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             if passing or is_out_of_memory(error):
                 raise
@@ -213,7 +212,7 @@ class ResumableMixin(StateSavingMixin):
 
     @property
     def stop_reason(self) -> StopReason:
-        """Why the loop ended."""
+        """Why the training loop ended."""
         if self._stopped:
             return "stopped"
         if not self.args.time and self.epoch + 1 >= self.epochs:

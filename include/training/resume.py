@@ -210,9 +210,9 @@ def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0 if a training run moves from a CPU, where Ultralytics sets it, to a GPU.
+    """Drop workers=0, which Ultralytics sets on a CPU, if the training continues on a GPU.
 
-    The GPU would wait for its data.
+    Without workers, the GPU would wait for its data.
     """
     moves = request.device != "cpu" and trained.get("device") == "cpu"
     return {name: value for name, value in trained.items() if not (moves and name == "workers")}
@@ -249,14 +249,15 @@ def _renew_patience(state: dict[str, Any], finished: int) -> None:
 def _restore_best(
     request: TrainingRequest, source: Path, state: dict[str, Any], best: Path
 ) -> tuple[int, str | None]:
-    """Put the best.pt that belongs to `state` in place; return its epoch and, if it was lost, the reason.
+    """Put the best.pt that belongs to `state` in place, and return its epoch.
 
-    Without a best.pt, best_fitness is reset, so that the best of the resumed epochs becomes best.pt.
+    Also returns which best.pt was lost, in words; None if none was. Without a best.pt, best_fitness is reset,
+    so that the best of the resumed epochs becomes best.pt.
     """
     kept_epoch = -1
     if request.best_from is not None:
         kept = load_checkpoint(request.best_from)
-        by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # it counts from 1
+        by_the_stopper = (state.get("stopper") or {}).get("best_epoch", 0) - 1  # the stopper counts from 1
         kept_epoch = int(kept["epoch"] if kept["epoch"] >= 0 else kept.get(BEST_EPOCH, by_the_stopper))
     # best.pt in S3 is older than the state's own best if there was no disk space to make a newer one.
     if _is_best_epoch(state) and kept_epoch < state["epoch"]:

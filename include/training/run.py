@@ -1,4 +1,4 @@
-"""Running a training run, from a request to its two checkpoints."""
+"""Training, from a request to the two checkpoints."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ _ONLY_FOR_TRAINING = ("optimizer", "best_fitness", "stopper", "ema", "updates", 
 def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
     """Return everything a training run needs to continue, in Ultralytics' own keys and one of ours.
 
-    With `batches` it is the state after that many batches of the current epoch, otherwise at the epoch's end.
-    Its tensors are the training's own, except those of `ema`, a model of half precision.
+    With `batches`, this is the state after that many batches of the current epoch, otherwise the state at the
+    epoch's end. Tensors are not copied, except those of `ema`, a model in half precision.
 
     This replaces BaseTrainer.save_model (8.4.190), which cannot store more keys, and copies and rounds the
     optimizer. Plain Ultralytics loads such a checkpoint as one of its own, and can resume a checkpoint that
@@ -101,7 +101,7 @@ def save(state: dict[str, Any], path: Path) -> None:
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Rename a file that `write` returned to its final name, and make the renaming survive a power cut."""
+    """Give the file that `write` returned its final name, and make the renaming survive a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
         _sync(path.parent)
@@ -117,7 +117,7 @@ def _sync(path: Path) -> None:
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    """Write a checkpoint next to `path`, which it will replace; return the new file. Raises DiskError."""
+    """Write a checkpoint next to `path`, to replace it later; return where it is. Raises DiskError."""
     staged = staged_path(path)
     try:
         torch.save(state, staged)
@@ -149,8 +149,8 @@ def snapshot(source: Path, target: Path) -> None:
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
     """Write the deployable form of the checkpoint at `source` to `target`, and return its epoch.
 
-    results are the columns of results.csv. If they are None, those in `source` are kept, and the bytes of a
-    file that is deployable already do not change.
+    results are the columns of results.csv. If they are None, the results in `source` are kept, and a file
+    that is deployable already keeps its bytes.
     """
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:

@@ -86,7 +86,7 @@ class _Partners(list[int]):
 
 @dataclass(frozen=True)
 class _Window:
-    """The samples that a batch's mosaics may use, and the slot of each while it is recent."""
+    """The samples that a batch's mosaics may use, and the slots of their images in the ring."""
 
     batch: int
     rank: int
@@ -120,7 +120,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         speed_up(self.transforms)
         mosaics = [one for one in find_transforms(self.transforms) if isinstance(one, Mosaic)]
         for mosaic in mosaics:
-            mosaic.buffer_enabled = True  # cache="ram" disables it, even if there is too little RAM
+            mosaic.buffer_enabled = True  # off for cache="ram", even after Ultralytics drops that cache
         if any(mosaic.p for mosaic in mosaics) and self.cache != "ram":
             self.recent = self._make_room(workers)
 
@@ -163,7 +163,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         return sample
 
     def load_image(self, i: int, *args: Any, **options: Any) -> Image:
-        """Return an image from the recent ones, or read its file."""
+        """Return an image from the ring of recent images, or read its file."""
         if not self.augment or self.cache == "ram":
             image: Image = super().load_image(i, *args, **options)
             return image

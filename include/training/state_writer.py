@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def epoch_end_path(last: Path) -> Path:
-    """Return the path of the last epoch's final state, which is kept while last.pt holds a later batch.
+    """Return the path of the state at the end of the last finished epoch.
 
-    A repeated epoch starts from this state, even if later states were saved.
+    It is kept while last.pt holds a state within the next epoch. If that epoch is repeated, it starts from
+    the state at this path.
     """
     return last.with_name("epoch-end.pt")
 
@@ -91,9 +92,10 @@ class StateWriter:
     def write(
         self, state: dict[str, Any], wait: Callable[[], None], saved: SavedState, *, becomes_best: bool
     ) -> None:
-        """Write `state` in the background. It is a copy that nobody changes, complete once `wait` returns.
+        """Write `state` in the background.
 
-        Call it only if no other state is being written.
+        `state` is a copy that nobody changes; it is complete once `wait` returns. Call this only if no other
+        state is being written.
         """
         with self._changed:
             self._job = _Job(state, wait, saved, becomes_best)

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 
 class DetectTraining(ResumableMixin, DetectionTrainer):  # type: ignore[misc]
-    """Boxes."""
+    """Trains models that find boxes."""
 
 
 class SegmentTraining(ResumableMixin, SegmentationTrainer):  # type: ignore[misc]
-    """Boxes and masks."""
+    """Trains models that find boxes and masks."""
 
 
 class SemanticTraining(ResumableMixin, SemanticSegmentationTrainer):  # type: ignore[misc]
-    """One class per pixel."""
+    """Trains models that find a class for each pixel."""
 
 
 class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
-    """One distance per pixel."""
+    """Trains models that estimate a distance for each pixel."""
 
     def final_eval(self) -> None:
         """Strip, validate and calibrate best.pt; leave last.pt whole."""
@@ -51,12 +51,12 @@ class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
 
 
 class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[misc]
-    """One class per image."""
+    """Trains models that find a class for each image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
         """List the images. With cache=disk, remove decoded images that a kill has left incomplete.
 
-        Ultralytics would fail on them every time; its other datasets detect them.
+        Ultralytics' classification dataset would fail on them every time; its other datasets detect them.
         """
         data = super().build_dataset(*args, **options)
         for *_, decoded, _ in data.samples if data.cache_disk else ():
@@ -66,11 +66,11 @@ class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[m
 
 
 class PoseTraining(ResumableMixin, PoseTrainer):  # type: ignore[misc]
-    """Boxes and keypoints."""
+    """Trains models that find boxes and keypoints."""
 
 
 class ObbTraining(ResumableMixin, OBBTrainer):  # type: ignore[misc]
-    """Oriented boxes."""
+    """Trains models that find oriented boxes."""
 
 
 TRAINERS: dict[Task, type[ResumableMixin]] = {

@@ -26,7 +26,7 @@ from ultralytics.utils.metrics import ConfusionMatrix, SemanticMetrics
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 
-    # The mixins use what every validator of Ultralytics has.
+    # The mixins use attributes that every validator of Ultralytics has.
     from ultralytics.engine.validator import BaseValidator as _Base
 
     from include.training.contract import Task
@@ -43,7 +43,7 @@ _OTHER = "not in the data"
 
 
 class ClassNameMixin(_Base):  # type: ignore[misc]
-    """The part that all tasks share: a mixin that comes before one of Ultralytics' validators."""
+    """The part that all tasks share: a mixin, listed before one of Ultralytics' validators."""
 
     def __init__(self, args: dict[str, Any], save_dir: Any) -> None:
         super().__init__(save_dir=save_dir, args=args)
@@ -86,7 +86,7 @@ class _LabelFilesMixin(ClassNameMixin):
 
 
 class _BoxesMixin(_LabelFilesMixin):
-    """Validators of models that find objects. Each class found gets the id that it has in the data."""
+    """Validators of models that find objects. The classes that are found get their ids in the data."""
 
     part = "box"
 
@@ -112,27 +112,27 @@ class _BoxesMixin(_LabelFilesMixin):
 
 
 class DetectValidation(_BoxesMixin, DetectionValidator):  # type: ignore[misc]
-    """Boxes."""
+    """Validates models that find boxes."""
 
 
 class SegmentValidation(_BoxesMixin, SegmentationValidator):  # type: ignore[misc]
-    """Boxes and masks; classes are judged by their masks."""
+    """Validates models that find boxes and masks; classes are judged by their masks."""
 
     part = "seg"
 
 
 class PoseValidation(_BoxesMixin, PoseValidator):  # type: ignore[misc]
-    """Boxes and keypoints; classes are judged by their keypoints."""
+    """Validates models that find boxes and keypoints; classes are judged by their keypoints."""
 
     part = "pose"
 
 
 class ObbValidation(_BoxesMixin, OBBValidator):  # type: ignore[misc]
-    """Oriented boxes."""
+    """Validates models that find oriented boxes."""
 
 
 class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # type: ignore[misc]
-    """One class per pixel."""
+    """Validates models that find a class for each pixel."""
 
     def init_metrics(self, model: Any) -> None:
         """Prepare to count by the classes of the data; pixels taken for a class that the data lack are wrong.
@@ -154,7 +154,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
             numbers = [other if number == _NOT_IN_DATA else number for number in numbers]
         self.metrics = SemanticMetrics(names=measured)
         self.confusion_matrix = ConfusionMatrix(names=shown, task="semantic")
-        if len(numbers) == 1:  # a model of one class finds it or not
+        if len(numbers) == 1:  # such a model finds its only class or nothing
             numbers = [self.data.get("bg_class_idx") or other, *numbers]
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
 
@@ -172,7 +172,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
 
 
 class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
-    """One distance per pixel; there are no classes."""
+    """Validates models that estimate a distance for each pixel; there are no classes."""
 
     def per_class(self) -> dict[str, float]:
         """Return an empty dictionary."""
@@ -180,7 +180,7 @@ class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
 
 
 class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]
-    """One class per image."""
+    """Validates models that find a class for each image."""
 
     def build_dataset(self, img_path: str) -> ClassificationDataset:
         """List all images, because Ultralytics skips images of classes that `names` lacks."""
