@@ -86,7 +86,7 @@ class TrainingAttempt:
         self._heartbeats: Heartbeats | None = None
 
     def durable_progress(self) -> tuple[int, int]:
-        """Return how many epochs, and batches after them, the state in S3 has according to the row.
+        """Return how many epochs, and batches after them, are durable in S3 according to the row.
 
         Raises OwnershipLost.
         """
@@ -249,8 +249,8 @@ class TrainingAttempt:
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
         """Find the starting point, and make this attempt the owner of the stored checkpoints and the row.
 
-        Also returns whether a stop request applies to the starting point, which is never the case for a
-        parent's state. Raises OwnershipLost.
+        Also returns whether a stop request applies to the starting point; always False unless the starting
+        point is a state of this training run. Raises OwnershipLost.
         """
         while True:
             row = self._row.require_own()
@@ -302,7 +302,7 @@ class TrainingAttempt:
         )
 
     def _fetch_initial_model(self, store: CheckpointStore) -> str:
-        """Return the architecture, or the path of the weights, fetched and compared with their SHA-256."""
+        """Return the name of the architecture, or fetch and verify the weights and return their path."""
         model, weights = self._job.spec.model, self._job.weights
         if weights is not None:
             to = self._inputs / Path(weights.path).name

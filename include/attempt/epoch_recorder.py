@@ -141,7 +141,7 @@ class EpochRecorder:
             self._changed.notify_all()
 
     def _next(self) -> EpochReport | Progress | None:
-        """Return the next entry to write, after a pause if the last write failed; None at the end."""
+        """Return the next entry to write, after a pause if the last write failed; None once closed."""
         with self._changed:
             if self._problem is not None:
                 self._changed.wait_for(lambda: self._wake_requested or self._closed, _RETRY_SECONDS)

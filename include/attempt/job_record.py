@@ -41,7 +41,7 @@ class JobRecord:
             return AttemptRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 
     def leave_queue(self, hardware: Hardware) -> None:
-        """Record that the attempt has its GPU, so the job is running."""
+        """Record that the attempt has its GPU and that the job is running."""
         with self.open() as connection:
             AttemptRepository(connection).leave_queue(self.job_id, self.run_id, self.attempt, hardware)
 

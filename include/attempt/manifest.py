@@ -21,7 +21,7 @@ class TrainingManifest(Payload):
     job_id: str
     """Name of the job."""
     run_id: str
-    """Run that trained it."""
+    """Dag run that trained the model."""
     origin_run_id: str
     """Dag run that started this training run."""
     best: Checkpoint
@@ -46,7 +46,7 @@ class TrainingManifest(Payload):
     device: str
     """Hardware of the last attempt."""
     ultralytics_version: str
-    """Version of Ultralytics that trained."""
+    """Version of Ultralytics that trained the model."""
     keep_local: bool
     """Whether to keep the local files after both are in S3."""
 

@@ -48,7 +48,7 @@ class Termination:
         self._again: threading.Timer | None = None
 
     def await_batch(self) -> None:
-        """From now on, let the current batch end before Preempted is raised.
+        """Let the current batch end, from now on, before Preempted is raised.
 
         `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is
         raised 20 s after SIGTERM even if that state has not been saved.

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class StoppedNow(BaseException):
-    """The job is to stop, and its newest state was saved. Not an Exception, for the reason in Preempted."""
+    """The job is to stop, and its newest state was saved. Like Preempted, this is not an Exception."""
 
 
 class JobReporter:
-    """An EpochReporter and StateReporter that records epochs and progress, and has states published.
+    """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
     It asks for a state after `publish_seconds` of training since the last one, and before a validation that
     would exceed this interval. After SIGTERM, if memory is short, or if the job is to stop now, it asks for a

@@ -41,7 +41,7 @@ _ATTEMPT = "attempt"
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The state that an attempt starts from; if last is None, it starts from scratch.
+    """The state that an attempt starts from; if last is None, the attempt starts from scratch.
 
     own is true for a state of this very training run, not of its parent. epoch is the last finished epoch,
     from 0, or -1; batch is the number of batches after that epoch in the state. trained_seconds is the time
@@ -188,7 +188,7 @@ class Recovery:
                 "set fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
-            log.warning("Going back to %s, of %s.", found.where, in_words(found.position))
+            log.warning("Going back to %s, the state of %s.", found.where, in_words(found.position))
         return found
 
     def _list_own_generations(
@@ -289,7 +289,7 @@ class Recovery:
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:
-            # If an attempt was killed between its first best.pt and last.pt, this is its own best.pt.
+            # If an attempt was killed between its first best.pt and last.pt, this is that attempt's best.pt.
             seeded = self._store.seed(parent.job_id, job_id, "best", parent.best)
             best = self._store.download(job_id, "best", self._inputs / "best.pt", seeded.checkpoint)
         seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)

@@ -50,7 +50,7 @@ def reading_only() -> Iterator[None]:
     refused: list[str] = []
     _guarded.refused = refused
     cause = None
-    # Objects that would be collected meanwhile do not belong to the file, but may delete files.
+    # No garbage collection meanwhile: finalizers of objects that are not of this file may delete files.
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -52,7 +52,7 @@ class PublishLimits:
 
 @dataclass(frozen=True)
 class Work:
-    """States to store: the newest one, and the newest best one (the same, an older one, or none)."""
+    """States to store: the newest, and the newest that improved best.pt (the same, an older one, or none)."""
 
     last: Snapshot
     best: Snapshot | None

@@ -130,8 +130,8 @@ class ObjectWriter:
     ) -> StoredCheckpoint:
         """Copy the object with that ETag within S3 over the known object at `to`, and return the copy.
 
-        size is the object's, in bytes. Raises SourceChanged if the source has changed, and FencedOut if the
-        target has.
+        size is the size of the object in bytes. Raises SourceChanged if the source has changed, and FencedOut
+        if the target has.
         """
         from botocore.exceptions import ClientError
 
@@ -190,7 +190,7 @@ class ObjectWriter:
         return {"IfMatch": known} if known else {"IfNoneMatch": "*"}
 
     def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
-        """Say whether this writer sent the object without getting the response."""
+        """Say whether this writer sent the object without getting a response."""
         return (
             there is not None
             and there.checkpoint is not None
@@ -257,9 +257,8 @@ def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
 def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
     if there is None:
         return (
-            f"{location.uri} is gone: it was deleted since this attempt last saw it (now: nothing), by "
-            "hand, by a lifecycle rule or for a new training run of this name. This attempt stops and has "
-            "written nothing"
+            f"{location.uri} is gone: it was deleted since this attempt last saw it, by hand, by a lifecycle "
+            "rule or for a new training run of this name. This attempt stops and has written nothing"
         )
     return (
         f"{location.uri} was changed by another attempt since this one last saw it (now: "

@@ -145,7 +145,7 @@ class RetrainPlan(_Part):
             raise PlanError(f"parameters.{error}" if ours else str(error)) from None
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of everything that determines what is learnt from given data."""
+        """Return the SHA-256 of all settings that determine the result of training on given data."""
         decides = self.spec().with_defaults().identity() | {"start_from": self.start_from}
         del decides["dataset"]  # the data have a fingerprint of their own
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

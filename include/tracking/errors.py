@@ -14,7 +14,7 @@ class TrackingUnavailable(TrackingError, TransientError):
 
 
 class TrackingRefused(TrackingError, FinalError):
-    """MLflow answered with an error; code is MLflow's, such as RESOURCE_DOES_NOT_EXIST."""
+    """MLflow answered with an error; code is MLflow's error code, such as RESOURCE_DOES_NOT_EXIST."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"answered {status}" + (f" {code}" if code else ""))

@@ -68,7 +68,7 @@ class JobMirror:
 
     Values that are sent twice are stored once, even if a response was lost, so any attempt on any machine can
     send everything that is recorded. lock keeps other processes from creating the run of this job at the same
-    time, or raises TrackingError if one is doing so. Not thread-safe.
+    time, or raises TrackingError if another process is creating it. Not thread-safe.
     """
 
     def __init__(self, server: TrackingServer, lock: Callable[[], AbstractContextManager[object]]) -> None:

@@ -68,8 +68,8 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class TrackingServer:
     """One server and the experiment that contains the runs. Not thread-safe.
 
-    url contains no credentials. Every call raises TrackingError if the server is down, slow, refuses, or is
-    not MLflow; no call is retried.
+    url contains no credentials. Every call raises TrackingError if the server is down or slow, refuses the
+    call, or is not MLflow; no call is retried.
     """
 
     url: str

@@ -35,7 +35,7 @@ def main() -> None:
     limits = Limits(**json.loads(sys.argv[4]))
     death = _Death(pid)
     if os.getppid() != pid:
-        return  # it has died already, and the process that adopted this one must not be watched
+        return  # the parent has died already; the process that adopted this one must not be watched
     with OomKills() as kills:
         watchdog = _Watchdog(psutil.Process(pid), death, folder, attempt, limits, kills)
         (folder / "watching").touch()

@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def gpu_state() -> list[str]:
-    """Return a line for each GPU; none without an NVIDIA driver, one if the driver does not respond in time.
+    """Return a line for each GPU; no line without an NVIDIA driver, one line if the driver does not respond.
 
     The driver is queried in another process, for at most _SECONDS.
     """

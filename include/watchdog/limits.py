@@ -24,11 +24,11 @@ _MARGIN = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits in seconds: training applies between two batches, elsewhere to everything else.
+    """Limits in seconds: `training` applies between two batches, `elsewhere` to everything else.
 
-    Elsewhere covers the time before the first batch (and, with `compile`, the first epoch), validation,
+    `elsewhere` covers the time before the first batch (and, with `compile`, the first epoch), validation,
     saving and the final validation. If medians is not 0, both limits are at least `medians` times the median
-    duration of a batch, and elsewhere also applies between batches until a batch has been timed.
+    duration of a batch, and `elsewhere` also applies between batches until a batch has been timed.
     """
 
     training: float

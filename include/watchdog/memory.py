@@ -45,7 +45,7 @@ class OomKills:
         return (count_oom_kills() or 0) > self._before
 
     def explain(self, what: str) -> str:
-        """Complete the description of a kill, a sentence without its full stop, with its likely cause."""
+        """Add the likely cause to the description of a kill, which is a sentence without its full stop."""
         return f"{what}: by the kernel, for lack of memory" if self.has_killed else what
 
     def _run(self) -> None:

@@ -45,7 +45,7 @@ class Member:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether a signal or a debugger has stopped it."""
+        """Whether a signal or a debugger has stopped the process."""
         return self._status() in {psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP}
 
     @property
@@ -103,7 +103,7 @@ class Member:
 def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
     """List the trainer and its descendants, such as ranks and loader workers.
 
-    ranks maps process ids to ranks. This process and its children are left out.
+    ranks maps process ids to ranks. The watchdog, which is this process, and its children are left out.
     """
     found = [Member(root, "the trainer")]
     own = os.getpid()
@@ -121,7 +121,7 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
 
 
 def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
-    """Send SIGKILL to all processes of an attempt, the first one last, and to its ranks' process groups.
+    """Send SIGKILL to all processes of an attempt, in reverse order, and to its ranks' process groups.
 
     All processes are stopped first; otherwise the trainer would notice the death of a worker, and report it
     as an error.

@@ -64,8 +64,8 @@ class Trace:
 def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
     """Write the trace of an attempt that lost a process to a signal, with its position in the training.
 
-    `what` describes the kill: a sentence without its full stop. A recent OOM kill of any process
-    counts as its cause.
+    `what` describes the kill: a sentence without its full stop. If the kernel has recently killed any process
+    for lack of memory, that counts as the cause.
     """
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))

@@ -38,7 +38,7 @@ _BATCHES = 200
 
 
 class Clock:
-    """Counts the seconds in which this process could observe the others, and of each stop at most three."""
+    """Counts the seconds in which this process could observe the others; a longer stop counts as three."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now

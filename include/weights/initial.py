@@ -95,9 +95,9 @@ class InitialWeightsFinder:
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
     def check(self, model: str, task: Task, job_id: str) -> None:
-        """Refuse a model that `find` would refuse, without downloading a file or reading a whole one.
+        """Check a model as `find` does, but without downloading a file or reading a whole one.
 
-        A file that has to be downloaded is not checked. Raises SpecError, and StoreErrors.
+        A file that would have to be downloaded is not checked. Raises SpecError, and StoreErrors.
         """
         reference = ModelReference.parse(model)
         match reference.kind:
@@ -134,7 +134,7 @@ class InitialWeightsFinder:
         return found
 
     def _object(self, reference: ModelReference) -> InitialWeights:
-        """Find an object in any bucket. One without our checksum is read to compute its hash."""
+        """Find an object in any bucket. An object without our checksum is read to compute its hash."""
         uri = reference.name
         location = S3Location.parse(uri)
         version = self._version_at(location)

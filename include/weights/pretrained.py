@@ -133,7 +133,7 @@ class PretrainedStore:
 
         A file that is stored already is kept and returned; with `replace` it is replaced. Raises
         InspectionError for a file that must not be loaded, FileNotFoundError, the errors of `require`, and
-        StoreErrors, among them, with `replace`, FencedOut if another process wrote at the same moment.
+        StoreErrors. With `replace`, raises FencedOut if another process stored the file at the same moment.
         """
         contents = inspect_file(file)
         limits, location = TransferLimits(), self.location(name)

@@ -34,7 +34,7 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-_WIDE = {0xFFFF, 0xFFFFFFFF}  # "look into the 64-bit record instead"
+_WIDE = {0xFFFF, 0xFFFFFFFF}  # these mean that the number is in the 64-bit record
 _FLAGS = 0x0808  # names are in UTF-8, and sizes are repeated after the data
 
 _BESIDE = {".format_version", ".storage_alignment", "byteorder", "version", ".data/serialization_id"}

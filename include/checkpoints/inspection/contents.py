@@ -45,9 +45,9 @@ _MOST = 2**53
 class Contents:
     """Description of a checkpoint.
 
-    model is the name of the YAML from which its architecture was built. epoch is the last finished one,
-    counted from 0; None if there is none, as in a stripped file. classes are the names of its classes.
-    modules are the Python modules whose classes and functions it names.
+    model is the name of the YAML from which the model was built. epoch is the last finished epoch, counted
+    from 0; None if there is none, as in a stripped file. classes are the names of the model's classes.
+    modules are the Python modules whose classes and functions the file names.
     """
 
     task: str

@@ -16,7 +16,7 @@ from typing import Any
 from include.checkpoints.inspection.classes import DISTILLED, FEATURE_HOOK, TABLE
 
 _NOT = {"TorchVision"}
-"""It loads a model of torchvision, whose classes a checkpoint must not contain."""
+"""A layer that loads a model of torchvision, whose classes a checkpoint must not contain."""
 
 _NOT_MODULES = {"torch.nn.modules.rnn"}
 """Recurrent layers, whose code recomputes attributes while they are loaded. No YOLO model has them."""

@@ -1,4 +1,4 @@
-"""Reasons not to load a file as a checkpoint; the text of each follows the name of the file."""
+"""Reasons not to load a file as a checkpoint. Each text continues a sentence that begins with the file."""
 
 from __future__ import annotations
 

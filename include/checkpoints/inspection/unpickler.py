@@ -123,7 +123,7 @@ class SymbolicUnpickler:
             )
         if not all(isinstance(name, str) and not name.startswith("__") for name in state):
             raise ForeignCode(
-                "gives an object attributes that no checkpoint does; it may be harmful, so do not load it"
+                "gives an object attributes that no checkpoint has; it may be harmful, so do not load it"
             )
         target.state = state
 
