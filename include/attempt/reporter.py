@@ -79,7 +79,7 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # No state is saved in a repeated epoch: only a preemption may end the training within it.
+            # No state is saved in a repeated epoch, so all reasons to end except preemption wait for its end.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW

@@ -100,7 +100,7 @@ def is_architecture(model: str) -> bool:
 
 
 def file_names(model: str) -> list[str]:
-    """Return the file names of the YAML that Ultralytics looks for, first in the working directory."""
+    """Return the names of the YAML files that Ultralytics tries; it tries the working directory first."""
     return [f"{_whole_name(model)}.yaml", f"{_without_size(model)[0]}.yaml"]
 
 

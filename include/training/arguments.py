@@ -100,10 +100,7 @@ def check_overrides(overrides: Mapping[str, object]) -> None:
 
 
 def check_no_files(overrides: Mapping[str, object]) -> None:
-    """Refuse arguments that name a file. Raises ValueError.
-
-    The job was written on another machine, whose files this one does not have.
-    """
+    """Refuse arguments that name a file, because a job comes from another machine. Raises ValueError."""
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - one sentence for all

@@ -22,8 +22,8 @@ TASKS: tuple[Task, ...] = get_args(Task)
 """The tasks of Ultralytics, in its order; a test compares them with the installed version."""
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means by its reporter or by `stop` of its request. For any reason other
-than "completed", fewer epochs than planned may have run."""
+"""Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. For any
+reason other than "completed", fewer epochs than planned may have run."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
     "detect": "",

@@ -32,7 +32,7 @@ _GREY = 114
 """The value that Ultralytics fills a mosaic with where it has no image."""
 
 _MARGIN = 2
-"""Number of pixels added at each side of the computed region: one for interpolation, one for rounding."""
+"""Number of pixels added on each side of the computed region: one for interpolation, one for rounding."""
 
 _FLIP_CODES = {"vertical": 0, "horizontal": 1}
 

@@ -24,7 +24,7 @@ WINDOW = 100
 """Number of recent batches; the largest of their losses is compared with the next loss."""
 
 _LEAST = 20
-"""Number of batches before the first comparison, because a training run's first losses vary widely."""
+"""Number of batches before the first comparison, because the first losses say little about later ones."""
 
 _NEGLIGIBLE = 0.1
 """Smaller losses count as this loss, that of a classifier with 90 % confidence in the right class."""

@@ -73,7 +73,7 @@ class TrainingPlan:
 
     @property
     def device(self) -> str:
-        """The device as `choose_device` returns it; only the first one if only final validation is left."""
+        """The device as `choose_device` returns it, or its first GPU if only final validation is left."""
         device = str(self.overrides["device"])
         only_validates = self.restored and (self.restored.ended or self.restored.stopped)
         return device.partition(",")[0] if only_validates else device

@@ -102,7 +102,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     _write_history(state.get("train_results") or {}, request.save_dir / "results.csv")
     private = request.save_dir / "resumed.pt"
     save(state, private)
-    if count_devices(request.device) == 1:  # with several, other processes read it
+    if count_devices(request.device) == 1:  # with several, other processes read the file
         hand_over(private, state)
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     profile = state.get(EXACT, {}).get("profile", {})
