@@ -20,7 +20,7 @@ from benchmarks import (
 )
 from benchmarks.place import main
 
-# The longest come first, so that none is left alone at the end when several run at a time.
+# The slowest parts come first, so that none of them runs alone at the end when several run at once.
 PARTS = (
     pipeline.measure,
     restarts.measure,

@@ -73,7 +73,7 @@ class S3:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
 
     def __getstate__(self) -> tuple[Services, None]:
-        return self.services, None  # another process has its own client
+        return self.services, None  # each process creates its own client
 
     def __setstate__(self, state: tuple[Services, None]) -> None:
         self.services, self.client = state
@@ -101,7 +101,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that shares only S3 with the others."""
+    """A machine that shares only S3 with the other machines."""
 
     source: Source
     cache: Path
@@ -138,8 +138,8 @@ def follow(source: Source, folder: Path, images: int, where: str) -> Table:
         f"A dataset of {images:,} images below a prefix",
         f"{images:,} JPEG files of 64 x 64 pixels with a label file each, {where}, on the same machine and "
         "disk. Larger images take longer to transfer and to decode; everything else depends on the number "
-        "of files. `memory` is the peak resident size of the process, `confined` that of the process that "
-        "it starts for checking or linking, and `processor` is the processor time of both.",
+        "of files. `memory` is the peak resident size of the process. `confined` is the peak resident size "
+        "of the process that it starts for checking or linking. `processor` is the processor time of both.",
         ("step", "time", "processor", "memory", "confined"),
     )
     started = time.monotonic()
@@ -183,14 +183,14 @@ def _measure_step(step: Callable[..., DatasetReference], *arguments: DatasetRefe
 def _largest_memory() -> int:
     """Return this process's peak memory in bytes.
 
-    getrusage would also count the memory of the parent before exec.
+    getrusage would also count the memory that the parent process used before the exec.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * KIB
 
 
 def _add_sizes(table: Table, cache: DatasetCache) -> None:
-    """Add the cache size with both versions, and after an eviction that leaves room for only one."""
+    """Add the cache size with both versions, and its size after an eviction with room for only one."""
     both = measure_cache(cache)
     table.add("cache size with both versions", f"{both / MIB:,.0f} MiB", "", "", "")
     started = time.monotonic()

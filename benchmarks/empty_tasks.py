@@ -1,4 +1,4 @@
-"""A Dag shaped like a training run whose tasks do nothing, to time what Airflow needs between tasks."""
+"""A Dag with the task graph of a training run and empty tasks, to time Airflow's overhead between tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.stack.airflow import Airflow
 
 EMPTY_TASKS = "empty_tasks"
-"""Id of that Dag."""
+"""Id of the Dag with empty tasks."""
 
 _SOURCE = """\
 from airflow.sdk import dag, task
@@ -38,11 +38,11 @@ empty_tasks()
 
 @dataclass(frozen=True)
 class EmptyTasksStack(Stack):
-    """A local stack that has this Dag beside the project's."""
+    """A local stack with this Dag in addition to the project's Dags."""
 
     @property
     def airflow(self) -> Airflow:
-        """Airflow with a Dag folder of its own."""
+        """Airflow with a Dag folder that also contains this Dag."""
         ours = super().airflow
         folder = self.state.private("dags")
         _fill(folder)

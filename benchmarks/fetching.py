@@ -1,4 +1,4 @@
-"""Measure checking and fetching a dataset, against `s5cmd sync` and the scan of plain Ultralytics.
+"""Time checking and fetching a dataset, compared with `s5cmd sync` plus the scan of plain Ultralytics.
 
 `python -m benchmarks.fetching [--quick]` prints the table.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 IMAGES = 10_000
 
 SYNC = "s5cmd sync"
-SCAN = "Ultralytics' scan after it"
+SCAN = "Ultralytics' scan after s5cmd"
 OURS = "ours: check and fetch"
 OUR_SCAN = "Ultralytics' scan after ours"
 
@@ -91,7 +91,7 @@ def table_of(found: dict[str, list[Spent]], images: int) -> Table:
 
 
 def _sum(found: dict[str, list[Spent]], names: tuple[str, ...]) -> tuple[list[float], list[float]]:
-    """Return the seconds and the processor seconds of these steps together, for each round."""
+    """Return, for each round, the total seconds and the total processor seconds of these steps."""
     rounds = list(zip(*(found[name] for name in names), strict=True))
     return (
         [sum(spent.seconds for spent in steps) for steps in rounds],
@@ -120,9 +120,9 @@ def fetch(machine: Machine) -> Path:
 
 
 def scan(data: Path, safely: bool) -> Path:
-    """Do what `yolo train` does with a dataset before its first batch; if `safely`, as our trainer does it.
+    """Scan a dataset as `yolo train` does before its first batch or, with `safely`, as our trainer does.
 
-    Returns `data`, the YAML.
+    Returns `data`, the path of the data YAML.
     """
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_yolo_dataset
@@ -132,7 +132,7 @@ def scan(data: Path, safely: bool) -> Path:
         from include.training.quiet import tame_ultralytics
 
         tame_ultralytics()
-    os.chdir(data.parent)  # `path: .` counts from here
+    os.chdir(data.parent)  # `path: .` is relative to the working directory
     described = check_det_dataset(str(data))
     settings = get_cfg(overrides={"task": "detect", "imgsz": 64})
     for mode in ("train", "val"):
@@ -147,7 +147,7 @@ def _in_process(step: Callable[..., Path], *arguments: object) -> tuple[Spent, P
 
 
 def _import() -> None:
-    """Import what both sides use, so that it does not count."""
+    """Import the modules that both sides use, so that the import time does not count."""
     import boto3  # noqa: F401
     import ultralytics.data.build  # noqa: F401
 

@@ -21,12 +21,13 @@ class MedianInterval:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> MedianInterval:
-        """Return the median and its interval, from the order of the values alone.
+        """Return the median and its interval, using only the order of the values.
 
         The ends of the interval are two of the values; their ranks follow from the binomial distribution.
         """
         ordered, count = sorted(values), len(values)
-        outside, below = 0, 0.0  # values outside the interval at each end; probability of fewer
+        # `outside` values lie beyond each end of the interval; `below` is the probability of fewer.
+        outside, below = 0, 0.0
         while below + math.comb(count, outside) / 2**count <= 0.025:
             below += math.comb(count, outside) / 2**count
             outside += 1
@@ -42,7 +43,7 @@ class MedianInterval:
 
 
 def ratios(of: Sequence[float], to: Sequence[float]) -> list[float]:
-    """Divide each value by the value of the other series that was measured alongside it."""
+    """Divide each value of one series by the value of the other that was measured in the same round."""
     return [one / other for one, other in zip(of, to, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Read objects from a folder, to measure the steps without an S3 server on the same processors."""
+"""Read objects from a folder, so that no S3 server takes processor time from the measured steps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FolderObjects:
                 yield found
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
-        """List what is directly below `prefix` and has a key after `after`."""
+        """List the objects and prefixes directly below `prefix` whose keys come after `after`."""
         with os.scandir(self.folder / prefix) as entries:
             keys = sorted(f"{prefix}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
         keys = [key for key in keys if key > after]

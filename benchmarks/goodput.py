@@ -1,7 +1,7 @@
-"""Simulate how much of a GPU's time training keeps when it is killed again and again.
+"""Simulate which share of a GPU's time goes into useful training when training is killed repeatedly.
 
-`python -m benchmarks.goodput [--quick]` measures an upload and a restart, takes the other parts from the
-tables of docs/benchmarks.md, and prints the table. The clock is simulated, so it takes seconds.
+`python -m benchmarks.goodput [--quick]` measures an upload and a restart, takes the other durations from the
+tables in docs/benchmarks.md, and prints the table. The clock is simulated, so the simulation takes seconds.
 """
 
 from __future__ import annotations
@@ -31,42 +31,48 @@ TARGETS = {"15 minutes": 0.95, "hour": 0.99}
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training run and its kills consist of; all in seconds, measured on YOLO11n."""
+    """The durations that make up a training run and its kills, in seconds, measured on YOLO11n."""
 
     publish: float = 60.0
-    """`publish_seconds`: age of the last state at which the next one is saved. The default of the product."""
+    """`publish_seconds`: seconds from one state to the next. 60 is the project's default."""
     epoch: float = 10 * HOUR
-    """Length of an epoch. A state is also saved at its end. The default exceeds `job`: the worst case."""
+    """Duration of an epoch. A state is also saved at the end of each epoch.
+
+    The default exceeds `job`, so no epoch ends before the job does: the worst case.
+    """
     pause: float = 0.091
     """Pause of the training to save a state: column `pause, ours`, row `yolo11n` of the table "How long
     saving a state pauses training"."""
     written: float = 0.180
-    """From the end of the pause until the state can be used on this machine: column `written` of that row."""
+    """From the end of the pause until the state can be used on this machine: column `written` of the same
+    row."""
     upload: float = 0.56
     """From the end of `written` until the state is in S3: row `upload, 58 MB`, `ours` of the table "Uploading
     and downloading checkpoints"."""
     detection: float = 0.3
-    """From the end of the process until Airflow notices it, plus from the end of the delay to the start of
-    the next one: the gap before and after `train` in "From the trigger to the recorded row"."""
+    """The time until Airflow notices the end of the process, plus the time from the end of `retry_delay` to
+    the start of the next process: the gaps before and after `train` in "From the trigger to the recorded
+    row"."""
     retry_delay: float = 1.0
     """Delay of `train` after a kill (dags/train_yolo.py)."""
     restart: float = 8.9
     """From the start of the process to its first batch: row `ours, again on another machine` of the table
     "What a kill costs"."""
     elsewhere: bool = False
-    """Whether the machine is lost with the process, so that only the state in S3 counts."""
+    """Whether the machine is lost with the process, so that only a state in S3 can be resumed."""
     job: float = 8 * HOUR
-    """Training that the job needs, without its states and kills."""
+    """Training time that the job needs, without the time for states and kills."""
 
 
 HEARTBEAT_TIMEOUT = 30.0
 """Seconds after which a lost machine is noticed, on average: `task_instance_heartbeat_timeout` of the local
-stack. The last heartbeat is up to 5 s older, and the scheduler looks every 5 s, which evens out."""
+stack. The last heartbeat is up to 5 s older than the loss, and the scheduler checks every 5 s; on average,
+the two cancel out."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A simulated job: its goodput, how often it was killed, and what that cost."""
+    """A simulated job: its goodput, the number of its kills, and their cost."""
 
     goodput: float
     """Seconds of training that the job needed, as a share of the seconds that it took."""
@@ -78,7 +84,8 @@ class Run:
 
 
 def simulate(parts: Parts, mean: float, seed: int) -> Run:
-    """Train until the job is done; kills come on average every `mean` seconds, also during a restart."""
+    """Simulate training until the job is done, with a kill on average every `mean` seconds, even in restarts.
+    """
     dice = random.Random(seed)  # noqa: S311  no secret depends on it
     clock = repeated = down = durable = 0.0
     kills = 0
@@ -102,7 +109,7 @@ def simulate(parts: Parts, mean: float, seed: int) -> Run:
 
 @dataclass(frozen=True)
 class Attempt:
-    """How far an attempt came, and its newest usable state, in seconds of training; and how long it took."""
+    """The progress and the newest usable state of an attempt, in seconds of training, and its duration."""
 
     reached: float
     durable: float
@@ -110,10 +117,10 @@ class Attempt:
 
 
 def train(parts: Parts, start: float, seconds: float) -> Attempt:
-    """Train from the state at `start` to the end of the job, or until it is killed after `seconds`."""
+    """Simulate an attempt from the state at `start` to the end of the job, or to a kill after `seconds`."""
     position = durable = start
     spent = uploaded = 0.0
-    waiting: list[tuple[float, float]] = []  # when a state is usable, and its position
+    waiting: list[tuple[float, float]] = []  # (time at which a state becomes usable, its position)
     while position < parts.job:
         epoch_end = (math.floor(position / parts.epoch + 1e-9) + 1) * parts.epoch
         step = min(parts.publish, epoch_end - position, parts.job - position)
@@ -131,7 +138,7 @@ def train(parts: Parts, start: float, seconds: float) -> Attempt:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Measure an upload and a restart, and simulate with them."""
+    """Measure an upload and a restart, and simulate jobs with these durations."""
     seeds, times = (50, 1) if quick else (2000, 3)
     parts = _measure_parts(folder, times)
     table = Table(
@@ -144,7 +151,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "per kill. "
         f"Parts: a state pauses the training for {parts.pause * 1000:.0f} ms and is on disk after "
         f"{parts.written * 1000:.0f} ms; its upload takes {parts.upload:.2f} s and a restart "
-        f"{parts.restart:.1f} s, both medians of {times} measured now. A retry is scheduled after "
+        f"{parts.restart:.1f} s, both medians of {times} measured in this run. A retry is scheduled after "
         f"{parts.detection} s and the delay of `train`, {parts.retry_delay:.0f} s; a lost machine is noticed "
         f"{HEARTBEAT_TIMEOUT:.0f} s later.",
         ("killed", "a kill every", "state every", "kills", "repeated", "down", "goodput"),
@@ -167,7 +174,7 @@ def measure(folder: Path, quick: bool) -> Table:
 
 
 def _scenarios(parts: Parts) -> list[tuple[str, Parts]]:
-    """Return what is killed, with the parts that differ."""
+    """Return the title of each scenario, which names what is killed, and its durations."""
     lost = replace(parts, elsewhere=True, detection=parts.detection + HEARTBEAT_TIMEOUT)
     return [
         scenario

@@ -59,7 +59,7 @@ def measure(folder: Path, quick: bool) -> Table:
             }
             attempt = MeasuredAttempt(run_ours, root, services, JOB, kill + 1)
             seconds[ELSEWHERE if elsewhere else HERE] = attempt.seconds_to_first_batch()
-            if kill or quick:  # not the first, when the file cache is cold and JOB starts from scratch
+            if kill or quick:  # the first has a cold file cache, and JOB starts from scratch
                 for name, measured in seconds.items():
                     starts[name].append(measured)
             attempt.train_on(epochs=dice.uniform(1, 2.5))
@@ -79,8 +79,8 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
     table = Table(
         "What a kill costs",
         f"One training run of YOLO11n on {images} scenes of 64 px, killed with SIGKILL {kills} times at "
-        "random moments. It does what the task `train` does, without Airflow's scheduling. The starts are "
-        "in seconds from the start of the process to the first batch (imports, data, state, building the "
+        "random moments. It does what the task `train` does, without Airflow's scheduling. A start is timed "
+        "from the start of the process to the first batch (imports, data, state, building the "
         "model), with the 95 % interval of the median; on another machine only the state in S3 is "
         "available. Lost epochs have to be trained again; an upload that the kill interrupted counts as "
         "lost.",
@@ -101,7 +101,7 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
 
 
 def _compare_starts(table: Table, medians: dict[str, float]) -> None:
-    """Compare our starts with that of plain Ultralytics."""
+    """Compare our start times with that of plain Ultralytics."""
     if PLAIN not in medians:  # nothing was measured
         return
     found = {name: seconds / medians[PLAIN] for name, seconds in medians.items() if name != PLAIN}
@@ -112,7 +112,7 @@ def _compare_starts(table: Table, medians: dict[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Position:
-    """How far an attempt had come, and when. `epochs` counts part of an epoch as a fraction."""
+    """The progress of an attempt at the moment `at`. `epochs` counts part of an epoch as a fraction."""
 
     epochs: float
     batches: int
@@ -180,7 +180,7 @@ def _run_attempt(train: Callable[..., None], folder: Path, connection: Connectio
 
     def batch_ends(trainer: Any) -> None:
         nonlocal done
-        done = getattr(trainer, "_batch", done) + 1  # ours may resume within an epoch
+        done = getattr(trainer, "_batch", done) + 1  # our trainer may resume within an epoch
         send_position(trainer)
 
     def send_position(trainer: Any) -> None:
@@ -226,7 +226,7 @@ def run_ours(folder: Path, services: Services, job_id: str, attempt: int) -> Non
 
 
 def _state_here(job_folder: Path) -> float:
-    """Return how many epochs this machine's state has trained; part of an epoch counts as a fraction."""
+    """Return how many epochs the state on this machine has trained; part of an epoch counts as a fraction."""
     from include.checkpoints.keys import BATCH, EXACT
     from include.training.loading import load_checkpoint
 

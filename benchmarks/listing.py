@@ -141,7 +141,7 @@ def _start_with_jobs(stack: Stack, jobs: int, with_epochs: int) -> None:
 
     progress(f"planting {jobs:,} jobs …")
     stack.start_servers(quiet())
-    engine = engine_over(lambda: psycopg.connect(stack.training_db_url))  # revisions need transactions
+    engine = engine_over(lambda: psycopg.connect(stack.training_db_url))  # migrations need transactions
     apply(engine, "0004")
     with closing(_connect(stack)) as connection:
         plant(connection, jobs, with_epochs)
@@ -162,7 +162,7 @@ def _one(stack: Stack, statement: Any) -> str:
 
 
 def _cursor_at(stack: Stack, deep: int) -> str:
-    """Return the cursor after the job that has `deep` newer jobs."""
+    """Return a cursor to the page that follows the job with `deep` newer jobs."""
     from include.api.pages import encode_cursor
 
     with closing(_connect(stack)) as connection:

@@ -81,7 +81,7 @@ def training_loader(
 def count_decodes() -> Iterator[Synchronized[int]]:
     """Count decoded images in shared memory, which the workers inherit.
 
-    The cost of its lock is negligible compared with decoding an image.
+    Locking the counter costs little compared with decoding an image.
     """
     from ultralytics.data import base
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 MEASURED = ("api-server", "scheduler", "dag-processor")
 WORKERS = "workers of the scheduler"
-"""Processes in which tasks run. Those of our executor have imported torch; Airflow's import it per task."""
+"""Processes in which tasks run. Those of our executor have already imported torch; those of Airflow's import
+it in each task."""
 
 EMPTY_DAG = """\
 from airflow.sdk import dag
@@ -57,18 +58,18 @@ print(f"seconds: {time.perf_counter() - started}")
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Parse each file in turn with an empty Dag, then start two stacks, one after the other."""
+    """Parse each file, alternating with an empty Dag, then start the stacks one after the other."""
     rounds, settle = (1, 2.0) if quick else (11, 120.0)
     table = Table(
         "What the project costs Airflow",
-        "Parsing: each Dag file runs in a fresh process, in turn with a file that defines an empty Dag; "
+        "Parsing: each Dag file runs in a fresh process, alternating with a file that defines an empty Dag; "
         "seconds include the import of the Airflow SDK, but not the start of Python. The ratio is the median "
         f"of the ratios of {rounds} pairs, with its 95 % interval. Memory: a whole local stack with the "
         "project, and one without its plugins, its executor and its Dags, each alone on the machine; "
         f"proportional set size of each part with its children, {settle:.0f} s after the start and some "
         "requests, the median of samples a second apart. Without a GPU, the local stack's executor imports "
         "torch into the scheduler ahead of the tasks; the last column is the project with Airflow's own "
-        "executor, as in a deployment with other workers.",
+        "executor, as in a deployment that does not use the local stack's.",
         ("", "bare Airflow", "with the project", "ratio", "with Airflow's executor"),
     )
     files = sorted((REPOSITORY / "dags").glob("*.py"))
@@ -88,7 +89,7 @@ def _add_parsing(table: Table, folder: Path, files: list[Path], rounds: int) -> 
     empty.write_text(EMPTY_DAG)
     bare: dict[str, list[float]] = {file.name: [] for file in files}
     ours: dict[str, list[float]] = {file.name: [] for file in files}
-    for file in (empty, *files):  # compiles what is imported, and reads it into the page cache
+    for file in (empty, *files):  # compiles the imported modules, and reads them into the page cache
         parse(file, folder)
     for number in range(rounds):
         progress(f"parsing, round {number + 1} of {rounds} …")
@@ -147,7 +148,7 @@ class BareStack(PlainExecutorStack):
 def _add_memory(
     table: Table, folder: Path, kinds: tuple[type[Stack], ...], settle: float, samples: int
 ) -> dict[str, float]:
-    """Add a row for each part of Airflow; return the ratios, without that of the workers."""
+    """Add a row for each part of Airflow; return the ratios of all parts except the workers."""
     bare, ours, *plain = (_memory(kind, folder / "stack", settle, samples) for kind in kinds)
     for part in (*MEASURED, WORKERS):
         table.add(
@@ -189,7 +190,7 @@ def _sizes(stack: Stack) -> dict[str, int]:
 
 
 def _family(part: str, process: psutil.Process) -> Iterator[tuple[str, int]]:
-    """Yield the size of each process of a part in bytes, and what it counts for."""
+    """Yield the row to which each process of a part belongs, and the size of the process in bytes."""
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
             title = WORKERS if part == "scheduler" and each != process else part

@@ -1,6 +1,6 @@
-"""Measure the way from a trigger to a recorded row, against the shell script that a user would write.
+"""Time a training run from trigger to recorded row, compared with the shell script that a user would write.
 
-`python -m benchmarks.pipeline [--quick]` prints both times, and how ours is spent.
+`python -m benchmarks.pipeline [--quick]` prints both times, and when each of our tasks ran.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "it runs `yolo train` with the same arguments, copies both files to the same S3 server with s5cmd in "
         "parallel, and inserts their paths with psql; the stack idles beside it. Script and Dag take turns; "
         f"the ratio is the median of the ratios of {rounds} pairs, with its 95 % interval. The rows below it "
-        "give the median times at which our tasks started and ended. The last ones show how long it takes "
+        "give the median times at which our tasks started and ended. The last rows show how long it takes "
         "from the end of `train` until the last task has written the row, compared with a Dag of the same "
         "shape whose tasks do nothing.",
         ("", "from", "to", "seconds"),

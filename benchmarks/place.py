@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""Measures in the given empty folder; if the flag is True, with tiny settings that only show that it runs."""
+"""Measures in the given empty folder. If the flag is True, it uses tiny settings, to check that it runs."""
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,16 @@ def workspace() -> Iterator[Path]:
 
 
 def _leave_integrations_off() -> None:
-    """Turn off MLflow, to which plain Ultralytics would log because the tests have it installed."""
+    """Turn off MLflow, to which plain Ultralytics would log because it is installed for the tests."""
     from ultralytics import settings
 
     settings.update({"mlflow": False})
 
 
 def main(*benchmarks: Benchmark) -> None:
-    """Run the benchmarks one after the other, printing each table as soon as it is complete.
+    """Run the benchmarks, several at once with `--quick`, otherwise in turn, and print their tables.
 
-    After one that fails, the others still run; the exit status is then 1.
+    If a benchmark fails, the others still run, and the exit status is 1.
     """
     given = read_arguments({part_name(benchmark): benchmark for benchmark in benchmarks})
     if given.out:
@@ -177,9 +177,9 @@ def main(*benchmarks: Benchmark) -> None:
 
 
 def _run_at_once(given: Arguments) -> list[str]:
-    """Run more parts at a time than there are processors, whatever that does to their figures.
+    """Run more parts at once than there are processors, although that distorts their figures.
 
-    Each waits now and then, for services or for the disk. Returns the names of those that failed.
+    Each part sometimes waits for services or for the disk. Returns the names of the failed parts.
     """
     options = ["--quick", *(["--out", str(given.out)] if given.out else [])]
 
@@ -197,7 +197,7 @@ def _run_at_once(given: Arguments) -> list[str]:
 
 
 def _run_in_turn(given: Arguments) -> list[str]:
-    """Run one part after the other; return the names of those that failed."""
+    """Run one part after the other; return the names of the failed parts."""
     failed = []
     with workspace() as folder:
         for name, benchmark in given.parts.items():
@@ -215,7 +215,7 @@ def _run_in_turn(given: Arguments) -> list[str]:
 
 
 def _run(benchmark: Benchmark, folder: Path, quick: bool) -> Table:
-    """Measure in the folder, which is removed afterwards; the table says on which machine."""
+    """Run a benchmark in the folder, remove the folder, and add a description of the machine to the table."""
     folder.mkdir()
     on, started = machine(), time.monotonic()
     try:
@@ -229,7 +229,7 @@ def _run(benchmark: Benchmark, folder: Path, quick: bool) -> Table:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the command line asks for."""
+    """The parsed command line."""
 
     parts: dict[str, Benchmark]
     quick: bool
@@ -243,7 +243,7 @@ def part_name(benchmark: Benchmark) -> str:
 
 
 def read_arguments(known: Mapping[str, Benchmark], arguments: Sequence[str] | None = None) -> Arguments:
-    """Read the command line; exit with a sentence if it names a part that is not among the known ones."""
+    """Read the command line; exit with an error message if it names an unknown part."""
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
     parser.add_argument("part", nargs="*", help=f"parts to measure (all): {', '.join(known)}")
     parser.add_argument(

@@ -12,7 +12,7 @@ RARE_DATASET = "s3://data/first-try"
 NEVER_TOGETHER = ("s3://data/set-04", "yolo11s")
 """A dataset and a model that are both common, but never used in the same job."""
 ANCESTOR = "detect-ancestor"
-"""A job with four generations of three children each: 120 descendants."""
+"""A job with four generations of descendants, three children for each parent: 120 descendants."""
 LONG = "detect-of-a-thousand-epochs"
 
 _JOBS = """
@@ -21,7 +21,7 @@ WITH numbered AS (
         number,
         timestamptz '2026-06-01 12:00:00+00' - (%(jobs)s - number) * interval '97 seconds' AS created_at,
         number > %(jobs)s - 20 AS runs,
-        -- Some datasets and models are common and others rare, at all times.
+        -- In every period, some datasets and models are common and others are rare.
         floor(20 * power(random(), 2))::integer AS dataset,
         floor(8 * power(random(), 2))::integer AS model,
         random() AS luck,

@@ -22,8 +22,8 @@ _UNDERWAY = 64
 class Proxy:
     """Forwards connections to `endpoint_url`, and delays each direction by half of `round_trip` seconds.
 
-    requests counts them by operation: LIST for a listing, otherwise the HTTP method. sent and received are
-    bytes, to the server and from it, with their headers.
+    `requests` counts the requests by operation: LIST for a listing, otherwise the HTTP method. `sent` and
+    `received` count the bytes to and from the server, headers included.
     """
 
     def __init__(self, endpoint_url: str, round_trip: float = 0.0) -> None:
@@ -37,7 +37,7 @@ class Proxy:
 
     @property
     def endpoint_url(self) -> str:
-        """The address to use instead of the server's."""
+        """The URL to use instead of the server's."""
         return "http://{}:{}".format(*self._listener.getsockname())
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Accept no more connections; those that are open go on until one of their ends closes them."""
+        """Accept no more connections; open connections continue until either end closes them."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -97,10 +97,10 @@ class Proxy:
 
 
 class RequestReader:
-    """Finds the requests in what a client sends on one connection; every body must have a Content-Length.
+    """Finds the requests in the bytes of one connection; every body must have a Content-Length.
 
-    `count` is called with an operation, which is None except for a complete request header, and the number of
-    bytes.
+    `count` is called with an operation and a number of bytes. The operation is None unless the bytes complete
+    the header of a request.
     """
 
     def __init__(self, count: Callable[[str | None, int], None]) -> None:
@@ -135,7 +135,7 @@ def _content_length(head: bytes) -> int:
 
 
 def _operation(head: bytes) -> str:
-    """Return what a request's header asks for: LIST, or the HTTP method."""
+    """Return the operation of a request: LIST, or the HTTP method."""
     method, target = head.split(b" ", 2)[:2]
     address = urlsplit(target.decode("ascii"))
     of_a_bucket = "/" not in address.path.strip("/")

@@ -1,4 +1,4 @@
-"""Count what a job asks of S3: its requests and bytes, for each state and in total.
+"""Count the S3 requests and bytes of a job, for each state and in total.
 
 `python -m benchmarks.requests [--quick]` prints the table.
 """
@@ -37,7 +37,7 @@ _PREFIX = "datasets/tiny/"
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests by operation, and bytes to the server and from it, with their headers."""
+    """Requests by operation, and bytes to and from the server, headers included."""
 
     requests: Counter[str]
     sent: int
@@ -45,11 +45,11 @@ class Traffic:
 
     @classmethod
     def until_now(cls, proxy: Proxy) -> Traffic:
-        """Return what the proxy has carried."""
+        """Return the traffic that the proxy has carried so far."""
         return cls(Counter(proxy.requests), proxy.sent, proxy.received)
 
     def since(self, earlier: Traffic) -> Traffic:
-        """Return what was carried after `earlier`."""
+        """Return the traffic since `earlier`."""
         return Traffic(
             self.requests - earlier.requests, self.sent - earlier.sent, self.received - earlier.received
         )
@@ -70,7 +70,7 @@ class Stored:
 
 
 class ReportingStore(CheckpointStore):
-    """The store of the task `train`, which also reports each file that it has sent."""
+    """The store of the task `train`, extended to report each file that it has sent."""
 
     def __init__(self, connection: Connection, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -79,7 +79,7 @@ class ReportingStore(CheckpointStore):
     def upload(
         self, checkpoint: Checkpoint, job_id: str, kind: CheckpointKind, *version: str, **options: Any
     ) -> Upload:
-        """Upload as usual, and report it."""
+        """Upload as usual, and report the file if it was sent."""
         upload = super().upload(checkpoint, job_id, kind, *version, **options)
         if upload.sent:
             self._connection.send(Stored(kind, checkpoint.size, checkpoint.epoch))
@@ -87,7 +87,7 @@ class ReportingStore(CheckpointStore):
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Train a job through a proxy that counts, and compare what it sent with its states."""
+    """Train a job through a counting proxy, and compare the sent bytes with the sizes of its files."""
     epochs = 2 if quick else 100
     with local_services(folder) as services, Proxy(services.endpoint_url) as proxy:
         dataset = _upload_dataset(services, folder)
@@ -126,7 +126,7 @@ def _upload_dataset(services: Services, folder: Path) -> DatasetReference:
 def _train(
     services: Services, proxy: Proxy, folder: Path, dataset: DatasetReference, epochs: int
 ) -> tuple[list[Traffic], list[Stored]]:
-    """Train in another process; return the traffic up to each last.pt and to the end, and all files."""
+    """Train in another process; return the traffic up to each uploaded last.pt and the end, and all files."""
     folder.mkdir()
     connection, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
@@ -200,7 +200,7 @@ def _run_attempt(services: Services, folder: Path, dataset: str, epochs: int, co
 
 
 def median_traffic(moments: list[Traffic]) -> Traffic:
-    """Return the medians of what was carried between two moments that follow each other."""
+    """Return the median traffic between consecutive moments."""
     between = [later.since(earlier) for earlier, later in itertools.pairwise(moments)]
     return Traffic(
         Counter(
@@ -234,7 +234,7 @@ def _table(moments: list[Traffic], stored: list[Stored], epochs: int) -> Table:
 
 
 def summary(job: Traffic, stored: list[Stored], epochs: int) -> str:
-    """Compare what the job sent with the files that it uploaded, and with epochs times a state's size."""
+    """Compare the sent bytes with the size of the uploaded files, and with `epochs` times a state's size."""
     last = [each.size for each in stored if each.kind == "last"]
     size, files = statistics.median(last), sum(each.size for each in stored)
     requests = job.requests.total()

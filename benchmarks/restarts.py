@@ -1,4 +1,4 @@
-"""Measure how long a killed training stands still: from SIGKILL to its first new batch, under a scheduler.
+"""Measure how long a kill interrupts training under a scheduler: from SIGKILL to the first new batch.
 
 `python -m benchmarks.restarts [--quick]` prints the table.
 """
@@ -34,7 +34,7 @@ _JOB = "killed"
 
 @dataclass(frozen=True)
 class Restart:
-    """Seconds from a kill."""
+    """Times after a kill, in seconds."""
 
     until_started: float
     """Until the scheduler had started the next attempt."""
@@ -43,7 +43,7 @@ class Restart:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Kill the process that trains, again and again, and wait for the next one."""
+    """Kill the training process repeatedly, and wait each time for the next one to train."""
     kills = 1 if quick else 15
     dice = random.Random(0)  # noqa: S311  no secret depends on it
     with ExitStack() as resources:
@@ -61,14 +61,14 @@ def measure(folder: Path, quick: bool) -> Table:
             progress(f"{number} of {kills}: {restarts[-1]}")
         jobs.request_stop(_JOB)
         wait_for_end(stack, TRAINING_DAG, run)
-    return _table(restarts[1:])  # the first one found nothing in the file cache
+    return _table(restarts[1:])  # the first restart had a cold file cache
 
 
 def _table(restarts: list[Restart]) -> Table:
     table = Table(
         "From SIGKILL to the next batch",
-        "A training of the bundled digits on a warm local stack. Its process is killed "
-        f"{len(restarts)} times with SIGKILL, each time at a random moment after another state was stored. "
+        "A training run on the bundled digits on a warm local stack. Its process is killed "
+        f"{len(restarts)} times with SIGKILL, each time at a random moment after a new state was stored. "
         "Seconds from the kill, medians with their 95 % interval.",
         ("until", "median", "most"),
     )
@@ -83,7 +83,7 @@ def _table(restarts: list[Restart]) -> Table:
 
 
 def _kill_once(stack: Stack, jobs: JobRepository, run: str, dice: random.Random) -> Restart:
-    """Kill the attempt in the middle of an epoch."""
+    """Kill the attempt in the middle of an epoch, and wait until the next one trains."""
     folder = Path(stack.env["TRAINING_ROOT"]) / _JOB / "watchdog"
     before = _durable(jobs)
     wait_until(lambda: _durable(jobs) != before, "a durable state", PATIENCE_SECONDS)
@@ -106,7 +106,7 @@ def _durable(jobs: JobRepository) -> tuple[int, int] | None:
 
 
 def _training(folder: Path) -> int | None:
-    """Return the id of the process that has trained a batch of its epoch; None if there is none."""
+    """Return the id of the process whose heartbeat says that it is training, or None."""
     return next((beat.pid for beat in read_beats(folder) if beat.phase is Phase.TRAINING), None)
 
 

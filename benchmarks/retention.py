@@ -1,6 +1,6 @@
-"""Measure the audit and the retention of many objects: duration, and memory, which must not grow.
+"""Measure the duration and the memory of the audit and of retention for many objects.
 
-`python -m benchmarks.retention [--quick]` prints the table.
+`python -m benchmarks.retention [--quick]` prints the table. The memory must not grow with the objects.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BODY, _SHA256 = b"x", "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Measure the audit and a dry run for increasing numbers of objects, and retention for the largest."""
+    """Measure the audit and a dry run for increasing numbers of objects, and a real run for the largest."""
     steps = (300, 900) if quick else (9_999, 33_333, 99_999)
     table = Table(
         "Audit and retention of many objects",

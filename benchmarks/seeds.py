@@ -32,7 +32,7 @@ ARGUMENTS: dict[str, object] = {
     "close_mosaic": 8,
     "plots": False,
 }
-"""With these, training from scratch learns something within a minute, and uses mosaics for most epochs."""
+"""With these arguments, a new model learns something within a minute, and most epochs use mosaics."""
 
 
 def measure(folder: Path, quick: bool) -> Table:

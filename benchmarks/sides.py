@@ -1,6 +1,6 @@
 """Train two or more models (sides) in separate processes that take turns epoch by epoch.
 
-Any other load on this machine then slows down all of them, not just one. At the end of each epoch a side
+Any other load on this machine then slows down all sides, not just one. At the end of each epoch, a side
 reports how long the epoch took, and waits for its next turn.
 """
 
@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Setting:
-    """Ultralytics' arguments of a training run, and the number of epochs between two uploads of ours."""
+    """The Ultralytics arguments of a training run, and the number of epochs between two of our uploads."""
 
     data: Path
     epochs: int
@@ -46,7 +46,7 @@ class Cost:
 
     @classmethod
     def of(cls, act: Callable[[], object]) -> Cost:
-        """Call `act`, and return what it cost."""
+        """Call `act`, and return the cost of the call."""
         start, processor = time.perf_counter(), time.thread_time()
         act()
         return cls(time.perf_counter() - start, time.thread_time() - processor)
@@ -98,7 +98,7 @@ class Side:
 
     @property
     def pid(self) -> int:
-        """The id of its process."""
+        """The id of the side's process."""
         assert self._process.pid is not None  # noqa: S101 - it was started
         return int(self._process.pid)
 
@@ -114,7 +114,7 @@ class Side:
         return turn
 
     def leave(self) -> None:
-        """End its process, finished or not."""
+        """End the side's process, even if its training run has not finished."""
         self._connection.close()
         self._process.join(0 if self._process.exitcode is None else None)
         if self._process.is_alive():
@@ -226,7 +226,7 @@ class TurnTakingReporter:
     """Takes turns, and reports the end of an epoch at the start of the next turn (an EpochReporter).
 
     So the upload runs during the next epoch, as it does without turns. If each epoch has an upload, the turn
-    ends only when `publisher` has finished it.
+    ends only when `publisher` has finished that upload.
     """
 
     def __init__(self, turns: Turns, reporter: JobReporter, publisher: BackgroundPublisher | None) -> None:
@@ -234,7 +234,7 @@ class TurnTakingReporter:
         self._published: int | None = None
 
     def report(self, epoch: EpochReport) -> bool:
-        """End this turn; at the start of the next one, report the epoch, which hands over its state."""
+        """End this turn; at the start of the next one, report the epoch, which publishes its state."""
         self._turns.finish(self._settle)
         self._published = epoch.epoch
         return self._reporter.report(epoch)
@@ -245,7 +245,7 @@ class TurnTakingReporter:
 
 
 def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:
-    """Wait until that epoch is stored. Raises TimeoutError."""
+    """Wait until the state of that epoch is in S3. Raises TimeoutError."""
     if epoch is not None:
         wait_until(
             lambda: publisher.durable == (epoch, 0), f"epoch {epoch + 1} to be in S3", PATIENCE_SECONDS

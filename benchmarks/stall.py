@@ -102,7 +102,7 @@ class Saves:
             self._publisher.publish(Snapshot(self._round, copy))
 
     def report(self, epoch: EpochReport) -> bool:
-        """Measure if this was the last epoch; neither plain nor ours writes best.pt meanwhile."""
+        """After the last epoch, measure saves in which neither plain nor ours writes best.pt."""
         if epoch.epoch + 1 < epoch.epochs:
             return True
         self.trainer.state_writer.flush()

@@ -1,4 +1,4 @@
-"""Format a table as Markdown, headed by how and on which machine it was measured."""
+"""Format a table as Markdown, below a description of the measurement and the machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ratios by what was measured. All should be at most `limit` or, with `at_least`, at least `limit`."""
+    """Named ratios. Each should be at most `limit` or, with `at_least`, at least `limit`."""
 
     target: str
     ratios: Mapping[str, float]
@@ -24,7 +24,7 @@ class Comparison:
         return ratio >= self.limit if self.at_least else ratio <= self.limit
 
     def __str__(self) -> str:
-        """Say whether the target is met, and by what."""
+        """Say which ratios meet the target and which miss it."""
         met, missed = (
             ", ".join(
                 f"{name} ({ratio:.2f})" for name, ratio in self.ratios.items() if self.is_met(ratio) is which
@@ -51,7 +51,7 @@ class Table:
     def compare(
         self, target: str, ratios: Mapping[str, float], limit: float, *, at_least: bool = False
     ) -> Comparison:
-        """Add a comparison, which is drawn; its text is for `result`."""
+        """Add a comparison to the picture of this table, and return it; its text belongs in `result`."""
         self.comparisons.append(Comparison(target, ratios, limit, at_least))
         return self.comparisons[-1]
 

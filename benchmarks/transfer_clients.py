@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 OURS = "ours"
 OVER_AN_OLDER = "ours, over an older state"
-"""Also keeps the older state as last.previous.pt, copied within S3; the other clients overwrite."""
+"""A client that also keeps the older state as last.previous.pt, copied within S3; the other clients
+overwrite it."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What a transfer took: seconds, and the processor seconds of the client's process."""
+    """The cost of a transfer: seconds, and the processor seconds of the client's process."""
 
     seconds: float
     processor_seconds: float
@@ -42,7 +43,7 @@ class Client(Protocol):
 
     @property
     def title(self) -> str:
-        """Its name in the table."""
+        """The client's name in the table."""
 
     def upload(self, path: Path, job_id: str) -> Spent:
         """Upload the file as last.pt of the job."""
@@ -51,15 +52,15 @@ class Client(Protocol):
         """Download last.pt of the job to the file, which does not exist yet."""
 
     def start(self) -> Spent | None:
-        """Measure the start of its process, which is part of each transfer; None if it is warm."""
+        """Measure starting the client's process, a part of each transfer; None if the process is warm."""
 
 
 class Transfers(Protocol):
-    """Uploads and downloads in a warm process; pickled for it."""
+    """Uploads and downloads in a warm process, to which this object is sent pickled."""
 
     @property
     def title(self) -> str:
-        """Its name in the table."""
+        """The client's name in the table."""
 
     def upload(self, path: Path, job_id: str) -> None:
         """Upload the file as last.pt of the job."""
@@ -70,7 +71,7 @@ class Transfers(Protocol):
 
 @dataclass(frozen=True)
 class Ours:
-    """The product: hashes the file, uploads it over the expected object, and verifies what is stored."""
+    """The product: hashes the file, replaces only the expected object, and verifies the stored object."""
 
     services: Services
     title: str = OURS
@@ -87,7 +88,7 @@ class Ours:
         _store(self.services).upload(checkpoint, job_id, "last", "benchmark", deadline=deadline)
 
     def download(self, job_id: str, path: Path) -> None:
-        """Download and verify, as an attempt does that resumes."""
+        """Download and verify, as a resuming attempt does."""
         _store(self.services).download(job_id, "last", path)
 
 
@@ -116,7 +117,7 @@ class WarmProcess:
 
     @property
     def title(self) -> str:
-        """Its name in the table."""
+        """The client's name in the table."""
         return self.transfers.title
 
     def upload(self, path: Path, job_id: str) -> Spent:
@@ -133,7 +134,7 @@ class WarmProcess:
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is started for each transfer; `copy` are its arguments before source and target."""
+    """A program that is started for each transfer; `copy` holds its arguments before source and target."""
 
     title: str
     copy: tuple[str, ...]
@@ -153,7 +154,7 @@ class Program:
         return self.run("version")
 
     def run(self, *arguments: str) -> Spent:
-        """Run the program to its end. Raises RuntimeError with what it said if it fails."""
+        """Run the program to its end. Raises RuntimeError with its error output if it fails."""
         command = [str(Path(sysconfig.get_path("scripts")) / self.title), *arguments]
         started = time.perf_counter()
         with subprocess.Popen(
@@ -220,7 +221,7 @@ def _key(title: str, job_id: str) -> str:
 
 
 def _spend(transfer: Callable[..., None], *arguments: Path | str) -> Spent:
-    """Return what the call took; the process does nothing else."""
+    """Return the cost of the call; the process does nothing else."""
     started, processor = time.perf_counter(), time.process_time()
     transfer(*arguments)
     return Spent(time.perf_counter() - started, time.process_time() - processor)

@@ -1,4 +1,4 @@
-"""Measure how fast checkpoints reach S3 and come back, against programs that only copy files.
+"""Measure how fast checkpoints are uploaded and downloaded, compared with programs that only copy files.
 
 `python -m benchmarks.transfers [--quick]` prints the table.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SIZES = (58_000_000, 443_000_000)
 """Bytes of the states of YOLO11n and YOLO11m."""
 ROUND_TRIP = 0.020
-"""Seconds, as to a region of the same continent."""
+"""In seconds, as to a region on the same continent."""
 
 _TICK = 0.01
 """The smallest measurable difference in processor time, in seconds."""
@@ -38,18 +38,18 @@ _ABOUT = (
     "product does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
     "is stored; a download is hashed and compared with the metadata. boto3 uses `upload_file` and "
     "`download_file` with the same client settings; boto3, s5cmd and rclone verify nothing "
-    "against a hash of ours. The clients take turns, and each round starts with a different one; "
+    "against a hash computed by us. The clients take turns, and each round starts with a different one; "
     "medians of {rounds} with the 95 % interval. Ours and boto3 run in warm processes; s5cmd and "
     "rclone are started for each transfer, and `start` (`s5cmd version`, `rclone version`) is already "
     "subtracted from their figures. `to the fastest` is the rate as a multiple of that of the fastest "
-    "other client; `processor` is in seconds, of the client only, and the last column is its multiple "
-    "of that client's."
+    "other client; `processor` is the client's own processor time in seconds, and the last column is that "
+    "time as a multiple of the fastest other client's."
 )
 
 
 @dataclass
 class Series:
-    """What the transfers of one client took, and the starts of its process if they are part of it."""
+    """The cost of one client's transfers, and of starting its process if each transfer includes a start."""
 
     transfers: list[Spent] = field(default_factory=list)
     starts: list[Spent] = field(default_factory=list)
@@ -85,7 +85,7 @@ def measure(folder: Path, quick: bool) -> Table:
         for round_trip in (0.0, ROUND_TRIP):
             link = f", {round_trip * 1000:.0f} ms" if round_trip else ""
             progress(f"{size / 1e6:.0f} MB{link} …")
-            own = folder / f"{size}-{round_trip * 1000:.0f}"  # a new server: deleted objects take space
+            own = folder / f"{size}-{round_trip * 1000:.0f}"  # a new server; deleted objects take space
             own.mkdir()
             uploads, downloads = _transfer(own, size, round_trip, rounds)
             for title, measured in (("upload", uploads), ("download", downloads)):
@@ -104,7 +104,7 @@ def measure(folder: Path, quick: bool) -> Table:
 def _transfer(
     folder: Path, size: int, round_trip: float, rounds: int
 ) -> tuple[dict[str, Series], dict[str, Series]]:
-    """Return what the uploads and the downloads of each client took."""
+    """Return the cost of the uploads and of the downloads of each client."""
     uploads: dict[str, Series] = {}
     downloads: dict[str, Series] = {}
     source, target = folder / "source.pt", folder / "target.pt"
@@ -151,7 +151,7 @@ def _require_equal(source: Path, target: Path, title: str) -> None:
         while (block := sent.read(1 << 20)) == received.read(1 << 20):
             if not block:
                 return
-    raise RuntimeError(f"{title} downloaded bytes that differ from what it had uploaded")
+    raise RuntimeError(f"{title} downloaded bytes that differ from the uploaded bytes")
 
 
 def rows(measured: dict[str, Series], size: int) -> Iterator[tuple[str, ...]]:

@@ -32,7 +32,7 @@ _IMPORTED_ONCE = (
     "include.training.run", "include.training.trainers", "matplotlib.pyplot", "polars", "thop",
     "torch._dynamo", "torch._inductor.config", "torchvision", "ultralytics.data.build",
 )  # fmt: skip
-"""Modules that every training run imports, in three seconds for each process. None initialises CUDA."""
+"""Modules that every training run imports, which takes three seconds per process. None initialises CUDA."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _select_steps(names: Sequence[str] | None) -> list[Step]:
-    """Return the steps of these names, or all. Exits with a sentence if there is no step of a name."""
+    """Return the steps with these names, or all steps. Exits with an error message for an unknown name."""
     from benchmarks.gpu.steps import STEPS
 
     known = [step.name for step in STEPS]
@@ -73,7 +73,7 @@ def _select_steps(names: Sequence[str] | None) -> list[Step]:
 def _device(given: str) -> str:
     """Return the device to use.
 
-    NVML finds GPUs without initialising CUDA, after which forked children could not use it.
+    NVML counts the GPUs without initialising CUDA. Once CUDA is initialised, forked children cannot use it.
     """
     if given != "auto":
         return given
@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stack",
         type=_existing_stack,
         metavar="FOLDER",
-        help="folder of a running local stack, on which the step 'the task' runs; default: it starts one",
+        help="folder of a running local stack for the step 'the task'; default: that step starts a stack",
     )
     return parser
 

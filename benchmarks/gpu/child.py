@@ -29,7 +29,7 @@ class ChildDied(Exception):
 
 
 class Child(Generic[T]):
-    """A function that runs in a child process, which leads a process group that its own children join."""
+    """A function in a child process. The child leads a new process group, which its own children join."""
 
     def __init__(self, act: Callable[..., T], *arguments: Any, log: Path) -> None:
         self._connection, theirs = _FORK.Pipe()

@@ -35,11 +35,11 @@ COLUMNS = (
 _ABOUT = (
     f"Three training runs from scratch, {EPOCHS} epochs of {{images}} each: two are uninterrupted, and one "
     "is killed with SIGKILL in epoch 2 and resumed. The SHA-256 of the live weights, their EMA and the "
-    "optimizer's state are compared: `equal`, or what differs. The columns named after them show the first "
-    "digits of the resumed run's hashes. Ultralytics' AMP and memory format, no warm-up, mosaic until the "
-    f"last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it; the state is saved after "
-    "every second batch. Pending batches are those whose gradients had not been applied yet when the attempt "
-    "resumed."
+    "optimizer's state are compared: `equal`, or the parts that differ. The columns named after these parts "
+    "show the first digits of the resumed run's hashes. Ultralytics' AMP and memory format, no warm-up, "
+    f"mosaic until the last epoch, {_BEFORE} loader workers before the kill and {_AFTER} after it; the state "
+    "is saved after every second batch. Pending batches are those whose gradients had not been applied yet "
+    "when the attempt resumed."
 )
 
 
@@ -147,7 +147,7 @@ def _difference(one: FinalState, other: FinalState) -> str:
 DETECT = Step("exact, detect", _ABOUT.format(images="172 photographs"), COLUMNS, _measure_detect, seconds=90)
 OTHERS = Step(
     "exact, other tasks",
-    "The same for the other tasks, several of which run at once.",
+    "The same check for the other tasks, several of which run at once.",
     COLUMNS,
     _measure_others,
     seconds=150,

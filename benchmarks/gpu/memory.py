@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _TAKEN = 0.9
 _SLACK = 100 * 2**20
-"""The memory counts as free again if at most this many bytes more than before are in use."""
+"""GPU memory counts as freed once its use is at most this many bytes above that before the training run."""
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:

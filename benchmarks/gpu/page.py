@@ -21,7 +21,7 @@ _RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", r
 
 
 def render(page: str, run: Run) -> str:
-    """Return the page with the tables of this run in place of its own.
+    """Return the page with its tables replaced by those of this run.
 
     Raises ValueError for a run on a CPU.
     """
@@ -33,7 +33,7 @@ def render(page: str, run: Run) -> str:
 
 
 def format_table(step: Step, outcome: Outcome) -> str:
-    """Format the rows of a step as Markdown, and say why if it was skipped or failed."""
+    """Format the rows of a step as Markdown; if the step was skipped or failed, add the reason."""
     lines = [step.columns, ["---"] * len(step.columns), *outcome.rows]
     table = "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in lines)
     return f"## {step.name}\n\n{step.about}\n\n{table}\n{_remark(outcome)}"
@@ -71,7 +71,7 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Write the newest run of the results file, named on the command line, into the page."""
+    """Write the newest run in the results file, which the command line names, into the page."""
     latest = Record(Path(sys.argv[1])).latest()
     try:
         page = render(PAGE.read_text(encoding="utf-8"), latest)

@@ -1,4 +1,4 @@
-"""Draw synthetic photographs with labels for every task; all processors draw 2,000 in a few seconds."""
+"""Draw synthetic photographs with labels for every task, 2,000 in a few seconds on all processors."""
 
 from __future__ import annotations
 

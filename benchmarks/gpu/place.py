@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """What every step is given."""
+    """The environment of a step."""
 
     device: str
     """The `device` argument of a training run: `cpu`, or the number of a GPU."""
@@ -49,7 +49,7 @@ class Place:
     def architecture(self, task: Task, model: str = "yolo11n") -> str:
         """Return the model to train: the given one, or with `--quick` one whose epochs take 0.1 s.
 
-        If the family has no model for the task, this is the task's default.
+        If the family of `model` has no model for the task, return the task's default.
         """
         if not self.quick:
             name = f"{model}{MODEL_SUFFIX[task]}"

@@ -81,7 +81,7 @@ def _time(
     rounds: int,
     afterwards: Callable[[], object] = lambda: None,
 ) -> tuple[float, float | None]:
-    """Return the median without the first round in ms, and the peak of additional GPU memory in MB."""
+    """Return the median in ms, without the first round, and the peak of additional GPU memory in MB."""
     import torch
 
     on_gpu = trainer.device.type == "cuda"

@@ -38,7 +38,8 @@ class _Seconds:
 class _Kills:
     """Kills this process in the middle of the second epoch (an EpochReporter).
 
-    That is half the duration of the first one after its end. The processes that train are killed with it.
+    The kill comes half an epoch's duration after the end of the first epoch. The training processes are
+    killed with this process.
     """
 
     def report(self, epoch: EpochReport) -> bool:
@@ -93,8 +94,8 @@ def _with_workers(training: TrainingRun) -> TrainingRun:
 
 STEP = Step(
     "several GPUs",
-    "Two GPUs joined by NCCL: the same check of exactness as above, and the images/s of our epochs on one "
-    "GPU (batch=64) and on two (batch=128).",
+    "Two GPUs joined by NCCL: the same check as in `exact, detect`, and the images/s of our epochs on one GPU "
+    "(batch=64) and on two (batch=128).",
     ("what", "found"),
     _measure,
     seconds=120,

@@ -31,7 +31,7 @@ _EPOCHS = 1000
 class PausedSide(Side):
     """A side whose processes are stopped between its turns.
 
-    Otherwise its loader workers would fill their queues meanwhile.
+    Otherwise its loader workers would fill their queues between turns.
     """
 
     def turn(self) -> Cost:

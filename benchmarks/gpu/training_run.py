@@ -88,7 +88,7 @@ class TrainingRun:
 
     @contextmanager
     def trainer(self) -> Iterator[ResumableMixin]:
-        """Yield its trainer."""
+        """Yield the trainer of this training run."""
         from include.training.run import build_trainer
 
         reporter = SilentReporter(self.save_batches)
