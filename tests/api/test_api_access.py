@@ -1,8 +1,8 @@
-"""Every route admits the users that it should, and no others.
+"""Every route admits exactly the users that it should.
 
 This is tested through Airflow's API server, with FAB and config/roles.json.
 
-The table of who may do what is tests/support/access_table.py. It is complete, or a test fails.
+The expected permissions are in tests/support/access_table.py. A test fails if that table is incomplete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 
 
 Answers = dict[tuple[str, str, str | None], dict[str, Any]]
-"""What was answered, by method, path and user."""
+"""Each answer, by method, path and user."""
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None
     )
     said = loaded.stdout.splitlines()
     assert "['training_console'] False" in said, loaded.stderr
-    # The server has nothing that could open a checkpoint.
+    # The server has not imported any library that could open a checkpoint.
     assert said[-1] == "True []"
 
 
@@ -151,7 +151,7 @@ def test_a_route_answers_whom_it_should(answers: Answers, path: str, row: Row) -
                 assert answer["detail"].endswith(".")
 
 
-def test_a_program_gets_a_token_for_a_password_though_people_log_in_elsewhere(answers: Answers) -> None:
+def test_a_program_gets_a_token_for_a_password_although_people_log_in_by_oidc(answers: Answers) -> None:
     assert answers["POST", "/auth/token", None]["status"] == 201
 
 
@@ -162,7 +162,7 @@ def test_a_group_of_the_identity_provider_becomes_a_role(answers: Answers, who: 
     assert found == {path: row.expected[role] for path, row in TOLD_APART}
 
 
-def test_a_login_of_airflow_is_a_login_here(served: Stack) -> None:
+def test_an_airflow_token_is_accepted_as_a_header_and_as_a_cookie(served: Stack) -> None:
     login = {"username": served.username, "password": served.password}
     with requests.Session() as session:
         session.trust_env = False
@@ -172,7 +172,7 @@ def test_a_login_of_airflow_is_a_login_here(served: Stack) -> None:
     assert get(served, "/models", given).status_code == by_cookie.status_code == 200
 
 
-def test_a_token_that_airflow_did_not_sign_is_none(served: Stack) -> None:
+def test_a_token_that_airflow_did_not_sign_is_refused(served: Stack) -> None:
     header, claims, signature = token(served, "admin").split(".")
     forged = f"{header}.{claims}.{signature[::-1]}"
     answer = get(served, "/models", forged)
@@ -191,9 +191,7 @@ def test_nothing_else_is_served(served: Stack, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/models"), ("DELETE", "/openapi.json"), ("POST", "/jobs/a/completion")]
 )
-def test_who_is_not_logged_in_learns_nothing_from_a_bad_request(
-    served: Stack, method: str, path: str
-) -> None:
+def test_a_bad_request_without_a_login_learns_nothing(served: Stack, method: str, path: str) -> None:
     with requests.Session() as session:
         session.trust_env = False
         answer = session.request(
@@ -208,8 +206,8 @@ def test_who_is_not_logged_in_learns_nothing_from_a_bad_request(
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_what_has_no_route_changes_nothing(served: Stack, method: str) -> None:
-    """Only the methods in the table change anything: all others are refused at its paths."""
+def test_methods_without_a_route_are_refused(served: Stack, method: str) -> None:
+    """Only the methods in the table change anything; every other method is refused at the table's paths."""
     changing = {row.route for row in OURS if row.method == method}
     admin = token(served, "admin")
     for path in {row.path for row in OURS if row.route not in changing}:
@@ -224,7 +222,7 @@ def test_viewers_are_refused_what_changes_something_and_nothing_else() -> None:
         assert (row.expected["viewer"] == 403) == (row.method != "GET")
 
 
-def test_a_session_says_what_a_user_may_do(served: Stack) -> None:
+def test_a_session_lists_the_permissions_of_its_user(served: Stack) -> None:
     def session_of(role: str | None) -> dict[str, Any]:
         found: dict[str, Any] = ask(served, "GET", "/session", token(served, role)).json()
         return found

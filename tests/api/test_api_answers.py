@@ -1,4 +1,4 @@
-"""What all answers of the API and of the console have in common, whatever the request and its outcome."""
+"""Headers and limits that all answers of the API and the console share, whatever the request."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _forbids_everything(headers: requests.structures.CaseInsensitiveDict[str]) -
         (f"/jobs?prefix={'x' * 9000}", "viewer", 414),
     ],
 )
-def test_every_answer_of_the_api_has_the_headers(
+def test_every_answer_of_the_api_has_the_security_headers(
     served: Stack, path: str, role: str | None, status: int
 ) -> None:
     answer = _get(served, PREFIX + path, role)
@@ -77,7 +77,7 @@ def _fail() -> None:
 
 
 @pytest.mark.parametrize("make", [create_api, create_console])
-def test_an_unexpected_error_has_the_headers_and_says_nothing_of_itself(make: type[FastAPI]) -> None:
+def test_an_unexpected_error_has_the_security_headers_and_no_details(make: type[FastAPI]) -> None:
     app = make()
     app.get("/fails")(_fail)
     with serving(open_app(app)) as url:
@@ -89,7 +89,7 @@ def test_an_unexpected_error_has_the_headers_and_says_nothing_of_itself(make: ty
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_no_page_is_kept_by_a_cache_that_others_use(served: Stack) -> None:
+def test_no_page_is_kept_by_a_shared_cache(served: Stack) -> None:
     for path in ("/", "/jobs", "/nowhere", "/static/current/h.js"):
         kept = _get(served, CONSOLE + path).headers["cache-control"]
         assert kept == "no-store" or kept.startswith("private, no-cache"), path
@@ -120,7 +120,7 @@ def _paths() -> list[str]:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_no_answer_leads_to_a_host_that_the_request_names(served: Stack, slash: str) -> None:
+def test_no_answer_redirects_to_a_host_that_the_request_names(served: Stack, slash: str) -> None:
     for path in _paths():
         named = {"Host": ELSEWHERE, "X-Forwarded-Host": ELSEWHERE}
         answer = _get(served, path.rstrip("/") + slash, **named)
@@ -129,7 +129,7 @@ def test_no_answer_leads_to_a_host_that_the_request_names(served: Stack, slash: 
 
 
 @pytest.mark.parametrize("role", ["wizard", "ADMIN ", "viewer\u202e", "\n"])
-def test_a_role_that_airflow_does_not_know_may_nothing(served: Stack, role: str) -> None:
+def test_a_role_that_airflow_does_not_know_has_no_permissions(served: Stack, role: str) -> None:
     bearer = token(served, role)
     for method, path in (
         ("GET", "/jobs"),

@@ -1,4 +1,4 @@
-"""People archive their own jobs that have ended: the jobs stay, and lists can leave them out."""
+"""People archive their own ended jobs: the jobs are kept, and lists can omit them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def archive(api_url: str) -> Archive:
 
 @pytest.fixture(autouse=True)
 def ended(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
-    """Job a of ada has ended."""
+    """Job a belongs to ada and has ended."""
     claim(jobs)
     jobs.record_epoch("a", "run1", 1, epoch_report(0))
     record_checkpoints(connection)
@@ -37,7 +37,7 @@ def listed(api_url: str, **asked: str) -> list[str]:
     return [job["job_id"] for job in page["jobs"]]
 
 
-def test_an_archived_job_is_listed_where_it_is_asked_for(
+def test_an_archived_job_is_listed_only_on_request(
     archive: Archive, api_url: str, jobs: JobRepository
 ) -> None:
     claim(jobs, "b")
@@ -55,7 +55,7 @@ def test_an_archived_job_is_listed_where_it_is_asked_for(
     assert sorted(listed(api_url, archived="false")) == ["a", "b"]
 
 
-def test_nothing_else_of_the_job_changes(archive: Archive, jobs: JobRepository) -> None:
+def test_archiving_changes_nothing_else_in_the_job(archive: Archive, jobs: JobRepository) -> None:
     before = jobs.get("a")
     assert before is not None
     archive("POST")
@@ -65,7 +65,7 @@ def test_nothing_else_of_the_job_changes(archive: Archive, jobs: JobRepository) 
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_what_runs_is_not_hidden(
+def test_an_active_job_is_not_archived(
     archive: Archive, connection: psycopg.Connection[Any], jobs: JobRepository, status: str
 ) -> None:
     connection.execute("UPDATE training_jobs SET status = %s", [status])
@@ -80,7 +80,7 @@ def test_a_new_run_takes_its_job_out_of_the_archive(archive: Archive, jobs: JobR
     assert claim(jobs, run_id="run2", expected="run1").archived_at is None
 
 
-def test_a_job_that_is_not_there_is_not_found(archive: Archive, connection: psycopg.Connection[Any]) -> None:
+def test_a_deleted_job_is_not_found(archive: Archive, connection: psycopg.Connection[Any]) -> None:
     connection.execute("DELETE FROM training_jobs")
     connection.commit()
     assert archive("POST").status_code == 404

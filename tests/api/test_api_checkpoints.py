@@ -1,4 +1,4 @@
-"""Downloads: a link to S3 itself for what the row names or the training has stored, or why there is none."""
+"""Downloads: a link to S3 for a recorded or stored checkpoint, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 def stored(
     store: CheckpointStore, tmp_path: Path, kind: Any, content: bytes, job_id: str = "a"
 ) -> Checkpoint:
-    """Upload a file of that content to the checkpoint's place."""
+    """Upload a file with that content under the checkpoint's key."""
     path = tmp_path / f"{kind}.pt"
     path.write_bytes(content)
     store.upload(Checkpoint.of_file(path, 2), "a", kind, "8.4")
@@ -80,7 +80,7 @@ def reason(answer: requests.Response) -> str:
 
 
 @pytest.mark.parametrize("kind", ["best", "last"])
-def test_a_link_brings_the_very_bytes_to_whoever_has_it(
+def test_a_link_downloads_the_stored_bytes_without_a_login(
     ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
     s3: S3, kind: str,
 ) -> None:  # fmt: skip
@@ -102,7 +102,7 @@ def test_a_link_brings_the_very_bytes_to_whoever_has_it(
     assert file.headers["content-disposition"] == f'attachment; filename="a-{kind}.pt"'
 
 
-def test_the_link_is_for_the_address_that_browsers_know(
+def test_the_link_uses_the_public_endpoint(
     ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -112,7 +112,7 @@ def test_the_link_is_for_the_address_that_browsers_know(
     assert link.startswith(f"https://files.example.org/{bucket}/checkpoints/a/best.pt?")
 
 
-def test_without_one_it_is_for_the_endpoint_of_the_connection(
+def test_without_a_public_endpoint_the_link_uses_that_of_the_connection(
     ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, s3: S3,
 ) -> None:  # fmt: skip
@@ -123,14 +123,14 @@ def test_without_one_it_is_for_the_endpoint_of_the_connection(
     assert requests.get(link, timeout=60).content == b"weights"
 
 
-def test_amazons_own_s3_is_asked_by_the_name_of_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_to_amazons_own_s3_has_the_bucket_in_its_host_name(monkeypatch: pytest.MonkeyPatch) -> None:
     amazon = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"region_name": "eu-west-3"}}
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_S3", json.dumps(amazon))
     link = download_link(s3_signer(None), S3Location("models", "checkpoints/a/best.pt"), "a.pt", 60)
     assert link.startswith("https://models.s3.eu-west-3.amazonaws.com/checkpoints/a/best.pt?")
 
 
-def test_a_link_that_was_changed_or_is_too_old_is_refused(
+def test_a_changed_or_expired_link_is_refused(
     ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path
 ) -> None:
     completed(connection, bucket, best=stored(store, tmp_path, "best", b"weights"))
@@ -146,7 +146,7 @@ def test_a_link_that_was_changed_or_is_too_old_is_refused(
 
 
 @pytest.mark.parametrize("status", ["running", "failed"])
-def test_a_job_without_a_record_offers_what_its_own_training_has_stored(
+def test_a_job_without_recorded_checkpoints_offers_those_of_its_own_run(
     ask: Answer, store: CheckpointStore, jobs: JobRepository, tmp_path: Path, status: str
 ) -> None:
     started(jobs, epochs=1)
@@ -157,7 +157,7 @@ def test_a_job_without_a_record_offers_what_its_own_training_has_stored(
     assert requests.get(ask("last").headers["location"], timeout=60).content == b"after one epoch"
 
 
-def test_what_another_training_of_the_same_name_stored_is_not_offered(
+def test_a_checkpoint_of_an_earlier_run_of_the_job_is_not_offered(
     ask: Answer, store: CheckpointStore, jobs: JobRepository, tmp_path: Path
 ) -> None:
     started(jobs, epochs=1)
@@ -167,7 +167,7 @@ def test_what_another_training_of_the_same_name_stored_is_not_offered(
     assert "belongs to another training run, and this one has not stored any yet" in reason(ask("last"))
 
 
-def test_a_file_that_is_not_the_recorded_one_is_not_offered(
+def test_a_file_that_differs_from_the_recorded_one_is_not_offered(
     ask: Answer, store: CheckpointStore, connection: psycopg.Connection[Any], bucket: str, tmp_path: Path,
     s3_client: S3Client,
 ) -> None:  # fmt: skip
@@ -178,7 +178,7 @@ def test_a_file_that_is_not_the_recorded_one_is_not_offered(
     assert "is no longer in S3" in reason(ask())
 
 
-def test_an_expired_state_says_when_it_was_given_up(
+def test_an_expired_state_says_when_it_was_deleted(
     ask: Answer, connection: psycopg.Connection[Any], bucket: str
 ) -> None:
     completed(connection, bucket)
@@ -190,7 +190,7 @@ def test_an_expired_state_says_when_it_was_given_up(
     assert "the retention policy deleted it on 2026-03-04; best.pt is kept" in reason(ask("last"))
 
 
-def test_a_platforms_own_place_is_named_and_not_opened(
+def test_a_path_that_a_platform_recorded_is_named_and_not_opened(
     ask: Answer, connection: psycopg.Connection[Any], bucket: str, s3_client: S3Client
 ) -> None:
     completed(connection, bucket)
@@ -206,7 +206,7 @@ def test_a_job_that_is_not_there_is_said(ask: Answer, jobs: JobRepository) -> No
     assert ask("last.previous").status_code == 422
 
 
-def test_an_s3_that_is_away_is_said_and_nothing_of_it_is_told(
+def test_an_outage_of_s3_is_reported_without_details(
     ask: Answer, connection: psycopg.Connection[Any], bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     completed(connection, bucket)

@@ -1,4 +1,4 @@
-"""Completion by a trainer outside Airflow: only files that were read are recorded, and only once."""
+"""Completion by a trainer outside Airflow: only files that the API has read are recorded, and only once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def complete(api_url: str, bucket: str) -> Complete:
 
 @pytest.fixture
 def uploaded(s3_client: S3Client, bucket: str) -> None:
-    """Both files as another program uploads them: without our metadata."""
+    """Upload both files as another program does: without our metadata."""
     for kind, content in (("best", BEST), ("last", LAST)):
         s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
 
@@ -83,7 +83,7 @@ def test_a_job_without_an_owner_is_completed_by_whatever_run_trained_it(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_what_is_told_is_recorded(complete: Complete, connection: psycopg.Connection[Any]) -> None:
+def test_reported_values_are_recorded(complete: Complete, connection: psycopg.Connection[Any]) -> None:
     answer = complete(
         job_id="a",
         status="stopped",
@@ -101,7 +101,7 @@ def test_what_is_told_is_recorded(complete: Complete, connection: psycopg.Connec
 
 
 @pytest.mark.usefixtures("uploaded")
-def test_what_is_not_told_stays_what_the_row_knows(
+def test_values_that_are_not_reported_stay_unchanged(
     complete: Complete, connection: psycopg.Connection[Any], jobs: JobRepository
 ) -> None:
     started(jobs, epochs=3)
@@ -118,7 +118,7 @@ def test_what_is_not_told_stays_what_the_row_knows(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_the_same_completion_again_changes_nothing(
+def test_a_repeated_completion_changes_nothing(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     first = complete(epoch=4)
@@ -155,7 +155,7 @@ def test_the_same_completion_again_changes_nothing(
         ({"metrics": dict.fromkeys(map(str, range(1001)), 0.5)}, 422, "should have at most 1000 items"),
     ],
 )  # fmt: skip
-def test_what_does_not_hold_is_refused_and_nothing_is_recorded(
+def test_a_wrong_value_is_refused_and_nothing_is_recorded(
     complete: Complete, connection: psycopg.Connection[Any], told: dict[str, Any], status: int, said: str
 ) -> None:
     before = row(connection)
@@ -164,7 +164,7 @@ def test_what_does_not_hold_is_refused_and_nothing_is_recorded(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_the_place_of_another_job_is_refused(
+def test_the_path_of_another_job_is_refused(
     complete: Complete, connection: psycopg.Connection[Any], bucket: str
 ) -> None:
     claim(JobRepository(connection), "b")
@@ -175,7 +175,7 @@ def test_the_place_of_another_job_is_refused(
 
 
 @pytest.mark.usefixtures("waiting")
-def test_files_that_are_not_there_are_named(complete: Complete, s3_client: S3Client, bucket: str) -> None:
+def test_missing_files_are_named(complete: Complete, s3_client: S3Client, bucket: str) -> None:
     s3_client.put_object(Bucket=bucket, Key="checkpoints/a/best.pt", Body=BEST)
     assert f"last_checkpoint_path='s3://{bucket}/checkpoints/a/last.pt' does not exist" in refused(
         complete(), 422
@@ -192,12 +192,12 @@ def test_metadata_that_say_otherwise_than_the_bytes_are_not_believed(
     assert row(connection)["status"] == "queued"
 
 
-def test_an_unknown_job_is_said(complete: Complete) -> None:
+def test_a_completion_of_an_unknown_job_is_refused(complete: Complete) -> None:
     assert "job_id='nobody' does not exist" in refused(complete("nobody"), 404)
 
 
 @pytest.mark.usefixtures("uploaded")
-def test_a_job_that_airflow_trains_is_recorded_by_airflow_alone(
+def test_a_job_that_airflow_trains_is_completed_only_by_airflow(
     complete: Complete, jobs: JobRepository
 ) -> None:
     claim(jobs)
@@ -239,7 +239,7 @@ def test_a_completion_that_contradicts_the_recorded_one_is_refused(
         ({"metrics": {"loss": 0.5}}, "metrics={'loss': 0.5} contradicts"),
     ],
 )
-def test_other_numbers_of_the_same_files_contradict_what_is_recorded(
+def test_other_numbers_for_the_same_files_are_refused(
     complete: Complete, connection: psycopg.Connection[Any], other: dict[str, Any], said: str
 ) -> None:
     told = {"epoch": 4, "epochs": 10, "metrics": {"loss": 1e23, "mAP": 0.3, "box": None}}
@@ -251,7 +251,7 @@ def test_other_numbers_of_the_same_files_contradict_what_is_recorded(
 
 
 @pytest.mark.usefixtures("uploaded")
-def test_numbers_of_a_platform_stand_in_the_way_of_no_completion(
+def test_numbers_that_a_platform_recorded_do_not_prevent_a_completion(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute(
@@ -268,7 +268,7 @@ def test_numbers_of_a_platform_stand_in_the_way_of_no_completion(
 @pytest.mark.parametrize(
     "change", ["run_id = 'run2'", "attempt = 2", "last_checkpoint_expired_at = now(), durable_epoch = NULL"]
 )
-def test_a_job_that_changed_hands_while_its_files_were_read_is_not_recorded(
+def test_a_job_that_was_taken_over_while_its_files_were_read_is_not_completed(
     connection: psycopg.Connection[Any], migrated_url: str, s3_client: S3Client, bucket: str, change: str
 ) -> None:
     jobs = JobRepository(connection)
@@ -303,7 +303,7 @@ def test_a_job_that_was_completed_is_not_stopped_afterwards(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_numbers_that_are_none_are_recorded_as_null(
+def test_nan_and_infinity_are_recorded_as_null(
     api_url: str, bucket: str, connection: psycopg.Connection[Any]
 ) -> None:
     place = f"s3://{bucket}/checkpoints/a"
@@ -343,7 +343,7 @@ def _store(s3_client: S3Client, bucket: str, best: bytes, last: bytes) -> None:
 
 
 @pytest.mark.usefixtures("waiting")
-def test_what_somebody_uploads_is_marked_as_that(
+def test_checkpoints_that_a_user_uploads_are_marked_as_external(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     _store(s3_client, bucket, crafted(), crafted())
@@ -356,7 +356,7 @@ def test_what_somebody_uploads_is_marked_as_that(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_bytes_that_are_no_checkpoint_are_recorded_with_what_was_found(complete: Complete) -> None:
+def test_bytes_that_are_no_checkpoint_are_recorded_with_the_finding(complete: Complete) -> None:
     shown = complete().json()
     assert shown["origin"] == "external"
     assert shown["checkpoint_finding"].startswith("best.pt is not a checkpoint")
@@ -377,7 +377,7 @@ def test_files_that_name_code_are_refused(
 
 
 @pytest.mark.usefixtures("waiting")
-def test_files_that_some_loader_takes_for_a_program_are_refused(
+def test_files_that_some_loader_reads_as_an_executable_pickle_are_refused(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     formats = "the format before, fourth stream", "a bare pickle of protocol 0", "a tar"
@@ -389,7 +389,7 @@ def test_files_that_some_loader_takes_for_a_program_are_refused(
 
 
 @pytest.mark.usefixtures("uploaded")
-def test_what_a_platform_keeps_as_origin_stays_its_own(
+def test_the_origin_column_of_a_platform_stays_unchanged(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, origin) VALUES ('a', 'web'), ('b', 'web')")

@@ -1,4 +1,4 @@
-"""Connections that are kept for the next request: lent to one at a time, and only while they work."""
+"""Connections are kept for later requests: each is lent to one request at a time, and only while it works."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pool(connect: Callable[[], Connection]) -> Iterator[QueuePool]:
     pool.dispose()
 
 
-def test_the_next_request_gets_the_connection_of_the_one_before(
+def test_the_next_request_gets_the_connection_of_the_previous_one(
     pool: QueuePool, opened: list[Connection]
 ) -> None:
     for _ in range(3):
@@ -67,7 +67,7 @@ def test_a_connection_that_the_server_ended_is_replaced(
     assert len(opened) == 2
 
 
-def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_connection(
+def test_a_server_that_hangs_delays_a_request_once_and_not_for_each_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time_limited_connection, "RESPONSE_SECONDS", 1.0)
@@ -87,7 +87,7 @@ def test_a_server_that_hangs_is_waited_for_once_and_not_for_each_connection(
     assert all(connection.closed for connection in kept)
 
 
-def test_a_connection_in_the_middle_of_something_is_not_lent_again(
+def test_a_connection_with_an_open_transaction_is_not_lent_again(
     pool: QueuePool, opened: list[Connection]
 ) -> None:
     with suppress(RuntimeError), pooled_connection(pool) as connection:
@@ -112,7 +112,7 @@ def test_an_old_connection_is_not_lent_again(
     assert opened[0].closed
 
 
-def test_no_more_are_kept_than_a_few(pool: QueuePool, opened: list[Connection]) -> None:
+def test_only_a_few_connections_are_kept(pool: QueuePool, opened: list[Connection]) -> None:
     with ExitStack() as requests:
         for _ in range(MAX_IDLE + 2):
             requests.enter_context(pooled_connection(pool))

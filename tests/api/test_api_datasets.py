@@ -1,4 +1,4 @@
-"""Registered datasets over REST: versions, what they changed, archiving, and deleting what nothing uses."""
+"""Registered datasets over REST: versions and their differences, archiving, and deleting unused versions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(api_url: str) -> Ask:
 
 
 def _manifest(bucket: Bucket, folder: Path, content: str, names: list[str], label: str = "l") -> None:
-    """Store what a check would have written about that content."""
+    """Store the manifest that a check of that content would have written."""
     file = folder / "manifest"
     with gzip.open(file, "wt") as packed:
         for name in names:
@@ -99,7 +99,7 @@ def test_a_version_shows_its_classes_and_the_jobs_that_were_trained_on_it(
     assert ask("GET", "/parts/versions/0").status_code == 422
 
 
-def test_the_difference_of_two_versions_is_computed_once(
+def test_the_difference_between_two_versions_is_computed_once(
     ask: Ask, datasets: DatasetRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     def classes(*counts: int) -> tuple[ClassCount, ...]:
@@ -113,7 +113,7 @@ def test_the_difference_of_two_versions_is_computed_once(
     register(datasets, "parts", "b", class_table=classes(3, 5))
     asked = {"params": {"base": 1}}
     unknown = ask("GET", "/parts/versions/2/difference", **asked).json()
-    assert unknown["files"] is None  # as if checked by an earlier release
+    assert unknown["files"] is None  # as for versions that an earlier release checked
 
     kept = Bucket(s3_client, bucket)
     _manifest(kept, tmp_path, "a", ["1.jpg", "2.jpg"])
@@ -139,7 +139,7 @@ def test_the_difference_of_two_versions_is_computed_once(
     assert ask("GET", "/parts/versions/2/difference").status_code == 422
 
 
-def test_versions_too_large_to_compare_while_somebody_waits_are_refused(
+def test_a_comparison_of_versions_that_would_take_too_long_is_refused(
     ask: Ask, datasets: DatasetRepository
 ) -> None:
     register(datasets, "parts", "a", train_images=200_000)
@@ -149,7 +149,7 @@ def test_versions_too_large_to_compare_while_somebody_waits_are_refused(
     assert "parts@1 and parts@2 have 400,004 images" in answer.json()["detail"]
 
 
-def test_archiving_changes_what_the_name_stands_for(ask: Ask, datasets: DatasetRepository) -> None:
+def test_archiving_a_version_makes_an_older_one_the_newest(ask: Ask, datasets: DatasetRepository) -> None:
     register(datasets, "parts", "a")
     register(datasets, "parts", "b")
     archived = ask("POST", "/parts/versions/2/archive").json()
@@ -190,7 +190,7 @@ def test_nobody_deletes_what_somebody_else_has_registered(ask: Ask, datasets: Da
     register(datasets, "parts", "a", by="eve")
     register(datasets, "parts", "b", by=None)
     assert ask("DELETE", "/parts/versions/1").status_code == 403
-    assert ask("DELETE", "/parts/versions/2").status_code == 503  # there is no Airflow to run delete_data
+    assert ask("DELETE", "/parts/versions/2").status_code == 503  # no Airflow runs delete_data here
     assert ask("DELETE", "/parts/versions/3").status_code == 404
     assert datasets.get("parts", 2) is not None
 

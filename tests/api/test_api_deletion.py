@@ -42,7 +42,7 @@ def delete(api_url: str) -> Delete:
 
 @pytest.fixture(autouse=True)
 def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> None:
-    """Job a of ada has ended, with every object that a job can have; other objects are beside them."""
+    """Job a of ada has ended and has every object that a job can have; S3 also has other objects."""
     claim(jobs)
     jobs.record_epoch("a", "run1", 1, epoch_report(0))
     record_checkpoints(connection)
@@ -80,7 +80,7 @@ def test_nothing_is_deleted_by_the_api_itself(
         ),
     ],
 )
-def test_what_somebody_needs_is_kept(
+def test_a_job_that_is_still_needed_is_kept(
     delete: Delete,
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
@@ -96,7 +96,7 @@ def test_what_somebody_needs_is_kept(
     assert stored(s3_client, bucket) == {*KEYS, *OTHERS}
 
 
-def test_the_id_has_to_be_given_twice(delete: Delete, jobs: JobRepository, api_url: str) -> None:
+def test_a_deletion_needs_the_id_as_confirmation(delete: Delete, jobs: JobRepository, api_url: str) -> None:
     assert delete(confirm="b").status_code == 409
     assert requests.delete(f"{api_url}/jobs/a", timeout=60).status_code == 422
     assert jobs.get("a") is not None

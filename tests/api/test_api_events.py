@@ -1,4 +1,4 @@
-"""Events of a job, read as a browser reads them: none is missed, none comes twice, no listener is kept."""
+"""Events of a job, as a browser reads them: each arrives exactly once, and closed streams are forgotten."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def soon_idle(hub: Hub) -> bool:
     return False
 
 
-def test_a_stream_begins_with_what_there_is_and_goes_on_with_what_comes(
+def test_a_stream_begins_with_the_recorded_epochs_and_continues_with_new_ones(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any], hub: Hub
 ) -> None:
     started(jobs, epochs=2)
@@ -109,14 +109,14 @@ def test_a_stream_begins_with_what_there_is_and_goes_on_with_what_comes(
 
 
 @pytest.mark.parametrize("options", [{"after": 0}, {"last_event_id": 0}, {"after": -1, "last_event_id": 0}])
-def test_who_comes_back_gets_what_came_meanwhile(
+def test_a_client_that_reconnects_gets_the_epochs_that_it_missed(
     listen: Callable[..., Listener], jobs: JobRepository, options: dict[str, int]
 ) -> None:
     started(jobs, epochs=3)
     assert epochs(listen(**options).until("epoch", 2)) == [1, 2]
 
 
-def test_a_job_that_has_ended_is_told_to_its_end(
+def test_the_stream_of_an_ended_job_has_all_its_epochs_and_ends(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=3)
@@ -125,7 +125,7 @@ def test_a_job_that_has_ended_is_told_to_its_end(
     assert [name for name, _, _ in listen(after=2)] == ["job", "end"]
 
 
-def test_epochs_that_a_new_attempt_repeats_are_told_again(
+def test_epochs_that_a_new_attempt_repeats_are_sent_again(
     listen: Callable[..., Listener], jobs: JobRepository
 ) -> None:
     started(jobs, epochs=3)
@@ -139,14 +139,14 @@ def test_epochs_that_a_new_attempt_repeats_are_told_again(
     assert again[-1][2]["metrics"] == {"loss": 9.0}
 
 
-def test_who_knows_more_epochs_than_there_are_gets_all_of_them(
+def test_a_client_that_is_ahead_of_the_recorded_epochs_gets_all_of_them(
     listen: Callable[..., Listener], jobs: JobRepository
 ) -> None:
     started(jobs, epochs=2)
     assert epochs(listen(after=7).until("epoch", 2)) == [0, 1]
 
 
-def test_a_write_that_knows_nothing_of_us_is_told(
+def test_a_write_of_another_program_is_sent(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)
@@ -157,7 +157,7 @@ def test_a_write_that_knows_nothing_of_us_is_told(
     assert stream.until("job")[-1][2]["error"] == "the platform says so"
 
 
-def test_a_job_that_cannot_be_shown_keeps_nobody_from_another(
+def test_a_job_that_cannot_be_shown_does_not_disturb_other_streams(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)
@@ -189,7 +189,7 @@ def test_a_row_that_is_deleted_ends_the_stream(
     ("job_id", "options", "status"),
     [("nobody", {}, 404), ("a", {"after": -2}, 422), ("a", {"after": 2**31}, 422)],
 )
-def test_what_cannot_be_followed_is_said_before_the_stream_begins(
+def test_a_bad_request_is_refused_before_the_stream_begins(
     listen: Callable[..., Listener], jobs: JobRepository, job_id: str, options: dict[str, int], status: int
 ) -> None:
     started(jobs)
@@ -198,7 +198,9 @@ def test_what_cannot_be_followed_is_said_before_the_stream_begins(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_who_goes_away_is_forgotten(listen: Callable[..., Listener], jobs: JobRepository, hub: Hub) -> None:
+def test_a_client_that_disconnects_is_forgotten(
+    listen: Callable[..., Listener], jobs: JobRepository, hub: Hub
+) -> None:
     started(jobs)
     streams = [listen() for _ in range(3)]
     for stream in streams:
@@ -245,7 +247,7 @@ def test_a_hundred_viewers_are_one_to_the_database(migrated_url: str, jobs: JobR
     assert most == [1]
 
 
-def test_a_stream_ends_by_itself_so_that_rights_are_looked_at_again(jobs: JobRepository) -> None:
+def test_a_stream_ends_by_itself_so_that_permissions_are_checked_again(jobs: JobRepository) -> None:
     started(jobs, epochs=1)
 
     async def names() -> list[str | None]:
@@ -257,7 +259,7 @@ def test_a_stream_ends_by_itself_so_that_rights_are_looked_at_again(jobs: JobRep
     assert asyncio.run(names()) == ["job", "epoch"]
 
 
-def test_a_database_that_is_away_for_a_while_interrupts_no_stream(
+def test_a_short_outage_of_the_database_interrupts_no_stream(
     listen: Callable[..., Listener], jobs: JobRepository, postgres: Any, migrated_url: str
 ) -> None:
     started(jobs)
@@ -269,7 +271,7 @@ def test_a_database_that_is_away_for_a_while_interrupts_no_stream(
         try:
             with pytest.raises(psycopg.OperationalError):
                 psycopg.connect(migrated_url)
-            time.sleep(2 * POLL_SECONDS)  # the hub polls it meanwhile
+            time.sleep(2 * POLL_SECONDS)  # the hub polls the database meanwhile
         finally:
             server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
     finish(jobs, 0)
@@ -285,12 +287,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         print(self.servers[0].sockets[0].getsockname()[1], flush=True)
 
-# As Airflow starts it: two minutes for what is open
+# As Airflow starts it: two minutes for open connections
 Server(uvicorn.Config(open_app(), port=0, timeout_graceful_shutdown=120, log_config=None)).run()
 """
 
 
-def test_a_server_that_is_to_stop_does_not_wait_for_streams(jobs: JobRepository, tmp_path: Path) -> None:
+def test_a_stopping_server_does_not_wait_for_streams(jobs: JobRepository, tmp_path: Path) -> None:
     started(jobs, epochs=1)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(
@@ -303,7 +305,7 @@ def test_a_server_that_is_to_stop_does_not_wait_for_streams(jobs: JobRepository,
             assert epochs(stream.until("epoch")) == [0]
             server.send_signal(signal.SIGTERM)
             assert list(stream) == []
-        server.wait(60)  # it would wait twice as long for a stream that does not end
+        server.wait(60)  # it would wait twice as long for an open stream
     finally:
         server.kill()
         server.wait()

@@ -40,10 +40,10 @@ def listening(stack: Stack) -> Listener:
     return stream
 
 
-def test_an_epoch_is_there_at_once(api_stack: Stack, jobs: JobRepository) -> None:
+def test_an_epoch_arrives_at_once(api_stack: Stack, jobs: JobRepository) -> None:
     with closing(listening(api_stack)) as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
-        assert "content-encoding" not in stream.answer.headers  # compression would have to buffer
+        assert "content-encoding" not in stream.answer.headers  # compression would delay events
         assert stream.answer.headers["x-accel-buffering"] == "no"
         assert epochs(stream.until("epoch")) == [0]
         for epoch in (1, 2):  # each is read before the next one is recorded
@@ -62,7 +62,7 @@ def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
         server.send_signal(signal.SIGTERM)
         try:
             assert list(stream) == []
-            ended, _ = psutil.wait_procs([server], timeout=60)  # half of what it would wait for a stream
+            ended, _ = psutil.wait_procs([server], timeout=60)  # half of its timeout for open streams
             assert ended == [server]
         finally:
             api_stack.airflow.start()

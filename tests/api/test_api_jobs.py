@@ -32,7 +32,7 @@ def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(scope="module")
 def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
-    """Job rest-a is completed, rest-b continues it and runs; two rest-c wait in rows of a platform."""
+    """Job rest-a is completed, rest-b continues it and is running; two rest-c wait in rows of a platform."""
     jobs = JobRepository(connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)
@@ -84,7 +84,7 @@ def test_a_job_is_shown_as_it_is_recorded(ask: Any, jobs: JobRepository) -> None
     assert shown["lineage"] == {"parent_job_id": None, "resumed_epoch": None, "children": ["rest-b"]}
 
 
-def test_progress_is_told_in_numbers_of_epochs_and_only_while_a_job_runs_with_the_time_left(ask: Any) -> None:
+def test_progress_counts_epochs_and_a_running_job_also_has_the_time_left(ask: Any) -> None:
     done, runs, waits = (ask(f"/jobs/{each}").json()["progress"] for each in ("rest-a", "rest-b", "rest-c d"))
     counts = ("finished_epochs", "epochs", "durable_epochs", "eta_seconds", "epoch_seconds")
     assert [done[name] for name in counts] == [3, 3, 3, None, 1.5]
@@ -93,7 +93,7 @@ def test_progress_is_told_in_numbers_of_epochs_and_only_while_a_job_runs_with_th
     assert datetime.fromisoformat(runs["recorded_at"]).tzinfo is not None
 
 
-def test_a_job_that_goes_on_begins_with_the_epochs_of_its_parent(
+def test_the_progress_of_a_resumed_job_includes_the_epochs_of_its_parent(
     ask: Any, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs, "rest-e", "run/e", epochs=9, parent_job_id="rest-a", resumed_epoch=2)
@@ -102,7 +102,7 @@ def test_a_job_that_goes_on_begins_with_the_epochs_of_its_parent(
     assert (progress["finished_epochs"], progress["epochs"]) == (3, 9)
 
 
-def test_links_are_absolute_and_lead_somewhere(ask: Any, api_stack: Stack) -> None:
+def test_links_are_absolute_and_work(ask: Any, api_stack: Stack) -> None:
     links = ask("/jobs/rest-a").json()["links"]
     api, run = f"{api_stack.url}{PREFIX}", "manual__2026-05-06T07%3A08%3A09%2B00%3A00"
     assert links == {
@@ -121,7 +121,7 @@ def test_links_are_absolute_and_lead_somewhere(ask: Any, api_stack: Stack) -> No
         assert ask(links[name].removeprefix(api)).status_code == 200
 
 
-def test_there_is_no_link_to_what_is_not_there(ask: Any, connection: psycopg.Connection[Any]) -> None:
+def test_there_is_no_link_to_a_missing_file_or_run(ask: Any, connection: psycopg.Connection[Any]) -> None:
     links = ask("/jobs/rest-c d").json()["links"]
     assert [name for name, link in links.items() if link is None] == [
         "dataset_report", "best_checkpoint", "last_checkpoint", "airflow_run", "airflow_run_api"
@@ -132,7 +132,7 @@ def test_there_is_no_link_to_what_is_not_there(ask: Any, connection: psycopg.Con
     assert ask("/jobs/rest-c d").json()["links"]["best_checkpoint"] is None
 
 
-def test_an_id_of_a_platform_is_found_by_its_encoded_form(ask: Any) -> None:
+def test_an_id_with_special_characters_is_found_in_its_encoded_form(ask: Any) -> None:
     shown = ask("/jobs/rest-c%20d").json()
     assert (shown["job_id"], shown["spec"], shown["status"]) == ("rest-c d", None, "queued")
     assert shown["links"]["self"].endswith("/jobs/rest-c%20d")
@@ -154,7 +154,7 @@ def test_the_newest_job_comes_first(ask: Any) -> None:
         ({"prefix": "rest-_"}, []),
     ],
 )
-def test_filters_are_met_all(ask: Any, query: dict[str, str], found: list[str]) -> None:
+def test_a_listed_job_matches_all_filters(ask: Any, query: dict[str, str], found: list[str]) -> None:
     answer = ask("/jobs", **query)
     assert listed(answer) == found
     assert (answer.json()["total"], answer.json()["total_is_estimate"]) == (len(found), False)
@@ -172,7 +172,7 @@ def test_pages_follow_each_other(ask: Any) -> None:
     assert seen == [["rest-c d/é"], ["rest-c d"], ["rest-b"], ["rest-a"]]
 
 
-def test_epochs_come_page_by_page(ask: Any, jobs: JobRepository) -> None:
+def test_epochs_are_listed_in_pages(ask: Any, jobs: JobRepository) -> None:
     first = ask("/jobs/rest-b/epochs", limit=3).json()
     assert [epoch["epoch"] for epoch in first["epochs"]] == [0, 1, 2]
     assert first["epochs"] == [epoch.model_dump(mode="json") for epoch in jobs.epochs("rest-b")[:3]]
@@ -180,7 +180,7 @@ def test_epochs_come_page_by_page(ask: Any, jobs: JobRepository) -> None:
     assert ([epoch["epoch"] for epoch in rest["epochs"]], rest["next"]) == ([3], None)
 
 
-def test_a_lineage_goes_both_ways(ask: Any) -> None:
+def test_a_lineage_has_ancestors_and_descendants(ask: Any) -> None:
     lineage = ask("/jobs/rest-b/lineage").json()
     assert lineage == ask("/jobs/rest-a/lineage").json()
     assert [job["job_id"] for job in lineage["jobs"]] == ["rest-a", "rest-b"]

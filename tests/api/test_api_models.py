@@ -1,4 +1,4 @@
-"""Versions of models over REST: filters, pages, and errors that say what to do."""
+"""Model versions over REST: filters, pages, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(scope="module")
 def models(connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
-    """Five versions: 1 was rejected, 2 was in production, 3 is now, 4 and 5 wait. Another model has one."""
+    """Five versions: 1 rejected, 2 archived, 3 in production, 4 and 5 candidates. Another model has one."""
     models = ModelRepository(connection)
     for number in range(1, 6):
         models.register(
@@ -81,7 +81,7 @@ def test_a_stage_is_a_filter(ask: Any, stage: str, found: list[int]) -> None:
     assert versions(ask("/models", name=NAME, stage=stage)) == found
 
 
-def test_pages_follow_each_other_and_a_newer_version_moves_none(
+def test_pages_follow_each_other_and_a_newer_version_shifts_none(
     ask: Any, models: ModelRepository, connection: psycopg.Connection[Any]
 ) -> None:
     seen, cursor = [], None
@@ -99,7 +99,7 @@ def test_pages_follow_each_other_and_a_newer_version_moves_none(
     assert seen == [[5, 4], [3, 2], [1]]
 
 
-def test_a_model_that_has_no_versions_is_an_empty_page(ask: Any) -> None:
+def test_a_model_without_versions_has_an_empty_page(ask: Any) -> None:
     assert ask("/models", name="nobody").json() == {"models": [], "next": None}
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_answered_is_said_in_one_sentence(
     assert said in answer.json()["detail"]
 
 
-def test_a_schema_that_is_behind_is_said(ask: Any, connection: psycopg.Connection[Any]) -> None:
+def test_an_outdated_schema_is_reported(ask: Any, connection: psycopg.Connection[Any]) -> None:
     connection.execute("ALTER TABLE model_versions RENAME TO elsewhere")
     try:
         answer = ask("/models")
@@ -144,13 +144,13 @@ def test_a_schema_that_is_behind_is_said(ask: Any, connection: psycopg.Connectio
     assert "run the Dag migrate_schema" in answer.json()["detail"]
 
 
-def test_a_database_that_is_away_is_said(
+def test_an_outage_of_the_database_is_reported(
     ask: Any, api_stack: Stack, connection: psycopg.Connection[Any]
 ) -> None:
     with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(training))
-        # The API keeps connections open: they are ended as by a restart of the server.
+        # The API keeps connections open. They are ended here, as a restart of the server would.
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'training' AND pid <> %s",
             [connection.info.backend_pid],

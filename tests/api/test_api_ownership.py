@@ -20,7 +20,7 @@ ACTIONS = {
     "archive or unarchive it": ("POST", "/jobs/a/archive"),
     "delete it": ("DELETE", "/jobs/a?confirm=a"),
 }
-"""Requests by ada, by the last words of the sentence that refuses each."""
+"""Requests by ada; the key is the end of the sentence that refuses the request."""
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_nobody_changes_a_job_of_somebody_else(
 @pytest.mark.parametrize(
     ("setting", "value"), [("JOB_ADMINISTRATORS", "ada,root"), ("JOB_OWNERSHIP", "anyone")]
 )
-def test_an_administrator_and_everyone_where_all_may_are_not_refused(
+def test_administrators_are_not_refused_and_nobody_is_where_ownership_is_off(
     send: Send, monkeypatch: pytest.MonkeyPatch, action: str, setting: str, value: str
 ) -> None:
     monkeypatch.setenv(setting, value)

@@ -72,14 +72,14 @@ def test_a_file_is_stored_with_its_hash_and_listed(
     assert listed["truncated"] is False
 
 
-def test_the_name_is_the_one_that_jobs_give(
+def test_the_name_is_the_one_that_jobs_use(
     store: Store, weights: bytes, s3_client: S3Client, bucket: str
 ) -> None:
     assert store(weights, "YOLO11N.pt").json()["name"] == "yolo11n.pt"
     s3_client.head_object(Bucket=bucket, Key="pretrained/yolo11n.pt")
 
 
-def test_other_content_is_replaced_only_where_that_is_asked_for(
+def test_other_content_is_replaced_only_on_request(
     store: Store, weights: bytes, other: bytes, s3_client: S3Client, bucket: str
 ) -> None:
     store(weights)
@@ -122,7 +122,7 @@ def test_a_file_that_is_deleted_while_another_is_compared_with_it_is_named(
     assert store(weights).status_code == 200
 
 
-def test_storing_outlasts_what_a_listing_gives_up_at(
+def test_storing_survives_three_cut_connections(
     store: Store, weights: bytes, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with CuttingProxy(s3.endpoint_url, sent=16 * 1024, cuts=3) as proxy:
@@ -176,14 +176,14 @@ def silent_client(api_url: str, sent: int = 1) -> Iterator[socket.socket]:
         yield connection
 
 
-def test_who_is_silent_is_not_waited_for(api_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_is_cut_off(api_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 0.5)
     with silent_client(api_url) as connection:
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 408 "), answer
 
 
-def test_who_falls_silent_after_a_fast_start_is_not_waited_for(
+def test_a_client_that_falls_silent_after_a_fast_start_is_cut_off(
     api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "_SILENT_SECONDS", 0.5)
@@ -193,12 +193,12 @@ def test_who_falls_silent_after_a_fast_start_is_not_waited_for(
     assert answer.startswith(b"HTTP/1.1 408 "), answer
 
 
-def test_a_third_one_is_told_to_come_back_while_two_are_sending(
+def test_a_third_upload_is_told_to_retry_while_two_are_running(
     store: Store, weights: bytes, api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "_WAIT_SECONDS", 0.2)
     with silent_client(api_url), silent_client(api_url):
-        # The server runs in this process. An earlier third upload would have taken a turn of these two.
+        # The server runs in this process. Wait for both uploads, or the third could start before them.
         until(lambda: pretrained._UPLOADS.borrowed_tokens == 2, "both send", 30, pause=0.05)
         assert store(weights).status_code == 503
     until(lambda: store(weights).status_code == 200, "a turn", 30)
@@ -208,14 +208,14 @@ def test_a_third_one_is_told_to_come_back_while_two_are_sending(
     ("method", "path"),
     [("PUT", "pretrained/own.pt"), ("GET", "pretrained"), ("DELETE", "jobs/a"), ("POST", "jobs/a/archive")],
 )
-def test_a_parameter_that_a_route_does_not_have_is_refused(api_url: str, method: str, path: str) -> None:
+def test_an_unknown_parameter_of_a_route_is_refused(api_url: str, method: str, path: str) -> None:
     given = {"confirm": "a"} if method == "DELETE" else {}
     answer = requests.request(method, f"{api_url}/{path}", params=given | {"dry_run": "true"}, timeout=60)
     assert (answer.status_code, answer.json()["detail"]) == (422, "Unknown parameter dry_run.")
 
 
-def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
-    """The API server runs in this process, whose files are meanwhile limited to the size of a memory page."""
+def test_a_full_disk_is_reported(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
+    """Limit the size of files of this process, in which the API server runs, to a memory page."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (os.sysconf("SC_PAGE_SIZE"), limits[1]))
     try:
@@ -227,7 +227,7 @@ def test_a_disk_without_room_is_named(store: Store, weights: bytes, s3_client: S
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_a_machine_without_a_place_for_temporary_files_is_named(
+def test_a_machine_without_a_folder_for_temporary_files_is_reported(
     store: Store, weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))

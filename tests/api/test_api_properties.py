@@ -1,4 +1,4 @@
-"""Whatever is sent, allowed by the OpenAPI document or not: the answer is one that the document promises."""
+"""Every answer matches the OpenAPI document, even if the request does not."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CURSORS = [
 
 
 def _of(made_up: Any) -> dict[str, Any]:
-    """Return the values; schemathesis wraps those that the document forbids."""
+    """Return generated values; schemathesis wraps values that the document forbids."""
     return getattr(made_up, "value", made_up) or {}
 
 
@@ -100,7 +100,7 @@ def admin(seeded: Stack) -> Iterator[requests.Session]:
 
 @pytest.fixture(scope="module")
 def described(seeded: Stack) -> Any:
-    """The document as it is served; besides made-up values, its requests use some that exist."""
+    """The document as it is served; its requests use made-up values, and some existing ones."""
     document = get(seeded, "/openapi.json", token(seeded, "admin")).json()
     described = schemathesis.openapi.from_dict(document)
     described.config.update(base_url=f"{seeded.url}{PREFIX}")
@@ -142,7 +142,7 @@ def test_what_is_sent_is_answered_as_the_document_says(
     method: str,
     mode: GenerationMode,
 ) -> None:
-    """Positive is what the document allows, negative what it forbids."""
+    """Positive mode generates requests that the document allows, negative mode those that it forbids."""
     sent = 0
 
     @given(case=described[path][method].as_strategy(generation_mode=mode))

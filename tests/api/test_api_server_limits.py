@@ -30,12 +30,12 @@ BODIES = [
     ("POST", "/auth/token"),
     ("PATCH", "/execution/task-instances/0198a1b2-0000-7000-8000-000000000000/run"),
 ]
-"""Where a client that is not logged in can send a body: one of our routes, and each kind of Airflow's."""
+"""Routes to which a client without a login can send a body: one of ours, and each kind of Airflow's."""
 
 
 @contextmanager
 def _may_open(files: int) -> Iterator[None]:
-    """Let this process have that many open files within the block."""
+    """Raise the limit on open files of this process to at least `files` within the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     try:
@@ -46,7 +46,7 @@ def _may_open(files: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def idle(api_stack: Stack) -> Iterator[list[Connection]]:
-    """Many connections without a request; a tenth of them have sent half a head."""
+    """Many connections without a complete request; a tenth of them have sent part of a request header."""
     with _may_open(MANY + 500), ExitStack() as open_connections:
         connections = [open_connections.enter_context(connect(api_stack.url)) for _ in range(MANY)]
         for connection in connections[::10]:
@@ -67,7 +67,7 @@ def _memory(server: psutil.Process) -> int:
     return sum(process.memory_info().rss for process in family)
 
 
-def test_many_idle_connections_keep_nobody_out(api_stack: Stack, idle: list[Connection]) -> None:
+def test_many_idle_connections_block_no_other_client(api_stack: Stack, idle: list[Connection]) -> None:
     assert len(idle) == MANY
     assert get(api_stack, "/session", token(api_stack, "viewer")).status_code == 200
 
@@ -107,7 +107,7 @@ def _log_in(stack: Stack, username: str, password: str, path: str = "/auth/token
         return session.post(f"{stack.url}{path}", json=body, timeout=60)
 
 
-def test_guessing_passwords_is_slowed_down_and_keeps_out_nobody_who_logged_in_before(
+def test_guessing_passwords_is_slowed_down_without_locking_out_the_owner(
     api_stack: Stack,
 ) -> None:
     def owner() -> requests.Response:
@@ -126,7 +126,7 @@ def test_guessing_passwords_is_slowed_down_and_keeps_out_nobody_who_logged_in_be
     assert owner().status_code == 201
 
 
-def test_connections_that_ask_nothing_are_closed(api_stack: Stack, idle: list[Connection]) -> None:
+def test_connections_without_a_request_are_closed(api_stack: Stack, idle: list[Connection]) -> None:
     silent, half = idle[1], idle[0]
     assert silent.closed_within(HEAD_SECONDS + 10)
     assert half.closed_within(HEAD_SECONDS + 10)

@@ -15,7 +15,9 @@ from tests.support.jobs import record_checkpoints, recorded, started
 
 
 @pytest.mark.usefixtures("waiting")
-def test_a_page_of_another_origin_cannot_send_it(api_url: str, connection: psycopg.Connection[Any]) -> None:
+def test_a_page_of_another_origin_cannot_request_a_stop(
+    api_url: str, connection: psycopg.Connection[Any]
+) -> None:
     for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 202), ("none", 202)):
         answer = requests.post(f"{api_url}/jobs/a/stop", headers={"Sec-Fetch-Site": site}, timeout=60)
         assert answer.status_code == status, answer.text
@@ -35,14 +37,16 @@ def test_a_page_of_another_origin_cannot_send_it(api_url: str, connection: psyco
         ("http://[", 403),
     ],
 )
-def test_a_browser_that_tells_its_origin_only_is_believed(api_url: str, origin: str, status: int) -> None:
+def test_the_origin_header_decides_where_a_browser_sends_no_other(
+    api_url: str, origin: str, status: int
+) -> None:
     """Without TLS, browsers send no Sec-Fetch-Site. The third origin is the default of [api] base_url."""
     headers = {"Origin": origin.format(host=urlsplit(api_url).netloc)}
     answer = requests.post(f"{api_url}/jobs/a/stop", headers=headers, timeout=60)
     assert answer.status_code == status, answer.text
 
 
-def test_a_job_that_runs_is_asked_to_stop(api_url: str, jobs: JobRepository) -> None:
+def test_a_running_job_is_asked_to_stop(api_url: str, jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     for _ in range(2):
         answer = requests.post(f"{api_url}/jobs/a/stop", timeout=60)

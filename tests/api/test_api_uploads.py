@@ -1,4 +1,4 @@
-"""Datasets are sent straight to S3: announced, interrupted, continued, verified, and never changed again."""
+"""Datasets are uploaded straight to S3: announced, interrupted, continued, verified, then never changed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def cut_off(link: dict[str, Any], content: bytes, arrived: int) -> None:
 
 
 def send_all(ask: Ask, upload: dict[str, Any], files: dict[str, bytes]) -> None:
-    """Send what has not arrived, as a browser does."""
+    """Send the parts that have not arrived, as a browser does."""
     state = ask("GET", f"/{upload['upload_id']}").json()
     missing = [
         (index, number)
@@ -123,7 +123,7 @@ def test_a_file_whose_sender_was_cut_off_is_sent_again(ask: Ask, arrived: int) -
     assert ask("POST", f"/{upload['upload_id']}/complete").status_code == 200
 
 
-def test_a_folder_is_its_prefix(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+def test_an_uploaded_folder_is_referenced_by_its_prefix(ask: Ask, s3_client: S3Client, bucket: str) -> None:
     upload = begin(ask, FOLDER)
     send_all(ask, upload, FOLDER)
     prefix = f"uploads/{upload['upload_id']}/"
@@ -172,7 +172,7 @@ def test_a_complete_upload_never_changes(ask: Ask, s3_client: S3Client, bucket: 
     assert key in keys(s3_client, bucket)
 
 
-def test_two_who_complete_an_upload_at_once_get_the_same_answer(ask: Ask) -> None:
+def test_two_clients_that_complete_an_upload_at_once_get_the_same_answer(ask: Ask) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     send_all(ask, upload, {"set.zip": LARGE})
     answers: list[requests.Response] = []
@@ -188,7 +188,9 @@ def test_two_who_complete_an_upload_at_once_get_the_same_answer(ask: Ask) -> Non
     assert len({each.json()["source"] for each in answers}) == 1
 
 
-def test_only_who_began_an_upload_may_continue_it(ask: Ask, s3_client: S3Client, bucket: str) -> None:
+def test_only_the_user_who_began_an_upload_may_continue_it(
+    ask: Ask, s3_client: S3Client, bucket: str
+) -> None:
     store = UploadStore(Bucket(s3_client, bucket))
     upload_id = store.begin(plan_upload([AnnouncedFile("set.zip", 3)], "grace")).upload_id
     part = {"parts": [{"file": 0, "part": 1}]}
@@ -223,7 +225,7 @@ def test_only_who_began_an_upload_may_continue_it(ask: Ask, s3_client: S3Client,
         ([f"{number}.jpg" for number in range(UPLOAD_FILES + 1)], "more than the limit of 20,000"),
     ],
 )
-def test_what_cannot_be_uploaded_is_refused_before_anything_is_signed(
+def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
     ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], said: str
 ) -> None:
     answer = ask("POST", body={"files": [{"path": path, "size": 1} for path in paths]})
@@ -258,7 +260,7 @@ def test_a_part_that_an_upload_does_not_have_is_not_signed(ask: Ask) -> None:
 @pytest.mark.parametrize(
     "upload_id", ["20260101-000000-0123456789abcdef", "..%2F..%2Fcheckpoints", "x", "%2e%2e"]
 )
-def test_an_upload_that_is_not_there_is_unknown(ask: Ask, upload_id: str) -> None:
+def test_an_unknown_upload_is_not_found(ask: Ask, upload_id: str) -> None:
     for method, path in (("GET", ""), ("POST", "/complete"), ("DELETE", "")):
         assert ask(method, f"/{upload_id}{path}").status_code in {404, 405}
 
@@ -315,7 +317,7 @@ def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
     assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
 
-def test_the_audit_keeps_an_upload_that_is_completed_while_it_goes_on(
+def test_the_audit_keeps_an_upload_that_is_completed_while_it_runs(
     ask: Ask, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     begun = sorted((begin(ask, FOLDER) for _ in range(2)), key=lambda upload: str(upload["upload_id"]))
@@ -343,7 +345,7 @@ def test_an_upload_that_is_completed_while_the_audit_removes_it_is_whole_or_gone
             assert (completed, len(stored)) == ((False, 0) if removed else (True, len(FOLDER) + 1))
 
 
-def test_an_upload_that_was_completed_meanwhile_is_not_removed(
+def test_an_upload_that_was_completed_after_the_audit_read_it_is_not_removed(
     ask: Ask, s3_client: S3Client, bucket: str
 ) -> None:
     store = UploadStore(Bucket(s3_client, bucket))

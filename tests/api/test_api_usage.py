@@ -1,4 +1,4 @@
-"""GPU hours over REST: the table, the jobs behind a number, and what a quota means for a new run."""
+"""GPU hours over REST: the table, the jobs behind its numbers, and the effect of a quota on a new run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def use(connection: psycopg.Connection[Any], job_id: str, started_at: datetime, 
     connection.commit()
 
 
-def test_a_user_has_a_number_for_each_week_beside_the_quota(
+def test_the_table_has_the_hours_of_each_week_and_the_quota(
     api_url: str,
     jobs: JobRepository,
     connection: psycopg.Connection[Any],
@@ -55,7 +55,7 @@ def test_a_user_has_a_number_for_each_week_beside_the_quota(
     assert (eve["user"], eve["queued"], eve["quota_gpus"], eve["quota_gpu_hours"]) == ("eve", 1, 3, None)
 
 
-def test_the_jobs_behind_a_number_are_listed_for_any_day_of_the_week(
+def test_the_jobs_of_a_week_are_listed_for_any_of_its_days(
     api_url: str, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     monday = datetime(2026, 11, 2, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_the_jobs_behind_a_number_are_listed_for_any_day_of_the_week(
     assert get(api_url, "/jobs", week="2026-11-08")["jobs"] == []
 
 
-def test_whoever_is_about_to_start_a_training_learns_what_the_quota_means_for_it(
+def test_validation_says_whether_the_quota_delays_or_refuses_a_run(
     api_url: str,
     jobs: JobRepository,
     connection: psycopg.Connection[Any],

@@ -34,7 +34,7 @@ def errors_of(api_url: str) -> Errors:
         {"epochs": None, "overrides": None, "dataset": "", "model": " "},
     ],
 )
-def test_what_may_be_triggered_has_no_errors(errors_of: Errors, params: dict[str, Any]) -> None:
+def test_valid_parameters_have_no_errors(errors_of: Errors, params: dict[str, Any]) -> None:
     assert errors_of(params) == {}
 
 
@@ -56,7 +56,7 @@ def test_what_may_be_triggered_has_no_errors(errors_of: Errors, params: dict[str
         ({"publish_interval": 5}, "publish_interval", "is no longer a parameter; use publish_seconds"),
     ],
 )
-def test_what_is_refused_is_said_of_its_field(
+def test_an_error_is_reported_for_its_field(
     errors_of: Errors, params: dict[str, Any], field: str, said: str
 ) -> None:
     errors = errors_of(params)
@@ -72,7 +72,7 @@ def test_every_wrong_field_has_its_own_sentence(errors_of: Errors) -> None:
         assert "also wrong" not in sentence
 
 
-def test_a_name_that_is_taken_and_a_job_that_cannot_be_resumed_are_said_too(
+def test_a_taken_name_and_a_job_that_cannot_be_resumed_are_reported_too(
     errors_of: Errors, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)
@@ -82,7 +82,7 @@ def test_a_name_that_is_taken_and_a_job_that_cannot_be_resumed_are_said_too(
     assert "has no last.pt in S3" in errors_of({"resume_from": "a"})["resume_from"]
 
 
-def test_nothing_is_written(
+def test_validation_writes_nothing(
     errors_of: Errors, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs, "a")
@@ -96,7 +96,7 @@ def test_nothing_is_written(
 
 
 @pytest.mark.parametrize("body", ["[]", "5", "null", '"text"', "{"])
-def test_what_is_no_object_is_refused(api_url: str, body: str) -> None:
+def test_a_body_that_is_no_json_object_is_refused(api_url: str, body: str) -> None:
     answer = requests.post(
         f"{api_url}/validate", data=body, headers={"Content-Type": "application/json"}, timeout=60
     )
@@ -104,7 +104,7 @@ def test_what_is_no_object_is_refused(api_url: str, body: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_characters_that_would_do_something_to_a_screen_are_written_out(errors_of: Errors) -> None:
+def test_unprintable_characters_are_escaped(errors_of: Errors) -> None:
     for name in ("\u202emodel", "a\0b", "\ud800"):
         (field,) = errors_of({name: 1})
         assert field.isprintable()

@@ -1,4 +1,4 @@
-"""What every route shows of jobs: for a page of many, the settings are read only once."""
+"""The response for jobs, shared by all routes: the settings are read only once for a page of jobs."""
 
 from __future__ import annotations
 

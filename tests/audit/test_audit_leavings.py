@@ -1,4 +1,4 @@
-"""What processes leave behind: orphans, rows that only seem to run, uploads, files on a machine."""
+"""Leftovers of processes: orphans, rows that only seem to be running, uploads, files on a machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_object_without_a_row_is_an_orphan_and_stays(world: World) -> None:
     assert world.body(world.uri("gone", "last.pt")) == b"state"
 
 
-def test_what_no_training_leaves_is_an_orphan_too(world: World) -> None:
+def test_an_object_that_no_training_run_writes_is_an_orphan_too(world: World) -> None:
     world.job("a")
     world.put(world.uri("a", "notes/me.txt"), b"notes")
     world.put(f"s3://{world.bucket}/checkpoints/readme.txt", b"read me")
@@ -59,7 +59,7 @@ def test_what_no_training_leaves_is_an_orphan_too(world: World) -> None:
     ]
 
 
-def test_a_report_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
+def test_a_report_of_a_job_without_a_row_is_an_orphan(world: World) -> None:
     world.job("a")
     reports = f"s3://{world.bucket}/reports"
     for key in ("a/dataset.json", "gone/dataset.json", "a/notes.txt"):
@@ -70,7 +70,7 @@ def test_a_report_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
     assert "there is no job 'gone' in training_jobs" in details[f"{reports}/gone/dataset.json"]
 
 
-def test_a_picture_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None:
+def test_a_picture_of_a_job_without_a_row_is_an_orphan(world: World) -> None:
     world.job("a")
     pictures = f"s3://{world.bucket}/pictures"
     for key in ("a/results.png", "gone/results.png", "results.png"):
@@ -83,19 +83,19 @@ def test_a_picture_of_a_job_that_no_row_knows_is_an_orphan(world: World) -> None
     assert report.objects == 3 + 3
 
 
-def test_pretrained_weights_are_counted_and_never_orphans(world: World) -> None:
+def test_pretrained_weights_are_counted_and_are_never_orphans(world: World) -> None:
     world.put(f"s3://{world.bucket}/pretrained/yolo26n.pt", b"weights")
     report = world.audit()
     assert (world.findings(), report.objects, report.bytes) == ([], 1, len(b"weights"))
 
 
-def test_an_object_that_is_younger_than_an_hour_may_be_just_written(world: World) -> None:
+def test_an_object_younger_than_an_hour_is_no_orphan_yet(world: World) -> None:
     world.put(world.uri("gone", "last.pt"), b"state")
     assert world.audit(later=NOW).objects == 1
     assert world.findings() == []
 
 
-def test_files_of_models_that_no_version_names_are_orphans(world: World) -> None:
+def test_model_files_that_no_version_names_are_orphans(world: World) -> None:
     for name in ("versions/1/best.pt", "production/best.pt"):
         world.put(f"s3://{world.bucket}/models/digits/{name}", b"model")
     world.audit()
@@ -134,17 +134,17 @@ def test_objects_of_datasets_that_no_version_and_no_job_uses_are_orphans(world: 
     for uri in (*with_version, *with_job, *without, *not_looked_at):
         world.put(uri, b"x")
     world.audit(later=timedelta(hours=20))
-    assert world.findings() == []  # it may be waiting for its check
+    assert world.findings() == []  # the upload may be waiting for its check
     world.audit(later=timedelta(days=2))
     assert {found["path"] for found in world.findings()} == set(without)
     assert {found["finding"] for found in world.findings()} == {"orphan"}
     assert world.body(without[0]) == b"x"
 
 
-# --- rows that only seem to run ---
+# --- rows that only seem to be running ---
 
 
-def test_a_row_that_runs_without_a_run_is_recorded_as_failed(world: World) -> None:
+def test_a_running_row_without_a_live_run_is_recorded_as_failed(world: World) -> None:
     world.row("a", status="running", durable_epoch=6)
     world.audit()
     row = world.get("a")
@@ -158,14 +158,14 @@ def test_a_row_that_runs_without_a_run_is_recorded_as_failed(world: World) -> No
     assert world.audit(run_id="tomorrow").sentence.endswith("Found: nothing.")
 
 
-def test_a_row_that_runs_stays_while_its_run_does(world: World) -> None:
+def test_a_running_row_stays_while_its_run_is_live(world: World) -> None:
     world.row("a", status="running")
     world.live = {("train_yolo", "run of a")}
     world.audit()
     assert (world.get("a")["status"], world.findings()) == ("running", [])
 
 
-def test_a_row_that_was_written_within_the_hour_may_be_just_recorded(world: World) -> None:
+def test_a_running_row_changed_within_the_hour_is_not_stuck_yet(world: World) -> None:
     world.row("a", status="running")
     world.audit(later=NOW)
     assert (world.get("a")["status"], world.findings()) == ("running", [])
@@ -183,7 +183,7 @@ def test_without_repair_a_stuck_row_stays_as_it_is(world: World) -> None:
     assert (world.get("a")["status"], world.finding()["repair"]) == ("running", None)
 
 
-def test_one_question_tells_that_no_run_of_many_goes_on() -> None:
+def test_one_query_per_fifty_runs_shows_that_none_is_live() -> None:
     asked: list[int] = []
 
     def count(dag_id: str, run_ids: object) -> int:
@@ -195,7 +195,7 @@ def test_one_question_tells_that_no_run_of_many_goes_on() -> None:
 
 
 @pytest.mark.parametrize("live", [{1}, {0, 99}, {3, 4, 50}, set(range(100))])
-def test_the_runs_that_go_on_are_found_among_many(live: set[int]) -> None:
+def test_live_runs_are_found_among_many(live: set[int]) -> None:
     going = {("dag", f"run {number:02}") for number in live} | {("other", "run 01")}
     runs = [(dag, f"run {number:02}") for number in range(100) for dag in ("dag", "other")]
     found = live_among(runs, lambda dag_id, run_ids: len({(dag_id, run) for run in run_ids} & going))
@@ -242,7 +242,7 @@ def test_without_repair_an_abandoned_upload_stays(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "stopped"])
-def test_the_folder_of_a_job_that_ended_well_is_removed(world: World, status: str) -> None:
+def test_the_folder_of_a_job_that_needs_no_resume_is_removed(world: World, status: str) -> None:
     world.job("a", status=status)
     folder = left(world, "a")
     world.audit()
@@ -264,7 +264,7 @@ def test_the_folder_of_an_expired_job_is_removed_too(world: World) -> None:
     assert not folder.exists()
 
 
-def test_the_folder_of_a_job_that_no_row_knows_is_removed(world: World) -> None:
+def test_the_folder_of_a_job_without_a_row_is_removed(world: World) -> None:
     folder = left(world, "gone")
     world.audit()
     assert (world.finding()["job_id"], folder.exists()) == (None, False)
@@ -279,21 +279,21 @@ def test_the_folder_of_a_job_that_may_need_it_stays(world: World, status: str) -
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_the_folder_of_a_job_whose_files_are_to_be_kept_stays(world: World) -> None:
+def test_the_folder_of_a_job_with_keep_local_stays(world: World) -> None:
     world.job("a", spec={"keep_local": True})
     folder = left(world, "a")
     world.audit()
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_a_folder_in_which_something_changed_today_stays(world: World) -> None:
+def test_a_folder_with_changes_of_today_stays(world: World) -> None:
     folder = left(world, "gone")
     world.audit(later=timedelta(hours=23))
     assert (folder.exists(), world.findings()) == (True, [])
 
 
 def test_the_folder_of_a_job_whose_objects_are_lost_stays(world: World) -> None:
-    """It may hold the last copy."""
+    """The folder may hold the last copy of the objects."""
     world.job("a")
     world.remove(world.uri("a", "best.pt"))
     folder = left(world, "a")
@@ -302,7 +302,7 @@ def test_the_folder_of_a_job_whose_objects_are_lost_stays(world: World) -> None:
     assert world.finding()["finding"] == "missing"
 
 
-def test_what_is_not_a_jobs_folder_stays(world: World) -> None:
+def test_folders_that_belong_to_no_job_stay(world: World) -> None:
     others = [
         left(world, ".datasets"),
         left(world, "data", file="images/1.png"),
@@ -316,7 +316,7 @@ def test_what_is_not_a_jobs_folder_stays(world: World) -> None:
     assert all(folder.exists() for folder in [*others, world.root / "empty", world.root / "link"])
 
 
-def test_a_folder_that_is_removed_while_it_is_looked_at_is_no_finding(
+def test_a_folder_that_disappears_during_the_audit_is_no_finding(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = left(world, "gone")
@@ -333,7 +333,7 @@ def test_a_folder_that_is_removed_while_it_is_looked_at_is_no_finding(
     assert (folder.exists(), world.findings()) == (False, [])
 
 
-def test_nothing_is_removed_where_others_could_have_prepared_it(world: World) -> None:
+def test_nothing_is_removed_from_a_folder_that_others_can_write_to(world: World) -> None:
     folder = left(world, "gone")
     world.root.chmod(0o777)
     world.audit()

@@ -1,4 +1,4 @@
-"""Objects that rows name and S3 has lost: all damage is found, and repaired if an intact copy is left."""
+"""Recorded objects that S3 has lost: all damage is found, and repaired if an intact copy exists."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def production(world: World) -> str:
     return f"s3://{world.bucket}/models/digits/production/best.pt"
 
 
-def test_nothing_is_found_where_everything_is_as_recorded(world: World, version: ModelVersion) -> None:
+def test_nothing_is_found_where_all_objects_match_their_rows(world: World, version: ModelVersion) -> None:
     report = world.audit(full=True)
     assert world.findings() == []
     assert report.failure is None
@@ -78,7 +78,7 @@ def test_a_missing_object_is_found(world: World, name: str) -> None:
     assert f"names {found['path']}, but there is no such object" in report.markdown()
 
 
-def test_a_truncated_object_is_found_without_reading_it(world: World) -> None:
+def test_a_truncated_object_is_found_from_its_size_alone(world: World) -> None:
     world.job("a")
     uri = world.uri("a", "last.pt")
     replace(world.client, uri, LAST[:-1], world.metadata(uri))
@@ -87,7 +87,7 @@ def test_a_truncated_object_is_found_without_reading_it(world: World) -> None:
     assert f"has {len(LAST) - 1} bytes instead of {len(LAST)}" in world.finding()["detail"]
 
 
-def test_another_file_of_the_same_size_is_found_without_reading_it(world: World) -> None:
+def test_another_file_of_the_same_size_is_found_from_its_metadata(world: World) -> None:
     world.job("a")
     world.put(world.uri("a", "best.pt"), bytes(len(BEST)))
     world.audit(sample=0)
@@ -131,13 +131,13 @@ def test_an_object_in_a_bucket_that_is_gone_is_missing(world: World) -> None:
     assert "Bucket 'no-such-bucket' does not exist" in world.finding()["detail"]
 
 
-def test_what_a_platform_recorded_on_its_own_is_left_alone(world: World) -> None:
+def test_objects_that_only_a_platform_recorded_are_left_alone(world: World) -> None:
     world.row("7", run_id=None, best_checkpoint_path="s3://models/job 7")
     assert world.audit().checked == 0
     assert world.findings() == []
 
 
-def test_a_lost_last_pt_tells_of_the_generation_before_it(world: World) -> None:
+def test_a_lost_last_pt_is_reported_with_its_previous_generation(world: World) -> None:
     world.job("a")
     world.remove(world.uri("a", "last.pt"))
     world.audit()
@@ -147,7 +147,9 @@ def test_a_lost_last_pt_tells_of_the_generation_before_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
-def test_a_last_pt_whose_bytes_are_in_the_generation_before_it_is_restored(world: World, harm: str) -> None:
+def test_a_last_pt_is_restored_from_a_previous_generation_with_the_same_bytes(
+    world: World, harm: str
+) -> None:
     world.job("a", previous=LAST)
     uri = world.uri("a", "last.pt")
     getattr(world, harm)(uri)
@@ -163,7 +165,7 @@ def test_a_last_pt_whose_bytes_are_in_the_generation_before_it_is_restored(world
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
 @pytest.mark.parametrize("which", ["job", "version", "production"])
-def test_a_best_pt_is_restored_from_its_copy_with_the_metadata_it_had(
+def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
     world: World, version: ModelVersion, which: str, harm: str
 ) -> None:
     uri = {"job": world.uri("a", "best.pt"), "version": version.path, "production": production(world)}[which]
@@ -252,9 +254,7 @@ def test_without_repair_everything_is_found_and_nothing_is_changed(
         world.body(production(world))
 
 
-def test_a_job_that_is_taken_over_while_it_is_looked_at_is_no_finding(
-    world: World, migrated_url: str
-) -> None:
+def test_a_job_that_is_taken_over_during_the_audit_is_no_finding(world: World, migrated_url: str) -> None:
     """The new run is replacing the job's objects, and the row no longer names any of them."""
     world.job("a")
     world.remove(world.uri("a", "last.pt"))
@@ -275,7 +275,7 @@ def test_a_job_that_is_taken_over_while_it_is_looked_at_is_no_finding(
     assert (report.checked, world.findings()) == (2, [])
 
 
-def test_a_run_that_is_tried_again_tells_each_finding_once(world: World) -> None:
+def test_a_retried_run_records_each_finding_once(world: World) -> None:
     world.job("a")
     world.remove(world.uri("a", "best.pt"))
     world.audit(run_id="another")
@@ -285,7 +285,7 @@ def test_a_run_that_is_tried_again_tells_each_finding_once(world: World) -> None
     assert len(world.findings("another")) == 1
 
 
-def test_a_kind_that_is_found_too_often_is_counted_and_not_recorded(
+def test_findings_beyond_the_limit_of_their_kind_are_counted_and_not_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.audit.report.MOST_ROWS", 2)
@@ -311,11 +311,11 @@ def _sampled(size: int, seed: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("size", "chosen"), [(0, 0), (5, 5), (100, 20)])
-def test_a_sample_has_its_size(size: int, chosen: int) -> None:
+def test_a_sample_has_the_requested_size(size: int, chosen: int) -> None:
     assert len(set(_sampled(size, "run"))) == len(_sampled(size, "run")) == chosen
 
 
-def test_every_object_gets_its_turn_in_samples() -> None:
+def test_every_object_is_sampled_about_equally_often() -> None:
     samples = [_sampled(5, f"run {day}") for day in range(400)]
     turns = [sum(str(number) in sample for sample in samples) for number in range(20)]
     assert all(60 < times < 140 for times in turns)

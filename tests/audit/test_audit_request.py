@@ -1,4 +1,4 @@
-"""What `audit_checkpoints` takes: its parameters, and the policy of a deployment."""
+"""Input of `audit_checkpoints`: the parameters of a run, and the policy of the deployment."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_nothing_is_deleted_unless_somebody_says_so() -> None:
     assert request.policy() == RetentionPolicy(keep_newest=3, keep_best=3, expire_after_days=30, dry_run=True)
 
 
-def test_what_a_run_does_not_give_is_the_deployments() -> None:
+def test_a_parameter_that_a_run_omits_comes_from_the_deployment() -> None:
     policy = AuditRequest.parse({"keep_newest": 1, "keep_best": None}).policy(DEPLOYED)
     assert policy == RetentionPolicy(keep_newest=1, keep_best=3, expire_after_days=90, dry_run=False)
 
 
-def test_a_run_that_asks_for_a_dry_run_gets_one_whatever_is_deployed() -> None:
+def test_a_run_that_asks_for_a_dry_run_gets_one_under_any_policy() -> None:
     assert AuditRequest.parse({"dry_run": True}).policy(DEPLOYED).dry_run is True
 
 

@@ -1,4 +1,4 @@
-"""Which whole states the policy deletes, which it never deletes, and what is recorded about deleted ones."""
+"""The whole states that the policy deletes, those that it never deletes, and the record of a deletion."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_newest_and_the_best_states_are_kept_and_best_pt_always(world: World
     for number, fitness in enumerate([0.9, 0.1, 0.2, 0.8, 0.3, 0.4]):
         ended(world, f"job-{number}", days=100 - number, fitness=fitness)
     report = retained(world, NOTHING.model_copy(update={"keep_newest": 2, "keep_best": 2}))
-    assert expired(world) == {"job-1", "job-2"}  # 4 and 5 are the newest, 0 and 3 the best
+    assert expired(world) == {"job-1", "job-2"}  # jobs 4 and 5 are the newest, 0 and 3 the best
     assert (report.jobs, report.objects, report.bytes) == (2, 4, 2 * (len(LAST) + len(PREVIOUS)))
 
 
@@ -73,7 +73,7 @@ def test_jobs_on_any_version_of_a_registered_dataset_count_as_one_dataset(world:
     assert expired(world) == {"job-1"}
 
 
-def test_a_segmenter_ranks_by_boxes_and_masks_and_what_was_never_measured_comes_last(world: World) -> None:
+def test_a_segmenter_is_ranked_by_boxes_and_masks_and_comes_last_without_metrics(world: World) -> None:
     box, mask = "metrics/mAP50-95(B)", "metrics/mAP50-95(M)"
     ended(world, "boxes", metrics={box: 0.6, mask: 0.1})
     ended(world, "masks", metrics={box: 0.4, mask: 0.5})
@@ -91,8 +91,8 @@ def test_a_state_expires_only_after_its_days(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
-def test_a_job_that_ended_otherwise_counts_from_its_last_change(world: World, status: str) -> None:
-    """Even if its row names no objects, the state from which it could be resumed is a whole state."""
+def test_a_failed_or_stopped_job_is_as_old_as_its_last_change(world: World, status: str) -> None:
+    """Its whole state expires even if its row names no objects."""
     for job_id, days in (("young", 29), ("old", 31)):
         when = datetime.now(UTC) - timedelta(days=days)
         ended(world, job_id, status=status, completed_at=None, updated_at=when)
@@ -102,8 +102,8 @@ def test_a_job_that_ended_otherwise_counts_from_its_last_change(world: World, st
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
-def test_the_end_of_a_job_stays_when_its_state_expires(world: World, status: str) -> None:
-    """updated_at is the only record of it; without recorded GPU use, its duration is counted until then."""
+def test_the_time_at_which_a_job_ended_stays_when_its_state_expires(world: World, status: str) -> None:
+    """Only updated_at records the end; without recorded GPU use, the duration of the job ends there."""
     end = datetime.now(UTC) - timedelta(days=9)
     ended(world, "old", status=status, completed_at=None, updated_at=end)
     retained(world)
@@ -111,10 +111,10 @@ def test_the_end_of_a_job_stays_when_its_state_expires(world: World, status: str
     assert world.get("old")["updated_at"] == end
 
 
-# --- what is never touched ---
+# --- states that are never deleted ---
 
 
-def test_pinned_promoted_and_awaited_states_stay(world: World) -> None:
+def test_pinned_and_promoted_states_and_those_of_candidates_stay(world: World) -> None:
     for job_id in ("pinned", "production", "archived", "candidate", "rejected", "plain"):
         ended(world, job_id)
     world.change("pinned", pinned=True)
@@ -141,7 +141,7 @@ def test_jobs_that_run_or_whose_child_runs_stay(world: World) -> None:
 
 
 def test_the_state_of_a_run_that_was_cleared_stays(world: World) -> None:
-    """Its row says that it failed until its training begins, which may wait for a GPU for hours."""
+    """The row says `failed` until training begins, and the job may wait for a GPU for hours."""
     ended(world, "cleared", status="failed")
     ended(world, "failed", status="failed")
     world.live = {("train_yolo", "run of cleared")}
@@ -179,10 +179,10 @@ def test_the_table_of_a_platform_keeps_its_own_types(
             assert expired(world) == {"worse"}
 
 
-# --- dry run, and afterwards ---
+# --- dry runs, and jobs whose state has expired ---
 
 
-def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) -> None:
+def test_a_dry_run_changes_nothing_and_reports_what_would_be_deleted(world: World) -> None:
     for number in range(3):
         ended(world, f"job-{number}", days=90 + number)
     policy = NOTHING.model_copy(update={"keep_newest": 1, "dry_run": True})
@@ -199,7 +199,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_go(world: World) -> None:
     assert (real.jobs, real.objects, real.bytes) == (report.jobs, report.objects, report.bytes)
 
 
-def test_reports_of_checks_go_by_their_age(world: World) -> None:
+def test_reports_of_checks_expire_by_their_age(world: World) -> None:
     report = f"s3://{world.bucket}/reports/a/dataset.json"
     world.put(report, b"{}")
     assert retained(world, NOTHING.model_copy(update={"expire_after_days": 1})).reports == 0
@@ -220,7 +220,7 @@ def test_reports_of_checks_go_by_their_age(world: World) -> None:
         ({"job_id": "b"}, "last.pt expired by the retention policy on"),
     ],
 )
-def test_who_asks_for_an_expired_state_is_told_that_it_expired(
+def test_a_request_for_an_expired_state_says_that_it_expired(
     world: World, params: dict[str, Any], sentence: str
 ) -> None:
     for job_id, status in (("a", "completed"), ("b", "failed")):

@@ -37,7 +37,7 @@ def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str,
     return World(connection, s3_client, bucket, tmp_path)
 
 
-def test_objects_of_a_job_on_two_pages_of_a_listing_go_together(
+def test_objects_of_a_job_on_two_pages_of_a_listing_are_deleted_together(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 2)
@@ -53,7 +53,7 @@ def _die(**_: object) -> None:
 
 
 def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_key: str, bucket: str) -> None:
-    """Die at the first request that deletes something."""
+    """Run retention, and be killed at the first request that deletes something."""
     client = boto3.client(
         "s3",
         endpoint_url=endpoint_url,
@@ -68,7 +68,7 @@ def _retain_until_killed(url: str, endpoint_url: str, access_key: str, secret_ke
         retain(connection, Bucket(client, bucket), NOTHING, lambda runs: set())
 
 
-def test_what_a_kill_leaves_between_mark_and_deletion_goes_the_next_time(
+def test_objects_that_a_kill_leaves_after_the_mark_are_deleted_by_the_next_run(
     world: World, migrated_url: str, s3: S3
 ) -> None:
     ended(world, "a")
@@ -81,7 +81,7 @@ def test_what_a_kill_leaves_between_mark_and_deletion_goes_the_next_time(
     assert marked["last_checkpoint_expired_at"] is not None
     assert marked["last_checkpoint_path"] is None
     assert world.names("a") == WHOLE
-    assert world.audit().failure is None  # no row names what is not there
+    assert world.audit().failure is None  # no row names a missing object
     generous = RetentionPolicy(keep_newest=100, keep_best=100, expire_after_days=1000, dry_run=True)
     assert retained(world, generous).objects == 2
     assert world.names("a") == WHOLE
@@ -114,9 +114,7 @@ def test_a_job_that_is_trained_again_after_the_mark_keeps_its_new_state(world: W
         "INSERT INTO model_versions VALUES ('digits', 1, 'a', NULL, 'candidate', 's3://b/k', 'x', 1)",
     ],
 )
-def test_what_changes_after_the_choice_is_seen_at_the_mark(
-    world: World, migrated_url: str, change: str
-) -> None:
+def test_a_change_after_the_choice_prevents_the_mark(world: World, migrated_url: str, change: str) -> None:
     ended(world, "a")
 
     def meanwhile(runs: Collection[Run]) -> set[Run]:
@@ -133,10 +131,10 @@ def test_what_changes_after_the_choice_is_seen_at_the_mark(
     assert world.names("a") == WHOLE
 
 
-def test_the_ranking_may_take_longer_than_other_statements(
+def test_the_ranking_has_a_longer_timeout_than_other_statements(
     world: World, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here it takes longer because somebody has locked the table."""
+    """Here the ranking takes longer because another connection has locked the table."""
     monkeypatch.setattr("include.time_limited_connection.RESPONSE_SECONDS", 3.0)
     ended(world, "a")
     with psycopg.connect(migrated_url) as other, ThreadPoolExecutor(1) as threads:
@@ -168,7 +166,7 @@ def test_an_object_that_is_replaced_after_the_mark_is_not_deleted(world: World) 
 
 
 def _peak(work: Callable[[], object]) -> int:
-    """Return the most bytes that `work` has allocated at once."""
+    """Return the peak of the bytes that `work` allocates."""
     tracemalloc.start()
     try:
         work()
@@ -177,8 +175,10 @@ def _peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages are small here, so that a few objects fill many; the benchmark has a hundred thousand objects."""
+def test_four_times_as_many_objects_take_no_more_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages are small here, so that few objects fill many pages; the benchmark has 100,000 objects."""
     monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 50)
     monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 15)
     policy = NOTHING.model_copy(update={"dry_run": True})
@@ -188,7 +188,7 @@ def test_four_times_the_objects_take_no_more_memory(world: World, monkeypatch: p
         retained(world, policy)
 
     world.plant(jobs=10)
-    everything()  # so that whatever is loaded only once is not counted
+    everything()  # so that modules and caches that are loaded only once do not count
     world.plant(jobs=60, start=10)
     small = _peak(everything)
     world.plant(jobs=210, start=70)

@@ -44,7 +44,7 @@ def use(
     bucket: str,
     tmp_path: Path,
 ) -> Use:
-    """Work on the named machine from now on; returns job a as the named run has resolved it."""
+    """Switch to the named machine, and return job a as the named run has resolved it."""
     build("detect", tmp_path / "data")
     upload_files(s3_client, bucket, tmp_path / "data", "set/")
 
@@ -84,7 +84,7 @@ def test_another_run_goes_on_with_the_data_that_the_training_was_begun_with(
         assert len(images(local)) == begun.train_images + begun.val_images
 
 
-def test_a_training_without_a_state_and_another_of_that_name_take_the_newest_data(
+def test_without_a_state_of_its_own_training_run_a_job_takes_the_newest_data(
     use: Use, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     begun = check(use("one"))
@@ -116,7 +116,7 @@ def wrong_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_rotated_keys_are_final_only_where_no_state_is_at_stake(
+def test_rotated_keys_are_retried_if_there_is_a_state_to_resume(
     epochs: int, use: Use, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = check(use("one"))
@@ -133,7 +133,7 @@ def test_rotated_keys_are_final_only_where_no_state_is_at_stake(
 
 
 @pytest.mark.parametrize("epochs", [0, 1])
-def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
+def test_resolve_config_retries_rotated_keys_if_there_is_a_state_to_resume(
     epochs: int, use: Use, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = use("one")
@@ -144,7 +144,7 @@ def test_resolve_config_does_not_give_up_a_state_for_rotated_keys(
         resolve_config(context_of_run("run2", {"job_id": "a", "dataset": job.spec.dataset}))
 
 
-def test_a_job_goes_on_only_with_the_classes_that_it_was_begun_with(
+def test_a_job_resumes_only_with_the_classes_of_its_state(
     use: Use, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     started(jobs, epochs=1)

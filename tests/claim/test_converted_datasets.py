@@ -1,4 +1,4 @@
-"""A job can name an export: it, and each run that resumes it, trains on the same converted dataset."""
+"""A job can name an export: all its runs, resumed ones included, train on the same converted dataset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ On = Callable[[str], None]
 
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path) -> On:
-    """Work on the named machine from now on."""
+    """Switch to the named machine."""
     return lambda machine: lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / machine)
 
 
@@ -84,7 +84,7 @@ def test_a_job_on_an_export_resumes_on_another_machine_once_the_export_is_gone(
     assert count_fetched(job(of.spec.dataset, run_id="run2")) == begun.train_images + begun.val_images == 9
 
 
-def test_coco_annotations_are_a_version_that_outlives_their_upload(
+def test_a_version_from_coco_annotations_outlives_its_upload(
     on: On, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     on("one")

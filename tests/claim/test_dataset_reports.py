@@ -1,4 +1,4 @@
-"""What a check of a dataset found: a summary in the job's row, the full report in S3 and over the API."""
+"""Findings of a dataset check: a summary in the job's row, the full report in S3 and over the API."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_all_that_a_check_found_is_in_s3_and_over_the_api(
     assert requests.get(f"{url}/jobs/a/dataset-report", timeout=60).status_code == 404
 
 
-def test_what_is_peculiar_about_good_data_is_in_s3_and_over_the_api(
+def test_warnings_about_valid_data_are_served_by_the_api(
     url: str, tmp_path: Path, jobs: JobRepository
 ) -> None:
     claim(jobs)
@@ -131,7 +131,7 @@ def test_a_report_that_cannot_be_stored_hides_no_finding(
     assert "reports/" not in error
 
 
-def test_a_summary_is_short_and_a_report_is_bounded_whatever_was_found() -> None:
+def test_a_summary_is_short_and_a_report_is_bounded_for_any_findings() -> None:
     findings = [Finding("é" * 5000, number, "x" * 9000) for number in range(FINDINGS + 7)]
     error = DatasetError.from_findings("s3://" + "b" * 1000, findings)
     assert len(str(error).encode()) <= SUMMARY_BYTES
@@ -144,7 +144,7 @@ def test_a_summary_is_short_and_a_report_is_bounded_whatever_was_found() -> None
 
 
 @pytest.mark.parametrize("text", ["é" * 9_000_000, "a\x00b", "name \udce9 of a file"])
-def test_an_error_in_a_row_is_at_most_4_kb_of_what_postgres_stores(text: str, jobs: JobRepository) -> None:
+def test_an_error_in_a_row_takes_at_most_4_kb_in_postgres(text: str, jobs: JobRepository) -> None:
     claim(jobs)
     jobs.record_inexact("a", "run1", 1, text)
     jobs.fail_run("train_yolo", "run1", text)
@@ -154,7 +154,7 @@ def test_an_error_in_a_row_is_at_most_4_kb_of_what_postgres_stores(text: str, jo
         assert 0 < len(stored.encode()) <= ERROR_BYTES
 
 
-def test_only_the_repository_writes_what_listings_carry() -> None:
+def test_only_known_statements_write_the_errors_that_listings_show() -> None:
     root = Path(__file__).parents[2]
     writers = {
         path.stem

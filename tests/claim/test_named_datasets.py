@@ -1,4 +1,4 @@
-"""A run takes the newest version of the dataset that it names; a training that goes on keeps its version."""
+"""A run takes the newest version of the dataset that it names; a resumed training run keeps its version."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_name_is_replaced_by_its_newest_version_and_the_row_names_it(
     assert (digits.dataset_name, digits.dataset_version) == (None, None)
 
 
-def test_a_run_that_is_repeated_keeps_its_version_and_another_run_takes_the_newest(
+def test_a_repeated_run_keeps_its_version_and_another_run_takes_the_newest(
     resolving: Resolve, datasets: DatasetRepository
 ) -> None:
     assert resolving(PARTS).spec.dataset == "parts@1"
@@ -134,7 +134,7 @@ def test_a_job_that_continues_another_keeps_its_version(
         resolving({"job_id": "other", "resume_from": "a", "epochs": 20, "dataset": "parts@2"}, LATER)
 
 
-def test_a_training_is_for_the_task_of_the_version_unless_another_is_given(
+def test_the_task_is_that_of_the_version_unless_another_is_given(
     resolving: Resolve,
     datasets: DatasetRepository,
     jobs: JobRepository,
@@ -153,7 +153,7 @@ def test_a_training_is_for_the_task_of_the_version_unless_another_is_given(
         resolving({"job_id": "c", "dataset": "masks", "model": "yolo11n"})
 
 
-def test_what_is_not_registered_is_refused_before_anything_is_claimed(
+def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
     resolving: Resolve,
     datasets: DatasetRepository,
     jobs: JobRepository,

@@ -1,4 +1,4 @@
-"""A run takes over, starts over and continues jobs of the user who triggered it, and nobody else's."""
+"""A run can take over, start over and continue only jobs of the user who triggered the run."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_new_job_continues_no_job_of_somebody_else(resolving: Resolve, jobs: J
     with pytest.raises(SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"):
         resolving(CONTINUE, BY_EVE)
     assert jobs.get("b") is None
-    # Those who may continue it learn what else is wrong with it.
+    # Users who may continue job a are told its next problem.
     for run in (AGAIN, BY_ROOT):
         with pytest.raises(SpecError, match=r"^resume_from='a' has no last.pt in S3"):
             resolving(CONTINUE, run)
@@ -109,7 +109,7 @@ def test_a_new_job_continues_no_job_of_somebody_else(resolving: Resolve, jobs: J
     ("run", "ownership", "owned_by"),
     [(AGAIN, OWNERS, "ada"), (BY_ROOT, OWNERS, "ada"), (BY_EVE, ANYONE, "eve")],
 )
-def test_the_owner_and_administrators_take_a_job_and_it_keeps_its_owner(
+def test_the_owner_and_administrators_take_over_a_job_and_it_keeps_its_owner(
     resolving: Resolve,
     jobs: JobRepository,
     params: dict[str, Any],
@@ -123,7 +123,7 @@ def test_the_owner_and_administrators_take_a_job_and_it_keeps_its_owner(
     assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owned_by)
 
 
-def test_a_run_that_has_the_id_of_a_deleted_one_is_not_taken_for_it(resolving: Resolve) -> None:
+def test_a_run_that_has_the_id_of_a_deleted_run_does_not_inherit_its_job(resolving: Resolve) -> None:
     resolving(RESUME, FIRST)
     later = datetime.now(UTC) + timedelta(seconds=1)
     for created_at in (later, FIRST.created_at):
@@ -170,7 +170,7 @@ def test_a_row_of_a_host_application_belongs_to_whoever_trains_it_unless_it_name
     assert recorded(jobs).triggered_by == "ada"
 
 
-def test_no_run_of_somebody_else_fails_a_job_that_waits_for_its_first_run(
+def test_a_run_of_somebody_else_does_not_fail_a_job_that_waits_for_its_first_run(
     resolving: Resolve,
     jobs: JobRepository,
     connection: psycopg.Connection[Any],
@@ -214,7 +214,7 @@ def test_resolve_config_asks_airflow_who_triggered_its_run(
         resolve_config(context_of_run("run2", RESUME, user))
 
 
-def test_settings_say_who_may_change_which_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_define_who_may_change_which_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOB_ADMINISTRATORS", " root, ada,")
     monkeypatch.setenv("SCHEDULED_JOBS_OWNER", "eve")
     assert Settings.from_environment().ownership == JobOwnership(

@@ -1,4 +1,4 @@
-"""A job's row shows the progress of its data while they are listed, fetched and checked, and only then."""
+"""A job's row shows the progress of its data only while the data are listed, fetched and checked."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def shown(jobs: JobRepository, expected: str | None) -> bool:
 
 
 def advance(number: int) -> int:
-    """Do what a confined process does."""
+    """Report progress as a confined process does."""
     progress._SECONDS_BETWEEN_LINES = 0
     Progress("Checking in a process", 4, "images").advance(number)
     return os.getpid()
 
 
-def test_the_progress_of_what_is_prepared_is_in_the_row_until_it_is_there(
+def test_the_progress_of_the_preparation_is_in_the_row_until_it_ends(
     job: ResolvedJob, jobs: JobRepository, open_database: Opener
 ) -> None:
     fetching = Progress("Fetching s3://b/set/", 200, "files")
@@ -76,7 +76,7 @@ def test_the_progress_of_what_is_prepared_is_in_the_row_until_it_is_there(
     assert jobs.require_owner("a", "run1").preparation is None
 
 
-def test_what_a_killed_task_has_left_is_not_shown_of_a_job_that_has_ended(
+def test_progress_that_a_killed_task_left_is_not_shown_for_an_ended_job(
     job: ResolvedJob, jobs: JobRepository
 ) -> None:
     jobs.record_preparation("a", "run1", "Fetching")
@@ -88,7 +88,7 @@ def test_what_a_killed_task_has_left_is_not_shown_of_a_job_that_has_ended(
     assert jobs.require_owner("a", "run2").preparation is None
 
 
-def test_a_database_that_is_away_costs_nothing_but_the_display(job: ResolvedJob) -> None:
+def test_an_outage_of_the_database_only_hides_the_progress(job: ResolvedJob) -> None:
     def away() -> AbstractContextManager[psycopg.Connection[Any]]:
         return closing(psycopg.connect("postgresql://127.0.0.1:1/nothing", connect_timeout=2))
 
@@ -96,7 +96,9 @@ def test_a_database_that_is_away_costs_nothing_but_the_display(job: ResolvedJob)
         Progress("Fetching", 2, "files").advance()
 
 
-def test_what_fails_is_not_hidden_by_it(job: ResolvedJob, jobs: JobRepository, open_database: Opener) -> None:
+def test_an_error_during_the_preparation_is_raised(
+    job: ResolvedJob, jobs: JobRepository, open_database: Opener
+) -> None:
     def fail() -> Iterator[None]:
         with show_preparation(job, open_database):
             Progress("Fetching", 2, "files").advance()

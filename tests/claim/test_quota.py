@@ -42,7 +42,7 @@ Resolve = Callable[..., ResolvedJob]
 def resolving(
     jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> Resolve:
-    """Resolve job `name` in run{number} under the quota that is given."""
+    """Resolve job `name` in run{number} under the given quota."""
     store, weights = CheckpointStore(Bucket(s3_client, bucket)), finder(s3_client, bucket, connection)
 
     def run(
@@ -99,7 +99,7 @@ def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
     assert (begun.waits_for_quota, begun.waits_for_gpu, begun.queued_at) == (False, True, held.queued_at)
 
 
-def test_a_job_that_is_cancelled_while_its_quota_holds_it_stays_stopped(
+def test_a_job_that_is_cancelled_while_it_waits_for_its_quota_stays_stopped(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     resolving("a", 1, gpus="1")
@@ -123,7 +123,7 @@ def test_jobs_of_one_user_start_in_the_order_in_which_they_were_queued(
     assert "and 1 more wait before it" in str(waits(resolving, "small", 4, gpus="2"))
     assert small.pause == 2 * large.pause
     again = waits(resolving, "large", 3, device="0,1", gpus="2")
-    assert ("more wait" in str(again), again.pause) == (False, large.pause)  # small is behind it
+    assert ("more wait" in str(again), again.pause) == (False, large.pause)  # small is queued behind large
     record_checkpoints(connection, "run2", job_id="b")
     resolving("large", 3, device="0,1", gpus="2")
     record_checkpoints(connection, "run3", job_id="large")
@@ -136,7 +136,7 @@ def test_one_user_does_not_wait_for_another(resolving: Resolve) -> None:
     resolving("c", 3, "eve", gpus="1")
 
 
-def test_the_quota_is_that_of_the_owner_whoever_resumes_the_job(
+def test_the_quota_of_the_owner_applies_whoever_resumes_the_job(
     resolving: Resolve, jobs: JobRepository
 ) -> None:
     resolving("a", 1)
@@ -181,7 +181,7 @@ def test_a_run_that_claims_its_job_again_keeps_its_gpu(
     resolving("a", 1, gpus="0", gpu_hours="100", users="ada=1:100")
 
 
-def test_a_job_that_needs_more_than_its_user_may_have_is_refused(
+def test_a_job_that_needs_more_gpus_than_its_user_may_have_is_refused(
     resolving: Resolve, jobs: JobRepository
 ) -> None:
     with pytest.raises(QuotaReached) as refusal:
@@ -193,7 +193,7 @@ def test_a_job_that_needs_more_than_its_user_may_have_is_refused(
     assert jobs.get("a") is None
 
 
-def test_without_gpu_hours_nothing_new_starts_before_monday(
+def test_without_gpu_hours_no_new_job_starts_before_monday(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     spend(connection, 41.5)
@@ -220,7 +220,7 @@ def test_a_training_that_has_begun_is_finished_whatever_was_used(
     assert recorded(jobs).run_id == "run2"
 
 
-def test_a_job_that_never_began_is_new(
+def test_a_job_that_never_began_counts_as_new(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     resolving("a", 1, gpu_hours="100", now=CREATED)
@@ -230,7 +230,7 @@ def test_a_job_that_never_began_is_new(
         resolving("a", 2, gpu_hours="100", now=CREATED)
 
 
-def test_a_check_says_beforehand_what_would_happen_and_writes_nothing(
+def test_a_check_predicts_the_decision_and_writes_nothing(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     quota = {"gpus": "1", "gpu_hours": "9", "now": CREATED, "just_check": True}

@@ -142,14 +142,14 @@ def test_a_generated_job_id_stays_the_same_when_the_task_is_retried(
     assert resolving({}, replace(RUN, run_id="manual__2")).job_id != first.job_id
 
 
-def test_what_travels_through_xcom_is_read_back_as_it_was(
+def test_a_resolved_job_is_unchanged_after_its_way_through_json(
     resolving: Callable[..., ResolvedJob], parent: str
 ) -> None:
     job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
     assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
 
 
-def test_a_job_that_another_run_trains_is_refused(
+def test_a_job_that_another_run_is_training_is_refused(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository
 ) -> None:
     resolving({"job_id": "busy"})
@@ -175,7 +175,7 @@ def test_a_cancelled_job_is_taken_over_even_if_its_run_has_not_ended_yet(
     assert (row.status, row.run_id, row.stop_requested) == ("queued", "manual__2", False)
 
 
-def test_a_job_whose_run_has_died_is_taken_over(
+def test_a_job_whose_run_has_ended_is_taken_over(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository
 ) -> None:
     resolving({"job_id": "left"})
@@ -193,7 +193,7 @@ def test_a_completed_job_is_refused_unless_fresh(
     assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("queued", None, "manual__1")
 
 
-def test_a_run_that_is_cleared_takes_its_own_completed_job_again(
+def test_a_cleared_run_takes_its_own_completed_job_again(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     resolving({"job_id": parent, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
@@ -209,7 +209,7 @@ def test_a_waiting_row_of_the_platform_says_why_it_was_refused(
     assert (row.status, row.error) == ("failed", sentence)
 
 
-def test_a_resumed_job_takes_its_parents_parameters_and_points_at_its_state(
+def test_a_resumed_job_has_its_parents_parameters_and_state(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
@@ -225,7 +225,7 @@ def test_resume_from_a_job_that_does_not_exist_is_refused(resolving: Callable[..
     assert "resume_from='nobody' does not exist" in _refusal(resolving, {"resume_from": "nobody"})
 
 
-def test_resume_from_a_job_that_trains_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
+def test_resume_from_an_active_job_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
     resolving({"job_id": "busy"})
     sentence = _refusal(
         resolving, {"resume_from": "busy"}, run=replace(RUN, run_id="manual__2"), running=True
@@ -233,7 +233,7 @@ def test_resume_from_a_job_that_trains_is_refused(resolving: Callable[..., Resol
     assert "resume_from='busy' waits for a GPU in run manual__1" in sentence
 
 
-def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
+def test_resume_from_a_job_without_last_pt_is_refused_with_the_error_of_that_job(
     resolving: Callable[..., ResolvedJob], connection: psycopg.Connection[Any]
 ) -> None:
     resolving({"job_id": "broken"})
@@ -243,7 +243,7 @@ def test_resume_from_a_job_without_last_pt_is_refused_with_that_jobs_error(
     assert "no images" in sentence
 
 
-def test_resume_from_a_job_that_started_afresh_does_not_take_the_state_of_its_earlier_run(
+def test_resume_from_a_job_that_started_over_does_not_take_its_earlier_state(
     resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
 ) -> None:
     resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
@@ -261,7 +261,7 @@ def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(
     assert "is being trained in run" in _refusal(resolving, {"job_id": "cleared"}, run=other, running=True)
 
 
-def test_resume_from_a_failed_job_continues_what_it_had_stored(
+def test_resume_from_a_failed_job_continues_its_stored_state(
     resolving: Callable[..., ResolvedJob], parent: str, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("UPDATE training_jobs SET status = 'failed', last_checkpoint_sha256 = NULL")
@@ -271,7 +271,7 @@ def test_resume_from_a_failed_job_continues_what_it_had_stored(
     assert job.resume.best is not None
 
 
-def test_a_best_pt_of_an_earlier_training_is_not_taken_for_this_ones(
+def test_a_best_pt_of_an_earlier_training_run_is_not_taken(
     resolving: Callable[..., ResolvedJob],
     parent: str,
     connection: psycopg.Connection[Any],
@@ -345,7 +345,7 @@ def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
     recreated = replace(first, created_at=datetime.now(tz=UTC) + timedelta(seconds=1))
     conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
 
-    again = resolving(conf, first)  # cleared: this very run goes on
+    again = resolving(conf, first)  # cleared: the same run continues
     assert (again.origin_run_id, _row(jobs, parent).epoch) == ("manual__0", 4)
     started_over = resolving(conf, recreated)
     assert started_over.origin_run_id.startswith("manual__0 of 20")
@@ -353,7 +353,7 @@ def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
     assert (row.epoch, row.run_id, row.origin_run_id) == (None, "manual__0", started_over.origin_run_id)
 
 
-def test_a_training_whose_row_was_deleted_is_not_replaced_silently(
+def test_a_state_whose_row_was_deleted_is_not_overwritten_silently(
     resolving: Callable[..., ResolvedJob],
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
@@ -367,7 +367,7 @@ def test_a_training_whose_row_was_deleted_is_not_replaced_silently(
     assert resolving({"job_id": parent, "fresh": True}).origin_run_id == RUN.run_id
 
 
-def test_an_outage_while_a_waiting_job_is_looked_at_is_not_its_failure(
+def test_an_outage_of_s3_does_not_fail_a_waiting_job(
     jobs: JobRepository, connection: psycopg.Connection[Any], bucket: str, s3: S3
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waits', 'queued')")

@@ -1,4 +1,4 @@
-"""A job continues only with data that have its state's classes; this is checked before it takes a GPU."""
+"""A job continues only with data of the same classes as its state; this is checked before it takes a GPU."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def test_a_job_is_resumed_only_with_the_classes_of_its_parent(
 @pytest.mark.parametrize(
     ("task", "trained", "same"),
     [
-        ("semantic", (*CLASSES, "background"), True),  # training adds it if there are only outlines
+        ("semantic", (*CLASSES, "background"), True),  # training adds this class if there are only outlines
         ("semantic", (*CLASSES, "ring"), False),
         ("detect", (*CLASSES, "background"), False),
         ("depth", ("distance",), True),
     ],
 )
-def test_what_is_no_class_of_the_data_makes_no_difference(
+def test_only_the_classes_of_the_data_are_compared(
     s3_client: S3Client, bucket: str, tmp_path: Path, task: Task, trained: tuple[str, ...], same: bool
 ) -> None:
     last = stored_state(s3_client, bucket, tmp_path, "parent", "run0", trained)
@@ -97,7 +97,7 @@ def test_what_is_no_class_of_the_data_makes_no_difference(
         require_same_classes(job, _data(CLASSES), CheckpointStore(Bucket(s3_client, bucket)))
 
 
-def test_a_state_of_another_training_of_that_name_does_not_count(
+def test_a_state_of_another_training_run_of_that_name_is_ignored(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(s3_client, bucket))
@@ -114,7 +114,7 @@ def test_a_state_of_another_training_of_that_name_does_not_count(
         (["other"], "has 1 class (other). A training run"),
     ],
 )
-def test_of_long_lists_the_first_difference_is_named(
+def test_the_first_difference_between_long_lists_is_named(
     s3_client: S3Client, bucket: str, tmp_path: Path, now: list[str], part: str
 ) -> None:
     names = tuple(str(number) for number in range(100))

@@ -1,4 +1,4 @@
-"""Who can use the pages: on a phone, without a mouse or sight, in dark mode, without rights, in outages."""
+"""Access to the pages: on a phone, without a mouse, without sight, in dark mode, as a viewer, in outages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAGES = {
     "usage": ("usage", "access-user"),
     "version": ("dataset?name=access-parts&version=2", "6 → 9"),
 }
-"""The path of each page, and a text that is shown once it has loaded."""
+"""The path of each page, and a text that the loaded page shows."""
 
 FORMS = ("start", "train again", "resume")
 ACTIONS = ("Start", "Train again", "Fine-tune", "Resume", "Stop", "Upload", "Train on", "Archive", "Delete")
@@ -50,7 +50,7 @@ def _recorded(api_stack: Stack) -> Iterator[None]:
         for version, instances in ((1, 6), (2, 9)):
             _record_version(connection, version, instances)
         yield
-    # Over a new connection, because a test restarts PostgreSQL.
+    # Over a new connection, because one of the tests ends all connections.
     with psycopg.connect(api_stack.training_db_url) as again:
         again.execute("DELETE FROM datasets WHERE name = 'access-parts'")
 
@@ -102,7 +102,7 @@ def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
 
 
 @pytest.mark.parametrize("where", [name for name in PAGES if name not in FORMS])
-def test_a_viewer_sees_everything_but_nothing_to_start_or_stop(visit: Visitors, where: str) -> None:
+def test_a_viewer_sees_every_page_without_buttons_to_start_or_stop(visit: Visitors, where: str) -> None:
     page = visit("viewer").open(PAGES[where][0])
     _ready(page, where)
     for action in ACTIONS:
@@ -111,7 +111,7 @@ def test_a_viewer_sees_everything_but_nothing_to_start_or_stop(visit: Visitors, 
 
 
 @pytest.mark.parametrize("where", FORMS)
-def test_a_viewer_is_told_that_he_may_not_start_a_training(visit: Visitors, where: str) -> None:
+def test_a_viewer_is_told_that_they_may_not_start_a_training_run(visit: Visitors, where: str) -> None:
     page = visit("viewer").open(PAGES[where][0])
     expect(page.get_by_text("You can view training runs but not start them.")).to_be_visible()
     expect(page.get_by_role("button", name="Start")).to_have_count(0)
@@ -134,7 +134,7 @@ def test_a_viewer_who_tries_all_the_same_is_refused(
 
 
 @pytest.mark.parametrize("path", ["jobs?prefix=access-", "job?id=access-running"])
-def test_a_page_says_that_the_network_is_away_and_goes_on_when_it_is_back(visit: Visitors, path: str) -> None:
+def test_a_page_reports_a_network_outage_and_recovers_from_it(visit: Visitors, path: str) -> None:
     visitor = visit()
     page = visitor.open(path)
     expect(page.get_by_text("access-running").first).to_be_visible()
@@ -147,7 +147,7 @@ def test_a_page_says_that_the_network_is_away_and_goes_on_when_it_is_back(visit:
     expect(page.get_by_text("access-running").first).to_be_visible()
 
 
-def test_one_lost_answer_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
+def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
     visitor = visit()
     visitor.page.route("**/session", lambda route: route.abort("connectionfailed"), times=1)
     with visitor.outage():
@@ -157,7 +157,7 @@ def test_one_lost_answer_does_not_make_an_administrator_a_viewer(visit: Visitors
 
 @pytest.fixture
 def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
-    """The training database lets nobody in."""
+    """Let the application's role no longer log in to the training database."""
     url = api_stack.postgres.url("postgres")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER ROLE training_app NOLOGIN")
@@ -168,7 +168,7 @@ def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
         connection.execute("ALTER ROLE training_app LOGIN")
 
 
-def test_a_page_says_that_the_database_is_away_and_shows_all_when_it_is_back(
+def test_a_page_reports_a_database_outage_and_recovers_from_it(
     visit: Visitors, no_database: psycopg.Connection[object]
 ) -> None:
     visitor = visit()

@@ -1,4 +1,4 @@
-"""Bring your own data: a dataset is dropped, checked, looked at, trained on, extended and compared."""
+"""A user's own dataset is dropped onto the page, checked, shown, trained on, extended and compared."""
 
 from __future__ import annotations
 

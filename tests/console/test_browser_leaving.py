@@ -1,4 +1,4 @@
-"""A page is closed after each test, whatever it is doing."""
+"""A page is closed after each test, whatever the page is doing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.support.browsing import Visitor
 MOVES_ON = '<meta http-equiv="refresh" content="0; URL=/next">'
 
 
-def test_a_page_that_is_changing_to_another_is_closed(chromium: Browser) -> None:
-    """Chromium forgot about every other one of them; Playwright's own `close` never returned."""
+def test_a_page_that_is_navigating_is_closed(chromium: Browser) -> None:
+    """Regression: for every other such page, Playwright's own `close` never returned."""
     context = chromium.new_context()
     context.route("**/*", lambda route: route.fulfill(content_type="text/html", body=MOVES_ON))
     for _ in range(5):

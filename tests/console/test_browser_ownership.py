@@ -1,4 +1,4 @@
-"""Two people in a browser each: one can change neither the other's training nor data, and sees why."""
+"""Two users, each in a browser: neither can change the other's training runs or data, and sees why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.registered_datasets import register
 pytestmark = pytest.mark.timeout(600)
 
 OWNER, COLLEAGUE = "user", "op"
-"""Roles of two users who may both start training runs; they are called a-user and a-op."""
+"""Roles of two users who may both start training runs; the users are called a-user and a-op."""
 
 REASON = (
     "This training run belongs to a-user: only a-user or a job administrator (admin) may stop, resume, "
@@ -71,7 +71,7 @@ def test_a_colleague_cannot_stop_a_training_and_sees_why_and_its_owner_can(
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_colleague_can_neither_resume_nor_hide_nor_delete_a_training_that_has_ended(
+def test_a_colleague_can_neither_resume_nor_archive_nor_delete_an_ended_training_run(
     visit: Visitors,
 ) -> None:
     page = visit(COLLEAGUE).open("job?id=owned-ended")
@@ -87,7 +87,7 @@ def test_a_colleague_can_neither_resume_nor_hide_nor_delete_a_training_that_has_
         expect(page.get_by_role("button", name=name, exact=True)).to_be_enabled()
 
 
-def test_only_the_person_who_registered_a_version_is_offered_to_delete_it(
+def test_only_the_user_who_registered_a_version_can_delete_it(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     datasets = DatasetRepository(recorded)

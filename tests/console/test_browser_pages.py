@@ -1,4 +1,4 @@
-"""How the pages look and respond, with jobs of every kind: what is found and shown, and how it is reached."""
+"""The content and behaviour of the pages with jobs of every kind: lists, filters, links, buttons."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(autouse=True)
 def _recorded(recorded: psycopg.Connection[Any]) -> None:
-    """Record the jobs for every test here."""
+    """Record the jobs for every test in this module."""
 
 
 def _rows(page: Page) -> Locator:
@@ -112,13 +112,13 @@ def test_pages_lead_to_older_jobs_and_back(visit: Visitors) -> None:
     expect(_job_link(page, "pages-running")).to_be_visible()
 
 
-def test_no_jobs_at_all_and_none_that_match_both_say_what_to_do(visit: Visitors) -> None:
+def test_an_empty_list_says_what_to_do(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=pages-nowhere")
     expect(page.get_by_text("No training run", exact=False).first).to_be_visible()
     expect(page.get_by_role("link", name="Start a training run").first).to_be_visible()
 
 
-def test_a_running_job_moves_in_the_list_without_a_reload(
+def test_the_progress_of_a_running_job_is_updated_in_the_list_without_a_reload(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     page = visit().open("jobs?prefix=pages-running")
@@ -130,7 +130,7 @@ def test_a_running_job_moves_in_the_list_without_a_reload(
     assert page.evaluate("window.neverReloaded")
 
 
-def test_jobs_are_chosen_in_the_list_and_compared(visit: Visitors) -> None:
+def test_jobs_are_selected_in_the_list_and_compared(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=pages-")
     for job_id in ("pages-child", "pages-failed"):
         page.get_by_role("checkbox", name=f"Compare {job_id}").check()
@@ -148,7 +148,7 @@ def test_a_failed_job_says_why(visit: Visitors) -> None:
     expect(page.get_by_text("Loss of epoch 5 is not finite.")).to_be_visible()
 
 
-def test_a_long_error_keeps_its_lines_and_its_list_and_is_copied(
+def test_a_long_error_keeps_its_lines_and_its_list_and_can_be_copied(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     error = "The dataset has 2 problems:\n- a.jpg is damaged\n- b.txt names class 7\nSee the report."
@@ -164,7 +164,7 @@ def test_a_long_error_keeps_its_lines_and_its_list_and_is_copied(
     assert page.evaluate("navigator.clipboard.readText()") == error
 
 
-def test_a_job_that_failed_before_its_first_epoch_promises_no_curves(visit: Visitors) -> None:
+def test_a_job_that_failed_before_its_first_epoch_has_no_curves(visit: Visitors) -> None:
     page = visit().open("job?id=pages-long-error")
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.get_by_role("heading", name="Parameters")).to_be_visible()
@@ -182,7 +182,7 @@ def test_metrics_that_are_all_zero_are_drawn_on_an_axis_of_0_to_1(visit: Visitor
     assert 0.5 <= ranged[1][1] < 1
 
 
-def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
+def test_a_running_job_shows_its_stored_batch_and_the_cost_of_interruptions(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     within: dict[str, Any] = {"epoch_batch": 310, "epoch_batches": 500, "durable_batch": 250}
@@ -203,7 +203,7 @@ def test_what_is_safe_is_told_in_batches_and_what_an_interruption_has_cost(
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
 
 
-def test_a_job_that_its_quota_holds_back_is_cancelled_like_any_other_that_waits(
+def test_a_job_that_waits_for_its_quota_can_be_cancelled(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     own: dict[str, Any] = {"dag_id": "train_yolo", "run_id": FORGOTTEN_RUN, "started_at": None}
@@ -216,7 +216,7 @@ def test_a_job_that_its_quota_holds_back_is_cancelled_like_any_other_that_waits(
     expect(page.get_by_title("Time spent waiting for the quota or a GPU")).to_be_visible()
 
 
-def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
+def test_an_external_job_is_marked_and_says_how_to_load_its_files_safely(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     record_training(recorded, "pages-external", origin="external", checkpoint_uploader="ada")
@@ -237,7 +237,7 @@ def test_a_job_that_was_not_trained_here_says_so_and_how_to_load_it_safely(
 
 
 def _end_deletion(stack: Stack, run_id: str, state: str) -> None:
-    """End the run as if it had been carried out: no scheduler runs here."""
+    """End the Dag run in that state, because no scheduler carries it out here."""
     answer = requests.patch(
         f"{stack.url}/api/v2/dags/delete_data/dagRuns/{quote(run_id, safe='')}",
         json={"state": state},
@@ -247,7 +247,7 @@ def _end_deletion(stack: Stack, run_id: str, state: str) -> None:
     assert answer.ok, answer.text
 
 
-def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
+def test_an_own_job_is_archived_restored_and_deleted(
     visit: Visitors, recorded: psycopg.Connection[Any], api_stack: Stack
 ) -> None:
     mine: dict[str, Any] = {
@@ -286,7 +286,7 @@ def test_a_job_of_ones_own_is_archived_listed_again_and_deleted(
     expect(page.get_by_role("heading", level=1, name="Training runs")).to_be_visible()
 
 
-def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
+def test_a_file_of_weights_is_dropped_replaced_and_used_for_training(
     visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:
     file = best("detect", tmp_path / "pages-own.pt", architecture=architecture(tmp_path))
@@ -317,7 +317,7 @@ def test_a_file_of_weights_is_dropped_replaced_and_trained_from(
     api_stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key="pretrained/pages-own.pt")
 
 
-def test_a_viewer_sees_the_files_of_weights_and_stores_none(visit: Visitors) -> None:
+def test_a_viewer_sees_the_files_of_weights_and_cannot_store_any(visit: Visitors) -> None:
     page = visit("viewer").open("models")
     expect(page.get_by_role("heading", name="Pretrained weights")).to_be_visible()
     expect(page.get_by_role("button", name="Choose a .pt file")).to_have_count(0)
@@ -338,7 +338,7 @@ def test_a_signed_version_offers_the_address_of_its_signature(
     recorded.execute("DELETE FROM model_versions WHERE name = 'pages-signed'")
 
 
-def test_a_download_that_is_refused_says_why(visit: Visitors) -> None:
+def test_a_refused_download_says_why(visit: Visitors) -> None:
     visitor = visit()
     visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")
     page = visitor.open("job?id=pages-parent")
@@ -354,7 +354,7 @@ def test_markup_in_a_name_is_text(visit: Visitors) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_job_that_is_not_there_is_said_to_be_missing(visit: Visitors) -> None:
+def test_an_unknown_job_is_reported_as_missing(visit: Visitors) -> None:
     visitor = visit()
     visitor.expects(404, f"{API}/jobs/pages-nowhere")
     page = visitor.open("job?id=pages-nowhere")

@@ -1,4 +1,4 @@
-"""The page of a dataset says how a registration has ended, and compares versions that still exist."""
+"""The page of a dataset shows how a registration ended, and compares versions that still exist."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def end(
     state: str,
     reason: str | None,
 ) -> str:
-    """End a new run of the Dag in that state; a reason is what its task left as a refusal."""
+    """Create a run of the Dag that has ended in that state; `reason` is the refusal that its task left."""
     run_id = api.trigger(dag_id, conf)
     if reason is not None:
         login = airflow.Configuration(host=stack.url, access_token=log_in_over_rest(stack))
@@ -84,7 +84,7 @@ def test_a_failure_is_not_called_a_refusal(
 
 
 @pytest.mark.parametrize(("reason", "state"), [(REASON, "refused"), (None, "failed")])
-def test_a_deletion_that_failed_is_not_called_refused(
+def test_a_failed_deletion_is_not_called_refused(
     api: Airflow, api_stack: Stack, reason: str | None, state: str
 ) -> None:
     run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
@@ -93,10 +93,10 @@ def test_a_deletion_that_failed_is_not_called_refused(
     assert (reason or "its log says why") in said["error"]
 
 
-def test_known_content_whose_version_may_not_be_read_promises_no_version(
+def test_known_content_has_no_link_to_a_version_that_the_user_may_not_read(
     api: Airflow, api_stack: Stack, connection: psycopg.Connection[Any], visit: Visitors
 ) -> None:
-    """A run without XComs looks to everybody as any run does to those who may not read them."""
+    """A run without XComs looks like any run to a user who may not read XComs."""
     register(DatasetRepository(connection), NAME, "1")
     conf = {"name": NAME, "source": "digits"}
     run_id = end(api, api_stack, REGISTER_DAG, "check_dataset", conf, "success", None)
@@ -114,7 +114,7 @@ def test_a_version_is_compared_with_the_newest_older_one_that_exists(
     first, gone, newest = (register(datasets, NAME, content).version for content in "234")
     connection.execute("DELETE FROM datasets WHERE name = %s AND version = %s", [NAME, gone])
     visitor = visit()
-    visitor.expects(404, "/difference?base=")  # there are no listings of these versions to compare
+    visitor.expects(404, "/difference?base=")  # these versions have no listings to compare
     page = visitor.open(f"dataset?name={NAME}")
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=f"Version {newest}", exact=True))
     expect(row.get_by_role("link", name=f"Difference to version {first}")).to_be_visible()

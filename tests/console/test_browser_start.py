@@ -1,4 +1,4 @@
-"""The form that starts a run is short, is checked before anything is triggered, and loses nothing typed."""
+"""The start form is short, is checked before a run is triggered, and loses no input."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _open_advanced(page: Page) -> None:
     page.get_by_text("Advanced", exact=True).click()
 
 
-def test_the_form_starts_with_what_people_choose_and_shows_defaults(visit: Visitors) -> None:
+def test_the_form_starts_with_the_common_parameters_and_shows_defaults(visit: Visitors) -> None:
     page = visit().open("start")
     for name in ("dataset", "model", "task", "epochs", "imgsz"):
         expect(page.get_by_label(name, exact=True)).to_be_visible()
@@ -48,7 +48,7 @@ def test_the_form_starts_with_what_people_choose_and_shows_defaults(visit: Visit
     expect(page.get_by_label("lr0", exact=True)).to_be_visible()
 
 
-def test_datasets_and_models_are_picked_or_typed(visit: Visitors) -> None:
+def test_datasets_and_models_are_offered_as_suggestions(visit: Visitors) -> None:
     page = visit().open("start")
 
     def offered(name: str) -> list[str]:
@@ -61,9 +61,7 @@ def test_datasets_and_models_are_picked_or_typed(visit: Visitors) -> None:
     until(lambda: "yolo11n-seg" in offered("model"), "models of the task", 30)
 
 
-def test_a_refused_value_is_said_beside_its_field_and_the_input_is_kept(
-    visit: Visitors, api: Airflow
-) -> None:
+def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
     page = visit().open("start")
     page.get_by_label("epochs", exact=True).fill("7")
@@ -89,7 +87,7 @@ def test_a_refused_value_is_said_beside_its_field_and_the_input_is_kept(
     expect(page.get_by_label("epochs", exact=True)).to_have_value("")
 
 
-def test_a_yolo_command_fills_the_form_in_and_the_same_is_shown_as_a_request(visit: Visitors) -> None:
+def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit: Visitors) -> None:
     page = visit().open("start")
     page.get_by_label("Paste a yolo train command").fill(
         "yolo segment train data=s3://b/d.zip model=yolo11n-seg epochs=20 imgsz=320 mosaic=0.5 cos_lr=True "
@@ -116,14 +114,14 @@ def test_a_yolo_command_fills_the_form_in_and_the_same_is_shown_as_a_request(vis
     assert (conf["dataset"], conf["epochs"], conf["overrides"]["mosaic"]) == ("s3://b/d.zip", 20, 0.5)
 
 
-def test_a_line_that_is_no_yolo_command_is_said_to_be_none(visit: Visitors) -> None:
+def test_a_line_that_is_no_yolo_command_is_refused(visit: Visitors) -> None:
     page = visit().open("start")
     page.get_by_label("Paste a yolo train command").fill("python train.py")
     page.get_by_label("Paste a yolo train command").press("Enter")
     expect(page.get_by_text("This is not a yolo command.")).to_be_visible()
 
 
-def test_the_resume_form_says_what_is_inherited_and_gives_several_gpus_again(
+def test_the_resume_form_shows_inherited_values_and_fills_in_several_gpus(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     record_training(recorded, "start-two", spec={"device": "0,1", "publish_every": 7, "lr0": 0.002})
@@ -143,7 +141,7 @@ def test_the_resume_form_says_what_is_inherited_and_gives_several_gpus_again(
     expect(page.get_by_label("publish_every", exact=True)).to_have_value("1")
 
 
-def test_a_job_that_cannot_be_resumed_that_way_is_refused_in_the_form(visit: Visitors, api: Airflow) -> None:
+def test_the_form_says_why_a_job_cannot_be_resumed(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
     page = visit().open("start?resume=start-parent")
     page.get_by_role("button", name="Resume training").click()

@@ -29,7 +29,7 @@ def below(api_stack: Stack) -> Iterator[str]:
 def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
     with recording(api_stack, "below-") as connection:
         record_kinds(connection, "below-")
-        # without a hash, as a platform records what it has trained itself
+        # without a hash, as a platform records checkpoints of its own training runs
         connection.execute(
             "UPDATE training_jobs SET best_checkpoint_sha256 = NULL WHERE job_id = 'below-child'"
         )
@@ -66,7 +66,7 @@ def test_the_console_works_below_a_path(
     expect(frame.get_by_label("epochs", exact=True)).to_have_value("12")
 
 
-def test_nothing_is_asked_outside_of_the_path(
+def test_no_request_leaves_the_path(
     visit: Visitors, api_stack: Stack, below: str, recorded: psycopg.Connection[Any]
 ) -> None:
     visitor = visit(None, url=below)

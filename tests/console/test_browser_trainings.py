@@ -1,4 +1,4 @@
-"""A training run from its first epoch to a child of it, as people follow and steer it in Airflow's UI."""
+"""A training run from its first epoch to its child job, as users watch and control it in Airflow's UI."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @pytest.fixture(scope="module")
 def finished(api: Airflow, small: dict[str, Any]) -> str:
-    """The id of a job that has ended well."""
+    """The id of a completed job."""
     api.run("train_yolo", small | {"job_id": "watched"})
     return "watched"
 
 
 @pytest.fixture
 def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterator[str]:
-    """The id of a job that would train for long."""
+    """The id of a job with many epochs, which is still running."""
     job_id = "watched-long"
     run_id = api.trigger("train_yolo", small | {"job_id": job_id, "epochs": 400})
     yield job_id
@@ -83,14 +83,14 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     assert job_row(airflow_stack, running)["status"] == "stopped"
 
 
-def test_its_curves_are_read_as_numbers_and_by_pointing_at_them(visit: Visitors, finished: str) -> None:
+def test_curves_can_be_read_as_numbers_and_with_the_pointer(visit: Visitors, finished: str) -> None:
     frame = _open_job(visit(), finished)
     curves = frame.get_by_role("region", name="Curves")
     chart = curves.get_by_role("figure").filter(has_text="Box loss")
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
 
     def pointed() -> bool:
-        # At every look, as a person would: the page may still be moving the first time.
+        # Hover again at each attempt, because the page may still be moving.
         chart.get_by_role("img").hover(position={"x": 60, "y": 40})
         return chart.get_by_text(re.compile(r"^epoch \d+$")).is_visible()
 
@@ -147,7 +147,7 @@ def test_the_report_on_its_data_is_downloaded(visit: Visitors, finished: str, tm
     assert (report.job_id, report.problems, len(report.class_table)) == (finished, 0, 10)
 
 
-def test_its_pictures_are_shown(visit: Visitors, finished: str) -> None:
+def test_the_pictures_of_a_job_are_shown(visit: Visitors, finished: str) -> None:
     frame = _open_job(visit(), finished)
     buttons = frame.get_by_role("region", name="Pictures").get_by_role("button")
     expect(buttons.first).to_have_accessible_name("Predictions, validation batch 0")
@@ -209,7 +209,7 @@ def test_fine_tuning_begins_with_the_weights_of_the_job(visit: Visitors, finishe
     expect(frame.get_by_label("imgsz", exact=True)).to_have_value("64")
 
 
-def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airflow) -> None:
+def test_the_form_explains_a_wrong_parameter_beside_its_field(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
     frame = visit().open_in_airflow("start")
     frame.get_by_label("epochs", exact=True).fill("none")
@@ -220,7 +220,7 @@ def test_a_wrong_parameter_is_explained_at_its_field(visit: Visitors, api: Airfl
     assert api.runs("train_yolo") == runs
 
 
-def test_what_the_run_has_refused_is_told_with_its_reason(
+def test_a_job_that_its_run_has_refused_is_shown_with_the_reason(
     visit: Visitors, api: Airflow, small: dict[str, Any], finished: str
 ) -> None:
     run_id = api.trigger("train_yolo", small | {"job_id": finished})
@@ -229,7 +229,7 @@ def test_what_the_run_has_refused_is_told_with_its_reason(
     expect(frame.get_by_role("alert")).to_contain_text(finished)
 
 
-def test_the_tab_on_a_run_shows_its_job_and_leads_back(
+def test_the_tab_on_an_airflow_run_shows_its_job(
     visit: Visitors, finished: str, airflow_stack: Stack
 ) -> None:
     visitor = visit()
@@ -248,7 +248,7 @@ def test_a_job_leads_to_its_airflow_run(visit: Visitors, finished: str, airflow_
     expect(visitor.page.get_by_text(run_id).first).to_be_visible()
 
 
-def test_a_page_inside_airflow_has_an_address_of_its_own(visit: Visitors, finished: str) -> None:
+def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished: str) -> None:
     visitor = visit()
     frame = visitor.open_in_airflow("jobs?prefix=watched")
     frame.get_by_role("link", name=finished, exact=True).click()

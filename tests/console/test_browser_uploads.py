@@ -1,4 +1,4 @@
-"""Files go from the browser straight to S3, and an interrupted upload goes on with what is missing."""
+"""Files go from the browser straight to S3, and an interrupted upload continues with the missing parts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _tables(api_stack: Stack) -> None:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file that is sent in three parts; only once it has arrived is it checked to be a zip."""
+    """A file that is sent in three parts. Whether it is a zip is checked only after the upload."""
     file = tmp_path / "large.zip"
     file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
     return file
 
 
 def _stored_at(stack: Stack, completed: Response) -> str:
-    """Return where in the bucket the upload is: the page moves on at once and loses the response's body."""
+    """Return the key or prefix of the upload; the page navigates at once and loses the response's body."""
     upload_id = completed.url.split("/")[-2]
     source: str = stack.api.training("GET", f"uploads/{upload_id}")["source"]
     return source.removeprefix(f"s3://{DEFAULT_BUCKET}/")
@@ -47,7 +47,7 @@ def test_an_upload_that_a_reload_interrupts_sends_only_what_is_missing(
     sent: list[str] = []
 
     def hold(route: Route) -> None:
-        """Let the first part pass, and never answer the others."""
+        """Let the first part pass, and never answer the requests of the other parts."""
         if "partNumber=1&" in route.request.url:
             route.continue_()
 
@@ -78,7 +78,7 @@ def test_an_upload_that_a_reload_interrupts_sends_only_what_is_missing(
     assert client.get_object(Bucket=DEFAULT_BUCKET, Key=key)["Body"].read() == large.read_bytes()
 
 
-def test_a_folder_is_sent_without_what_is_never_trained_on(
+def test_a_folder_is_sent_without_files_that_training_never_reads(
     visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:
     folder = tmp_path / "signs"
@@ -98,7 +98,7 @@ def test_a_folder_is_sent_without_what_is_never_trained_on(
     assert names == {".upload.json", "data.yaml", "images/train/1.jpg"}
 
 
-def test_a_name_or_file_that_is_missing_is_asked_for(visit: Visitors, large: Path) -> None:
+def test_a_missing_name_or_file_is_asked_for(visit: Visitors, large: Path) -> None:
     page = visit().open("datasets")
     page.get_by_role("button", name="Upload and check").click()
     expect(page.get_by_role("alert")).to_have_text("Choose a .zip, an .ndjson export or a folder first.")
@@ -111,7 +111,7 @@ def test_a_name_or_file_that_is_missing_is_asked_for(visit: Visitors, large: Pat
         )
 
 
-def test_nothing_is_uploaded_before_the_page_knows_what_a_name_may_be(visit: Visitors, large: Path) -> None:
+def test_nothing_is_uploaded_before_the_page_has_the_rule_for_names(visit: Visitors, large: Path) -> None:
     visitor = visit()
     held: list[Route] = []
 
@@ -132,10 +132,10 @@ def test_nothing_is_uploaded_before_the_page_knows_what_a_name_may_be(visit: Vis
     expect(page.get_by_role("alert")).to_contain_text("Enter a name.")
 
 
-def test_without_the_rule_of_the_bucket_the_page_says_what_is_missing(
+def test_the_page_says_that_the_bucket_lacks_a_cors_rule(
     visit: Visitors, api_stack: Stack, tmp_path: Path
 ) -> None:
-    """If the bucket does not allow the request, the browser tells the page only that it failed."""
+    """If the bucket's CORS rules refuse a request, the browser tells the page only that it failed."""
     visitor = visit()
     page = visitor.open("datasets")
     file = tmp_path / "small.zip"
@@ -155,7 +155,7 @@ def test_without_the_rule_of_the_bucket_the_page_says_what_is_missing(
     page.unroute_all()
 
 
-def test_a_viewer_sees_the_datasets_and_uploads_none(visit: Visitors) -> None:
+def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:
     page = visit("viewer").open("datasets")
     expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()
     expect(page.get_by_role("heading", name="No datasets yet")).to_be_visible()

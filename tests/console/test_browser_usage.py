@@ -1,4 +1,4 @@
-"""The page of GPU hours, in a real browser: who has used what, and from there to the training."""
+"""The page of GPU hours, in a real browser: the hours of each user, and links to their training runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests whose browser or proxy is missing are left out, and nobody can overlook that."""
+"""Tests whose browser or proxy is missing are skipped and listed at the end; CI installs both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_tests_whose_program_is_missing_are_left_out_and_named() -> None:
+def test_tests_whose_program_is_missing_are_skipped_and_listed() -> None:
     files = {"Chromium": "tests/console/test_browser_start.py", "nginx": "tests/serving/test_nginx.py"}
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", *files.values(), "-n", "0"],
@@ -41,7 +41,7 @@ INSTALL = "apt-get --quiet --yes install --no-install-recommends"
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A checkout; `bin` has all programs that its continuous integration finds, `done` lists what it ran."""
+    """A checkout; `bin` has all programs that `.ci/run` finds, and `done` lists the commands that it ran."""
     (tmp_path / "bin").mkdir()
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
@@ -67,7 +67,7 @@ def _did(machine: Path) -> list[str]:
     return (machine / "done").read_text().splitlines()
 
 
-def test_continuous_integration_installs_what_is_missing_before_the_tests(machine: Path) -> None:
+def test_ci_installs_missing_programs_before_the_tests(machine: Path) -> None:
     _program(machine, "apt-get")
     assert _run(machine).returncode == 0
     assert _did(machine) == [
@@ -80,9 +80,7 @@ def test_continuous_integration_installs_what_is_missing_before_the_tests(machin
 
 
 @pytest.mark.parametrize("there", [[], ["chromium"]])
-def test_continuous_integration_takes_chromium_where_there_is_no_headless_shell(
-    machine: Path, there: list[str]
-) -> None:
+def test_ci_uses_chromium_if_there_is_no_headless_shell(machine: Path, there: list[str]) -> None:
     refusing = "#!/bin/sh\necho $0 $* >>done\ncase $* in *headless*) exit 100; esac"
     for name in ["nginx", *there]:
         _program(machine, name)
@@ -92,7 +90,7 @@ def test_continuous_integration_takes_chromium_where_there_is_no_headless_shell(
     assert _did(machine)[2:] == [*instead, "make lint", "make test"]
 
 
-def test_continuous_integration_goes_on_where_nothing_can_be_installed(machine: Path) -> None:
+def test_ci_continues_if_nothing_can_be_installed(machine: Path) -> None:
     _program(machine, "apt-get", "#!/bin/sh\nexit 100")
     finished = _run(machine)
     assert finished.returncode == 0
@@ -101,7 +99,7 @@ def test_continuous_integration_goes_on_where_nothing_can_be_installed(machine: 
     assert _did(machine) == ["make lint", "make test"]
 
 
-def test_continuous_integration_asks_nobody_for_a_password(machine: Path) -> None:
+def test_ci_asks_nobody_for_a_password(machine: Path) -> None:
     _program(machine, "apt-get")
     finished = _run(machine, user=1000)
     assert finished.returncode == 0
@@ -109,9 +107,7 @@ def test_continuous_integration_asks_nobody_for_a_password(machine: Path) -> Non
 
 
 @pytest.mark.parametrize("there", [("apt-get", "chromium-headless-shell", "nginx"), ()])
-def test_continuous_integration_installs_nothing_where_it_need_or_can_not(
-    machine: Path, there: tuple[str, ...]
-) -> None:
+def test_ci_installs_nothing_if_it_need_not_or_cannot(machine: Path, there: tuple[str, ...]) -> None:
     for name in there:
         _program(machine, name)
     assert _run(machine).returncode == 0

@@ -1,4 +1,4 @@
-"""The pages' files on the real API server: who gets them, with which headers, and what they are made of."""
+"""The files of the pages on the real API server: access to them, their headers, and their content."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ OUR_OWN = {name: path for name, path in FILES.items() if not name.startswith("ve
 
 
 def get(stack: Stack, path: str, who: str | None = "viewer", **headers: str) -> requests.Response:
-    """GET a path below the console as that role; None: not logged in."""
+    """GET a path below the console as that role, or without a login if `who` is None."""
     if who is not None:
         headers["Authorization"] = f"Bearer {token(stack, None if who == 'without a role' else who)}"
     with requests.Session() as session:
         session.trust_env = False
         request = requests.Request("GET", f"{stack.url}{PREFIX}/", headers=headers).prepare()
-        request.url = f"{stack.url}{PREFIX}/{path}"  # only now, because preparing it would resolve `..`
+        request.url = f"{stack.url}{PREFIX}/{path}"  # set last, because preparing a URL would resolve `..`
         return session.send(request, timeout=60, allow_redirects=False)
 
 
-def test_nothing_is_served_but_pages_and_files() -> None:
+def test_only_pages_and_files_are_served() -> None:
     served = {route.path for route in create_app().routes if isinstance(route, APIRoute)}
     assert served == {"/", "/static/{version}/{name:path}", *(f"/{page}" for page in PAGES)}
     assert len(create_app().routes) == len(served)
@@ -45,7 +45,7 @@ def test_nothing_is_served_but_pages_and_files() -> None:
 @pytest.mark.parametrize(
     "page", ["", *PAGES, "nowhere", "openapi.json", "docs", "static/", "static/current/"]
 )
-def test_nobody_gets_a_page_who_is_not_logged_in(api_stack: Stack, page: str) -> None:
+def test_nobody_gets_a_page_without_a_login(api_stack: Stack, page: str) -> None:
     assert get(api_stack, page, None).status_code == 401
 
 
@@ -57,14 +57,14 @@ def test_nobody_gets_a_file_who_is_not_logged_in(api_stack: Stack, name: str) ->
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_is_one(api_stack: Stack, page: str) -> None:
+def test_a_page_is_served_as_html(api_stack: Stack, page: str) -> None:
     answer = get(api_stack, page)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_is_served_as_it_is(api_stack: Stack, name: str) -> None:
+def test_a_file_is_served_unchanged(api_stack: Stack, name: str) -> None:
     answer = get(api_stack, f"static/current/{name}")
     assert answer.content == FILES[name].read_bytes()
     assert answer.headers["content-type"].split(";")[0] == MEDIA_TYPES[FILES[name].suffix]
@@ -121,14 +121,14 @@ def test_a_page_that_uploads_may_connect_to_s3_and_to_nothing_else(api_stack: St
     assert s3 not in get(api_stack, page, None).headers["content-security-policy"]
 
 
-def test_a_person_who_is_not_logged_in_gets_a_page_to_read(api_stack: Stack) -> None:
+def test_a_person_without_a_login_gets_a_readable_page(api_stack: Stack) -> None:
     answer = get(api_stack, "jobs", None, Accept="text/html,*/*;q=0.8")
     assert answer.status_code == 401
     assert answer.headers["content-type"].startswith("text/html")
     assert "Log in to Airflow" in answer.text
 
 
-def test_a_page_is_asked_for_again_and_its_files_are_not(api_stack: Stack) -> None:
+def test_browsers_revalidate_a_page_and_cache_its_files(api_stack: Stack) -> None:
     page = get(api_stack, "jobs")
     assert page.headers["cache-control"] == "private, no-cache"
     again = get(api_stack, "jobs", **{"If-None-Match": page.headers["etag"]})
@@ -139,21 +139,21 @@ def test_a_page_is_asked_for_again_and_its_files_are_not(api_stack: Stack) -> No
         assert file.headers["cache-control"] == "private, max-age=31536000, immutable"
 
 
-def test_another_version_of_a_file_is_never_kept(api_stack: Stack) -> None:
+def test_a_file_of_another_version_is_never_cached(api_stack: Stack) -> None:
     file = get(api_stack, "static/0123456789abcdef/h.js")
     assert file.headers["cache-control"] == "private, no-cache"
     again = get(api_stack, "static/0123456789abcdef/h.js", **{"If-None-Match": file.headers["etag"]})
     assert again.status_code == 304
 
 
-def test_a_page_names_every_module_and_style_so_that_none_waits_for_another(api_stack: Stack) -> None:
+def test_a_page_names_all_its_modules_and_styles_so_that_they_load_at_once(api_stack: Stack) -> None:
     page = get(api_stack, "job").text
     for name in FILES:
         if not name.endswith(".svg") and (not name.startswith("pages/") or name == "pages/job.js"):
             assert f"/{name}" in page, name
 
 
-def test_an_update_is_another_version(tmp_path: Path) -> None:
+def test_a_changed_set_of_files_has_another_version(tmp_path: Path) -> None:
     assert compute_version(FILES) == compute_version(list_served_files())
     assert compute_version({name: path for name, path in FILES.items() if name != "h.js"}) != compute_version(
         FILES
@@ -167,7 +167,7 @@ def test_our_own_files_name_no_other_host(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in OUR_OWN if name.endswith(".js")])
-def test_a_module_is_short_and_imports_what_is_there(name: str) -> None:
+def test_a_module_is_short_and_imports_existing_files(name: str) -> None:
     text = OUR_OWN[name].read_text(encoding="utf-8")
     assert text.startswith("// @ts-check\n")
     assert text.count("\n") < 250
@@ -186,11 +186,11 @@ def test_a_module_is_short_and_imports_what_is_there(name: str) -> None:
         assert unsafe not in text
 
 
-def test_the_types_of_answers_are_those_of_the_api() -> None:
+def test_the_types_of_responses_are_those_of_the_api() -> None:
     assert TYPES.read_text(encoding="utf-8") == derive(), "run python -m include.console.derive_types"
 
 
-def test_libraries_of_others_are_as_they_were_published() -> None:
+def test_vendored_libraries_are_unchanged() -> None:
     listed = dict(
         re.findall(
             r"^\| \[(\S+)\]\(\S+\) \|.*`(\w{64})` \|$", (VENDOR / "README.md").read_text(), re.MULTILINE
@@ -204,7 +204,7 @@ def test_libraries_of_others_are_as_they_were_published() -> None:
 @pytest.mark.parametrize(
     ("base_url", "path"), [("http://localhost:8080", ""), ("https://host/some/airflow/", "/some/airflow")]
 )
-def test_airflow_shows_the_pages_below_its_own_path(
+def test_airflow_shows_the_pages_below_its_base_url(
     monkeypatch: pytest.MonkeyPatch, base_url: str, path: str
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)

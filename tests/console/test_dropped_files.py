@@ -1,4 +1,4 @@
-"""From files dropped onto the datasets page, the browser leaves out what the check would ignore."""
+"""Of the files dropped onto the datasets page, the browser omits those that the check would ignore."""
 
 from __future__ import annotations
 
@@ -28,5 +28,5 @@ def ignored() -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_browser_ignores_what_the_check_ignores(path: str, ignored: dict[str, bool]) -> None:
+def test_the_browser_ignores_the_files_that_the_check_ignores(path: str, ignored: dict[str, bool]) -> None:
     assert ignored[path] == is_ignored(tuple(path.split("/")))

@@ -21,7 +21,7 @@ def answer(expression: str) -> Any:
 
 
 def recorded(task: Task) -> list[str]:
-    """The metrics in a row, ordered as jsonb orders keys: by length, then by letters."""
+    """Return the metrics of a row, ordered as jsonb orders keys: by length, then alphabetically."""
     names = [name for name in METRICS[task] if name != "fitness"] + list(ERRORS) * (task == "depth")
     return sorted(names, key=lambda name: (len(name), name))
 

@@ -14,7 +14,7 @@ pytestmark = needs_node
 
 
 def translate(expression: str) -> Any:
-    """Return the value of an expression that uses `module` and `fields`, those of the form."""
+    """Return the value of an expression that uses `module` and the `fields` of the form."""
     form = dag_params(TrainingSpec)
     fields = json.dumps([{"name": name, "schema": param.schema} for name, param in form.items()])
     return evaluate("yolo-command.js", f"((fields) => {expression})({fields})")
@@ -24,7 +24,7 @@ def command_of(conf: dict[str, Any]) -> list[str]:
     return str(translate(f"module.commandOf({json.dumps(conf)}, fields)")).split()
 
 
-def test_only_arguments_of_ultralytics_are_in_the_command() -> None:
+def test_the_command_has_only_arguments_of_ultralytics() -> None:
     everything: dict[str, Any] = dict.fromkeys(TrainingSpec.model_fields, "1")
     conf = everything | {"task": "segment", "overrides": {"mosaic": 0.5}}
     start, arguments = command_of(conf)[:3], {word.partition("=")[0] for word in command_of(conf)[3:]}

@@ -1,4 +1,4 @@
-"""An outage is not a missing connection: only where Airflow answers that there is none, there is none."""
+"""An outage is no missing connection: a connection is missing only if Airflow says that it does not exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def api_server(monkeypatch: pytest.MonkeyPatch) -> ApiServer:
 
 @pytest.fixture
 def serving(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
-    """The API server's HTTP server, which the supervisor of this process asks."""
+    """The HTTP server of the API server, to which this process's supervisor sends its requests."""
     with supervised(api_server) as serving:
         yield serving
 
@@ -79,7 +79,7 @@ def test_an_outage_is_not_taken_for_a_missing_connection(
 
 
 @pytest.mark.usefixtures("serving")
-def test_what_is_really_missing_may_be_done_without() -> None:
+def test_a_missing_connection_is_reported_or_skipped() -> None:
     with pytest.raises(AirflowNotFoundException):
         training_db_factory()
     with pytest.raises(SettingRefused, match="training_s3_maintenance does not exist"):
@@ -91,7 +91,7 @@ def test_what_is_really_missing_may_be_done_without() -> None:
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_connection_that_airflow_keeps_is_found(api_server: ApiServer) -> None:
+def test_a_connection_stored_in_airflow_is_found(api_server: ApiServer) -> None:
     api_server.connections["training_db_owner"] = {"conn_type": "postgres", "host": "database"}
     assert look_up("training_db_owner").host == "database"
     assert _find_owner() == "training_db_owner"
@@ -106,7 +106,7 @@ def test_the_environment_comes_first_and_needs_no_api_server(
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_backend_that_may_not_be_asked_for_a_name_does_not_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_denies_access_to_a_name_counts_as_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class NarrowPolicy(BaseSecretsBackend):
         def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
             raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetParameter")
@@ -120,7 +120,7 @@ def test_a_backend_that_may_not_be_asked_for_a_name_does_not_have_it(monkeypatch
         look_up("training_backend")
 
 
-def test_without_a_supervisor_there_is_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_supervisor_there_is_no_api_server_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT", raising=False)
     with pytest.raises(AirflowNotFoundException):
         look_up("training_backend")

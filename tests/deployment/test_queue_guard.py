@@ -1,4 +1,4 @@
-"""A Celery worker runs what Airflow's scheduler sends, and no other message that gets into its queue."""
+"""A Celery worker runs the messages of Airflow's scheduler, and no other message in its queue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(type(app.backend).__name__, app.backend.accept)
 
 
 def received(messages: list[tuple[str, list[Any]]], folder: Path, **environment: str) -> list[str]:
-    """Send the messages to a worker of Airflow's Celery application; return what became of each."""
+    """Send the messages to a worker of Airflow's Celery application; return the outcome of each."""
     given = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(REPOSITORY),
@@ -64,7 +64,7 @@ def received(messages: list[tuple[str, list[Any]]], folder: Path, **environment:
 
 
 def callback(function: str, **arguments: str) -> str:
-    """A workload that calls the function, without a token that Airflow has signed."""
+    """Return a workload that calls the function, without a token signed by Airflow."""
     return json.dumps(
         {
             "type": "ExecuteCallback",
@@ -91,8 +91,8 @@ def test_every_worker_of_the_deployment_is_guarded(name: str) -> None:
     assert json.loads(SERVICES[name]["environment"][CONFIG])["task_annotations"] == [guard]
 
 
-def test_results_are_nothing_that_could_run_code_in_the_scheduler(tmp_path: Path) -> None:
-    """A database would keep them as pickles, which the scheduler loads."""
+def test_results_cannot_run_code_in_the_scheduler(tmp_path: Path) -> None:
+    """A database would store results as pickles, which the scheduler loads."""
     [url] = {
         re.sub(r"\$\{.*?\}", "secret", SERVICES[name]["environment"]["AIRFLOW__CELERY__RESULT_BACKEND"])
         for name in WORKERS
@@ -109,13 +109,13 @@ def test_results_are_nothing_that_could_run_code_in_the_scheduler(tmp_path: Path
 
 @pytest.mark.long
 def test_airflow_alone_would_call_whatever_a_message_names(tmp_path: Path) -> None:
-    """So the guard is still needed."""
+    """If this test fails, the guard may no longer be needed."""
     made = tmp_path / "made"
     received([("execute_workload", [callback("os.mkdir", path=str(made))])], tmp_path)
     assert made.is_dir()
 
 
-def test_a_worker_calls_nothing_that_a_message_names(tmp_path: Path) -> None:
+def test_a_worker_calls_no_function_that_a_message_names(tmp_path: Path) -> None:
     made, guarded = tmp_path / "made", {CONFIG: SERVICES["airflow-worker-migrate"]["environment"][CONFIG]}
     workload = callback("os.mkdir", path=str(made))
     messages: list[tuple[str, list[Any]]] = [
@@ -136,12 +136,12 @@ def test_a_task_of_a_deployed_dag_is_let_through() -> None:
 
 
 @pytest.mark.parametrize("file", ["/training/mine.py", "../../training/mine.py", "team/../../mine.py"])
-def test_a_task_whose_dag_is_elsewhere_is_refused(file: str) -> None:
+def test_a_task_whose_dag_file_is_elsewhere_is_refused(file: str) -> None:
     with pytest.raises(MessageRefused, match=r"mine\.py', which is outside the folder of Dags"):
         require_deployed_task("execute_workload", [task(file)], {})
 
 
 @pytest.mark.parametrize("args", [[], ["{}"], ["no JSON"], [1], [task("train_yolo.py"), "more"]])
-def test_what_is_no_workload_is_refused(args: list[Any]) -> None:
+def test_a_message_without_a_workload_is_refused(args: list[Any]) -> None:
     with pytest.raises(MessageRefused, match="does not contain a workload"):
         require_deployed_task("execute_workload", args, {})
