@@ -200,7 +200,7 @@ def test_a_path_that_a_platform_recorded_is_named_and_not_opened(
         assert f"it is recorded at {path}, not at s3://{bucket}/checkpoints/a/best.pt" in reason(ask())
 
 
-def test_a_job_that_is_not_there_is_said(ask: Answer, jobs: JobRepository) -> None:
+def test_an_unknown_job_has_no_checkpoints(ask: Answer, jobs: JobRepository) -> None:
     started(jobs)
     assert "job_id='nobody' does not exist" in reason(ask(job_id="nobody"))
     assert ask("last.previous").status_code == 422

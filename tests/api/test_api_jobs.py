@@ -209,7 +209,7 @@ def test_a_lineage_has_ancestors_and_descendants(ask: Any) -> None:
         ("/jobs/rest-a/epochs", {"from": 1}, 422, "Unknown parameter from"),
     ],
 )
-def test_what_cannot_be_answered_is_said_in_one_sentence(
+def test_an_invalid_request_is_refused_with_one_sentence(
     ask: Any, path: str, query: dict[str, Any], status: int, said: str
 ) -> None:
     answer = ask(path, **query)

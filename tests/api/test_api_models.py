@@ -125,7 +125,7 @@ def test_a_model_without_versions_has_an_empty_page(ask: Any) -> None:
         ("/models", {"name": "a\0b"}, 422, "A value is refused"),
     ],
 )
-def test_what_cannot_be_answered_is_said_in_one_sentence(
+def test_an_invalid_request_is_refused_with_one_sentence(
     ask: Any, path: str, query: dict[str, Any], status: int, said: str
 ) -> None:
     answer = ask(path, **query)

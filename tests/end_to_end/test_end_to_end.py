@@ -1,4 +1,4 @@
-"""The product as its users meet it: a real scheduler, triggered over REST, and a real training."""
+"""The product as its users see it: training runs on a real scheduler, triggered over REST."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL = {"dataset": "digits", "imgsz": 32, "batch": 16, "overrides": {"fraction"
 
 
 class Backend:
-    """A platform's backend: keeps what it is told, and can be down."""
+    """A platform's backend, which keeps the callbacks that it receives and can be stopped."""
 
     def __init__(self) -> None:
         received: list[dict[str, Any]] = []
@@ -117,7 +117,9 @@ def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
     assert len(YOLO(best).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
 
 
-def test_local_files_are_gone_once_both_objects_are_verified(airflow_stack: Stack, finished_job: str) -> None:
+def test_local_files_are_deleted_after_both_objects_are_verified(
+    airflow_stack: Stack, finished_job: str
+) -> None:
     assert not (Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / finished_job).exists()
 
 
@@ -168,13 +170,13 @@ def test_a_completed_job_is_refused_and_its_row_stays_as_it_is(
     assert row(finished_job) == before
 
 
-def test_rest_refuses_a_bad_job_id_before_there_is_a_run(api: Airflow) -> None:
+def test_rest_refuses_a_bad_job_id_before_a_run_exists(api: Airflow) -> None:
     with pytest.raises(airflow.exceptions.BadRequestException, match="job_id"):
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
 
 
 def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
-    """Data that users store in a bucket are unpacked there, and must not be usable as a local dataset."""
+    """Data from a bucket are unpacked into TRAINING_ROOT, and must not be usable as a local dataset."""
     settings = airflow_stack.airflow.home / "airflow.cfg"
     content = Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / ".datasets" / "f" / "content"
     content.mkdir(parents=True)
@@ -202,7 +204,7 @@ def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, 
         assert secret not in api.log("train_yolo", runs[name], "check_dataset", 1)
 
 
-def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the_task(
+def test_too_large_data_fail_the_run_at_once_and_the_check_logs_into_the_task(
     api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data")
@@ -217,7 +219,7 @@ def test_data_that_are_too_much_fail_the_run_at_once_and_the_check_logs_into_the
 
 
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:
-    """Runs last, so that it sees all runs of this file."""
+    """This test is the last one in the file, so that it sees all runs of the file."""
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (
         "rows of xcom",

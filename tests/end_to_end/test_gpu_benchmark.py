@@ -19,9 +19,7 @@ from tests.support.airflow_client import Airflow
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_a_signalled_task_goes_on_under_the_scheduler(
-    api: Airflow, airflow_stack: Stack, tmp_path: Path
-) -> None:
+def test_the_scheduler_continues_a_signalled_task(api: Airflow, airflow_stack: Stack, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--minutes", "4"]
     command += ["--steps", "the task", "--stack", str(airflow_stack.state.path), "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Runs that are killed through the real scheduler go on by themselves, and end with the same weights."""
+"""Killed runs resume by themselves under the real scheduler, and end with the same weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CUT_SECONDS = 20
 
 @pytest.fixture(scope="module")
 def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job here."""
+    """The parameters of every job in this module."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
@@ -49,7 +49,7 @@ def uninterrupted(
 
 
 def require_named_objects(stack: Stack, row: dict[str, Any], folder: Path) -> None:
-    """Require that both objects are what the row says and that best.pt can be loaded."""
+    """Require that both objects match the row, and that best.pt can be loaded."""
     for kind in ("best", "last"):
         path = download(stack, row[f"{kind}_checkpoint_path"], folder / f"{kind}.pt")
         content = path.read_bytes()
@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     until(lambda: any((training.folder / "snapshots").rglob("last-*.pt")), "an upload", pause=0.02)
     with standing_still(service(airflow_stack, "s3")):
         cut_at = training.row["durable_epoch"]
-        training.reaches(cut_at + 2)  # the training goes on meanwhile
+        training.reaches(cut_at + 2)  # training continues during the outage
         time.sleep(random.random())
         with training.before_the_next_attempt():
             training.kill("while S3 is cut off", process)
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     assert (row["status"], row["inexact_reason"]) == ("completed", None)
     assert row["initial_weights_path"].endswith("/pretrained/tiny.pt")
     killed, moved, in_the_dark, preempted = training.reported()
-    assert killed.went_on_after >= killed.epoch - 1  # its state may have been about to be written
+    assert killed.went_on_after >= killed.epoch - 1  # its newest state may have been unwritten
     assert moved.went_on_after >= moved.epoch - 1
     assert in_the_dark.went_on_after >= cut_at
     assert preempted.went_on_after == preempted.epoch
@@ -113,7 +113,7 @@ def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_sam
     training = Training(api, airflow_stack, conf)
     training.reaches(2)
     process = training.process()
-    training.kill("stopped for ever", process, how=signal.SIGSTOP)  # its watchdog ends it
+    training.kill("stopped for ever", process, how=signal.SIGSTOP)  # its watchdog kills it
     training.reaches(training.kills[0].epoch + 1)
     assert f"the trainer (process {process.pid}) is stopped (SIGSTOP)" in training.log(1)
     assert " in _do_train" in training.log(1)

@@ -1,4 +1,4 @@
-"""Servers that hang or are unavailable, and people who intervene, while the real scheduler trains."""
+"""Training on the real scheduler while servers hang or are unavailable, and while people intervene."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters of every job here."""
+    """The parameters of every job in this module."""
     return small_job(airflow_stack, tmp_path_factory.mktemp("model"), 40)
 
 
@@ -36,7 +36,7 @@ def test_an_api_server_that_hangs_does_not_hold_the_training_up(
 
 
 def begun(training: Training) -> int:
-    """Return how many attempts of `train` have begun: each leaves a note in Airflow when it begins."""
+    """Return how many attempts of `train` have begun; each leaves a note in Airflow at its start."""
     with psycopg.connect(training.stack.postgres.url("airflow")) as connection:
         (number,) = connection.execute(
             "SELECT COALESCE(max((value::jsonb ->> 'attempt')::integer), 0) FROM task_state_store "
@@ -66,7 +66,7 @@ def test_a_training_that_is_killed_three_times_without_progress_ends_with_the_li
     assert row["error"].startswith("train: The process of this task was killed 3 times in a row")
     assert training.attempt == 4
 
-    unrecorded = job_row(airflow_stack, "unrecorded")  # the run before this could not say how it ended
+    unrecorded = job_row(airflow_stack, "unrecorded")  # the run that owned this job could not record its end
     assert unrecorded["status"] == "failed"
     assert "Run gone ended without recording it" in unrecorded["error"]
 

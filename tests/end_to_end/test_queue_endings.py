@@ -1,4 +1,4 @@
-"""Jobs that wait for their GPU: their places, and what ends their waiting."""
+"""Jobs that wait for a GPU: their places in the queue, and the events that end the wait."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "devi
 WAITING = ("first", "cancelled", "stopped", "marked-failed", "marked-success", "train-marked", "deleted")
 SOON = 20
 WEIGHTS = "yolov5nu.pt"
-"""Published by Ultralytics, and used by no other test."""
+"""Weights published by Ultralytics that no other test uses."""
 
 
 @pytest.fixture(scope="module")
 def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
-    """Run ids by the ids of jobs that wait for a GPU, in the order in which they came."""
+    """Run ids, by the ids of jobs that wait for a GPU, in the order in which they were triggered."""
     api.set_slots(GPU_POOL, 0)
     runs = {f"wait-{name}": api.trigger(DAG, CONF | {"job_id": f"wait-{name}"}) for name in WAITING}
     until(
@@ -52,7 +52,7 @@ def test_jobs_wait_in_the_order_in_which_they_came(airflow_stack: Stack, runs: d
     assert [job["status"] for job in shown] == ["queued"] * len(WAITING)
     places = [job["queue"]["place"] for job in shown]
     assert places == sorted(places)
-    # Nothing trains, so nobody knows when one of them starts.
+    # No job is running, so no start can be predicted.
     assert {job["queue"]["expected_start_at"] for job in shown} == {None}
     assert {job["duration_seconds"] for job in shown} == {None}
     listed = get(airflow_stack, "/jobs", viewer, status="queued", prefix="wait-").json()
@@ -99,7 +99,7 @@ BY_HAND = "The run was marked as {} by hand"
         ("deleted", _deleted, "The run was deleted in Airflow."),
     ],
 )
-def test_the_row_says_within_seconds_what_somebody_did_to_its_run(
+def test_the_row_names_an_intervention_in_its_run_within_seconds(
     api: Airflow, airflow_stack: Stack, runs: dict[str, str], name: str, act: Act, said: str
 ) -> None:
     job_id = f"wait-{name}"
@@ -110,7 +110,7 @@ def test_the_row_says_within_seconds_what_somebody_did_to_its_run(
     assert "\n" not in row["error"]
 
 
-def test_fine_tuning_is_started_behind_others_and_followed_from_its_place_to_its_end(
+def test_fine_tuning_is_queued_behind_others_and_followed_to_its_end(
     visit: Visitors,
     api: Airflow,
     airflow_stack: Stack,

@@ -1,4 +1,4 @@
-"""Jobs get their GPU first come, first served, however they were triggered: on the real scheduler."""
+"""Jobs get GPUs first come, first served, however they were triggered: on the real scheduler."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.long]
 PLANNED = "retrain_yolo__shapes"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "0"}
-"""A training run that fails soon where there is no GPU: only the order of the starts matters."""
+"""A training run that soon fails on a machine without a GPU: only the order of the starts matters."""
 
 
 @pytest.fixture
 def closed_pool(api: Airflow) -> Iterator[None]:
-    """No training begins until its slots are set."""
+    """Close the GPU pool: no training begins until the test gives the pool slots."""
     api.set_slots(GPU_POOL, 0)
     yield
     api.set_slots(GPU_POOL, 1)
@@ -42,7 +42,7 @@ def closed_pool(api: Airflow) -> Iterator[None]:
 
 @pytest.fixture
 def shapes(airflow_stack: Stack, tmp_path: Path) -> Iterator[None]:
-    """The data and the weights that the plan names."""
+    """Store the data and the weights that the plan names."""
     client = airflow_stack.s3.client()
     replace(
         client, START, best("detect", tmp_path / "b.pt", architecture=architecture(tmp_path)).read_bytes(), {}
@@ -57,7 +57,7 @@ def shapes(airflow_stack: Stack, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def on_schedule(api: Airflow, shapes: None) -> Iterator[None]:
-    """Run the plan's own Dag by announcing its data; delete the run, because other tests count its runs."""
+    """Run the plan's Dag by announcing its data; delete the run, because other tests count the runs."""
     for dag_id in (PLANNED, "watch_dataset"):
         api.pause(dag_id, paused=False)
     api.run("watch_dataset", {"dataset": SHAPES})
@@ -69,7 +69,7 @@ def on_schedule(api: Airflow, shapes: None) -> Iterator[None]:
 
 
 def training_tasks(stack: Stack, since: int) -> list[tuple[str, str | None, datetime | None]]:
-    """Return run id, state of `train` and its start for all later runs, in the order of their creation."""
+    """Return the run id, and the state and start of `train`, for all later runs in order of creation."""
     with psycopg.connect(stack.postgres.url("airflow")) as connection:
         return connection.execute(
             "SELECT run_id, task_instance.state, task_instance.start_date FROM task_instance "
@@ -90,12 +90,12 @@ def test_runs_by_rest_the_form_with_a_date_a_schedule_and_a_retraining_start_fir
     api: Airflow, airflow_stack: Stack, request: pytest.FixtureRequest
 ) -> None:
     before = newest_run(airflow_stack)
-    # Its training run fails as soon as those below.
+    # Its training run soon fails, like those below.
     retraining = api.trigger("retrain_yolo", {"plan": "shapes", "parameters": {"device": CONF["device"]}})
     until(lambda: len(training_tasks(airflow_stack, before)) == 1, "the training run of retrain_yolo")
     request.getfixturevalue("on_schedule")
     until(lambda: len(training_tasks(airflow_stack, before)) == 2, "the scheduled training run")
-    # Their models need not be registered: only the order in which they start matters.
+    # The models of these runs need not be registered: only the order of the starts matters.
     api.mark("retrain_yolo", retraining, "failed")
     for run_id in api.runs(PLANNED):
         api.mark(PLANNED, run_id, "failed")

@@ -1,4 +1,4 @@
-"""A job above its user's quota waits in Airflow itself: no process, no slot, and it starts by itself."""
+"""A job above its user's quota waits in Airflow without a process or a slot, and starts by itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USER = "limited"
 
 
 def trigger(stack: Stack, bearer: str, job_id: str) -> str:
-    """Trigger a run that fails once its dataset is looked for."""
+    """Trigger a run that fails as soon as its dataset is checked."""
     conf = {"job_id": job_id, "dataset": "s3://quota-nowhere/data.zip", "model": "yolo11n"}
     answer = requests.post(
         f"{stack.url}/api/v2/dags/{DAG}/dagRuns",

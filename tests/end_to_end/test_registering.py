@@ -1,4 +1,4 @@
-"""Data become versions over REST and by being watched, or are refused: on the real scheduler."""
+"""Data become dataset versions over REST or by a watch, or are refused: on the real scheduler."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_data_are_registered_watched_compared_and_refused(
             DEFAULT_BUCKET,
             f"{PREFIX}{kind}/train/new.{suffix}",
         )
-    for _ in range(2):  # the second time there is nothing new
+    for _ in range(2):  # the second run finds nothing new
         api.run("watch_dataset", {"dataset": NAME})
         until(lambda: len(request("GET", "")["versions"]) == 2, "the version of the watched change")
     difference = request("GET", "/versions/2/difference", base=1)

@@ -80,7 +80,7 @@ def first_champion(
 def retrained(
     api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The id of the run that new data have started, once its model was approved and the run has ended."""
+    """The id of a run that new data have started; its model was approved, and the run has ended."""
     folder = build("detect", tmp_path_factory.mktemp("new") / "data", train=IMAGES, val=8).parent
     upload_files(airflow_stack.s3.client(), DEFAULT_BUCKET, folder, "datasets/shapes/")
     api.run("watch_dataset", {"dataset": SHAPES})
@@ -94,8 +94,9 @@ def retrained(
     assert not api.ended(DAG, run_id), api.tasks(DAG, run_id)
 
     def answered() -> bool:
-        # Wait, like a person who reads first (apache/airflow#72716): until Airflow 3.3's scheduler has seen
-        # the asking process end, it takes that end for a failure of the task that the answer has resumed.
+        # Wait, as a person does who reads first: if the answer resumes the task before Airflow 3.3's
+        # scheduler has seen the asking process end, the scheduler takes that end for a failure of the
+        # resumed task (apache/airflow#72716).
         if api.tasks(DAG, run_id).get("ask_approval") == "awaiting_input":
             time.sleep(5 * api.attempt(DAG, run_id, "ask_approval")[1])
             api.answer(DAG, run_id, "ask_approval", "Promote")
@@ -133,15 +134,13 @@ def test_new_data_bring_a_better_model_into_production(
     signing_of(airflow_stack).trusted.verify(signature, promoted)
 
 
-def test_data_that_have_not_changed_are_not_announced_again(
-    api: Airflow, airflow_stack: Stack, retrained: str
-) -> None:
+def test_unchanged_data_are_not_announced_again(api: Airflow, airflow_stack: Stack, retrained: str) -> None:
     run_id = api.run("watch_dataset", {"dataset": SHAPES})
     assert api.tasks("watch_dataset", run_id)["announce"] == "skipped"
     assert api.runs(DAG) == [retrained]
 
 
-def test_what_the_champion_has_learnt_already_is_not_trained_again(
+def test_nothing_is_trained_with_the_data_and_parameters_of_the_champion(
     api: Airflow, airflow_stack: Stack, retrained: str
 ) -> None:
     run_id = api.run("retrain_yolo", {"plan": "shapes"})
@@ -156,10 +155,10 @@ def test_what_the_champion_has_learnt_already_is_not_trained_again(
 def worse(
     api: Airflow, airflow_stack: Stack, retrained: str, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The id of a run whose training fails at first, then learns nothing."""
+    """The id of a run whose training run fails at first, and learns nothing when it is retried."""
     client = airflow_stack.s3.client()
     whole = body(client, START)
-    # A checkpoint that may be loaded, but that the training refuses because it is for another task.
+    # A checkpoint that can be loaded safely, but that training refuses because it is for another task.
     other = best("classify", tmp_path_factory.mktemp("other") / "best.pt")
     replace(client, START, other.read_bytes(), {})
     parameters: dict[str, Any] = {"epochs": 1, "lr0": 1e-7}
@@ -175,7 +174,7 @@ def worse(
 
 
 @pytest.mark.long
-def test_a_training_that_failed_goes_on_in_the_same_run_and_job(
+def test_a_failed_training_run_resumes_in_the_same_run_and_job(
     api: Airflow, airflow_stack: Stack, worse: str
 ) -> None:
     job_id = versions(airflow_stack)[0].job_id
@@ -209,5 +208,5 @@ def test_an_earlier_version_comes_back_by_one_trigger(
 
 
 def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack) -> None:
-    """Runs last, so that it sees all runs of this file."""
+    """This test is the last one in the file, so that it sees all runs of the file."""
     assert places_of(airflow_stack, secrets_of(airflow_stack)) == []

@@ -1,6 +1,6 @@
-"""Every task but detect on the real scheduler, from data in S3 to a row with both files.
+"""Every task except detect on the real scheduler, from data in S3 to a row with both files.
 
-test_end_to_end.py and most others are about detect.
+test_end_to_end.py and most other tests train detect.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SMALL = {"epochs": 2, "imgsz": 64, "batch": 4, "overrides": {"plots": False}}
 
 
 def stored(stack: Stack, task: Task, folder: Path) -> dict[str, Any]:
-    """Store data and weights in S3; return the parameters of a job. Distances are arrays in a zip."""
+    """Store data and weights in S3; return the parameters of a job. Depth data are arrays in a zip."""
     client = stack.s3.client()
     build(task, folder / "data")
     weights = best(task, folder / "best.pt", architecture=architecture(folder, task))

@@ -1,7 +1,8 @@
-"""Rows, states and XComs of earlier versions still work, even those of jobs that run during the upgrade.
+"""Rows, states and XComs of earlier versions still work, even those of jobs that run during an upgrade.
 
-tests/end_to_end/upgrades has a folder for each of some versions, named after its last schema revision: a
-whole last.pt after two of three epochs, and the job's row, identity and XCom.
+tests/end_to_end/upgrades has a folder for each of several earlier versions, named after the last schema
+revision of that version. The folder holds a whole last.pt after two of three epochs, and the job's row,
+identity and XCom.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def written(folder: Path) -> dict[str, Any]:
 
 
 def upgrade(database_url: str, version: str, row: dict[str, Any]) -> None:
-    """Put a row of a job into the tables of that version, and migrate them."""
+    """Insert the row of a job into the tables of that version, and migrate the tables."""
     engine = platforms.engine(database_url)
     apply(engine, version)
     values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in row.items()}
@@ -111,18 +112,18 @@ def test_a_row_that_was_running_while_its_job_waited_for_a_gpu_is_queued(
         assert job.waits_for_gpu
 
 
-def test_the_xcom_of_a_running_job_is_read_and_its_training_is_the_same(written: dict[str, Any]) -> None:
+def test_the_xcom_of_a_running_job_is_read_and_has_the_same_identity(written: dict[str, Any]) -> None:
     job = ResolvedJob.model_validate(written["xcom"])
     assert job.identity() == written["identity"]
 
 
 class Later(TrainingSpec):
-    """The parameters of a later version, with one more whose default is not null."""
+    """The parameters of a later version, which has an additional parameter with a default."""
 
     strength: float = 0.5
 
 
-def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
+def test_a_new_parameter_in_a_later_version_keeps_the_identity_of_a_running_job(
     written: dict[str, Any],
 ) -> None:
     assert (
@@ -132,7 +133,7 @@ def test_a_parameter_of_a_later_version_leaves_a_running_job_the_same_training(
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
 
 
-def test_a_parameter_that_was_replaced_is_refused_by_name() -> None:
+def test_a_replaced_parameter_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no longer a parameter; use publish_sec"):
         TrainingSpec.parse({"publish_interval": 30.0})
 

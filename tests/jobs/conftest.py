@@ -1,4 +1,4 @@
-"""Reads the jobs in the schema that a file's tests share."""
+"""A listing of the jobs in the schema that the tests of a file share."""
 
 from __future__ import annotations
 

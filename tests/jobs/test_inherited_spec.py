@@ -1,4 +1,4 @@
-"""A job that continues another one takes its parameters from it, and refuses what it cannot change."""
+"""A job that continues another inherits its parameters, and refuses changes that a resume cannot make."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from include.jobs.loss_parameters import loss_rules_of
 from include.jobs.spec import SpecError, TrainingSpec
 
 
-def test_a_resumed_job_may_follow_other_rules_than_its_parent() -> None:
+def test_a_resumed_job_may_have_other_loss_rules_than_its_parent() -> None:
     parent = TrainingSpec.parse({"on_loss_spike": "roll back", "roll_back_states": 2}).with_defaults()
     child = TrainingSpec.parse({"resume_from": "p", "on_loss_spike": "warn"}).inherit_from(parent)
     assert (child.on_loss_spike, loss_rules_of(child).needs_states) == ("warn", False)
     assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent).on_loss_spike == "roll back"
 
 
-def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:
+def test_a_resumed_job_inherits_the_parameters_that_it_is_not_given() -> None:
     parent = TrainingSpec.parse(
         {
             "job_id": "p",
@@ -38,13 +38,13 @@ def test_a_resumed_job_takes_from_its_parent_what_it_is_not_given() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"model": "yolo11s"}, {"dataset": "/other"}, {"seed": 7}])
-def test_a_resumed_job_cannot_become_another_training(changed: dict[str, Any]) -> None:
+def test_a_resumed_job_cannot_change_the_training(changed: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 10}).with_defaults()
     with pytest.raises(SpecError, match=f"{next(iter(changed))}=.* differs from"):
         TrainingSpec.parse({"resume_from": "p", **changed}).inherit_from(parent)
 
 
-def test_the_learning_rate_of_a_resumed_job_may_be_another() -> None:
+def test_a_resumed_job_may_have_another_learning_rate() -> None:
     parent = TrainingSpec.parse({"optimizer": "SGD", "lr0": 0.1}).with_defaults()
     assert TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent).lr0 == 0.1
     assert TrainingSpec.parse({"resume_from": "p", "lr0": 0.01}).inherit_from(parent).lr0 == 0.01
@@ -67,8 +67,8 @@ def test_pretrained_cannot_change_on_resume() -> None:
         other.inherit_from(parent)
 
 
-def test_a_resumed_job_says_its_gpus_itself() -> None:
-    """A run's pool slots are counted from its own parameters."""
+def test_a_resumed_job_must_be_given_its_gpus() -> None:
+    """The pool slots of a run are computed from the run's own parameters."""
     parent = TrainingSpec.parse({"device": "0,1", "batch": 8}).with_defaults()
     with pytest.raises(SpecError, match=r"device is missing: job p was .*; give device='0,1' again"):
         TrainingSpec.parse({"resume_from": "p"}).inherit_from(parent)
@@ -77,7 +77,7 @@ def test_a_resumed_job_says_its_gpus_itself() -> None:
         assert (child.device, child.batch) == (device, 8)
 
 
-def test_gpus_share_the_batch_of_the_job_that_is_resumed() -> None:
+def test_gpus_share_the_batch_of_the_parent_job() -> None:
     parent = TrainingSpec.parse({"batch": 15}).with_defaults()
     child = TrainingSpec.parse({"resume_from": "p", "device": "0,1,2"})
     assert child.inherit_from(parent).batch == 15

@@ -1,4 +1,4 @@
-"""What a job's row says of its status and of its checkpoints."""
+"""The properties of a job's row: its status and its checkpoints."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_a_status_of_a_platform_is_neither_active_nor_ended(status: str | None) 
     assert (job.is_active, job.has_ended, job.has_ended_well) == (False, False, False)
 
 
-def test_a_row_asks_its_status() -> None:
+def test_a_row_has_the_properties_of_its_status() -> None:
     job = job_of("stopped")
     assert (job.is_active, job.has_ended, job.has_ended_well) == (False, True, True)
 
 
-def test_a_job_that_was_cancelled_while_it_waited_has_ended_but_not_well() -> None:
+def test_a_job_that_was_cancelled_in_the_queue_has_ended_but_not_well() -> None:
     job = job_of("stopped").model_copy(update={"stop_requested": True})
     assert (job.was_cancelled, job.has_ended, job.has_ended_well) == (True, True, False)
 

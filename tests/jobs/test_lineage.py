@@ -1,4 +1,4 @@
-"""What the page of a job shows besides its row: its curve, its children, and its lineage."""
+"""The curve, the children and the lineage of a job, which its page shows in addition to the row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _epochs(connection: psycopg.Connection[Any], job_id: str, count: int) -> Non
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 100, 1000])
-def test_a_curve_goes_from_the_first_epoch_to_the_last_in_even_steps(
+def test_a_curve_covers_all_epochs_in_even_steps(
     connection: psycopg.Connection[Any], listing: JobListing, count: int
 ) -> None:
     _epochs(connection, "a", count)
@@ -31,7 +31,7 @@ def test_a_curve_goes_from_the_first_epoch_to_the_last_in_even_steps(
     assert not steps or max(steps) - min(steps) <= 1
 
 
-def test_an_epoch_that_is_missing_is_a_gap_in_the_curve(
+def test_a_missing_epoch_is_a_gap_in_the_curve(
     connection: psycopg.Connection[Any], listing: JobListing
 ) -> None:
     _epochs(connection, "a", 4)
@@ -40,7 +40,7 @@ def test_an_epoch_that_is_missing_is_a_gap_in_the_curve(
     assert list(listing.details(["a"])["a"].curve) == [0, None, None, 3]
 
 
-def test_a_job_that_nobody_knows_has_no_details(listing: JobListing) -> None:
+def test_an_unknown_job_has_no_details(listing: JobListing) -> None:
     nothing = listing.details(["a"])["a"]
     assert (nothing.epoch, list(nothing.curve), list(nothing.children)) == (None, [], [])
     assert listing.details([]) == {}
@@ -82,7 +82,7 @@ FAMILY = (
         ("other", ["other"]),
     ],
 )
-def test_a_lineage_is_what_a_job_goes_on_from_and_what_goes_on_from_it(
+def test_a_lineage_has_the_ancestors_and_descendants_of_a_job(
     connection: psycopg.Connection[Any], listing: JobListing, job_id: str, names: list[str]
 ) -> None:
     _descend(connection, *FAMILY)
@@ -91,9 +91,7 @@ def test_a_lineage_is_what_a_job_goes_on_from_and_what_goes_on_from_it(
     assert lineage.truncated is False
 
 
-def test_a_lineage_that_runs_in_a_circle_ends(
-    connection: psycopg.Connection[Any], listing: JobListing
-) -> None:
+def test_a_circular_lineage_ends(connection: psycopg.Connection[Any], listing: JobListing) -> None:
     _descend(connection, ("a", "c"), ("b", "a"), ("c", "b"), ("self", "self"), ("lost", "gone"))
     assert [job.job_id for job in listing.lineage("b").jobs] == ["a", "b", "c"]
     assert [job.job_id for job in listing.lineage("self").jobs] == ["self"]
@@ -101,7 +99,7 @@ def test_a_lineage_that_runs_in_a_circle_ends(
     assert listing.lineage("b").truncated is False
 
 
-def test_a_lineage_that_is_too_large_keeps_the_nearest(
+def test_a_lineage_that_is_too_large_keeps_the_nearest_relatives(
     connection: psycopg.Connection[Any], listing: JobListing
 ) -> None:
     _descend(
@@ -120,7 +118,7 @@ def test_a_lineage_that_is_too_large_keeps_the_nearest(
     assert "grandchild" not in names
 
 
-def test_a_job_that_is_not_there_is_said(listing: JobListing) -> None:
+def test_an_unknown_job_has_no_lineage(listing: JobListing) -> None:
     for ask in (listing.require, listing.lineage):
         with pytest.raises(JobUnknown, match="job_id='nobody' does not exist"):
             ask("nobody")

@@ -29,12 +29,12 @@ def empty(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture(autouse=True, scope="module")
 def undated(owner: psycopg.Connection[Any]) -> None:
-    """Let jobs have no creation time, as a platform's table may."""
+    """Allow jobs without a creation time, as in the table of a platform."""
     owner.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
 
 
 def plant(connection: psycopg.Connection[Any], rows: str) -> None:
-    """Insert rows of job_id, status, dataset, model, days since 2026 began (or NULL)."""
+    """Insert rows of job_id, status, dataset, model, and days since the start of 2026 (or NULL)."""
     connection.execute(
         "INSERT INTO training_jobs (job_id, status, spec, created_at, dag_id, run_id) "
         "SELECT job_id, status, jsonb_build_object('dataset', dataset, 'model', model), "
@@ -71,7 +71,7 @@ def paged(listing: JobListing, limit: int, wanted: JobFilter = EVERY) -> list[li
     raise AssertionError("the pages do not end")
 
 
-def test_the_newest_job_comes_first_and_one_of_unknown_age_last(
+def test_the_newest_job_comes_first_and_jobs_of_unknown_age_come_last(
     connection: psycopg.Connection[Any], listing: JobListing
 ) -> None:
     plant(connection, SOME)
@@ -82,7 +82,7 @@ def test_the_newest_job_comes_first_and_one_of_unknown_age_last(
 
 @pytest.mark.parametrize("prefix", [None, "job"])
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
-def test_pages_hold_every_job_once_also_those_of_the_same_moment_and_of_none(
+def test_pages_hold_every_job_once_even_with_equal_or_missing_creation_times(
     connection: psycopg.Connection[Any], listing: JobListing, limit: int, prefix: str | None
 ) -> None:
     plant(
@@ -97,7 +97,7 @@ def test_pages_hold_every_job_once_also_those_of_the_same_moment_and_of_none(
     assert len(set(itertools.chain(*pages))) == 20
 
 
-def test_a_job_that_comes_while_somebody_reads_on_moves_nothing(
+def test_a_new_job_does_not_shift_the_following_pages(
     connection: psycopg.Connection[Any], listing: JobListing
 ) -> None:
     plant(connection, SOME)
@@ -109,7 +109,7 @@ def test_a_job_that_comes_while_somebody_reads_on_moves_nothing(
     assert [job.job_id for job in (*first.jobs, *second.jobs)] == every[:6]
 
 
-def test_every_combination_of_filters_finds_what_meets_them_all(
+def test_every_combination_of_filters_finds_the_jobs_that_match_all_of_them(
     connection: psycopg.Connection[Any], listing: JobListing
 ) -> None:
     plant(connection, SOME)
@@ -140,21 +140,21 @@ def test_every_combination_of_filters_finds_what_meets_them_all(
 @pytest.mark.parametrize(
     ("prefix", "names"), [("b_", ["b_1"]), ("b%", ["b%2"]), ("b\\", ["b\\3"]), ("A", []), ("a-2", ["a-2"])]
 )
-def test_a_prefix_is_no_pattern(
+def test_wildcards_in_a_prefix_are_taken_literally(
     connection: psycopg.Connection[Any], listing: JobListing, prefix: str, names: list[str]
 ) -> None:
     plant(connection, SOME)
     assert found(listing, JobFilter(prefix=prefix)) == names
 
 
-def test_a_run_has_its_job(connection: psycopg.Connection[Any], listing: JobListing) -> None:
+def test_a_job_is_found_by_its_run(connection: psycopg.Connection[Any], listing: JobListing) -> None:
     plant(connection, SOME)
     assert found(listing, JobFilter(dag_id="train_yolo", run_id="run of a-3")) == ["a-3"]
     assert found(listing, JobFilter(dag_id="other", run_id="run of a-3")) == []
 
 
 @pytest.mark.parametrize("prefix", [None, "job"])
-def test_beyond_ten_thousand_the_number_is_an_estimate_that_is_not_below(
+def test_more_than_ten_thousand_jobs_are_estimated_and_never_below_that_number(
     connection: psycopg.Connection[Any],
     owner: psycopg.Connection[Any],
     listing: JobListing,
@@ -176,7 +176,7 @@ def test_beyond_ten_thousand_the_number_is_an_estimate_that_is_not_below(
     assert listing.page(JobFilter(status=JobStatus.RUNNING), 5).total == type(total)(0, is_estimate=False)
 
 
-def test_what_is_counted_and_estimated_is_what_is_listed() -> None:
+def test_counts_estimates_and_lists_have_the_same_conditions() -> None:
     def conditions(name: str) -> list[str]:
         lines = [line.strip(" ;") for line in query(name).decode().splitlines()]
         return [line for line in lines if line.startswith(("WHERE job_id IS NOT NULL", "AND (%("))][:8]
@@ -217,7 +217,7 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
 def test_a_page_is_read_in_the_order_of_an_index(
     connection: psycopg.Connection[Any], owner: psycopg.Connection[Any], values: dict[str, Any], index: str
 ) -> None:
-    """Only a run's jobs are sorted, and no jobs are read that do not match, except archived ones."""
+    """Only the jobs of a run are sorted. Of jobs that do not match, only archived ones are read."""
     plant(
         connection,
         "SELECT 'job' || n, CASE WHEN n % 100 = 0 THEN 'running' ELSE 'failed' END, "
@@ -253,7 +253,7 @@ INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) VALUES
 
 
 @pytest.mark.parametrize("spec", ["json", "jsonb"])
-def test_the_table_of_a_platform_is_listed_whatever_is_in_it(empty: Database, spec: str) -> None:
+def test_the_table_of_a_platform_is_listed_with_any_content(empty: Database, spec: str) -> None:
     with psycopg.connect(empty.owner_url) as platform:
         platform.execute(PLATFORM if spec == "json" else PLATFORM.replace(" spec json,", " spec jsonb,"))
     with psycopg.connect(empty.migrate()) as connection:

@@ -1,4 +1,4 @@
-"""What `model` may say, and what it means."""
+"""The values that `model` may have, and their meaning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from include.training.architectures import is_architecture, published_weights
         ("model:digits@03", ModelKind.VERSION, "model:digits@3", "digits", 3),
     ],
 )
-def test_a_model_is_told_by_its_text_whatever_its_case_and_blanks(
+def test_a_model_reference_is_parsed_whatever_its_case_and_blanks(
     typed: str, kind: ModelKind, text: str, name: str, version: int | None
 ) -> None:
     assert ModelReference.parse(typed) == ModelReference(kind, text, name, version)
@@ -45,7 +45,7 @@ def test_a_model_is_told_by_its_text_whatever_its_case_and_blanks(
         "job:",
     ],
 )
-def test_advice_names_only_what_exists(typed: str) -> None:
+def test_advice_names_only_existing_models(typed: str) -> None:
     with pytest.raises(ValueError, match="model=") as refusal:
         ModelReference.parse(typed)
     advised = re.findall(r"\byolo[\w.-]*\b", str(refusal.value).replace(repr(typed), ""))
@@ -54,7 +54,7 @@ def test_advice_names_only_what_exists(typed: str) -> None:
     assert "sam_b" not in str(refusal.value).replace(repr(typed), "")
 
 
-def test_a_task_is_refused_by_the_name_alone_where_it_tells() -> None:
+def test_a_model_for_another_task_is_refused_if_its_name_shows_its_task() -> None:
     ModelReference.parse("yolo11n-pose.pt").require_task("pose")
     ModelReference.parse("company-base.pt").require_task("pose")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Parameters that people gave and that went wrong: each is taken as it was meant, or refused at once."""
+"""Parameters that once caused problems: each is now understood as it was meant, or refused at once."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from include.training.arguments import known_arguments
 
 
 def _accepts(params: dict[str, Any]) -> bool:
-    """Return whether REST accepts them, according to the schema from which the form is made."""
+    """Return whether REST accepts the parameters, according to the schema of the form."""
     form = dag_params(TrainingSpec)
     return all(Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())
 
 
 @pytest.mark.parametrize("name", ["job_id", "resume_from", "task", "optimizer", "dataset", "model", "device"])
 @pytest.mark.parametrize("blank", ["", "  "])
-def test_a_blank_text_is_not_given_for_rest_and_for_the_model(name: str, blank: str) -> None:
-    if not (blank and name in {"task", "optimizer"}):  # their only blank choice is the empty text
+def test_rest_and_the_model_treat_a_blank_text_as_not_given(name: str, blank: str) -> None:
+    if not (blank and name in {"task", "optimizer"}):  # the only blank choice of these two is the empty text
         assert _accepts({name: blank})
     assert TrainingSpec.parse({name: blank}) == TrainingSpec()
 
 
-def test_a_blank_text_is_not_given_in_a_retraining_too() -> None:
+def test_a_retraining_treats_a_blank_text_as_not_given() -> None:
     assert RetrainRequest.parse({"plan": "p", "start_from": ""}) == RetrainRequest(plan="p")
     assert Draft202012Validator(dag_params(RetrainRequest)["start_from"].schema).is_valid("")
 
@@ -48,7 +48,7 @@ def test_an_unknown_key_is_refused_even_if_it_is_blank() -> None:
         ({"device": 1.0}, {"device": "1"}),
     ],
 )
-def test_whole_floats_and_numbers_are_taken(given: dict[str, Any], meant: dict[str, Any]) -> None:
+def test_whole_floats_and_numeric_texts_are_accepted(given: dict[str, Any], meant: dict[str, Any]) -> None:
     assert _accepts(given)
     spec = TrainingSpec.parse(given)
     assert spec == TrainingSpec.parse(meant)
@@ -60,19 +60,19 @@ def test_whole_floats_and_numbers_are_taken(given: dict[str, Any], meant: dict[s
 @pytest.mark.parametrize(
     "wrong", [{"epochs": 10.5}, {"epochs": True}, {"device": True}, {"device": -1}, {"epochs": 1e300}]
 )
-def test_what_is_no_whole_number_is_refused_as_before(wrong: dict[str, Any]) -> None:
+def test_a_value_that_is_no_whole_number_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=f"^{next(iter(wrong))}="):
         TrainingSpec.parse(wrong)
 
 
-def test_our_table_of_defaults_is_ultralytics_own() -> None:
+def test_our_table_of_defaults_equals_that_of_ultralytics() -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
     assert {name: DEFAULT_CFG_DICT[name] for name in DEFAULTS} == DEFAULTS
 
 
 @pytest.mark.parametrize("spelt_out", [{"seed": 0}, {"optimizer": "auto"}, {"seed": 0, "optimizer": "auto"}])
-def test_a_default_that_is_spelt_out_on_resume_is_not_given(spelt_out: dict[str, Any]) -> None:
+def test_a_default_that_is_spelt_out_on_resume_counts_as_not_given(spelt_out: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
     TrainingSpec.parse({"resume_from": "p", **spelt_out}).inherit_from(parent)
     explicit = TrainingSpec.parse({"epochs": 5, **spelt_out}).with_defaults()
@@ -80,7 +80,7 @@ def test_a_default_that_is_spelt_out_on_resume_is_not_given(spelt_out: dict[str,
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"optimizer": "SGD"}])
-def test_what_must_not_change_on_resume_is_refused_without_none(other: dict[str, Any]) -> None:
+def test_a_refused_change_on_resume_does_not_mention_none(other: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
     with pytest.raises(SpecError, match=r"differs from .* of job p, which this job continues") as refusal:
         TrainingSpec.parse({"resume_from": "p", **other}).inherit_from(parent)
@@ -88,7 +88,7 @@ def test_what_must_not_change_on_resume_is_refused_without_none(other: dict[str,
 
 
 @pytest.mark.parametrize("spelt_out", [{name: value} for name, value in DEFAULTS.items()], ids=str)
-def test_a_job_goes_on_whether_its_defaults_are_spelt_out_or_not(spelt_out: dict[str, Any]) -> None:
+def test_spelling_out_defaults_does_not_change_the_identity(spelt_out: dict[str, Any]) -> None:
     short, long = TrainingSpec.parse({}), TrainingSpec.parse(spelt_out)
     assert long.with_spelling_of(short).identity() == short.identity()
     assert short.with_spelling_of(long).identity() == long.identity()
@@ -106,13 +106,15 @@ def test_a_job_goes_on_whether_its_defaults_are_spelt_out_or_not(spelt_out: dict
         ({"distill_model": "yolo11x.pt"}, "distill_model='yolo11x.pt' is refused: jobs do not read files"),
     ],
 )
-def test_what_would_fail_on_a_gpu_is_refused_before(overrides: dict[str, Any], sentence: str) -> None:
+def test_overrides_that_would_fail_on_a_gpu_are_refused_beforehand(
+    overrides: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(SpecError) as refusal:
         TrainingSpec.parse({"overrides": overrides})
     assert str(refusal.value).startswith(sentence)
 
 
-def test_no_gain_and_no_duration_may_be_negative() -> None:
+def test_gains_and_durations_cannot_be_negative() -> None:
     least = {name: argument.get("minimum") for name, argument in known_arguments().items()}
     for name in ("box", "cls", "dfl", "pose", "kobj", "warmup_epochs", "time"):
         assert least[name] == 0, name

@@ -1,4 +1,4 @@
-"""The statements in sql/queries: a part that several share is a file, and is inserted when they are read."""
+"""The statements in sql/queries: a part that several share is a separate file, inserted at reading."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NAMES = sorted(path.stem for path in QUERIES.glob("*.sql"))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_statement_is_complete_when_it_is_read(name: str) -> None:
-    """A misspelt include would remain a comment, and an UPDATE could lose its guard."""
+def test_a_statement_is_read_with_all_its_includes(name: str) -> None:
+    """A misspelt include would remain a comment, and an UPDATE could lose its condition."""
     assert not re.search(rb"--.*include", query(name), flags=re.IGNORECASE)
 
 
@@ -24,10 +24,10 @@ def test_every_part_is_included_by_more_than_one_statement() -> None:
         assert sum(f"-- include: {part.stem}\n" in text for text in statements) > 1, part.stem
 
 
-def test_the_statement_that_airflow_reads_by_itself_includes_nothing() -> None:
+def test_the_statement_that_airflow_reads_directly_includes_nothing() -> None:
     assert (QUERIES / "record_checkpoints.sql").read_bytes() == query("record_checkpoints")
 
 
-def test_datasets_and_models_are_compared_by_as_many_characters_as_a_filter_may_have() -> None:
+def test_datasets_and_models_are_compared_up_to_the_maximum_length_of_a_filter() -> None:
     lengths = {int(length) for name in NAMES for length in re.findall(rb"left\(.*?, (\d+)\)", query(name))}
     assert lengths == {MAX_FILTER_LENGTH}

@@ -1,4 +1,4 @@
-"""Who is next for a GPU, and when each job will probably start."""
+"""The order of the jobs that wait for a GPU, and their expected starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KIND = {"dataset": "digits", "model": "yolo11n", "imgsz": 64}
 
 
 def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
-    """Return a job of ten epochs that take a minute each, judging by similar training runs."""
+    """Return a job of ten epochs; in similar training runs, an epoch took a minute."""
     values: dict[str, Any] = {
         "queued_at": NOW,
         "started_at": NOW if status == "running" else None,
@@ -33,12 +33,12 @@ def job(name: str, status: str = "queued", **given: Any) -> ActiveJob:
 
 
 def minutes(jobs: list[ActiveJob]) -> list[int | None]:
-    """Return after how many minutes each waiting job starts."""
+    """Return in how many minutes each waiting job is expected to start."""
     starts = [place.expected_start_at for place in assign_places(jobs, NOW).values()]
     return [None if start is None else round((start - NOW) / timedelta(minutes=1)) for start in starts]
 
 
-def test_jobs_start_one_after_the_other_where_one_gpu_is_taken() -> None:
+def test_jobs_start_one_after_the_other_on_one_gpu() -> None:
     jobs = [job("runs", "running"), job("next"), job("last")]
     assert assign_places(jobs, NOW)["next"] == QueuePlace(1, 2, NOW + timedelta(minutes=10))
     assert assign_places(jobs, NOW)["last"] == QueuePlace(2, 2, NOW + timedelta(minutes=20))
@@ -49,7 +49,7 @@ def test_a_job_of_two_gpus_waits_until_both_are_free() -> None:
     assert minutes([*running, job("two", device="0,1"), job("one")]) == [5, 15]
 
 
-def test_what_a_training_says_of_itself_comes_first() -> None:
+def test_the_eta_of_a_running_job_takes_precedence() -> None:
     assert minutes([job("a", "running", recorded_at=NOW, eta_seconds=90.0), job("b")]) == [2]
     late = job("a", "running", recorded_at=NOW - timedelta(hours=1), eta_seconds=90.0)
     assert minutes([late, job("b")]) == [0]
@@ -65,17 +65,17 @@ def test_what_a_training_says_of_itself_comes_first() -> None:
     ],
     ids=["nothing runs", "nothing is similar", "a time budget", "the last is of two GPUs"],
 )
-def test_what_nobody_can_know_is_not_guessed(running: list[dict[str, Any]], expected: list[Any]) -> None:
+def test_an_unpredictable_start_is_not_guessed(running: list[dict[str, Any]], expected: list[Any]) -> None:
     jobs = [job(f"r{number}", "running", **given) for number, given in enumerate(running)]
     assert minutes([*jobs, job("a"), job("b"), job("c", device="0,1")]) == expected
 
 
-def test_after_a_job_of_unknown_length_nothing_is_known() -> None:
+def test_after_a_job_of_unknown_length_no_start_is_predicted() -> None:
     jobs = [job("r", "running"), job("a", epoch_seconds=None), job("b")]
     assert minutes(jobs) == [10, None]
 
 
-def test_places_are_in_the_order_in_which_the_jobs_came(
+def test_places_are_in_the_order_in_which_jobs_were_queued(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     for number, job_id in enumerate(["third", "first", "second"]):
@@ -134,7 +134,7 @@ def test_the_times_between_attempts_do_not_postpone_the_expected_start(
     now = datetime.now(UTC)
     start = find_places(connection, now)["waits"].expected_start_at
     assert start is not None
-    assert timedelta(minutes=3) <= start - now <= timedelta(minutes=4.5)  # it began its first epoch again
+    assert timedelta(minutes=3) <= start - now <= timedelta(minutes=4.5)  # the running job repeats its first epoch
 
     jobs.record_epoch("runs", "run of runs", 2, epoch_report(0))
     connection.execute("UPDATE training_epochs SET eta_seconds = 600")
@@ -148,7 +148,7 @@ def test_the_times_between_attempts_do_not_postpone_the_expected_start(
 
 
 def _let_pass(connection: psycopg.Connection[Any], interval: str) -> None:
-    """Move everything that is recorded this far into the past."""
+    """Move all recorded times into the past by `interval`."""
     moved = {
         "training_jobs": ("queued_at", "started_at", "completed_at"),
         "training_epochs": ("recorded_at",),
@@ -160,7 +160,7 @@ def _let_pass(connection: psycopg.Connection[Any], interval: str) -> None:
     connection.commit()
 
 
-def test_an_epoch_that_was_taken_over_from_a_parent_tells_nothing(
+def test_an_epoch_copied_from_a_parent_predicts_nothing(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs, "parent", "run0")

@@ -1,4 +1,4 @@
-"""A job is queued until it has its GPU: what its row says while it waits, and what that does to its times."""
+"""A job is queued until it has its GPU: its row while it waits, and the effect on its recorded times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.jobs import claim, recorded, started
 
 
 def let_pass(connection: psycopg.Connection[Any], seconds: float) -> None:
-    """Move the start of job a, its wait and its attempts this many seconds into the past."""
+    """Move the start, the wait and the attempts of job a into the past by this many seconds."""
     moved = {"training_jobs": ("started_at", "queued_at"), "gpu_usage": ("started_at", "seen_at")}
     for table, columns in moved.items():
         changes = ", ".join(f"{column} = {column} - %(time)s" for column in columns)
@@ -49,7 +49,7 @@ def test_a_job_is_queued_until_an_attempt_has_its_gpu(
     assert job.started_at == job.updated_at
 
 
-def test_waiting_is_no_part_of_the_duration_nor_of_the_goodput(
+def test_waiting_counts_neither_for_the_duration_nor_for_the_goodput(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs)
@@ -64,7 +64,7 @@ def test_waiting_is_no_part_of_the_duration_nor_of_the_goodput(
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
 
 
-def test_a_job_lasts_as_long_as_its_attempts_have_their_gpus(
+def test_the_duration_of_a_job_is_the_time_in_which_its_attempts_had_gpus(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs)
@@ -86,7 +86,7 @@ def test_a_job_lasts_as_long_as_its_attempts_have_their_gpus(
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_attempts_of_a_deleted_namesake_do_not_count(
+def test_the_attempts_of_a_deleted_job_of_that_name_do_not_count(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)
@@ -99,7 +99,7 @@ def test_the_attempts_of_a_deleted_namesake_do_not_count(
     assert build_response(recorded(jobs), connection).duration_seconds == pytest.approx(20, abs=2)
 
 
-def test_between_two_attempts_a_job_runs_and_keeps_its_start(
+def test_between_two_attempts_a_job_stays_running_and_keeps_its_start(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     before = started(jobs, epochs=1)
@@ -109,7 +109,7 @@ def test_between_two_attempts_a_job_runs_and_keeps_its_start(
     assert job.waited_seconds == before.waited_seconds
 
 
-def test_a_job_that_another_run_goes_on_with_waits_again(
+def test_a_job_that_another_run_takes_over_waits_again(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     before = started(jobs, epochs=1)
@@ -130,7 +130,7 @@ def test_a_run_that_claims_its_waiting_job_again_keeps_its_place(
     assert claim(jobs, run_id="run2", expected="run1").queued_at != before
 
 
-def test_a_stop_that_is_requested_while_a_job_waits_is_not_lost(jobs: JobRepository) -> None:
+def test_a_stop_request_for_a_waiting_job_is_not_lost(jobs: JobRepository) -> None:
     claim(jobs)
     assert jobs.request_stop("a", after_epoch=True) is True
     assert claim(jobs, expected="run1").stop_requested is True
@@ -140,7 +140,7 @@ def test_a_stop_that_is_requested_while_a_job_waits_is_not_lost(jobs: JobReposit
     assert (job.stop_requested, job.stop_after_epoch) == (True, True)
 
 
-def test_a_job_that_is_cancelled_while_it_waits_has_ended_and_no_attempt_begins(
+def test_a_job_that_is_cancelled_in_the_queue_has_ended_and_starts_no_attempt(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs)
@@ -166,8 +166,8 @@ def test_a_cancelled_job_may_be_trained_after_all(jobs: JobRepository) -> None:
     assert recorded(jobs).status == JobStatus.RUNNING
 
 
-def test_a_run_that_goes_on_after_its_job_was_cancelled_does_not_take_it_back(jobs: JobRepository) -> None:
-    """Airflow refuses to end the run for a user who may not edit runs."""
+def test_a_run_that_continues_after_its_job_was_cancelled_cannot_reclaim_it(jobs: JobRepository) -> None:
+    """This happens if the user may not edit runs: Airflow then refuses to end the run."""
     begun = datetime.now(UTC)
     claim(jobs, run_started_at=begun)
     jobs.cancel("a")
@@ -178,14 +178,14 @@ def test_a_run_that_goes_on_after_its_job_was_cancelled_does_not_take_it_back(jo
     assert recorded(jobs) == cancelled
 
 
-def test_a_run_that_is_cleared_after_its_job_was_cancelled_trains_it(jobs: JobRepository) -> None:
+def test_a_run_that_is_cleared_after_its_job_was_cancelled_reclaims_it(jobs: JobRepository) -> None:
     claim(jobs, run_started_at=datetime.now(UTC))
     jobs.cancel("a")
     again = claim(jobs, expected="run1", run_started_at=datetime.now(UTC) + timedelta(seconds=1))
     assert (again.status, again.stop_requested) == (JobStatus.QUEUED, False)
 
 
-def test_only_a_job_of_a_run_that_waits_is_cancelled(
+def test_only_a_waiting_job_with_a_run_can_be_cancelled(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of a platform', 'queued')")
@@ -195,14 +195,14 @@ def test_only_a_job_of_a_run_that_waits_is_cancelled(
     assert jobs.cancel("a") is None
 
 
-def test_a_waiting_run_that_died_does_not_stop_its_successor(jobs: JobRepository) -> None:
+def test_a_stop_request_for_a_dead_waiting_run_does_not_stop_its_successor(jobs: JobRepository) -> None:
     claim(jobs)
     jobs.request_stop("a", after_epoch=True)
     claimed = claim(jobs, run_id="run2", expected="run1")
     assert (claimed.stop_requested, claimed.stop_after_epoch) == (False, False)
 
 
-def test_a_platforms_reason_to_refuse_does_not_touch_a_job_that_a_run_owns(jobs: JobRepository) -> None:
+def test_a_refusal_does_not_change_a_job_that_a_run_owns(jobs: JobRepository) -> None:
     claim(jobs)
     assert jobs.refuse("a", "epochs=0 is refused") is False
 

@@ -1,4 +1,4 @@
-"""The settings of quotas: what operators write, and whose quota it becomes."""
+"""The settings of quotas: their syntax, and the users to whom they apply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_an_exception_replaces_both_limits_of_its_user() -> None:
     assert quotas.of("a=b") == Quota(0, 0.0)
 
 
-def test_a_job_of_nobody_knows_no_quota() -> None:
+def test_a_job_without_an_owner_has_no_quota() -> None:
     assert Quotas.parse("1", "1", "").of(None) == Quota()
 
 
@@ -38,7 +38,7 @@ def test_a_job_of_nobody_knows_no_quota() -> None:
         ({"QUOTA_USERS": "ada=x:1"}, "QUOTA_USERS='x' is not a whole number of GPUs"),
     ],
 )
-def test_a_setting_that_means_nothing_is_refused_by_its_name(
+def test_a_malformed_quota_setting_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
 ) -> None:
     for name, value in given.items():

@@ -1,4 +1,4 @@
-"""What only the run that owns a job can record of it: epochs, failures, checkpoints; on PostgreSQL."""
+"""Only the run that owns a job records its epochs, failures and checkpoints; on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from include.jobs.repository import JobRepository
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded, started
 
 
-def test_a_job_that_is_not_there_is_none(jobs: JobRepository) -> None:
+def test_an_unknown_job_is_none(jobs: JobRepository) -> None:
     assert jobs.get("a") is None
 
 
-def test_an_epoch_is_a_row_and_the_jobs_own_numbers(jobs: JobRepository) -> None:
+def test_an_epoch_is_recorded_in_its_own_row_and_in_that_of_the_job(jobs: JobRepository) -> None:
     claim(jobs, epochs=None)
     jobs.record_epoch("a", "run1", 1, epoch_report(epoch=1, loss=0.5))
     row, (epoch,) = recorded(jobs), jobs.epochs("a")
@@ -44,7 +44,7 @@ def test_numbers_that_are_not_finite_are_null(jobs: JobRepository) -> None:
     assert (epoch.fitness, epoch.eta_seconds) == (None, None)
 
 
-def test_a_run_that_lost_the_job_writes_no_epoch(jobs: JobRepository) -> None:
+def test_a_run_that_lost_its_job_records_no_epoch(jobs: JobRepository) -> None:
     claim(jobs)
     owned = claim(jobs, run_id="run2", expected="run1")
     with pytest.raises(OwnershipLost, match="Job a no longer belongs to run run1"):
@@ -61,7 +61,7 @@ def test_a_failure_is_recorded_once(jobs: JobRepository) -> None:
     assert (row.status, row.error, row.completed_at) == ("failed", "out of memory", None)
 
 
-def test_an_error_of_characters_that_postgres_does_not_hold_is_recorded_all_the_same(
+def test_characters_that_postgres_cannot_store_are_escaped_in_an_error(
     jobs: JobRepository,
 ) -> None:
     claim(jobs, "a")
@@ -74,14 +74,14 @@ def test_an_error_of_characters_that_postgres_does_not_hold_is_recorded_all_the_
 
 
 @pytest.mark.parametrize(("dag_id", "run_id"), [("train_yolo", "run2"), ("other_dag", "run1")])
-def test_a_run_fails_no_job_but_its_own(jobs: JobRepository, dag_id: str, run_id: str) -> None:
+def test_a_run_fails_only_its_own_job(jobs: JobRepository, dag_id: str, run_id: str) -> None:
     owned = claim(jobs)
     assert jobs.fail_run(dag_id, run_id, "refused") is None
     assert jobs.get("a") == owned
 
 
 @pytest.mark.parametrize("status", ["completed", "stopped"])
-def test_a_job_that_has_ended_is_not_failed_afterwards(
+def test_an_ended_job_is_not_recorded_as_failed_afterwards(
     jobs: JobRepository, connection: psycopg.Connection[Any], status: str
 ) -> None:
     claim(jobs)
@@ -106,7 +106,7 @@ def test_both_checkpoints_are_recorded_from_strings(
     assert row.completed_at is not None
 
 
-def test_checkpoints_recorded_twice_are_recorded_once(
+def test_recording_checkpoints_twice_changes_only_the_time(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs)
@@ -125,7 +125,7 @@ def test_a_run_that_does_not_own_the_job_records_no_checkpoints(
     assert jobs.get("a") == owned
 
 
-def test_a_resumed_job_takes_its_parents_epochs_along(jobs: JobRepository) -> None:
+def test_a_resumed_job_gets_copies_of_its_parents_epochs(jobs: JobRepository) -> None:
     claim(jobs, "parent")
     for number in range(3):
         jobs.record_epoch("parent", "run1", 1, epoch_report(number, loss=number / 2))
@@ -135,7 +135,7 @@ def test_a_resumed_job_takes_its_parents_epochs_along(jobs: JobRepository) -> No
     assert jobs.epochs("child") == jobs.epochs("parent")[:2]
 
 
-def test_a_refusal_is_not_written_into_a_row_that_is_owned(jobs: JobRepository) -> None:
+def test_a_refusal_is_not_recorded_for_a_claimed_job(jobs: JobRepository) -> None:
     claim(jobs)
     assert jobs.refuse("a", "refused") is False
     assert jobs.refuse("b", "refused") is False
@@ -149,7 +149,7 @@ def test_a_job_that_failed_again_after_it_was_cleared_has_the_newer_reason(jobs:
     assert recorded(jobs).error == "no labels"
 
 
-def test_only_the_owner_of_a_job_may_go_on_with_it(jobs: JobRepository) -> None:
+def test_only_the_run_that_owns_a_job_passes_the_owner_check(jobs: JobRepository) -> None:
     claim(jobs)
     jobs.require_owner("a", "run1")
     with pytest.raises(OwnershipLost):
@@ -158,7 +158,7 @@ def test_only_the_owner_of_a_job_may_go_on_with_it(jobs: JobRepository) -> None:
         jobs.require_owner("b", "run1")
 
 
-def test_what_an_interrupted_training_could_not_record_is_added_and_the_rest_stays(
+def test_epochs_that_an_interrupted_run_could_not_record_are_added(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=3)
@@ -172,7 +172,7 @@ def test_what_an_interrupted_training_could_not_record_is_added_and_the_rest_sta
     assert (after[-1].metrics, after[-1].seconds) == ({"loss": 1249.5, "odd": None}, 1.5)
 
 
-def test_what_is_missing_is_added_in_parts_and_not_by_a_statement_for_each_epoch(
+def test_missing_epochs_are_added_in_batches_and_not_by_one_statement_each(
     jobs: JobRepository, owner: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=3)

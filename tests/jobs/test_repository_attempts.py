@@ -1,4 +1,4 @@
-"""Which attempt of a run may write, and what it records of its state and of requests to stop."""
+"""Only the newest attempt of a run may write; it records its progress and reads requests to stop."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ WRITES: dict[str, Write] = {
 
 @pytest.fixture(params=WRITES)
 def write(request: pytest.FixtureRequest) -> Write:
-    """Each thing that an attempt writes."""
+    """Each kind of write of an attempt."""
     return WRITES[request.param]
 
 
-def test_an_attempt_that_begins_reopens_the_row_and_forgets_the_epochs_it_repeats(
+def test_a_new_attempt_reopens_the_row_and_deletes_the_epochs_that_it_repeats(
     connection: psycopg.Connection[Any], jobs: JobRepository
 ) -> None:
     started(jobs, epochs=3)
@@ -50,7 +50,7 @@ def test_an_attempt_that_begins_reopens_the_row_and_forgets_the_epochs_it_repeat
     assert [each.epoch for each in jobs.epochs("a")] == [0]
 
 
-def test_an_attempt_that_goes_on_after_the_last_epoch_repeats_nothing(jobs: JobRepository) -> None:
+def test_an_attempt_that_resumes_after_the_last_epoch_repeats_nothing(jobs: JobRepository) -> None:
     before = started(jobs, epochs=2)
     assert jobs.start_training("a", "run1", 2, first_epoch=2) == 0
     after = recorded(jobs)
@@ -58,7 +58,7 @@ def test_an_attempt_that_goes_on_after_the_last_epoch_repeats_nothing(jobs: JobR
     assert len(jobs.epochs("a")) == 2
 
 
-def test_an_attempt_from_the_start_tells_of_no_epoch(jobs: JobRepository) -> None:
+def test_an_attempt_from_the_start_leaves_no_epoch_in_the_row(jobs: JobRepository) -> None:
     started(jobs, epochs=2)
     assert jobs.start_training("a", "run1", 2, first_epoch=0) == 2
     job = recorded(jobs)
@@ -87,7 +87,7 @@ def test_an_older_attempt_writes_nothing(jobs: JobRepository, write: Write) -> N
     assert len(jobs.epochs("a")) == 2
 
 
-def test_a_job_whose_row_was_deleted_is_said_to_be(
+def test_a_write_to_a_deleted_row_names_the_deletion(
     jobs: JobRepository, connection: psycopg.Connection[Any], write: Write
 ) -> None:
     started(jobs)
@@ -97,7 +97,7 @@ def test_a_job_whose_row_was_deleted_is_said_to_be(
         write(jobs, "run1", 1)
 
 
-def test_an_older_attempt_that_writes_while_a_newer_one_begins_is_refused(
+def test_a_write_of_an_older_attempt_is_refused_while_a_newer_one_begins(
     jobs: JobRepository, connection: psycopg.Connection[Any], migrated_url: str, write: Write
 ) -> None:
     started(jobs, epochs=2)
@@ -113,7 +113,7 @@ def test_an_older_attempt_that_writes_while_a_newer_one_begins_is_refused(
     assert [epoch.epoch for epoch in jobs.epochs("a")] == [0]
 
 
-def test_an_epoch_that_an_older_attempt_writes_just_before_a_newer_one_begins_is_forgotten(
+def test_an_epoch_written_just_before_a_newer_attempt_begins_is_deleted(
     jobs: JobRepository, connection: psycopg.Connection[Any], migrated_url: str
 ) -> None:
     started(jobs, epochs=2)
@@ -150,7 +150,7 @@ def durable_of(jobs: JobRepository) -> tuple[int | None, int | None]:
     return job.durable_epoch, job.durable_batch
 
 
-def test_what_is_durable_never_seems_less(jobs: JobRepository) -> None:
+def test_the_durable_position_never_decreases(jobs: JobRepository) -> None:
     started(jobs)
     assert durable_of(jobs) == (None, None)
     newest = (-1, 0)
@@ -160,7 +160,7 @@ def test_what_is_durable_never_seems_less(jobs: JobRepository) -> None:
         assert durable_of(jobs) == newest
 
 
-def test_a_child_has_a_state_of_its_own_from_its_first_batch_on(jobs: JobRepository) -> None:
+def test_a_child_has_its_own_state_after_its_first_batch(jobs: JobRepository) -> None:
     claim(jobs, resumed_epoch=8, parent_job_id="parent")
     jobs.start_training("a", "run1", 1, first_epoch=9)
     jobs.record_durable("a", "run1", 1, 8)
@@ -169,7 +169,7 @@ def test_a_child_has_a_state_of_its_own_from_its_first_batch_on(jobs: JobReposit
     assert jobs.has_own_state("a")
 
 
-def test_a_child_of_a_parent_that_stopped_within_an_epoch_has_no_state_before_its_first_batch(
+def test_a_child_of_a_parent_stopped_within_an_epoch_has_no_own_state_at_first(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=5)
@@ -183,13 +183,13 @@ def test_a_child_of_a_parent_that_stopped_within_an_epoch_has_no_state_before_it
     assert jobs.has_own_state("child")
 
 
-def test_progress_that_was_overtaken_by_its_epochs_end_tells_of_no_batch(jobs: JobRepository) -> None:
+def test_progress_within_an_epoch_that_has_ended_records_no_batch(jobs: JobRepository) -> None:
     started(jobs, epochs=2)
     jobs.record_progress("a", "run1", 1, Progress(0, 50, 50, 0.5))
     assert recorded(jobs).epoch_batch == 0
 
 
-def test_an_attempt_goes_back_to_the_state_that_it_found_and_what_was_trained_since_is_lost(
+def test_an_attempt_resets_the_row_to_its_state_and_counts_the_rest_as_lost(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=2)
@@ -231,7 +231,7 @@ def test_a_request_to_stop_is_read_at_the_end_of_an_epoch(jobs: JobRepository) -
     assert jobs.record_epoch("a", "run1", 1, epoch_report(1)) is StopRequest.NOW
 
 
-def test_what_is_to_stop_now_does_not_wait_for_its_epoch_any_more(jobs: JobRepository) -> None:
+def test_a_request_to_stop_now_replaces_a_stop_after_the_epoch(jobs: JobRepository) -> None:
     started(jobs)
     heard = []
     for after_epoch in (True, True, False, True):
@@ -242,27 +242,27 @@ def test_what_is_to_stop_now_does_not_wait_for_its_epoch_any_more(jobs: JobRepos
     assert recorded(jobs).stop_after_epoch is False
 
 
-def test_a_request_to_stop_outlives_an_attempt_that_was_killed(jobs: JobRepository) -> None:
+def test_a_stop_request_outlives_a_killed_attempt(jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     jobs.request_stop("a")
     jobs.start_training("a", "run1", 2, first_epoch=1)
     assert jobs.record_epoch("a", "run1", 2, epoch_report(1)) is StopRequest.NOW
 
 
-def test_a_request_to_stop_outlives_a_claim_that_its_run_repeats(jobs: JobRepository) -> None:
+def test_a_stop_request_outlives_a_repeated_claim_of_its_run(jobs: JobRepository) -> None:
     claim(jobs)
     jobs.request_stop("a")
     assert claim(jobs, expected="run1").stop_requested is True
 
 
-def test_a_request_to_stop_is_not_for_the_run_that_comes_after(jobs: JobRepository) -> None:
+def test_a_stop_request_does_not_apply_to_the_next_run(jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     jobs.request_stop("a", after_epoch=True)
     claimed = claim(jobs, run_id="run2", expected="run1")
     assert (claimed.stop_requested, claimed.stop_after_epoch) == (False, False)
 
 
-def test_a_request_to_stop_a_job_that_is_refused_is_over(
+def test_a_refusal_ends_the_stop_request_of_its_job(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")
@@ -271,7 +271,7 @@ def test_a_request_to_stop_a_job_that_is_refused_is_over(
     assert recorded(jobs).stop_after_epoch is False
 
 
-def test_only_a_job_that_waits_or_runs_can_be_asked_to_stop(
+def test_only_an_active_job_can_be_asked_to_stop(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     assert jobs.request_stop("a") is False
@@ -286,7 +286,7 @@ def test_only_a_job_that_waits_or_runs_can_be_asked_to_stop(
 
 
 @pytest.mark.parametrize("status", ["completed", "stopped"])
-def test_a_request_is_over_when_the_job_has_ended(
+def test_a_stop_request_ends_with_its_job(
     jobs: JobRepository, connection: psycopg.Connection[Any], status: str
 ) -> None:
     started(jobs)
@@ -295,14 +295,14 @@ def test_a_request_is_over_when_the_job_has_ended(
     assert recorded(jobs).stop_requested is False
 
 
-def test_a_request_is_over_when_the_job_has_failed(jobs: JobRepository) -> None:
+def test_a_stop_request_ends_when_its_job_fails(jobs: JobRepository) -> None:
     started(jobs)
     jobs.request_stop("a")
     jobs.fail_run("train_yolo", "run1", "out of memory")
     assert recorded(jobs).stop_requested is False
 
 
-def test_a_job_that_ended_and_begins_again_is_not_stopped_by_what_was_asked_before(
+def test_a_job_that_starts_again_is_not_stopped_by_an_old_request(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=3)
@@ -313,7 +313,7 @@ def test_a_job_that_ended_and_begins_again_is_not_stopped_by_what_was_asked_befo
     assert recorded(jobs).stop_requested is False
 
 
-def test_an_attempt_whose_failure_is_recorded_while_it_starts_does_not_train(jobs: JobRepository) -> None:
+def test_an_attempt_whose_failure_is_recorded_during_its_start_does_not_train(jobs: JobRepository) -> None:
     started(jobs, epochs=2)
     jobs.leave_queue("a", "run1", 2)
     jobs.fail_run("train_yolo", "run1", "marked as success by hand")
@@ -327,9 +327,7 @@ def test_an_attempt_whose_failure_is_recorded_while_it_starts_does_not_train(job
     assert (recorded(jobs).status, recorded(jobs).error) == ("running", None)
 
 
-def test_a_job_is_completed_after_it_was_stopped(
-    jobs: JobRepository, connection: psycopg.Connection[Any]
-) -> None:
+def test_a_stopped_job_can_be_completed(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
     started(jobs, epochs=3)
     record_checkpoints(connection, status="stopped")
     stopped = recorded(jobs)

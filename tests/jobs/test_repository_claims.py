@@ -1,4 +1,4 @@
-"""One statement decides who owns a job and whose training goes on: on a real PostgreSQL."""
+"""One statement decides which run owns a job and whose training it continues: on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_claim_is_committed_at_once(jobs: JobRepository, migrated_url: str) ->
 
 
 @pytest.mark.parametrize("end", ["killed", "failed", "stopped"])
-def test_a_claim_goes_on_with_what_another_run_has_trained(
+def test_a_claim_keeps_the_progress_of_another_run(
     jobs: JobRepository, connection: psycopg.Connection[Any], end: str
 ) -> None:
     started(jobs, epochs=3)
@@ -62,13 +62,13 @@ def test_a_claim_goes_on_with_what_another_run_has_trained(
     assert len(epochs) == 3
 
 
-def test_the_origin_stays_whichever_run_goes_on(jobs: JobRepository) -> None:
+def test_the_origin_stays_the_same_for_all_later_runs(jobs: JobRepository) -> None:
     claim(jobs)
     claim(jobs, run_id="run2", expected="run1")
     assert claim(jobs, run_id="run3", expected="run2").origin_run_id == "run1"
 
 
-def test_a_row_from_before_there_were_origins_goes_on_with_the_run_that_trained_it(
+def test_the_origin_of_a_row_without_one_is_the_run_that_trained_it(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=2)
@@ -79,12 +79,12 @@ def test_a_row_from_before_there_were_origins_goes_on_with_the_run_that_trained_
     assert (claimed.origin_run_id, claimed.epoch) == ("run1", 1)
 
 
-def test_a_job_whose_epochs_are_not_given_keeps_the_planned_number(jobs: JobRepository) -> None:
+def test_a_claim_without_epochs_keeps_the_planned_number(jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     assert claim(jobs, run_id="run2", expected="run1", epochs=None).epochs == 3
 
 
-def test_a_fresh_claim_starts_anew(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
+def test_a_fresh_claim_resets_the_job(jobs: JobRepository, connection: psycopg.Connection[Any]) -> None:
     first = started(jobs, epochs=2)
     jobs.record_inexact("a", "run1", 1, "batch was halved")
     record_checkpoints(connection)
@@ -120,7 +120,7 @@ def test_a_run_that_claims_its_own_job_again_keeps_its_progress(jobs: JobReposit
     assert [epoch.epoch for epoch in jobs.epochs("a")] == [1]
 
 
-def test_an_attempt_goes_on_when_its_run_claims_the_job_again(jobs: JobRepository) -> None:
+def test_an_attempt_continues_when_its_run_claims_the_job_again(jobs: JobRepository) -> None:
     started(jobs, attempt=2)
     claim(jobs, expected="run1")
     jobs.record_epoch("a", "run1", 2, epoch_report())
@@ -128,14 +128,14 @@ def test_an_attempt_goes_on_when_its_run_claims_the_job_again(jobs: JobRepositor
     assert recorded(jobs).durable_epoch == 0
 
 
-def test_a_run_that_was_deleted_and_made_again_counts_its_attempts_from_one(jobs: JobRepository) -> None:
+def test_a_run_that_was_deleted_and_recreated_counts_attempts_from_one(jobs: JobRepository) -> None:
     started(jobs, attempt=7)
     claim(jobs, expected="run1")
     jobs.start_training("a", "run1", 1, first_epoch=0)
     assert recorded(jobs).attempt == 1
 
 
-def test_a_new_row_has_no_epochs_of_a_job_that_was_deleted(
+def test_a_new_row_has_no_epochs_of_a_deleted_job(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs, epochs=2)
@@ -147,7 +147,7 @@ def test_a_new_row_has_no_epochs_of_a_job_that_was_deleted(
 
 @pytest.mark.parametrize("seen", [None, "run0"])
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_job_that_changed_hands_meanwhile_is_not_taken(
+def test_a_job_that_another_run_has_taken_meanwhile_is_not_claimed(
     jobs: JobRepository, seen: str | None, fresh: bool
 ) -> None:
     owned = started(jobs, epochs=1)
@@ -158,7 +158,7 @@ def test_a_job_that_changed_hands_meanwhile_is_not_taken(
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_of_many_runs_that_claim_at_once_one_wins(
+def test_only_one_of_many_concurrent_claims_wins(
     jobs: JobRepository, migrated_url: str, existing: bool
 ) -> None:
     if existing:
@@ -186,7 +186,7 @@ def test_of_many_runs_that_claim_at_once_one_wins(
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_an_epoch_that_is_written_while_another_run_claims_belongs_to_the_training_it_came_from(
+def test_an_epoch_written_during_a_claim_is_kept_unless_the_claim_is_fresh(
     jobs: JobRepository, connection: psycopg.Connection[Any], migrated_url: str, fresh: bool
 ) -> None:
     started(jobs, epochs=1)

@@ -1,4 +1,4 @@
-"""Jobs in the adopted table of a platform: its rows are trained, and its own rules are kept."""
+"""Jobs in the adopted table of a platform: its rows are trained, and its constraints are respected."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def empty(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture
 def platform(empty: Database) -> Iterator[psycopg.Connection[Any]]:
-    """An adopted table in which only the platform can create rows."""
+    """A connection to an adopted table in which only the platform can create rows."""
     with psycopg.connect(empty.owner_url) as theirs:
         platforms.install(theirs, PLATFORMS["integer"])
     with psycopg.connect(empty.migrate()) as connection:
         yield connection
 
 
-def test_a_refusal_is_written_into_a_row_that_waits(platform: psycopg.Connection[Any]) -> None:
+def test_a_refusal_is_recorded_in_a_waiting_row(platform: psycopg.Connection[Any]) -> None:
     jobs = JobRepository(platform)
     jobs.request_stop("7")
     assert jobs.refuse("7", "epochs=0 is refused") is True
@@ -59,7 +59,9 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
     assert len(jobs.epochs("7")) == 1
 
 
-def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycopg.Connection[Any]) -> None:
+def test_a_waiting_row_with_a_stop_request_stops_once_it_is_trained(
+    platform: psycopg.Connection[Any]
+) -> None:
     jobs = JobRepository(platform)
     assert jobs.request_stop("7") is True
     assert claim(jobs, "7").stop_requested is True
@@ -70,7 +72,7 @@ def test_a_waiting_row_that_is_to_stop_stops_when_it_is_trained(platform: psycop
 
 @pytest.mark.parametrize("status", ["state", "varchar(20)"])
 @pytest.mark.parametrize("end", ["completed", "stopped"])
-def test_a_platforms_own_types_take_all_that_an_attempt_writes(
+def test_a_platforms_own_column_types_accept_all_writes_of_an_attempt(
     empty: Database, status: str, end: str
 ) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
@@ -99,7 +101,7 @@ def test_a_platforms_own_types_take_all_that_an_attempt_writes(
         assert (ended.status, ended.durable_epoch, ended.stop_requested) == (end, 2, False)
 
 
-def test_a_platforms_row_that_another_run_took_is_not_taken(platform: psycopg.Connection[Any]) -> None:
+def test_a_platforms_row_that_another_run_has_taken_is_not_claimed(platform: psycopg.Connection[Any]) -> None:
     jobs = JobRepository(platform)
     owned = claim(jobs, "7")
     with pytest.raises(JobTaken, match="Job 7 was taken by another run while run run2"):
@@ -135,7 +137,7 @@ def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty: Database) 
         assert claim(jobs, "digits-1").run_id == "run1"
 
 
-def test_what_only_the_platform_has_written_can_be_read(empty: Database) -> None:
+def test_rows_that_only_the_platform_has_written_can_be_read(empty: Database) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
         theirs.execute(
             "CREATE TABLE training_jobs (id int PRIMARY KEY, status text, metrics json, created_at timestamp)"

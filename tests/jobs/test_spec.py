@@ -243,7 +243,7 @@ def test_every_field_has_a_flat_schema_a_section_a_description_and_its_default()
         assert param.value == TrainingSpec.model_fields[name].default, name
 
 
-def test_the_effective_defaults_are_what_null_stands_for() -> None:
+def test_the_schema_names_the_values_that_null_stands_for() -> None:
     form = dag_params(TrainingSpec)
     given = {name: param.schema.get("effective_default") for name, param in form.items()}
     assert {name: given[name] for name in DEFAULTS} == DEFAULTS
@@ -260,7 +260,7 @@ def test_the_effective_defaults_are_what_null_stands_for() -> None:
         assert spec.model == model
 
 
-def test_a_description_ends_with_what_null_stands_for() -> None:
+def test_a_description_ends_with_the_value_that_null_stands_for() -> None:
     form = dag_params(TrainingSpec)
     assert form["epochs"].description == "Total number of epochs. Default: 100."
     assert form["epochs"].schema["about"] == "Total number of epochs."
@@ -276,7 +276,7 @@ def test_every_field_is_documented_as_the_form_describes_it() -> None:
         assert f"| {param.description} |" in documentation, name
 
 
-def test_the_form_sent_as_it_is_gives_the_default_spec() -> None:
+def test_the_unchanged_form_gives_the_default_spec() -> None:
     untouched = {name: param.value for name, param in dag_params(TrainingSpec).items()}
     assert TrainingSpec.parse(untouched) == TrainingSpec()
 
@@ -288,7 +288,7 @@ def test_the_defaults_fit_the_task() -> None:
     assert (spec.model, spec.dataset) == ("yolo26n-pose.pt", "/data")
 
 
-def test_the_default_model_is_ultralytics_own_for_the_task() -> None:
+def test_the_default_model_is_that_of_ultralytics_for_the_task() -> None:
     from ultralytics.cfg import TASK2MODEL
 
     for task in TASKS:
@@ -296,7 +296,7 @@ def test_the_default_model_is_ultralytics_own_for_the_task() -> None:
         assert spec.model == TASK2MODEL[task]
 
 
-def test_the_default_model_of_an_earlier_version_is_kept_by_a_job_that_goes_on() -> None:
+def test_a_resumed_job_keeps_the_default_model_of_an_earlier_version() -> None:
     begun = TrainingSpec.parse({"task": "pose", "dataset": "/data", "model": "yolo11n-pose"})
     again = TrainingSpec.parse({"task": "pose", "dataset": "/data"})
     assert again.with_spelling_of(begun).with_defaults().identity() == begun.with_defaults().identity()
@@ -321,7 +321,7 @@ def test_parameters_that_change_no_result_are_not_part_of_the_identity(
     )
 
 
-def test_rules_that_are_not_given_look_at_no_batch_and_numbers_have_defaults() -> None:
+def test_loss_rules_are_off_by_default_and_their_numbers_have_defaults() -> None:
     assert loss_rules_of(TrainingSpec.parse({})) == LossRules() == NO_RULES
     assert not NO_RULES.needs_losses
     given = {"on_loss_spike": "warn", "loss_spike": 3.0, "on_nan": "roll back", "roll_back_states": 2}

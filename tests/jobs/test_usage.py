@@ -31,7 +31,7 @@ def take_gpu(jobs: JobRepository, attempt: int = 1, run_id: str = "run1") -> Non
 
 
 def let_pass(connection: psycopg.Connection[Any], hours: float) -> None:
-    """Move everything that is recorded this many hours into the past."""
+    """Move all recorded times into the past by this many hours."""
     connection.execute(
         "UPDATE gpu_usage SET started_at = started_at - %(time)s, seen_at = seen_at - %(time)s",
         {"time": HOUR * hours},
@@ -47,7 +47,7 @@ def use(
     user: str | None = "ada",
     gpus: int = 1,
 ) -> None:
-    """Record an attempt that had its GPUs for this many hours from that moment on."""
+    """Record an attempt that had its GPUs for `hours` from `started_at` on."""
     connection.execute(
         "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) VALUES (%s, %s, %s, %s, %s)",
         [job_id, user, gpus, started_at, started_at + HOUR * hours],
@@ -76,7 +76,7 @@ def test_an_attempt_counts_from_its_gpu_to_its_last_sign_of_life(
     assert usage.gpu_hours("eve", LONG_AGO) == 0
 
 
-def test_the_time_between_two_attempts_counts_for_nobody(
+def test_the_time_between_two_attempts_is_not_counted(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     claim(jobs)
@@ -90,7 +90,7 @@ def test_the_time_between_two_attempts_counts_for_nobody(
     assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
 
 
-def test_each_gpu_that_a_job_names_counts(
+def test_every_gpu_that_a_job_names_is_counted(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     claim(jobs, spec={"device": "0,1,3"})
@@ -100,7 +100,7 @@ def test_each_gpu_that_a_job_names_counts(
     assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(6, abs=0.01)
 
 
-def test_an_attempt_that_was_overtaken_uses_nothing_more(
+def test_gpu_use_of_an_overtaken_attempt_no_longer_grows(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     claim(jobs)
@@ -113,7 +113,7 @@ def test_an_attempt_that_was_overtaken_uses_nothing_more(
     assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(0, abs=0.01)
 
 
-def test_who_takes_a_job_over_pays_from_then_on(
+def test_gpu_use_counts_for_the_new_owner_from_the_takeover_on(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     claim(jobs)
@@ -128,7 +128,7 @@ def test_who_takes_a_job_over_pays_from_then_on(
     assert usage.gpu_hours("eve", LONG_AGO) == pytest.approx(2, abs=0.01)
 
 
-def test_what_was_used_stays_when_the_job_is_deleted(
+def test_gpu_use_stays_when_the_job_is_deleted(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     use(connection, "a", MONDAY, 2)
@@ -136,7 +136,7 @@ def test_what_was_used_stays_when_the_job_is_deleted(
     assert usage.gpu_hours("ada", MONDAY) == 2
 
 
-def test_an_attempt_counts_to_its_end_however_it_ends(
+def test_gpu_use_counts_to_the_end_of_an_attempt_even_if_it_fails(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository, migrated_url: str
 ) -> None:
     claim(jobs)
@@ -151,7 +151,7 @@ def test_an_attempt_counts_to_its_end_however_it_ends(
     assert usage.gpu_hours("ada", LONG_AGO) == pytest.approx(3, abs=0.01)
 
 
-def test_a_database_that_is_away_at_the_end_hides_no_error() -> None:
+def test_a_database_outage_at_the_end_hides_no_error() -> None:
     record = JobRecord("a", "run1", 1, lambda: psycopg.connect("host=127.0.0.1 port=1 connect_timeout=2"))
     with pytest.raises(RuntimeError, match="the training failed"), record.counting_gpu_use():
         raise RuntimeError("the training failed")
@@ -164,7 +164,7 @@ def test_a_week_begins_on_monday_in_utc() -> None:
 
 
 @pytest.mark.parametrize("time_zone", ["UTC", "America/New_York", "Pacific/Auckland"])
-def test_what_runs_over_midnight_on_sunday_counts_in_both_weeks(
+def test_gpu_use_across_midnight_on_sunday_counts_in_both_weeks(
     connection: psycopg.Connection[Any], usage: UsageRepository, time_zone: str
 ) -> None:
     connection.execute("SELECT set_config('TimeZone', %s, false)", [time_zone])
@@ -181,7 +181,7 @@ def test_what_runs_over_midnight_on_sunday_counts_in_both_weeks(
     assert usage.gpu_hours("ada", MONDAY) == 9
 
 
-def test_jobs_of_an_unknown_user_are_listed_too(
+def test_jobs_without_a_user_are_listed_too(
     connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     use(connection, "a", MONDAY, 1, user=None)
@@ -192,7 +192,7 @@ def test_jobs_of_an_unknown_user_are_listed_too(
     assert (job.job_id, job.gpu_hours, job.attempts) == ("a", 3, 2)
 
 
-def test_what_a_user_has_now_is_told_apart_from_what_waits(
+def test_running_queued_and_held_gpus_of_a_user_are_counted_separately(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     claim(jobs, "a", "run1", spec={"device": "0,1"}, gpu_limit=3)

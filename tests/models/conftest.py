@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture
 def production(bucket: str) -> str:
-    """Address of the file of model digits that is in production."""
+    """The URI of the production file of model digits."""
     return f"s3://{bucket}/models/digits/production/best.pt"

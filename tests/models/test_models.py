@@ -1,4 +1,4 @@
-"""Versions of models: each job once, numbered without gaps, at most one in production; on PostgreSQL."""
+"""Model versions: one for each job, numbered without gaps, at most one in production; on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def promoted(models: ModelRepository, version: int) -> ModelVersion:
     return models.promote("digits", version, by="ada", reason=None)
 
 
-def test_a_version_is_recorded_with_all_that_is_known_of_it(models: ModelRepository) -> None:
+def test_a_version_is_recorded_with_all_its_details(models: ModelRepository) -> None:
     version = registered(
         models,
         "a",
@@ -70,7 +70,7 @@ def test_a_job_is_registered_once(models: ModelRepository) -> None:
     assert registered(models, "a", reason="second", place=place) == first
 
 
-def test_a_job_that_was_trained_again_needs_a_name_of_its_own(models: ModelRepository) -> None:
+def test_a_job_that_was_trained_again_needs_a_new_id(models: ModelRepository) -> None:
     first = registered(models, "a")
     with pytest.raises(
         NotRegistered, match="Job a is already version 1 of model digits, with a different file"
@@ -79,7 +79,7 @@ def test_a_job_that_was_trained_again_needs_a_name_of_its_own(models: ModelRepos
     assert models.list() == [first]
 
 
-def test_a_version_whose_file_could_not_be_placed_leaves_no_row_and_its_number_free(
+def test_a_failed_copy_of_a_version_leaves_no_row_and_frees_its_number(
     models: ModelRepository,
 ) -> None:
     registered(models, "a")
@@ -93,7 +93,7 @@ def test_a_version_whose_file_could_not_be_placed_leaves_no_row_and_its_number_f
 
 
 @pytest.mark.parametrize("same_job", [False, True])
-def test_those_that_register_at_once_get_numbers_of_their_own(
+def test_concurrent_registrations_get_different_numbers(
     models: ModelRepository, migrated_url: str, same_job: bool
 ) -> None:
     start = threading.Barrier(8)
@@ -118,7 +118,7 @@ def test_those_that_register_at_once_get_numbers_of_their_own(
     assert all(f"/versions/{version.version}/" in version.path for version in versions)
 
 
-def test_the_database_lets_no_second_version_into_production(
+def test_the_database_refuses_a_second_version_in_production(
     models: ModelRepository, connection: psycopg.Connection[Any]
 ) -> None:
     for job in "ab":
@@ -129,7 +129,7 @@ def test_the_database_lets_no_second_version_into_production(
         connection.execute("UPDATE model_versions SET stage = 'production' WHERE version = 2")
 
 
-def test_the_database_knows_no_other_stage(
+def test_the_database_refuses_an_unknown_stage(
     models: ModelRepository, connection: psycopg.Connection[Any]
 ) -> None:
     registered(models, "a")
@@ -137,7 +137,7 @@ def test_the_database_knows_no_other_stage(
         connection.execute("UPDATE model_versions SET stage = 'live'")
 
 
-def test_a_promotion_archives_what_was_in_production(models: ModelRepository) -> None:
+def test_a_promotion_archives_the_version_that_was_in_production(models: ModelRepository) -> None:
     for job in "ab":
         registered(models, job, reason="as registered")
     assert models.production("digits") is None
@@ -179,7 +179,7 @@ def test_a_candidate_is_refused_with_a_reason(models: ModelRepository) -> None:
 
 
 @pytest.mark.parametrize("then", ["production", "archived"])
-def test_what_was_promoted_is_not_refused_afterwards(models: ModelRepository, then: str) -> None:
+def test_a_promoted_version_is_not_rejected_afterwards(models: ModelRepository, then: str) -> None:
     for job in "ab":
         registered(models, job)
     promoted(models, 1)
@@ -190,7 +190,7 @@ def test_what_was_promoted_is_not_refused_afterwards(models: ModelRepository, th
     assert models.require("digits", 1).stage == then
 
 
-def test_what_is_not_there_is_named_with_what_is(models: ModelRepository) -> None:
+def test_an_unknown_version_is_refused_with_the_existing_ones(models: ModelRepository) -> None:
     with pytest.raises(
         VersionUnknown, match="name='digits' is not a registered model: none is registered yet"
     ):
@@ -206,7 +206,7 @@ def test_what_is_not_there_is_named_with_what_is(models: ModelRepository) -> Non
         models.reject("digits", 3, "worse")
 
 
-def test_a_promotion_of_what_is_not_there_leaves_production_as_it_is(models: ModelRepository) -> None:
+def test_promoting_an_unknown_version_does_not_change_production(models: ModelRepository) -> None:
     registered(models, "a")
     present = promoted(models, 1)
     with pytest.raises(VersionUnknown):
@@ -222,12 +222,12 @@ def test_a_promotion_of_what_is_not_there_leaves_production_as_it_is(models: Mod
         ([1, 2], 1),
         ([1, 2, 3], 2),
         ([1, 3], 1),
-        ([1, 2, 3, 2], 1),  # 3 was rolled back from
+        ([1, 2, 3, 2], 1),  # version 3 was rolled back
         ([1, 2, 3, 1], None),
-        ([1, 2, 3, 2, 4], 2),  # 3 is younger than 2, but 2 was in production after it
+        ([1, 2, 3, 2, 4], 2),  # version 3 is newer than 2, but 2 was in production later
     ],
 )
-def test_a_roll_back_goes_to_the_older_version_that_was_in_production_last(
+def test_a_rollback_goes_to_the_older_version_that_was_in_production_last(
     models: ModelRepository, promotions: list[int], back: int | None
 ) -> None:
     for job in "abcd":

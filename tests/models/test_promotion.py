@@ -1,4 +1,4 @@
-"""A version comes into production and back out, byte for byte: real S3, real PostgreSQL."""
+"""A version is promoted and rolled back, byte for byte: on a real S3 and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ def versions(connection: Connection, client: S3Client, bucket: str) -> list[Mode
     return made
 
 
-def test_a_registered_version_has_a_file_of_its_own(
-    connection: Connection, client: S3Client, bucket: str
-) -> None:
+def test_a_registered_version_has_its_own_file(connection: Connection, client: S3Client, bucket: str) -> None:
     sha256 = trained(connection, client, bucket, "a", b"weights")
     version = register_copy(
         connection, Bucket(client, bucket), "digits", job_id="a", run_id="run1", metrics={"mAP50": 0.9}
@@ -71,7 +69,7 @@ def test_a_registered_version_has_a_file_of_its_own(
     }
 
 
-def test_what_a_crash_left_where_the_next_version_belongs_is_replaced(
+def test_an_object_that_a_crash_left_at_the_next_version_is_replaced(
     connection: Connection, client: S3Client, bucket: str
 ) -> None:
     replace(client, f"s3://{bucket}/models/digits/versions/1/best.pt", b"of another job", {})
@@ -100,7 +98,7 @@ def test_what_a_crash_left_where_the_next_version_belongs_is_replaced(
         ),
     ],
 )
-def test_a_job_without_the_best_pt_that_its_row_records_is_no_version(
+def test_a_job_without_its_recorded_best_pt_is_not_registered(
     models: ModelRepository,
     connection: Connection,
     client: S3Client,
@@ -141,7 +139,7 @@ def test_a_promoted_version_is_what_production_holds(
     assert metadata(client, production)["sha256"] == versions[1].sha256
 
 
-def test_a_file_that_is_too_large_for_one_copy_is_copied_in_parts(
+def test_a_file_too_large_for_one_copy_is_copied_in_parts(
     connection: Connection, client: S3Client, bucket: str, production: str
 ) -> None:
     version = version_of(connection, client, bucket, LARGE, limits=IN_PARTS)
@@ -159,7 +157,7 @@ def test_a_file_that_is_too_large_for_one_copy_is_copied_in_parts(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
-def test_a_roll_back_brings_the_earlier_version_into_production(
+def test_a_rollback_restores_the_earlier_version_in_production(
     models: ModelRepository,
     connection: Connection,
     client: S3Client,
@@ -219,7 +217,7 @@ def test_a_version_that_was_measured_against_another_champion_is_not_promoted(
     assert body(client, production) == b"weights 2"
 
 
-def test_a_version_that_its_gate_refused_needs_force(
+def test_promoting_a_version_that_its_gate_rejected_needs_force(
     models: ModelRepository,
     connection: Connection,
     client: S3Client,
@@ -235,7 +233,7 @@ def test_a_version_that_its_gate_refused_needs_force(
     assert models.production("digits") == forced
 
 
-def test_there_may_be_nothing_to_roll_back_to(
+def test_a_rollback_without_an_older_version_is_refused(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
     with pytest.raises(VersionUnknown, match="version 1 of model digits is in production and no older one"):
@@ -262,11 +260,11 @@ def test_there_may_be_nothing_to_roll_back_to(
         ({"name": "digits", "force": "yes"}, "force='yes' is refused"),
     ],
 )
-def test_a_conf_that_is_not_understood_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
+def test_an_invalid_conf_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestRefused, match=said):
         PromotionRequest.parse(conf)
 
 
-def test_an_empty_field_of_the_form_is_not_given() -> None:
+def test_an_empty_field_of_the_form_counts_as_not_given() -> None:
     request = PromotionRequest.parse({"name": "digits", "version": None, "reason": " ", "force": False})
     assert (request.version, request.reason) == (None, None)

@@ -1,4 +1,4 @@
-"""Damaged files, two promotions at once, and what breaks off halfway: production stays one whole version."""
+"""Production stays one whole version despite damaged files, concurrent and interrupted promotions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Connection = psycopg.Connection[Any]
 
 @pytest.fixture
 def client(s3: S3) -> S3Client:
-    """A separate client for each test, because some inspect what it sends."""
+    """A separate client for each test, because some tests inspect or change its requests."""
     return boto3.client("s3", **arguments(s3), config=client_config())
 
 
@@ -50,7 +50,7 @@ def stages(connection: Connection) -> list[str]:
 
 
 def terminate(url: str, victim: Connection) -> None:
-    """Cut a connection at the server's end, and wait until its locks are gone."""
+    """End a connection at the server, and wait until its locks are released."""
     backend = victim.info.backend_pid
     with psycopg.connect(url, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 60000)", [backend])
@@ -93,7 +93,7 @@ def test_a_version_whose_file_is_damaged_is_not_promoted(
     assert stages(connection) == ["production", "candidate", "candidate", "candidate"]
 
 
-def test_a_damaged_file_in_production_is_healed_by_promoting_again(
+def test_promoting_again_repairs_a_damaged_file_in_production(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion], production: str
 ) -> None:
     replace(client, production, b"weighus 1", metadata(client, production))
@@ -179,7 +179,7 @@ def test_while_one_promotion_copies_another_is_told_to_wait(
 
 
 @pytest.mark.parametrize("then", [2, 1, 3])
-def test_a_promotion_that_broke_off_after_the_copy_is_healed_by_the_next_one(
+def test_the_next_promotion_completes_one_that_was_cut_off_after_the_copy(
     connection: Connection,
     client: S3Client,
     migrated_url: str,
@@ -234,7 +234,7 @@ def test_a_promotion_that_lost_its_lock_without_noticing_overwrites_nothing(
     assert stages(connection) == ["archived", "candidate", "production", "candidate"]
 
 
-def test_a_copy_whose_answer_was_lost_is_not_taken_for_somebody_elses(
+def test_a_copy_with_a_lost_response_is_recognised_as_own(
     connection: Connection,
     client: S3Client,
     bucket: str,
@@ -245,7 +245,7 @@ def test_a_copy_whose_answer_was_lost_is_not_taken_for_somebody_elses(
     sent: list[str] = []
 
     def send_it_before(request: AWSPreparedRequest, **_: object) -> None:
-        # What S3 sees where the first answer is lost: the same signed request twice.
+        # S3 receives the same signed request twice, as if the first response had been lost.
         import requests
 
         sent.append(str(request.url))

@@ -1,4 +1,4 @@
-"""Signatures have the format of OpenSSF Model Signing, and vouch for one version with one SHA-256."""
+"""Signatures have the format of OpenSSF Model Signing, and are valid for one version and one SHA-256."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def test_the_official_tool_accepts_a_signature_and_refuses_the_file_with_one_byt
         ({"sha256": "a" * 64}, "not for digits@3 with SHA-256 aaaa"),
     ],
 )
-def test_a_signature_vouches_for_nothing_else(key: SigningKey, given: dict[str, Any], said: str) -> None:
+def test_a_signature_is_valid_only_for_its_version_and_sha256(
+    key: SigningKey, given: dict[str, Any], said: str
+) -> None:
     signature = key.sign(version())
     key.public.verify(signature, version())
     with pytest.raises(SignatureRefused, match=said) as refusal:
@@ -82,7 +84,7 @@ def test_a_signature_vouches_for_nothing_else(key: SigningKey, given: dict[str, 
     assert not isinstance(refusal.value, NotSigned)
 
 
-def test_a_signature_of_a_whole_folder_is_not_one_of_a_version(key: SigningKey, tmp_path: Path) -> None:
+def test_a_signature_of_a_folder_is_not_accepted_for_a_version(key: SigningKey, tmp_path: Path) -> None:
     folder, private = tmp_path / "digits@3", tmp_path / "private.pem"
     folder.mkdir()
     (folder / "best.pt").write_bytes(CONTENT)
@@ -94,7 +96,7 @@ def test_a_signature_of_a_whole_folder_is_not_one_of_a_version(key: SigningKey, 
 
 
 def changed(signature: bytes, field: str) -> bytes:
-    """The signature with one byte changed in what it signs, or in how that is signed."""
+    """Return the signature with one byte changed, in the signed statement or in the signature itself."""
     bundle = json.loads(signature)
     envelope = bundle["dsseEnvelope"]
     holder = envelope if field == "payload" else envelope["signatures"][0]
@@ -110,7 +112,7 @@ def test_a_signature_with_one_byte_changed_is_not_genuine(key: SigningKey, field
         key.public.verify(changed(key.sign(version()), field), version())
 
 
-def test_a_statement_in_the_name_of_a_trusted_key_needs_that_key(key: SigningKey) -> None:
+def test_a_statement_that_names_a_trusted_key_must_be_signed_with_it(key: SigningKey) -> None:
     forged = json.loads(new_key().sign(version()))
     forged["verificationMaterial"]["publicKey"]["hint"] = next(iter(key.public.keys))
     with pytest.raises(SignatureRefused, match="is not genuine"):
@@ -128,14 +130,14 @@ def test_a_statement_in_the_name_of_a_trusted_key_needs_that_key(key: SigningKey
         pytest.param(b'{"mediaType": "text/plain"}', id="another media type"),
     ],
 )
-def test_what_is_no_signature_is_refused(key: SigningKey, content: bytes) -> None:
+def test_bytes_that_are_no_signature_are_refused(key: SigningKey, content: bytes) -> None:
     with pytest.raises(
         SignatureRefused, match="is not a signature with a key in the format of Model Signing"
     ):
         key.public.verify(content, version())
 
 
-def test_a_key_that_is_not_trusted_is_named(key: SigningKey) -> None:
+def test_an_untrusted_key_is_named(key: SigningKey) -> None:
     trusted = VerificationKeys.parse((public_pem(new_key(), new_key())).encode())
     with pytest.raises(
         NotSigned, match=rf"was made with key {next(iter(key.public.keys))[:12]}, which is not"
@@ -143,7 +145,7 @@ def test_a_key_that_is_not_trusted_is_named(key: SigningKey) -> None:
         trusted.verify(key.sign(version()), version())
 
 
-def test_several_public_keys_are_trusted_whatever_is_between_them(key: SigningKey) -> None:
+def test_several_public_keys_are_read_with_any_text_between_them(key: SigningKey) -> None:
     old = new_key()
     text = f"# until 2026\n{public_pem(old)}\n\n# since then\n{public_pem(key)}"
     trusted = VerificationKeys.parse(text.encode())
@@ -168,12 +170,12 @@ ED25519 = ed25519.Ed25519PrivateKey.generate()
     ],
     ids=["nothing", "a private key", "a damaged key", "Ed25519", "another curve"],
 )
-def test_a_public_key_that_cannot_be_used_is_refused(pem: bytes, said: str) -> None:
+def test_an_unusable_public_key_is_refused(pem: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         VerificationKeys.parse(pem)
 
 
-def test_a_private_key_that_cannot_be_used_is_refused_and_not_quoted() -> None:
+def test_an_unusable_private_key_is_refused_and_not_quoted() -> None:
     pem = new_key().private.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
     )

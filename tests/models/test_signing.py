@@ -1,4 +1,4 @@
-"""A promoted version is signed: whoever changes its file and its row cannot pass off another file as it."""
+"""A promoted version is signed, so no other file can replace it, even if the row is changed too."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def versions(connection: Connection, s3_client: S3Client, bucket: str) -> list[M
 
 @pytest.fixture
 def promoting(connection: Connection, s3_client: S3Client, bucket: str, versions: list[ModelVersion]) -> Any:
-    """Promotes a version over the present one."""
+    """A function that promotes a version over the present one."""
 
     def run(version: int, signing: ModelSigning = SIGNING, *, force: bool = False) -> ModelVersion:
         return promote_over_present(
@@ -71,7 +71,7 @@ def test_a_promoted_version_is_signed_beside_its_file_and_in_production(
     assert models.require("digits", 3).signature_sha256 is None
 
 
-def test_promoting_again_signs_nothing_again(promoting: Any, s3_client: S3Client) -> None:
+def test_promoting_again_creates_no_second_signature(promoting: Any, s3_client: S3Client) -> None:
     first = promoting(1)
     signature = body(s3_client, first.signature_path)
     promoting(2)
@@ -102,7 +102,7 @@ def test_a_roll_back_to_a_version_with_one_byte_changed_is_refused(
     assert body(s3_client, production) == b"weights 2"
 
 
-def test_a_candidate_with_one_byte_changed_is_not_signed(
+def test_a_candidate_with_one_changed_byte_is_not_signed(
     promoting: Any, s3_client: S3Client, versions: list[ModelVersion]
 ) -> None:
     replace(s3_client, versions[0].path, b"weights 9", metadata(s3_client, versions[0].path))
@@ -126,7 +126,7 @@ def test_a_version_whose_signature_was_removed_needs_force(
     OLD.public.verify(body(s3_client, promoting(1, force=True).signature_path), versions[0])
 
 
-def test_the_version_in_production_is_signed_once_there_is_a_key(
+def test_the_version_in_production_is_signed_as_soon_as_there_is_a_key(
     promoting: Any, s3_client: S3Client, caplog: pytest.LogCaptureFixture, production: str
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -170,7 +170,7 @@ def test_keys_are_rotated_while_old_versions_stay_usable(
     NEW.public.verify(body(s3_client, f"{production}.sig"), again)
 
 
-def test_a_key_that_nobody_trusts_signs_nothing() -> None:
+def test_an_untrusted_key_signs_nothing() -> None:
     with pytest.raises(ValueError, match="MODEL_VERIFICATION_KEYS lacks the public key of connection"):
         trusting(OLD, signs_with=NEW)
 
