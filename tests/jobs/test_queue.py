@@ -134,7 +134,7 @@ def test_the_times_between_attempts_do_not_postpone_the_expected_start(
     now = datetime.now(UTC)
     start = find_places(connection, now)["waits"].expected_start_at
     assert start is not None
-    assert timedelta(minutes=3) <= start - now <= timedelta(minutes=4.5)  # the running job repeats its first epoch
+    assert timedelta(minutes=3) <= start - now <= timedelta(minutes=4.5)  # epoch 1 is repeated
 
     jobs.record_epoch("runs", "run of runs", 2, epoch_report(0))
     connection.execute("UPDATE training_epochs SET eta_seconds = 600")

@@ -1,4 +1,4 @@
-"""Every Dag parses without the trainer's packages, says who owns it, and is the same at each parse."""
+"""Every Dag parses without the trainer's packages, has an owner, and is the same at each parse."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MANIFEST = {
     "ultralytics_version": "8.4",
     "keep_local": False,
 }
-"""What an earlier version of `train` returned: its file entries have no `batch`."""
+"""The result of `train` in an earlier version: its file entries have no `batch`."""
 
 
 def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _parse(airflow_home: Path, hash_seed: str) -> dict[str, Any]:
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": str(ROOT),
-        "RETRAIN_PLANS": "",  # those that are shipped
+        "RETRAIN_PLANS": "",  # the shipped plans
     }
     parsed = subprocess.run(
         [sys.executable, "-m", "tests.support.parse_dags"],
@@ -80,14 +80,14 @@ def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _recorded(dags: dict[str, Any], parameter: str, manifest: dict[str, Any]) -> str:
-    """Return what `record_checkpoints` writes for that parameter when `train` returned the manifest."""
+    """Return the value of that parameter of `record_checkpoints` if `train` returns the manifest."""
     templates = _tasks(dags["train_yolo"])["record_checkpoints"]["parameters"]
     template = Environment(undefined=StrictUndefined).from_string(templates[parameter])  # noqa: S701
     ti = SimpleNamespace(xcom_pull=lambda *, task_ids: {"train": manifest}[task_ids])
     return template.render(ti=ti, manifest_of=manifest_of)
 
 
-def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed: dict[str, Any]) -> None:
+def test_every_dag_parses_without_the_trainers_packages(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
     on_demand = {
         "delete_data",
@@ -100,8 +100,8 @@ def test_every_dag_parses_where_the_trainers_packages_cannot_be_imported(parsed:
     assert set(parsed["dags"]) == on_demand | SCHEDULED
 
 
-def test_a_manifest_of_an_earlier_version_is_recorded_too(dags: dict[str, Any]) -> None:
-    """It has no batches, and a run may be between `train` and `record_checkpoints` during an upgrade."""
+def test_a_manifest_of_an_earlier_version_is_recorded(dags: dict[str, Any]) -> None:
+    """Such a manifest has no batches, and an upgrade can fall between `train` and `record_checkpoints`."""
     for last, batch in ((FILE, "0"), (FILE | {"batch": 7}, "7")):
         assert _recorded(dags, "batch", MANIFEST | {"last": last}) == batch
 
@@ -115,7 +115,7 @@ def test_a_manifest_of_an_earlier_version_is_recorded_too(dags: dict[str, Any]) 
         ("stopped", "stopped"),
     ],
 )
-def test_only_a_training_that_somebody_stopped_is_recorded_as_stopped(
+def test_only_a_training_run_that_a_user_stopped_is_recorded_as_stopped(
     stop_reason: str, status: str, dags: dict[str, Any]
 ) -> None:
     assert _recorded(dags, "status", MANIFEST | {"stop_reason": stop_reason}) == status
@@ -125,7 +125,9 @@ def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path)
     assert _parse(tmp_path, "2")["dags"] == parsed["dags"]
 
 
-def test_every_dag_has_tags_and_documentation_and_keeps_no_secret_schedule(dags: dict[str, Any]) -> None:
+def test_every_dag_has_tags_and_documentation_and_only_listed_dags_have_a_schedule(
+    dags: dict[str, Any]
+) -> None:
     for dag_id, dag in dags.items():
         assert dag["tags"], dag_id
         assert len(dag["doc_md"]) > 200, dag_id
@@ -133,7 +135,7 @@ def test_every_dag_has_tags_and_documentation_and_keeps_no_secret_schedule(dags:
         assert by_itself is (dag_id in SCHEDULED), dag_id
 
 
-def test_every_task_has_an_owner_and_documentation_and_outlasts_an_outage(dags: dict[str, Any]) -> None:
+def test_every_task_has_an_owner_documentation_and_enough_retries(dags: dict[str, Any]) -> None:
     for dag_id, dag in dags.items():
         for task_id, task in _tasks(dag).items():
             assert task["owner"] == "training", (dag_id, task_id)
@@ -142,7 +144,7 @@ def test_every_task_has_an_owner_and_documentation_and_outlasts_an_outage(dags: 
             assert task["doc_md"], (dag_id, task_id)
 
 
-def test_every_task_runs_on_the_queue_whose_workers_have_what_it_needs(
+def test_every_task_runs_on_the_queue_whose_workers_meet_its_needs(
     dags: dict[str, Any],
 ) -> None:
     deleting = {("audit_checkpoints", "audit"), ("audit_checkpoints", "retain"), ("delete_data", "delete")}
@@ -159,7 +161,7 @@ def test_every_task_runs_on_the_queue_whose_workers_have_what_it_needs(
                 assert place == ("default_pool", queue), (dag_id, task_id)
 
 
-def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
+def test_the_tasks_run_in_the_intended_order(dags: dict[str, Any]) -> None:
     after = {
         name: set(task.get("downstream_task_ids", [])) for name, task in _tasks(dags["train_yolo"]).items()
     }
@@ -189,18 +191,18 @@ def test_the_tasks_run_in_the_order_of_the_design(dags: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dag_id", ["promote_model", "retrain_yolo", "retrain_yolo__digits"])
-def test_a_promotion_is_announced_to_whoever_subscribes(dag_id: str, dags: dict[str, Any]) -> None:
+def test_a_promotion_emits_an_asset_event(dag_id: str, dags: dict[str, Any]) -> None:
     (outlet,) = _tasks(dags[dag_id])["promote"]["outlets"]
     assert outlet["__var"]["name"] == "production-model"
 
 
 @pytest.mark.parametrize("dag_id", ["register_dataset", "watch_dataset"])
-def test_changed_data_are_announced_to_whoever_subscribes(dag_id: str, dags: dict[str, Any]) -> None:
+def test_changed_data_emit_an_asset_event(dag_id: str, dags: dict[str, Any]) -> None:
     (outlet,) = _tasks(dags[dag_id])["announce"]["outlets"]
     assert outlet["__var"]["name"] == "training-dataset"
 
 
-def test_nothing_is_trained_by_itself_until_somebody_unpauses_it(dags: dict[str, Any]) -> None:
+def test_no_training_is_scheduled_until_its_dag_is_unpaused(dags: dict[str, Any]) -> None:
     for dag_id in ("retrain_yolo__digits", "watch_dataset"):
         assert dags[dag_id]["is_paused_upon_creation"] is True
     for dag_id in ("retrain_yolo", "register_dataset"):
@@ -220,7 +222,7 @@ def test_retraining_waits_for_its_training_and_for_the_gate(dags: dict[str, Any]
         assert after["ask_approval"] == {"promote"}
 
 
-def test_the_audit_runs_by_itself_and_before_anything_is_given_up(dags: dict[str, Any]) -> None:
+def test_the_audit_is_scheduled_and_runs_before_retention(dags: dict[str, Any]) -> None:
     assert dags["audit_checkpoints"]["is_paused_upon_creation"] is False
     tasks = _tasks(dags["audit_checkpoints"])
     after = {name: set(task.get("downstream_task_ids", [])) for name, task in tasks.items()}

@@ -1,4 +1,4 @@
-"""Why a run failed gets into its job's row, even if the database is unavailable when the run fails."""
+"""The reason of a failed run is recorded in its job's row, even if the database is unavailable at first."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is
     assert (row.status, row.error) == ("failed", "check_schema: dataset='x' has no images")
 
 
-def test_a_job_of_the_platform_that_waits_learns_why_its_first_run_failed(
+def test_a_waiting_job_of_the_platform_gets_the_error_of_its_first_run(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
     migrated_url: str,
@@ -62,7 +62,7 @@ def test_a_job_of_the_platform_that_waits_learns_why_its_first_run_failed(
     assert row.error == "check_schema: The schema is at revision 0003; run migrate_schema"
 
 
-def test_a_task_that_was_marked_as_success_is_named_by_the_one_after_it() -> None:
+def test_a_task_that_was_marked_as_success_is_named_by_the_next_one() -> None:
     sentence = (
         "Task check_dataset returned nothing, because it was marked as success by hand. Clear check_dataset"
     )
@@ -76,7 +76,7 @@ def test_a_task_that_was_marked_as_success_is_named_by_the_one_after_it() -> Non
 
 
 def answering(status: int) -> ThreadingHTTPServer:
-    """A backend that gives every callback this answer."""
+    """Start a backend that answers every callback with this status."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -98,7 +98,7 @@ def answering(status: int) -> ThreadingHTTPServer:
         (400, AirflowException),
     ],
 )
-def test_a_backend_that_is_away_is_an_outage_and_one_that_refuses_is_not(
+def test_an_unavailable_backend_is_an_outage_and_a_refusal_is_not(
     status: int | None, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = answering(status or 500)

@@ -1,4 +1,4 @@
-"""A job learns that its run was deleted in Airflow once that is committed, and not if it is rolled back."""
+"""The deletion of a run in Airflow is recorded for its job once committed, and not if it is rolled back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.jobs import claim, recorded
 
 
 class Base(DeclarativeBase):
-    """Tables that stand for Airflow's."""
+    """Tables in place of Airflow's."""
 
 
 class Run(Base):

@@ -1,4 +1,4 @@
-"""Which failures of a training run are retried, and what is remembered of them between attempts."""
+"""Which failures of a training run are retried, and how they are counted from one attempt to the next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FULL = OSError("No space left on device")
 
 @dataclass
 class Task:
-    """One task of a run, over all of its attempts: what it is called with, and its store."""
+    """One task of a run with all its attempts: its arguments and its store."""
 
     job: object
     max_tries: int = RETRIES
@@ -54,17 +54,17 @@ class Task:
         return cast("Context", {"task": task, "task_state_store": self, "ti": ti})
 
     def fail(self, error: BaseException, policy: CountErrors) -> tuple[RetryAction, str]:
-        """Return what the policy says to `error` in the next attempt."""
+        """Return the decision of the policy about `error` in the next attempt."""
         self.attempt += 1
         return self._decide(error, policy)
 
     def begin(self, progress: int | Sequence[int] = 0, trace: Trace | None = None) -> None:
-        """Begin the next attempt, with this durable progress and the trace that the previous one has left."""
+        """Begin the next attempt, with this durable progress and the trace of the previous attempt."""
         self.attempt += 1
         start_attempt(self.context, progress, trace)
 
     def end(self, error: BaseException) -> None:
-        """End the present attempt with an error; an attempt for which this is not called was killed."""
+        """End the present attempt with an error; an attempt without this call counts as killed."""
         self._decide(error, CountErrors())
 
     def interrupt(self, error: BaseException, progress: int) -> RetryDecision:
@@ -88,7 +88,7 @@ def task() -> Task:
     return Task({"job_id": "mine", "spec": {"epochs": 10}})
 
 
-def test_the_second_error_ends_the_task_and_each_reason_says_what_is_left(task: Task) -> None:
+def test_the_second_error_ends_the_task_and_each_reason_counts_the_attempts_left(task: Task) -> None:
     assert task.fail(FULL, CountErrors()) == (
         RetryAction.RETRY,
         "Error 1 of at most 2 (OSError: No space left on device). Attempts left after errors: 1.",
@@ -99,7 +99,7 @@ def test_the_second_error_ends_the_task_and_each_reason_says_what_is_left(task: 
     )
 
 
-def test_preemptions_are_not_errors_however_many_there_are(task: Task) -> None:
+def test_any_number_of_preemptions_counts_as_no_error(task: Task) -> None:
     for attempt in range(1, 30):
         assert task.fail(Preempted(), CountErrors()) == (
             RetryAction.RETRY,
@@ -109,7 +109,7 @@ def test_preemptions_are_not_errors_however_many_there_are(task: Task) -> None:
     assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
 
 
-def test_a_preemption_goes_on_at_once_and_an_error_later() -> None:
+def test_a_preemption_is_retried_at_once_and_an_error_later() -> None:
     policy = CountErrors(delay=timedelta(minutes=1))
     ti = SimpleNamespace(try_number=1, max_tries=RETRIES)
     context = cast("Context", {"task": None, "task_state_store": Task(None), "ti": ti})
@@ -118,7 +118,7 @@ def test_a_preemption_goes_on_at_once_and_an_error_later() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"job": {"job_id": "mine", "spec": {"epochs": 20}}}, {"max_tries": 53}])
-def test_a_changed_or_cleared_task_begins_to_count_anew(task: Task, changed: dict[str, Any]) -> None:
+def test_a_changed_or_cleared_task_starts_counting_again(task: Task, changed: dict[str, Any]) -> None:
     task.fail(FULL, CountErrors())
     for name, value in changed.items():
         setattr(task, name, value)
@@ -126,7 +126,7 @@ def test_a_changed_or_cleared_task_begins_to_count_anew(task: Task, changed: dic
     assert task.fail(FULL, CountErrors())[0] is RetryAction.FAIL
 
 
-def test_arguments_that_were_not_rendered_yet_do_not_stop_the_counting() -> None:
+def test_unrendered_arguments_do_not_stop_the_counting() -> None:
     assert Task(object()).fail(FULL, CountErrors())[0] is RetryAction.RETRY
     task = Task(object())
     task.fail(FULL, CountErrors())
@@ -164,7 +164,7 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-def test_every_task_outlasts_two_hours_of_an_outage_and_looks_every_five_minutes_at_least(
+def test_every_task_outlasts_an_outage_of_two_hours_with_pauses_of_five_minutes_at_most(
     task: Task, outage: str
 ) -> None:
     pauses = [pause(task.interrupt(OUTAGES[outage], progress=0)) for _ in range(DEFAULT_ARGS["retries"])]
@@ -183,9 +183,9 @@ def test_only_interruptions_without_progress_grow_rare_and_end_a_task(
     first, *_, last = [pause(task.interrupt(interruption, progress=7)) for _ in range(MAX_INTERRUPTIONS)]
     assert timedelta(seconds=1) <= first <= timedelta(seconds=15)
     assert timedelta(minutes=1) <= last <= timedelta(minutes=5)
-    pause(task.interrupt(interruption, progress=7))  # progress that this attempt may make counts for the next
+    pause(task.interrupt(interruption, progress=7))  # progress in this attempt counts for the next
     assert pause(task.interrupt(interruption, progress=8)) == first
-    task.begin(progress=8)  # and is killed, which counts as one, too
+    task.begin(progress=8)  # a kill, which also counts as an interruption
     for _ in range(MAX_INTERRUPTIONS - 1):
         pause(task.interrupt(interruption, progress=8))
     with pytest.raises(AirflowFailException, match="interrupted 51 times in a row without durable progress"):
@@ -204,10 +204,10 @@ def test_interruptions_before_an_attempt_could_start_are_counted_too(
     assert reason.endswith("The 50 attempts before it did not start either; no attempts are left.")
 
 
-def test_an_attempt_that_started_is_not_counted_with_those_after_it_that_did_not(task: Task) -> None:
+def test_an_attempt_that_started_is_not_counted_with_later_ones_that_did_not(task: Task) -> None:
     for _ in range(MAX_INTERRUPTIONS):
         task.interrupt(NoGpuFree("all are taken"), progress=0)
-    task.interrupt(Preempted(), progress=0)  # which may have trained for days
+    task.interrupt(Preempted(), progress=0)  # this attempt may have trained for days
     assert task.fail(OUTAGES["refused"], CountErrors())[0] is RetryAction.RETRY
 
 
@@ -219,7 +219,7 @@ def test_going_back_to_an_older_state_and_repeating_it_is_no_progress(task: Task
         task.begin((10, 0))
 
 
-def test_attempts_that_were_killed_before_they_could_be_counted_are_counted_by_the_next(task: Task) -> None:
+def test_attempts_that_were_killed_uncounted_are_counted_by_the_next_one(task: Task) -> None:
     task.begin()
     task.attempt += 2
     with pytest.raises(AirflowFailException, match="killed 3 times in a row"):
@@ -236,12 +236,12 @@ def test_an_error_that_cannot_be_counted_is_retried_after_the_usual_pause(
     assert pause(CountErrors().evaluate(FULL, 1, RETRIES, task.context)) == timedelta(seconds=30)
 
 
-def test_what_airflow_refuses_is_no_outage(task: Task) -> None:
+def test_a_refusal_by_airflow_is_no_outage(task: Task) -> None:
     _, reason = task.fail(airflow_error(404), CountErrors())
     assert reason.startswith("Error 1 of at most 2")
 
 
-def test_the_third_kill_in_a_row_without_durable_progress_is_the_last(task: Task) -> None:
+def test_no_attempt_follows_three_kills_in_a_row_without_durable_progress(task: Task) -> None:
     for _ in range(3):
         task.begin(progress=4)
     with pytest.raises(AirflowFailException, match="killed 3 times in a row without durable progress") as end:
@@ -250,7 +250,7 @@ def test_the_third_kill_in_a_row_without_durable_progress_is_the_last(task: Task
     assert "clear train and everything downstream" in str(end.value)
 
 
-def test_an_attempt_that_lost_a_process_counts_as_killed_whatever_number_of_errors_there_was(
+def test_an_attempt_that_lost_a_process_counts_as_a_kill_and_not_as_an_error(
     task: Task,
 ) -> None:
     for number in (1, 2, 3):
@@ -264,13 +264,13 @@ def test_an_attempt_that_lost_a_process_counts_as_killed_whatever_number_of_erro
         task.begin(2, Trace(3, MEMORY, "Rank 1 of the training was killed by SIGKILL", 3, 3))
 
 
-def test_kills_between_which_something_became_durable_never_end_a_task(task: Task) -> None:
+def test_kills_with_durable_progress_in_between_never_end_a_task(task: Task) -> None:
     for progress in range(20):
         task.begin(progress)
         task.begin(progress)
 
 
-def test_progress_may_be_a_position(task: Task) -> None:
+def test_progress_can_be_an_epoch_and_a_batch(task: Task) -> None:
     for position in [(0, 0), (0, 5), (0, 40), (1, 0), (1, 5)]:
         task.begin(position)
         task.begin(position)
@@ -291,7 +291,7 @@ def test_three_hangs_in_a_row_end_the_task_and_name_the_hang(task: Task) -> None
         task.begin(trace=hang(3))
 
 
-def test_a_trace_that_lies_on_this_machine_of_an_older_attempt_says_nothing_of_the_last_one(
+def test_a_trace_of_an_older_attempt_on_this_machine_is_counted_once(
     task: Task,
 ) -> None:
     task.begin()
@@ -302,7 +302,7 @@ def test_a_trace_that_lies_on_this_machine_of_an_older_attempt_says_nothing_of_t
 
 
 @pytest.mark.parametrize("explained", [Preempted(), StoreUnreachable("S3 is away"), FULL])
-def test_an_end_that_was_explained_is_no_kill(task: Task, explained: BaseException) -> None:
+def test_an_attempt_that_ended_with_an_error_was_not_killed(task: Task, explained: BaseException) -> None:
     for _ in range(20):
         task.begin()
         task.end(explained)
@@ -313,7 +313,7 @@ def test_an_end_that_was_explained_is_no_kill(task: Task, explained: BaseExcepti
         task.begin()
 
 
-def test_a_task_that_was_cleared_may_be_killed_three_times_again(task: Task) -> None:
+def test_a_cleared_task_may_be_killed_three_times_again(task: Task) -> None:
     for _ in range(3):
         task.begin()
     task.max_tries += RETRIES + 1
@@ -323,11 +323,11 @@ def test_a_task_that_was_cleared_may_be_killed_three_times_again(task: Task) -> 
         task.begin()
 
 
-def test_an_attempt_that_is_over_says_nothing_of_the_one_after_it(task: Task) -> None:
+def test_a_late_error_of_an_attempt_does_not_count_for_the_next_one(task: Task) -> None:
     task.begin()
     late = task.context
     task.begin()
-    CountErrors().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler took it for lost already
+    CountErrors().evaluate(Preempted(), 1, RETRIES, late)  # the scheduler has already given up this attempt
     task.begin()
     with pytest.raises(AirflowFailException):
         task.begin()

@@ -1,4 +1,4 @@
-"""Typed tasks pass JSON to each other, and their functions see models; a missing result is explained."""
+"""Typed tasks pass JSON to each other, their functions get models, and a missing result is explained."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def dag() -> DAG:
 
 
 def run(dag: DAG, task_id: str, **arguments: Any) -> Any:
-    """Do what Airflow does with the task once it has fetched the results of the others."""
+    """Call the function of the task as Airflow does, with the results of other tasks as arguments."""
     function = cast("Any", dag.get_task(task_id)).python_callable
     with set_current_context(cast("Context", {"ti": SimpleNamespace(task_id=task_id)})):
         return function(**arguments)
@@ -59,12 +59,12 @@ def test_results_become_json_and_arguments_become_models(dag: DAG) -> None:
     assert run(dag, "consume", checkpoint=JSON, note=None) == 2
 
 
-def test_a_result_that_is_missing_names_the_task_to_clear(dag: DAG) -> None:
+def test_a_missing_result_names_the_task_to_clear(dag: DAG) -> None:
     with pytest.raises(AirflowFailException, match="Task produce returned nothing, because it was marked as"):
         run(dag, "consume", checkpoint=None, note=None)
 
 
-def test_a_result_that_is_something_else_is_refused(dag: DAG) -> None:
+def test_a_result_of_another_type_is_refused(dag: DAG) -> None:
     with pytest.raises(ValidationError, match="sha256"):
         run(dag, "consume", checkpoint={"path": "best.pt"}, note=None)
 

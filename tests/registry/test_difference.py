@@ -1,4 +1,4 @@
-"""Two versions are compared line by line, whatever order the check found their files in."""
+"""Two versions are compared line by line, whatever the order in which a check found the files."""
 
 from __future__ import annotations
 
@@ -82,25 +82,25 @@ def test_each_kind_of_change_is_counted_once_and_named() -> None:
     assert moved == {"moved.jpg": ("train", "val"), "moved and relabelled.jpg": ("val", "train")}
 
 
-def test_another_image_of_that_name_in_another_split_has_not_moved() -> None:
+def test_another_image_of_the_same_name_in_another_split_is_no_move() -> None:
     found = compare(_entries(_line("0001.jpg")), _entries(_line("0001.jpg", "val", image=OTHER_IMAGE)))
     assert _counts(found) == {"added": 1, "removed": 1}
 
 
-def test_a_name_in_both_splits_is_compared_within_each() -> None:
+def test_a_name_in_both_splits_is_compared_within_each_split() -> None:
     before = _entries(_line("a.jpg"), _line("a.jpg", "val", image=OTHER_IMAGE))
     after = _entries(_line("a.jpg", label=None), _line("a.jpg", "val", image=OTHER_IMAGE))
     assert _counts(compare(before, after)) == {"labels_changed": 1}
 
 
-def test_nothing_compared_with_everything_adds_everything_and_names_only_some() -> None:
+def test_a_long_difference_is_counted_completely_and_names_only_examples() -> None:
     every = _entries(*(_line(f"{number}.jpg") for number in range(3 * EXAMPLES)))
     assert _counts(compare([], every)) == {"added": 3 * EXAMPLES}
     assert len(compare(every, []).removed.examples) == EXAMPLES
     assert _counts(compare(every, every)) == {}
 
 
-def test_a_stored_manifest_is_in_order_whatever_order_the_check_wrote(
+def test_a_stored_manifest_is_sorted_whatever_order_the_check_wrote(
     s3_client: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifests, "_SORTED_AT_ONCE", 4096)  # some twenty lines
@@ -152,7 +152,7 @@ def test_a_damaged_manifest_is_called_damaged(s3_client: Any, bucket: str, conte
 
 
 @pytest.mark.parametrize("damaged", ["0a" * 32, "0b" * 32])
-def test_of_two_manifests_the_damaged_one_is_called_damaged(
+def test_the_damaged_one_of_two_manifests_is_named(
     s3_client: Any, bucket: str, tmp_path: Path, damaged: str
 ) -> None:
     kept = Bucket(s3_client, bucket)
@@ -167,7 +167,7 @@ def test_of_two_manifests_the_damaged_one_is_called_damaged(
         compare(before, after)
 
 
-def test_an_error_of_the_reader_of_a_manifest_is_not_its_damage(
+def test_an_error_of_the_reader_does_not_count_as_damage_of_the_manifest(
     s3_client: Any, bucket: str, tmp_path: Path
 ) -> None:
     kept = Bucket(s3_client, bucket)
@@ -210,7 +210,7 @@ def test_classes_are_compared_by_name() -> None:
     ]
 
 
-def test_that_classes_got_other_numbers_is_said() -> None:
+def test_a_changed_numbering_of_classes_is_reported() -> None:
     found = compare_classes([_class("bolt"), _class("nut")], [_class("nut"), _class("bolt")])
     assert found is not None
     assert found.renumbered

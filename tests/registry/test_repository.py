@@ -1,4 +1,4 @@
-"""Versions are numbered once, never change, and are found by name, by page and by address."""
+"""Versions have unique numbers, never change, and are found by name, in pages and by source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.registry.version import WarningCount
 from tests.support.registered_datasets import reference_of, register
 
 
-def test_a_version_records_what_was_checked_and_who_registered_it(datasets: DatasetRepository) -> None:
+def test_a_version_records_the_checked_data_and_who_registered_it(datasets: DatasetRepository) -> None:
     bolts = ClassCount(name="bolt", train=20, val=4, train_images=8, val_images=2)
     checked = reference_of("a", origin="s3://bucket/export.ndjson", class_table=(bolts,))
     found = WarningCount(kind="tiny", title="tiny boxes", remedy="look at them", count=2)
@@ -42,7 +42,7 @@ def test_a_version_records_what_was_checked_and_who_registered_it(datasets: Data
     }
 
 
-def test_content_that_is_the_newest_version_creates_nothing(datasets: DatasetRepository) -> None:
+def test_content_equal_to_the_newest_version_creates_no_version(datasets: DatasetRepository) -> None:
     first = register(datasets, "parts", "a")
     for again in (reference_of("a"), reference_of("a", source="s3://elsewhere/")):
         assert datasets.register(Registration("parts", run_id="run2"), again) == (first, False)
@@ -52,7 +52,7 @@ def test_content_that_is_the_newest_version_creates_nothing(datasets: DatasetRep
     assert register(datasets, "others", "a").version == 1
 
 
-def test_a_run_that_is_repeated_finds_the_version_that_it_has_registered(datasets: DatasetRepository) -> None:
+def test_a_repeated_run_finds_the_version_that_it_has_registered(datasets: DatasetRepository) -> None:
     who = Registration("parts", run_id="run1")
     first, _ = datasets.register(who, reference_of("a"))
     register(datasets, "parts", "b")
@@ -74,7 +74,7 @@ def test_versions_that_are_registered_at_once_get_different_numbers(
     assert len(datasets.versions("parts")) <= 17
 
 
-def test_the_same_content_that_is_registered_at_once_is_one_version(
+def test_concurrent_registrations_of_the_same_content_create_one_version(
     migrated_url: str, datasets: DatasetRepository
 ) -> None:
     def race(_: int) -> int:
@@ -110,7 +110,7 @@ def test_a_name_stands_for_the_newest_version_that_is_not_archived(datasets: Dat
     assert datasets.require(newest).version == 1
 
 
-def test_what_is_not_registered_is_refused_with_what_is(datasets: DatasetRepository) -> None:
+def test_an_unknown_name_or_version_is_refused_with_the_known_ones(datasets: DatasetRepository) -> None:
     with pytest.raises(DatasetUnknown, match="dataset='parts' is not registered: none is registered yet"):
         datasets.require(RegisteredName("parts", None))
     register(datasets, "parts", "a")
@@ -125,7 +125,7 @@ def test_what_is_not_registered_is_refused_with_what_is(datasets: DatasetReposit
         datasets.set_archived("parts", 9, archived=True)
 
 
-def test_datasets_are_listed_page_by_page_the_last_changed_first(datasets: DatasetRepository) -> None:
+def test_datasets_are_listed_in_pages_the_last_changed_first(datasets: DatasetRepository) -> None:
     for name in ("a_1", "ab1", "b"):
         register(datasets, name, "a")
     register(datasets, "a_1", "b")
@@ -143,7 +143,7 @@ def test_datasets_are_listed_page_by_page_the_last_changed_first(datasets: Datas
     assert [version.version for version in datasets.versions("a_1", before=2)] == [1]
 
 
-def test_datasets_are_found_by_the_addresses_that_their_data_came_from(datasets: DatasetRepository) -> None:
+def test_datasets_are_found_by_the_sources_of_their_data(datasets: DatasetRepository) -> None:
     register(datasets, "moved", "a", source="s3://bucket/old/")
     register(datasets, "moved", "b", source="s3://bucket/new/")
     register(datasets, "converted", "a", source="s3://bucket/datasets/a/data.yaml", origin="s3://bucket/new")

@@ -1,4 +1,4 @@
-"""What a retraining trains, from what, and when it is not worth a GPU."""
+"""The training run of a retraining, its starting weights, and cases in which it is not worth a GPU."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_first_training_begins_from_scratch_and_is_named_after_the_run(
 
 
 @pytest.mark.parametrize("start_from", ["champion", "scratch"])
-def test_later_ones_begin_where_the_plan_says(
+def test_later_training_runs_begin_from_the_weights_that_the_plan_names(
     start_from: str, models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     planned = plan(start_from=start_from, model="yolo11s")
@@ -55,7 +55,7 @@ def test_later_ones_begin_where_the_plan_says(
     assert challenge.conf["model"] == (champion.path if start_from == "champion" else "yolo11s")
 
 
-def test_the_champions_own_data_and_parameters_teach_nothing_new(
+def test_nothing_is_trained_again_with_the_champions_data_and_parameters(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     in_production(models, plan())
@@ -69,7 +69,7 @@ def test_the_champions_own_data_and_parameters_teach_nothing_new(
     assert build_challenge(retraining(plan()), other, models, jobs)
 
 
-def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
+def test_a_rejected_challenge_is_not_repeated_until_the_champion_changes(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     in_production(models, plan(), data="of last week")
@@ -86,7 +86,7 @@ def test_what_was_refused_is_not_trained_again_until_the_champion_is_another(
     assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
 
 
-def test_a_cleared_run_goes_on_with_the_training_that_it_began(
+def test_a_cleared_run_continues_its_training_run(
     models: ModelRepository, jobs: JobRepository, dataset: DatasetReference
 ) -> None:
     first = in_production(models, plan(), data="of last week")

@@ -1,4 +1,4 @@
-"""The gate: which challengers take the champion's place, and what is said about those that do not."""
+"""The gate: which challengers replace the champion, and the reasons for refusing the others."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_metric_decides(
         ({"cat": 0.0}, {"cat": 0.0}, 0.0, True),
     ],
 )
-def test_no_class_may_pay_for_the_others(
+def test_no_class_may_fall_by_more_than_the_gate_allows(
     before: dict[str, float], after: dict[str, float], allowed: float | None, passed: bool
 ) -> None:
     decision = decide(reaches(0.6, **after), reaches(0.5, **before), Gate(max_class_drop=allowed))
@@ -100,7 +100,7 @@ def _mean(classes: dict[str, float]) -> Evaluation:
     return reaches(sum(classes.values()) / len(classes), **classes)
 
 
-def test_a_better_challenger_never_does_worse_and_a_milder_gate_never_refuses_more() -> None:
+def test_a_better_challenger_or_a_milder_gate_never_turns_a_pass_into_a_refusal() -> None:
     passed = 0
     for after, before, gate in _cases():
         decision = decide(_mean(after), _mean(before), gate).passed
@@ -119,7 +119,7 @@ def test_a_better_challenger_never_does_worse_and_a_milder_gate_never_refuses_mo
     assert 50 < passed < 450
 
 
-def test_a_model_passes_against_itself_exactly_where_no_gain_is_asked_for() -> None:
+def test_a_model_passes_against_itself_only_if_no_gain_is_required() -> None:
     for after, _, gate in _cases():
         free = gate.model_copy(update={"minimum": None})
         assert decide(_mean(after), _mean(after), free).passed is (gate.minimum_gain <= 0)

@@ -1,4 +1,4 @@
-"""The file of retraining plans: what a plan may say, and what is said about one that is wrong."""
+"""The file of retraining plans: valid plans, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.retrain_plans import GOOD, plan, written
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_plan_that_is_shipped_is_valid_and_weekly_and_has_a_gate() -> None:
+def test_the_shipped_plan_is_valid_and_weekly_and_has_a_gate() -> None:
     plans = load_plans(PLANS)
     assert plans.errors == ()
     digits = plans.require("digits")
@@ -85,14 +85,14 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
         ({"aproval": True}, r"plan 'good': aproval is not a field of a plan; the fields are name, dataset"),
     ],
 )
-def test_what_is_wrong_is_named_by_plan_and_field(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_an_error_names_its_plan_and_field(given: dict[str, Any], said: str, tmp_path: Path) -> None:
     plans = load_plans(written(tmp_path, GOOD | given))
     assert plans.valid == {}
     (error,) = plans.errors
     assert re.search(said, error), error
 
 
-def test_a_wrong_plan_leaves_the_others_alone_and_all_of_its_errors_are_named(tmp_path: Path) -> None:
+def test_a_wrong_plan_does_not_affect_others_and_all_its_errors_are_named(tmp_path: Path) -> None:
     wrong = {"name": "wrong", "timeout_hours": -1, "approval": 1}
     plans = load_plans(written(tmp_path, wrong, GOOD, {"dataset": "digits"}, GOOD, "nonsense"))
     assert list(plans.valid) == ["good"]
@@ -112,7 +112,7 @@ def test_a_wrong_plan_leaves_the_others_alone_and_all_of_its_errors_are_named(tm
 @pytest.mark.parametrize(
     "content", ["plans: {", "- name: a", "plans:\n  digits: {}", "", "plans: []\nmore: 1"]
 )
-def test_a_file_that_is_none_is_an_error_and_no_exception(content: str, tmp_path: Path) -> None:
+def test_a_malformed_file_is_an_error_and_raises_no_exception(content: str, tmp_path: Path) -> None:
     path = tmp_path / "plans.yaml"
     path.write_text(content, encoding="utf-8")
     plans = load_plans(path)
@@ -121,13 +121,13 @@ def test_a_file_that_is_none_is_an_error_and_no_exception(content: str, tmp_path
     assert str(path) in plans.errors[0]
 
 
-def test_a_file_that_is_missing_or_not_utf_8_is_an_error_too(tmp_path: Path) -> None:
+def test_a_missing_or_undecodable_file_is_an_error_too(tmp_path: Path) -> None:
     assert "cannot be read" in load_plans(tmp_path / "none.yaml").errors[0]
     (tmp_path / "plans.yaml").write_bytes(b"plans: [\xff]")
     assert "cannot be read" in load_plans(tmp_path / "plans.yaml").errors[0]
 
 
-def test_the_fingerprint_is_of_what_decides_what_is_learnt() -> None:
+def test_the_fingerprint_covers_the_fields_that_change_the_result() -> None:
     same = plan().fingerprint()
     assert plan(parameters={"epochs": 3, "device": "cpu", "workers": 2}).fingerprint() == same
     assert plan(gate={"minimum_gain": 0.1}, schedule={"cron": "@daily"}, name="other").fingerprint() == same
@@ -142,7 +142,7 @@ def test_the_fingerprint_is_of_what_decides_what_is_learnt() -> None:
     assert len({same, *(each.fingerprint() for each in others)}) == 5
 
 
-def test_a_run_may_change_its_plan_for_itself() -> None:
+def test_a_run_may_override_its_plan() -> None:
     changed = RetrainRequest.parse(
         {"plan": "good", "parameters": {"imgsz": 64}, "start_from": "scratch", "approval": True}
     ).apply_to(plan())
@@ -161,14 +161,14 @@ def test_a_run_may_change_its_plan_for_itself() -> None:
         ({"plan": "good", "parameters": {"model": "yolo11s"}}, "parameters: model does not belong here"),
     ],
 )
-def test_what_a_run_cannot_be_asked_for_is_named(conf: dict[str, Any], said: str) -> None:
+def test_an_invalid_request_to_a_run_is_named(conf: dict[str, Any], said: str) -> None:
     with pytest.raises((RequestRefused, PlanError), match=said):
         RetrainRequest.parse(conf).apply_to(plan())
 
 
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the Dag files make of a file with good and bad plans."""
+    """The Dags and errors that result from a file with good and bad plans."""
     folder = tmp_path_factory.mktemp("plans")
     plans = written(
         folder,
@@ -199,7 +199,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return result
 
 
-def test_wrong_plans_are_one_import_error_that_names_them_and_their_fields(parsed: dict[str, Any]) -> None:
+def test_wrong_plans_cause_one_import_error_that_names_them_and_their_fields(parsed: dict[str, Any]) -> None:
     ((file, error),) = parsed["errors"].items()
     assert Path(file).name == "retrain_plan_errors.py"
     for said in (
@@ -211,7 +211,7 @@ def test_wrong_plans_are_one_import_error_that_names_them_and_their_fields(parse
     assert "on-demand" not in error
 
 
-def test_every_valid_plan_with_a_schedule_has_a_dag_of_its_own_that_is_paused(parsed: dict[str, Any]) -> None:
+def test_every_valid_plan_with_a_schedule_has_its_own_paused_dag(parsed: dict[str, Any]) -> None:
     dags = {dag_id: each["dag"] for dag_id, each in parsed["dags"].items() if "retrain" in dag_id}
     assert set(dags) == {"retrain_yolo", *(f"retrain_yolo__by-{when}" for when in ("time", "data", "both"))}
     assert dags["retrain_yolo"]["is_paused_upon_creation"] is False

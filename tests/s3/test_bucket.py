@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def test_what_is_below_a_prefix_is_deleted_with_one_request_for_each_page(
+def test_objects_below_a_prefix_are_deleted_with_one_request_per_page(
     s3_client: S3Client, bucket: str
 ) -> None:
     for key in ("set/a", "set/b & c.jpg", "set/ä", "set/kept", "settle/d"):
@@ -28,7 +28,7 @@ def test_what_is_below_a_prefix_is_deleted_with_one_request_for_each_page(
     assert place.delete_below("nothing/") == (0, 0)
 
 
-def test_an_object_that_may_not_be_deleted_is_named(s3_client: S3Client, bucket: str) -> None:
+def test_an_object_whose_deletion_is_denied_is_named(s3_client: S3Client, bucket: str) -> None:
     s3_client.put_object(Bucket=bucket, Key="set/a", Body=b"1234")
 
     def refuse(parsed: dict[str, Any], **_: Any) -> None:

@@ -58,9 +58,7 @@ def ignoring(s3: S3) -> Ignoring:
     return open_client
 
 
-def test_a_server_that_honours_conditions_is_recognised_again_and_again(
-    s3_client: S3Client, bucket: str
-) -> None:
+def test_a_server_that_honours_conditions_passes_repeated_probes(s3_client: S3Client, bucket: str) -> None:
     assert [probe_conditional_writes(Bucket(s3_client, bucket)) for _ in range(2)] == [HONOURED] * 2
     require_conditional_writes(Bucket(s3_client, bucket))
     require_conditional_deletes(Bucket(s3_client, bucket))
@@ -99,7 +97,7 @@ def test_no_job_begins_on_a_server_that_ignores_conditions(
     assert jobs.get("a") is None
 
 
-def test_a_server_that_ignores_the_condition_of_a_copy_is_warned_of(
+def test_a_server_that_ignores_the_condition_of_a_copy_causes_a_warning(
     ignoring: Ignoring, bucket: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     require_conditional_writes(Bucket(ignoring("CopyObject"), bucket))
@@ -114,14 +112,16 @@ def test_nothing_is_trained_on_a_server_that_does_not_compare_bytes_with_their_s
         require_verified_writes(Bucket(ignoring("PutObject"), bucket))
 
 
-def test_nothing_is_given_up_on_a_server_that_ignores_the_condition_of_a_deletion(
+def test_no_state_is_deleted_on_a_server_that_ignores_the_condition_of_a_deletion(
     ignoring: Ignoring, bucket: str
 ) -> None:
     with pytest.raises(ConditionsNotHonoured, match="does not refuse a deletion"):
         require_conditional_deletes(Bucket(ignoring("DeleteObject"), bucket))
 
 
-def test_the_audit_tells_each_kind_of_write_that_is_not_fenced(ignoring: Ignoring, bucket: str) -> None:
+def test_the_audit_reports_each_kind_of_write_without_honoured_conditions(
+    ignoring: Ignoring, bucket: str
+) -> None:
     found = probe_conditional_writes(Bucket(ignoring("CopyObject", "DeleteObject"), bucket))
     findings = list(find_unfenced(bucket, found))
     assert [finding.kind for finding in findings] == [FindingKind.UNFENCED] * 2

@@ -1,4 +1,4 @@
-"""A listing says of each object what S3 says, although its pages are not read as botocore reads them."""
+"""A listing equals that of botocore, although its pages are parsed differently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 
-def test_it_says_what_botocore_says(s3: S3, s3_client: S3Client, bucket: str) -> None:
+def test_a_listing_equals_that_of_botocore(s3: S3, s3_client: S3Client, bucket: str) -> None:
     for key in ("set/a", "set/b & <LastModified>.jpg", "set/folder/c", "set/\u00e4"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=key.encode())
     plain = s3.client().list_objects_v2(Bucket=bucket, Prefix="set/")["Contents"]
@@ -43,7 +43,7 @@ AT = datetime(2026, 11, 28, 14, 16, 9, tzinfo=UTC)
 @pytest.mark.parametrize(
     "time", ["2026-11-28T14:16:09Z", "2026-11-28T15:16:09.000+01:00", "Sat, 28 Nov 2026 14:16:09 GMT"]
 )
-def test_any_form_of_a_time_is_read(answering: Callable[[str], S3Client], time: str) -> None:
+def test_any_format_of_a_time_is_read(answering: Callable[[str], S3Client], time: str) -> None:
     """A time that is not in ISO 8601 is left to botocore."""
     client = answering(
         f"<Contents><Key>a</Key><ETag>e</ETag><Size>1</Size><LastModified>{time}</LastModified></Contents>"
@@ -61,8 +61,10 @@ def test_any_form_of_a_time_is_read(answering: Callable[[str], S3Client], time: 
         "",
     ],
 )
-def test_what_else_a_server_says_of_an_object_stays(answering: Callable[[str], S3Client], more: str) -> None:
-    """Amazon names checksums. Owners are nested elements, so botocore reads pages that have them."""
+def test_other_fields_of_an_object_are_ignored_here_and_kept_in_botocores_listing(
+    answering: Callable[[str], S3Client], more: str
+) -> None:
+    """Amazon lists checksums. Owners are nested elements, so botocore parses pages with owners."""
     client = answering(
         "<EncodingType>url</EncodingType><Contents><Key>a%2Bb+c</Key><ETag>e</ETag><Size>1</Size>"
         f"<LastModified>2026-11-28T14:16:09Z</LastModified>{more}</Contents>"

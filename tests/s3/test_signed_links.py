@@ -1,4 +1,4 @@
-"""Signed links lead to the origin that pages are allowed to send files to."""
+"""Signed links have the origin to which pages are allowed to upload files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def signer(endpoint: str | None, key: str | None = "key") -> S3Client:
-    """A client as `s3_signer` makes it."""
+    """Return a client as `s3_signer` creates it."""
     style = {"addressing_style": "path" if endpoint else "virtual"}
     session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=key, region_name="eu-west-1")
     config = Config(signature_version="s3v4", s3=style)  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ def signer(endpoint: str | None, key: str | None = "key") -> S3Client:
         (None, "https://bucket.s3.eu-west-1.amazonaws.com"),
     ],
 )
-def test_the_origin_is_that_of_the_links(endpoint: str | None, origin: str) -> None:
+def test_the_origin_equals_that_of_the_links(endpoint: str | None, origin: str) -> None:
     client = signer(endpoint)
     assert origin_of_links(client, "bucket") == origin
     link = client.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "uploads/x"})

@@ -1,4 +1,4 @@
-"""obstore reads what boto3 would read; whatever it cannot read, the reader of datasets reads with boto3."""
+"""obstore reads the same bytes as boto3; objects that obstore cannot read are read with boto3."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_large_ranges_are_left_to_boto3(s3_client: S3Client, bucket: str) -> Non
     assert read(SmallReads(s3_client), stored, 1, LARGEST + 1) == bytes(LARGEST)
 
 
-def test_an_object_that_is_not_the_listed_one_is_never_read(s3_client: S3Client, bucket: str) -> None:
+def test_an_object_that_differs_from_the_listed_one_is_never_read(s3_client: S3Client, bucket: str) -> None:
     small, reader = SmallReads(s3_client), S3ObjectReader(s3_client)
     stored = put(s3_client, bucket, "set/a.jpg", b"1234")
     for change, what in ((b"abcd", "replaced"), (b"a", "replaced"), (None, "deleted")):
@@ -87,7 +87,7 @@ def test_after_three_failures_in_a_row_boto3_reads_everything(
     assert s3.secret_key not in caplog.text
 
 
-def test_one_failure_is_forgotten(s3: S3, s3_client: S3Client, bucket: str) -> None:
+def test_a_success_resets_the_count_of_failures(s3: S3, s3_client: S3Client, bucket: str) -> None:
     stored = put(s3_client, bucket, "set/a.jpg", b"1234")
     with CuttingProxy(s3.endpoint_url, throttled=2) as proxy:
         small = SmallReads(boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url)))
@@ -105,7 +105,7 @@ def test_settings_that_obstore_lacks_are_left_to_boto3(
 
 
 def test_a_forked_process_reads_with_boto3(s3_client: S3Client, bucket: str) -> None:
-    """It lacks obstore's threads, and would wait for ever for their answers."""
+    """A forked process lacks obstore's threads, and would wait forever for their responses."""
     stored = put(s3_client, bucket, "set/a.jpg", b"1234")
     small = SmallReads(s3_client)
     assert read(small, stored, 0, 4) == b"1234"

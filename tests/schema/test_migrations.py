@@ -1,4 +1,4 @@
-"""An empty database gets the right schema however often it is migrated, and loses nothing on the way back."""
+"""An empty database gets the right schema however often it is migrated; downgrades lose no data silently."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_empty_database_gets_every_column_of_the_design(engine: Engine) -> No
     assert found["training_jobs", "best_checkpoint_path"] == "character varying(500)"
     assert found["training_jobs", "last_checkpoint_path"] == "character varying(500)"
     job = {name for table, name in found if table == "training_jobs"}
-    assert job - {"class_table"} == set(TrainingJob.model_fields)  # thousands of lines: read on demand
+    assert job - {"class_table"} == set(TrainingJob.model_fields)  # up to thousands of lines: read on demand
     assert {name for table, name in found if table == "training_epochs"} == {
         "job_id",
         *RecordedEpoch.model_fields,
@@ -116,7 +116,7 @@ def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[
     verify(engine)
 
 
-def test_a_target_may_be_a_revision_or_steps(engine: Engine) -> None:
+def test_a_target_can_be_a_revision_or_a_number_of_steps(engine: Engine) -> None:
     assert apply(engine, "+1").target == "0001"
     assert [column.name for column in verify(engine, "0001") if column.name.startswith("last")] == []
     assert apply(engine, "0002").revisions == ("0002",)
@@ -128,12 +128,14 @@ def test_a_target_may_be_a_revision_or_steps(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("target", [f"+{len(REVISIONS) + 1}", "-1", "0999", "", "heads", "0001:0002"])
-def test_a_target_that_is_none_is_refused_by_name(engine: Engine, target: str) -> None:
+def test_an_invalid_target_is_refused_by_name(engine: Engine, target: str) -> None:
     with pytest.raises(TargetUnknown, match=f"base.*{', '.join(REVISIONS)}"):
         plan(engine, target)
 
 
-def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_a_downgrade_and_an_upgrade_restore_the_schema(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
     apply(engine)
     migrated = platforms.structure(connection)
     apply(engine, "base")
@@ -172,7 +174,7 @@ def test_down_and_up_again_ends_as_up_did(engine: Engine, connection: psycopg.Co
         ("0013", "waits_for_quota", "true"),
     ],
 )
-def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
+def test_a_column_with_data_is_dropped_only_with_confirmation(
     engine: Engine, connection: psycopg.Connection[Any], revision: str, column: str, value: str
 ) -> None:
     apply(engine, revision)
@@ -208,7 +210,7 @@ def test_a_column_with_data_is_dropped_only_when_that_is_confirmed(
         ("gpu_usage", "(job_id, gpus, started_at, seen_at) VALUES ('a', 1, now(), now())"),
     ],
 )
-def test_a_table_with_rows_is_dropped_only_when_that_is_confirmed(
+def test_a_table_with_rows_is_dropped_only_with_confirmation(
     engine: Engine, connection: psycopg.Connection[Any], table: str, row: str
 ) -> None:
     apply(engine)
@@ -237,7 +239,7 @@ def test_a_failing_revision_leaves_nothing_behind(
     assert platforms.structure(connection) == set()
 
 
-def test_a_revision_that_fails_only_after_the_rehearsal_is_refused_with_what_was_reached(
+def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
     engine: Engine, connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     # A rollback does not reset the sequence: the rehearsal divides by one, the real migration by zero.
@@ -288,7 +290,7 @@ def test_the_platforms_own_alembic_is_left_alone(engine: Engine, connection: psy
     assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9f3c1d2e4b5a",)]
 
 
-def test_a_table_of_that_name_in_a_later_schema_of_the_search_path_is_left_alone(
+def test_a_table_of_the_same_name_in_a_later_schema_is_left_alone(
     database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)")  # MLflow's
@@ -320,7 +322,7 @@ def test_the_first_schema_of_the_search_path_is_used(
     apply(engine, "base")
 
 
-def test_a_training_is_told_what_the_schema_lacks(
+def test_a_training_run_is_refused_with_the_revision_that_it_needs(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     with pytest.raises(SchemaBehind, match=f"no schema yet.*needs revision {HEAD}: run the Dag migrate_"):
@@ -346,7 +348,7 @@ def test_a_schema_newer_than_the_code_is_left_alone(
         require_current(connection)
 
 
-def test_a_lost_version_table_is_made_again(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_a_lost_version_table_is_recreated(engine: Engine, connection: psycopg.Connection[Any]) -> None:
     apply(engine)
     migrated = platforms.structure(connection)
     connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
@@ -361,7 +363,7 @@ def test_a_lost_version_table_is_made_again(engine: Engine, connection: psycopg.
         apply(engine, "base")
 
 
-def test_a_table_in_use_is_not_waited_for_for_long(
+def test_a_migration_does_not_wait_long_for_a_table_in_use(
     engine: Engine, database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
@@ -373,7 +375,7 @@ def test_a_table_in_use_is_not_waited_for_for_long(
     apply(engine, "base")
 
 
-def test_another_migration_is_not_waited_for_for_ever(
+def test_a_migration_does_not_wait_forever_for_another(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("SELECT pg_advisory_lock(hashtextextended('training_schema_version', 0))")
@@ -397,7 +399,7 @@ def test_another_migration_is_not_waited_for_for_ever(
         ("DROP TABLE training_epochs", "training_epochs.metrics jsonb is missing"),
     ],
 )
-def test_verify_says_what_the_database_lacks(
+def test_verify_names_what_the_database_lacks(
     engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
 ) -> None:
     apply(engine)

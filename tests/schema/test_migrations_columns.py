@@ -1,4 +1,4 @@
-"""Columns that a platform already has under our names are used as they are, or refused with a remedy."""
+"""Existing columns of a platform with our names are used unchanged, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import platforms
 
 
 @pytest.mark.parametrize("job_id", ["varchar(36) PRIMARY KEY", "text NOT NULL UNIQUE"])
-def test_a_job_id_of_the_platforms_own_is_used(
+def test_a_platforms_own_job_id_column_is_used(
     engine: Engine, connection: psycopg.Connection[Any], job_id: str
 ) -> None:
     connection.execute(f"CREATE TABLE training_jobs (job_id {job_id})")
@@ -29,7 +29,7 @@ def test_a_job_id_of_the_platforms_own_is_used(
     assert {line for line in after if ".training_jobs " in line} == indexes
 
 
-def test_empty_job_ids_of_the_platforms_own_are_filled_and_made_unique(
+def test_a_platforms_empty_job_ids_are_filled_and_made_unique(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, job_id varchar(36))")
@@ -135,7 +135,7 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
         "created_at timestamp NOT NULL DEFAULT now(), status varchar(20) NOT NULL",
     ],
 )
-def test_a_column_of_another_type_that_can_be_used_stays(
+def test_a_usable_column_of_another_type_stays(
     engine: Engine, connection: psycopg.Connection[Any], column: str
 ) -> None:
     connection.execute(

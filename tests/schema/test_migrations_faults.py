@@ -1,4 +1,4 @@
-"""Concurrent, killed and cut-off migrations, as real processes on a platform's table: all end right."""
+"""Concurrent, killed and cut-off migrations, in real processes on a platform's table, leave it correct."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """The platform's own connection, to a database in which it is installed."""
+    """The platform's own connection, to a database with its table."""
     with psycopg.connect(database_url) as connection:
         platforms.install(connection, PLATFORMS["integer"])
         yield connection
@@ -44,7 +44,7 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def as_it_was(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Compares the platform's rows at the end with those at the beginning."""
+    """Require that the platform's rows are the same at the end as at the beginning."""
     columns = platforms.columns(connection)
     rows = platforms.rows(connection, columns)
     yield
@@ -53,7 +53,7 @@ def as_it_was(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 @pytest.fixture
 def start(database_url: str) -> Iterator[Start]:
-    """Starts processes that migrate, and ends those that are left."""
+    """A function that starts processes that migrate; those still running at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: str) -> subprocess.Popen[str]:
@@ -131,7 +131,7 @@ def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_ends_rig
     verify(platforms.engine(database_url))
 
 
-def test_a_run_killed_between_its_commits_is_finished_by_the_next_one(
+def test_the_next_run_completes_one_that_was_killed_between_commits(
     start: Start, database_url: str, tmp_path: Path, as_it_was: None
 ) -> None:
     # A rollback does not reset the sequence: only the real migration, after the rehearsal, sleeps.
@@ -150,7 +150,7 @@ def test_a_run_killed_between_its_commits_is_finished_by_the_next_one(
     assert apply(engine).revisions == ()
 
 
-def test_a_run_whose_connection_is_cut_fails_and_the_next_one_ends_right(
+def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
     start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
     before = platforms.structure(connection)

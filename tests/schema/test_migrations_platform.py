@@ -1,4 +1,4 @@
-"""The filled table of an existing platform is adopted: what was missing is there, all else is as it was."""
+"""The table of an existing platform is adopted: missing columns are added, all else is unchanged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.platforms import PLATFORMS, ROWS, Platform
 
 @pytest.fixture(params=PLATFORMS)
 def platform(request: pytest.FixtureRequest, connection: psycopg.Connection[Any]) -> Platform:
-    """Each kind of platform in turn, installed."""
+    """Install each kind of platform in turn."""
     installed = PLATFORMS[request.param]
     platforms.install(connection, installed)
     return installed
@@ -51,7 +51,7 @@ def test_every_row_is_as_it_was_and_named_by_its_key(
     assert _one(connection, named) == ROWS
 
 
-def test_what_the_platform_has_is_as_it_was(
+def test_the_platforms_own_objects_are_unchanged(
     platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     before = platforms.structure(connection)
@@ -71,7 +71,7 @@ def test_a_plan_for_a_platform_changes_nothing(
     assert platforms.rows(connection, columns) == rows
 
 
-def test_rows_that_the_platform_inserts_later_are_named_too(
+def test_rows_that_the_platform_inserts_later_get_their_key_as_job_id(
     platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
@@ -84,7 +84,7 @@ def test_rows_that_the_platform_inserts_later_are_named_too(
     verify(engine)
 
 
-def test_ten_runs_on_a_platform_end_as_one_did(
+def test_ten_migrations_on_a_platform_have_the_same_result_as_one(
     adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     columns, after_one = platforms.columns(connection), platforms.structure(connection)
@@ -107,7 +107,7 @@ def test_a_downgrade_leaves_the_platform_as_it_was(
     assert platforms.rows(connection, columns) == rows
 
 
-def test_a_revision_that_comes_later_leaves_the_rows_that_were_trained_as_they_were(
+def test_a_later_revision_does_not_change_rows_of_trained_jobs(
     platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine, "0002")
@@ -174,7 +174,7 @@ def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
     assert "epoch" not in platforms.columns(connection)
 
 
-def test_job_ids_of_our_own_are_data(
+def test_job_ids_that_are_not_keys_are_data(
     adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
@@ -205,7 +205,7 @@ def test_a_mandatory_column_of_the_platform_is_announced(adopted: Platform, engi
 
 
 @pytest.mark.parametrize("revision", ["0004", "0009"])
-def test_that_a_table_waits_for_its_indexes_is_announced(
+def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
     adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], revision: str
 ) -> None:
     connection.execute(
@@ -226,7 +226,7 @@ def test_that_a_table_waits_for_its_indexes_is_announced(
         ("ALTER TABLE training_jobs ADD CHECK (status <> 'stopped') NOT VALID", "rejects .* = stopped"),
     ],
 )
-def test_verify_says_what_an_adopted_table_lost(
+def test_verify_names_what_an_adopted_table_lost(
     adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
 ) -> None:
     connection.execute(damage)

@@ -43,7 +43,7 @@ def stranger(superuser: Connection) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def trained(postgres: Postgres) -> Iterator[Connection]:
-    """A migrated schema, as the role that trains."""
+    """A connection to a migrated schema as the role that trains."""
     with platforms.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
         yield connection
         connection.rollback()
@@ -69,13 +69,15 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("statement", CHANGES)
-def test_the_role_that_trains_cannot(trained: Connection, statement: str) -> None:
+def test_the_role_that_trains_cannot_change_the_schema_or_history(
+    trained: Connection, statement: str
+) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         trained.execute(statement)
     trained.rollback()
 
 
-def test_the_role_that_trains_gets_what_the_statements_need_and_nothing_else() -> None:
+def test_the_role_that_trains_gets_only_the_privileges_that_the_statements_need() -> None:
     needed: defaultdict[str, set[str]] = defaultdict(set)
     for file in QUERIES.glob("*.sql"):
         text = re.sub(r"--.*", "", query(file.stem).decode())
@@ -84,7 +86,7 @@ def test_the_role_that_trains_gets_what_the_statements_need_and_nothing_else() -
             ("INSERT", r"INSERT INTO (\w+)"),
             ("UPDATE", r"(?<!DO )(?<!FOR )(?<!KEY )UPDATE (\w+)"),
             ("DELETE", r"DELETE FROM (\w+)"),
-            # An upsert reads the existing row, and changes it.
+            # An upsert reads and changes an existing row.
             ("UPDATE", r"INSERT INTO (\w+)(?=(?:(?!INSERT INTO)[^;])*DO UPDATE)"),
             ("SELECT", r"INSERT INTO (\w+)(?=(?:(?!INSERT INTO)[^;])*DO UPDATE)"),
         ):
@@ -96,12 +98,12 @@ def test_the_role_that_trains_gets_what_the_statements_need_and_nothing_else() -
     }
 
 
-def test_every_table_of_every_revision_is_granted() -> None:
+def test_every_table_of_every_revision_has_a_grant() -> None:
     promised = promised_columns(MIGRATIONS, revisions(MIGRATIONS)[-1])
     assert set(PRIVILEGES) == {*promised, *KEPT_TABLES}
 
 
-def test_a_migration_grants_once_what_is_missing(empty: Database, engine: Engine) -> None:
+def test_a_migration_grants_missing_privileges_once(empty: Database, engine: Engine) -> None:
     planned = plan(engine, application_role=TRAINING_APPLICATION)
     assert f'GRANT DELETE ON TABLE training_epochs TO "{TRAINING_APPLICATION}";' in planned.report
     assert planned.problems == planned.warnings == ()
@@ -110,7 +112,7 @@ def test_a_migration_grants_once_what_is_missing(empty: Database, engine: Engine
     assert again.report.endswith("Nothing to do.")
 
 
-def test_a_role_that_is_new_is_granted_everything_at_the_newest_revision(
+def test_a_new_role_gets_its_privileges_at_the_newest_revision(
     empty: Database, engine: Engine, connection: Connection
 ) -> None:
     apply(engine)
@@ -132,7 +134,7 @@ def test_a_role_that_is_new_is_granted_everything_at_the_newest_revision(
 
 
 @pytest.mark.parametrize("kind", PLATFORMS)
-def test_on_the_table_of_a_platform_it_reads_and_writes_rows_only(empty: Database, kind: str) -> None:
+def test_on_the_table_of_a_platform_the_role_only_reads_and_writes_rows(empty: Database, kind: str) -> None:
     with psycopg.connect(empty.owner_url) as owner:
         platforms.install(owner, PLATFORMS[kind])
         owner.execute("CREATE TABLE invoices (number integer)")
@@ -145,7 +147,7 @@ def test_on_the_table_of_a_platform_it_reads_and_writes_rows_only(empty: Databas
                 application.execute(statement)
 
 
-def test_a_table_of_another_owner_is_said_in_one_sentence(
+def test_a_table_of_another_owner_is_reported_in_one_sentence(
     empty: Database, engine: Engine, superuser: Connection, stranger: str
 ) -> None:
     with psycopg.connect(empty.owner_url) as owner:
@@ -167,7 +169,7 @@ def test_a_table_of_another_owner_is_said_in_one_sentence(
         require_current(application)
 
 
-def test_what_the_owner_may_not_grant_is_said_with_the_statement_for_those_who_may(
+def test_a_grant_that_the_owner_may_not_make_is_reported_with_its_statement(
     empty: Database, engine: Engine, superuser: Connection
 ) -> None:
     with psycopg.connect(empty.owner_url) as owner:
@@ -190,7 +192,7 @@ def test_what_the_owner_may_not_grant_is_said_with_the_statement_for_those_who_m
         ("ALTER ROLE {role} SUPERUSER", "it is a superuser"),
     ],
 )
-def test_a_role_that_could_change_the_schema_is_warned_of(
+def test_a_role_that_could_change_the_schema_causes_a_warning(
     engine: Engine,
     connection: Connection,
     superuser: Connection,

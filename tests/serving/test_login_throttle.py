@@ -1,4 +1,4 @@
-"""Guessing passwords from many addresses, at SimpleAuthManager's real login and nothing around it."""
+"""Guessing passwords from many addresses, at SimpleAuthManager's real login without a server around it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORDS = {"ada": "right", "bob": "good"}
 
 @pytest.fixture
 def seconds() -> int:
-    """How long refused attempts are remembered."""
+    """Seconds for which refused attempts are remembered."""
     return logins.SECONDS
 
 
@@ -47,7 +47,7 @@ def throttle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: int) -> L
 
 @pytest.fixture
 def attempt(throttle: LoginThrottle) -> Attempt:
-    """Log in once, from an address; returns the status."""
+    """Log in once from an address, and return the status."""
 
     def attempt(username: str, password: str, address: str = "192.0.2.1", *, as_form: bool = False) -> int:
         async def post() -> httpx.Response:
@@ -63,7 +63,7 @@ def attempt(throttle: LoginThrottle) -> Attempt:
     return attempt
 
 
-def test_an_address_that_has_guessed_is_refused_whatever_it_guesses_next(attempt: Attempt) -> None:
+def test_an_address_with_too_many_guesses_is_refused_even_with_a_right_password(attempt: Attempt) -> None:
     guesses = [attempt(f"user-{number}", "wrong") for number in range(MOST_FROM_ADDRESS)]
     assert set(guesses) == {401}
     assert attempt("ada", "right") == 429
@@ -71,7 +71,9 @@ def test_an_address_that_has_guessed_is_refused_whatever_it_guesses_next(attempt
     assert attempt("ada", "right", "192.0.2.2") == 201
 
 
-def test_an_account_that_is_guessed_from_everywhere_is_refused_to_strangers_only(attempt: Attempt) -> None:
+def test_an_account_that_is_guessed_from_everywhere_is_refused_only_to_new_addresses(
+    attempt: Attempt
+) -> None:
     assert attempt("ada", "right", "198.51.100.1") == 201
     guesses = [attempt("Ada " if number % 2 else "ada", "wrong", f"10.0.0.{number}") for number in range(100)]
     assert len(guesses) == MOST_FOR_ACCOUNT
@@ -81,14 +83,14 @@ def test_an_account_that_is_guessed_from_everywhere_is_refused_to_strangers_only
     assert attempt("ada", "right", "198.51.100.1") == 201
 
 
-def test_who_has_logged_in_may_not_guess_without_an_end_either(attempt: Attempt) -> None:
+def test_a_known_address_may_not_guess_endlessly_either(attempt: Attempt) -> None:
     assert attempt("ada", "right") == 201
     guesses = [attempt("ada", "wrong") for _ in range(MOST_FROM_ADDRESS + 1)]
     assert guesses == [401] * MOST_FROM_ADDRESS + [429]
     assert attempt("bob", "good") == 201
 
 
-def test_a_customer_with_a_network_of_addresses_is_one_guesser(attempt: Attempt) -> None:
+def test_a_network_of_ipv6_addresses_counts_as_one_guesser(attempt: Attempt) -> None:
     for number in range(MOST_FROM_ADDRESS):
         attempt(f"user-{number}", "wrong", f"2001:db8:0:1::{number:x}")
     assert attempt("bob", "good", "2001:db8:0:1:ffff::1") == 429
@@ -104,7 +106,7 @@ def test_a_guesser_may_try_again_after_a_while(attempt: Attempt) -> None:
     assert attempt("ada", "right") == 201
 
 
-def test_no_number_of_names_and_addresses_takes_more_memory(
+def test_the_memory_for_names_and_addresses_is_bounded(
     throttle: LoginThrottle, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert throttle._refused.maxsize == logins._MOST_COUNTED

@@ -1,4 +1,4 @@
-"""nginx as docs/deployment.md configures it: what it must stop, and what must work through it."""
+"""nginx as configured in docs/deployment.md: requests that it must stop, and features that must work."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPOOFED = "203.0.113.77"
 
 @pytest.fixture
 def jobs(api_stack: Stack) -> Iterator[JobRepository]:
-    """Job a runs, and has finished one epoch."""
+    """Job a is running, and has finished one epoch."""
     platforms.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
@@ -52,7 +52,7 @@ def _ask(nginx: Nginx, method: str, path: str, **options: Any) -> requests.Respo
         )
 
 
-def test_a_head_that_does_not_come_to_an_end_is_cut_off(nginx: Nginx) -> None:
+def test_a_request_header_without_an_end_is_cut_off(nginx: Nginx) -> None:
     with connect(nginx.url, trusted=nginx.certificate) as connection:
         connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n")
         assert connection.closed_within(HEAD_SECONDS + 5)
@@ -79,11 +79,11 @@ def test_events_are_passed_on_at_once(nginx: Nginx, api_stack: Stack, jobs: JobR
             assert epochs(stream.until("epoch")) == [epoch]
 
 
-def test_workers_routes_are_not_reached_from_outside(nginx: Nginx) -> None:
+def test_workers_routes_cannot_be_reached_from_outside(nginx: Nginx) -> None:
     assert _ask(nginx, "GET", "/execution/health/ping").status_code == 404
 
 
-def test_airflow_is_found_by_its_name_alone_and_with_tls_alone(nginx: Nginx) -> None:
+def test_airflow_answers_only_to_its_name_and_only_with_tls(nginx: Nginx) -> None:
     plain = _ask(nginx, "GET", f"{nginx.plain_url}/dags?x=1")
     assert (plain.status_code, plain.headers["location"]) == (301, "https://localhost/dags?x=1")
     with pytest.raises(requests.ConnectionError):
@@ -104,11 +104,11 @@ def test_a_client_cannot_choose_its_own_address(nginx: Nginx) -> None:
     assert SPOOFED not in nginx.api_log.read_text(encoding="utf-8")
 
 
-def test_the_pages_work_behind_it(
+def test_the_pages_work_behind_nginx(
     visit: Visitors, nginx: Nginx, api_stack: Stack, jobs: JobRepository
 ) -> None:
     visitor = visit(None, url=nginx.url)
-    visitor.expects(404, "/dagRuns/run1")  # the row is all that there is of it
+    visitor.expects(404, "/dagRuns/run1")  # the job has only a row, and no run in Airflow
     log_in(visitor, api_stack)
     frame = visitor.open_in_airflow("jobs")
     frame.get_by_role("link", name="a", exact=True).click()
@@ -118,7 +118,7 @@ def test_the_pages_work_behind_it(
     expect(bar).to_have_attribute("aria-valuenow", "2")
 
 
-def test_logins_are_slowed_down_and_nothing_else(nginx: Nginx, api_stack: Stack) -> None:
+def test_only_logins_are_slowed_down(nginx: Nginx, api_stack: Stack) -> None:
     right = {"username": api_stack.username, "password": api_stack.password}
     statuses = [_ask(nginx, "POST", "/auth/token", json=right).status_code for _ in range(13)]
     assert statuses[:8] == [201] * 8

@@ -1,4 +1,4 @@
-"""Requests and connections without an end are refused, whichever resource they would exhaust."""
+"""Endless requests and connections are refused, whichever resource they would exhaust."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ def _any_app() -> Starlette:
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[str]:
-    """Any application, whose bodies have to arrive within a second and may have 100 kB."""
+    """An application whose request bodies must arrive within a second and may have 100 kB."""
     with serving(RequestLimits(_any_app(), BodyLimit(100_000, 1.0))) as url:
         yield url
 
 
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Any application on connections that may be silent for half a second."""
+    """An application whose connections may be silent for half a second."""
     monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.5)
     with serving(_any_app(), LimitedProtocol) as url:
         yield url
 
 
-def test_a_body_that_is_announced_too_large_is_refused_before_it_is_sent(url: str) -> None:
+def test_a_body_with_a_too_large_content_length_is_refused_before_it_is_sent(url: str) -> None:
     with connect(url) as connection:
         connection.send(head("POST", COMPLETION, Content_Length=SMALL.most_bytes + 1))
         answer = connection.answer()
@@ -84,17 +84,17 @@ def test_a_body_without_an_end_is_refused_while_it_is_sent(url: str, announced: 
         connection.send(head("POST", COMPLETION, **announced))
         sent = connection.upload(60_000_000, chunked="Transfer_Encoding" in announced)
         assert connection.answer().status == 413
-    assert sent < 30_000_000  # what the kernel's buffers hold, and what was on its way
+    assert sent < 30_000_000  # bytes in the kernel's buffers and on their way
 
 
-def test_a_body_of_the_largest_size_is_taken(limited: str) -> None:
+def test_a_body_of_the_largest_size_is_accepted(limited: str) -> None:
     with connect(limited) as connection:
         connection.send(head("POST", "/size", Content_Length=100_000) + "x" * 100_000)
         assert connection.closed_within(0.5) is False
         assert connection.answer().body == "100000"
 
 
-def test_a_body_that_trickles_is_given_up(limited: str) -> None:
+def test_a_trickling_body_times_out(limited: str) -> None:
     with connect(limited) as connection:
         connection.send(head("POST", "/size", Content_Length=1000))
         for _ in range(8):
@@ -108,7 +108,7 @@ def test_a_body_that_trickles_is_given_up(limited: str) -> None:
     assert "did not arrive within 1 seconds" in answer.body
 
 
-def test_an_answer_that_takes_long_is_not_given_up(limited: str) -> None:
+def test_a_slow_response_does_not_time_out(limited: str) -> None:
     with connect(limited) as connection:
         connection.send(head("GET", "/late"))
         assert connection.answer().status == 200
@@ -132,13 +132,13 @@ def test_a_long_query_and_long_headers_are_refused(url: str, request_head: str, 
     ["", "GET /size HTTP/1.1\r\nHost: x\r\n", "\r\n\r\n"],
     ids=["silent", "half a head", "empty lines"],
 )
-def test_a_connection_that_asks_nothing_is_closed(guarded: str, beginning: str) -> None:
+def test_a_connection_without_a_request_is_closed(guarded: str, beginning: str) -> None:
     with connect(guarded) as connection:
         connection.send(beginning)
         assert connection.closed_within(5)
 
 
-def test_empty_lines_do_not_keep_a_connection_that_was_used(guarded: str) -> None:
+def test_empty_lines_do_not_keep_a_used_connection_open(guarded: str) -> None:
     with connect(guarded) as connection:
         connection.send(head("GET", "/size"))
         assert connection.answer().status == 200
@@ -146,7 +146,7 @@ def test_empty_lines_do_not_keep_a_connection_that_was_used(guarded: str) -> Non
         assert connection.closed_within(5)
 
 
-def test_a_head_that_trickles_is_given_up(guarded: str) -> None:
+def test_a_trickling_request_header_times_out(guarded: str) -> None:
     with connect(guarded) as connection:
         connection.send("GET /size HTTP/1.1\r\n")
         closed = False
@@ -157,8 +157,8 @@ def test_a_head_that_trickles_is_given_up(guarded: str) -> None:
         assert closed
 
 
-def test_a_head_without_an_end_is_refused(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HEAD_SECONDS", 60)  # so that its size is what counts
+def test_a_request_header_without_an_end_is_refused(guarded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 60)  # so that the size limit applies first
     with connect(guarded) as connection:
         connection.send("GET /size HTTP/1.1\r\nX-Endless: ")
         sent = connection.upload(60_000_000, chunked=False)
@@ -166,7 +166,7 @@ def test_a_head_without_an_end_is_refused(guarded: str, monkeypatch: pytest.Monk
     assert sent < 30_000_000  # the limit is 64 KiB; the rest was in the kernel's buffers
 
 
-def test_what_was_answered_before_its_body_came_does_not_stay_open(guarded: str) -> None:
+def test_a_connection_answered_before_its_body_does_not_stay_open(guarded: str) -> None:
     with connect(guarded) as connection:
         connection.send(head("POST", "/nowhere", Content_Length=100))
         assert connection.answer().status == 404
@@ -174,12 +174,12 @@ def test_what_was_answered_before_its_body_came_does_not_stay_open(guarded: str)
         assert connection.closed_within(5)
 
 
-def test_a_request_may_take_longer_than_its_head_and_the_next_one_may_follow(guarded: str) -> None:
+def test_a_request_may_take_longer_than_its_header_and_the_next_one_may_follow(guarded: str) -> None:
     with connect(guarded) as connection:
         connection.send(head("GET", "/late"))
         assert connection.answer().body == "late"
         connection.received = b""
-        assert not connection.closed_within(1)  # kept alive, as long as uvicorn is told to
+        assert not connection.closed_within(1)  # kept alive for uvicorn's keep-alive timeout
         connection.send(head("GET", "/size"))
         assert connection.answer().body == "0"
 
@@ -189,7 +189,7 @@ def app() -> FastAPI:
     return create_app()
 
 
-def test_a_user_may_follow_only_a_limited_number_of_training_runs(
+def test_a_user_may_open_only_a_limited_number_of_event_streams(
     app: FastAPI,
     jobs: JobRepository,
     connection: psycopg.Connection[object],
@@ -217,7 +217,7 @@ def test_a_user_may_follow_only_a_limited_number_of_training_runs(
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "ten", "1e9", "99999"])
-def test_a_limit_that_is_none_is_refused_with_a_sentence(given: str) -> None:
+def test_an_invalid_limit_is_refused_with_a_sentence(given: str) -> None:
     message = r"MAX_REQUEST_MIB='.*' is not a whole number between 1 and 4096"
     with pytest.raises(ServerSettingError, match=message):
         root_middlewares({}, {"MAX_REQUEST_MIB": given})

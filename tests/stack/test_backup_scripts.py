@@ -38,7 +38,7 @@ def empty(client: S3Client, bucket: str) -> None:
             client.delete_object(Bucket=bucket, Key=item["Key"])
 
 
-def test_the_state_of_an_older_backup_comes_back_with_its_own_objects(
+def test_an_older_backup_is_restored_with_its_own_objects(
     postgres: Postgres,
     s3: S3,
     s3_client: S3Client,
@@ -68,7 +68,7 @@ def test_the_state_of_an_older_backup_comes_back_with_its_own_objects(
     with psycopg.connect(database_url) as connection:
         connection.execute("CREATE TABLE numbers AS SELECT 0 AS number")
     times = []
-    # Of the same size each time, as two states of a job are.
+    # All of the same size, like the states of one job.
     for number, state in enumerate((b"1111", b"2222", b"3333"), 1):
         with psycopg.connect(database_url) as connection:
             connection.execute("UPDATE numbers SET number = %s", [number])
@@ -79,7 +79,7 @@ def test_the_state_of_an_older_backup_comes_back_with_its_own_objects(
         if number == 3:
             s3_client.delete_object(Bucket=bucket, Key="checkpoints/job/best.pt")
         times.append(run("backup.sh").split("database/")[1].split(".dump")[0])
-        time.sleep(1.1)  # backups are named by the second
+        time.sleep(1.1)  # names of backups have a resolution of one second
     empty(s3_client, bucket)
     with psycopg.connect(database_url) as connection:
         connection.execute("DROP TABLE numbers")

@@ -1,4 +1,4 @@
-"""What each role may do in the bucket, on the real server: what its policy says, and nothing else."""
+"""On the real server, each role may do in the bucket exactly what its policy allows."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def filled(s3_client: S3Client, bucket: str) -> str:
 
 
 def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
-    """Return whether the server does what is asked. Raises errors other than a denial."""
+    """Return whether the server allows the request. Raises errors other than a denial."""
     try:
         ask(**arguments)
     except ClientError as error:
@@ -87,7 +87,7 @@ def allowed(ask: Callable[..., Any], **arguments: Any) -> bool:
 
 
 @pytest.mark.parametrize("role", Role)
-def test_a_role_reads_everything_and_writes_and_deletes_in_its_places_only(
+def test_a_role_reads_everything_and_writes_and_deletes_only_its_own_keys(
     s3: S3, filled: str, role: Role
 ) -> None:
     client = s3.client(role)
@@ -102,7 +102,7 @@ def test_a_role_reads_everything_and_writes_and_deletes_in_its_places_only(
 
 
 @pytest.mark.parametrize("role", Role)
-def test_many_objects_are_deleted_at_once_where_single_ones_are(s3: S3, filled: str, role: Role) -> None:
+def test_a_role_deletes_in_bulk_only_objects_that_it_may_delete(s3: S3, filled: str, role: Role) -> None:
     answer = s3.client(role).delete_objects(
         Bucket=filled, Delete={"Objects": [{"Key": key} for key in sorted(KEYS)]}
     )
@@ -111,7 +111,7 @@ def test_many_objects_are_deleted_at_once_where_single_ones_are(s3: S3, filled: 
 
 
 @pytest.mark.parametrize("role", Role)
-def test_an_object_is_sent_in_parts_where_it_is_sent_at_once(s3: S3, bucket: str, role: Role) -> None:
+def test_a_role_uploads_in_parts_only_objects_that_it_may_write(s3: S3, bucket: str, role: Role) -> None:
     client, owner = s3.client(role), s3.client()
     for key in sorted(KEYS):
         place: Any = {"Bucket": bucket, "Key": key}
@@ -134,7 +134,7 @@ def test_an_object_is_sent_in_parts_where_it_is_sent_at_once(s3: S3, bucket: str
     ("role", "parts", "uploads"),
     [(Role.WORKER, False, False), (Role.API, True, False), (Role.MAINTENANCE, False, True)],
 )
-def test_the_api_lists_the_parts_of_an_upload_and_the_audit_the_uploads(
+def test_only_the_api_lists_parts_of_an_upload_and_only_the_audit_lists_uploads(
     s3: S3, bucket: str, role: Role, parts: bool, uploads: bool
 ) -> None:
     place: Any = {"Bucket": bucket, "Key": "uploads/u/data.zip"}
@@ -200,7 +200,7 @@ def test_the_api_adds_metadata_to_a_checkpoint_and_no_bytes(s3: S3, filled: str)
     assert not copy("checkpoints/a/best.pt", "models/m/production/best.pt")
 
 
-def test_a_link_that_the_api_signs_reads_its_object_and_does_nothing_else(
+def test_a_link_that_the_api_signs_can_only_read_its_object(
     s3: S3, filled: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, filled, tmp_path, Role.API)
@@ -211,7 +211,7 @@ def test_a_link_that_the_api_signs_reads_its_object_and_does_nothing_else(
     assert {ask(link, timeout=30).status_code for ask in (requests.put, requests.delete)} == {403}
 
 
-def test_workers_prove_that_their_writes_are_fenced_and_leave_deletions_to_maintenance(
+def test_workers_probe_the_conditions_of_writes_and_maintenance_those_of_deletions(
     s3: S3, bucket: str
 ) -> None:
     place = Bucket(s3.client(Role.WORKER), bucket)
@@ -258,7 +258,7 @@ def test_keys_are_replaced_while_the_server_runs(own_s3: S3) -> None:
     def writes(keys: Keys) -> bool:
         server = replace(own_s3, keys={**own_s3.keys, Role.WORKER: keys})
         try:
-            # Nothing in it: on a busy machine, a new server takes half a minute to make room for bytes.
+            # An empty object: on a busy machine, a new server needs half a minute before it can store bytes.
             server.client(Role.WORKER).put_object(
                 Bucket="test-rotation", Key="checkpoints/a/last.pt", Body=b""
             )

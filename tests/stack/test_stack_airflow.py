@@ -36,14 +36,17 @@ def _processes(stack: Stack) -> list[psutil.Process]:
 
 
 def _command_line(process: psutil.Process) -> str:
-    """Return the command line, or nothing if the process has ended meanwhile, as tasks often have."""
+    """Return the command line, or "" if the process has ended meanwhile, as tasks often have."""
     with suppress(psutil.NoSuchProcess):
         return " ".join(process.cmdline())
     return ""
 
 
 def _listening(process: psutil.Process) -> set[str]:
-    """Return the addresses that it listens on. Airflow hides its task processes from everybody but root."""
+    """Return the addresses on which the process listens, or none if they are hidden.
+
+    Airflow hides its task processes from everybody except root.
+    """
     try:
         sockets = process.net_connections("inet")
     except (psutil.AccessDenied, psutil.NoSuchProcess):
@@ -57,15 +60,15 @@ def test_every_process_listens_on_the_loopback_interface_only(airflow_stack: Sta
 
 
 OPEN_TO_ANYONE = {
-    "/api/v2/auth/login": "leads to the page where people log in",
-    "/api/v2/auth/logout": "leads there too, and forgets who asks",
-    "/api/v2/monitor/health": "a load balancer asks whether the parts of Airflow live",
-    "/api/v2/version": "the same, and the number of the version",
+    "/api/v2/auth/login": "redirects to the login page",
+    "/api/v2/auth/logout": "redirects to the login page, and ends the session",
+    "/api/v2/monitor/health": "tells load balancers whether the components of Airflow are healthy",
+    "/api/v2/version": "tells load balancers that the server answers, and its version",
 }
-"""What the API server answers without a login, and why that may be."""
+"""The paths that the API server answers without a login, and why it may."""
 
 
-def test_the_api_server_answers_nobody_without_a_login(airflow_stack: Stack) -> None:
+def test_the_api_server_refuses_requests_without_a_login(airflow_stack: Stack) -> None:
     server = airflow_stack.url
     paths = requests.get(f"{server}/openapi.json", timeout=30).json()["paths"]
     readable = [path for path, methods in paths.items() if "get" in methods]
@@ -102,7 +105,7 @@ def test_a_wrong_password_is_refused(airflow_stack: Stack) -> None:
         stranger.run_state("train_yolo", "any")
 
 
-def test_a_dag_that_is_not_there_is_named(airflow_stack: Stack) -> None:
+def test_a_missing_dag_is_named(airflow_stack: Stack) -> None:
     with pytest.raises(StackError, match=r"did not load the Dag nowhere from dags/nowhere\.py"):
         airflow_stack.api.wait_for_dag("nowhere", seconds=0)
 
@@ -123,11 +126,13 @@ else:
     Path("training").touch()
     time.sleep(60)
 """
-"""Ends when its child ends, and passes no signal on to it."""
+"""A program that ends when its child ends, and passes no signal on to the child."""
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_what_a_stopped_service_runs_may_drain_where_it_is_told(tmp_path: Path, *, told: bool) -> None:
+def test_the_children_of_a_stopped_service_may_drain_if_it_is_configured_so(
+    tmp_path: Path, *, told: bool
+) -> None:
     service = Service(
         name="like-the-scheduler",
         command=(sys.executable, "-c", LIKE_THE_SCHEDULER),
@@ -146,7 +151,7 @@ def test_what_a_stopped_service_runs_may_drain_where_it_is_told(tmp_path: Path, 
     assert processes.running(service) is None
 
 
-def test_a_scheduler_that_is_killed_comes_back_and_its_workers_are_gone(airflow_stack: Stack) -> None:
+def test_a_killed_scheduler_restarts_without_its_old_workers(airflow_stack: Stack) -> None:
     service = _scheduler_service(airflow_stack)
     scheduler = _ready_scheduler(airflow_stack)
     workers = scheduler.children(recursive=True)
@@ -162,7 +167,7 @@ def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
     assert "libtorch_python.so" in loaded
 
 
-def test_a_module_that_cannot_be_imported_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_module_that_cannot_be_preloaded_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
     preload("include.nothing")
     assert "include.nothing could not be imported ahead of the tasks." in caplog.text
 
@@ -172,7 +177,7 @@ def _scheduler_service(stack: Stack) -> Service:
 
 
 def _ready_scheduler(stack: Stack) -> psutil.Process:
-    """The scheduler when it has its workers: it is healthy before it has imported what they need."""
+    """Return the scheduler once it has started its workers; Airflow calls it healthy even before."""
     scheduler = processes.running(_scheduler_service(stack))
     assert scheduler is not None
     until(lambda: len(_workers(scheduler)) == OTHER_TASKS + gpu_slots())

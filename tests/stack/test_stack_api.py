@@ -1,4 +1,4 @@
-"""What the local stack's commands make of answers that are not those of the training API."""
+"""The local stack's commands explain responses that do not come from the training API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from include.stack.errors import StackError
 
 @contextmanager
 def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
-    """A server that logs everybody in, and gives this answer to everything."""
+    """A server that accepts every login, and gives this response to every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -56,7 +56,7 @@ def test_the_sentence_of_a_problem_document_is_shown() -> None:
         api.training("GET", "jobs/a")
 
 
-def test_an_upload_is_continued_later_unless_it_is_gone(tmp_path: Path) -> None:
+def test_an_interrupted_upload_is_continued_unless_it_was_removed(tmp_path: Path) -> None:
     memory = tmp_path / "memory"
     assert find_interrupted(AirflowApi("http://127.0.0.1:9", "admin", "secret"), memory) is None
     memory.write_text("a")

@@ -1,4 +1,4 @@
-"""Who gets which connection in the local stack."""
+"""Which processes and tasks of the local stack get which connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make dataset` uploads a zip or a folder and registers it, or says why not."""
+"""`make dataset` uploads a zip or a folder and registers it, or gives the reason for refusing it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.tiny_datasets import build
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_folder_whose_upload_was_killed_and_then_a_zip_become_versions(
+def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
     airflow_stack: Stack, api: Airflow, tmp_path: Path
 ) -> None:
     folder = tmp_path / "signs"
@@ -61,7 +61,7 @@ def test_a_folder_whose_upload_was_killed_and_then_a_zip_become_versions(
     assert f"{airflow_stack.url}/plugin/trainings/training/console/dataset?name=by-make&version=2" in lines
 
 
-def test_data_that_the_check_refuses_are_refused_with_its_reason(
+def test_data_that_fail_the_check_are_refused_with_the_reason(
     airflow_stack: Stack, api: Airflow, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "bad")

@@ -32,7 +32,7 @@ def _plain() -> tuple[Steps, io.StringIO]:
 
 @pytest.fixture(scope="module")
 def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the demo printed."""
+    """The output of the demo."""
     model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
     steps, shown = _plain()
     run_demo(airflow_stack, steps, TRAINING | SECONDS | {"model": model})
@@ -55,7 +55,7 @@ def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
     assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2
 
 
-def test_the_demo_leads_to_the_page_of_its_training(airflow_stack: Stack, demonstrated: str) -> None:
+def test_the_demo_prints_the_url_of_its_training_run(airflow_stack: Stack, demonstrated: str) -> None:
     shown = re.findall(r"(http\S+)/plugin/trainings(/training/console/\S+)", demonstrated)
     assert len(shown) == 2
     bearer = {"Authorization": f"Bearer {token(airflow_stack, 'viewer')}"}
@@ -81,7 +81,7 @@ def test_the_demo_shows_the_password_on_a_terminal(airflow_stack: Stack) -> None
     assert shown == f"user admin, password {airflow_stack.password}"
 
 
-def test_the_command_that_the_demo_shows_continues_its_training(
+def test_the_command_that_the_demo_prints_continues_its_training_run(
     airflow_stack: Stack, demonstrated: str
 ) -> None:
     shown = re.search(r"make resume JOB=(\S+) EPOCHS=(\d+)", demonstrated)

@@ -1,4 +1,4 @@
-"""The stack makes a key that signs models once, and trusts every key that it ever had."""
+"""The stack creates a key for signing models only once, and trusts every key that it ever had."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _id(keys: ModelKeys) -> str:
     return found
 
 
-def test_the_key_is_made_once_and_is_private(keys: ModelKeys) -> None:
+def test_the_key_is_created_once_and_is_private(keys: ModelKeys) -> None:
     before = keys.private.read_bytes(), keys.public.read_bytes()
     keys.prepare()
     assert (keys.private.read_bytes(), keys.public.read_bytes()) == before
@@ -31,7 +31,7 @@ def test_the_key_is_made_once_and_is_private(keys: ModelKeys) -> None:
     assert list(VerificationKeys.parse(keys.public.read_bytes()).keys) == [_id(keys)]
 
 
-def test_a_key_that_takes_the_place_of_another_is_trusted_besides_it(keys: ModelKeys) -> None:
+def test_a_key_that_replaces_another_is_trusted_in_addition_to_it(keys: ModelKeys) -> None:
     earlier = _id(keys)
     keys.private.unlink()
     keys.prepare()
@@ -39,7 +39,7 @@ def test_a_key_that_takes_the_place_of_another_is_trusted_besides_it(keys: Model
     assert _id(keys) != earlier
 
 
-def test_a_private_key_that_is_damaged_is_not_replaced(keys: ModelKeys) -> None:
+def test_a_damaged_private_key_is_not_replaced(keys: ModelKeys) -> None:
     keys.private.write_text("damaged")
     with pytest.raises(StackError, match=r"private.pem contains no private key .*; or remove it"):
         keys.prepare()

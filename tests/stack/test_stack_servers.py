@@ -27,7 +27,7 @@ from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
-    """A stack that tests may stop and start."""
+    """A separate stack that tests may stop and start."""
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         try:
@@ -115,7 +115,7 @@ def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
         connection.execute("TABLE kept")
 
 
-def test_a_remembered_port_that_was_taken_meanwhile_is_left_to_its_new_owner(own_stack: Stack) -> None:
+def test_a_remembered_port_that_another_program_has_taken_is_left_to_it(own_stack: Stack) -> None:
     own_stack.down(quiet())
     lost = own_stack.ports.s3.s3
     with socket.create_server((LOOPBACK, lost)):
@@ -151,7 +151,7 @@ def test_a_server_that_dies_at_start_shows_the_end_of_its_log() -> None:
             stack.start_servers(quiet())
 
 
-def test_a_killed_initdb_is_repeated() -> None:
+def test_an_initdb_that_was_killed_is_repeated() -> None:
     with reachable_directory() as directory:
         postgres = Stack.at(directory, UNSAFE_BUT_FAST).postgres
         creating = get_context("fork").Process(target=postgres.start)
@@ -235,7 +235,7 @@ def test_a_stack_with_damaged_files_can_be_stopped() -> None:
 @pytest.mark.parametrize(
     ("foreign", "method", "allowed"), [(False, "PUT", True), (True, "PUT", False), (False, "GET", False)]
 )
-def test_only_pages_of_this_airflow_may_send_files_and_read_none(
+def test_only_pages_of_this_airflow_may_upload_files_and_may_read_none(
     own_stack: Stack, foreign: bool, method: str, allowed: bool
 ) -> None:
     own_stack.start_servers(quiet())

@@ -1,4 +1,4 @@
-"""`make` on a machine where something is missing, and the lock."""
+"""`make` on a machine on which something is missing, and the lock file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _make(directory: Path, *arguments: str, **variables: str) -> subprocess.Comp
 
 @pytest.fixture
 def fresh_clone(tmp_path: Path) -> Path:
-    """What the set-up needs of the repository, without an environment."""
+    """The files of the repository that the set-up needs, without a virtual environment."""
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     (tmp_path / "include" / "stack").mkdir(parents=True)
     shutil.copy(REPOSITORY / "include" / "stack" / "bootstrap.py", tmp_path / "include" / "stack")
@@ -49,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
 
 
 def _set_up(clone: Path, index: PackageIndex) -> subprocess.CompletedProcess[str]:
-    """Run `make setup` where .venv and uv already exist."""
+    """Run `make setup` in a clone in which .venv and uv already exist."""
     venv.create(clone / ".venv", with_pip=False)
     (clone / ".venv" / "bin" / "uv").symlink_to(Path(sys.executable).with_name("uv"))
     lock = (clone / "requirements-uv.txt").read_bytes()
@@ -58,7 +58,7 @@ def _set_up(clone: Path, index: PackageIndex) -> subprocess.CompletedProcess[str
 
 
 def _build_image(clone: Path, index: PackageIndex) -> subprocess.CompletedProcess[str]:
-    """Run the command that installs the packages of an image, into a folder."""
+    """Run the Dockerfile's command that installs packages, with a folder as its target."""
     [command, _] = re.findall(r"^RUN pip install (.*?) *\\\n *--requirement \S+$", DOCKERFILE, re.MULTILINE)
     options = [*command.split(), "--requirement", "requirements.txt", "--target", str(clone / ".venv")]
     environment = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": index.url}
@@ -77,9 +77,7 @@ Installer = Callable[[Path, PackageIndex], subprocess.CompletedProcess[str]]
 
 
 @INSTALLERS
-def test_the_file_that_was_locked_is_installed(
-    install: Installer, fresh_clone: Path, index: PackageIndex
-) -> None:
+def test_the_locked_file_is_installed(install: Installer, fresh_clone: Path, index: PackageIndex) -> None:
     (fresh_clone / "requirements.txt").write_text(f"parcel==1.0 --hash=sha256:{index.add('parcel')}\n")
     installed = install(fresh_clone, index)
     assert installed.returncode == 0, installed.stderr
@@ -112,20 +110,20 @@ def test_a_package_without_a_hash_is_refused(
     assert not list(fresh_clone.rglob("parcel.py"))
 
 
-def test_a_python_that_is_not_there_is_named(fresh_clone: Path) -> None:
+def test_a_missing_python_is_named(fresh_clone: Path) -> None:
     made = _make(fresh_clone, "setup", "PYTHON=python2.6")
     assert made.returncode != 0
     assert "python2.6 is no working Python, but Python 3.11, 3.12 or 3.13 is needed" in made.stderr
 
 
-def test_an_index_that_cannot_be_reached_is_named(fresh_clone: Path) -> None:
+def test_an_unreachable_index_is_named(fresh_clone: Path) -> None:
     made = _make(fresh_clone, "setup", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0")
     assert made.returncode != 0
     assert "The package index http://127.0.0.1:9/simple cannot be reached" in made.stderr
 
 
 @pytest.mark.parametrize("command", ["env", "down", "status"])
-def test_without_a_set_up_the_way_to_begin_is_said(fresh_clone: Path, command: str) -> None:
+def test_without_a_set_up_make_names_the_first_command(fresh_clone: Path, command: str) -> None:
     made = _make(fresh_clone, command)
     assert made.returncode != 0
     assert made.stdout == ""
@@ -133,7 +131,7 @@ def test_without_a_set_up_the_way_to_begin_is_said(fresh_clone: Path, command: s
 
 
 @pytest.mark.parametrize("short_list", SHORT_LISTS, ids=lambda path: path.name)
-def test_the_lock_fulfils_the_short_list(short_list: Path) -> None:
+def test_the_lock_satisfies_the_requirements(short_list: Path) -> None:
     own = short_list.with_suffix(".txt")
     lock = own if own.exists() else REPOSITORY / "requirements.txt"
     pins: dict[str, list[Version]] = {}

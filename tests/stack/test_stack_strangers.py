@@ -1,7 +1,7 @@
-"""What another account of this machine can do to PostgreSQL and S3 of the local stack: nothing.
+"""Another account of this machine can do nothing to PostgreSQL and S3 of the local stack.
 
-Each port is either on the list of those that ask for a password or a signature, or refuses every client
-without the stack's certificate.
+Each port either requires a password or a signature, or refuses every client without the stack's
+certificate.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BUCKET, KEY, SECRET = "stranger-test", "kept", b"kept secret " * 10_000
 
 @pytest.fixture(scope="module")
 def kept(s3: S3) -> Iterator[str]:
-    """The path of an object that nobody else may read."""
+    """The path of an object that other accounts may not read."""
     client = s3.client()
     client.create_bucket(Bucket=BUCKET)
     client.put_object(Bucket=BUCKET, Key=KEY, Body=SECRET)
@@ -71,14 +71,14 @@ def listening(stack: Stack, name: str) -> set[int]:
 
 
 @pytest.mark.usefixtures("kept")
-def test_every_port_behind_s3_refuses_who_has_no_certificate(stack: Stack, s3: S3) -> None:
+def test_every_port_behind_s3_refuses_clients_without_a_certificate(stack: Stack, s3: S3) -> None:
     until(lambda: listening(stack, "s3") == s3.ports.all(), "every part of the S3 server listens", 60)
     behind = s3.ports.all() - {s3.ports.s3}
     assert as_stranger(lambda: [port for port in behind if not demands_certificate(port)]) == []
 
 
 def shell(ports: S3Ports, *options: str) -> list[str]:
-    """The command of SeaweedFS' own administrator's shell."""
+    """Return the command of SeaweedFS' administration shell."""
     return [
         str(WEED), *options, "shell", f"-master={LOOPBACK}:{ports.master}.{ports.master_grpc}",
         f"-filer={LOOPBACK}:{ports.filer}.{ports.filer_grpc}",
@@ -86,7 +86,7 @@ def shell(ports: S3Ports, *options: str) -> list[str]:
 
 
 def listed(command: list[str], seconds: float) -> str:
-    """Return what the shell lists below the bucket; without a limit it would wait for an answer for ever."""
+    """Return the shell's listing of the bucket; without a timeout it could wait forever for a response."""
     try:
         done = subprocess.run(
             command, input=f"fs.ls /buckets/{BUCKET}\nexit\n", cwd="/", env={"HOME": "/nonexistent"},
@@ -98,12 +98,12 @@ def listed(command: list[str], seconds: float) -> str:
 
 
 @pytest.mark.usefixtures("kept")
-def test_the_administrators_shell_sees_objects_with_the_certificates_only(s3: S3) -> None:
+def test_the_administrators_shell_sees_objects_only_with_the_certificates(s3: S3) -> None:
     assert KEY in listed(shell(s3.ports, f"-config_dir={s3.security}"), 60)
     assert KEY not in as_stranger(partial(listed, shell(s3.ports), 3))
 
 
-def test_s3_itself_refuses_whatever_is_not_signed(s3: S3, kept: str) -> None:
+def test_s3_itself_refuses_unsigned_requests(s3: S3, kept: str) -> None:
     paths = ["", BUCKET, kept, f"{BUCKET}?delete", f"{kept}?acl", "?Action=ListUsers"]
     asked = list(product(["GET", "HEAD", "PUT", "POST", "DELETE"], paths))
 
@@ -130,12 +130,12 @@ def test_the_sockets_of_s3_are_closed_to_others(stack: Stack, s3: S3) -> None:
     assert not [path for path in sockets if stat.S_IMODE(path.stat().st_mode) & 0o077]
 
 
-def test_s3_keeps_no_file_in_the_folder_of_everybody(stack: Stack, s3: S3) -> None:
+def test_s3_opens_no_file_in_tmp(stack: Stack, s3: S3) -> None:
     opened = [file.path for file in process_of(stack, "s3").open_files()]
     assert not [path for path in opened if Path(path).parent == Path("/tmp")]  # noqa: S108 - it must not be used
 
 
-def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None:
+def test_data_of_an_earlier_version_without_certificates_are_served_again() -> None:
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         service = stack.s3.service
@@ -154,7 +154,7 @@ def test_data_of_an_earlier_version_without_certificates_come_up_again() -> None
             processes.start(earlier)
             processes.wait_until_ready(earlier, stack.s3._answers, 60)
             stack.s3.ensure_bucket(BUCKET)
-            until(lambda: _stored(stack), "a volume that takes an object")  # a moment after the port is open
+            until(lambda: _stored(stack), "a volume that takes an object")  # soon after the port is open
             ports = stack.ports.s3
             assert KEY in as_stranger(partial(listed, shell(ports), 60)) or not _reachable_by_others(WEED)
             stack.s3.stop()
@@ -185,7 +185,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_certificates_stay_while_they_can_be_used(tmp_path: Path) -> None:
+def test_valid_certificates_are_kept(tmp_path: Path) -> None:
     prepare_certificates(tmp_path / "security")
     before = contents(tmp_path / "security")
     prepare_certificates(tmp_path / "security")
@@ -204,9 +204,7 @@ def test_certificates_are_renewed_in_time(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("name", ["authority.pem", "certificate.pem", "key.pem", "security.toml"])
 @pytest.mark.parametrize("damage", ["removed", "emptied", "of another stack"])
-def test_certificates_that_do_not_belong_together_are_made_anew(
-    tmp_path: Path, name: str, damage: str
-) -> None:
+def test_mismatched_certificates_are_replaced(tmp_path: Path, name: str, damage: str) -> None:
     folder, other = tmp_path / "security", tmp_path / "other"
     for each in (folder, other):
         prepare_certificates(each)
@@ -221,7 +219,7 @@ def test_certificates_that_do_not_belong_together_are_made_anew(
     assert str(folder) in made["security.toml"].decode()
 
 
-def test_a_stack_that_was_moved_names_its_new_place(tmp_path: Path) -> None:
+def test_a_moved_stack_names_its_new_folder(tmp_path: Path) -> None:
     prepare_certificates(tmp_path / "before")
     moved = (tmp_path / "before").rename(tmp_path / "after")
     prepare_certificates(moved)
@@ -244,7 +242,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 # --- PostgreSQL and files ---
 
 
-def test_postgres_lets_nobody_in_without_a_password(postgres: Postgres) -> None:
+def test_postgres_admits_nobody_without_a_password(postgres: Postgres) -> None:
     def attempt(user: str) -> str:
         try:
             psycopg.connect(host=LOOPBACK, port=postgres.port, user=user, dbname="postgres", passfile="/x")
@@ -256,7 +254,7 @@ def test_postgres_lets_nobody_in_without_a_password(postgres: Postgres) -> None:
         assert "no password supplied" in as_stranger(partial(attempt, user))
 
 
-def test_postgres_knows_no_way_in_but_by_password(postgres: Postgres) -> None:
+def test_postgres_accepts_only_password_authentication(postgres: Postgres) -> None:
     with psycopg.connect(postgres.url("postgres")) as connection:
         methods = connection.execute("SELECT DISTINCT auth_method FROM pg_hba_file_rules").fetchall()
         sockets = connection.execute("SHOW unix_socket_directories").fetchone()

@@ -1,4 +1,4 @@
-"""Services of the local stack that die, and what becomes of them."""
+"""Services of the local stack that die are restarted, and leave no processes behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ time.sleep(600)
 
 
 def until(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait; fails after `seconds`."""
+    """Wait until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -42,7 +42,7 @@ def until(condition: Callable[[], object], seconds: float = 120) -> None:
 
 
 def service_of(folder: Path, program: str) -> Service:
-    """A service that runs `program`, in its own folder."""
+    """Return a service that runs `program` in `folder`."""
     return Service("example", (sys.executable, "-c", program), os.environ, folder, folder)
 
 
@@ -57,7 +57,7 @@ def parent(tmp_path: Path) -> Iterator[Service]:
 
 
 def of_service(service: Service) -> list[psutil.Process]:
-    """Whatever runs the command of the service."""
+    """Return all processes that run the command of the service."""
     return [
         each
         for each in psutil.process_iter(["cmdline", "cwd"])
@@ -66,7 +66,7 @@ def of_service(service: Service) -> list[psutil.Process]:
 
 
 def kill(service: Service) -> psutil.Process:
-    """Send SIGKILL to the process that was started, and to nothing else."""
+    """Send SIGKILL only to the process that was started, and not to its children."""
     process = processes.running(service)
     assert process is not None
     process.kill()
@@ -74,14 +74,14 @@ def kill(service: Service) -> psutil.Process:
     return process
 
 
-def test_what_a_killed_service_has_left_behind_is_stopped(parent: Service) -> None:
+def test_children_of_a_killed_service_are_stopped(parent: Service) -> None:
     kill(parent)
     assert len(of_service(parent)) == 1
     assert processes.stop(parent)
     assert not of_service(parent)
 
 
-def test_a_killed_service_starts_again_without_what_it_has_left_behind(parent: Service) -> None:
+def test_a_killed_service_restarts_without_its_old_children(parent: Service) -> None:
     (child,) = set(of_service(parent)) - {kill(parent)}
     Supervisor([parent], History(parent.state / "restarts.json")).restart_dead()
     until(lambda: len(of_service(parent)) == 2)
@@ -98,7 +98,7 @@ def test_a_process_that_survives_its_stop_is_stopped_by_the_next_one(
     parent: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        # In place of processes that wait for a disk
+        # As for processes that wait for a disk, signals have no effect
         patched.setattr(psutil.Process, "kill", lambda _: None)
         patched.setattr(psutil.Process, "send_signal", lambda *_: None)
         processes.stop(replace(parent, stop_seconds=0.1))
@@ -117,7 +117,7 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
-def test_a_damaged_pid_file_is_named_and_nothing_is_forgotten(parent: Service, content: str) -> None:
+def test_a_damaged_pid_file_is_named_and_its_processes_are_kept(parent: Service, content: str) -> None:
     was = parent.pid_file.read_text()
     running = of_service(parent)
     parent.pid_file.write_text(content)
@@ -134,7 +134,7 @@ def test_a_damaged_pid_file_is_named_and_nothing_is_forgotten(parent: Service, c
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"example": 1}', '{"example": {"times": 1}}', '{"example": {"total": "1"}}']
 )
-def test_damaged_counts_of_restarts_start_again(parent: Service, content: str) -> None:
+def test_damaged_counts_of_restarts_are_reset(parent: Service, content: str) -> None:
     file = parent.state / "restarts.json"
     file.write_text(content)
     kill(parent)
@@ -142,7 +142,7 @@ def test_damaged_counts_of_restarts_start_again(parent: Service, content: str) -
     assert History(file).read()["example"].total == 1
 
 
-def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_path: Path) -> None:
+def test_a_service_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     service, history = service_of(tmp_path, "raise SystemExit(1)"), History(tmp_path / "restarts.json")
     at_once = Supervisor([service], history, pause=lambda in_row: 0.0)
     processes.start(service)
@@ -159,7 +159,7 @@ def test_a_service_that_dies_again_waits_longer_and_is_given_up_in_the_end(tmp_p
     )
 
 
-def test_the_first_restart_is_at_once_and_the_next_one_waits(parent: Service) -> None:
+def test_the_first_restart_is_immediate_and_the_next_one_waits(parent: Service) -> None:
     history = History(parent.state / "restarts.json")
     supervisor = Supervisor([parent], history, pause=lambda in_row: 600.0 * in_row)
     for _ in range(2):
@@ -169,7 +169,7 @@ def test_the_first_restart_is_at_once_and_the_next_one_waits(parent: Service) ->
     assert processes.running(parent) is None
 
 
-def test_a_restart_that_fails_is_not_counted_as_one(parent: Service) -> None:
+def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
     history = History(parent.state / "restarts.json")
     kill(parent)
     broken = replace(parent, command=("/absent",))
@@ -180,7 +180,7 @@ def test_a_restart_that_fails_is_not_counted_as_one(parent: Service) -> None:
     assert "restarted 0 times, could not be restarted at" in describe_service(broken, "running", restarts)
 
 
-def test_a_service_is_not_restarted_while_that_cannot_be_counted(parent: Service) -> None:
+def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Service) -> None:
     (parent.state / "restarts.json.new").mkdir()  # in place of a full disk
     kill(parent)
     with pytest.raises(OSError, match=r"restarts\.json\.new"):
@@ -208,7 +208,7 @@ def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervise
     assert describe_services(supervised)["Supervisor"] == "running"
 
 
-def test_stopping_the_supervisor_stops_nothing_that_it_has_started_again(supervised: Stack) -> None:
+def test_stopping_the_supervisor_stops_no_service_that_it_has_restarted(supervised: Stack) -> None:
     kill(supervised.s3.service)
     until(supervised.s3.running)
     processes.stop(supervised.supervisor)
@@ -217,7 +217,7 @@ def test_stopping_the_supervisor_stops_nothing_that_it_has_started_again(supervi
 
 
 def processes_below(folder: Path) -> list[psutil.Process]:
-    """Whatever runs in the folder."""
+    """Return all processes whose working directory is in the folder."""
     return [
         each
         for each in psutil.process_iter(["cwd"])
@@ -238,8 +238,8 @@ def test_nothing_is_left_after_down_whatever_was_killed_before(supervised: Stack
     busy.close()
 
 
-def test_a_clock_that_is_set_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """psutil adds a process's start to the machine's boot time, which moves with the clock."""
+def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil adds the start of a process to the machine's boot time, which changes with the clock."""
     own = psutil.Process()
     before = start_of(own)
     set_back = psutil.Process.create_time(own) - 3600

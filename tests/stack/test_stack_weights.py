@@ -1,4 +1,4 @@
-"""`make pretrained` stores a file for all jobs, or says why it does not."""
+"""`make pretrained` stores a file for all jobs, or gives the reason for refusing it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def airflow_connections(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
-    """Let Airflow's connections lead to the schema that the file's tests share, and to the test's bucket."""
+    """Point Airflow's connections to the schema that the file's tests share, and to the test's bucket."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
 
 
@@ -35,7 +35,7 @@ def machine(
     bucket: str,
     tmp_path: Path,
 ) -> Path:
-    """Run tasks as on one machine; returns a folder that has a dataset in `data`."""
+    """Run tasks as on one machine; the value is a folder with a dataset in `data`."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "machine")
     build("detect", tmp_path / "data", train=3, val=2)
     return tmp_path
@@ -43,6 +43,6 @@ def machine(
 
 @pytest.fixture
 def source(machine: Path, s3_client: S3Client, bucket: str) -> str:
-    """Where those data are in S3."""
+    """The URI of the same data in S3."""
     upload_files(s3_client, bucket, machine / "data", "set/")
     return f"s3://{bucket}/set/"

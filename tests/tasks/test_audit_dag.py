@@ -1,4 +1,4 @@
-"""audit_checkpoints and delete_data on a real scheduler: what they repair, delete and report."""
+"""audit_checkpoints and delete_data on a real scheduler: their repairs, deletions and reports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _ended(api: Airflow, conf: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def _trigger_as_another_person(stack: Stack, conf: dict[str, Any]) -> str:
-    """Trigger delete_data as a user who may start every Dag, and is no administrator of jobs."""
+    """Trigger delete_data as a user who may start every Dag, but is no job administrator."""
     answer = requests.post(
         f"{stack.url}/api/v2/dags/delete_data/dagRuns",
         json={"conf": conf, "logical_date": None},
@@ -53,9 +53,7 @@ def _found(world: World, run_id: str, job_id: str) -> list[dict[str, Any]]:
     return [row for row in world.findings(run_id) if row["job_id"] == job_id]
 
 
-def test_a_loss_fails_the_audit_after_the_rest_was_repaired_and_nothing_is_given_up(
-    api: Airflow, world: World
-) -> None:
+def test_a_loss_fails_the_audit_after_all_repairs_and_skips_retention(api: Airflow, world: World) -> None:
     world.job("audited-lost", completed_at="2026-01-02")
     world.remove(world.uri("audited-lost", "best.pt"))
     world.row("audited-stuck", status="running", updated_at="2026-01-02")
@@ -69,7 +67,7 @@ def test_a_loss_fails_the_audit_after_the_rest_was_repaired_and_nothing_is_given
     assert "recorded objects checked" in note
 
 
-def test_where_nothing_is_lost_a_dry_run_says_which_states_would_go(api: Airflow, world: World) -> None:
+def test_without_losses_a_dry_run_reports_which_states_would_be_deleted(api: Airflow, world: World) -> None:
     for number in range(2):
         world.job(
             f"audited-{number}",
@@ -93,7 +91,7 @@ def test_an_unknown_parameter_is_refused(api: Airflow) -> None:
 
 
 def _deletion(stack: Stack, method: str, path: str) -> dict[str, Any]:
-    """Return how the deletion that the request starts has ended."""
+    """Return the outcome of the deletion that the request starts."""
     run_id = quote(stack.api.training(method, path)["run_id"], safe="")
     progress: dict[str, Any] = {"state": "deleting"}
 
@@ -116,7 +114,7 @@ def test_a_job_is_deleted_by_the_run_that_the_api_starts_for_its_owner(
     assert row is None
 
 
-def test_whoever_triggers_delete_data_deletes_nothing_of_others(
+def test_nobody_deletes_jobs_of_others_by_triggering_delete_data(
     airflow_stack: Stack, api: Airflow, world: World
 ) -> None:
     world.job("audited-eves", completed_at="2026-01-02", triggered_by="eve")

@@ -1,4 +1,4 @@
-"""delete_data deletes what the run's user may delete, and with it only what nothing else uses."""
+"""delete_data deletes only data that the run's user may delete and that nothing else uses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ VERSION = (
     f"datasets/differences/{'b' * 64}-detect/{'a' * 64}-detect.json",
 )
 OF_OTHER_VERSIONS = (
-    f"datasets/{'a' * 64}.jsonl.gz",  # jobs may go on with it
+    f"datasets/{'a' * 64}.jsonl.gz",  # jobs may still resume with it
     f"uploads/{UPLOAD[:-1]}2/data.zip",
     f"datasets/{'b' * 64}/data.yaml",
     f"datasets/{'b' * 64}.jsonl.gz",
@@ -64,9 +64,9 @@ Delete = Callable[..., dict[str, int]]
 
 @pytest.fixture
 def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path) -> Delete:
-    """Run the task `delete` for ada; it returns what was deleted, or raises why not."""
+    """Run the task `delete`, by default for ada; it returns the number of objects and bytes deleted."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
-    # Airflow, which is not here, would say that no run goes on.
+    # Airflow, which is absent here, would say that no run is active.
     monkeypatch.setattr("include.tasks.delete_data.is_running", lambda dag_id, run_id: False)
 
     def run(user: str = "ada", **conf: Any) -> dict[str, int]:
@@ -88,7 +88,7 @@ def stored(client: S3Client, bucket: str) -> set[str]:
 
 @pytest.fixture
 def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str) -> None:
-    """Job a of ada has ended, with everything that a job can have; other things are beside it."""
+    """Job a of ada has ended and has every object that a job can have; S3 also has other objects."""
     claim(jobs)
     jobs.record_epoch("a", "run1", 1, epoch_report(0))
     record_checkpoints(connection)
@@ -108,7 +108,7 @@ def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_job_that_somebody_needs_or_else_has_started_is_kept(
+def test_a_pinned_job_or_one_of_another_user_is_kept(
     delete: Delete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     with pytest.raises(AirflowFailException, match="job_id='a' belongs to ada; only ada or"):
@@ -121,7 +121,7 @@ def test_a_job_that_somebody_needs_or_else_has_started_is_kept(
 
 
 @pytest.mark.usefixtures("ended")
-def test_the_row_of_a_platform_stays_and_names_nothing(
+def test_the_row_of_a_platform_stays_and_names_no_objects(
     delete: Delete, owner: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     owner.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
@@ -132,7 +132,7 @@ def test_the_row_of_a_platform_stays_and_names_nothing(
     job = recorded(jobs)
     assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)
     assert stored(s3_client, bucket) == set(OF_OTHER_JOBS)
-    assert delete(job_id="a")["objects"] == 0  # a repetition deletes only what an interruption has left
+    assert delete(job_id="a")["objects"] == 0  # a repetition deletes only the rest after an interruption
 
 
 # --- versions of datasets ---
@@ -147,12 +147,12 @@ def filled(s3_client: S3Client, bucket: str) -> None:
 
 
 def copy_in(bucket: str) -> str:
-    """Where the converted copy is."""
+    """Return the URI of the converted copy."""
     return f"s3://{bucket}/datasets/{'a' * 64}/data.yaml"
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_version_is_deleted_with_what_only_it_uses(
+def test_a_version_is_deleted_with_the_objects_that_only_it_uses(
     delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
@@ -164,7 +164,7 @@ def test_a_version_is_deleted_with_what_only_it_uses(
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_converted_copy_is_found_by_its_address_where_etags_are_no_hashes(
+def test_a_converted_copy_is_found_by_its_uri_if_etags_are_no_hashes(
     delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     register(datasets, "parts", "c", source=copy_in(bucket))
@@ -173,7 +173,7 @@ def test_a_converted_copy_is_found_by_its_address_where_etags_are_no_hashes(
 
 
 @pytest.mark.usefixtures("filled")
-def test_what_other_versions_and_jobs_use_is_kept(
+def test_objects_that_other_versions_and_jobs_use_are_kept(
     delete: Delete, datasets: DatasetRepository, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
@@ -184,7 +184,7 @@ def test_what_other_versions_and_jobs_use_is_kept(
     jobs.record_dataset("a", "run1", "a" * 64)
     delete(dataset="others@1")
     left = set(VERSION) & stored(s3_client, bucket)
-    assert left == set(VERSION[:2])  # used by the job to which the address itself was given
+    assert left == set(VERSION[:2])  # used by the job to which the URI itself was given
 
 
 @pytest.mark.usefixtures("filled")
@@ -207,12 +207,12 @@ def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_copy_is_kept_while_a_job_that_may_use_it_goes_on(
+def test_a_copy_is_kept_while_a_job_that_may_use_it_is_active(
     delete: Delete, datasets: DatasetRepository, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     for name in ("checked", "resumed"):
         register(datasets, name, "a", source=copy_in(bucket), origin="s3://bucket/export.ndjson")
-    claim(jobs, "new", spec={"dataset": "s3://bucket/other.ndjson"})  # its check goes on
+    claim(jobs, "new", spec={"dataset": "s3://bucket/other.ndjson"})  # its check is still running
     delete(dataset="checked@1")
     jobs.record_dataset("new", "run1", "b" * 64)
     claim(jobs, "old", spec={"dataset": "s3://bucket/export.ndjson"})
@@ -279,7 +279,7 @@ def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, 
         delete(**conf)
 
 
-def test_a_worker_without_the_keys_that_delete_says_so(
+def test_a_worker_without_the_maintenance_connection_says_so(
     delete: Delete, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_S3_MAINTENANCE")

@@ -1,4 +1,4 @@
-"""The task `evaluate` measures both models, fetched as recorded, on the data of the challenger's training."""
+"""The task `evaluate` measures both models, verified against their rows, on the challenger's data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("airflow_connections")
 def challenger(
     connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> Challenger:
-    """A job that is completed, with a tiny model."""
+    """A completed job with a tiny model."""
     weights = best("detect", tmp_path / "best.pt", architecture=architecture(tmp_path))
     sha256 = trained(connection, s3_client, bucket, "shapes-1", weights.read_bytes())
     path = f"s3://{bucket}/checkpoints/shapes-1/best.pt"
@@ -44,12 +44,12 @@ def challenger(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Shapes; the challenger was trained on these."""
+    """The dataset of shapes on which the challenger was trained."""
     return build("detect", tmp_path / "data", train=2, val=2).parent
 
 
 class XComs:
-    """What the tasks of the run of train_yolo have returned."""
+    """The results of the tasks of a run of train_yolo."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self._found = check_dataset(str(folder), "detect", cache, None).model_dump(mode="json")
@@ -95,7 +95,7 @@ def test_challenger_and_champion_are_measured_on_the_same_data(
     assert [path.name for path in (tmp_path / "training").iterdir()] == [".datasets"]
 
 
-def test_a_champion_that_nobody_has_signed_is_not_measured(
+def test_an_unsigned_champion_is_not_measured(
     folder: Path,
     challenger: Challenger,
     connection: psycopg.Connection[Any],
@@ -113,7 +113,7 @@ def test_a_champion_that_nobody_has_signed_is_not_measured(
         evaluated(folder, challenger)
 
 
-def test_a_model_that_is_not_the_recorded_one_is_not_measured(
+def test_a_model_that_differs_from_the_recorded_one_is_not_measured(
     folder: Path, challenger: Challenger, s3_client: S3Client, tmp_path: Path
 ) -> None:
     other = best("detect", tmp_path / "other.pt", ("ring",), architecture(tmp_path))
@@ -123,7 +123,7 @@ def test_a_model_that_is_not_the_recorded_one_is_not_measured(
         evaluated(folder, challenger)
 
 
-def test_a_training_whose_run_was_deleted_is_not_measured_on_a_guess(
+def test_without_the_checked_dataset_of_a_deleted_run_nothing_is_measured(
     folder: Path, challenger: Challenger
 ) -> None:
     with pytest.raises(AirflowFailException, match="run retrain__gone of train_yolo was deleted, or its"):
@@ -143,7 +143,7 @@ def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
         evaluated(folder, challenger)
 
 
-def test_nothing_is_measured_where_others_could_have_prepared_the_data(
+def test_nothing_is_measured_on_data_that_others_could_have_replaced(
     folder: Path, challenger: Challenger, tmp_path: Path
 ) -> None:
     root = tmp_path / "training"

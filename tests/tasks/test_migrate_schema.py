@@ -1,4 +1,4 @@
-"""The Dag migrate_schema on a real scheduler: what it does, and what it refuses with a sentence."""
+"""The Dag migrate_schema on a real scheduler: its work, and the requests that it refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DONE = {"plan": "success", "apply": "success", "verify": "success"}
 
 @dataclass(frozen=True)
 class Run:
-    """How a run of migrate_schema ended: the state and the log of each task."""
+    """The outcome of a run of migrate_schema: the state and the log of each task."""
 
     states: dict[str, str]
     logs: dict[str, str]
@@ -53,7 +53,7 @@ def migrated(airflow_stack: Stack) -> Run:
 
 @pytest.fixture
 def trained_job(airflow_stack: Stack, migrated: Run) -> Iterator[None]:
-    """A row, so that there is something to lose."""
+    """Insert a row, so that a downgrade would lose data."""
     with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
         connection.execute("INSERT INTO training_jobs (job_id) VALUES ('of-value')")
         yield

@@ -1,4 +1,4 @@
-"""Which role migrates, and which one gets the rights: the tasks of migrate_schema without a scheduler."""
+"""Which role migrates, and which role gets privileges: the tasks of migrate_schema without a scheduler."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_owner_migrates_and_the_role_of_all_tasks_gets_its_rights(
     assert ONE_ROLE not in caplog.text
 
 
-def test_a_deployment_with_one_role_goes_on_and_is_told(
+def test_a_deployment_with_one_role_still_migrates_with_a_warning(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", database.owner_url)
@@ -60,7 +60,7 @@ def test_a_worker_without_the_owner_cannot_migrate(
         apply_migration(MigrationRequest())
 
 
-def test_two_connections_that_lead_to_different_tables_are_refused(
+def test_two_connections_to_different_tables_are_refused(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", f"{database.url}?options=-csearch_path%3Dpg_catalog")

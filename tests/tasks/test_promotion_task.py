@@ -1,4 +1,4 @@
-"""What the tasks of promote_model do with a run's conf: promote over Airflow's connections, announce it."""
+"""The tasks of promote_model promote the version in a run's conf, and announce the promotion."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def versions(
 def give_keys(
     monkeypatch: pytest.MonkeyPatch, private: str | None, public: list[str], folder: Path | None
 ) -> None:
-    """Give this process the keys: as files in the folder or, without one, as text."""
+    """Give this process the keys: as files in `folder` or, without a folder, as text."""
     connection: dict[str, Any] = {"conn_type": "generic", "password": private}
     trusted = "\n".join(public)
     if folder:
@@ -57,12 +57,12 @@ def give_keys(
 
 
 def run(user: str | None = "ada", **conf: Any) -> Context:
-    """What Airflow gives the tasks of a run with this conf."""
+    """Return the context that Airflow gives the tasks of a run with this conf."""
     dag_run = SimpleNamespace(conf=conf, run_id="manual__1", triggering_user_name=user)
     return cast("Context", {"dag_run": dag_run, "outlet_events": OutletEventAccessors()})
 
 
-def test_a_run_promotes_what_was_chosen_and_announces_it(
+def test_a_run_promotes_the_chosen_version_and_announces_it(
     versions: tuple[ModelVersion, ModelVersion],
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
@@ -83,7 +83,7 @@ def test_a_run_promotes_what_was_chosen_and_announces_it(
     }
 
 
-def test_a_roll_back_that_is_tried_again_goes_no_further_back(
+def test_a_retried_rollback_goes_back_only_once(
     versions: tuple[ModelVersion, ModelVersion],
     connection: psycopg.Connection[Any],
     s3_client: S3Client,
@@ -101,7 +101,7 @@ def test_a_roll_back_that_is_tried_again_goes_no_further_back(
 
 
 @pytest.mark.parametrize("as_file", [True, False], ids=["as files", "as text"])
-def test_a_worker_with_the_key_signs_what_it_promotes(
+def test_a_worker_with_the_key_signs_the_version_that_it_promotes(
     as_file: bool,
     versions: tuple[ModelVersion, ModelVersion],
     s3_client: S3Client,
@@ -147,7 +147,7 @@ def test_keys_that_cannot_sign_are_named_and_nothing_is_promoted(
     assert ModelRepository(connection).production("digits") is None
 
 
-def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
+def test_the_second_of_two_concurrent_promotions_fails_without_retry(
     versions: tuple[ModelVersion, ModelVersion],
 ) -> None:
     first, second = run(name="digits", version=1), run(name="digits", version=2)
@@ -158,7 +158,7 @@ def test_of_two_runs_that_chose_at_once_the_second_fails_for_good(
     assert not list(second["outlet_events"])
 
 
-def test_what_cannot_be_promoted_fails_for_good(versions: tuple[ModelVersion, ModelVersion]) -> None:
+def test_an_invalid_promotion_fails_without_retry(versions: tuple[ModelVersion, ModelVersion]) -> None:
     with pytest.raises(AirflowFailException, match="versoin is not a parameter of promote_model"):
         choose_version(run(name="digits", versoin=2))
     with pytest.raises(AirflowFailException, match="version=3 of model digits does not exist"):

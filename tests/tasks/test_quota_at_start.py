@@ -1,4 +1,4 @@
-"""GPU hours that were used up while a job waited for its GPU refuse it, unless it has begun."""
+"""A job whose user's GPU hours ran out while it waited for a GPU is refused, unless it has begun."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 
-def test_a_job_without_hours_is_refused_at_its_first_attempt_and_at_no_later_one(
+def test_a_job_without_gpu_hours_is_refused_only_at_its_first_attempt(
     jobs: JobRepository, migrated_url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)

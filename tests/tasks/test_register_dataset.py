@@ -1,4 +1,4 @@
-"""Data that pass the check become a version, which training runs get; changes become the next version."""
+"""Data that pass the check become a version for training runs; changed data become the next version."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def parameter(dataset: str, task: str = "detect", rules: CheckRules = REGISTERED) -> DatasetReference:
-    """Return what a training run with that parameter finds."""
+    """Return the dataset that a training run with that parameter uses."""
     settings = Settings.from_environment()
     bucket = Bucket(_client(), settings.bucket)
     return check_parameter(dataset, task, settings, bucket, rules).reference
@@ -102,7 +102,7 @@ def test_a_version_whose_data_were_replaced_says_so(
 ) -> None:
     registered("run1", name="parts", source=source)
     s3_client.put_object(Bucket=bucket, Key="set/labels/train/0.txt", Body=b"0 0.5 0.5 0.2 0.2\n")
-    assert parameter("parts@1").train_images == 3  # this machine has them
+    assert parameter("parts@1").train_images == 3  # this machine has the old data
     monkeypatch.setenv("TRAINING_ROOT", str(machine / "another"))
     with pytest.raises(DatasetError) as refused:
         parameter("parts@1")
@@ -121,7 +121,7 @@ def test_a_version_at_a_path_whose_files_changed_says_so(machine: Path, datasets
         parameter("parts")
 
 
-def test_a_version_at_a_path_is_compared_for_another_task_and_split_too(
+def test_a_version_at_a_path_is_also_compared_for_another_task_and_split(
     machine: Path, datasets: DatasetRepository
 ) -> None:
     build("segment", machine / "data", train=3, val=2)
@@ -168,7 +168,7 @@ def test_a_new_version_is_compared_and_announced_and_known_content_is_not(
     assert [image.name for image in found.added.examples] == ["new.png"]
 
 
-def test_data_that_are_refused_become_no_version_and_the_reason_is_handed_on(
+def test_refused_data_become_no_version_and_the_reason_is_passed_on(
     source: str, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="set/labels/train/0.txt", Body=b"7 0.5 0.5 0.2 0.2\n")
@@ -188,7 +188,7 @@ def test_data_that_are_refused_become_no_version_and_the_reason_is_handed_on(
         assert said in cast("Any", context["ti"]).sent["refusal"]
 
 
-def test_an_upload_can_be_used_once_it_is_complete(
+def test_only_a_complete_upload_can_be_used(
     machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     store = UploadStore(Bucket(s3_client, bucket))
@@ -211,7 +211,7 @@ def test_an_upload_can_be_used_once_it_is_complete(
         parameter(source)
 
 
-def test_data_that_are_deleted_while_they_are_checked_become_no_version(
+def test_data_that_are_deleted_during_their_check_become_no_version(
     source: str,
     datasets: DatasetRepository,
     connection: psycopg.Connection[Any],
@@ -269,8 +269,6 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
         ("uploads/", "would be every upload"),
     ],
 )
-def test_what_belongs_to_the_project_is_not_registered(
-    machine: Path, bucket: str, key: str, said: str
-) -> None:
+def test_the_projects_own_objects_are_not_registered(machine: Path, bucket: str, key: str, said: str) -> None:
     with pytest.raises(AirflowFailException, match=said):
         check_data(run_of(name="parts", source=f"s3://{bucket}/{key}"))

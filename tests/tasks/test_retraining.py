@@ -1,4 +1,4 @@
-"""What the tasks of retrain_yolo decide, on a real database and real objects."""
+"""The decisions of the tasks of retrain_yolo, on a real database and real objects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def a_run(run_id: str = "manual__1", run_type: str = "manual", **conf: Any) -> S
 
 
 def context(**given: Any) -> Context:
-    """What Airflow gives a task."""
+    """Return the context that Airflow gives a task."""
     known = {"run_id": "manual__1", "dag_run": a_run(), "outlet_events": OutletEventAccessors()}
     return cast("Context", known | given)
 
@@ -74,7 +74,7 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
         asked = retraining(planned, job_id)
         given = (challenge, found)
         verdict = judge(asked, *given, context())
-        assert judge(asked, *given, context()) == verdict  # the task, tried again
+        assert judge(asked, *given, context()) == verdict  # a retry of the task
         assert (verdict.version, verdict.champion_version, verdict.ask) == (number, 7, True)
     better, worse = models.require("good", 1), models.require("good", 2)
     assert (better.stage, worse.stage) == (Stage.CANDIDATE, Stage.REJECTED)
@@ -87,7 +87,7 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
     assert body(s3_client, better.path) == b"weights 1"
 
 
-def test_a_challenger_that_is_measured_again_is_judged_again(
+def test_a_remeasured_challenger_is_judged_again(
     connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, models: ModelRepository
 ) -> None:
     trained(connection, s3_client, bucket, "good-1", b"weights")
@@ -136,7 +136,7 @@ def concluded(
 @pytest.mark.parametrize(
     ("ask", "answer", "by"), [(False, None, "ada"), (True, Approval(approved=True, by="grace"), "grace")]
 )
-def test_a_challenger_that_passed_comes_into_production_and_is_announced(
+def test_a_challenger_that_passed_is_promoted_and_announced(
     ask: bool,
     answer: Approval | None,
     by: str,
@@ -163,7 +163,7 @@ def test_a_challenger_that_passed_comes_into_production_and_is_announced(
         (False, None, "it rose"),
     ],
 )
-def test_one_that_was_refused_is_skipped_and_nothing_is_announced(
+def test_a_refused_challenger_is_skipped_and_nothing_is_announced(
     passed: bool,
     answer: Approval | None,
     said: str,
@@ -177,7 +177,7 @@ def test_one_that_was_refused_is_skipped_and_nothing_is_announced(
     present = models.production("digits")
     assert present is not None
     assert present.version == 1
-    if passed:  # what the gate refuses was rejected before
+    if passed:  # a version that the gate refuses is already rejected
         version = models.require("digits", 2)
         assert (version.stage, version.reason) == (Stage.REJECTED, said)
 
@@ -195,13 +195,13 @@ def test_a_challenger_whose_champion_was_replaced_meanwhile_is_not_promoted(
 
 @pytest.fixture
 def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connection: psycopg.Connection[Any]) -> None:
-    """A deployment with plans of its own."""
+    """A deployment with its own plans."""
     plans = [{"name": "good", "dataset": "s3://b/mine"}, {"name": "bad", "dataset": "digits", "gate": 1}]
     monkeypatch.setenv("RETRAIN_PLANS", str(written(tmp_path, *plans)))
 
 
 @pytest.mark.usefixtures("plans")
-def test_a_run_follows_its_plan_and_its_job_has_one_name() -> None:
+def test_a_run_follows_its_plan_and_always_gets_the_same_job_id() -> None:
     first = resolve_plan(context(dag_run=a_run(plan="good", parameters={"epochs": 2})), None)
     assert first.plan.parameters == {"epochs": 2}
     assert first.job_id.startswith("good-20260102-030405-")
@@ -220,7 +220,7 @@ def test_a_run_follows_its_plan_and_its_job_has_one_name() -> None:
         ({"plan": "good", "epochs": 5}, "epochs is not a parameter of retrain_yolo"),
     ],
 )
-def test_a_run_that_cannot_be_done_fails_at_once(conf: dict[str, Any], said: str) -> None:
+def test_a_run_with_an_invalid_request_fails_at_once(conf: dict[str, Any], said: str) -> None:
     with pytest.raises(AirflowFailException, match=said):
         resolve_plan(context(dag_run=a_run(**conf)), None)
 

@@ -1,4 +1,4 @@
-"""A retraining waits for its training by reading the job's row, even through an outage of the database."""
+"""A retraining waits for its training run by reading the job's row, even through a database outage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def connection(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> psycopg.Connection[Any]:
-    """A connection to the file's schema; Airflow's connections lead to the same schema, and to S3."""
+    """A connection to the file's schema; Airflow's connections point to the same schema, and to S3."""
     lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
     return connection
 
@@ -70,7 +70,7 @@ def test_only_a_completed_job_is_a_challenger(
 
 
 def fired(trigger: JobEnded) -> Any:
-    """Let the trigger run to its event in a triggerer other than the one that it was made for."""
+    """Serialise the trigger, run it as a triggerer does, and return the payload of its event."""
     path, values = trigger.serialize()
     assert path == f"{JobEnded.__module__}.JobEnded"
 
@@ -80,7 +80,7 @@ def fired(trigger: JobEnded) -> Any:
     return asyncio.run(asyncio.wait_for(first(), 60))
 
 
-def test_the_trigger_fires_when_the_row_is_completed_though_the_database_was_away(
+def test_the_trigger_fires_when_the_row_is_completed_despite_an_outage(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
     migrated_url: str,
@@ -107,7 +107,7 @@ def test_the_trigger_fires_when_the_row_is_completed_though_the_database_was_awa
     assert "Job a: status currently unavailable" in caplog.text
 
 
-def test_the_trigger_gives_up_at_its_deadline_also_while_the_database_is_away(
+def test_the_trigger_gives_up_at_its_deadline_even_during_an_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", "postgresql://nobody@127.0.0.1:1/none")

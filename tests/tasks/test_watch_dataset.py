@@ -1,4 +1,4 @@
-"""Changed data in S3 are announced once, and found by listing alone."""
+"""Changed data in S3 are announced once; a change is found from a listing, without reading objects."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def dataset(folder: Path, s3_client: S3Client, bucket: str) -> str:
     return f"s3://{bucket}/sets/mine/"
 
 
-def test_content_is_announced_once_and_again_when_it_is_another(
+def test_content_is_announced_once_and_again_after_each_change(
     dataset: str, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     first = find_change(dataset, [], reader)
@@ -60,13 +60,13 @@ def test_content_is_announced_once_and_again_when_it_is_another(
     third = find_change(dataset, [second, first], reader)
     assert third is not None
     assert third not in (first, second)
-    # a return to earlier content is a change, too, because only the newest event counts
+    # A return to earlier content is also a change, because only the newest event is compared.
     s3_client.put_object(Bucket=bucket, Key=label, Body=b"0 0.5 0.5 0.1 0.1\n")
     assert find_change(dataset, [third, second, first], reader) == second
     assert reader.reads == 0
 
 
-def test_what_is_announced_is_what_a_training_would_find(
+def test_the_announced_fingerprint_is_the_one_that_training_would_find(
     dataset: str, folder: Path, bucket: str, s3_client: S3Client, reader: CountingReader, tmp_path: Path
 ) -> None:
     packed = upload_zip(s3_client, bucket, folder)
@@ -76,7 +76,7 @@ def test_what_is_announced_is_what_a_training_would_find(
         assert news["fingerprint"] == check_dataset(source, "detect", tmp_path / "cache", reader).fingerprint
 
 
-def test_events_of_other_data_and_of_those_who_know_no_fingerprint_do_not_count(
+def test_events_about_other_data_and_events_without_a_fingerprint_are_ignored(
     dataset: str, reader: CountingReader
 ) -> None:
     news = find_change(dataset, [], reader)
@@ -91,7 +91,7 @@ def test_events_of_other_data_and_of_those_who_know_no_fingerprint_do_not_count(
     assert find_change(dataset, [*others, {**news, "dataset": dataset.rstrip("/")}], reader) is None
 
 
-def test_data_that_are_not_there_are_an_error_and_no_change(bucket: str, reader: CountingReader) -> None:
+def test_missing_data_are_an_error_and_no_change(bucket: str, reader: CountingReader) -> None:
     with pytest.raises(DatasetError, match=f"There are no objects at s3://{bucket}/none/"):
         find_change(f"s3://{bucket}/none/", [], reader)
     with pytest.raises(DatasetError, match="does not exist"):
@@ -100,7 +100,7 @@ def test_data_that_are_not_there_are_an_error_and_no_change(bucket: str, reader:
         find_change("digits", [], reader)
 
 
-def test_the_data_sets_of_all_plans_are_watched_once_each_or_the_one_that_is_asked_for() -> None:
+def test_the_datasets_of_all_plans_are_watched_or_only_the_requested_one() -> None:
     names = ("s3://bucket/a/", "digits", "s3://bucket/b.zip", "s3://bucket/a/", "/data/c")
     plans = [
         RetrainPlan.model_validate({"name": f"plan-{number}", "dataset": name})
@@ -128,7 +128,7 @@ class Events(list[SimpleNamespace]):
         return Events(self[:limit])
 
 
-def test_the_event_of_the_task_tells_what_has_changed_and_a_task_without_news_is_skipped(
+def test_the_event_names_the_changed_data_and_a_task_without_changes_is_skipped(
     dataset: str, s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead_to(monkeypatch, "postgresql://nobody@127.0.0.1:1/none", s3, bucket, tmp_path)

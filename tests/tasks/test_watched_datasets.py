@@ -1,4 +1,4 @@
-"""Changes of the data behind watched datasets are registered once each, by runs of `register_dataset`."""
+"""Each change in the source of a watched dataset is registered once, by a run of `register_dataset`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plans(*datasets: str) -> Plans:
     return Plans(Path("plans.yaml"), {plan.name: plan for plan in made}, ())
 
 
-def test_each_change_of_what_is_watched_becomes_one_registration(
+def test_each_change_of_a_watched_source_becomes_one_registration(
     source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     nowhere = (f"s3://{bucket}/none/", f"s3://{bucket}-none/")
@@ -49,7 +49,7 @@ def test_each_change_of_what_is_watched_becomes_one_registration(
     add_image(s3_client, bucket, machine)
     changed = list_registrations({}, deployed)
     assert [each["conf"]["name"] for each in changed] == ["parts", "plan-2"]
-    assert list_registrations({}, deployed) == changed  # the same runs, which exist by then
+    assert list_registrations({}, deployed) == changed  # the same run ids; those runs exist by then
     assert list_registrations({"dataset": "parts"}, plans()) == changed[:1]
     assert list_registrations({"dataset": source}, plans()) == changed
     for number, each in enumerate(changed):
@@ -59,7 +59,7 @@ def test_each_change_of_what_is_watched_becomes_one_registration(
         list_registrations({"dataset": "partz"}, deployed)
 
 
-def test_a_watched_source_that_is_converted_is_checked_once_after_each_version_and_creates_nothing(
+def test_a_converted_source_is_checked_once_after_each_version(
     machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     folder = build_coco(machine / "coco")
@@ -87,7 +87,7 @@ def test_a_watched_source_that_is_converted_is_checked_once_after_each_version_a
     assert len(datasets.versions("parts")) == 2
 
 
-def test_a_local_source_that_is_converted_is_not_watched_and_its_content_known(
+def test_a_converted_local_source_is_not_watched_and_its_content_is_recognised(
     machine: Path, datasets: DatasetRepository
 ) -> None:
     source = str(build_coco(machine / "coco"))
@@ -98,7 +98,7 @@ def test_a_local_source_that_is_converted_is_not_watched_and_its_content_known(
     assert list_registrations({}, plans("parts")) == []
 
 
-def test_a_version_that_was_archived_is_not_registered_again(
+def test_an_archived_version_is_not_registered_again(
     source: str, machine: Path, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     registered("run1", name="parts", source=source)
@@ -107,7 +107,8 @@ def test_a_version_that_was_archived_is_not_registered_again(
     datasets.set_archived("parts", 2, archived=True)
     for deployed in (plans("parts"), plans(source)):
         assert list_registrations({}, deployed) == []
-    # by a run triggered before that, or for converted data, whose source has no recorded fingerprint
+    # A run may have been triggered before the archiving, or for converted data, whose source has no
+    # recorded fingerprint.
     late = registered("watch__parts__1__abc", name="parts", source=source)
     assert (late.version, late.created) == (2, False)
     datasets.set_archived("parts", 1, archived=True)
@@ -132,7 +133,7 @@ def test_data_that_were_replaced_by_an_upload_are_not_registered_again(
     assert registered("by hand", name="parts", source=source).created is False
 
 
-def test_a_plan_called_digits_makes_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
+def test_a_plan_called_digits_creates_no_dataset_of_that_name(datasets: DatasetRepository) -> None:
     plan = RetrainPlan.model_validate({"name": "digits", "dataset": "s3://bucket/digits/"})
     deployed = Plans(Path("plans.yaml"), {"digits": plan}, ())
     assert find_watched(None, deployed, datasets) == []

@@ -1,4 +1,4 @@
-"""A real MLflow server with an experiment for each test, and what the tests do with it."""
+"""A real MLflow server with an experiment for each test, and the actions of the tests on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The test's own experiment; requests to the server bypass any proxy of the machine.
 
-    However busy the machine is, the server counts as slow only where a test means it.
+    Timeouts are long, so that a busy machine does not make the server look slow.
     """
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 120)
@@ -32,7 +32,7 @@ def experiment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 class Tracking:
-    """What the tests do and look at: trackers of one server and one experiment."""
+    """Trackers for one server and one experiment, and queries of that experiment."""
 
     def __init__(self, mlflow: MlflowServer, experiment: str, migrated_url: str) -> None:
         self.mlflow, self.experiment = mlflow, experiment
@@ -44,19 +44,19 @@ class Tracking:
     def tracker(
         self, server: TrackingServer | None = None, job_id: str = "a", run_id: str = "run1"
     ) -> Tracker:
-        # Imported only here, because it imports Airflow, which reads AIRFLOW_HOME when it is imported.
+        # Imported only here, because this imports Airflow, which reads AIRFLOW_HOME at its import.
         from include.attempt.tracking import Tracker
 
         return Tracker(server or self.server(), job_id, run_id, self.open_database)
 
     def send_all(self, job_id: str = "a", run_id: str = "run1") -> dict[str, Any]:
-        """Do what any later attempt does; return MLflow's run."""
+        """Send everything as a later attempt does, and return the job's MLflow run."""
         with self.tracker(job_id=job_id, run_id=run_id) as tracker:
             tracker.end()
         return self.run(job_id)
 
     def run(self, job_id: str = "a") -> dict[str, Any]:
-        """The job's one run."""
+        """Return the job's only MLflow run."""
         (run,) = self.mlflow.runs(self.experiment, job_id)
         return run
 

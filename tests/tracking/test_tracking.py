@@ -1,4 +1,4 @@
-"""Jobs in MLflow, on a real server: one run for each training run, with everything that is recorded."""
+"""Jobs on a real MLflow server: one MLflow run for each training run, with all its recorded data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def test_a_training_appears_with_its_parameters_epochs_and_checkpoints(
+def test_a_job_appears_with_its_parameters_epochs_and_checkpoints(
     jobs: JobRepository, connection: psycopg.Connection[Any], tracking: Tracking
 ) -> None:
     claim(jobs, spec={"lr0": 0.01, "dataset": "digits", "seed": None, "overrides": {"cos_lr": True}})
@@ -61,7 +61,7 @@ def test_another_attempt_continues_the_same_run_and_repeats_no_point(
     assert tracking.mlflow.history(run, "loss") == [(0, 0.0), (1, 0.25), (2, 0.5), (3, 0.75)]
 
 
-def test_another_run_that_goes_on_with_the_job_continues_the_same_run(
+def test_another_airflow_run_of_the_job_continues_the_same_mlflow_run(
     jobs: JobRepository, tracking: Tracking
 ) -> None:
     claim(jobs)
@@ -77,12 +77,12 @@ def test_another_run_that_goes_on_with_the_job_continues_the_same_run(
     assert (run["tags"]["training.run_id"], run["tags"]["training.error"]) == ("run2", "")
 
 
-def test_a_job_that_is_started_over_is_a_run_of_its_own(jobs: JobRepository, tracking: Tracking) -> None:
+def test_a_job_that_is_started_over_gets_a_new_mlflow_run(jobs: JobRepository, tracking: Tracking) -> None:
     claim(jobs)
     record(jobs, 0)
     before = tracking.send_all()
     claim(jobs, run_id="run2", expected="run1", fresh=True)
-    with tracking.tracker() as overtaken:  # run1 has not noticed yet
+    with tracking.tracker() as overtaken:  # run1 does not know yet that it was overtaken
         overtaken.end()
     assert tracking.run() == before
     with tracking.tracker(run_id="run2") as tracker:
@@ -91,7 +91,7 @@ def test_a_job_that_is_started_over_is_a_run_of_its_own(jobs: JobRepository, tra
     assert {run["tags"]["training.origin_run_id"] for run in runs} == {"run1", "run2"}
 
 
-def test_a_job_starts_in_mlflow_when_it_is_queued_also_when_it_is_started_over(
+def test_a_job_starts_in_mlflow_when_it_is_queued_even_if_it_is_started_over(
     jobs: JobRepository, connection: psycopg.Connection[Any], tracking: Tracking
 ) -> None:
     claim(jobs)
@@ -105,7 +105,7 @@ def test_a_job_starts_in_mlflow_when_it_is_queued_also_when_it_is_started_over(
     assert started == tracking.send_all(run_id="run2")["start"] == int(queued_at.timestamp() * 1000)
 
 
-def test_while_another_attempt_may_be_creating_the_run_nobody_else_does(
+def test_only_one_attempt_at_a_time_creates_the_mlflow_run(
     jobs: JobRepository, tracking: Tracking, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim(jobs)
@@ -119,9 +119,7 @@ def test_while_another_attempt_may_be_creating_the_run_nobody_else_does(
     assert tracking.send_all()["status"] == "SCHEDULED"
 
 
-def test_a_resumed_job_is_shown_below_the_one_that_it_continues(
-    jobs: JobRepository, tracking: Tracking
-) -> None:
+def test_a_resumed_job_is_shown_below_its_parent(jobs: JobRepository, tracking: Tracking) -> None:
     claim(jobs)
     record(jobs, 0, 1)
     parent = tracking.send_all()
@@ -134,7 +132,7 @@ def test_a_resumed_job_is_shown_below_the_one_that_it_continues(
 
 
 @pytest.mark.parametrize(("status", "shown"), [("completed", "FINISHED"), ("stopped", "KILLED")])
-def test_the_last_task_sends_how_the_job_ended(
+def test_the_last_task_sends_the_end_of_the_job(
     jobs: JobRepository,
     connection: psycopg.Connection[Any],
     tracking: Tracking,
@@ -153,7 +151,7 @@ def test_the_last_task_sends_how_the_job_ended(
     assert tracking.steps() == [0, 1]
 
 
-def test_train_foresees_what_will_be_recorded(
+def test_train_predicts_the_row_that_will_be_recorded(
     jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S3Client
 ) -> None:
     claim(jobs)
@@ -171,7 +169,7 @@ def test_train_foresees_what_will_be_recorded(
     assert foreseen.model_copy(update=later) == recorded(jobs).model_copy(update=later)
 
 
-def test_a_run_that_somebody_deleted_in_mlflow_is_made_again_with_everything(
+def test_a_run_that_was_deleted_in_mlflow_is_recreated_completely(
     jobs: JobRepository, tracking: Tracking, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim(jobs)
@@ -187,7 +185,7 @@ def test_a_run_that_somebody_deleted_in_mlflow_is_made_again_with_everything(
     assert tracking.steps() == [0, 1, 2]
 
 
-def test_more_numbers_than_one_request_may_have_arrive(jobs: JobRepository, tracking: Tracking) -> None:
+def test_metrics_that_exceed_one_request_arrive_completely(jobs: JobRepository, tracking: Tracking) -> None:
     claim(jobs)
     names = [f"metric_{number}" for number in range(10)]
     jobs.fill_epochs("a", ((epoch, dict.fromkeys(names, 0.5), 1.0) for epoch in range(250)))

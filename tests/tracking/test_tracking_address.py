@@ -1,4 +1,4 @@
-"""The server that MLflow's variables name is used, or refused without showing its secrets."""
+"""The server that MLflow's variables name is used, or refused without showing secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.mlflow_server import PASSWORD, USERNAME
 from tests.tracking.conftest import Tracking, record, warnings
 
 
-def test_a_wrong_password_is_no_secret_in_the_log_and_stops_nobody(
+def test_a_wrong_password_is_not_logged_and_does_not_stop_training(
     jobs: JobRepository, tracking: Tracking, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -73,7 +73,7 @@ def test_an_address_with_credentials_reaches_the_server(
         "http://[pa55word",
     ],
 )
-def test_what_is_no_server_is_refused_without_showing_it(
+def test_an_invalid_address_is_refused_without_showing_it(
     jobs: JobRepository,
     tracking: Tracking,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Jobs that no task of their own ends have ended in MLflow, too: cancelled, marked by hand, or found dead."""
+"""Jobs that end without a task of their own (cancelled, marked by hand, found dead) also end in MLflow."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.tracking.conftest import Tracking
 
 @pytest.fixture(autouse=True)
 def variables(api_url: str, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set what the environment of the API server and of a worker names: the connections, and MLflow."""
+    """Set the environment variables of the API server and of a worker: the connections, and MLflow."""
     tracking.use_environment(monkeypatch)
 
 
-def test_a_job_that_is_cancelled_while_it_waits_is_killed_in_mlflow(
+def test_a_job_that_is_cancelled_in_the_queue_is_killed_in_mlflow(
     api_url: str, jobs: JobRepository, tracking: Tracking
 ) -> None:
     claim(jobs)

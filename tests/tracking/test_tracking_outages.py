@@ -1,4 +1,4 @@
-"""An MLflow server that is killed, hangs or loses answers delays no training and misses nothing."""
+"""An MLflow server that is killed, hangs or loses responses delays no training and gets all data later."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tests.support.jobs import claim, record_checkpoints
 from tests.tracking.conftest import Tracking, record, warnings
 
 CLOSED = "http://127.0.0.1:9"
-"""An address at which nothing listens."""
+"""A URL on which no server listens."""
 
 
-def test_a_server_that_is_killed_gets_what_it_missed_and_one_warning_is_written(
+def test_a_killed_server_gets_the_missing_epochs_and_one_warning_is_logged(
     jobs: JobRepository, tracking: Tracking, caplog: pytest.LogCaptureFixture
 ) -> None:
     claim(jobs)
@@ -41,7 +41,7 @@ def test_a_server_that_is_killed_gets_what_it_missed_and_one_warning_is_written(
     assert "cannot be reached (ConnectionError). Training continues" in warning
 
 
-def test_a_server_that_was_away_all_the_time_gets_everything_from_the_last_task(
+def test_a_server_that_was_never_reachable_gets_everything_from_the_last_task(
     jobs: JobRepository,
     connection: psycopg.Connection[Any],
     tracking: Tracking,
@@ -75,17 +75,17 @@ def test_a_server_that_hangs_keeps_nobody(
             record(jobs, 0, 1)
             tracker.notify()
             tracker.end()
-        # Here the training is over, and no call was answered.
+        # Training is over at this point, and no request was answered.
         assert tracking.mlflow.runs(tracking.experiment, "a") == []
     assert "is too slow" in warnings(caplog)[-1]
 
 
-def test_what_an_answer_that_got_lost_had_stored_is_not_stored_again(
+def test_metrics_whose_response_was_lost_are_not_stored_twice(
     jobs: JobRepository, tracking: Tracking
 ) -> None:
     claim(jobs)
     record(jobs, *range(40))
-    # Only the request with the metrics is that large: it arrives, but its response does not.
+    # Only the request with the metrics is that large. The request arrives, but its response is lost.
     with (
         CuttingProxy(tracking.mlflow.url, answer_to_large=6000, cuts=1) as proxy,
         tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker,
