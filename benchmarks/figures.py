@@ -26,7 +26,8 @@ class MedianInterval:
         The ends of the interval are two of the values; their ranks follow from the binomial distribution.
         """
         ordered, count = sorted(values), len(values)
-        # `outside` values lie beyond each end of the interval; `below` is the probability of fewer.
+        # `outside` values lie beyond each end of the interval. `below` is the probability that fewer values
+        # than `outside` are smaller than the true median.
         outside, below = 0, 0.0
         while below + math.comb(count, outside) / 2**count <= 0.025:
             below += math.comb(count, outside) / 2**count

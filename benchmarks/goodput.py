@@ -84,8 +84,7 @@ class Run:
 
 
 def simulate(parts: Parts, mean: float, seed: int) -> Run:
-    """Simulate training until the job is done, with a kill on average every `mean` seconds, even in restarts.
-    """
+    """Simulate training until the job is done, killed every `mean` seconds on average, even in restarts."""
     dice = random.Random(seed)  # noqa: S311  no secret depends on it
     clock = repeated = down = durable = 0.0
     kills = 0
@@ -151,7 +150,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "per kill. "
         f"Parts: a state pauses the training for {parts.pause * 1000:.0f} ms and is on disk after "
         f"{parts.written * 1000:.0f} ms; its upload takes {parts.upload:.2f} s and a restart "
-        f"{parts.restart:.1f} s, both medians of {times} measured in this run. A retry is scheduled after "
+        f"{parts.restart:.1f} s (medians of {times} measurements). A retry is scheduled after "
         f"{parts.detection} s and the delay of `train`, {parts.retry_delay:.0f} s; a lost machine is noticed "
         f"{HEARTBEAT_TIMEOUT:.0f} s later.",
         ("killed", "a kill every", "state every", "kills", "repeated", "down", "goodput"),
@@ -174,7 +173,7 @@ def measure(folder: Path, quick: bool) -> Table:
 
 
 def _scenarios(parts: Parts) -> list[tuple[str, Parts]]:
-    """Return the title of each scenario, which names what is killed, and its durations."""
+    """Return each scenario: its title, which says what is killed, and its durations."""
     lost = replace(parts, elsewhere=True, detection=parts.detection + HEARTBEAT_TIMEOUT)
     return [
         scenario

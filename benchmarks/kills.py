@@ -59,7 +59,7 @@ def measure(folder: Path, quick: bool) -> Table:
             }
             attempt = MeasuredAttempt(run_ours, root, services, JOB, kill + 1)
             seconds[ELSEWHERE if elsewhere else HERE] = attempt.seconds_to_first_batch()
-            if kill or quick:  # the first has a cold file cache, and JOB starts from scratch
+            if kill or quick:  # skip the first: cold file cache, and JOB starts from scratch
                 for name, measured in seconds.items():
                     starts[name].append(measured)
             attempt.train_on(epochs=dice.uniform(1, 2.5))

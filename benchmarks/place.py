@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""Measures in the given empty folder. If the flag is True, it uses tiny settings, to check that it runs."""
+"""Measures in the given empty folder; True means tiny settings, only to check that the benchmark runs."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Services:
         from include.checkpoints.store import CheckpointStore
 
         store = CheckpointStore(Bucket(self.client(), self.bucket))
-        store.head(job_id, "best")  # the store replaces only objects that it has seen
+        store.head(job_id, "best")  # a store replaces only objects that it has read
         store.head(job_id, "last")
         return store
 

@@ -30,7 +30,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One table: what it shows, and the function that yields its rows."""
+    """One table: its description, and the function that yields its rows."""
 
     name: str
     about: str

@@ -74,7 +74,7 @@ def test_both_paths_are_enough(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_a_job_without_an_owner_is_completed_by_whatever_run_trained_it(
+def test_a_job_without_an_owner_can_be_completed_by_any_run(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
     assert complete(dag_id="elsewhere", run_id="of-a-cluster").status_code == 200

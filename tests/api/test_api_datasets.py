@@ -186,7 +186,9 @@ def test_a_version_that_the_model_in_production_was_trained_on_is_kept(
     assert "these models in production were trained on it: m@4" in answer.json()["detail"]
 
 
-def test_nobody_deletes_what_somebody_else_has_registered(ask: Ask, datasets: DatasetRepository) -> None:
+def test_nobody_deletes_a_version_that_somebody_else_has_registered(
+    ask: Ask, datasets: DatasetRepository
+) -> None:
     register(datasets, "parts", "a", by="eve")
     register(datasets, "parts", "b", by=None)
     assert ask("DELETE", "/parts/versions/1").status_code == 403

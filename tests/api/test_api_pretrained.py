@@ -103,7 +103,7 @@ def test_stored_content_that_is_no_checkpoint_is_named_and_can_be_replaced(
     assert store(weights, replace="true").json()["sha256"] == hash_of(weights)
 
 
-def test_a_file_that_is_deleted_while_another_is_compared_with_it_is_named(
+def test_a_file_that_is_deleted_during_the_comparison_is_named(
     store: Store, weights: bytes, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(weights)
@@ -145,7 +145,7 @@ def test_storing_survives_three_cut_connections(
         ("..%2Fcheckpoints%2Fa%2Fbest.pt", b"", "own.pt"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_in_a_sentence(
+def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
     store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, said: str
 ) -> None:
     answer = store(content, name)

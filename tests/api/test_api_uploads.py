@@ -70,7 +70,7 @@ def cut_off(link: dict[str, Any], content: bytes, arrived: int) -> None:
     with socket.create_connection((url.hostname, url.port)) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + content[:arrived])
         connection.shutdown(socket.SHUT_WR)
-        connection.recv(2**16)  # wait until S3 has handled it
+        connection.recv(2**16)  # wait until S3 has handled the request
 
 
 def send_all(ask: Ask, upload: dict[str, Any], files: dict[str, bytes]) -> None:

@@ -34,7 +34,7 @@ def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str,
     return World(connection, s3_client, bucket, tmp_path)
 
 
-# --- what the policy keeps ---
+# --- states that the policy keeps ---
 
 
 def test_the_newest_and_the_best_states_are_kept_and_best_pt_always(world: World) -> None:
@@ -103,7 +103,7 @@ def test_a_failed_or_stopped_job_is_as_old_as_its_last_change(world: World, stat
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
 def test_the_time_at_which_a_job_ended_stays_when_its_state_expires(world: World, status: str) -> None:
-    """Only updated_at records the end; without recorded GPU use, the duration of the job ends there."""
+    """Only updated_at records that time; without recorded GPU use, the job's duration is computed from it."""
     end = datetime.now(UTC) - timedelta(days=9)
     ended(world, "old", status=status, completed_at=None, updated_at=end)
     retained(world)

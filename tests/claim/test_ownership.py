@@ -117,7 +117,7 @@ def test_the_owner_and_administrators_take_over_a_job_and_it_keeps_its_owner(
     ownership: JobOwnership,
     owned_by: str,
 ) -> None:
-    """If jobs are open to all, however, whoever takes a job becomes its owner."""
+    """The exception: if jobs are open to all, the user who takes over a job becomes its owner."""
     resolving(RESUME, FIRST)
     resolving(params, run, ownership)
     assert (recorded(jobs).run_id, recorded(jobs).triggered_by) == ("manual__2", owned_by)
@@ -193,7 +193,7 @@ def test_a_run_of_somebody_else_does_not_fail_a_job_that_waits_for_its_first_run
     [
         ("eve", "job_id='a' belongs to ada"),
         (None, "job_id='a' belongs to ada"),  # a schedule, whose jobs are not ada's
-        ("root", "job_id='a' stored its state after"),  # a state that is gone here
+        ("root", "job_id='a' stored its state after"),  # a state that does not exist here
     ],
 )
 def test_resolve_config_asks_airflow_who_triggered_its_run(

@@ -50,7 +50,7 @@ def _recorded(api_stack: Stack) -> Iterator[None]:
         for version, instances in ((1, 6), (2, 9)):
             _record_version(connection, version, instances)
         yield
-    # Over a new connection, because one of the tests ends all connections.
+    # Over a new connection, because the first one is already closed.
     with psycopg.connect(api_stack.training_db_url) as again:
         again.execute("DELETE FROM datasets WHERE name = 'access-parts'")
 

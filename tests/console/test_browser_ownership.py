@@ -1,4 +1,4 @@
-"""Two users, each in a browser: neither can change the other's training runs or data, and sees why."""
+"""Two users, each in a browser: neither can change the other's training runs or data, and each sees why."""
 
 from __future__ import annotations
 

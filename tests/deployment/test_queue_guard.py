@@ -108,7 +108,7 @@ def test_results_cannot_run_code_in_the_scheduler(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_airflow_alone_would_call_whatever_a_message_names(tmp_path: Path) -> None:
+def test_without_the_guard_airflow_calls_any_function_that_a_message_names(tmp_path: Path) -> None:
     """If this test fails, the guard may no longer be needed."""
     made = tmp_path / "made"
     received([("execute_workload", [callback("os.mkdir", path=str(made))])], tmp_path)

@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
     assert (row["status"], row["inexact_reason"]) == ("completed", None)
     assert row["initial_weights_path"].endswith("/pretrained/tiny.pt")
     killed, moved, in_the_dark, preempted = training.reported()
-    assert killed.went_on_after >= killed.epoch - 1  # its newest state may have been unwritten
+    assert killed.went_on_after >= killed.epoch - 1  # its newest state may not have been written
     assert moved.went_on_after >= moved.epoch - 1
     assert in_the_dark.went_on_after >= cut_at
     assert preempted.went_on_after == preempted.epoch

@@ -46,7 +46,9 @@ def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
     api.set_slots(GPU_POOL, 1)
 
 
-def test_jobs_wait_in_the_order_in_which_they_came(airflow_stack: Stack, runs: dict[str, str]) -> None:
+def test_jobs_wait_in_the_order_in_which_they_were_triggered(
+    airflow_stack: Stack, runs: dict[str, str]
+) -> None:
     viewer = token(airflow_stack, "viewer")
     shown = [get(airflow_stack, f"/jobs/{job_id}", viewer).json() for job_id in runs]
     assert [job["status"] for job in shown] == ["queued"] * len(WAITING)

@@ -75,7 +75,7 @@ def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path
     assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 2, 2)
     assert [(state.epoch, state.batch) for state in states.saved_states] == [(1, 2), (2, 0)]
     reason = states.reports[-1].inexact_reason
-    # Only differences between this machine and the original one may make it inexact.
+    # The result may be inexact only because this machine differs from the original one.
     assert reason is None or reason.startswith("epoch 3 continues with")
 
 

@@ -71,7 +71,7 @@ def test_the_duration_of_a_job_is_the_time_in_which_its_attempts_had_gpus(
     for run_id, attempt, seconds in (("run1", 1, 60), ("run1", 2, 30), ("run2", 1, 10)):
         jobs.leave_queue("a", run_id, attempt)
         let_pass(connection, seconds)
-        jobs.record_durable("a", run_id, attempt, 0)  # its last sign of life
+        jobs.record_durable("a", run_id, attempt, 0)  # the attempt's last sign of life
         let_pass(connection, 1000)
         if (run_id, attempt) == ("run1", 2):
             jobs.fail_run("train_yolo", "run1", "the machine burnt down")

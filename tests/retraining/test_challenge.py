@@ -75,7 +75,7 @@ def test_a_rejected_challenge_is_not_repeated_until_the_champion_changes(
     in_production(models, plan(), data="of last week")
     tried = {"dataset_fingerprint": DATA, "parameters_fingerprint": plan().fingerprint()}
     registered(models, "good-1", "good", champion_version=1, **tried)
-    # a version that waits for its approval, or whose run has crashed, is not yet known to be refused
+    # A version that waits for approval, or whose run has crashed, has not been rejected yet.
     assert build_challenge(retraining(plan(), "good-2"), dataset, models, jobs)
     models.reject("good", 2, "no gain")
     with pytest.raises(NothingToDo, match=r"version 2 of model good, which was already rejected \(no gain\)"):

@@ -177,7 +177,7 @@ def _scheduler_service(stack: Stack) -> Service:
 
 
 def _ready_scheduler(stack: Stack) -> psutil.Process:
-    """Return the scheduler once it has started its workers; Airflow calls it healthy even before."""
+    """Return the scheduler once it has started its workers; its health check succeeds even earlier."""
     scheduler = processes.running(_scheduler_service(stack))
     assert scheduler is not None
     until(lambda: len(_workers(scheduler)) == OTHER_TASKS + gpu_slots())

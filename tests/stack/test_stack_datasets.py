@@ -79,7 +79,7 @@ def test_data_that_fail_the_check_are_refused_with_the_reason(
         ("one.zip", "digits", "name='digits' is refused"),
     ],
 )
-def test_what_cannot_be_sent_is_refused_in_a_sentence(
+def test_data_that_cannot_be_sent_are_refused_with_the_reason(
     airflow_stack: Stack, api: Airflow, tmp_path: Path, file: str, name: str, sentence: str
 ) -> None:
     (tmp_path / "one.jpg").write_bytes(b"x")

@@ -207,9 +207,7 @@ PORTS = {"postgres": 5432, "airflow": 8080, "s3": {field.name: 1 for field in fi
         ("ports", json.dumps(PORTS | {"airflow": [8080]}), "does not name the port of each service"),
     ],
 )
-def test_a_damaged_file_is_named_with_what_to_do(
-    name: str, content: str, problem: str, tmp_path: Path
-) -> None:
+def test_a_damaged_file_is_named_with_a_remedy(name: str, content: str, problem: str, tmp_path: Path) -> None:
     stack = Stack.at(tmp_path / "state")
     (stack.state.path / name).write_text(content)
     with pytest.raises(StackError, match=rf"{name} {problem}.*Restore it, or run `make down` and remove"):

@@ -98,7 +98,7 @@ def test_a_process_that_survives_its_stop_is_stopped_by_the_next_one(
     parent: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        # As for processes that wait for a disk, signals have no effect
+        # Ignore signals, like processes that wait for a disk.
         patched.setattr(psutil.Process, "kill", lambda _: None)
         patched.setattr(psutil.Process, "send_signal", lambda *_: None)
         processes.stop(replace(parent, stop_seconds=0.1))

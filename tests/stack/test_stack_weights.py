@@ -47,7 +47,7 @@ def test_a_file_is_stored_under_its_name_with_its_hash(
         ("sam_b.pt", b"", "is a kind of model that train_yolo does not train"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_in_a_sentence(
+def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
     stack: Stack, client: S3Client, tmp_path: Path, name: str, content: bytes | None, sentence: str
 ) -> None:
     if content is not None:

@@ -35,7 +35,7 @@ def machine(
     bucket: str,
     tmp_path: Path,
 ) -> Path:
-    """Run tasks as on one machine; the value is a folder with a dataset in `data`."""
+    """Run tasks as on one machine; return a folder that has a dataset in `data`."""
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "machine")
     build("detect", tmp_path / "data", train=3, val=2)
     return tmp_path

@@ -225,7 +225,7 @@ def test_a_copy_is_kept_while_a_job_that_may_use_it_is_active(
     assert recorded(jobs, "old").dataset_fingerprint is None
 
 
-def test_nobody_deletes_what_somebody_else_has_registered(
+def test_nobody_deletes_a_version_that_somebody_else_has_registered(
     delete: Delete, datasets: DatasetRepository
 ) -> None:
     register(datasets, "parts", "a", by="eve")
