@@ -94,8 +94,8 @@ def _with_workers(training: TrainingRun) -> TrainingRun:
 
 STEP = Step(
     "several GPUs",
-    "Two GPUs joined by NCCL: the same check as in `exact, detect`, and the images/s of our epochs on one GPU "
-    "(batch=64) and on two (batch=128).",
+    "Two GPUs joined by NCCL: the same check as in `exact, detect`, and the images/s of our epochs on one "
+    "GPU (batch=64) and on two (batch=128).",
     ("what", "found"),
     _measure,
     seconds=120,

@@ -129,7 +129,7 @@ def test_rotated_keys_are_retried_if_there_is_a_state_to_resume(
     with pytest.raises(RefusedForNow if epochs else AirflowFailException):
         check(job)
     error = recorded(jobs).error or ""
-    assert ("training_s3" in error) == (epochs == 0), "nothing is recorded for what is tried again"
+    assert ("training_s3" in error) == (epochs == 0), "no error is recorded for a retried attempt"
 
 
 @pytest.mark.parametrize("epochs", [0, 1])

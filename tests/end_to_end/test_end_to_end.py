@@ -212,7 +212,7 @@ def test_too_large_data_fail_the_run_at_once_and_the_check_logs_into_the_task(
     dataset = upload_zip(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path / "data", "bombs/data.zip")
     run_id = api.trigger("train_yolo", {"job_id": "too-much", "dataset": dataset, "model": "yolo11n"})
     assert api.wait("train_yolo", run_id) == "failed"
-    assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "another attempt would find the same"
+    assert api.attempt("train_yolo", run_id, "check_dataset")[1] == 1, "a retry would find the same problem"
     assert "val/0.txt: the file is 57.2 MiB, and the limit is 16 MiB" in row("too-much")["error"]
     log = api.log("train_yolo", run_id, "check_dataset", 1)
     assert "labels/val/0.txt: the file is 57.2 MiB" in log

@@ -89,6 +89,6 @@ def test_what_a_person_marks_in_airflow_is_recorded_in_the_row_and_named_by_the_
     api.mark(DAG, training.run_id, "success", "train")
     training.fails()
     said = "Task train returned nothing, because it was marked as success by hand"
-    until(lambda: said in training.row["error"], "the reason, after the Dag processor's which knows none", 30)
+    until(lambda: said in training.row["error"], "the reason, which the Dag processor does not know", 30)
     for task_id in ("upload_best", "upload_last"):
         assert api.attempt(DAG, training.run_id, task_id)[1] <= 1

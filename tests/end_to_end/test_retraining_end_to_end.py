@@ -102,7 +102,7 @@ def retrained(
             api.answer(DAG, run_id, "ask_approval", "Promote")
         return api.ended(DAG, run_id)
 
-    until(answered, "the end of the run that was agreed to")
+    until(answered, "the end of the approved run")
     api.succeeds(DAG, run_id)
     return run_id
 

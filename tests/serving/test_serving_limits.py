@@ -102,7 +102,7 @@ def test_a_trickling_body_times_out(limited: str) -> None:
             if connection.closed_within(0.25):
                 break
         else:
-            pytest.fail("it may trickle on")
+            pytest.fail("the body can trickle forever")
         answer = connection.answer()
     assert answer.status == 408
     assert "did not arrive within 1 seconds" in answer.body

@@ -90,7 +90,7 @@ def test_metrics_whose_response_was_lost_are_not_stored_twice(
         CuttingProxy(tracking.mlflow.url, answer_to_large=6000, cuts=1) as proxy,
         tracking.tracker(tracking.server(proxy.endpoint_url)) as tracker,
     ):
-        until(lambda: proxy.cuts == 1, "an answer that got lost")
+        until(lambda: proxy.cuts == 1, "a lost response")
         record(jobs, 40)
         tracker.notify()
         until(lambda: tracking.steps() == list(range(41)), "every epoch in MLflow, once")
