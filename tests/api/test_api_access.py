@@ -181,7 +181,7 @@ def test_a_token_that_airflow_did_not_sign_is_refused(served: Stack) -> None:
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi", "/", "/models/access", "/nowhere"])
-def test_nothing_else_is_served(served: Stack, path: str) -> None:
+def test_paths_without_a_route_are_not_found(served: Stack, path: str) -> None:
     assert get(served, path).status_code == 401
     answer = get(served, path, token(served, "viewer"))
     assert answer.status_code == 404, answer.text

@@ -88,7 +88,7 @@ def test_a_huge_body_is_refused_and_not_kept(
     assert grown < 100_000_000
 
 
-def test_a_head_without_an_end_is_refused_and_not_kept(api_stack: Stack, server: psutil.Process) -> None:
+def test_an_endless_request_header_is_refused_and_not_kept(api_stack: Stack, server: psutil.Process) -> None:
     before = _memory(server)
     with connect(api_stack.url) as connection:
         connection.send("GET /api/v2/version HTTP/1.1\r\nX-Endless: ")

@@ -129,7 +129,7 @@ def test_pinned_and_promoted_states_and_those_of_candidates_stay(world: World) -
     assert expired(world) == {"rejected", "plain"}
 
 
-def test_jobs_that_run_or_whose_child_runs_stay(world: World) -> None:
+def test_states_of_active_jobs_and_of_their_parents_stay(world: World) -> None:
     for job_id in ("running", "queued", "parent", "parent-of-ended"):
         ended(world, job_id)
     for status in ("running", "queued"):
@@ -140,7 +140,7 @@ def test_jobs_that_run_or_whose_child_runs_stay(world: World) -> None:
     assert expired(world) == {"parent-of-ended"}
 
 
-def test_the_state_of_a_run_that_was_cleared_stays(world: World) -> None:
+def test_the_state_of_a_cleared_run_stays(world: World) -> None:
     """The row says `failed` until training begins, and the job may wait for a GPU for hours."""
     ended(world, "cleared", status="failed")
     ended(world, "failed", status="failed")

@@ -138,7 +138,7 @@ def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airf
     assert copied == job_row(airflow_stack, finished)["best_checkpoint_path"]
 
 
-def test_the_report_on_its_data_is_downloaded(visit: Visitors, finished: str, tmp_path: Path) -> None:
+def test_the_dataset_report_of_a_job_is_downloaded(visit: Visitors, finished: str, tmp_path: Path) -> None:
     visitor = visit()
     frame = _open_job(visitor, finished)
     expect(frame.get_by_role("table", name="Classes")).to_be_visible()
@@ -239,7 +239,7 @@ def test_the_tab_on_an_airflow_run_shows_its_job(
     expect(visitor.frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
 
-def test_a_job_leads_to_its_airflow_run(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
+def test_a_job_links_to_its_airflow_run(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
     visitor = visit()
     href = _open_job(visitor, finished).get_by_role("link", name="Airflow run").get_attribute("href")
     assert href is not None

@@ -30,7 +30,7 @@ def _recorded(api_stack: Stack) -> Iterator[None]:
         yield
 
 
-def test_gpu_hours_lead_from_the_table_to_the_training(visit: Visitors) -> None:
+def test_the_table_of_gpu_hours_links_to_the_training_run(visit: Visitors) -> None:
     page = visit("viewer").open("jobs")
     page.get_by_role("navigation", name="Console").get_by_role("link", name="GPU hours").click()
     row = page.get_by_role("table", name="GPU hours").get_by_role("row").filter(has_text="usage-ada")

@@ -84,7 +84,7 @@ def test_a_file_is_served_unchanged(api_stack: Stack, name: str) -> None:
         "openapi.json",
     ],
 )
-def test_nothing_else_is_served(api_stack: Stack, path: str) -> None:
+def test_other_paths_are_not_found(api_stack: Stack, path: str) -> None:
     answer = get(api_stack, path)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -100,7 +100,7 @@ def test_the_first_page_is_the_list(api_stack: Stack) -> None:
     ("path", "who"),
     [("jobs", "viewer"), ("jobs", None), ("nowhere", "viewer"), ("static/current/h.js", "viewer")],
 )
-def test_every_answer_has_the_headers(api_stack: Stack, path: str, who: str | None) -> None:
+def test_every_answer_has_the_security_headers(api_stack: Stack, path: str, who: str | None) -> None:
     headers = get(api_stack, path, who).headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"

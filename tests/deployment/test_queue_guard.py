@@ -130,7 +130,7 @@ def test_a_worker_calls_no_function_that_a_message_names(tmp_path: Path) -> None
     assert not made.exists()
 
 
-def test_a_task_of_a_deployed_dag_is_let_through() -> None:
+def test_a_task_of_a_deployed_dag_is_accepted() -> None:
     require_deployed_task("execute_workload", [task("train_yolo.py")], {})
     require_deployed_task("execute_workload", [], {"input": task("team/train_yolo.py")})
 

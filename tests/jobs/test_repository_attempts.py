@@ -128,7 +128,7 @@ def test_an_epoch_written_just_before_a_newer_attempt_begins_is_deleted(
     assert [epoch.epoch for epoch in jobs.epochs("a")] == [0, 1]
 
 
-def test_of_many_attempts_at_once_the_newest_owns_the_job(jobs: JobRepository, migrated_url: str) -> None:
+def test_the_newest_of_many_concurrent_attempts_owns_the_job(jobs: JobRepository, migrated_url: str) -> None:
     claim(jobs)
     start = threading.Barrier(8)
 
