@@ -1,6 +1,6 @@
 """Stores the dataset that a job started with, in S3 at `datasets/jobs/{job_id}.json`.
 
-A training run that is resumed by another run, or after `check_dataset` was cleared, uses this dataset and not
+A training run that is resumed by another Dag run, or after `check_dataset` was cleared, uses this dataset,
 whatever its source contains by then.
 """
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class _CheckedDataset(BaseModel):
-    """The stored object: the dataset, and the id of the run that started the training it was checked for."""
+    """The stored object: the dataset, and the id of the Dag run that started the job's training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,8 +43,8 @@ class CheckedDatasets:
     def save(self, job: ResolvedJob, dataset: DatasetReference) -> None:
         """Store the dataset that the job starts with.
 
-        If S3 refuses, this is only logged, and the job's next run checks the dataset again. Raises transient
-        StoreErrors.
+        If S3 refuses the object, the error is only logged, and the job's next run checks the dataset again.
+        Raises transient StoreErrors.
         """
         content = _CheckedDataset(origin_run_id=job.origin_run_id, dataset=dataset).model_dump_json()
         try:
@@ -72,6 +72,6 @@ class CheckedDatasets:
 
 
 def has_stored_state(job: ResolvedJob) -> bool:
-    """Return whether the job has stored a state of its own, beyond any that it resumed from."""
+    """Return whether the job has stored a state of its own, newer than any that it resumed from."""
     with open_training_db() as connection:
         return JobRepository(connection).has_own_state(job.job_id)

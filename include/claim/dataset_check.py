@@ -1,4 +1,4 @@
-"""Checks what the parameter `dataset` names: data at an address, or a version of a registered dataset."""
+"""Checks the data that the parameter `dataset` names: an address, or a version of a registered dataset."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -
 
 
 def _storage(settings: Settings, bucket: Bucket) -> tuple[Path, S3ObjectReader, DatasetRoots, S3Listings]:
-    """Return where data may come from, and where they are kept."""
+    """Return the arguments of a check that say where data may come from, and where they are kept."""
     reader = S3ObjectReader(bucket.client)
     return settings.dataset_cache, reader, settings.dataset_roots, S3Listings(bucket)

@@ -37,7 +37,7 @@ def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> 
 def store_report(found: CheckedDataset | DatasetError, job: ResolvedJob, settings: Settings) -> str | None:
     """Store the report of the check of a job's dataset; return its URI, or None if it cannot be stored.
 
-    The check counts, whether or not its report is stored.
+    A report that cannot be stored does not change the result of the check.
     """
     report = report_on(
         found, job_id=job.job_id, run_id=job.run_id, dataset=job.spec.dataset, task=job.spec.task

@@ -1,4 +1,4 @@
-"""Finds the job that a run asks for, and refuses one that it may not claim or that has lost its state."""
+"""Finds the job that a run asks for, and refuses a job that is not free or has lost its state."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class FreeJob:
     """A requested job that the run may claim."""
 
     job_id: str
-    """The name that was given, or one made from the run."""
+    """The name that was given, or one generated from the run."""
     spec: TrainingSpec
     """The parameters as given."""
     row: TrainingJob | None
-    """Its row, if there is one."""
+    """The job's row, if there is one."""
     own: StoredCheckpoint | None
     """The stored state that it resumes from; None if it starts from scratch, or from a parent."""
     recreated: bool
     """Whether the row's run was deleted and this run is a new one with the same id."""
 
     def has_begun(self, run_id: str) -> bool:
-        """Return whether its training has begun, and this run does not start it over."""
+        """Return whether the job's training has begun, and this run continues it."""
         if self.own is not None:
             return True
         row = self.row

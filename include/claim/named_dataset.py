@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 def pin_dataset(
     spec: TrainingSpec, datasets: DatasetRepository, started: TrainingSpec | None = None
 ) -> TrainingSpec:
-    """Return the spec with the version that its dataset names at present, such as `parts@3` for `parts`.
+    """Return the spec with its dataset pinned to the present version, such as `parts@3` for `parts`.
 
-    If no task is given, the version's task applies. If this run has claimed the job before, started are the
-    parameters that it used then; their version is kept, whatever has been registered since. Raises SpecError.
+    If no task is given, the version's task applies. If this run has claimed the job before, `started` has
+    the parameters of that claim; their version is kept, even if newer ones have been registered since.
+    Raises SpecError.
     """
     if started is not None:
         spec = spec.with_version_of(started)

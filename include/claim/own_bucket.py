@@ -1,4 +1,4 @@
-"""Decides which addresses in the checkpoint bucket may be given as data: much there is the project's own."""
+"""Decides which addresses in the checkpoint bucket may be given as data; most are the project's own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def require_registrable(bucket: Bucket, source: str, task: str) -> None:
     copy = _CLASS_FOLDERS if task == "classify" else _COPY
     if f"{key}/".startswith(DATASETS) and not copy.fullmatch(key):
         raise DatasetError(
-            f"dataset={source!r} is under {DATASETS}, where this project keeps what it derives from data: "
+            f"dataset={source!r} is under {DATASETS}, where this project keeps files derived from data: "
             "register the address that the data came from"
         )
     require_complete_upload(bucket, source)
@@ -58,7 +58,7 @@ def require_complete_upload(bucket: Bucket, source: str) -> None:
 def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
     """Raise DatasetError if checked data no longer exist, because another version of them was deleted.
 
-    The caller holds the lock on their objects, so that they stay until the version is recorded.
+    The caller holds the lock on the objects, so that they are not deleted before the version is recorded.
     """
     for place in (dataset.origin, dataset.source):
         if place:

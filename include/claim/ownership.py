@@ -1,8 +1,8 @@
-"""Requires that a run's user may change the jobs that its parameters name, and decides who owns its job.
+"""Requires that a run's user may change the jobs that the run names, and decides who owns the run's job.
 
 A job's owner is the user who triggered its first run, or SCHEDULED_JOBS_OWNER if a schedule did. An owned job
-keeps its owner when an administrator resumes it or starts it over. Where everyone may change every job, the
-user of its latest run owns it.
+keeps its owner when an administrator resumes it or starts it over. But if everyone may change every job, a
+job belongs to the user of its latest run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records how a job's data are prepared, so that its page shows progress before the first epoch.
+"""Records the progress of preparing a job's data, which the job's page shows before the first epoch.
 
 A large dataset takes minutes to list, fetch and check. The newest line of progress in the log is also written
 into the job's row, and cleared when the data are ready or refused.
@@ -65,7 +65,7 @@ class _Recorder(logging.Handler):
         self._lines.put(record.getMessage())
 
     def end(self) -> None:
-        """Clear what was recorded, if anything was."""
+        """Clear the recorded line, if there is one."""
         if self._thread is not None:
             self._lines.put(None)
             self._thread.join(_LONGEST_WAIT)
@@ -74,7 +74,7 @@ class _Recorder(logging.Handler):
         line: str | None = ""
         while line is not None:
             line = self._lines.get()
-            while not self._lines.empty():  # only the newest matters
+            while not self._lines.empty():  # only the newest line matters
                 line = self._lines.get()
             try:
                 with self._open_database() as connection:

@@ -1,7 +1,7 @@
 """Applies a user's quota to a job that is about to start.
 
-Only a job that has not begun needs GPU hours: one that was interrupted or stopped may always be finished. A
-job that needs more GPUs than its user may have at once is refused. One that needs more than the user has
+Only a job that has not begun needs GPU hours: an interrupted or stopped job may always be finished. A job
+that needs more GPUs than its user may have at once is refused. A job that needs more GPUs than its user has
 left at the moment is claimed, and waits until other jobs of the user have ended.
 """
 
@@ -36,7 +36,7 @@ class QuotaReached(SpecError):
 class QuotaWait(BaseException):
     """The job was claimed and waits until other jobs of its user end.
 
-    Like Preempted, it is not an Exception. pause is how long to wait before the run claims it again.
+    Like Preempted, it is not an Exception. pause is the time to wait before the run claims the job again.
     """
 
     def __init__(self, reason: str, pause: timedelta) -> None:
@@ -92,14 +92,14 @@ class UserQuotaCheck:
     def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
         """Return the limit with which the job is claimed; None if it may start in any case.
 
-        A run whose job may start already does not lose its place when it claims the job again.
+        A run whose job was already allowed to start keeps that right when it claims the job again.
         """
         if row is not None and row.run_id == run_id and row.is_active and not row.waits_for_quota:
             return None
         return self.quota.gpus
 
     def wait(self, job_id: str) -> QuotaWait:
-        """Return why the job has to wait, and how long until it asks again."""
+        """Return the reason why the job has to wait, and the pause before the next check."""
         others = self._others(job_id)
         pause = min(_PAUSE * (others.ahead + 1), _LONGEST_PAUSE)
         return QuotaWait(self._explain(others, others.ahead), pause)

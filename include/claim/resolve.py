@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Start:
-    """What the training of a job starts or continues from."""
+    """The parameters, state and weights with which the training of a job starts or continues."""
 
     spec: ResolvedSpec
     resume: ResumePoint | None
-    """The state of its parent, or the copy of it in the job's own prefix."""
+    """The state of the job's parent, or the copy of that state under the job's own prefix."""
     weights: InitialWeights | None
     resumed_epoch: int | None
     """The parent's last epoch, as recorded in the row."""
@@ -61,12 +61,12 @@ def resolve(
 
     is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
     cannot be trained, a quota that is used up or another user's job, RepositoryError for a row that cannot be
-    claimed, OwnershipLost if the job was cancelled while this run waited, and StoreError for S3. Unless a
-    retry may help, the reason is then written into the row if it waits for its first run and is not another
-    user's; any other row stays as it is.
+    claimed, OwnershipLost if the job was cancelled while this run waited, and StoreError if S3 fails. Unless
+    a retry may help, the reason is also written into the job's row, if the row waits for its first run and
+    does not belong to another user.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
-    claimed and QuotaWait raised.
+    claimed and QuotaWait is raised.
     """
     with reason_in_waiting_row(params.get("job_id"), run, jobs, ownership):
         found = find_free_job(params, run, jobs, checkpoints, is_running, ownership)
@@ -127,7 +127,7 @@ def check(
 def reason_in_waiting_row(
     job_id: object, run: RunIdentity, jobs: JobRepository, ownership: JobOwnership
 ) -> Iterator[None]:
-    """Write an error of the block into the job's row if it still waits for its first run."""
+    """Write an error of the block into the job's row if the row still waits for its first run."""
     try:
         yield
     except Exception as error:
@@ -198,7 +198,7 @@ def _claim(
 
 
 def _pin_dataset(found: FreeJob, run: RunIdentity, datasets: DatasetRepository) -> TrainingSpec:
-    """Return the parameters with the version of a registered dataset pinned; a resumed job inherits it."""
+    """Return the parameters with the registered dataset's version pinned; a resumed job inherits its own."""
     if found.spec.resume_from is not None:
         return found.spec
     row, started = found.row, None
@@ -212,7 +212,7 @@ def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointS
 
     The job then no longer depends on the parent's objects.
     """
-    # Earlier versions did not mark seeds; their states were always from the end of an epoch.
+    # Earlier versions did not mark such copies; their states were always from the end of an epoch.
     if own.checkpoint is None or not (own.seeded_from or own.checkpoint.position == (row.resumed_epoch, 0)):
         return None
     best = checkpoints.head(row.job_id, "best")

@@ -12,7 +12,7 @@ class ResumePoint(Payload):
     """The parent's state that a new job continues from: its objects in S3, as found by `resolve_config`."""
 
     job_id: str
-    """Whose objects they are: the parent's or, once the state has been copied, the new job's."""
+    """Job under whose prefix the objects are: the parent or, once the state has been copied, the new job."""
     last: Checkpoint
     """The parent's complete training state."""
     best: Checkpoint | None
@@ -40,11 +40,11 @@ class ResolvedJob(Payload):
     resume: ResumePoint | None = None
     """The parent's state; None without a parent, and once the job has a state of its own."""
     weights: InitialWeights | None = None
-    """The weights that the training started from; None if it started from scratch, or from a file in S3
-    before hashes were recorded."""
+    """The weights with which the training started. None if it started from scratch, or if an earlier version,
+    which recorded no hashes, started it from a file in S3."""
 
     def identity(self) -> dict[str, object]:
-        """Return what identifies this training run: a state with a different identity belongs to another."""
+        """Return the identity of this training run. A state with a different identity belongs to another."""
         weights = {"initial_weights": self.weights.sha256} if self.weights else {}
         return {
             "job_id": self.job_id,

@@ -1,4 +1,4 @@
-"""Continues a job as a new one, which inherits its state, and its parameters where none are given."""
+"""Continues a job as a new job, which inherits the state, and the parameters that are not given."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def initial_weights_of(row: TrainingJob) -> InitialWeights | None:
 def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -> bool:
     """Return whether the run that owns the row is running and may still train the job.
 
-    It may not if the job is completed, or was cancelled while the run waited.
+    The run may not train a job that is completed, or was cancelled while the run waited.
 
-    The column `status` is not evidence: a killed run leaves `running`, and a cleared one starts at `failed`.
+    The column `status` proves nothing: a killed run leaves `running`, and a cleared run begins at `failed`.
     """
     if row.status == JobStatus.COMPLETED or row.was_cancelled or row.dag_id is None or row.run_id is None:
         return False
@@ -55,7 +55,7 @@ def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -
 
 
 def describe_activity(row: TrainingJob) -> str:
-    """Return what the job is doing, for an error sentence."""
+    """Return the job's activity as words for an error sentence."""
     if row.waits_for_quota:
         return "waits for its user's quota"
     return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"

@@ -1,4 +1,4 @@
-"""What claiming a job needs to know about the Dag run that asks for it."""
+"""The facts about a Dag run that are needed to claim a job for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RunIdentity:
     """The Dag run that claims the job.
 
     triggered_by is None for a schedule; queued_at is when the run was queued, if known. started_at is when
-    it started, the last time if it was cleared after it had ended; neither retries nor waiting change it.
+    the run started. Clearing a run that had ended sets it again; retries and waiting do not change it.
     """
 
     dag_id: str

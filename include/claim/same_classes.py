@@ -19,7 +19,7 @@ _SINGLE = ("item",)
 """Ultralytics' name of the single class to which `single_cls` merges all classes."""
 
 _BACKGROUND = ("background",)
-"""The class that Ultralytics adds for pixels outside of all outlines, where semantic has no masks."""
+"""The class that Ultralytics adds to semantic data without masks, for pixels outside of all outlines."""
 
 
 def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoints: CheckpointStore) -> None:

@@ -1,4 +1,4 @@
-"""Notifies the host application's backend of a job whose checkpoints are recorded: completed or stopped."""
+"""Tells the host application's backend that a job has completed or stopped, with its checkpoints recorded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def notify(callback: TrainingCompletionCallback) -> int:
     The connection's host is the complete URL; its extra contains additional headers, such as Authorization.
     Every attempt sends the same Idempotency-Key, and a failure does not change the job's row. Raises
     AirflowSkipException without such a connection, LookupFailed if Airflow cannot look it up,
-    BackendUnavailable if the backend is unavailable, and AirflowException if it refuses the callback.
+    BackendUnavailable if the backend is unavailable, and AirflowException if the backend refuses the
+    callback.
     """
     import requests
     from airflow.providers.http.hooks.http import HttpHook

@@ -27,16 +27,17 @@ if TYPE_CHECKING:
 
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
-"""How long libpq waits for a server that does not respond, in seconds and milliseconds, and after how many
-silent seconds it sends a keepalive: an audit that reads large objects is silent for minutes."""
+"""connect_timeout (seconds) and tcp_user_timeout (milliseconds) limit the wait for a server that does not
+respond. After keepalives_idle silent seconds, libpq sends a keepalive: an audit that reads large objects is
+silent for minutes."""
 
 
 def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:
     """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
     A training run outlives restarts of the API server and records from several threads, so this does not use
-    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, each time. Only tokens for
-    IAM authentication are requested each time, because they expire within minutes.
+    PostgresHook.get_conn: that method asks the supervisor, and thereby the API server, each time. Only tokens
+    for IAM authentication are requested each time, because they expire within minutes.
     """
     connect = _prepare_connecting()
     return lambda: closing(connect())
@@ -45,7 +46,7 @@ def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]
 def open_training_db() -> AbstractContextManager[Connection[Any]]:
     """Open a psycopg connection to the training database, and close it at the block's end.
 
-    It is opened for each use, because a firewall may drop a connection that is idle for a whole epoch.
+    Each use opens a new connection, because a firewall may drop a connection that is idle for a whole epoch.
     """
     return closing(connect_training_db())
 
@@ -96,7 +97,7 @@ def open_bucket(settings: Settings, *, interactive: bool = False) -> Bucket:
 
 
 def open_maintenance_bucket(settings: Settings) -> Bucket:
-    """Return the same bucket for tasks that delete, accessed with connection `training_s3_maintenance`.
+    """Return the deployment's bucket for tasks that delete, accessed with `training_s3_maintenance`.
 
     Raises SettingRefused if this worker does not have that connection, and LookupFailed if Airflow cannot
     look it up.
@@ -110,7 +111,8 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
     except AirflowNotFoundException:
         raise SettingRefused(
             f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "
-            f"delete objects; define it for the workers of queue {MAINTENANCE_QUEUE} (docs/deployment.md, S3)"
+            f"delete objects; define {TRAINING_S3_MAINTENANCE} for the workers of queue {MAINTENANCE_QUEUE} "
+            "(docs/deployment.md, S3)"
         ) from None
     return Bucket(s3_client(connection=TRAINING_S3_MAINTENANCE), settings.bucket)
 
@@ -118,8 +120,8 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
 def s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
-    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case. Except
-    on Amazon's own endpoint, the bucket is in the path, because it has no DNS name elsewhere.
+    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case. Only
+    Amazon's own endpoint gives buckets a DNS name; on any other, the bucket is in the path.
     """
     from botocore.config import Config
 

@@ -1,4 +1,4 @@
-"""Looks up Airflow's connections, and tells an outage from a connection that does not exist."""
+"""Looks up Airflow's connections, and distinguishes an outage from a connection that does not exist."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class LookupFailed(TransientError):
 
 
 def look_up(connection_id: str) -> Connection:
-    """Return the connection, from the first place that has it, with its secrets masked in logs.
+    """Return the connection from the first secrets backend that has it, with its secrets masked in logs.
 
-    Raises AirflowNotFoundException if no place has it, and LookupFailed if one cannot be asked: Airflow by
-    itself reports both as not found, and code that can do without the connection would then do so.
+    Raises AirflowNotFoundException if no backend has it, and LookupFailed if a backend does not respond.
+    Airflow itself reports both cases as not found, so that code would continue without a connection that is
+    optional.
     """
     from airflow.sdk import BaseHook
 
@@ -33,7 +34,7 @@ def look_up(connection_id: str) -> Connection:
 
 
 def _require_answers(connection_id: str) -> None:
-    """Ask every server that may have the connection again. Raises LookupFailed unless it is in none."""
+    """Ask every secrets backend again. Raises LookupFailed unless each says that it lacks the connection."""
     from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
     from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
@@ -43,7 +44,7 @@ def _require_answers(connection_id: str) -> None:
         try:
             is_there = _has(backend, connection_id)
         except Exception as error:
-            if _is_refusal(error):  # a backend may only be asked for the names that it has
+            if _is_refusal(error):  # narrow policies allow access only to names that exist
                 continue
             raise LookupFailed(
                 f"Connection {connection_id} could not be looked up ({type(backend).__name__}): {error}"
@@ -53,7 +54,7 @@ def _require_answers(connection_id: str) -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether a backend refused the name, as AWS, Vault and Google do where policies are narrow."""
+    """Return whether a backend denied access to the name, as AWS, Vault and Google do by narrow policies."""
     code = str(getattr(error, "response", None) or {})
     return type(error).__name__ in {"Forbidden", "PermissionDenied"} or "AccessDenied" in code
 
@@ -72,8 +73,8 @@ def _api_server_has(connection_id: str) -> bool:
     from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection, GetTICount
 
     supervisor = task_runner.SUPERVISOR_COMMS
-    # The API server, too, reports every connection as not found while its database is unavailable. It answers
-    # this question only with its database.
+    # The API server also reports every connection as not found while its database is unavailable. It can
+    # answer this first question only if its database is available.
     supervisor.send(GetTICount(dag_id="any"))
     answer = supervisor.send(GetConnection(conn_id=connection_id))
     if not isinstance(answer, ErrorResponse):

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def verification(settings: Settings) -> ModelSigning:
-    """Return what verifies models with the keys in MODEL_VERIFICATION_KEYS. Raises SettingRefused."""
+    """Return an object that verifies models with the MODEL_VERIFICATION_KEYS. Raises SettingRefused."""
     return ModelSigning.of(_trusted_keys(settings), None)
 
 
 def signing(settings: Settings) -> ModelSigning:
-    """Return what also signs models, if this process has connection `model_signing_key`.
+    """Return an object that also signs models, if this process has connection `model_signing_key`.
 
-    The connection's password is the private key in PEM; or its extra names a file with it, as `path`. Raises
-    SettingRefused, and LookupFailed if Airflow cannot look the connection up.
+    The private key, in PEM, is the connection's password, or in a file that its extra names as `path`.
+    Raises SettingRefused, and LookupFailed if Airflow cannot look the connection up.
     """
     try:
         return ModelSigning.of(_trusted_keys(settings), _signing_key())

@@ -1,11 +1,11 @@
-"""Makes Celery workers refuse all messages but tasks of deployed Dags, which is all that the scheduler sends.
+"""Makes Celery workers refuse all messages except tasks of deployed Dags; the scheduler sends nothing else.
 
-Every worker has the broker's password, so code that runs on one of them can put messages into the queues of
-others, such as that of the worker that owns the schema. Two kinds of messages would run code of the sender's
-choice there, with that worker's secrets. A callback names any function that can be imported; Airflow checks
-no token before it calls it. A task names the file of its Dag, which may be on a volume that workers share;
-the token of any waiting task is accepted. The scheduler sends no callbacks here, because no Dag has
-deadlines.
+Every worker has the broker's password, so code that runs on one worker can put messages into the queues of
+others, such as that of the worker that owns the schema. Two kinds of messages would make the receiving worker
+run code of the sender's choice with its own secrets. A callback names any function that can be imported;
+Airflow checks no token before it calls the function. A task names the file of its Dag, which may be on a
+volume that workers share; the token of any waiting task is accepted. The scheduler sends no callbacks to
+workers, because no Dag has deadlines.
 
     [celery] extra_celery_config = {"task_annotations": ["include.deployment.queue_guard.QueueGuard"]}
 """
@@ -29,7 +29,7 @@ class MessageRefused(FinalError):
 
 
 class QueueGuard:
-    """An annotation of Celery's: adds a check that runs before every Celery task."""
+    """A Celery annotation that adds a check before every Celery task."""
 
     def annotate(self, task: object) -> None:
         """Return None: no task is treated differently."""
@@ -42,9 +42,9 @@ class QueueGuard:
 def require_deployed_task(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raise MessageRefused unless the message asks for a task whose Dag is in the deployed folder.
 
-    Celery's own tasks are refused as well, because `celery.map`, for example, calls others without a check.
+    Celery's own tasks are refused as well: `celery.map`, for example, calls other tasks without a check.
     """
-    # The parser that the executor uses: with another one, a message could mean two things.
+    # Use the executor's own parser: another parser could read the same message differently.
     from airflow.executors.workloads import ExecuteTask, ExecutorWorkload
     from pydantic import TypeAdapter
 

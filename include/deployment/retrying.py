@@ -49,7 +49,7 @@ def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT)
 
 @contextmanager
 def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, retried for hours.
+    """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, which callers retry.
 
     For code that handles a stored state: days of training must not be lost because of a rotated key.
     `has_state` returns whether there is a state; it is called only after a refusal.

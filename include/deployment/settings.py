@@ -22,16 +22,16 @@ TRAINING_S3 = "training_s3"
 TRAINING_S3_MAINTENANCE = "training_s3_maintenance"
 TRAINING_BACKEND = "training_backend"
 TRAINING_AIRFLOW = "training_airflow"
-"""Ids of the Airflow connections: Postgres, as a role that may read and write rows and as the one that owns
-the schema; an S3 endpoint, with keys that may not delete what tasks have stored, and with keys that may; and
-two optional ones (HTTP): the host application's backend, and Airflow itself with a user who may write notes
-on runs."""
+"""Ids of the Airflow connections, in this order. Postgres: as a role that may read and write rows, and as the
+role that owns the schema. S3: with keys that may not delete objects that tasks have stored, and with keys
+that may. HTTP, both optional: the host application's backend, and Airflow itself, as a user who may write
+notes on runs."""
 
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""Statements take milliseconds; one that takes longer is waiting for a lock and is retried."""
+"""A statement takes milliseconds. One that takes longer waits for a lock, and is cancelled and retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
@@ -44,7 +44,8 @@ MAINTENANCE_QUEUE = "maintenance"
 
 MAX_ACTIVE_RUNS = 100_000
 """Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs. A
-Dag run that may not start claims no job, so nobody would see it wait, and Airflow would order it by date."""
+Dag run above a limit would not claim its job, so nobody would see it wait, and Airflow would start such runs
+in the order of their dates."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 
@@ -66,7 +67,7 @@ class Settings:
     dataset_folders: tuple[Path, ...] = ()
     """Folders that may contain local datasets; if there are none, local paths are disabled."""
     pretrained_url: str | None = None
-    """URL for pretrained weights that are not in S3; None for no downloads."""
+    """URL from which pretrained weights that are not in S3 are downloaded; None for no downloads."""
     cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
     dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
@@ -76,7 +77,7 @@ class Settings:
     dataset_cache_limit: int | None = None
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
     quotas: Quotas = field(default_factory=Quotas)
-    """What each user may use."""
+    """Limits on the usage of each user."""
     ownership: JobOwnership = field(default_factory=JobOwnership)
     """Who may change which jobs."""
 
@@ -118,17 +119,17 @@ class Settings:
 
     @property
     def gpu_locks(self) -> Path:
-        """The folder with one file per GPU of this machine, locked while it is in use."""
+        """The folder with one file per GPU of this machine, which is locked while the GPU is in use."""
         return self.training_root / ".gpus"
 
     @property
     def job_locks(self) -> Path:
-        """The folder with one file per job that is training on this machine, locked while it is."""
+        """The folder with one file per job of this machine, which is locked while the job is training."""
         return self.training_root / ".jobs"
 
     @property
     def dataset_cache(self) -> Path:
-        """The folder of fetched and generated data. Job ids never start with a dot, so it cannot collide."""
+        """The folder of fetched and generated data. Job ids never begin with a dot, so none can collide."""
         return self.training_root / ".datasets"
 
 

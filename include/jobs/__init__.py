@@ -1,1 +1,1 @@
-"""Training jobs: what is asked for (TrainingSpec), what is recorded (TrainingJob), where (JobRepository)."""
+"""Training jobs: the request (TrainingSpec), its record (TrainingJob) and their storage (JobRepository)."""

@@ -1,4 +1,4 @@
-"""Recording what an attempt at a training run does, only while that attempt owns the job."""
+"""Recording the progress of an attempt at a training run, only while that attempt owns the job."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _EPOCHS_AT_ONCE = 1000
 
 
 class AttemptRepository:
-    """Reads jobs, and records what their attempts do, over one psycopg connection.
+    """Reads jobs, and records the progress of their attempts, over one psycopg connection.
 
-    Each method is a transaction of its own, committed when it returns, so the connection must be idle, as
-    `PostgresHook("training_db").get_conn()` returns it. The caller closes it.
+    Each method is a transaction of its own, committed when the method returns. Therefore the connection must
+    be idle, as a new one of `PostgresHook("training_db").get_conn()` is. The caller closes it.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -44,7 +44,7 @@ class AttemptRepository:
         """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
         A request to stop is kept unless the job had ended. Raises OwnershipLost, and writes nothing, if
-        `run_id` does not own the job, a newer attempt of it has started, or the job was cancelled.
+        `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
         """
         with self._connection.transaction():
             self._write_as_owner(
@@ -75,14 +75,14 @@ class AttemptRepository:
     ) -> int:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
-        The state that it starts from has `batch` batches of that epoch and `trained_seconds` of training; any
-        further training time in the row counts as lost. Those of its `finished` epochs that are not recorded
-        yet are recorded in the same transaction. attempt is Airflow's try number. From now on no older
-        attempt of this run can write. The row forgets later epochs, and names no objects until the
+        The attempt starts from a state with `batch` batches of that epoch and `trained_seconds` of training;
+        any further training time in the row counts as lost. The state's `finished` epochs that are not
+        recorded yet are recorded in the same transaction. attempt is Airflow's try number. From now on, no
+        older attempt of this run can write. Later epochs are deleted, and the row names no objects until the
         attempt has ended.
 
-        Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of it has
-        started, or the failure of this one has already been recorded.
+        Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of the run
+        has started, or the failure of this attempt has already been recorded.
         """
         with self._connection.transaction():
             self._run_as_owner(
@@ -101,8 +101,8 @@ class AttemptRepository:
     def require_owner(self, job_id: str, run_id: str, attempt: int | None = None) -> TrainingJob:
         """Return the job.
 
-        Raises OwnershipLost unless `run_id` owns it and, if `attempt` is given, no newer attempt has started;
-        also if the job was cancelled.
+        Raises OwnershipLost if `run_id` does not own the job, if the job was cancelled, or if `attempt` is
+        given and a newer attempt has started.
         """
         job = self.get(job_id)
         overtaken = job is not None and attempt is not None and (job.attempt or 0) > attempt
@@ -113,8 +113,8 @@ class AttemptRepository:
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
         """Record one finished epoch, update the job from it, and return whether the job should stop.
 
-        An epoch recorded twice is one row. Raises OwnershipLost, and writes nothing, if the job belongs to
-        another run or attempt.
+        An epoch that is recorded again replaces its row. Raises OwnershipLost, and writes nothing, if the job
+        belongs to another run or attempt.
         """
         with self._connection.transaction():
             stop = self._run_as_owner(
@@ -133,7 +133,7 @@ class AttemptRepository:
         return StopRequest.of(*stop)
 
     def record_progress(self, job_id: str, run_id: str, attempt: int, progress: Progress) -> StopRequest:
-        """Record how far the job is within its epoch, and return whether it should stop.
+        """Record the job's progress within its epoch, and return whether the job should stop.
 
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
         """
@@ -168,7 +168,7 @@ class AttemptRepository:
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
 
     def fill_epochs(self, job_id: str, epochs: Iterable[FinishedEpoch]) -> int:
-        """Record those finished epochs that are missing, and return how many.
+        """Record those finished epochs that are missing, and return their number.
 
         Only missing epochs are sent to the database, since usually none or only the last one is missing.
         """

@@ -17,9 +17,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 AirflowId = Annotated[str, Field(max_length=250)]
-"""Limited like Airflow's own columns."""
+"""At most as long as Airflow's own columns allow."""
 Uri = Annotated[str, Field(max_length=500)]
-"""Limited like the columns of the row."""
+"""At most as long as the columns of the row allow."""
 Metrics = Annotated[
     dict[Annotated[str, Field(max_length=250)], float | None], Field(max_length=limits.METRICS)
 ]
@@ -28,9 +28,9 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow needs to give only the two paths. Its hashes and
-    sizes are compared with the objects, its ids with the row; status, epoch, epochs and metrics are recorded
-    as given. Omitted (null) values are taken from the objects and the row.
+    The backend gets every field. A trainer outside Airflow needs to give only the two paths. Hashes and
+    sizes that it gives are compared with the objects, and ids with the row; status, epoch, epochs and metrics
+    are recorded as given. Omitted (null) values are taken from the objects and the row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -46,13 +46,13 @@ class TrainingCompletionCallback(BaseModel):
     best_checkpoint_path: Uri
     """The s3:// URI of best.pt."""
     best_checkpoint_sha256: Sha256 | None = None
-    """Of the whole file, in lower-case hex."""
+    """SHA-256 of the whole file, in lower-case hex."""
     best_checkpoint_size: Size | None = None
     """In bytes."""
     last_checkpoint_path: Uri
     """The s3:// URI of last.pt."""
     last_checkpoint_sha256: Sha256 | None = None
-    """Of the whole file, in lower-case hex."""
+    """SHA-256 of the whole file, in lower-case hex."""
     last_checkpoint_size: Size | None = None
     """In bytes."""
     epoch: Count | None = None
@@ -60,10 +60,10 @@ class TrainingCompletionCallback(BaseModel):
     epochs: Count | None = None
     """Planned number of epochs."""
     metrics: Metrics | None = None
-    """Of best.pt on the validation split, named as in Ultralytics' results.csv."""
+    """Metrics of best.pt on the validation split, named as in Ultralytics' results.csv."""
 
     def checkpoint(self, kind: CheckpointKind) -> RecordedCheckpoint:
-        """Return what the callback says about best.pt or last.pt."""
+        """Return the callback's path, hash and size of best.pt or last.pt."""
         return RecordedCheckpoint(*(getattr(self, column) for column in column_names(kind)))
 
     @field_validator("*")

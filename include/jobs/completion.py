@@ -63,8 +63,8 @@ class _Upload:
 class Completion:
     """A trainer's report that one job is complete, and its verification against S3.
 
-    open_database opens a connection for a moment, so that none is held while gigabytes are read. user sent
-    the report, and is recorded.
+    open_database opens short-lived connections, so that none is held while gigabytes are read. The name of
+    user, who sent the report, is recorded.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Completion:
     def record(self) -> TrainingJob:
         """Verify both objects, record the job and return it; repeating the same report changes nothing.
 
-        Raises JobUnknown, CompletionRefused, CompletionConflict, and StoreErrors where S3 is unavailable.
+        Raises JobUnknown, CompletionRefused, CompletionConflict, and StoreErrors if S3 is unavailable.
         """
         self._require_own_paths()
         with self._open_database() as connection:
@@ -223,7 +223,8 @@ class Completion:
 def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
     """Say whether the row already records the callback.
 
-    Raises CompletionConflict if they disagree, or if a run of `train_yolo` is training the job.
+    Raises CompletionConflict if the row contradicts the callback, or if a run of `train_yolo` is training the
+    job.
     """
     for name in ("dag_id", "run_id"):
         given, owner = getattr(callback, name), getattr(job, name)
@@ -261,7 +262,7 @@ def _normalize(value: Any) -> Any:
 
 
 def _ownership(job: TrainingJob) -> tuple[object, ...]:
-    """Return what changes when another run or attempt starts, or when retention deletes the object."""
+    """Return the values that change when another run or attempt starts, or when retention deletes last.pt."""
     return job.run_id, job.attempt, job.last_checkpoint_expired_at
 
 

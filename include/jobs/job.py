@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind, Position
 
 TRAINING_DAG = "train_yolo"
-"""The Dag that trains; jobs of other runs were trained elsewhere."""
+"""The Dag that trains; jobs whose run belongs to another Dag were trained elsewhere."""
 
 
 class JobStatus(StrEnum):
@@ -77,35 +77,35 @@ class TrainingJob(BaseModel):
     status: str | None
     """A JobStatus, or whatever an existing platform wrote in a row that was never trained here."""
     stop_requested: bool
-    """Whether the job was asked to stop: after its current batch, unless stop_after_epoch. It remains set
-    in a job that was cancelled while it waited."""
+    """Whether the job was asked to stop: after its current batch, or after its epoch if stop_after_epoch is
+    set. The request remains set in a job that was cancelled while it waited."""
     stop_after_epoch: bool
     """Whether a job that was asked to stop finishes its epoch first."""
     dag_id: str | None
     """Dag of the run that owns the job."""
     run_id: str | None
-    """Run that owns the job; None until the first one takes it."""
+    """Run that owns the job; None until the first run takes the job."""
     origin_run_id: str | None
     """Dag run that started this training run from scratch. Objects in S3 belong to the training run if their
     metadata name that Dag run."""
     attempt: int | None
-    """Try number of the task `train` in the run that owns the job; None before the first."""
+    """Try number of the task `train` in the run that owns the job; None before the first attempt."""
     parent_job_id: str | None
     """Job whose training this one continues, or whose weights it started from."""
     resumed_epoch: int | None
-    """Last epoch of the parent, after which this job continues; None if it continues no training."""
+    """Last epoch of the parent, after which this job continues; None if it does not continue another job."""
     initial_weights_path: str | None
-    """File in S3 that the training started from; None where it started from scratch."""
+    """File in S3 with which the training started; None if it started from scratch."""
     initial_weights_sha256: str | None
-    """Hash of that file."""
+    """SHA-256 of the file in initial_weights_path."""
     spec: JsonObject
     """The parameters, as `ResolvedSpec` writes them."""
     dataset_name: str | None
-    """Registered dataset that it is trained on; None for one that was given by its address."""
+    """Registered dataset that the job is trained on; None if the dataset was given by its address."""
     dataset_version: int | None
     """Version of that dataset."""
     dataset_fingerprint: str | None
-    """Identifies the content that it is trained on; None until the dataset has been checked."""
+    """Identifies the dataset's content; None until the dataset has been checked."""
     epoch: int | None
     """Last finished epoch."""
     epoch_batch: int | None
@@ -127,15 +127,15 @@ class TrainingJob(BaseModel):
     best_checkpoint_path: str | None
     """URI of best.pt; None until it is recorded."""
     best_checkpoint_sha256: str | None
-    """Its hash; None where a platform recorded the path."""
+    """Hash of best.pt; None if a platform recorded the path."""
     best_checkpoint_size: int | None
-    """Its size; None where a platform recorded the path."""
+    """Size of best.pt; None if a platform recorded the path."""
     last_checkpoint_path: str | None
-    """URI of last.pt; None until it is recorded, and after it expired."""
+    """URI of last.pt; None until it is recorded, and after last.pt has expired."""
     last_checkpoint_sha256: str | None
-    """Its hash; None where a platform recorded the path."""
+    """Hash of last.pt; None if a platform recorded the path."""
     last_checkpoint_size: int | None
-    """Its size; None where a platform recorded the path."""
+    """Size of last.pt; None if a platform recorded the path."""
     last_checkpoint_expired_at: datetime | None
     """When retention deleted last.pt; None while it is kept."""
     origin: str | None
@@ -147,11 +147,11 @@ class TrainingJob(BaseModel):
     pinned: bool
     """Whether retention must always keep last.pt."""
     archived_at: datetime | None
-    """When the job was archived; None if it is not. A new run unarchives it."""
+    """When the job was archived; None if it is not archived. A new run unarchives the job."""
     inexact_reason: str | None
-    """Why the weights may differ from those of an uninterrupted training run; None while they do not."""
+    """Why the weights may differ from those of an uninterrupted training run; None if there is no reason."""
     preparation: str | None
-    """Progress of listing, fetching and checking the job's data, in words; None when not under way."""
+    """Progress of listing, fetching and checking the job's data, in words; None at any other time."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None
@@ -162,7 +162,7 @@ class TrainingJob(BaseModel):
     queued_at: datetime | None
     """When the job was last queued for its GPU."""
     waited_seconds: float | None
-    """Time spent in the queue, for the quota, the data and a GPU, without the current wait."""
+    """Time spent waiting for the quota, the data and a GPU, without the current wait."""
     waits_for_quota: bool
     """Whether the job waits until other jobs of its user end, because of the user's quota."""
     machine: str | None
@@ -170,7 +170,7 @@ class TrainingJob(BaseModel):
     gpu_name: str | None
     """GPU of the newest attempt; "CPU" without one."""
     gpu_driver: str | None
-    """Version of its driver."""
+    """Version of that GPU's driver."""
     started_at: datetime | None
     """When the job first had its GPU."""
     completed_at: datetime | None
@@ -229,11 +229,11 @@ class RecordedEpoch(BaseModel):
     metrics: dict[str, float | None]
     """By Ultralytics' names, as in results.csv."""
     fitness: float | None
-    """The value by which Ultralytics compares epochs; also None without validation, and for an epoch that was
-    recorded only afterwards, from a state."""
+    """The value by which Ultralytics compares epochs. Also None without validation, and if the epoch was
+    recorded only later, from a saved state."""
     seconds: float | None
     """Duration of the epoch, with its validation."""
     eta_seconds: float | None
-    """Expected duration of the remaining epochs when it ended; None if it was recorded only afterwards."""
+    """Expected duration of the remaining epochs when this epoch ended; None if it was recorded only later."""
     recorded_at: datetime
-    """When it was last recorded; a new attempt may repeat it."""
+    """When the epoch was last recorded; a new attempt may repeat the epoch."""

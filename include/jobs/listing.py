@@ -1,4 +1,4 @@
-"""Listing jobs and their relations for people and pages; JobRepository writes them."""
+"""Listing jobs and their relations, for the API and the console; JobRepository writes jobs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 EXACT_UP_TO = 10_000
 FAR_TOO_MANY = 10 * EXACT_UP_TO
-"""Matches are counted exactly up to EXACT_UP_TO, and not at all where the planner expects far more."""
+"""Up to EXACT_UP_TO matches are counted exactly. If the planner expects more than FAR_TOO_MANY, its estimate
+is used without counting."""
 SORTED_UP_TO = 300_000
-"""Up to this number, matches of a prefix are found first and then sorted: ids begin with a date, so all of
-them may be old, and a scan from the newest job would find them last."""
+"""Up to this number, the matches of a prefix are all read first and then sorted. If ids begin with a date,
+all matches may be old, and a scan that starts with the newest job would find them last."""
 CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
-"""In characters: only this much of a name is indexed, because index entries must be short."""
+"""In characters. No more of a name is indexed, because index entries must be short."""
 
 
 class JobUnknown(FinalError):
@@ -83,11 +84,11 @@ class JobPage:
     """One page of the matching jobs, the newest first."""
 
     jobs: Sequence[TrainingJob]
-    """Their rows."""
+    """Rows of the jobs."""
     next: PagePosition | None
     """Position of the last job on the page; None on the last page."""
     total: JobTotal
-    """How many match in all."""
+    """Number of all matching jobs."""
 
 
 class RelatedJob(BaseModel):
@@ -109,18 +110,18 @@ class RelatedJob(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def model(self) -> str | None:
-        """What was trained."""
+        """The model that was trained."""
         return text_parameter(self.spec, "model")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dataset(self) -> str | None:
-        """What it was trained on."""
+        """The dataset on which the model was trained."""
         return text_parameter(self.spec, "dataset")
 
 
 class Lineage(BaseModel):
-    """A job with its ancestors and descendants, oldest first; truncated: there are more distant ones."""
+    """A job with its ancestors and descendants, oldest first. If truncated, more distant jobs are missing."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -129,14 +130,14 @@ class Lineage(BaseModel):
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
-    """Return the parameter, or None unless it is a string: a platform may have written anything."""
+    """Return the parameter, or None if it is not a string: a platform may have written anything."""
     value = (spec or {}).get(name)
     return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True)
 class JobDetails:
-    """What is known of a job in addition to its row."""
+    """Facts about a job that its row does not contain."""
 
     epoch: int | None = None
     """Last recorded epoch; None before there is one."""
@@ -147,7 +148,7 @@ class JobDetails:
     recorded_at: datetime | None = None
     """When that epoch was recorded."""
     gpu_seconds: float | None = None
-    """How long its attempts have had their GPUs; None if that is not known."""
+    """Total time that the job's attempts have used GPUs; None if that is not known."""
     curve: Sequence[float | None] = ()
     """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
     not known."""

@@ -18,8 +18,8 @@ _NAMED = 5
 class JobOwnership:
     """Who may stop, complete, resume, start over, archive and delete which jobs in this deployment.
 
-    Users are known by their names in Airflow. Roles do not count: a task knows who triggered its run, but not
-    that user's roles, and a run must not refuse what the console allowed.
+    Users are identified by their names in Airflow. Roles do not count: a task knows who triggered its run,
+    but not that user's roles, and a run must not refuse an action that the console allowed.
     """
 
     administrators: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ class JobOwnership:
         return self.open_to_all or user in self.administrators
 
     def may_change(self, user: str | None, job: TrainingJob) -> bool:
-        """Return whether the user may change this job; None is a schedule for which no owner is set.
+        """Return whether the user may change this job; no user means a schedule without an owner.
 
         A job without an owner that no run of `train_yolo` has taken was written by a host application, and is
         open to everyone.
@@ -47,7 +47,7 @@ class JobOwnership:
         return self.may_change_all(user) or written_elsewhere or job.triggered_by == user
 
     def explain(self, job: TrainingJob) -> str:
-        """Return the beginning of a sentence, to which the caller adds what only these people may do."""
+        """Return the start of a sentence; the caller adds the action that only these people may take."""
         whose = f"job_id={job.job_id!r} belongs to {job.triggered_by or 'nobody: a schedule started it'}"
         owner = f"{job.triggered_by} or " if job.triggered_by else ""
         return f"{whose}; only {owner}a job administrator ({self._name_administrators()}) may"

@@ -18,7 +18,7 @@ def parameter(
     """Return the keywords for `json_schema_extra`; forms and pages read them instead of the description.
 
     default is the value that null stands for; if that depends on the task, default_by_task has the values.
-    when_empty describes null in words; by default it is the value itself.
+    when_empty describes null in words; without it, forms show `default`.
     """
     schema: JsonDict = {"section": section}
     if default is not None:

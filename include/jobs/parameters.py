@@ -1,7 +1,8 @@
 """Definition of every parameter of a training job: type, bounds and description.
 
-Training parameters default to null, because "not given" must differ from "given": with `resume_from`, null
-means the parent's value, where a parameter is inherited; otherwise it means Ultralytics' default, or ours.
+Training parameters default to null, because "not given" must differ from "given". With `resume_from`, null
+means the parent's value if the parameter is inherited. In all other cases, null means Ultralytics' default,
+or ours.
 """
 
 from __future__ import annotations

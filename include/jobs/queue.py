@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class ActiveJob:
     """A job that waits for its GPU or uses it.
 
-    started_at is when its newest attempt had its GPU. epoch_seconds is the duration of an epoch in similar
-    training runs, with overhead but without waits; None if there are none. eta_seconds is the job's remaining
-    time at recorded_at, when its last epoch ended or, if later, when its newest attempt had its GPU; both are
-    None before its first epoch has ended.
+    started_at is when its newest attempt got its GPU. epoch_seconds is the duration of an epoch in similar
+    training runs, with overhead but without waits; None if there are none. recorded_at is when the job's last
+    epoch ended or, if later, when its newest attempt got its GPU; eta_seconds is the job's remaining time
+    then. Both are None before its first epoch has ended.
     """
 
     job_id: str
@@ -40,12 +40,12 @@ class ActiveJob:
 
     @property
     def gpus(self) -> int:
-        """Number of GPUs that it needs."""
+        """Number of GPUs that the job needs."""
         return count_devices(self.device)
 
     @property
     def duration(self) -> timedelta | None:
-        """Estimated time for its remaining epochs; None where there is no basis for an estimate."""
+        """Estimated time for the job's remaining epochs; None without a basis for an estimate."""
         if self.epochs is None or self.epoch_seconds is None:
             return None
         return _duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
@@ -81,7 +81,7 @@ def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePl
 def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePlace]:
     """Return the places of the waiting jobs; `jobs` are in the order in which they were queued.
 
-    Jobs wait only while too few GPUs are free, so the number of GPUs is assumed to be what running jobs use.
+    Jobs wait only while too few GPUs are free. Therefore the GPUs of running jobs are assumed to be all GPUs.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if job.status == JobStatus.QUEUED]
@@ -96,9 +96,10 @@ def assign_places(jobs: Iterable[ActiveJob], now: datetime) -> dict[str, QueuePl
 def _estimate_starts(
     waiting: Sequence[ActiveJob], running: Sequence[ActiveJob], now: datetime
 ) -> list[datetime | None]:
-    """Estimate when each job will have its GPUs; None if it needs more than there are.
+    """Estimate when each job will have its GPUs; None if it needs more GPUs than there are.
 
-    All starts are unknown if a running job's end is, and all later ones after a job of unknown duration.
+    If the end of a running job is unknown, so are all starts. After a waiting job of unknown duration, all
+    later starts are unknown.
     """
     ends = [(job.ends_at(now), job.gpus) for job in running]
     free = [end for end, gpus in ends if end is not None for _ in range(gpus)]

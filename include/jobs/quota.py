@@ -1,4 +1,4 @@
-"""What each user may use: GPUs at once, and GPU hours per week."""
+"""Limits for each user: GPUs at once, and GPU hours per week."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the quota of a user. An unknown user has no limits: an error could not name anyone."""
+        """Return the quota of a user, or no limits if the user is unknown: an error could not name anyone."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 
@@ -72,7 +72,7 @@ def _parse_hours(given: str, setting: str) -> float | None:
 
 
 def _parse_limit(given: str, setting: str, what: str) -> float | None:
-    """Return the limit; None for no limit. 0 is a limit, too: such a user starts nothing."""
+    """Return the limit; None for no limit. 0 is also a limit: such a user can start nothing."""
     text = given.strip().lower()
     if text in {"", _UNLIMITED}:
         return None

@@ -29,7 +29,7 @@ class RecordedCheckpoint:
     path: str
     """An s3:// URI, or whatever a platform wrote itself."""
     sha256: str | None
-    """Of the whole file, in lower-case hex; None where a platform wrote the path."""
+    """SHA-256 of the whole file, in lower-case hex; None where a platform wrote the path."""
     size: int | None
     """In bytes."""
 

@@ -1,6 +1,6 @@
 """Reading and writing `training_jobs` and `training_epochs`, with the statements in `sql/queries`.
 
-include.jobs.attempts records what attempts at a training run do.
+include.jobs.attempts records the progress of attempts at a training run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DatasetGone(RepositoryError):
 
 
 class JobRepository(AttemptRepository):
-    """Reads and writes jobs, and records what runs, people, other trainers and attempts do."""
+    """Reads and writes jobs on behalf of runs, people, other trainers and attempts."""
 
     def claim(
         self,
@@ -72,14 +72,15 @@ class JobRepository(AttemptRepository):
 
         The job is queued from queued_at (by default now) until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only while its run_id is still `expected_run_id`, which is what the caller
+        An existing row is taken only while its run_id is still `expected_run_id`, the value that the caller
         read (None for no row or no owner). Its training continues: origin_run_id, epoch, metrics and the
         durable state are kept, while paths, hashes, sizes, error and attempt are cleared. The training starts
-        from scratch if the row was never trained or, with `fresh`, if it belongs to another run or to a
-        deleted run with this id (`recreated`); it then belongs to `origin_run_id`, by default this run.
-        parent_job_id, resumed_epoch, the initial weights and `dataset` (the registered version that the spec
-        names) are written in any case. gpu_limit is how many GPUs the jobs of triggered_by may have at
-        once; the job `waits_for_quota` if it would exceed that, or if an older job of theirs waits for it.
+        from scratch if the job was never trained or, with `fresh`, if the row belongs to another run or to a
+        deleted run with this id (`recreated`). A training run that starts from scratch belongs to
+        `origin_run_id`, by default this run. parent_job_id, resumed_epoch, the initial weights and `dataset`
+        (the registered version that the spec names) are written in any case. gpu_limit is the number of GPUs
+        that the jobs of triggered_by may have at once. The job `waits_for_quota` if it would exceed that
+        limit, or if an older job of the same user waits for the quota.
 
         Raises JobTaken if another run was faster, OwnershipLost if the job was cancelled while this run
         waited and the run has not been cleared since (it started at run_started_at), JobNotCreatable if only
@@ -129,7 +130,7 @@ class JobRepository(AttemptRepository):
     def record_dataset(
         self, job_id: str, run_id: str, fingerprint: str, class_table: Sequence[ClassCount] | None = None
     ) -> None:
-        """Record which content the job is trained on. Does nothing if the run does not own the job."""
+        """Record the identity and the classes of the job's dataset, if the run owns the job."""
         table = None if class_table is None else Jsonb([count.model_dump() for count in class_table])
         with self._connection.transaction():
             self._statements.changed(
@@ -158,7 +159,7 @@ class JobRepository(AttemptRepository):
             return None
 
     def has_own_state(self, job_id: str) -> bool:
-        """Return whether S3 has a state of this job, beyond the one that it continues.
+        """Return whether S3 has a state of this job that is newer than the state that it continues.
 
         The row records the epoch that the job continued from, but not the batch. A state within that epoch is
         the parent's if the parent's row names the same position; otherwise it counts as the job's own.

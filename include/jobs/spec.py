@@ -1,6 +1,6 @@
 """TrainingSpec: the parameters of a training job, checked against each other, and their defaults.
 
-Airflow's form and the schema of its REST API are generated from it (include.orchestration.params);
+Airflow's form and the schema of its REST API are generated from this model (include.orchestration.params);
 `resolve_config` validates with the model itself.
 """
 
@@ -33,7 +33,7 @@ DIGITS_MODEL = "yolo11n"
 """Default model for the bundled digits: trained from scratch, so that a demo needs no network."""
 
 _PER_RUN = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
-"""How a job stores its states and is supervised: not inherited, but given for each run."""
+"""Parameters of storage and supervision, which are not inherited, but given for each run."""
 
 _NOT_INHERITED = {"job_id", "fresh", "resume_from", *_PER_RUN}
 
@@ -81,7 +81,7 @@ class TrainingSpec(TrainingParameters):
                 "job: give another job_id"
             )
         elif self.model is not None and self.task is not None:
-            check_model_fits(self.model, self.task)  # in a parent's spec or an XCom
+            check_model_fits(self.model, self.task)  # both are set in a parent's spec or an XCom
         return self
 
     @classmethod
@@ -185,7 +185,7 @@ class TrainingSpec(TrainingParameters):
     def identity(self) -> dict[str, Any]:
         """Return the parameters that an interrupted training run must keep when it continues.
 
-        Defaults are left out, so that a parameter of a later version does not change earlier training runs.
+        Defaults are left out, so that a new parameter does not change the identity of earlier training runs.
         """
         changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)

@@ -21,9 +21,9 @@ def finite(value: Any) -> Any:
 
 
 def make_storable(text: str) -> str:
-    """Escape what PostgreSQL cannot store in `text` (NUL and lone surrogates), and shorten it.
+    """Escape characters that PostgreSQL cannot store (NUL and lone surrogates), and shorten the text.
 
-    It is shortened because every listing includes it.
+    The text is shortened because every listing includes it.
     """
     storable = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
     return shorten(storable, ERROR_BYTES)

@@ -1,8 +1,8 @@
-"""GPU hours: what the attempts of each user's jobs have used, by week.
+"""GPU hours that the attempts of each user's jobs have used, by week.
 
-An attempt uses its GPUs from the moment it has them to its end or, if it was killed, replaced or could not
-record its end, to its last record.
-Weeks begin on Monday at 00:00 UTC; an attempt that runs from one to the next counts in both.
+An attempt uses its GPUs from the moment it gets them until its end. If it was killed or replaced, or could
+not record its end, its last record counts as its end.
+Weeks begin on Monday at 00:00 UTC. An attempt that runs from one week into the next counts in both.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ def start_of_week(now: datetime) -> datetime:
 
 @dataclass(frozen=True)
 class OtherJobs:
-    """What the other jobs of a user have."""
+    """The GPUs of a user's other jobs."""
 
     used: int
-    """GPUs that they have or are about to get."""
+    """Number of GPUs that the other jobs have or are about to get."""
     job_ids: Sequence[str]
-    """Jobs that have or are about to get them, in the order in which they were queued."""
+    """Jobs that have GPUs or are about to get them, in the order in which they were queued."""
     waiting: int
     """Number of jobs that wait for the quota."""
     ahead: int
-    """Number of those that were queued before the job itself; 0 if it is not queued."""
+    """Number of waiting jobs that were queued before the job itself; 0 if the job itself is not queued."""
 
 
 @dataclass(frozen=True)
 class UserUsage:
-    """What one user's jobs have used, and what they have now."""
+    """The GPU hours that one user's jobs have used, and the GPUs that they have now."""
 
     user: str | None
-    """The user who triggered them; None if unknown."""
+    """The user who triggered the jobs; None if unknown."""
     gpu_hours: Sequence[float]
     """GPU hours in each week, the current one first."""
     running: int
@@ -59,12 +59,12 @@ class UserUsage:
 
 @dataclass(frozen=True)
 class JobUsage:
-    """What one job has used in a week."""
+    """The GPU hours that one job has used in a week."""
 
     job_id: str
-    """Its id."""
+    """The job's id."""
     status: str | None
-    """Its status; None if it was deleted."""
+    """The job's status; None if the job was deleted."""
     gpu_hours: float
     """GPU hours in that week."""
     attempts: int
@@ -84,7 +84,7 @@ class UsageRepository:
         return float(row.seconds) / 3600
 
     def other_jobs(self, user: str, job_id: str) -> OtherJobs:
-        """Return what the user's active jobs other than `job_id` have."""
+        """Return the GPUs of the user's active jobs other than `job_id`."""
         with self._connection.transaction():
             row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
         return OtherJobs(**row._asdict())

@@ -38,8 +38,8 @@ def no_retry() -> Iterator[None]:
 def record_final_failure(context: Context) -> Iterator[None]:
     """Do the same as `no_retry`, and write the reason of a final failure into the run's row.
 
-    The task waits up to 15 minutes for the database, then fails with its error and is retried. A callback has
-    only seconds.
+    The task waits up to 15 minutes for the database, for which a failure callback would have only seconds. If
+    the database is still unavailable then, the task fails with the database's error and is retried.
     """
     from include.deployment.retrying import retry_while_unavailable
 
@@ -77,7 +77,7 @@ def record_run_failure(context: Context) -> None:
 
 
 def record_unfinished_run(context: Context) -> None:
-    """Record it if a run succeeded without recording its checkpoints (Dag callback of every success)."""
+    """Record a failure if a run succeeded without recording its checkpoints (callback of every success)."""
     _record(
         context,
         "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
@@ -92,15 +92,15 @@ def _concerns_this_attempt(error: BaseException | None) -> bool:
 
 
 def _reason(context: Context, error: BaseException | None) -> str:
-    # It may contain names of a user's files and classes.
+    # The error may contain names of a user's files and classes.
     return escape_controls(f"{context['ti'].task_id}: {str(error or '').strip() or type(error).__name__}")
 
 
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
-    """Write the reason; begin no attempt after `seconds`, and leave it to the next run or the audit.
+    """Write the reason. After `seconds`, begin no more attempts; the next run or the audit corrects the row.
 
-    An attempt at a database that hangs takes up to 30 seconds. To end it sooner would not save the reason:
-    if Airflow kills the process meanwhile, nothing more could have been written by then.
+    If the database hangs, an attempt takes up to 30 seconds. Ending the attempt sooner would not save the
+    reason: if Airflow kills the process meanwhile, nothing else could have been written in that time.
     """
     from include.attempt.tracking import track_recorded
     from include.deployment.connections import training_db_factory

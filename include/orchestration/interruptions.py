@@ -3,7 +3,7 @@
 Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
 the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
 retry policy marks it as explained if it ends with an error, an outage or a preemption. An attempt without an
-explanation was killed, or lost with its machine. Traces of the watchdog are stored, too, so that the last
+explanation was killed, or lost with its machine. Traces of the watchdog are also stored, so that the last
 failure can name the most likely cause.
 
 Durable progress resets the counts of kills and interruptions: a job that advances can be interrupted for
@@ -46,12 +46,12 @@ def stop_after_repeated_kills(context: Context) -> None:
 
 
 def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: a number, or a tuple of them.
+    """Store that an attempt starts, with the progress so far: a number, or a tuple of numbers.
 
     trace is the watchdog's trace of the previous attempt, if there is one on this machine.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
-    progress. If Airflow does not respond, the attempt starts unchecked; if it is killed, that still counts.
+    progress. If Airflow does not respond, the attempt starts unchecked, but still counts if it is killed.
     """
     try:
         kills, interruptions = _store_start(context, progress, trace)
@@ -80,11 +80,11 @@ class Ending:
     """Number of attempts, including this one, since the first that began with the same progress or, if this
     one had not started, since the first that did not start."""
     had_started: bool
-    """Whether it had reached `start_attempt`."""
+    """Whether the attempt had reached `start_attempt`."""
 
 
 def mark_explained(context: Context) -> Ending | None:
-    """Store that this attempt ends with a known error, and was not killed; None if that was not possible."""
+    """Store that this attempt ends with a known error. Returns None if that could not be stored."""
     attempt = context["ti"].try_number
     try:
         noted = _load_note(context) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
@@ -130,7 +130,7 @@ def _store_start(
     kills: list[Trace | None] = []
     first = attempt
     if before and reached <= (highest := _position(before["progress"])):
-        reached = highest  # neither an older state nor repeating what was reached is progress
+        reached = highest  # resuming from an older state is not progress, nor is repetition
         first = before.get("first", before["attempt"])
         if not before["explained"]:
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
@@ -155,7 +155,7 @@ def _position(progress: int | Sequence[int]) -> tuple[int, ...]:
 
 
 def _load_note(context: Context) -> dict[str, Any] | None:
-    """Return what an earlier attempt with the same arguments stored."""
+    """Return the record that an earlier attempt with the same arguments stored."""
     stored = context["task_state_store"].get(_KEY)
     same = isinstance(stored, dict) and stored.get("fingerprint") == fingerprint_of(context)
     return stored if same and isinstance(stored, dict) else None

@@ -1,8 +1,9 @@
 """Records in the job's row that a user marked or deleted a run of `train_yolo`, or marked a task as failed.
 
-Airflow calls no callback for that, but it calls listeners in the API server, where users mark runs and tasks;
-a deletion is visible only in its database session, and that of a whole Dag not even there. This module is
-registered only in the API server, because the scheduler must not wait for the training database.
+Airflow calls no callback in these cases. When users mark runs and tasks, it calls listeners in the API
+server. The deletion of a run is visible only in Airflow's database session, and the deletion of a whole Dag
+not even there. This module is registered only in the API server, because the scheduler must not wait for the
+training database.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def on_task_instance_failed(task_instance: Any) -> None:
 
 
 def _watch_deletions(runs: type[Any]) -> None:
-    """Listen to sessions that delete runs, which are objects of this class."""
+    """Listen to database sessions that delete runs, which are objects of the class `runs`."""
     event.listen(runs, "after_delete", _on_deletion)
     event.listen(Session, "after_commit", _on_commit)
     event.listen(Session, "after_rollback", _on_rollback)

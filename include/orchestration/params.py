@@ -15,8 +15,8 @@ def dag_params(model: type[BaseModel]) -> dict[str, Param]:
 
     Airflow's form renders a field with a flat schema (`type: [T, "null"]`), but shows `anyOf` and `$ref` as
     plain text; pydantic's schema is therefore flattened. Raises TypeError for a field whose schema has no
-    flat form. If the schema says what null stands for (`when_empty`, see include.jobs.parameter_schema), it
-    is appended to the description, and `about` is the description without it.
+    flat form. If the schema has `when_empty` (the meaning of null, see include.jobs.parameter_schema), this
+    text is appended to the description, and `about` is the description without it.
     """
     schema = model.model_json_schema()
     return {name: _param(name, field) for name, field in schema["properties"].items()}

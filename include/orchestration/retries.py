@@ -34,7 +34,7 @@ class _Pause:
     growth: float
 
     def after(self, attempt: int) -> timedelta:
-        """Return the pause after an attempt; the first in a row is 1."""
+        """Return the pause after this attempt in a row, counted from 1."""
         steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
 
@@ -42,7 +42,7 @@ class _Pause:
 _LONGEST_DELAY = timedelta(minutes=5)
 _OUTAGE = _Pause(timedelta(seconds=15), _LONGEST_DELAY, 1.1)
 _PREEMPTION = _Pause(timedelta(seconds=1), timedelta(minutes=1), 1.2)
-"""50 of them outlast half an hour in which machines come and go."""
+"""50 of these pauses outlast half an hour in which machines come and go."""
 
 _LONGEST = 300
 """Maximum length of an error in a reason, in characters: Airflow truncates reasons at 500."""
@@ -57,9 +57,8 @@ class CountErrors(RetryPolicy):
 
     Preemptions, outages and waiting for a GPU are limited in interruptions.py; their pauses grow with the
     number of attempts without durable progress. Airflow asks no policy after a SIGKILL, nor for
-    AirflowFailException, which is final. An attempt that lost one of its processes to a kill counts like one
-    that was killed itself (interruptions.py). The count restarts when the task has different arguments or was
-    cleared.
+    AirflowFailException, which is final. An attempt one of whose processes was killed counts as killed
+    (interruptions.py). The count of errors restarts when the task has different arguments or was cleared.
     """
 
     errors: int = 2
@@ -117,7 +116,7 @@ class CountErrors(RetryPolicy):
 
 
 def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, reason: str) -> RetryDecision:
-    """Retry after a pause. An attempt that started was counted then; one that did not is counted here."""
+    """Retry after a pause. An attempt that failed before it was counted at its start is counted here."""
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
         return RetryDecision.fail(

@@ -29,11 +29,12 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
 
     Arguments are parsed and the result is dumped according to the annotations. In a Dag, a call returns
     Airflow's reference to the result, although mypy sees the result's type. The task raises
-    AirflowFailException if the task that returns an argument was marked as success, unless it may be None.
+    AirflowFailException if the task that returns an argument was marked as success, unless the argument
+    may be None.
     """
 
     def decorate(function: Function) -> Function:
-        senders: dict[tuple[str, str], str] = {}  # (task, argument) -> task whose result it is
+        senders: dict[tuple[str, str], str] = {}  # (task, argument) -> task that returns the argument
 
         @functools.wraps(function)
         def run(**arguments: Any) -> Any:

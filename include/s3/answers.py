@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
-    """Return the result of send(), or what look() finds after `seconds` without a byte sent or a response.
+    """Return the result of send(), or that of look() after `seconds` without a byte sent or a response.
 
-    On a half-open connection, the response would otherwise be awaited until the client's time-out. send runs
-    in a thread of its own, which sends nothing more once it has been abandoned. Raises what send raises, and
+    On a half-open connection, the caller would otherwise wait until the client's time-out. send runs in its
+    own thread, which sends nothing more after this function has returned. Raises what send raises, and
     UploadGivenUp.
     """
     answer: Future[str] = Future()
@@ -28,7 +28,7 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
         request.watch()
         try:
             answer.set_result(send())
-        except BaseException as error:  # whatever it is, the caller gets it
+        except BaseException as error:  # passed on to the caller
             answer.set_exception(error)
 
     threading.Thread(target=copy_context().run, args=(run,), name="upload", daemon=True).start()
@@ -48,7 +48,7 @@ def _found(look: Callable[[], str | None]) -> str | None:
         return copy_context().run(_without_deadline, look)
     except UploadGivenUp:
         raise
-    except StoreError:  # the pending request reports it
+    except StoreError:  # the pending upload will report the problem
         return None
 
 

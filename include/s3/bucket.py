@@ -30,7 +30,7 @@ _BLOCK = 1024**2
 
 @dataclass(frozen=True)
 class FetchedObject:
-    """An object's bytes, None if the reader has them already, and its ETag."""
+    """An object's ETag and its bytes, which are None if the reader already has them."""
 
     content: bytes | None
     etag: str
@@ -113,7 +113,7 @@ class Bucket:
     def delete_below(self, prefix: str, keep: str | None = None) -> tuple[int, int]:
         """Delete the objects below `prefix`, except the one with the key `keep`.
 
-        Returns their number and total size. The caller must ensure that nobody writes there.
+        Returns their number and total size. The caller must ensure that nobody writes below `prefix`.
         """
         objects = size = 0
         for page in self.pages(prefix):
@@ -152,7 +152,7 @@ class Bucket:
 
 
 def checksum_of(content: bytes | IO[bytes]) -> str:
-    """Return the SHA-256 of some bytes, or of what is left to read of a file, as S3 takes it."""
+    """Return the SHA-256 of some bytes, or of the unread rest of a file, in the encoding of S3."""
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())
     start, digest = content.tell(), hashlib.sha256()

@@ -15,8 +15,8 @@ def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
 
     Six attempts back off for at most half a minute, which outlasts a restart of the server. We send our own
-    SHA-256, which the signature covers and the server verifies, so botocore need neither hash each body again
-    nor add a checksum of its own, of a kind that not every S3 server supports.
+    SHA-256, which the signature covers and the server verifies. So botocore need neither hash each body again
+    nor add its own kind of checksum, which not every S3 server supports.
     """
     from botocore.config import Config
 

@@ -1,6 +1,7 @@
-"""Probing whether an S3 server honours conditional writes, which many ignore, and verifies checksums.
+"""Probing whether an S3 server honours the conditions of writes, which many ignore, and verifies checksums.
 
-A probe cannot show whether the server compares and writes atomically; docs/deployment.md says what is known.
+A probe cannot show whether the server checks the condition and writes in one atomic step; docs/deployment.md
+says for which servers this is known.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _NOBODYS_ETAG = f'"{"0" * 32}"'
 
 
 class Support(StrEnum):
-    """What a server does with a write whose condition does not hold; only HONOURED protects anything."""
+    """How a server treats a write whose condition does not hold; only HONOURED protects the object."""
 
     HONOURED = "refuses it"
     IGNORED = "carries it out"
-    UNSUPPORTED = "does not know such a condition"
-    UNKNOWN = "is unknown, because the keys are not allowed to try it"
+    UNSUPPORTED = "does not support the condition"
+    UNKNOWN = "could not be tested, because the keys do not allow it"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def require_conditional_writes(bucket: Bucket) -> None:
     if found.copy is Support.IGNORED:
         log.warning(
             "S3 at %s does not honour the condition of a copy: an attempt that was overtaken could restore "
-            "an older state. The next attempt continues from the newest one that it finds.",
+            "an older state. The next attempt continues from the newest state that it finds.",
             bucket.endpoint,
         )
 

@@ -1,4 +1,4 @@
-"""Deadlines for uploads, because socket time-outs do not notice a connection that only trickles."""
+"""Deadlines for uploads, because socket time-outs do not detect a connection that is merely very slow."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire at once.
 
-    After it no request starts, not even a retry by botocore, except one that aborts an upload. No more bytes
-    of a body are read: the request is aborted and its connection closed, so the rest never reaches S3. The
+    After the deadline, no request starts, not even a retry by botocore; only the abortion of an upload may.
+    No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
+    reaches S3. The
     deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
 
@@ -36,12 +37,12 @@ class Deadline:
 
     @property
     def over(self) -> bool:
-        """Whether it has expired."""
+        """Whether the deadline has expired."""
         return self._ended or time.monotonic() >= self._at
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply it to the requests of this thread. Raises UploadGivenUp if one fails after it expired."""
+        """Apply the deadline to this thread. Raises UploadGivenUp if a request fails after it has expired."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -53,7 +54,7 @@ class Deadline:
             _CURRENT.reset(token)
 
     def check(self) -> None:
-        """Raise UploadGivenUp if it has expired."""
+        """Raise UploadGivenUp if the deadline has expired."""
         if self.over:
             raise self._given_up()
 
@@ -71,9 +72,9 @@ class Deadline:
 
 
 class StallDeadline(Deadline):
-    """Expires when an upload makes no progress: `seconds` without a response or `least_bytes` more sent.
+    """Expires when, for `seconds`, an upload got no response and sent fewer than `least_bytes` bytes.
 
-    So the time that an upload may take depends on its size.
+    So a large upload may take longer than a small one.
     """
 
     def __init__(self, seconds: float, least_bytes: int) -> None:
@@ -101,7 +102,7 @@ class StallDeadline(Deadline):
 
 
 class WatchedRequest:
-    """A request whose response another thread awaits, and may stop waiting for."""
+    """A request whose response is awaited by another thread, which may abandon the request."""
 
     def __init__(self) -> None:
         self._abandoned = False
@@ -117,11 +118,11 @@ class WatchedRequest:
         self._abandoned = True
 
     def watch(self) -> None:
-        """Make the requests of this thread's context belong to it."""
+        """Watch the requests of this thread's context."""
         _REQUEST.set(self)
 
     def check(self) -> None:
-        """Raise UploadGivenUp if it was abandoned."""
+        """Record a sign of activity. Raise UploadGivenUp if the request was abandoned."""
         self._last_sign = time.monotonic()
         if self._abandoned:
             raise UploadGivenUp("The request was abandoned: S3 has the object.")

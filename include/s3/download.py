@@ -46,7 +46,8 @@ def download(
 ) -> Iterator[FetchedObject]:
     """Download to a temporary file, let the caller verify it, then rename it to `to`; clean up on errors.
 
-    Bytes whose hash differs from sha256, or from the one in the object's metadata, are read again first.
+    Before that, the bytes are read again if their hash differs from sha256, or, without that argument, from
+    the SHA-256 in the object's metadata.
 
     Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space),
     StoreUnreachable and the other StoreErrors.
@@ -66,7 +67,7 @@ def download(
 
 
 def _read_until_whole(download: _Download, sha256: str | None) -> FetchedObject:
-    """Download, and retry if the bytes differ from what was stored: they may have been damaged in transit."""
+    """Download, and retry if the bytes differ from the stored ones: they may have been damaged in transit."""
     for pause in REREAD_SECONDS:
         downloaded = download.run()
         if (sha256 or downloaded.metadata.get("sha256")) in (None, downloaded.sha256):

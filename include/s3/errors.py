@@ -45,7 +45,7 @@ class StoreBusy(StoreUnavailable):
 
 
 class UploadGivenUp(StoreUnavailable):
-    """The upload did not finish by its deadline. It may still have been stored; the next HEAD shows it."""
+    """The upload did not finish by its deadline. A HEAD shows whether the object was stored all the same."""
 
 
 class RefusedForNow(StoreUnavailable):
@@ -118,7 +118,7 @@ class LocalDiskError(StoreError, AttemptError):
 
 @contextmanager
 def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
-    """Turn what boto3 raises about `location` into a StoreError that says what to do."""
+    """Turn boto3's exceptions about `location` into StoreErrors that say what to do."""
     from botocore import exceptions as boto
 
     endpoint = client.meta.endpoint_url
@@ -201,8 +201,8 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
     if code in _NOT_ALLOWED and error.operation_name in _DELETIONS:
         return StoreAccessDenied(
             f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; "
-            "config/s3-policies says which keys may delete what: those of connection training_s3 pictures "
-            "(workers) or uploads (API server), those of training_s3_maintenance the rest"
+            "by config/s3-policies, the keys of connection training_s3 may delete only pictures (workers) or "
+            "uploads (API server), and those of training_s3_maintenance the rest"
         )
     if code in _NOT_ALLOWED:
         return StoreAccessDenied(

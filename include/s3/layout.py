@@ -10,13 +10,13 @@
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
     datasets/{fingerprint}/{path}                             a file of a dataset that was converted
-    datasets/conversions/{key}.json                           what an export was converted into
+    datasets/conversions/{key}.json                           the result of converting an export
     datasets/reports/{fingerprint}-{task}.json                the report of the check of a registered dataset
     datasets/manifests/{fingerprint}-{task}.jsonl.gz          the images and labels of a registered dataset
     datasets/differences/{fingerprint}-{task}/{base}.json     how a version's files differ from another's
     pretrained/{name}                                         pretrained weights
     uploads/{upload_id}/{path}                                a file of a dataset that a user uploaded
-    uploads/{upload_id}/.upload.json                          what that upload consists of, and who began it
+    uploads/{upload_id}/.upload.json                          the files of that upload, and who began it
     datasets/samples/{fingerprint}-{task}/{number}.jpg        a picture of a dataset with its labels drawn
     datasets/samples/{fingerprint}-{task}/index.json          which image each of these pictures shows
 
@@ -36,10 +36,10 @@ MANIFESTS = f"{DATASETS}manifests/"
 DIFFERENCES = f"{DATASETS}differences/"
 
 SIGNATURE_SUFFIX = ".sig"
-"""What the key of a signature adds to that of the signed file."""
+"""A signature's key is the key of the signed file with this suffix."""
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
-"""A permanent object that belongs to no job: if it came and went, probes would disturb one another."""
+"""An object that belongs to no job. It is never deleted, because concurrent probes would then fail."""
 
 
 def checkpoint_key(job_id: str, kind: str) -> str:
@@ -88,7 +88,7 @@ def converted_prefix(fingerprint: str) -> str:
 
 
 def conversion_key(key: str) -> str:
-    """Return the key of the record of what an export was converted into."""
+    """Return the key of the record of an export's conversion."""
     return f"datasets/conversions/{key}.json"
 
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 PAGE_SIZE = 1000
-"""Number of keys; S3 returns no more at once."""
+"""Keys per page; S3 returns no more at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """One object as a listing shows it: size in bytes, etag and modified as S3 has them."""
+    """One object of a listing: size is in bytes; etag and modified are S3's."""
 
     location: S3Location
     size: int
@@ -40,7 +40,7 @@ class ListedObject:
 
     @property
     def name(self) -> str:
-        """Its key without the job's prefix, such as `last.pt`."""
+        """The object's key without the job's prefix, such as `last.pt`."""
         return self.location.key.removeprefix(f"{CHECKPOINTS}{self.job_id}/")
 
 
@@ -55,9 +55,9 @@ def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
 
 
 def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterator[list[ListedObject | str]]:
-    """Yield pages of the objects directly below `prefix`, and of the prefixes of others to the next slash.
+    """Yield pages of the objects directly below `prefix`, and of its subfolders as prefixes.
 
-    Only those whose keys come after `after` are listed. Raises StoreErrors.
+    Only keys and prefixes that come after `after` are listed. Raises StoreErrors.
     """
     paginator = _paginator(client)
     start: dict[str, Any] = {"StartAfter": after} if after else {}
@@ -83,9 +83,9 @@ def _paginator(client: S3Client) -> ListObjectsV2Paginator:
 def _read_objects(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
-    """Read a page's objects, and leave the rest of the page to botocore, or all of it if it is unusual.
+    """Read a page's objects, and leave the rest of the page to botocore. Leave it an unusual page entirely.
 
-    A tree of a page's elements would make the garbage collector run so often that it takes half of the time.
+    botocore would build a tree of all elements, and spend half of the time in the garbage collector.
     """
     body = response_dict.get("body")
     if not isinstance(body, bytes) or not _IN_UTF_8.match(body):
@@ -104,7 +104,7 @@ def _fields(item: bytes) -> dict[str, object]:
 
 
 def _unescape(text: str) -> str:
-    """Replace XML's references. Raises ParseError for one that XML does not know."""
+    """Replace XML's entity references. Raises ParseError for an unknown one."""
     text = text.replace("&quot;", '"').replace("&#34;", '"')  # as around each ETag
     return (ElementTree.fromstring(f"<text>{text}</text>").text or "") if "&" in text else text  # noqa: S314
 
@@ -126,7 +126,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
     "LastModified": _read_time,
     "ChecksumAlgorithm": lambda text: [text],
 }
-"""How the fields that are not text are read."""
+"""The functions that read the fields that are not text."""
 
 
 def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> Iterator[ListedObject]:

@@ -23,8 +23,8 @@ class TransferLimits:
 
     A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and a caller may
     keep the parts that have arrived. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are
-    not split: S3 refuses a single PUT if its bytes or its condition are wrong, while the checksum of parts is
-    composite, and not every server checks the condition atomically when it assembles them.
+    not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts, the checksum is
+    only composite, and not every server checks the condition atomically when it assembles them.
 
     If the response to a PUT takes longer than `answer_seconds`, a HEAD checks whether the object exists.
     """
@@ -38,7 +38,7 @@ class TransferLimits:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a file: number counts from 1, offset and size are in bytes, checksum is as S3 takes it."""
+    """A piece of a file: number counts from 1; offset and size are in bytes."""
 
     number: int
     offset: int
@@ -47,7 +47,7 @@ class Part:
 
     @property
     def checksum(self) -> str:
-        """Its SHA-256 as S3 writes it."""
+        """The SHA-256 in the encoding of S3."""
         return in_base64(self.sha256)
 
 
@@ -64,8 +64,8 @@ class LocalFile:
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
-        A file that is sent in one request is not read if the SHA-256 that it should have is given, because S3
-        refuses content that does not match it.
+        If `sha256` is given, a file that is sent in one request is not read here, because S3 refuses content
+        that does not match it.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:
@@ -99,5 +99,5 @@ def body(path: Path, offset: int, size: int) -> ReadFileChunk:
 
 
 def in_base64(digest: bytes) -> str:
-    """Return a digest as S3 writes it."""
+    """Return a digest in Base64, the encoding of S3."""
     return b64encode(digest).decode("ascii")

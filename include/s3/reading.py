@@ -1,4 +1,4 @@
-"""Reading objects: their metadata, and their bytes, because a stored checksum proves nothing about them."""
+"""Reading the metadata of objects, and their bytes, about which a stored checksum proves nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
             return _head(client, location)
         try:
             client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
-            return _head(client, location)  # it has been written since
+            return _head(client, location)  # the object has been written since
         except ClientError as error:
             if is_not_found(error):
                 return None
@@ -46,8 +46,9 @@ def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read an object until its content is certain, even if it has no SHA-256.
 
-    It is certain if its ETag is the MD5 of the received bytes. An ETag need not be an MD5; then three equal
-    readings count. Raises StoreBusy if they differ, and what `read_object` raises.
+    The content is certain if the object's ETag is the MD5 of the received bytes, or after three equal
+    readings, because an ETag need not be an MD5. Raises StoreBusy if readings differ, and what `read_object`
+    raises.
     """
     readings = []
     for pause in (0.0, *REREAD_SECONDS):

@@ -1,7 +1,7 @@
 """Reads many small objects with obstore, a client in Rust, in a third of botocore's processor time.
 
-It only makes reading faster: whatever it cannot read, the boto3 client reads, with its retries and errors.
-So an error of obstore never decides what becomes of a dataset.
+obstore only makes reading faster. The boto3 client, with its retries and errors, reads everything that
+obstore cannot read. So an error of obstore never decides what becomes of a dataset.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST = 1024**2
-"""The size of the largest read, in bytes. In larger ones the client's processor time hardly matters."""
+"""The size of the largest read, in bytes. For larger reads, the client's processor time hardly matters."""
 
 _MOST_FAILURES = 3
-"""After this many in a row, boto3 reads everything."""
+"""After this many failures in a row, boto3 reads everything."""
 _CREDENTIALS_LAST = timedelta(minutes=10)
-"""How long credentials from botocore are valid at the least: it renews them before less time is left."""
+"""The least time that credentials from botocore remain valid: botocore renews them before that."""
 
 
 class SmallReads:
-    """Reads with the endpoint, the region, and the credentials of a boto3 client, also in several threads.
+    """Reads with the endpoint, the region, and the credentials of a boto3 client; threads may share it.
 
-    Nothing is read with obstore if the client has settings that obstore lacks. Some of those cannot be
-    detected here, such as CA certificates of its own; obstore's requests then fail.
+    Nothing is read with obstore if the client has settings that obstore lacks. Some such settings cannot be
+    detected here, for example the client's own CA certificates; obstore's requests then fail.
     """
 
     def __init__(self, client: S3Client) -> None:
-        # Here, because several threads cannot import them at once.
+        # Imported here, because several threads cannot import these modules at the same time.
         import obstore.exceptions  # noqa: F401
         import obstore.store  # noqa: F401
 
@@ -106,5 +106,5 @@ def _credentials_of(client: Any) -> Any:
 
 @cache
 def _process() -> int:
-    """Return the process of the first read, which has obstore's threads: in a fork, requests would hang."""
+    """Return the process of the first read. Only it has obstore's threads; in a fork, requests would hang."""
     return os.getpid()

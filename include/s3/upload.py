@@ -1,4 +1,4 @@
-"""Uploading or copying to an S3 object, verified by the server, and only over the expected object.
+"""Uploading or copying to an S3 object: the server verifies the bytes, and replaces only the expected object.
 
 Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 computed
 beforehand, so a file that has changed since, or changes while it is being sent, never becomes an object.

@@ -52,11 +52,11 @@ def _arguments() -> argparse.Namespace:
     dataset = commands.add_parser("dataset", help="upload a dataset and register it as a version")
     dataset.add_argument("file", type=Path, help="a .zip, or a folder")
     dataset.add_argument("name", help="the dataset's name; an existing one gets a new version")
-    dataset.add_argument("task", help="the task that it is for, such as detect")
+    dataset.add_argument("task", help="the dataset's task, such as detect")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
     commands.add_parser("down", help="stop PostgreSQL, S3 and Airflow; the data are kept")
     commands.add_parser(
-        "rotate", help="replace all secrets but the key that signs models; training runs resume"
+        "rotate", help="replace all secrets except the key that signs models; training runs resume"
     )
     commands.add_parser("status", help="show which services run, and where")
     commands.add_parser("env", help="print export lines for the running stack")
@@ -90,7 +90,7 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
             stack.down(steps)
         case "rotate":
             rotate(stack, steps)
-            steps.say('What you exported from `make env` is out of date: eval "$(make -s env)"')
+            steps.say('Variables exported from `make env` are out of date: eval "$(make -s env)"')
         case "status":
             _status(stack, steps)
         case "env":

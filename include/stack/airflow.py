@@ -34,12 +34,12 @@ START_SECONDS = 180.0
 OTHER_TASKS = 5
 """Tasks that can run in addition to one training run on each GPU."""
 TASK_STOP_SECONDS = 120.0
-"""How long running tasks may take to end before they are killed; a training run saves its state meanwhile."""
+"""Running tasks are killed this long after the stop signal; a training run saves its state before that."""
 
 PARTS = {
     "api-server": (),
     "dag-processor": (),
-    # Their log servers would listen on every interface; the API server reads the log files directly.
+    # The log servers of these two would listen on every interface; the API server reads the files directly.
     "triggerer": ("--skip-serve-logs",),
     "scheduler": ("--skip-serve-logs",),
 }
@@ -80,7 +80,7 @@ class Airflow:
         write_private(self._passwords_file, json.dumps({USERNAME: self.credentials.airflow_password}))
 
     def migrate(self) -> bool:
-        """Migrate Airflow's own database to this version of Airflow. Returns False if it was up to date."""
+        """Migrate Airflow's own database to this version of Airflow. Returns False if it already has it."""
         current = version("apache-airflow-core")
         if self.is_migrated() and self._stamp.read_text() == current:
             return False
@@ -224,8 +224,9 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # A training run that lost its supervisor is noticed after timeout plus interval: half a minute
-            # instead of five. So is one that lost its scheduler, which is orphaned after 30 silent seconds.
+            # Airflow notices that a training run has lost its supervisor after timeout plus detection
+            # interval: half a minute instead of five. If the scheduler dies, its training runs count as
+            # orphaned after 30 seconds without a heartbeat from it.
             "scheduler": {
                 "task_instance_heartbeat_sec": 5,
                 "task_instance_heartbeat_timeout": 30,
@@ -233,7 +234,7 @@ class Airflow:
                 "orphaned_tasks_check_interval": 15,
                 "scheduler_idle_sleep_time": 0.2,
             },
-            # A training run survives minutes without the API server, and soon notices when it is back.
+            # A training run survives minutes without the API server, and soon notices its return.
             "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
             # A changed Dag file is parsed within seconds; all are parsed again every minute.
             "dag_processor": {

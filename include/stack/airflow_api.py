@@ -1,4 +1,4 @@
-"""A client for Airflow's public REST API, as far as the demo needs it, and for the training API."""
+"""A client for the training API, and for the parts of Airflow's public REST API that the demo needs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from include.stack.errors import StackError
 
 SECONDS = 30
 TRAINING_API = "/training/api/v1"
-"""PREFIX of include/api/addresses.py, which imports Airflow."""
+"""Repeats PREFIX of include/api/addresses.py, because importing that module would import Airflow."""
 
 
 class ApiRefusal(StackError):
-    """The training API did not do what it was asked to; status is that of its answer."""
+    """The training API refused a request or failed; status is the HTTP status of its response."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -38,7 +38,10 @@ class AirflowApi:
         self._call("POST", "pools", body, accept={requests.codes.conflict})
 
     def wait_for_dag(self, dag_id: str, seconds: float = 120) -> None:
-        """Wait until the Dag processor has loaded the Dag. Raises StackError, with import errors, if not."""
+        """Wait until the Dag processor has loaded the Dag.
+
+        Raises StackError with the import errors if the Dag cannot be loaded.
+        """
         deadline = time.monotonic() + seconds
         while not self._call("GET", f"dags/{dag_id}", accept={requests.codes.not_found}).ok:
             broken = self._call("GET", "importErrors").json()["import_errors"]
@@ -75,11 +78,11 @@ class AirflowApi:
         return [line for event in content for line in _lines(event)]
 
     def training(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call the training API. Raises ApiRefusal with the sentence of its problem document."""
+        """Call the training API. Raises ApiRefusal with the detail of an error response."""
         answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
         try:
             content: dict[str, Any] = answer.json() if answer.content else {}
-        except requests.JSONDecodeError:  # an error outside the API, such as that of a server that stops
+        except requests.JSONDecodeError:  # not an error of the training API: the server is stopping, say
             raise ApiRefusal(
                 f"Airflow answered {answer.status_code} to {method} {path}: {answer.text:.1000}",
                 answer.status_code,

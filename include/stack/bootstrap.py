@@ -26,10 +26,11 @@ UV_LOCK = REPOSITORY / "requirements-uv.txt"
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 LOCKED = ["--require-hashes", "--only-binary", ":all:"]
-"""Options of pip and uv: only files whose hash is in the lock, and none that runs code as it is installed."""
+"""Options of pip and uv: only files whose hash is in the lock, and only wheels, which run no code when they
+are installed."""
 
 NEEDED_GB = 8.0
-"""Size of the environment, most of it PyTorch with CUDA; uv's cache on another disk needs as much."""
+"""Size of the environment, most of it PyTorch with CUDA. uv's cache, if on another disk, needs as much."""
 
 PIP_TO_UV = {
     "index-url": "UV_DEFAULT_INDEX",
@@ -38,7 +39,7 @@ PIP_TO_UV = {
     "proxy": "ALL_PROXY",
 }
 """pip's settings that uv has under other names. find-links and extra-index-url are left out, because packages
-there (a CPU build of PyTorch, say) would replace the locked files, which are all on the one index."""
+from those places (a CPU build of PyTorch, say) would replace the locked files, which are all on one index."""
 
 
 class BootstrapError(Exception):
@@ -164,7 +165,7 @@ def _check_disk() -> None:
 
 
 def _has_airflow() -> bool:
-    """Return whether a setup has installed Airflow before, even if not completely or in another version."""
+    """Return whether an earlier setup installed Airflow, even if incompletely or in another version."""
     return (VENV / "bin" / "airflow").exists()
 
 
@@ -188,7 +189,7 @@ def _digest(requirements: Path) -> str:
 
 @contextmanager
 def _lock() -> Iterator[None]:
-    """Hold the lock of the repository: `make demo` and `make test` may start at the same time."""
+    """Hold the repository's lock, because `make demo` and `make test` may start at the same time."""
     folder = os.open(REPOSITORY, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
 """Creates the certificates with which the parts of an S3 server authenticate each other.
 
 SeaweedFS' master, volume server, filer, gateway and admin server talk over the network even within one
-process, and by default accept commands from any client. With these certificates, each of them requires a
-certificate of the same authority over HTTP and gRPC. Only S3, which checks signatures, accepts clients
-without one.
+process, and by default accept commands from any client. With these certificates, each part requires that its
+HTTP and gRPC clients have a certificate of the same authority. Only the S3 API accepts clients without a
+certificate: it checks the signatures of their requests.
 
     python -m include.stack.certificates FOLDER     docker-compose.yaml runs this before its S3 server
 """
@@ -87,7 +87,7 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _configuration(folder: Path) -> str:
-    """Return security.toml. It lists every component, because one without a certificate would not use TLS."""
+    """Return security.toml. It lists every component: a component without a certificate would not use TLS."""
     pair = f"cert = {_quote(folder / 'certificate.pem')}\nkey = {_quote(folder / 'key.pem')}\n"
     authority = f"ca = {_quote(folder / 'authority.pem')}\n"
     sections = [f"[grpc]\n{authority}"]
@@ -112,7 +112,7 @@ def _is_usable(folder: Path, configuration: str) -> bool:
         )
         certificate.verify_directly_issued_by(authority)
         key = load_pem_private_key((folder / "key.pem").read_bytes(), password=None)
-    except Exception:  # missing, truncated, of another authority: created again in any case
+    except Exception:  # missing, truncated or of another authority: replace all files in any case
         return False
     expires = min(authority.not_valid_after_utc, certificate.not_valid_after_utc)
     return key.public_key() == certificate.public_key() and expires > datetime.now(UTC) + RENEWAL

@@ -1,8 +1,8 @@
 """Assigns Airflow connections to the processes of the local stack, and to the tasks of some queues.
 
 A task looks for a connection in its own environment, then asks the API server, which looks in its own
-environment and in Airflow's database. A connection that only some tasks may have is therefore only in their
-environment, and not known to the API server.
+environment and in Airflow's database. Therefore a connection that only some tasks may have is set in
+the environment of those tasks, and not in that of the API server.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
 class Connections:
     """The connections of each part of Airflow, by id, and those that each queue adds.
 
-    Tasks have the scheduler's connections, because its executor runs them, and those of their queue.
+    A task has the connections of the scheduler, whose executor runs it, and those of its queue.
     """
 
     parts: Mapping[str, Mapping[str, Connection]]
@@ -83,9 +83,9 @@ def assign_connections(stack: Stack) -> Connections:
     return Connections(
         parts={
             "api-server": {TRAINING_DB: training_db, TRAINING_S3: _s3(stack, Role.API)},
-            # It records the failure of runs whose process was killed.
+            # The Dag processor records the failure of runs whose process was killed.
             "dag-processor": {TRAINING_DB: training_db},
-            # Its triggers look at the rows of jobs that other runs wait for.
+            # Triggers read the rows of jobs that other runs wait for.
             "triggerer": {TRAINING_DB: training_db},
             "scheduler": {
                 TRAINING_DB: training_db,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def kill_task(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
-    """Kill (SIGKILL) the current attempt of a task. Returns whether it had a process."""
+    """Kill (SIGKILL) the current attempt of a task. Returns whether the attempt had a process."""
     instances = api.task_instances(dag_id, run_id)
     current = next(instance["id"] for instance in instances if instance["task_id"] == task_id)
     victims = find_task_processes(current)
@@ -23,10 +23,11 @@ def kill_task(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
 
 
 def find_task_processes(task_instance_id: str) -> list[psutil.Process]:
-    """Return the process that runs this attempt and those forked from it, but not its supervisor.
+    """Return the process that runs this attempt and the processes forked from it, but not its supervisor.
 
     Airflow writes the id of the attempt into the titles of the process and of its supervisor, which reports
-    to Airflow. A program that the process starts, such as the rank of another GPU, has a title of its own.
+    to Airflow. A program that the process starts, such as the rank of another GPU, has a title of its own and
+    is not returned.
     """
     titled = {
         process.pid: process

@@ -1,4 +1,4 @@
-"""Uploads a dataset to the local stack and has it checked, over the same API as the console."""
+"""Uploads a dataset to the local stack and has it checked, through the API that the console uses too."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _SECONDS = 120
 _POLL_SECONDS = 1.0
 _ATTEMPTS = 4
 _ARRIVED = {requests.codes.ok, requests.codes.precondition_failed}
-"""412: an earlier attempt, whose answer was lost, has stored the file."""
+"""412 means that an earlier attempt, whose response was lost, has stored the file."""
 
 
 def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: str) -> None:
     """Upload a .zip or a folder as the next version of dataset `name`, and wait for its check.
 
-    Raises StackError with the reason if it is refused.
+    Raises StackError with the reason if the dataset is refused.
     """
     if not stack.running():
         raise StackError("The stack is not running. Start it with `make up`.")
@@ -76,15 +76,15 @@ def _find_files(source: Path) -> dict[str, Path]:
 
 
 def _digest(files: dict[str, Path]) -> str:
-    """Return a digest of the files' paths, sizes and modification times: it identifies unchanged files."""
+    """Return a digest of paths, sizes and modification times. Files with an equal digest are unchanged."""
     seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
     return sha256(json.dumps(seen).encode()).hexdigest()
 
 
 def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
-    """Return the upload of the same files that was interrupted; None if there is none.
+    """Return the interrupted upload of the same files, or None if there is none.
 
-    Raises StackError if the API cannot say now, as during an outage: the upload may be continued later.
+    Raises StackError if the API cannot tell, for example during an outage: the upload may be continued later.
     """
     try:
         return api.training("GET", f"uploads/{memory.read_text()}")
@@ -106,10 +106,10 @@ def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]
 
 
 def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path]) -> str:
-    """Send what S3 lacks, and return the dataset's source.
+    """Send the parts that S3 lacks, and return the dataset's source.
 
-    A sender that was killed may have left a file half sent, which S3 refuses to overwrite. Requesting the
-    upload's state again removes it.
+    A sender that was killed may have left a half-sent file, which S3 refuses to overwrite. Requesting the
+    upload's state again removes that file.
     """
     address = f"uploads/{upload['upload_id']}"
     for _ in range(_ROUNDS):
@@ -133,7 +133,7 @@ def _missing(upload: dict[str, Any]) -> list[dict[str, Any]]:
 def _send_parts(
     stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path], parts: list[dict[str, Any]]
 ) -> None:
-    """Send these parts, some at a time, with a bar on a terminal."""
+    """Send these parts, several at a time, with a progress bar on a terminal."""
     announced, address = upload["files"], f"uploads/{upload['upload_id']}"
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     total = sum(_size(announced[part["file"]], part["part"]) for part in parts)
@@ -154,7 +154,7 @@ def _send_parts(
 
 
 def _size(file: dict[str, Any], part: int) -> int:
-    """Return the size of a part: all but the last are equally large."""
+    """Return the size of a part. All parts except the last have the same size."""
     return int(min(file["part_size"], file["size"] - (part - 1) * file["part_size"]))
 
 

@@ -1,6 +1,6 @@
-"""The local stack's executor: a LocalExecutor whose workers stand in for those of every queue.
+"""The local stack's executor: a LocalExecutor whose workers serve every queue.
 
-Each task gets the connections of its queue, and its worker has already imported what tasks need.
+Each task gets the connections of its queue, and its worker has already imported the modules that tasks need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TASKS = (
     "airflow.providers.postgres.hooks.postgres",
     "alembic",
 )
-"""Modules that most tasks import. None of our own: each task imports those, so that edits take effect."""
+"""Modules that most tasks import. Each task imports our own modules itself, so that edits take effect."""
 
 TRAINER = (
     "torch._dynamo",
@@ -42,14 +42,15 @@ TRAINER = (
     "matplotlib.pyplot",
 )
 """Modules that a training run imports. Deterministic algorithms load torch's compiler, even if unused;
-Ultralytics draws the labels with matplotlib. It also imports polars, whose threads do not survive a fork."""
+Ultralytics draws the labels with matplotlib. Ultralytics also imports polars, which must not be listed,
+because its threads do not survive a fork."""
 
 
 class QueueConnections:
     """Gives a worker its tasks, and puts the connections of each task's queue into the environment.
 
-    A LocalExecutor ignores Airflow's queues. Elsewhere each queue has its own workers, whose environment has
-    its connections.
+    A LocalExecutor ignores Airflow's queues. In other deployments, each queue has its own workers, and their
+    environment has the queue's connections.
     """
 
     def __init__(
@@ -73,11 +74,11 @@ class QueueConnections:
 
 
 class QueueExecutor(LocalExecutor):
-    """A LocalExecutor that gives tasks the connections of their queue, and imports modules ahead of them.
+    """A LocalExecutor that gives tasks the connections of their queue, and imports modules before they start.
 
     Every task runs in a fork of a worker. Imports take most of a task's startup time, and are the same for
     all tasks. On a machine with GPUs a training run imports torch itself: a process whose parent has
-    initialised CUDA cannot use it, and libraries may do so on import.
+    initialised CUDA cannot use CUDA, and libraries may initialise it on import.
     """
 
     _by_queue: Mapping[str, Mapping[str, str]]
@@ -104,7 +105,7 @@ class QueueExecutor(LocalExecutor):
 
 
 def preload(module: str) -> None:
-    """Import a module. If that fails, the task that needs it will fail with the reason in its log."""
+    """Import a module. If the import fails, a task that needs the module will log the reason."""
     try:
         importlib.import_module(module)
     except Exception:

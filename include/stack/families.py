@@ -19,9 +19,9 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def start_of(process: psutil.Process) -> str:
-    """Return an identifier of the process that a later process with the same pid does not have.
+    """Return an identifier that distinguishes the process from later ones with the same pid.
 
-    It does not change when the clock is set. Raises psutil.NoSuchProcess.
+    The identifier does not change when the clock is set. Raises psutil.NoSuchProcess.
     """
     try:
         ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -31,7 +31,7 @@ def start_of(process: psutil.Process) -> str:
 
 
 class PidFileDamaged(StackError):
-    """It is not known which process is the service's, so that none can be started or stopped."""
+    """The pid file does not identify the service's process, so the service cannot be started or stopped."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PidFile:
         return None
 
     def is_pid_reused(self) -> bool:
-        """Return whether a later process has the pid. The session is then gone, too: it reserved the pid."""
+        """Return whether a later process has the pid. The session, which reserved the pid, has then ended."""
         with suppress(psutil.NoSuchProcess):
             return start_of(psutil.Process(self.pid)) != self.started
         return False
@@ -80,7 +80,8 @@ class PidFile:
 class Family:
     """The processes of a service.
 
-    signalled get the stop signal and pass it on to the others. awaited have work to finish.
+    The signalled processes get the stop signal and pass it on to the rest. The awaited ones have work to
+    finish.
     """
 
     members: tuple[psutil.Process, ...]
@@ -112,7 +113,7 @@ def find_family(service: Service) -> Family:
 def _processes_of_other_services(service: Service) -> set[psutil.Process]:
     """Return the processes that must not be stopped with this service.
 
-    The supervisor is the parent of the services that it has restarted.
+    When the supervisor is stopped, the services that it has restarted are among its children.
     """
     files = set(service.pid_file.parent.glob("*.pid")) - {service.pid_file}
     heads = [remembered.process() for file in files if (remembered := PidFile.read(file))]

@@ -40,7 +40,7 @@ QUALITY = (
 
 
 def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
-    """Return the most important metric with its short name: mAP50, or what its task has instead."""
+    """Return the most important metric with its short name: mAP50, or its counterpart in other tasks."""
     for name in QUALITY:
         value = metrics.get(name)
         if value is not None:

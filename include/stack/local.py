@@ -42,7 +42,7 @@ NEEDED_GB = 2.0
 class Stack:
     """The services of one state folder, running or not.
 
-    postgres_settings are parameters of postgresql.conf. Except for the owner, the roles of S3 may only use
+    postgres_settings are parameters of postgresql.conf. All roles of S3 except the owner may only use
     `buckets`, whose names may contain `*`. Credentials and ports are chosen and stored on first use.
     """
 
@@ -159,7 +159,7 @@ class Stack:
     def env(self) -> dict[str, str]:
         """The variables that psql, any S3 client, curl and the `airflow` command need.
 
-        They give the owner's rights: everything that any task may do, and more.
+        Their credentials are the owners': they allow everything that any task may do, and more.
         """
         return {
             "TRAINING_DB_URL": self.training_db_url,
@@ -179,9 +179,10 @@ class Stack:
         }
 
     def export_lines(self) -> list[str]:
-        """Return `env` as lines for a shell. The wheel's psql comes last on the PATH, after your own.
+        """Return `env` as export lines for a shell.
 
-        The repository is on Python's path, so that the Dags find `include`.
+        The wheel's psql comes last on the PATH, after your own. The repository is on Python's path, so that
+        the Dags find `include`.
         """
         programs = shlex.quote(str(self.postgres.programs))
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
@@ -198,7 +199,7 @@ class Stack:
             environment=processes.base_environment() | {"PYTHONPATH": str(REPOSITORY)},
             directory=self.state.path,
             state=self.state.path,
-            # It may be waiting for the training runs of a scheduler that died.
+            # The supervisor may be waiting for the training runs of a scheduler that died.
             stop_seconds=TASK_STOP_SECONDS + processes.STOP_SECONDS,
         )
 
@@ -216,9 +217,9 @@ class Stack:
         return self.postgres.running() and self.s3.running() and self.airflow.running()
 
     def up(self, steps: Steps) -> None:
-        """Start all services that are not running, and set up what is missing.
+        """Start all services that are not running, and create missing databases, buckets and pools.
 
-        Raises StackError, also if `make rotate` was interrupted.
+        Raises StackError, for example if `make rotate` was interrupted.
         """
         self._check_disk()
         with self._lock():
@@ -249,7 +250,7 @@ class Stack:
         if self.state.next_credentials_file.exists():
             raise StackError(
                 "`make rotate` has not finished, and some of the new secrets may be in use already. Run "
-                "`make rotate` again: it finishes, and starts the stack."
+                "`make rotate` again: it replaces the rest, and starts the stack."
             )
         self._replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
@@ -268,8 +269,8 @@ class Stack:
         free = shutil.disk_usage(self.state.path).free / 1e9
         if free < NEEDED_GB:
             raise StackError(
-                f"{self.state.path} has {free:.1f} GB of disk space; the servers need {NEEDED_GB:.0f} GB. "
-                f"Free up space, then try again."
+                f"{self.state.path} has {free:.1f} GB of free disk space; the servers need "
+                f"{NEEDED_GB:.0f} GB. Free up space, then try again."
             )
 
     def _replace_taken_ports(self, steps: Steps) -> None:

@@ -2,8 +2,8 @@
 
     python -m include.stack.model_keys PRIVATE PUBLIC     docker-compose.yaml runs this before Airflow
 
-PUBLIC lists the keys of all signatures, the last added first: after PRIVATE was removed, or replaced by a key
-of your own, the next start adds the new public key, and versions that were signed before stay valid.
+PUBLIC lists the public keys of all signatures, the newest first. After PRIVATE was removed, or replaced by a
+key of your own, the next start adds the new public key. Model versions that were signed before stay valid.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ModelKeys:
     public: Path
 
     def prepare(self) -> None:
-        """Create what is missing. Raises StackError for a private key that cannot be used."""
+        """Create the files that are missing. Raises StackError if the private key cannot be used."""
         if not self.private.exists():
             key = ec.generate_private_key(ec.SECP256R1())
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

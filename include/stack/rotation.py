@@ -2,8 +2,8 @@
 
 The key that signs models is not replaced: docs/models.md says how to rotate it.
 
-Airflow stops before anything is changed: a running task holds a token and passwords that would no longer be
-accepted, and could not store its state with them.
+Airflow stops before any secret is replaced: a running task could no longer store its state, because its token
+and passwords would be rejected.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def rotate(stack: Stack, steps: Steps) -> Stack:
-    """Replace the secrets, start all services with the new ones, and return the stack that knows them.
+    """Replace the secrets, start all services with the new ones, and return the stack that has them.
 
-    If it is interrupted while it replaces them, the stack does not start until it is repeated; it then
-    continues with the secrets that it had chosen. Raises StackError.
+    After an interruption while secrets are replaced, the stack does not start until the rotation is repeated.
+    The repetition uses the new secrets that were already chosen. Raises StackError.
     """
     stack.down(steps)
     new = stack.state.next_credentials()
@@ -40,13 +40,13 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
         server.stop()
         stack.state.adopt_next_credentials()
     rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
-    # It sets the other passwords of PostgreSQL, and gives each server its own keys.
+    # The start sets the other passwords of PostgreSQL, and gives each server its new keys.
     rotated.up(steps)
     return rotated
 
 
 def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
-    """Start the server; after an interruption it may have the new password already."""
+    """Start the server. After an interrupted rotation, it may already have the new password."""
     try:
         stack.postgres.start()
     except StackError:

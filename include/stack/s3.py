@@ -53,7 +53,7 @@ class S3Ports:
         return cls(**chosen)
 
     def all(self) -> set[int]:
-        """Return all port numbers, including the one that the admin server derives."""
+        """Return all port numbers, including the gRPC port of the admin server."""
         return {getattr(self, field.name) for field in fields(self)} | {self.admin + GRPC_OFFSET}
 
 
@@ -61,8 +61,8 @@ class S3Ports:
 class S3:
     """One S3 server; its data, log and pid file are in state.
 
-    keys has the keys of each role. The policies of all roles but the owner apply to `buckets`, whose names
-    may contain `*`; the owner may use every bucket.
+    keys has the keys of each role. The owner may use every bucket. The policies of all other roles apply to
+    `buckets`, whose names may contain `*`.
     """
 
     state: Path
@@ -128,7 +128,7 @@ class S3:
         )
 
     def ensure_bucket(self, bucket: str, origins: Sequence[str] = ()) -> None:
-        """Create the bucket unless it exists; if origins are given, let only their pages upload to it."""
+        """Create the bucket unless it exists; if origins are given, only their pages may upload to it."""
         client = self.client()
         present = {existing["Name"] for existing in client.list_buckets()["Buckets"]}
         if bucket not in present:
@@ -151,7 +151,7 @@ class S3:
         return self.state / "s3"
 
     def _store_identities(self) -> bool:
-        """Write the file of identities. Returns False if it had that content."""
+        """Write the file of identities. Returns False if it was up to date."""
         content = render_identities({role: [keys] for role, keys in self.keys.items()}, self.buckets)
         if self.identities.exists() and self.identities.read_text() == content:
             return False
@@ -166,7 +166,7 @@ class S3:
             raise StackError(
                 f"{weed} is missing: the S3 server is part of requirements.txt. Run `make setup`."
             )
-        # With its keys in the environment, the server would add another administrator.
+        # If there were keys in its environment, the server would add another administrator.
         foreign = ("AWS_", "S3_")
         environment = {
             name: value
@@ -175,7 +175,7 @@ class S3:
         }
         return Service(
             name="s3",
-            # Its log contains the access key, so it is kept in the private data folder. The default is /tmp.
+            # The log contains the access key, so it is kept in the private data folder, not in /tmp.
             command=(
                 str(weed),
                 f"-config_dir={self.security}",
@@ -199,7 +199,7 @@ class S3:
             # Files are only accessible through S3, with its signatures. The servers behind it also require a
             # certificate.
             "disableHttp": "true",
-            # Relative to the data folder. The default is a path in /tmp that others could create first.
+            # Relative to the data folder. Other accounts could create the default, a path in /tmp, first.
             "s3.localSocket": "s3.sock",
             "filer.localSocket": "filer.sock",
             "admin.ui": "false",
@@ -210,7 +210,7 @@ class S3:
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.config": self.identities,
-            # That file alone says who may do what.
+            # The file of identities alone decides who may do what.
             "s3.iam": "false",
             "filer.port": listen.filer,
             "filer.port.grpc": listen.filer_grpc,
@@ -233,7 +233,7 @@ class S3:
         client = self.client()
         try:
             for bucket in client.list_buckets()["Buckets"]:
-                # After a restart, objects are listed at once, but readable only once their volumes are back.
+                # After a restart, objects are listed at once, but unreadable until their volumes are back.
                 for stored in client.list_objects_v2(Bucket=bucket["Name"], MaxKeys=1).get("Contents", []):
                     client.get_object(Bucket=bucket["Name"], Key=stored["Key"])["Body"].close()
         except (BotoCoreError, ClientError):
@@ -242,7 +242,7 @@ class S3:
 
 
 def _upload_rule(origins: Sequence[str]) -> CORSRuleTypeDef:
-    """Return the rule of docs/deployment.md: browsers may send files, but not read any."""
+    """Return the CORS rule of docs/deployment.md: browsers may upload files, but not read any."""
     return {
         "AllowedOrigins": list(origins),
         "AllowedMethods": ["PUT"],

@@ -2,8 +2,8 @@
 
     python -m include.stack.s3_identities FILE     docker-compose.yaml runs this before its S3 server
 
-The environment has S3_{ROLE}_ACCESS_KEY_ID and S3_{ROLE}_SECRET_ACCESS_KEY of each role and, while keys are
-being replaced, the old ones in S3_PREVIOUS_KEYS, as `role:access key:secret key`, separated by commas.
+The environment has S3_{ROLE}_ACCESS_KEY_ID and S3_{ROLE}_SECRET_ACCESS_KEY of each role. While keys are being
+replaced, S3_PREVIOUS_KEYS has the old ones, as `role:access key:secret key`, separated by commas.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLICIES = Path(__file__).parents[2] / "config" / "s3-policies"
 
 
 class Role(StrEnum):
-    """Who uses S3, each with keys of its own."""
+    """The users of S3, each with keys of its own."""
 
     OWNER = "owner"
     """People who administer the deployment; creates the bucket."""
@@ -81,7 +81,7 @@ def render_identities(keys: Mapping[Role, Sequence[Keys]], buckets: Sequence[str
 
 
 def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
-    """Return the value or values once for each bucket, with its name in place of the default bucket's."""
+    """Return each value once per bucket, with the bucket's name in place of the default bucket's."""
     values = [value] if isinstance(value, str) else value
     return [each.replace(DEFAULT_BUCKET, bucket) for each in values for bucket in buckets]
 

@@ -1,8 +1,9 @@
-"""Write what each image contains, and under which licences: `python -m include.stack.sbom` (`make sbom`).
+"""List the packages of each image with their licences: `python -m include.stack.sbom` (`make sbom`).
 
 The lock of each target of the Dockerfile is installed into an environment of its own, with the image's
-Python. Into sbom/ go `<target>.cdx.json`, a CycloneDX bill of materials, and `<target>-licences.md`. Both
-list what this project adds to its base image: Python packages, and the console's JavaScript libraries.
+Python version. For each target, sbom/ gets `<target>.cdx.json`, a CycloneDX bill of materials, and
+`<target>-licences.md`. Both list the additions of this project to its base image: Python packages, and the
+console's JavaScript libraries.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ PERMISSIVE = frozenset(
 
 @dataclass(frozen=True, order=True)
 class Package:
-    """What a package says about itself."""
+    """The metadata that a package declares."""
 
     name: str
     """As PyPI normalises it."""
@@ -88,7 +89,7 @@ def main() -> int:
         try:
             write(target, REPOSITORY / lock, python, FOLDER)
         except subprocess.CalledProcessError as error:
-            print(f"{error.stderr}\nThe image {target} is not described: see above.", file=sys.stderr)
+            print(f"{error.stderr}\nNo bill of materials for the image {target}: see above.", file=sys.stderr)
             return 1
         print(f"sbom/{target}.cdx.json, sbom/{target}-licences.md")
     return 0
@@ -196,7 +197,7 @@ def _list_licences(target: str, packages: list[Package], libraries: list[Library
     every = sorted([*packages, *(Package(each.name, each.version, each.licence) for each in libraries)])
     return (
         f"# Licences in the image `{target}`\n\n"
-        "As the packages declare them, without those of the base image. "
+        "Licences as the packages declare them. Packages of the base image are not listed. "
         "The image's own code is under AGPL-3.0-only.\n\n"
         "## With conditions beyond a notice\n\n"
         f"{_table(package for package in every if not package.is_permissive)}\n"

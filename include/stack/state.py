@@ -24,7 +24,7 @@ USERNAME = "admin"
 
 @dataclass(frozen=True)
 class Credentials:
-    """The secrets of one stack but its model keys. identity is not secret: it distinguishes stacks."""
+    """The secrets of one stack except its model keys. identity is not secret: it distinguishes stacks."""
 
     identity: str
     postgres_password: str
@@ -46,7 +46,7 @@ class Credentials:
 
     @classmethod
     def generate(cls) -> Credentials:
-        """Generate new ones. All are URL-safe and need no quotes in a shell or a configuration file."""
+        """Generate new credentials. They are URL-safe, and need no quotes in a shell or a configuration."""
         generated = {field.name: secrets.token_urlsafe(24).replace("-", "x") for field in fields(cls)}
         generated["identity"] = secrets.token_hex(8)
         generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -105,7 +105,7 @@ class StateFolder:
         return self.path / "ports"
 
     def prepare(self) -> None:
-        """Create the folder. Others may traverse it, as root's PostgreSQL must, but not list it."""
+        """Create the folder. Other accounts may traverse it, as root's PostgreSQL must, but not list it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)
@@ -113,7 +113,7 @@ class StateFolder:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
 
     def private(self, name: str) -> Path:
-        """Create a folder in it that only its owner can access."""
+        """Create a subfolder that only its owner can access."""
         return private_folder(self.path / name)
 
     def exists(self) -> bool:
@@ -161,10 +161,10 @@ class StateFolder:
 
 @dataclass(frozen=True)
 class StoppingState(StateFolder):
-    """The folder of a stack that has to be stopped, whatever has become of its files.
+    """The folder of a stack that has to be stopped, even if its files are damaged.
 
-    A process is found by its pid file alone. So credentials and ports that cannot be read are replaced by
-    others, which are not stored.
+    Processes are found by their pid files alone. Therefore credentials and ports that cannot be read are
+    replaced by new ones, which are not stored.
     """
 
     def credentials(self) -> Credentials:

@@ -1,4 +1,4 @@
-"""Prints what is being done, and how long it took."""
+"""Prints each step and how long it took."""
 
 from __future__ import annotations
 

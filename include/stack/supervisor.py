@@ -1,11 +1,13 @@
 """Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
-It runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is supervised
-from its start until it is stopped on purpose, which is recorded in its pid file. If it keeps dying soon after
-its start, the pauses become longer, and it is given up after some attempts, until `make up`.
+The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
+supervised from its start until it is stopped on purpose, which is recorded in its pid file. If a service
+keeps dying soon after its start, the pauses between restarts become longer; after some attempts it is given
+up until the next `make up`.
 
-Not supervisord or circus: both supervise only their own children, so that after their own death everything
-would have to be stopped, including training runs. This supervisor finds running services by their pid files.
+supervisord and circus are not used, because both supervise only their own children: after their own death,
+all services would have to be stopped, including training runs. This supervisor finds running services by
+their pid files.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STEADY_SECONDS = 300.0
-"""A service that has run this long is healthy again: its next death is the first in a new row."""
+"""A service that has run this long is healthy again: its next death is counted as the first."""
 
 CHECK_SECONDS = 1.0
 
@@ -61,7 +63,7 @@ class Supervisor:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
     def _revive(self, service: Service, before: Restarts, now: float) -> None:
-        # Noted first: a restart that cannot be noted, on a full disk, would be neither paused nor limited.
+        # Recorded first: if a full disk prevented the record, restarts would have no pauses and no limit.
         restarts = before.add_failure(now)
         self._history.note(service.name, restarts)
         try:
