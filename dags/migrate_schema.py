@@ -2,13 +2,13 @@
 
 | task | what it does |
 |---|---|
-| `plan` | runs the revisions, rolls them back, and logs the SQL, or what blocks the first blocked one |
+| `plan` | runs the revisions, rolls them back, and logs the SQL, or the reasons why a revision cannot run |
 | `apply` | runs the revisions for good, each in one transaction; refuses while anything blocks them |
 | `verify` | reads the columns with their types and lengths back from the database |
 
 Migrating is idempotent and safe to run concurrently: one run migrates, and the others find nothing to do. An
 existing table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and its other
-values stay as they are. A downgrade removes only what was created here, and drops data only with
+values stay as they are. A downgrade removes only what an upgrade created, and drops data only with
 `confirm_data_loss`. On a database that matters, run it with `dry_run` first; note that filling in `job_id`
 locks and rewrites the host application's table for a moment, even in `plan`.
 """

@@ -12,7 +12,7 @@ once, one succeeds and the other fails with a message that says so.
 |---|---|
 | `s3://{bucket}/models/{name}/production/best.pt` | the model in production; its metadata name the version |
 | `s3://{bucket}/models/{name}/versions/{version}/best.pt` | a version's own file, never replaced |
-| beside either, `best.pt.sig` | its signature, if the deployment signs models (`docs/models.md`) |
+| `best.pt.sig` beside each file | its signature, if the deployment signs models (`docs/models.md`) |
 | table `model_versions` | evaluations, and who promoted which version when and why |
 | asset `production-model` | its events contain `name`, `version`, `path`, `sha256` and `job_id` |
 """
@@ -48,14 +48,14 @@ def promote_model() -> None:
 
     @typed_task()
     def choose_version() -> ChosenVersion:
-        """Check the parameters and choose the version; a retry of `promote` rolls back no further."""
+        """Check the parameters and choose the version, so that a retry of `promote` rolls back no further."""
         from include.tasks.promote_model import choose_version
 
         return choose_version(get_current_context())
 
     @typed_task(outlets=[PRODUCTION_MODEL], queue=PROMOTION_QUEUE)
     def promote(chosen: ChosenVersion) -> ModelVersion:
-        """Sign the version's file, copy both to the production key, record the promotion, emit the asset."""
+        """Sign the version's file, copy file and signature to production, record this, and emit the asset."""
         from include.tasks.promote_model import promote_chosen
 
         return promote_chosen(chosen, get_current_context())

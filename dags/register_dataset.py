@@ -1,19 +1,19 @@
 """Register data as the next version of a dataset.
 
 Enter a `name`, the `source` of the data, and press *Trigger*. The data are checked file by file, as before a
-training run; only data without errors become a version. Its number is the next one of that name, and it never
-changes: it stands for exactly the files that were checked.
+training run; only data without errors become a version. A version gets the next number of that name, and
+never changes: it stands for exactly the files that were checked.
 
 | task | what it does |
 |---|---|
 | `check_schema` | fails early unless the tables are at the schema revision of this code |
 | `check_dataset` | finds the data, fetches them, and checks every image and label |
-| `record_version` | records them as the next version; content that is already the newest version adds none |
+| `record_version` | records the data as the next version, unless the newest version has the same content |
 | `announce` | stores how the version differs from the one before, and emits the asset `training-dataset` |
 
 Training runs then name the data: `dataset: parts` is the newest version of *parts*, `dataset: parts@3` a
 particular one. Versions are in the table `datasets`, on the page *Datasets*, and at `GET /datasets` of the
-training API. Retraining plans with `on_new_data` and `dataset: parts` start with the next version.
+training API. A new version of *parts* starts retraining plans with `on_new_data` and `dataset: parts`.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Retrain a model, and promote it to production only if it is better.
 
-A plan in `include/retrain_plans.yaml` defines the data, the parameters, the schedule and what a challenger
-must achieve. This Dag runs any plan on demand; every plan with a schedule also has its own Dag,
+A plan in `include/retrain_plans.yaml` defines the data, the parameters, the schedule and the gate that a
+challenger must pass. This Dag runs any plan on demand; every plan with a schedule also has its own Dag,
 `retrain_yolo__{name}`, which is created paused.
 
 | task | what it does |
 |---|---|
 | `resolve_plan` | reads the plan; skips the run if it was triggered by an event for other data |
 | `check_dataset` | finds the newest data and checks them |
-| `challenge_champion` | skips the rest if data and parameters are those of the champion, or were rejected |
+| `challenge_champion` | skips the rest if the champion or a rejected version has these data and parameters |
 | `trigger_training` | starts `train_yolo`, from the champion's best.pt or from the `model` of the plan |
 | `wait_for_training` | waits, without occupying a worker, until the job's row says how the training ended |
 | `evaluate` | evaluates challenger and champion on the same split of the same data, on the same GPU |
@@ -16,7 +16,7 @@ must achieve. This Dag runs any plan on demand; every plan with a schedule also 
 | `ask_approval` | asks a person to approve or reject, if the plan requires it |
 | `promote` | promotes the version to production and emits the asset `production-model` |
 
-A rejected challenger is registered as a version, too, with the reason; the run then succeeds, and its last
+A rejected challenger is also registered as a version, with the reason; the run then succeeds, and its last
 task is skipped. To roll back, use the Dag `promote_model`.
 """
 
@@ -64,7 +64,7 @@ def define_tasks(plan: str | None) -> None:
 
     @typed_task()
     def challenge_champion(retraining: Retraining, dataset: DatasetReference) -> Challenge:
-        """Decide what to train and from which weights, or that there is nothing new."""
+        """Decide what to train and from which weights, or skip the run if nothing is new."""
         from include.tasks.retrain_yolo import challenge_champion
 
         return challenge_champion(retraining, dataset, get_current_context())

@@ -35,8 +35,8 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
-"""How often a training run may be interrupted in all. Three kills, or 51 interruptions of any kind, without
-durable progress end it sooner (interruptions.py), unless its process dies before it can count them."""
+"""Maximum number of interruptions of a training run. Three kills, or 51 interruptions of any kind, without
+durable progress end the run sooner (interruptions.py), unless its process dies before it can count them."""
 
 
 @dag(
@@ -83,7 +83,7 @@ def train_yolo() -> None:
         retry_delay=timedelta(seconds=1),  # after a SIGKILL; three without progress end the run
         retry_exponential_backoff=0,
         retry_policy=CountErrors(),
-        pre_execute=None,  # its body counts kills, because it knows the durable progress
+        pre_execute=None,  # the task's body counts kills, because it knows the durable progress
     )
     def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:
         """Train from the newest state, and upload new states in the background."""
@@ -110,7 +110,7 @@ def train_yolo() -> None:
         conn_id=TRAINING_DB,
         sql="record_checkpoints.sql",
         hook_params={"options": DATABASE_LIMITS},
-        execution_timeout=timedelta(minutes=2),  # retried, too, if the server hangs
+        execution_timeout=timedelta(minutes=2),  # so that the task is retried if the server hangs
         parameters={
             "job_id": "{{ result_of(ti, 'resolve_config').job_id }}",
             "run_id": "{{ run_id }}",

@@ -1,7 +1,7 @@
 """Announce changed training data in S3, and register them as versions.
 
-Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans, or only the one that
-a run names. Nothing is downloaded.
+Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans, or only the dataset
+that a run names. Nothing is downloaded.
 
 | task | what it does |
 |---|---|
@@ -11,11 +11,11 @@ a run names. Nothing is downloaded.
 | `list_registrations` | lists the registered datasets whose data have changed since their last version |
 | `register` | triggers `register_dataset` for each: checked data become the next version |
 
-The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…` it is emitted at once, and
-the data are also registered as a version of each dataset that was registered from that address or, if there
-is none, of a dataset named after the plan. For a plan with `dataset: name`, `register_dataset` emits it
-once the new version is recorded. Data whose registration failed are not checked again until they change, or
-until the failed run of `register_dataset` is cleared.
+The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…`, the asset is emitted at
+once, and the data are also registered as a version of each dataset that was registered from that address or,
+if there is none, of a dataset named after the plan. For a plan with `dataset: name`, `register_dataset` emits
+the asset once the new version is recorded. Data whose registration failed are not checked again until they
+change, or until the failed run of `register_dataset` is cleared.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
 a new prefix and change the plan, or use a single .zip, which appears all at once.

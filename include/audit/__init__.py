@@ -1,1 +1,1 @@
-"""Comparing PostgreSQL with S3 to find missing, damaged, orphaned or stuck things; and retention."""
+"""Comparing PostgreSQL with S3 to find lost and orphaned objects and stuck jobs; retention; deletion."""

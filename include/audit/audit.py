@@ -40,9 +40,9 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class AuditScope:
-    """What is audited: a database, a bucket, the folder of this machine, the runs of Airflow, and when.
+    """The scope of an audit: a database, a bucket, this machine's folder, Airflow's runs, and the time.
 
-    conditional_writes says how the bucket's server handles them, None if that was not tested; signing
+    conditional_writes says how the bucket's server treats such writes; None if that was not tested. signing
     verifies a version whose copy in production is repaired.
     """
 
@@ -56,10 +56,10 @@ class AuditScope:
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
-    """Compare everything, repair what is safe if the request says so, and record and report the findings.
+    """Compare everything, make safe repairs if the request says so, and record and report the findings.
 
-    It may be repeated; findings of the same run replace earlier ones. Raises StoreErrors, and errors of
-    psycopg.
+    An audit may be repeated; its findings replace earlier findings of the same run. Raises StoreErrors, and
+    errors of psycopg.
     """
     report = AuditReport()
     ledger = Ledger(scope.connection, run_id, report)
@@ -107,7 +107,7 @@ def _confirmed(
 ) -> Iterator[Finding]:
     """Yield the finding, unless the row has changed in the meantime.
 
-    It includes its repair, or advice for a person.
+    The finding includes its repair, or advice for a person.
     """
     if not still_recorded(scope.connection, recorded):
         return

@@ -1,4 +1,4 @@
-"""Deleting a version of a dataset, with the objects that only it uses."""
+"""Deleting a version of a dataset, with the objects that only this version uses."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def delete_version(connection: Connection[Any], version: DatasetVersion) -> None
 def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
     """Delete the objects of a version that was deleted, unless something else uses them.
 
-    It may be repeated. Raises StoreErrors.
+    The deletion may be repeated. Raises StoreErrors.
     """
     objects = DatasetObjects.of(bucket, version)
-    # A concurrent registration of the same objects either came first and is found below, or finds them
+    # A concurrent registration of the same objects either came first and is found below, or finds the objects
     # missing.
-    with long_transaction(connection):  # it may read every job
+    with long_transaction(connection):  # the query may read every job
         objects.lock(connection)
         upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
         shared = Statements(connection).row(
@@ -103,10 +103,10 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
 
 
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
-    """Delete what was derived from the content. Its listing stays, because a job may continue with it.
+    """Delete the objects derived from the content, but not its listing, with which a job may continue.
 
-    The manifest is deleted last. A check that is still running stores it first, so if anything else that the
-    check stores is deleted here, its manifest is, too; and content without one cannot be registered.
+    The manifest is deleted last, but stored first by a check. So if a check is still running and any object
+    that it has stored is deleted here, its manifest is also deleted, and the content cannot be registered.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

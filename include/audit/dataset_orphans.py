@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 UNREGISTERED = timedelta(days=1)
-"""How old objects are before they must belong to a row: an uploaded or converted dataset gets its row only
-after its check, for which it may still be waiting."""
+"""Objects older than this must belong to a row. A younger uploaded or converted dataset may still be waiting
+for its check, after which it gets its row."""
 
 
 @dataclass(frozen=True)
 class _Owner:
-    """A kind of thing that objects belong to, such as an upload; the beginning of their keys names it."""
+    """A kind of owner of objects, such as an upload; the beginning of an object's key names its owner."""
 
     key: re.Pattern[str]
-    """How their keys begin; the group names the owner."""
+    """Pattern of the beginning of the keys; its group is the owner's name."""
     query: str
-    """The statement that finds which owners exist."""
+    """Name of the statement that finds existing owners."""
     age: timedelta
-    """How old objects are before their owner must exist."""
+    """Age above which an object's owner must exist."""
     absence: str
-    """What is wrong with objects without an owner."""
+    """The problem with objects without an owner, as a clause."""
 
 
 _UPLOADS = _Owner(
@@ -64,8 +64,8 @@ def find_dataset_orphans(
 ) -> Iterator[Finding]:
     """Find objects under uploads/ and datasets/ that nothing uses. They are never removed here.
 
-    Not examined, because they are small: listings of checked prefixes, records of conversions, and datasets
-    that jobs started with.
+    Listings of checked prefixes, records of conversions, and the stored datasets of jobs are not examined,
+    because they are small.
     """
     for prefix, owners in ((UPLOADS, (_UPLOADS,)), (DATASETS, (_CONTENTS, _DATASETS))):
         used: dict[_Owner, set[str]] = {owner: set() for owner in owners}
@@ -79,11 +79,11 @@ def find_dataset_orphans(
 def _find_unused(
     connection: Connection[Any], page: list[ListedObject], owner: _Owner, used: set[str]
 ) -> Iterator[Finding]:
-    """Yield a finding for each object of `page` without its owner. used are owners that exist."""
+    """Yield a finding for each object of `page` whose owner does not exist; `used` collects those that do."""
     matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
     unknown = {name for _, name in matches} - used
     if unknown:
-        with long_transaction(connection):  # it may read every job
+        with long_transaction(connection):  # the query may read every job
             used |= find_known(connection, owner.query, sorted(unknown))
     for item, name in matches:
         if name not in used:

@@ -38,7 +38,7 @@ def delete_job(
 ) -> Deletion:
     """Delete the job's objects, then its row; in a platform's own table the row stays, without its objects.
 
-    It works in steps, as retention does: if it is interrupted, calling it again deletes the rest.
+    The deletion works in steps: if it is interrupted, calling this function again deletes the rest.
     is_running(dag_id, run_id) says whether Airflow still runs that run. Raises DeletionRefused, StoreErrors.
     """
     needed = require_deletable(connection, job, is_running)
@@ -61,7 +61,7 @@ def delete_job(
 def require_deletable(
     connection: Connection[Any], job: TrainingJob, is_running: Callable[[str, str], bool]
 ) -> Any:
-    """Return what the database knows about who needs the job. Raises DeletionRefused if it must be kept."""
+    """Return the database's reasons to keep the job. Raises DeletionRefused if the job must be kept."""
     needed = _find(connection, "find_reasons_to_keep", job)
     asked = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:

@@ -17,7 +17,7 @@ DELETION_DAG = "delete_data"
 
 
 class DeletionRequest(Request):
-    """Every parameter of `delete_data`; exactly one must be given. Airflow's form is generated from it."""
+    """Every parameter of `delete_data`, of which exactly one must be given; also generates Airflow's form."""
 
     dag_id = DELETION_DAG
 

@@ -10,7 +10,7 @@ class FindingKind(StrEnum):
     """Kinds of findings.
 
     MISSING and DAMAGED concern objects that a row names; STUCK, a row whose run has ended; UNFENCED, the S3
-    server. The others concern things that nothing needs any longer.
+    server. The other kinds concern objects and files that nothing needs any longer.
     """
 
     MISSING = "missing"
@@ -26,8 +26,8 @@ class FindingKind(StrEnum):
 class Finding:
     """One row of `checkpoint_audits`.
 
-    path is an s3:// URI or a local path; size is in bytes, None if unknown. repair says what was done, None
-    if nothing was.
+    path is an s3:// URI or a local path; size is in bytes, None if unknown. repair describes the repair; None
+    if there was none.
     """
 
     kind: FindingKind

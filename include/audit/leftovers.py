@@ -36,11 +36,12 @@ JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find job folders without changes for a day, of jobs that ended well or have no row.
+    """Find folders that have not changed for a day, and whose jobs ended well or have no row.
 
-    Folders of failed and active jobs stay, because they may hold what S3 does not have yet. So do folders
-    of jobs with `keep_local`, or whose objects in S3 are not as recorded. The repair is to remove the folder.
-    Nothing is examined if another account of this machine could have prepared the root.
+    Folders of failed and active jobs stay, because they may hold files that S3 does not have yet. Folders of
+    jobs with `keep_local` also stay, and of jobs whose objects in S3 differ from their record. The repair is
+    to remove the folder. Nothing is examined if another account of this machine could have tampered with the
+    root.
     """
     if not training_root.is_dir():
         return

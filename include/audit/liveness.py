@@ -12,7 +12,7 @@ LiveRuns = Callable[[Collection[Run]], set[Run]]
 """Returns which of these runs are queued or running; a deleted run is neither."""
 
 _AT_ONCE = 50
-"""Run ids are sent in a URL, and servers accept only some kilobytes."""
+"""Run ids per request. They are sent in the URL, of which servers accept only a few kilobytes."""
 
 
 def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:

@@ -31,7 +31,7 @@ _READS = 2
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
-    """Return what is wrong with the recorded object; None if nothing was found.
+    """Return the finding about the recorded object; None if there is no problem.
 
     Without `reread` only its metadata and size are compared with the record, which reveals a replaced object
     but not damaged bytes. Raises StoreErrors if S3 is unavailable.
@@ -74,7 +74,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
         except StoreError as error:
             problem = f"cannot be read: {error}"
             log.warning("%s %s", location.uri, problem)
-            head_object(client, location)  # raises if not this object but the whole server is the problem
+            head_object(client, location)  # raises if the whole server has a problem, not only this object
             continue
         if found.sha256 == recorded.sha256:
             return None
@@ -91,7 +91,7 @@ class Sample:
         self._dice = random.Random(seed)  # noqa: S311 - no secret depends on it
 
     def offer(self, recorded: RecordedObject) -> None:
-        """Add it to the sample with the right probability, replacing one that was added before."""
+        """Add the object to the sample with the right probability; in a full sample, it replaces another."""
         self._offered += 1
         if len(self.objects) < self._size:
             self.objects.append(recorded)

@@ -32,7 +32,7 @@ _FILES = {
     PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
     REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
 }
-"""The keys of small files of jobs, in which the group is the job's id, and what such a file is."""
+"""Small files of jobs, by prefix: a pattern of their keys, whose group is the job's id, and a description."""
 
 YOUNG = timedelta(hours=1)
 """A younger object may still be waiting for its row."""
@@ -44,7 +44,7 @@ def find_orphans(
     """Find objects of jobs and of models to which no row refers.
 
     They are never removed here. Pretrained weights are only counted, because no row names them. Rows are read
-    after a page of objects was listed, so that a job that starts meanwhile is known.
+    after a page of objects was listed, so that the row of a job that starts in the meantime is found.
     """
     for page in bucket.pages(CHECKPOINTS):
         report.listed(page)

@@ -29,8 +29,8 @@ PAGE_ROWS = 200
 class RecordedObject:
     """An object that a row names, as that row describes it: size in bytes, sha256 of the whole file.
 
-    It is the best.pt or last.pt of job_id, the best.pt of a version of the model `name`, or the signature of
-    such a version; `production` is the copy of a version that deployments read.
+    The object is the best.pt or last.pt of job_id, the best.pt of a version of the model `name`, or the
+    signature of such a version. Kind `production` is the copy of a version that deployments read.
     """
 
     kind: RecordedKind
@@ -51,7 +51,7 @@ class RecordedObject:
 
     @property
     def is_in_production(self) -> bool:
-        """Whether it is a copy that deployments read."""
+        """Whether the object is a copy that deployments read."""
         return self.kind in {"production", "production_signature"}
 
     def finding(self, kind: FindingKind, detail: str) -> Finding:
@@ -79,7 +79,7 @@ def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[li
 
 
 def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
-    """Say whether the row still names this object: a job may have been taken over since it was read."""
+    """Say whether the row still names this object: a job may have been taken over since the row was read."""
     with connection.transaction():
         (is_recorded,) = Statements(connection).row(
             "is_still_recorded",

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def restore(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
 ) -> str | None:
-    """Restore the recorded object and say from where; None if there is no intact copy, or that is refused.
+    """Restore the recorded object and return a description of the repair; None if it is impossible.
 
     Only the damaged object is replaced (If-Match), and the restored one is read back. Raises
     StoreUnreachable.

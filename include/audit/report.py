@@ -19,7 +19,7 @@ SHOWN = 20
 """Findings per kind that the report lists; the table has more of them."""
 
 MOST_ROWS = 10_000
-"""Per kind and audit, so that a bucket full of orphans is not recorded object by object every day."""
+"""Rows per kind and audit, so that a bucket full of orphans is not recorded object by object every day."""
 
 _TITLES = {
     FindingKind.MISSING: "Missing: a row names an object that does not exist",
@@ -138,7 +138,7 @@ class AuditReport:
             figures = f"{self.found[kind]} found, {self.repaired[kind]} repaired{size}."
             lines += [f"## {title}", "", figures, ""]
             for finding in self.examples[kind]:
-                detail = finding.detail.replace("\n", " ")  # a key may hold one
+                detail = finding.detail.replace("\n", " ")  # a key may hold a newline
                 lines.append(f"- {detail}. **{finding.repair or 'not repaired'}**")
             if self.found[kind] > SHOWN:
                 recorded = self.recorded(kind)

@@ -15,9 +15,9 @@ _HUNDRED_YEARS = 36_500
 
 
 class RetentionPolicy(BaseModel):
-    """Numbers that keep full states (last.pt with last.previous.pt); see docs/operations.md.
+    """Numbers that decide which full states (last.pt with last.previous.pt) to keep; see docs/operations.md.
 
-    A state that none of the three keeps is deleted, or in a dry run reported, unless its job is still needed.
+    A state that none of the three keeps is deleted, or only reported in a dry run, unless its job is needed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -29,7 +29,7 @@ class RetentionPolicy(BaseModel):
 
 
 class AuditRequest(Request):
-    """Every parameter of `audit_checkpoints`. The form in Airflow's UI is generated from it."""
+    """Every parameter of `audit_checkpoints`. The form in Airflow's UI is generated from this class."""
 
     dag_id = "audit_checkpoints"
 

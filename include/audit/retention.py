@@ -38,7 +38,7 @@ _AT_ONCE = 8
 
 @dataclass
 class RetentionReport:
-    """What was deleted, or would be in a dry run: full states of `jobs` jobs, size in bytes; and reports."""
+    """Numbers of deleted states and reports, with their size in bytes; in a dry run, of those to delete."""
 
     policy: RetentionPolicy
     jobs: int = 0
@@ -66,7 +66,7 @@ class RetentionReport:
         return (
             f"Retention: states of {self.jobs} jobs, {self.objects} objects, {human(self.bytes)} {verb}. "
             f"Kept: the newest {self.policy.keep_newest} and the best {self.policy.keep_best} of each model "
-            f"and dataset, and all of jobs that ended less than {self.policy.expire_after_days} days ago."
+            f"and dataset, and those of jobs that ended less than {self.policy.expire_after_days} days ago."
             + (f" {self.reports} older reports of dataset checks {verb}." if self.reports else "")
         )
 
@@ -99,8 +99,8 @@ def retain(
     """Delete the states that the policy does not keep; in a dry run only report them.
 
     A job's row is marked before its objects are deleted: after an interruption, a later run deletes the rest
-    of the marked jobs' states. The database chooses the states at the start; each is marked only if nothing
-    has changed since. The memory does not depend on the number of objects and rows.
+    of the marked jobs' states. The database chooses the states at the start; a row is marked only if it has
+    not changed since. Memory use does not depend on the number of objects and rows.
 
     Raises StoreErrors and psycopg's errors.
     """
@@ -121,7 +121,7 @@ def retain(
 
 
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
-    """Delete the reports of checks older than `expire_after_days`, or only count them; return how many."""
+    """Delete the reports of checks older than `expire_after_days`, or only count them. Returns the number."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
     old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
@@ -143,7 +143,7 @@ def _going(
     rows = _rows(connection, "find_expiring_states", sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]
-    # A cleared run continues from its state, which its row does not show until the training starts.
+    # A cleared run continues from its state, but until the training starts, its row does not show that.
     live = live_runs([(row.dag_id, row.run_id) for row in expiring])
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:

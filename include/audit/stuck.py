@@ -27,8 +27,8 @@ def find_stuck(
 ) -> Iterator[Finding]:
     """Find jobs whose row, unchanged for five minutes, says queued or running although their run is neither.
 
-    The repair is to record that they failed, and why; their durable state is kept, and the job may be
-    triggered again. A row without a run waits for its first one, and is not stuck.
+    The repair is to record that a job failed, and why; its durable state is kept, and the job may be
+    triggered again. A row without a run waits for its first run, and is not stuck.
     """
     job_id = ""
     while rows := _page(connection, job_id, now - GRACE):
@@ -50,8 +50,9 @@ def _record_failure(connection: Connection[Any], row: Any) -> str | None:
     if row.durable_epoch is not None:
         state = f"its state after {in_words((row.durable_epoch, row.durable_batch or 0))} is in S3"
     error = (
-        f"Run {row.run_id} ended without recording it, as when all its processes are killed; {state}. Clear "
-        "the run's failed task and all tasks after it, or trigger the job again: it continues from there"
+        f"Run {row.run_id} ended without recording why, as happens when all its processes are killed; "
+        f"{state}. Clear the run's failed task and all tasks after it, or trigger the job again: it "
+        "continues from there"
     )
     failed = JobRepository(connection).fail_run(row.dag_id, row.run_id, error)
     return "recorded as failed" if failed else None

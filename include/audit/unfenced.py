@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_unfenced(bucket: str, found: ConditionalWrites | None) -> Iterator[Finding]:
-    """Find the kinds of writes whose conditions the server does not honour; none if it was not probed."""
+    """Find the kinds of writes whose conditions the server does not honour; none if nothing was probed."""
     for problem in found.problems() if found else ():
         yield Finding(
             FindingKind.UNFENCED,

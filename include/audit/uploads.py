@@ -1,4 +1,4 @@
-"""Finding abandoned uploads: multipart ones, whose parts are invisible but cost money, and datasets."""
+"""Finding abandoned uploads of datasets, and of other files, whose parts are invisible but cost money."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LEFT_BEHIND = timedelta(days=7)
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find uploads that were begun long ago: files of weights a day ago, datasets a week ago.
+    """Find unfinished uploads of weights that began more than a day ago, and of datasets, a week ago.
 
-    Files of weights are checkpoints, models and pretrained weights. The repair is to abort them, or to remove
+    Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
     the dataset's files. An upload that a version or a job names stays, complete or not.
     """
     left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
-    with long_transaction(connection):  # it may read every job
+    with long_transaction(connection):  # the query may read every job
         used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
     for dataset in (each for each in left if each.upload_id not in used):
         if not repair or _remove_dataset(connection, bucket, dataset.upload_id):

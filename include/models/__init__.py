@@ -1,1 +1,1 @@
-"""Versions of models: ModelVersion, where versions are recorded, and which one is in production."""
+"""Versions of models: their rows (ModelVersion), files and signatures, and their promotion."""

@@ -19,7 +19,7 @@ class InvalidBundle(ValueError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A signature with what it signs: key_id names the public key, payload is the statement as JSON."""
+    """A signature and the statement that it signs, as JSON in payload; key_id names the public key."""
 
     key_id: str
     payload: bytes
@@ -37,7 +37,7 @@ class Bundle:
 
     @property
     def signed_bytes(self) -> bytes:
-        """What the key signs: DSSE's pre-authentication encoding of the payload and its type."""
+        """The bytes that the key signs: DSSE's pre-authentication encoding of the payload and its type."""
         return f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(self.payload)} ".encode() + self.payload
 
     def statement(self) -> Any:

@@ -26,7 +26,7 @@ class PromotionConflict(PromotionRefused):
 
 
 class SignatureRefused(ModelError):
-    """The version's signature is not genuine, or is about something else."""
+    """The version's signature is not genuine, or signs something else."""
 
 
 class NotSigned(SignatureRefused):

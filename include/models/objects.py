@@ -1,4 +1,4 @@
-"""The files of a model in S3, and copying one to another with verification."""
+"""The files of a model in S3, and verified copies of them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def signature_of(signed: S3Location) -> S3Location:
 def identity_of(found: FetchedObject, name: str, version: int) -> dict[str, str]:
     """Return the metadata of a version's file and of its copy in production.
 
-    They are those of best.pt, with the model's name and version.
+    The metadata are those of best.pt, with the model's name and version added.
     """
     return {**found.metadata, "sha256": found.sha256, "model": name, "model-version": str(version)}
 
@@ -181,8 +181,8 @@ def _copy(
                 ) from error
             there = head_object(client, to)
             if there and metadata.items() <= there["Metadata"].items():
-                return  # it had succeeded, but the response was lost: the retry met our own copy
-            # Most likely by a process that lost the lock without noticing; a retry replaces its object.
+                return  # the copy had succeeded, but not its response: a retry met our own copy
+            # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
             raise StoreBusy(
                 f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
             ) from error

@@ -121,9 +121,9 @@ def promote(
 ) -> ModelVersion:
     """Put the chosen version into production, archive the previous one, and return the new one.
 
-    The version's own file is read, compared with the registered hash, and signed, unless it has a signature,
-    which is then verified. The file is copied within S3 to the production key, with its metadata, and read
-    back. Only then do the rows change.
+    The version's own file is read, compared with the registered hash, and signed; an existing signature is
+    verified instead. The file is copied within S3 to the production key, with its metadata, and read back.
+    Only then do the rows change.
     After an interruption, promoting any version again repairs the rest: the file of the version in production
     is copied again unless it is intact. Raises PromotionRefused if a version other than chosen.expected is in
     production now, or if the gate rejected the version and chosen.force is off; PromotionConflict if another
@@ -132,7 +132,7 @@ def promote(
     """
     models = ModelRepository(connection)
     registered = models.require(chosen.name, chosen.version)
-    # Before the lock, which must be held only briefly; the file itself is never replaced.
+    # Before the lock, which must be held only briefly. A version's own file is never replaced.
     found = read_version(bucket.client, registered)
     signature = (signing or ModelSigning()).obtain(bucket.client, registered, force=chosen.force)
     with connection.transaction():

@@ -50,7 +50,7 @@ class ModelRepository:
         return self._one(name=name, version=version)
 
     def require(self, name: str, version: int) -> ModelVersion:
-        """Return the version. Raises VersionUnknown, which names the existing ones."""
+        """Return the version. Raises VersionUnknown, which names the existing versions."""
         found = self.get(name, version)
         if found is not None:
             return found
@@ -120,9 +120,9 @@ class ModelRepository:
     ) -> ModelVersion:
         """Register the job's best.pt as the next version of the model, a candidate, and return it.
 
-        place(version) stores the file and returns its path; meanwhile nobody else gets a number, and the row
-        is written only after it has returned. If the job already has a version of the model, that one is
-        returned unchanged. Raises NotRegistered if that version has a different file.
+        place(version) stores the file and returns its path. While it runs, no other version gets a number;
+        the row is written only after it has returned. If the job already has a version of the model, that one
+        is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
             self._statements.row("number_model_version", name=name)
@@ -159,7 +159,7 @@ class ModelRepository:
     ) -> ModelVersion:
         """Record a new evaluation of a version, make it a candidate again, and return it.
 
-        One that is or was in production is left unchanged. Raises VersionUnknown.
+        A version that is or was in production is left unchanged. Raises VersionUnknown.
         """
         with self._connection.transaction():
             self._statements.changed(
@@ -176,7 +176,7 @@ class ModelRepository:
     def reject(self, name: str, version: int, reason: str) -> ModelVersion:
         """Reject a candidate, recording why, and return it; an already rejected version gets the new reason.
 
-        Raises VersionUnknown, and PromotionRefused for one that is or was in production.
+        Raises VersionUnknown, and PromotionRefused for a version that is or was in production.
         """
         with self._connection.transaction():
             values = {"name": name, "version": version, "reason": reason}

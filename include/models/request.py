@@ -11,7 +11,7 @@ from include.request import Request
 
 
 class PromotionRequest(Request):
-    """Every parameter of `promote_model`. The form in Airflow's UI is generated from it."""
+    """Every parameter of `promote_model`. The form in Airflow's UI is generated from this class."""
 
     dag_id = "promote_model"
 
@@ -37,8 +37,8 @@ class PromotionRequest(Request):
 class ChosenVersion(BaseModel):
     """The version to promote, decided once, because a retried task must not roll back further.
 
-    expected is the version that it should replace (None: no version): the one in production then, or the one
-    against which it was evaluated.
+    expected is the version that it should replace, or None: the version that was in production when this one
+    was chosen, or against which this one was evaluated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

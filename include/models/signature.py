@@ -60,7 +60,7 @@ class VerificationKeys:
     def parse(cls, pem: bytes) -> Self:
         """Parse one or several public keys in PEM.
 
-        Raises ValueError, whose text continues a sentence that starts with where the keys come from.
+        Raises ValueError, whose text continues a sentence that starts with the source of the keys.
         """
         blocks = [block + _PEM_END for block in pem.split(_PEM_END)[:-1]]
         if not blocks:
@@ -73,7 +73,7 @@ class VerificationKeys:
     def verify(self, signature: bytes | None, version: ModelVersion) -> None:
         """Raise SignatureRefused unless a trusted key has signed this version with its recorded SHA-256.
 
-        The error is NotSigned if there is no signature, or one by an unknown key, which may be genuine.
+        The error is NotSigned if there is no signature, or if an unknown key made it: it may be genuine.
         """
         if signature is None:
             raise NotSigned(f"{version} was promoted, but {version.signature_path} does not exist")
@@ -119,7 +119,7 @@ class SigningKey:
 
     @property
     def public(self) -> VerificationKeys:
-        """The public key that belongs to it."""
+        """The public key that belongs to this private key."""
         return VerificationKeys.of([self.private.public_key()])
 
     def sign(self, version: ModelVersion) -> bytes:
@@ -157,7 +157,7 @@ def _subject(version: ModelVersion) -> str:
 
 
 def _statement(version: ModelVersion) -> dict[str, Any]:
-    """Return what is signed. The statement calls a file that is a model by itself "."."""
+    """Return the statement that is signed. The name of a model that is a single file is "." in it."""
     root = hashlib.sha256(bytes.fromhex(version.sha256)).hexdigest()
     return {
         "_type": STATEMENT,
@@ -176,7 +176,7 @@ def _statement(version: ModelVersion) -> dict[str, Any]:
 
 
 def _require_about(bundle: Bundle, version: ModelVersion) -> None:
-    """Raise SignatureRefused if what was signed is anything but this version."""
+    """Raise SignatureRefused unless the signed statement is about this version."""
     signed = bundle.statement()
     expected = _statement(version)
     if signed == expected:
@@ -189,7 +189,7 @@ def _require_about(bundle: Bundle, version: ModelVersion) -> None:
 
 
 def _describe(signed: Any) -> tuple[str, str]:
-    """Return the name and SHA-256 in a statement of the expected form; "something else" in any other."""
+    """Return the name and SHA-256 in a signed statement; "something else" if it has an unexpected form."""
     try:
         return str(signed["subject"][0]["name"]), str(signed["predicate"]["resources"][0]["digest"])
     except (LookupError, TypeError):

@@ -49,7 +49,7 @@ class ModelSigning:
     def of(cls, trusted: VerificationKeys, key: SigningKey | None) -> Self:
         """Return an instance with these keys; if `trusted` is empty, only the public key of `key` is trusted.
 
-        Raises ValueError if nobody would trust what `key` signs.
+        Raises ValueError if nobody would trust the signatures of `key`.
         """
         if key is None:
             return cls(trusted)
@@ -61,9 +61,9 @@ class ModelSigning:
         return cls(trusted or key.public, key)
 
     def require_genuine(self, client: S3Client, version: ModelVersion) -> None:
-        """Raise SignatureRefused if the version was promoted, but no trusted key has signed it as it is.
+        """Raise SignatureRefused if the version was promoted, but no trusted key has signed its content.
 
-        Whoever uses a version calls this first. One that was never promoted is not signed. Also raises
+        Every use of a version calls this first. A version that was never promoted is not signed. Also raises
         StoreErrors.
         """
         if self.trusted and version.was_promoted:
@@ -73,7 +73,7 @@ class ModelSigning:
         """Return the signature with which the version is promoted; None if it has none and there are no keys.
 
         A version is signed when it is promoted for the first time; later its signature is verified. With
-        force it is also signed if no trusted key has signed it before; a wrong signature is refused in any
+        force, a version that no trusted key has signed is also signed; a wrong signature is refused in any
         case. Nothing is stored. Raises SignatureRefused and StoreErrors.
         """
         existing = _read(client, version)

@@ -30,48 +30,48 @@ class ModelVersion(BaseModel):
     version: int
     """Counted from 1 within the model."""
     job_id: str
-    """Training whose best.pt it is."""
+    """Job whose best.pt this version is."""
     run_id: str | None
-    """Dag run that registered it."""
+    """Dag run that registered the version."""
     stage: Stage
-    """Its stage."""
+    """Stage of the version."""
     path: str
-    """The s3:// URI of its own file, which is never replaced."""
+    """The s3:// URI of the version's own file, which is never replaced."""
     sha256: str
-    """Of that whole file, in lower-case hex."""
+    """SHA-256 of the whole file, in lower-case hex."""
     size: int
-    """Of that file, in bytes."""
+    """Size of the file in bytes."""
     dataset: str | None
-    """Dataset on which it was trained and evaluated."""
+    """Dataset on which the version was trained and evaluated."""
     dataset_fingerprint: str | None
     """Identifies the content of that dataset."""
     parameters_fingerprint: str | None
-    """Identifies the parameters that determine what is learnt from given data."""
+    """Identifies the parameters that, for given data, determine the trained model."""
     metrics: dict[str, Any] | None
-    """Its metrics on the validation split."""
+    """The version's metrics on the validation split."""
     champion_version: int | None
     """Version in production when this one was evaluated; None if there was none."""
     champion_metrics: dict[str, Any] | None
     """The champion's metrics on the same data."""
     reason: str | None
-    """Why it was promoted or rejected."""
+    """Why the version was promoted or rejected."""
     promoted_by: str | None
-    """Who last promoted it."""
+    """Who last promoted the version."""
     promoted_at: datetime | None
-    """When it was last promoted."""
+    """When the version was last promoted."""
     signature_sha256: str | None
-    """SHA-256 of its signature; None if it was not signed."""
+    """SHA-256 of the version's signature; None if it was not signed."""
     created_at: datetime
-    """When it was registered."""
+    """When the version was registered."""
 
     @property
     def signature_path(self) -> str:
-        """The s3:// URI of its signature, which exists once it was promoted and signed."""
+        """The s3:// URI of the signature, which exists once the version has been promoted and signed."""
         return f"{self.path}{SIGNATURE_SUFFIX}"
 
     @property
     def was_promoted(self) -> bool:
-        """Whether it is or was in production, so that it should be signed."""
+        """Whether the version is or was in production, and should therefore be signed."""
         return self.promoted_at is not None or self.stage in {Stage.PRODUCTION, Stage.ARCHIVED}
 
     def __str__(self) -> str:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
 KEY_TRIGGER = "zz_training_schema_job_id"
-"""Triggers fire in the order of their names: a platform's trigger that generates the key must come first."""
+"""Triggers fire in the order of their names. This name comes after those of a platform's own triggers, one of
+which may generate the key."""
 
 _KEY_FUNCTION = """\
 CREATE FUNCTION training_schema_job_id() RETURNS trigger
@@ -69,9 +70,9 @@ def require_empty(revision: Revision, table: str, columns: Sequence[Column]) -> 
 def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> bool:
     """Return whether our table already exists, for instance because only the version table was lost.
 
-    Another application's table does not count if it is in a later schema of the search path, where ours will
-    hide it. Raises MigrationRefused if it is in the schema in which ours would be created; MLflow, for
-    example, also has tables model_versions and datasets.
+    Another application's table does not count if it is in a later schema of the search path, where our table
+    will hide it. Raises MigrationRefused if it is in the schema in which our table would be created. MLflow,
+    for example, also has tables model_versions and datasets.
     """
     if catalog.table_kind(revision.connection, table) is None:
         return False

@@ -78,7 +78,7 @@ def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[
 def missing_privileges(
     connection: Connection, role: str, needed: Sequence[tuple[str, str]]
 ) -> list[MissingPrivilege]:
-    """Return what the role lacks to use these tables; `needed` has pairs of table and privilege."""
+    """Return those of the `needed` privileges, given as pairs of table and privilege, that the role lacks."""
     rows = _rows(
         connection,
         "missing_privileges",

@@ -1,4 +1,4 @@
-"""The columns that the code relies on, and which existing columns can stand in for them."""
+"""The columns that the code relies on, and the conditions under which existing columns can replace them."""
 
 from __future__ import annotations
 

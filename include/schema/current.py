@@ -1,4 +1,4 @@
-"""Checks whether the schema is the one this code needs; kept cheap, as every training run starts with it."""
+"""Checks whether the schema is the one this code needs; fast, because every training run begins with it."""
 
 from __future__ import annotations
 

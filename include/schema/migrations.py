@@ -50,7 +50,7 @@ def plan(
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
     target is "head", "base", a revision, or steps from the current one, such as "+1" or "-1".
-    application_role, if it is not the role that migrates, is granted what it needs to read and write rows.
+    application_role, if it is not the role that migrates, is granted the rights to read and write rows.
     The plan's problems are the reasons why `apply` would refuse. Raises TargetUnknown, SchemaBehind (the
     schema is newer than this code), SchemaBusy.
     """
@@ -69,10 +69,11 @@ def apply(
 ) -> MigrationPlan:
     """Migrate to `target`, one transaction per revision, and return what was done.
 
-    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If one
-    fails after that, for instance because a table is locked, the revisions before it stay, and applying again
-    goes on from there. application_role gets its rights at the end. Raises MigrationRefused, nearly always
-    before anything is changed, and otherwise with the revision that was reached; and the errors of `plan`.
+    The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If a
+    revision fails after that, for instance because a table is locked, the revisions before it stay, and
+    applying again continues from there. application_role gets its rights at the end. Raises MigrationRefused,
+    nearly always before anything is changed; otherwise the error has the revision that was reached. Also
+    raises the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         rehearsed = _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
@@ -97,8 +98,8 @@ def verify(
 ) -> list[ColumnState]:
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
-    Raises SchemaUnverified for another revision, for missing or unusable columns, and for rights that
-    application_role lacks; TargetUnknown and SchemaBehind as `plan` does.
+    Raises SchemaUnverified if the database is at another revision, if columns are missing or unusable, or if
+    application_role lacks rights; also TargetUnknown and SchemaBehind, as `plan` does.
     """
     known = revisions(scripts)
     with engine.connect() as connection:
@@ -159,7 +160,7 @@ def _grant(connection: Connection, role: str, scripts: Path, revision: str) -> l
 
 
 def _list_tables(scripts: Path, revision: str) -> list[str]:
-    """Return the tables at that revision; at base only the one that another application may have."""
+    """Return the tables at that revision; at base, only the table that another application may have."""
     if revision == BASE:
         return ["training_jobs"]
     return [*promised_columns(scripts, revision), *KEPT_TABLES]

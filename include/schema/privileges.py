@@ -1,7 +1,7 @@
-"""What the application's role may do with the tables: read and write their rows, and nothing else.
+"""The rights of the application's role on the tables: to read and write their rows, and nothing else.
 
 The role that migrates has the rights of the tables' owner, and grants these rights and USAGE on the tables'
-schema. If one is missing that it may not grant, the migration is refused.
+schema. If a right is missing that the migrating role may not grant, the migration is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
     "training_schema_created": ("SELECT",),
     "training_schema_version": ("SELECT",),
 }
-"""What the statements of `sql/queries`, and the check of the schema's revision, need on each table."""
+"""The rights on each table that `sql/queries`, and the check of the schema's revision, need."""
 
 KEPT_TABLES = ("training_schema_created", "training_schema_version")
 """Tables of every revision: the journal and Alembic's version table."""
@@ -51,9 +51,9 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
 
 
 def grant(connection: Connection, role: str, tables: Iterable[str]) -> None:
-    """Grant the role what it needs on these tables and does not have yet.
+    """Grant the role the rights on these tables that it needs and does not have yet.
 
-    If the current role may not grant it, raises MigrationRefused with the statements for the tables' owner.
+    If the current role may not grant them, raises MigrationRefused with the statements for the tables' owner.
     """
     for missing in find_missing(connection, role, tables):
         try:
@@ -83,7 +83,7 @@ def require_granted(connection: Connection, role: str, tables: Iterable[str]) ->
 
 
 def find_missing(connection: Connection, role: str, tables: Iterable[str]) -> Sequence[MissingPrivilege]:
-    """Return what the role needs on these tables and does not have."""
+    """Return the rights on these tables that the role needs and does not have."""
     needed = [(table, privilege) for table in tables for privilege in PRIVILEGES[table]]
     return catalog.missing_privileges(connection, role, needed)
 

@@ -8,7 +8,7 @@ from include.request import Request
 
 
 class MigrationRequest(Request):
-    """All parameters of `migrate_schema`. The form in Airflow's UI is generated from them."""
+    """Every parameter of `migrate_schema`. The form in Airflow's UI is generated from this class."""
 
     dag_id = "migrate_schema"
 

@@ -102,13 +102,13 @@ class Revision:
             self.execute(f"ALTER TABLE {table} ALTER COLUMN {column.name} SET DEFAULT {column.default}")
 
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
-        """Create indexes of a table, by name, from what follows the table's name in `CREATE INDEX`.
+        """Create indexes of a table, given by name and by the end of `CREATE INDEX` after the table's name.
 
-        Warns once if the table has a MiB or more, because nothing can be written to it meanwhile.
+        Warns once if the table has a MiB or more, because nothing can be written to the table meanwhile.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:
-            self.warn(f"Nothing can be written to {table} ({size} MiB) while its indexes are made.")
+            self.warn(f"Nothing can be written to {table} ({size} MiB) while its indexes are built.")
         for name, definition in indexes.items():
             self.create("index", table, name, f"CREATE INDEX IF NOT EXISTS {name} ON {table} {definition}")
 
@@ -133,7 +133,7 @@ class Revision:
         )
 
     def write_journal(self) -> None:
-        """Record what was created, in order."""
+        """Record the created objects, in order."""
         if self._created:
             kinds, tables, names, keys = zip(*map(astuple, self._created), strict=True)
             self.connection.exec_driver_sql(

@@ -19,16 +19,16 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""The other columns that are always set at that status, because a CHECK may involve several. A job may fail,
-or be stopped, before it gets a GPU."""
+"""Other columns that are always set at each status: a CHECK may involve several columns. A job may fail, or
+be stopped, before it gets a GPU."""
 
 
 def find_objections(
     connection: Connection, table: str, column: Column, actual: dict[str, ActualColumn]
 ) -> list[str]:
-    """Return why the table's own column cannot be used, and what to do about it. Only reads.
+    """Return the reasons why the table's own column cannot be used, with remedies. Only reads.
 
-    Empty if it can be used, or if the table has no such column.
+    The list is empty if the column can be used, or if the table has no such column.
     """
     if column.name not in actual:
         return []
@@ -100,7 +100,7 @@ def _is_listed(connection: Connection, listing: str, listed: str, value: str) ->
 
 
 def _is_true(connection: Connection, statement: str, value: str) -> bool:
-    """Return whether `statement` is true for `value`. An error counts as false; the transaction goes on."""
+    """Return whether `statement` is true for `value`. An error counts as false; the transaction continues."""
     try:
         with connection.begin_nested():
             return bool(connection.exec_driver_sql(statement, {"value": value}).scalar_one())

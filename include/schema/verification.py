@@ -1,4 +1,4 @@
-"""Compares the database with what its revision promises."""
+"""Compares the database with the columns that its revision promises."""
 
 from __future__ import annotations
 

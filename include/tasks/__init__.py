@@ -1,1 +1,1 @@
-"""The work behind the tasks: one module named after each Dag, and what they share."""
+"""The work behind the tasks: one module named after each Dag, and the modules that they share."""

@@ -45,7 +45,7 @@ class AskForApproval(HITLOperator):
         super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer and who gave it."""
+        """Return the answer and the person who gave it."""
         answer = super().execute_complete(context, event)
         who = answer["responded_by_user"]
         return Approval(

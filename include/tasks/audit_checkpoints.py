@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary"
-"""Key of the XCom with the figures of `audit`, set before the task fails because objects are damaged."""
+"""Key of the XCom with the figures of `audit`, which is set even if the task then reports lost objects."""
 
 
 def run_audit(context: Context) -> None:
@@ -68,7 +68,7 @@ def run_retention(context: Context) -> dict[str, Any]:
             require_conditional_deletes(bucket)
         report = retain(connection, bucket, policy, live_runs(context))
     log.info("\n%s", report.markdown())
-    # There is none if `audit` was marked as success by hand.
+    # There is no summary if `audit` was marked as success by hand.
     audited = context["ti"].xcom_pull(task_ids="audit", key=SUMMARY) or {}
     sentences = (audited.get("sentence"), report.sentence)
     leave_note(context, "\n\n".join(sentence for sentence in sentences if sentence))

@@ -1,4 +1,4 @@
-"""The work of `delete_data`: deletes a job or a version of a dataset, with what it has stored in S3."""
+"""The work of `delete_data`: deletes a job or a version of a dataset, with its objects in S3."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ log = logging.getLogger(__name__)
 
 
 def delete_data(context: Context) -> dict[str, int]:
-    """Delete what the run's conf names, and return the number of objects and their size in bytes.
+    """Delete the job or version that the run's conf names; return the number and size of deleted objects.
 
-    What no longer exists counts as deleted, because a retry may follow a deletion that succeeded.
+    A job or version that no longer exists counts as deleted, because a retry may follow a deletion that
+    succeeded. The size is in bytes.
     """
     user = context["dag_run"].triggering_user_name
     with no_retry(), keep_refusal(context):
-        # The conf and not `params`, because it also contains unknown keys, which have to be refused.
+        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
         request = DeletionRequest.parse(context["dag_run"].conf or {})
         settings = Settings.from_environment()
         bucket = open_maintenance_bucket(settings)

@@ -65,7 +65,7 @@ def verify_migration(target: str) -> None:
         if seen != target:
             raise SchemaUnverified(
                 f"Connection {TRAINING_DB} finds schema revision {seen}, but {TRAINING_DB_OWNER} finds "
-                f"{target}: let both lead to the same database, with the same search_path."
+                f"{target}: let both connect to the same database, with the same search_path."
             )
     log.info("The training database matches schema revision %s.", target)
 
@@ -92,9 +92,9 @@ def _find_application_role() -> str | None:
 
 
 def _find_owner() -> str:
-    """Return the id of the connection that migrates: the owner's, or else the one of all tasks.
+    """Return the id of the connection that migrates: the owner's if it exists, or else that of all tasks.
 
-    Raises LookupFailed if Airflow cannot say whether there is an owner's.
+    Raises LookupFailed if Airflow cannot tell whether the owner's connection exists.
     """
     try:
         look_up(TRAINING_DB_OWNER)

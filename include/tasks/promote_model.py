@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def choose_version(context: Context) -> ChosenVersion:
     """Return the version to promote; nothing is written yet."""
     with open_training_db() as connection, no_retry():
-        # The conf and not `params`, because it also contains unknown keys, which have to be refused.
+        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
         return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
     """Promote the chosen version, unless another one was promoted in the meantime; emit the asset."""
     run = context["dag_run"]
-    # A conflict is final, too: a retry would replace the version that was promoted first.
+    # A conflict is final as well: a retry would replace the version that was promoted first.
     with open_training_db() as connection, no_retry():
         settings = Settings.from_environment()
         promoted = promote(

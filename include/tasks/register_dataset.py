@@ -37,7 +37,7 @@ _WARNINGS = 20
 def check_data(context: Context) -> CheckedData:
     """Find and check the data that the run's conf names."""
     with no_retry(), keep_refusal(context):
-        # The conf and not `params`, because it also contains unknown keys, which have to be refused.
+        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
         request = RegisterRequest.parse(context["dag_run"].conf or {})
         settings = Settings.from_environment()
         bucket = open_bucket(settings)
@@ -82,7 +82,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
 
 
 def compare_with_base(registered: RegisteredVersion) -> None:
-    """Store how a new version differs from the one before it, so that nobody waits for it later.
+    """Store the difference between a new version and the one before, so that nobody waits for it later.
 
     A missing manifest is only logged: the version is recorded, and nothing else needs the difference.
     """

@@ -54,7 +54,7 @@ class Measured(Payload):
     dataset: str
     """Dataset that the challenger was trained on, as the parameter names it."""
     dataset_fingerprint: str
-    """Fingerprint of its content."""
+    """Fingerprint of that dataset's content."""
     challenger: Evaluation
     """Evaluation of the challenger."""
     champion_version: int | None
@@ -71,13 +71,13 @@ class Verdict(Payload):
     version: int
     """Version of the challenger."""
     champion_version: int | None
-    """Version that it was compared with, if any."""
+    """Version that the challenger was compared with, if any."""
     passed: bool
     """Whether the gate has passed."""
     reason: str
     """Reason, as a sentence."""
     ask: bool
-    """Whether a person has to approve, too."""
+    """Whether a person has to approve the version as well."""
 
 
 class Approval(Payload):

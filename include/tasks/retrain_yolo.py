@@ -57,7 +57,7 @@ class NothingToDo(Exception):
 
 
 def resolve_plan(context: Context, plan: str | None) -> Retraining:
-    """Return the plan of this run, with its conf applied: the named plan, or the one in the conf.
+    """Return the plan `plan`, or the one that the run's conf names, with the conf applied.
 
     Raises AirflowSkipException if the run was triggered by data that the plan does not use.
     """
@@ -120,7 +120,7 @@ def build_challenge(
     existing = jobs.get(job_id)
     if existing is not None and existing.spec:
         spec = _restore_spec(spec, existing)
-    elif dataset.version is not None:  # not a newer one: this one's data were compared with the champion's
+    elif dataset.version is not None:  # not a newer one, whose data were not compared with the champion's
         spec = spec.model_copy(update={"dataset": str(dataset.version)})
     return Challenge(
         job_id=job_id,
@@ -223,7 +223,7 @@ def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
     """Raise AirflowSkipException if the run was triggered by events about other datasets only.
 
-    One asset represents all datasets. An event that names no dataset counts as one about each of them.
+    One asset represents all datasets. An event that names no dataset counts as an event about every dataset.
     """
     if context["dag_run"].run_type != "asset_triggered":
         return
@@ -245,8 +245,8 @@ def _note_skip(context: Context, reason: str) -> AirflowSkipException:
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     """Return the spec that the job was started with, for a cleared run, so that the training resumes.
 
-    It keeps the champion that the training started from, even if there is another one now. Raises PlanError
-    if other parameters have changed.
+    The spec keeps the champion with which the training started, even if there is another one now. Raises
+    PlanError if other parameters have changed.
     """
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
     pinned = spec.with_version_of(started)

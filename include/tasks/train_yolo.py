@@ -71,13 +71,13 @@ def record_unrecorded_failures(context: Context) -> None:
 def resolve_config(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns.
 
-    Raises AirflowRescheduleException while the job waits for its user's quota; no process waits meanwhile.
+    Raises AirflowRescheduleException while the job waits for its user's quota, so that no process waits.
     """
     try:
         job = _claim(context)
     except QuotaWait as wait:
         log.info("%s. Trying again in %s.", wait, wait.pause)
-        record_unrecorded_failures(context)  # a job whose run is gone must not count for ever
+        record_unrecorded_failures(context)  # jobs of dead runs must not use the quota for ever
         again_at = datetime.now(UTC) + wait.pause
         raise AirflowRescheduleException(again_at) from None  # type: ignore[no-untyped-call]
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))
@@ -95,7 +95,7 @@ def _claim(context: Context) -> ResolvedJob:
         creation_of(context["ti"].id),
         dag_run.start_date,
     )
-    # The conf and not `params`, because it also contains unknown keys, which have to be refused.
+    # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
     conf = dag_run.conf or {}
     with (
         open_training_db() as connection,
@@ -152,7 +152,7 @@ def _record_dataset(job: ResolvedJob, dataset: DatasetReference) -> None:
 
 
 def train(job: ResolvedJob, dataset: DatasetReference, context: Context) -> TrainingManifest:
-    """Train on this machine, from where the previous attempt ended."""
+    """Train on this machine, continuing where the previous attempt ended."""
     from include.attempt.attempt import TrainingAttempt
 
     _require_this_run(job, context)

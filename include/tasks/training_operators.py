@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 5.0
 
 SETTLING_SECONDS = 60.0
-"""How long a row may stay active after its run ended, until the Dag processor records a kill."""
+"""How long a row may stay active after its run was killed, until the Dag processor records the failure."""
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 class TriggerTraining(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
-    A run with its id that ended without completing the job is cleared, so that it resumes from its last
-    durable state. A retry, or a cleared task, therefore finds the existing job.
+    If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
+    its last durable state. A retry, or a cleared task, therefore finds the existing job.
     """
 
     template_fields = ("challenge",)
@@ -108,7 +108,7 @@ class JobEnded(BaseTrigger):
     """Fires when the job's row says how its training ended, or at the deadline (seconds since 1970).
 
     The row decides, not the state of the run: a run may fail after its row was completed, and a successful
-    run may have been stopped. Unless the row is completed, the run must have ended, too. A database or API
+    run may have been stopped. Unless the row is completed, the run must also have ended. A database or API
     server that is unavailable is polled again.
     """
 
@@ -146,8 +146,8 @@ class JobEnded(BaseTrigger):
 def poll_job(job_id: str, run_id: str) -> tuple[bool, bool]:
     """Return whether the job has ended, and whether its run of `train_yolo` is still active.
 
-    A failed or stopped row is final only if the run has ended, because the run may have been cleared. A run
-    that has ended without a row was refused before it claimed one.
+    A failed or stopped row is final only if the run has ended, because the run may have been cleared. If a
+    run has ended and there is no row, the run was refused before it could claim the job.
     """
     job = _load_job(job_id)
     if job is not None and job.status == JobStatus.COMPLETED:
@@ -175,7 +175,7 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
     if timed_out:
         raise AirflowFailException(
             f"Job {challenge.job_id} has not ended within {challenge.timeout_hours:g} hours (the plan's "
-            "timeout_hours), and goes on; clear wait_for_training with its downstream tasks to wait "
+            "timeout_hours), and continues; clear wait_for_training with its downstream tasks to wait "
             "again."
         )
     detail = f"its row still says {status}" if job else "it has no row in training_jobs"

@@ -1,8 +1,8 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
-An address is compared with what was last announced for it. A registered dataset is compared with its newest
-version from its address, even if that is archived: data that users archived, or replaced with an upload, are
-not registered again.
+The content at an address is compared with the last announcement about that address. The content of a
+registered dataset is compared with its newest version from its address, even if that version is archived:
+data that users archived, or replaced with an upload, are not registered again.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REMEMBERED_EVENTS = 1000
-"""How many events are searched for the last one about a dataset. If it is older, the dataset is
-announced again."""
+"""Number of events that are searched for the last one about a dataset. If that event is older, the dataset
+is announced again."""
 
 
 class WatchRequest(Request):
@@ -65,9 +65,9 @@ class WatchedDataset:
     name: str
     """Its name."""
     source: str
-    """Where its data are."""
+    """Address of its data."""
     task: str
-    """What they are checked for."""
+    """Task for which the data are checked."""
     newest: DatasetVersion | None
     """Its newest version from that source, archived or not; None if there is none."""
 
@@ -90,8 +90,8 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
     It watches the registered datasets that plans name, and, for each address in a plan, the registered
-    dataset whose data are there. If there is none, the data at that address become a dataset with the
-    plan's name.
+    dataset whose data are at that address. If no dataset is registered for an address, its data become a
+    dataset with the plan's name.
     """
     with no_retry():
         request = WatchRequest.parse(conf)
@@ -153,7 +153,7 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)
-    except (DatasetError, StoreRefusal) as error:  # one must not keep the others from being watched
+    except (DatasetError, StoreRefusal) as error:  # one dataset must not keep others from being watched
         log.warning("%s is not watched: %s", watched.name, error)
         return None
     newest = watched.newest
@@ -172,7 +172,7 @@ def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, A
 def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
     """Emit the asset with the dataset's new fingerprint. Raises AirflowSkipException if nothing changed.
 
-    The events themselves record what was last announced: they are stored together with the success of the
+    The events themselves are the record of announcements: they are stored together with the success of the
     task that emits them, so no change is lost and none is announced twice.
     """
     events = context["inlet_events"][TRAINING_DATASET].ascending(False).limit(_REMEMBERED_EVENTS)
@@ -213,7 +213,7 @@ def _is_name(dataset: str) -> bool:
 
 
 def _require_s3(dataset: str) -> S3Zip | S3Export | S3Tree:
-    # Sources in S3 are parsed the same way for every task, so any will do.
+    # Sources in S3 are parsed the same way for every task, so any task will do.
     if dataset.startswith("s3://"):
         origin = parse_source(dataset, "detect")
         if isinstance(origin, S3Zip | S3Export | S3Tree):

@@ -1,4 +1,4 @@
--- Tables whose owner's rights the current role does not have: it can neither alter them nor grant anything on them.
+-- Tables whose owner's rights the current role lacks: it can neither alter the tables nor grant rights on them.
 SELECT
     named.name,
     pg_get_userbyid(c.relowner) AS owner

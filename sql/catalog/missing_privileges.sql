@@ -1,6 +1,6 @@
--- What a role needs and does not have yet, in the words of GRANT: to connect, to find the tables, to read and write
--- them, to fill a key from a sequence, and to create temporary tables. Materialized, because the check of a
--- privilege on a sequence fails for any other relation.
+-- Privileges that a role needs and does not have yet, in the words of GRANT: to connect, to find the tables, to
+-- read and write them, to fill a key from a sequence, and to create temporary tables. `sequences` is
+-- materialized, because has_sequence_privilege fails for any other relation.
 WITH needed AS (
     SELECT
         c.oid,

@@ -1,6 +1,7 @@
--- States of jobs that have ended. A model from S3 is identified by its path; all versions of a registered model count
--- as one, and so do those of a registered dataset. Fitness ranks like Ultralytics' own: mAP50-95 of boxes, masks and
--- keypoints, both accuracies, mIoU, or delta1.
+-- States of jobs that have ended, ranked per model and dataset. A model from S3 is identified by its path. All
+-- versions of a registered model count as one model, and all versions of a registered dataset as one dataset.
+-- `fitness` ranks jobs in the same order as Ultralytics' fitness: it is the sum of mAP50-95 of boxes, masks and
+-- keypoints, of both accuracies, of mIoU, or delta1, whichever the task has.
 INSERT INTO expiring_states (job_id, dag_id, run_id, status)
 WITH states AS (
     SELECT

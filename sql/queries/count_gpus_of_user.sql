@@ -1,5 +1,5 @@
--- The GPUs that a user's other jobs have or are about to get, their ids, how many more wait for the quota, and how many
--- of these were queued before this job: none if it is not queued itself.
+-- The number of GPUs that a user's other jobs have or are about to get, the ids of these jobs, the number of jobs
+-- that wait for the quota, and how many of them were queued before this job: none if this job is not queued.
 WITH active AS (
     -- include: active_jobs_of_user
 )

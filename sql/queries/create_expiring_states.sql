@@ -1,4 +1,5 @@
--- Visible to this session only: jobs whose training states the policy expires, with their rows as of its application.
+-- A table of this session: the jobs whose training states expire, with their rows as they were when the policy chose
+-- them.
 DROP TABLE IF EXISTS pg_temp.expiring_states;
 CREATE TEMPORARY TABLE expiring_states (
     job_id text PRIMARY KEY,

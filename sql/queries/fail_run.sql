@@ -1,4 +1,4 @@
--- Applies only to a job that this run owns and that has not ended, or one that failed again after it was cleared.
+-- Applies only to a job that this run owns and that has not ended or, with `again`, has already failed.
 UPDATE training_jobs
 SET
     status = 'failed',

@@ -1,6 +1,6 @@
--- Whether anything else uses the objects of a version that has been deleted: its converted copy, which is at an
--- address of its own (NULL if it was not converted), what was derived from its content for its task, and the upload
--- that it came from (NULL if it was not uploaded). A prefix can be given without its last slash.
+-- Whether anything else uses the objects of a version that has been deleted: its converted copy, which has an
+-- address of its own (NULL if the data were not converted), the objects derived from its content for its task, and
+-- its upload (NULL if the data were not uploaded). An address that names a prefix may lack the last slash.
 SELECT
     EXISTS (
         SELECT
@@ -14,7 +14,7 @@ SELECT
         FROM training_jobs
         WHERE dataset_fingerprint IN (%(fingerprint)s, %(copy)s)
             OR starts_with((to_jsonb(spec) ->> 'dataset') || '/', %(copy_uri)s::text)
-            -- The fingerprint is missing while the check goes on, or if an earlier release recorded the job.
+            -- The fingerprint is missing during the check of a dataset, or if an earlier release recorded the job.
             OR (
                 dataset_fingerprint IS NULL
                 AND (

@@ -1,4 +1,4 @@
--- One version, or, where no version is asked for, the newest that is not archived.
+-- The given version or, if none is given, the newest version that is not archived.
 SELECT
     class_table,
     warnings,

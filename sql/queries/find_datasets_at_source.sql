@@ -1,4 +1,4 @@
--- For each dataset, the newest version, archived or not, whose data are at that address or were converted from there.
+-- For each dataset, its newest version, archived or not, whose data are at an address or were converted from it.
 SELECT DISTINCT ON (name)
     class_table,
     warnings,

@@ -1,5 +1,5 @@
--- Of the versions older than the one in production, the one that was in production last. A newer version has already
--- been rolled back.
+-- Of the versions that are older than the one in production, the version that was in production most recently. Newer
+-- versions that were in production have already been rolled back.
 SELECT earlier.version
 FROM model_versions AS earlier
 LEFT JOIN model_versions AS present

@@ -1,5 +1,5 @@
--- The job, its ancestors (resumed or fine-tuned from) and its descendants. If there are too many, ancestors come before
--- descendants, and the nearest of each first.
+-- The job, its ancestors (which it resumed, or from whose weights it started) and its descendants. If there are too
+-- many, ancestors are preferred to descendants, and near relatives to distant ones.
 -- UNION drops rows seen before, so that the recursion ends even for a cycle in a platform's table.
 WITH RECURSIVE ancestors AS (
     SELECT

@@ -1,6 +1,7 @@
--- All jobs of train_yolo that have a GPU or wait for one, and not for their user's quota, first come first; and how
--- long an epoch took, with its overhead but without waits, in the newest similar jobs. The rate is looked up once for
--- similar jobs. What is left of a running job counts from the start of its newest attempt, unless an epoch ended since.
+-- All jobs of train_yolo that have a GPU or wait for one (but not for their user's quota), the first queued first.
+-- epoch_seconds is the time per epoch, with overhead but without waits, in the newest similar jobs; it is computed
+-- once for all similar jobs. The remaining time of a running job counts from the start of its newest attempt, or from
+-- the end of its last epoch if that is later.
 WITH active AS (
     SELECT
         job_id::text AS job_id,

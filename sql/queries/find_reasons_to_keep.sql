@@ -1,4 +1,5 @@
--- What still needs a job's objects, at most three of each kind, and whether its row is ours to delete.
+-- The jobs and model versions that still need a job's objects, at most three of each kind, and whether the table of
+-- jobs is our own, so that the row may be deleted.
 SELECT
     ARRAY(
         SELECT child.job_id::text

@@ -1,4 +1,4 @@
--- Not among the columns of get_jobs.sql: a table of thousands of classes would be read with every list of jobs.
+-- This column is not in get_jobs.sql, because every list of jobs would then read tables of thousands of classes.
 SELECT class_table
 FROM training_jobs
 WHERE job_id = %(job_id)s;

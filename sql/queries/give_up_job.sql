@@ -1,6 +1,6 @@
 -- The first step of a deletion, so that a row never names a missing object. All reasons to keep a job are checked
 -- again here, and a row that has changed in the meantime is kept as well.
--- updated_at stays, as in expire_states.sql.
+-- updated_at is not changed, for the reason given in expire_states.sql.
 UPDATE training_jobs AS job
 SET
     -- include: names_no_object

@@ -1,4 +1,4 @@
--- A job that was just claimed waits while its user's other jobs leave too few GPUs, or an older one of them waits too.
+-- A job that was just claimed waits if its user's other jobs leave too few GPUs, or if an older one of them waits too.
 -- The caller holds the lock of the user's quota, so that two claims at once cannot both take the last GPU.
 WITH active AS (
     -- include: active_jobs_of_user

@@ -1,5 +1,5 @@
--- Whether a job or a model version still names this object with this hash; for the model in production, only the
--- version in production counts.
+-- Whether a job or a model version still names this object with this hash. For a copy in production, only the version
+-- in production counts.
 SELECT
     EXISTS (
         SELECT

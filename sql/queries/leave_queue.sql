@@ -1,5 +1,5 @@
 -- An attempt has its data and its GPU: the job is running from now on, even while its state is still being fetched.
--- Writes and returns nothing if the attempt does not own the job, or cancel_job.sql came first.
+-- Writes and returns nothing if the attempt does not own the job, or if the job was cancelled first (cancel_job.sql).
 UPDATE training_jobs
 SET
     status = 'running',

@@ -1,5 +1,5 @@
--- The epochs after a known one, and those recorded again since a given time, because a new attempt repeats epochs. A
--- time or a limit that is NULL does not apply.
+-- The epochs after a given one, and epochs that were recorded again after a given time, because a new attempt repeats
+-- epochs. If the time or the limit is NULL, it does not apply.
 SELECT
     epoch,
     metrics,

@@ -1,4 +1,4 @@
--- Contents by their fingerprints, and converted copies by the names of their prefixes, which may differ.
+-- Contents by their fingerprints, and converted copies by the names of their prefixes, which may be different.
 SELECT fingerprint
 FROM datasets
 WHERE fingerprint = ANY(%(values)s::text[])

@@ -1,4 +1,4 @@
--- A page of the jobs that a run has claimed and that should be active.
+-- A page of the jobs that a run has claimed and that are recorded as queued or running.
 SELECT
     job_id::text AS job_id,
     status::text AS status,

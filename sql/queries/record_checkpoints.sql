@@ -1,6 +1,6 @@
 -- The last write of a training run: the objects that this row names exist in S3 and were verified there. Its status
--- is completed, or stopped on request; either way it has ended, so no request to stop is pending.
--- A row that no run owns is recorded by the system that trained it elsewhere.
+-- is completed, or stopped on request; either way the job has ended, so no request to stop is pending.
+-- If no run owns the row, the job was trained elsewhere and was reported as complete.
 UPDATE training_jobs
 SET
     status = %(status)s,

@@ -1,4 +1,4 @@
--- What the check of the job's dataset found. A new run of the job records it anew.
+-- The result of the check of the job's dataset. A new run of the job records it again.
 UPDATE training_jobs
 SET
     dataset_fingerprint = %(fingerprint)s,

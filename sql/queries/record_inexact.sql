@@ -1,4 +1,4 @@
--- Keep the first reason: the weights differ from there on.
+-- Keep the first reason: from then on, the weights may differ.
 UPDATE training_jobs
 SET
     inexact_reason = COALESCE(inexact_reason, %(reason)s),

@@ -1,4 +1,4 @@
--- The progress of a job's data, for people who wait for them; NULL once they are ready.
+-- The progress of preparing a job's data, for people who wait for it; NULL once the data are ready.
 UPDATE training_jobs
 SET
     preparation = %(text)s::text,

@@ -1,4 +1,5 @@
--- Not now(), the start of the transaction: a transaction with a later number may have started earlier.
+-- created_at is not now(), the start of the transaction, because a later version's transaction may have started
+-- earlier.
 INSERT INTO model_versions (
     name,
     version,

@@ -1,4 +1,4 @@
--- A version that is or was in production has been promoted, which is not undone here.
+-- A version that is or was in production cannot be rejected, because that would not undo its promotion.
 UPDATE model_versions
 SET
     stage = 'rejected',

@@ -1,5 +1,5 @@
--- GPU seconds of each user in each week since a Monday. 168 hours, because a week of a time zone other than UTC
--- may have a different length.
+-- GPU seconds of each user in each week since a Monday. A week is written as 168 hours, because interval '1 week' may
+-- have a different length if the session's time zone is not UTC.
 SELECT
     triggered_by AS user_name,
     week,

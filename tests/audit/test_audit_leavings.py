@@ -150,8 +150,8 @@ def test_a_running_row_without_a_live_run_is_recorded_as_failed(world: World) ->
     row = world.get("a")
     assert row["status"] == "failed"
     assert row["error"].startswith(
-        "Run run of a ended without recording it, as when all its processes are killed; its state after "
-        "epoch 7 is in S3"
+        "Run run of a ended without recording why, as happens when all its processes are killed; "
+        "its state after epoch 7 is in S3"
     )
     assert world.finding()["finding"] == "stuck"
     assert world.finding()["repair"] == "recorded as failed"

@@ -30,7 +30,7 @@ COLUMNS = {
 _EMPTY_UNTIL_THEN = Column("started_at", "timestamp with time zone")
 """An adopted table may have it as NOT NULL, which was fine before this revision."""
 
-# Since revision 0003 every attempt writes its number, and a run that takes a job over removes it.
+# Since revision 0003, every attempt writes its number, and a run that takes over a job removes that number.
 _WAITS = """\
 dag_id::text = 'train_yolo'
     AND origin_run_id IS NOT NULL

@@ -1,2 +1,2 @@
--- Each GPU that the job names, otherwise one: like the slots that it takes in the pool, also on a CPU.
+-- The number of GPUs that the job names, or 1 if it names none, even on a CPU: as many as its slots in the pool.
 GREATEST(cardinality(string_to_array(spec ->> 'device', ',')), 1)
