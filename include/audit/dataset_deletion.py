@@ -106,7 +106,8 @@ def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tup
     """Delete the objects derived from the content, but not its listing, with which a job may continue.
 
     The manifest is deleted last, but stored first by a check. So if a check is still running and any object
-    that it has stored is deleted here, its manifest is also deleted, and the content cannot be registered.
+    that it has stored is deleted here, its manifest is also deleted. Without a manifest, the content cannot
+    be registered.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

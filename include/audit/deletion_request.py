@@ -17,7 +17,10 @@ DELETION_DAG = "delete_data"
 
 
 class DeletionRequest(Request):
-    """Every parameter of `delete_data`, of which exactly one must be given; also generates Airflow's form."""
+    """Every parameter of `delete_data`, of which exactly one must be given.
+
+    The form in Airflow's UI is generated from this class.
+    """
 
     dag_id = DELETION_DAG
 

@@ -39,9 +39,8 @@ def find_leftovers(
     """Find folders that have not changed for a day, and whose jobs ended well or have no row.
 
     Folders of failed and active jobs stay, because they may hold files that S3 does not have yet. Folders of
-    jobs with `keep_local` also stay, and of jobs whose objects in S3 differ from their record. The repair is
-    to remove the folder. Nothing is examined if another account of this machine could have tampered with the
-    root.
+    jobs with `keep_local`, or whose objects in S3 differ from the record, also stay. The repair is to remove
+    the folder. Nothing is examined if another account of this machine could have tampered with the root.
     """
     if not training_root.is_dir():
         return

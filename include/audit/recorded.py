@@ -79,7 +79,7 @@ def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[li
 
 
 def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
-    """Say whether the row still names this object: a job may have been taken over since the row was read."""
+    """Return whether the row still names this object: the job may have been taken over in the meantime."""
     with connection.transaction():
         (is_recorded,) = Statements(connection).row(
             "is_still_recorded",

@@ -57,7 +57,7 @@ def restore(
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:
-    """Return a sentence about what a person can do about an object that could not be restored."""
+    """Return advice for a person, as a sentence, about an object that could not be restored."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         head = head_object(client, before)
         stored = stored_checkpoint(before, head).checkpoint if head else None

@@ -38,7 +38,7 @@ _AT_ONCE = 8
 
 @dataclass
 class RetentionReport:
-    """Numbers of deleted states and reports, with their size in bytes; in a dry run, of those to delete."""
+    """Figures about deleted states and reports or, in a dry run, about those that would be deleted."""
 
     policy: RetentionPolicy
     jobs: int = 0
@@ -130,7 +130,7 @@ def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
 def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
     """Create a temporary table of the jobs whose states the policy does not keep."""
     values = policy.model_dump(include={"keep_newest", "keep_best", "expire_after_days"})
-    with long_transaction(connection):  # a million rows are ranked
+    with long_transaction(connection):  # the query may rank a million rows
         statements = Statements(connection)
         statements.changed("create_expiring_states")
         statements.changed("choose_expiring_states", **values)

@@ -1,4 +1,4 @@
-"""Finding abandoned uploads of datasets, and of other files, whose parts are invisible but cost money."""
+"""Finding abandoned uploads of datasets, and multipart uploads, whose parts are invisible but cost money."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEFT_BEHIND = timedelta(days=7)
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[Finding]:
-    """Find unfinished uploads of weights that began more than a day ago, and of datasets, a week ago.
+    """Find unfinished uploads: of weights if they began over a day ago, of datasets over a week ago.
 
     Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
     the dataset's files. An upload that a version or a job names stays, complete or not.

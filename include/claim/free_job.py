@@ -33,7 +33,7 @@ class FreeJob:
     row: TrainingJob | None
     """The job's row, if there is one."""
     own: StoredCheckpoint | None
-    """The stored state that it resumes from; None if it starts from scratch, or from a parent."""
+    """The stored state from which the run resumes; None if it starts from scratch, or from a parent."""
     recreated: bool
     """Whether the row's run was deleted and this run is a new one with the same id."""
 
@@ -74,7 +74,7 @@ def find_free_job(
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
-    """Return whether the job that `params` name has stored a state, which must not be abandoned lightly."""
+    """Return whether the job that `params` name has stored a state of its own."""
     try:
         spec = TrainingSpec.parse(dict(params))
     except SpecError:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from include.jobs.usage import OtherJobs, UsageRepository
 
 _PAUSE = timedelta(seconds=20)
-"""Time between checks whether the first waiting job of a user may start; the second checks half as often."""
+"""Time between two checks of whether a user's first waiting job may start. The second waiting job checks half
+as often, and so on."""
 _LONGEST_PAUSE = timedelta(minutes=10)
 
 _NAMED = 5
@@ -46,7 +47,7 @@ class QuotaWait(BaseException):
 
 @dataclass(frozen=True)
 class QuotaCheck:
-    """Compares users' quotas with what their jobs use at `now`."""
+    """Compares users' quotas with the usage of their jobs at `now`."""
 
     quotas: Quotas
     usage: UsageRepository
@@ -59,7 +60,7 @@ class QuotaCheck:
 
 @dataclass(frozen=True)
 class UserQuotaCheck:
-    """Compares the quota of one user with what their jobs use at `now`."""
+    """Compares the quota of one user with the usage of their jobs at `now`."""
 
     user: str | None
     quota: Quota

@@ -55,7 +55,7 @@ def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -
 
 
 def describe_activity(row: TrainingJob) -> str:
-    """Return the job's activity as words for an error sentence."""
+    """Return the job's activity as a clause for an error message."""
     if row.waits_for_quota:
         return "waits for its user's quota"
     return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"

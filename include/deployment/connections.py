@@ -35,9 +35,9 @@ silent for minutes."""
 def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:
     """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
-    A training run outlives restarts of the API server and records from several threads, so this does not use
-    PostgresHook.get_conn: that method asks the supervisor, and thereby the API server, each time. Only tokens
-    for IAM authentication are requested each time, because they expire within minutes.
+    A training run outlives restarts of the API server and records from several threads, so it does not use
+    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection. Only
+    tokens for IAM authentication are requested each time, because they expire within minutes.
     """
     connect = _prepare_connecting()
     return lambda: closing(connect())
@@ -78,7 +78,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
 
 
 def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
-    """Return a boto3 client for the endpoint of that connection, with our time-outs and retries.
+    """Return a boto3 client for the endpoint of `connection`, with our time-outs and retries.
 
     An interactive client gives up sooner: it is for small requests that a user waits for.
     """

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class LookupFailed(TransientError):
-    """Airflow could not look a connection up, so it may exist."""
+    """Airflow could not look up a connection, which may therefore exist."""
 
 
 def look_up(connection_id: str) -> Connection:
     """Return the connection from the first secrets backend that has it, with its secrets masked in logs.
 
     Raises AirflowNotFoundException if no backend has it, and LookupFailed if a backend does not respond.
-    Airflow itself reports both cases as not found, so that code would continue without a connection that is
-    optional.
+    Airflow itself reports both cases as not found, and code that treats the connection as optional would then
+    continue without it.
     """
     from airflow.sdk import BaseHook
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _TASK = "execute_workload"
-"""The Celery task as which Airflow's scheduler sends everything."""
+"""Name of the only Celery task that Airflow's scheduler sends."""
 
 
 class MessageRefused(FinalError):

@@ -160,9 +160,10 @@ class AttemptRepository:
             self._run_as_owner("record_durable", job_id, run_id, attempt, epoch=epoch, batch=batch)
 
     def record_inexact(self, job_id: str, run_id: str, attempt: int, reason: str) -> None:
-        """Record why the weights may differ from an uninterrupted training run's. The first reason is kept.
+        """Record why the weights may differ from those of an uninterrupted training run.
 
-        Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.
+        The first reason is kept. Raises OwnershipLost, and writes nothing, if the job belongs to another run
+        or attempt.
         """
         with self._connection.transaction():
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))

@@ -48,13 +48,13 @@ class TrainingCompletionCallback(BaseModel):
     best_checkpoint_sha256: Sha256 | None = None
     """SHA-256 of the whole file, in lower-case hex."""
     best_checkpoint_size: Size | None = None
-    """In bytes."""
+    """Size in bytes."""
     last_checkpoint_path: Uri
     """The s3:// URI of last.pt."""
     last_checkpoint_sha256: Sha256 | None = None
     """SHA-256 of the whole file, in lower-case hex."""
     last_checkpoint_size: Size | None = None
-    """In bytes."""
+    """Size in bytes."""
     epoch: Count | None = None
     """Last finished epoch, counted from 0."""
     epochs: Count | None = None

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = [column for kind in CHECKPOINT_KINDS for column in column_names(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
-"""Stored as Ultralytics' version, since a checkpoint of another trainer is not loaded here."""
+"""Stored as Ultralytics' version, which is unknown: a checkpoint of another trainer is not loaded here."""
 
 
 class CompletionRefused(FinalError):
@@ -221,7 +221,7 @@ class Completion:
 
 
 def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
-    """Say whether the row already records the callback.
+    """Return whether the row already records the callback.
 
     Raises CompletionConflict if the row contradicts the callback, or if a run of `train_yolo` is training the
     job.

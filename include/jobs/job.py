@@ -91,7 +91,7 @@ class TrainingJob(BaseModel):
     attempt: int | None
     """Try number of the task `train` in the run that owns the job; None before the first attempt."""
     parent_job_id: str | None
-    """Job whose training this one continues, or whose weights it started from."""
+    """Job whose training this job continues, or with whose weights it started."""
     resumed_epoch: int | None
     """Last epoch of the parent, after which this job continues; None if it does not continue another job."""
     initial_weights_path: str | None
@@ -185,7 +185,7 @@ class TrainingJob(BaseModel):
 
     @property
     def known_status(self) -> JobStatus | None:
-        """The status, or None for one that only a platform uses."""
+        """The status, or None if only a platform uses it."""
         return JobStatus(self.status) if self.status in set(JobStatus) else None
 
     @property
@@ -205,12 +205,12 @@ class TrainingJob(BaseModel):
 
     @property
     def was_cancelled(self) -> bool:
-        """Whether the job was stopped while it waited: its run may be active, but does not train it."""
+        """Whether the job was stopped while it waited: its run may be active, but does not train the job."""
         return self.status == JobStatus.STOPPED and self.stop_requested
 
     @property
     def durable(self) -> Position | None:
-        """Position of the newest state that was verified in S3; None before the first."""
+        """Position of the newest state that was verified in S3; None if there is none yet."""
         return None if self.durable_epoch is None else (self.durable_epoch, self.durable_batch or 0)
 
     @property

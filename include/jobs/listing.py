@@ -32,7 +32,7 @@ CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
-"""In characters. No more of a name is indexed, because index entries must be short."""
+"""Maximum length in characters. No more of a name is indexed, because index entries must be short."""
 
 
 class JobUnknown(FinalError):
@@ -71,12 +71,12 @@ class JobFilter:
 
 @dataclass(frozen=True)
 class JobTotal:
-    """How many jobs match."""
+    """The number of jobs that match."""
 
     number: int
     """The number, or an estimate that is never below EXACT_UP_TO."""
     is_estimate: bool
-    """Whether it was estimated."""
+    """Whether the number is an estimate."""
 
 
 @dataclass(frozen=True)

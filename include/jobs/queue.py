@@ -24,7 +24,7 @@ class ActiveJob:
     started_at is when its newest attempt got its GPU. epoch_seconds is the duration of an epoch in similar
     training runs, with overhead but without waits; None if there are none. recorded_at is when the job's last
     epoch ended or, if later, when its newest attempt got its GPU; eta_seconds is the job's remaining time
-    then. Both are None before its first epoch has ended.
+    at that moment. Both are None before the job's first epoch has ended.
     """
 
     job_id: str

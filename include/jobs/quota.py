@@ -37,8 +37,8 @@ class Quotas:
     def parse(cls, gpus: str, gpu_hours: str, users: str) -> Quotas:
         """Read the three settings; an empty one sets no limit.
 
-        users are exceptions to the other two: "alice=4:100, bob=none:40". Raises ValueError with a sentence
-        that names the setting, its value and the remedy.
+        `users` lists exceptions to the other two settings: "alice=4:100, bob=none:40". Raises ValueError with
+        a sentence that names the setting, its value and the remedy.
         """
         default = Quota(_parse_gpus(gpus, GPUS), _parse_hours(gpu_hours, HOURS))
         entries = [entry.strip() for entry in users.split(",") if entry.strip()]

@@ -31,7 +31,7 @@ class RecordedCheckpoint:
     sha256: str | None
     """SHA-256 of the whole file, in lower-case hex; None where a platform wrote the path."""
     size: int | None
-    """In bytes."""
+    """Size in bytes."""
 
     @classmethod
     def of(cls, row: object, kind: CheckpointKind) -> Self | None:

@@ -142,7 +142,7 @@ class JobRepository(AttemptRepository):
             )
 
     def record_preparation(self, job_id: str, run_id: str, text: str | None) -> None:
-        """Record the progress of preparing the job's data; None once they are ready.
+        """Record the progress of preparing the job's data; None once the data are ready.
 
         Does nothing if the run does not own the job.
         """
@@ -189,8 +189,8 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        decide gets the locked row, and returns the values for record_checkpoints and mark_external. If it
-        returns None or raises, nothing is written.
+        decide gets the locked row, and returns the values for record_checkpoints and mark_external. If
+        decide returns None or raises, nothing is written.
         """
         with self._connection.transaction():
             self._statements.row("lock_job", job_id=job_id)

@@ -160,7 +160,7 @@ class TrainingSpec(TrainingParameters):
     def with_spelling_of(self, original: TrainingSpec) -> Self:
         """Write or omit defaults as `original` does, including defaults of earlier versions.
 
-        The parameters that identify a training run are compared as written.
+        This is necessary because the parameters that identify a training run are compared as written.
         """
         same = {
             name: getattr(original, name)

@@ -73,7 +73,8 @@ class VerificationKeys:
     def verify(self, signature: bytes | None, version: ModelVersion) -> None:
         """Raise SignatureRefused unless a trusted key has signed this version with its recorded SHA-256.
 
-        The error is NotSigned if there is no signature, or if an unknown key made it: it may be genuine.
+        The error is NotSigned if there is no signature, or if it was made with an unknown key, because it may
+        then be genuine.
         """
         if signature is None:
             raise NotSigned(f"{version} was promoted, but {version.signature_path} does not exist")
@@ -157,7 +158,7 @@ def _subject(version: ModelVersion) -> str:
 
 
 def _statement(version: ModelVersion) -> dict[str, Any]:
-    """Return the statement that is signed. The name of a model that is a single file is "." in it."""
+    """Return the statement that is signed. In it, the only file of the model has the name "."."""
     root = hashlib.sha256(bytes.fromhex(version.sha256)).hexdigest()
     return {
         "_type": STATEMENT,

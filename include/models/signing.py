@@ -63,8 +63,8 @@ class ModelSigning:
     def require_genuine(self, client: S3Client, version: ModelVersion) -> None:
         """Raise SignatureRefused if the version was promoted, but no trusted key has signed its content.
 
-        Every use of a version calls this first. A version that was never promoted is not signed. Also raises
-        StoreErrors.
+        Everything that uses a version calls this method first. A version that was never promoted is not
+        signed. Also raises StoreErrors.
         """
         if self.trusted and version.was_promoted:
             self._verify(_read(client, version), version)

@@ -87,7 +87,7 @@ def record_unfinished_run(context: Context) -> None:
 
 
 def _concerns_this_attempt(error: BaseException | None) -> bool:
-    """Return whether the row still belongs to this attempt, as far as the error shows."""
+    """Return False if the error shows that the row no longer belongs to this attempt."""
     return not isinstance(error, OwnershipLost)
 
 

@@ -34,7 +34,7 @@ class _Pause:
     growth: float
 
     def after(self, attempt: int) -> timedelta:
-        """Return the pause after this attempt in a row, counted from 1."""
+        """Return the pause after an attempt, given its number in the row, from 1."""
         steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
 
@@ -57,7 +57,7 @@ class CountErrors(RetryPolicy):
 
     Preemptions, outages and waiting for a GPU are limited in interruptions.py; their pauses grow with the
     number of attempts without durable progress. Airflow asks no policy after a SIGKILL, nor for
-    AirflowFailException, which is final. An attempt one of whose processes was killed counts as killed
+    AirflowFailException, which is final. If one of its processes was killed, an attempt counts as killed
     (interruptions.py). The count of errors restarts when the task has different arguments or was cleared.
     """
 

@@ -30,8 +30,8 @@ def is_running(dag_id: str, run_id: str) -> bool:
 def creation_of(task_instance_id: UUID) -> datetime:
     """Return when Airflow created the task instance: with its run, or when it was cleared.
 
-    Airflow starts `train` in the order in which the runs were created, but tasks cannot read that time: the
-    dates of a run can be chosen by the user who triggers it. Task instance ids are UUIDs of version 7 (RFC
-    9562), which start with the milliseconds since 1970.
+    Airflow starts `train` in the order in which the runs were created, but tasks cannot read that time, and
+    the user who triggers a run can choose the dates that tasks can read. Task instance ids are UUIDs of
+    version 7 (RFC 9562), which start with the milliseconds since 1970.
     """
     return datetime.fromtimestamp(int.from_bytes(task_instance_id.bytes[:6]) / 1000, UTC)

@@ -22,8 +22,7 @@ class Deadline:
 
     After the deadline, no request starts, not even a retry by botocore; only the abortion of an upload may.
     No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
-    reaches S3. The
-    deadline bounds only the sending; the client's time-out bounds the wait for the response.
+    reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -46,8 +46,8 @@ def download(
 ) -> Iterator[FetchedObject]:
     """Download to a temporary file, let the caller verify it, then rename it to `to`; clean up on errors.
 
-    Before that, the bytes are read again if their hash differs from sha256, or, without that argument, from
-    the SHA-256 in the object's metadata.
+    Before the caller gets the file, its bytes are read again if their hash differs from `sha256` or, without
+    that argument, from the SHA-256 in the object's metadata.
 
     Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space),
     StoreUnreachable and the other StoreErrors.

@@ -152,22 +152,22 @@ def error_code(error: ClientError) -> str:
 
 
 def is_condition_failed(error: ClientError) -> bool:
-    """Say whether the condition did not hold, or a write at the same time made it impossible to check."""
+    """Return whether the condition did not hold, or a write at the same time made it impossible to check."""
     return error_code(error) in _CONDITION_FAILED
 
 
 def is_wrong_bytes(error: ClientError) -> bool:
-    """Say whether the server received bytes that do not match the checksum."""
+    """Return whether the server received bytes that do not match the checksum."""
     return error_code(error) in _WRONG_BYTES
 
 
 def is_not_supported(error: ClientError) -> bool:
-    """Say whether the server does not support the request or one of its arguments."""
+    """Return whether the server does not support the request or one of its arguments."""
     return error_code(error) in _NOT_SUPPORTED
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Say whether `error` makes the uploaded parts useless for a retry."""
+    """Return whether `error` makes the uploaded parts useless for a retry."""
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
@@ -176,7 +176,7 @@ def is_hopeless(error: BaseException) -> bool:
 
 
 def is_not_found(error: ClientError) -> bool:
-    """Say whether the object does not exist; after a HEAD, it may be the bucket that is missing."""
+    """Return whether the object does not exist; after a HEAD, it may be the bucket that is missing."""
     return error_code(error) in _NOT_FOUND
 
 

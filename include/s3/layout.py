@@ -39,7 +39,7 @@ SIGNATURE_SUFFIX = ".sig"
 """A signature's key is the key of the signed file with this suffix."""
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
-"""An object that belongs to no job. It is never deleted, because concurrent probes would then fail."""
+"""An object that belongs to no job. It is never deleted, because that would disturb concurrent probes."""
 
 
 def checkpoint_key(job_id: str, kind: str) -> str:

@@ -83,7 +83,7 @@ def _paginator(client: S3Client) -> ListObjectsV2Paginator:
 def _read_objects(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
-    """Read a page's objects, and leave the rest of the page to botocore. Leave it an unusual page entirely.
+    """Read a page's objects here and leave the rest to botocore, or the whole page if it is unusual.
 
     botocore would build a tree of all elements, and spend half of the time in the garbage collector.
     """

@@ -22,9 +22,9 @@ class TransferLimits:
     """Limits of uploads and copies; sizes are in bytes.
 
     A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and a caller may
-    keep the parts that have arrived. S3 accepts, and copies, at most 5 GiB in one request. Smaller files are
-    not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts, the checksum is
-    only composite, and not every server checks the condition atomically when it assembles them.
+    keep the parts that have arrived. S3 accepts, and copies, at most 5 GiB in one request. Files up to
+    `threshold` are not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts, the
+    checksum is only composite, and not every server checks the condition atomically when it assembles them.
 
     If the response to a PUT takes longer than `answer_seconds`, a HEAD checks whether the object exists.
     """
@@ -84,7 +84,7 @@ class LocalFile:
 
     @property
     def stored_checksum(self) -> str:
-        """The checksum S3 keeps: of the whole file, or (composite) of the parts' checksums."""
+        """The checksum that S3 keeps: of the whole file, or (composite) of the parts' checksums."""
         if not self.parts:
             return in_base64(bytes.fromhex(self.sha256))
         composite = hashlib.sha256(b"".join(part.sha256 for part in self.parts)).digest()

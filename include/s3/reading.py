@@ -23,7 +23,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """Return S3's answer to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. The response to a GET does.
+    access is denied. The response to a GET says both.
     """
     from botocore.exceptions import ClientError
 

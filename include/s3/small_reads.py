@@ -1,7 +1,7 @@
 """Reads many small objects with obstore, a client in Rust, in a third of botocore's processor time.
 
 obstore only makes reading faster. The boto3 client, with its retries and errors, reads everything that
-obstore cannot read. So an error of obstore never decides what becomes of a dataset.
+obstore cannot read. So an error of obstore never decides whether a dataset is accepted.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ LONGEST_CHECKPOINT_PATH = len("s3://") + 63 + len("/checkpoints/") + LONGEST_JOB
 LONGEST_VERSION_PATH = (
     len("s3://") + 63 + len("/models/") + LONGEST_JOB_ID + len("/versions/2147483647/best.pt")
 )
-"""Length of s3://{bucket}/models/{name}/versions/{version}/best.pt; names are limited like job ids."""
+"""Length of s3://{bucket}/models/{name}/versions/{version}/best.pt; names may be as long as job ids."""
 LONGEST_DATASET_NAME = LONGEST_JOB_ID
 LONGEST_RUN_ID = 250
 """Airflow's own limit for the ids of Dags and runs."""

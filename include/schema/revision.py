@@ -41,7 +41,7 @@ class _Created:
 
 @contextmanager
 def open_revision(revision: str, context: MigrationContext) -> Iterator[Revision]:
-    """Open a revision for an upgrade; write what it created to the journal at the end."""
+    """Open a revision for an upgrade; at the end, write the objects that it created to the journal."""
     opened = Revision(revision, context)
     yield opened
     opened.write_journal()

@@ -55,7 +55,7 @@ def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[C
     Raises SchemaBusy if another migration holds the lock for longer than `timeouts` allows.
     """
     with engine.connect() as connection:
-        # The lock is held until the session ends, so the session must end here.
+        # The lock is held until the session ends, so the session must end with this block.
         connection.detach()
         # The session of a killed client must not hold the lock until its statement ends.
         connection.exec_driver_sql("SET client_connection_check_interval = '1s'")

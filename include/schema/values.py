@@ -81,7 +81,7 @@ def _fits_type(connection: Connection, actual: ActualColumn, value: str) -> bool
 def _passes(
     connection: Connection, expression: str, column: str, value: str, actual: dict[str, ActualColumn]
 ) -> bool:
-    """Evaluate the CHECK on a row like ours, without writing to the table."""
+    """Evaluate the CHECK on a row like those that we write, without writing to the table."""
     literals = {name: "now()" if name.endswith("_at") else "'s3://'" for name in _ALSO_WRITTEN.get(value, ())}
     literals[column] = "%(value)s"
     fields = (

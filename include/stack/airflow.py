@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0
 OTHER_TASKS = 5
-"""Tasks that can run in addition to one training run on each GPU."""
+"""Number of tasks that can run in addition to one training run on each GPU."""
 TASK_STOP_SECONDS = 120.0
 """Running tasks are killed this long after the stop signal; a training run saves its state before that."""
 
@@ -236,7 +236,7 @@ class Airflow:
             },
             # A training run survives minutes without the API server, and soon notices its return.
             "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
-            # A changed Dag file is parsed within seconds; all are parsed again every minute.
+            # A changed Dag file is parsed within seconds; all Dag files are parsed again every minute.
             "dag_processor": {
                 "refresh_interval": 10,
                 "min_file_process_interval": 60,

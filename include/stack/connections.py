@@ -69,7 +69,7 @@ def as_variables(connections: Mapping[str, Connection]) -> dict[str, str]:
 
 
 def assign_connections(stack: Stack) -> Connections:
-    """Return who gets which connection in this stack."""
+    """Return the connections that each part and each queue of this stack gets."""
     secret = stack.credentials
     training_db = _database(stack, TRAINING_APPLICATION, secret.training_app_db_password)
     owner = _database(stack, TRAINING_OWNER, secret.training_db_password)

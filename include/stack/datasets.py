@@ -84,7 +84,7 @@ def _digest(files: dict[str, Path]) -> str:
 def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
     """Return the interrupted upload of the same files, or None if there is none.
 
-    Raises StackError if the API cannot tell, for example during an outage: the upload may be continued later.
+    Raises StackError if the API fails, for example during an outage: the upload can be continued later.
     """
     try:
         return api.training("GET", f"uploads/{memory.read_text()}")

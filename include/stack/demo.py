@@ -42,7 +42,7 @@ With so few small images, the optimizer must step after every batch. Digits must
 def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINING) -> None:
     """Start the stack, migrate the schema, train, and print the results. Raises StackError.
 
-    Once half of the epochs are recorded, the training process is killed; Airflow retries it, and it resumes.
+    Once half of the epochs are recorded, the training is killed; Airflow retries the task, which resumes it.
     """
     stack.up(steps)
     _run(stack, steps, "migrate_schema", "Training tables", {})

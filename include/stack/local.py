@@ -159,7 +159,7 @@ class Stack:
     def env(self) -> dict[str, str]:
         """The variables that psql, any S3 client, curl and the `airflow` command need.
 
-        Their credentials are the owners': they allow everything that any task may do, and more.
+        They give the rights of the owner: to do everything that any task may do, and more.
         """
         return {
             "TRAINING_DB_URL": self.training_db_url,

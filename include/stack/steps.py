@@ -21,7 +21,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Steps:
-    """Prints to the terminal, or plain lines if the output is not a terminal."""
+    """Prints steps to the terminal, or as plain lines if the output is not a terminal."""
 
     console: Console = field(default_factory=lambda: Console(highlight=False))
 

@@ -100,7 +100,7 @@ def main() -> None:
             # Read again each time: `make up` may have chosen other ports.
             Supervisor(stack.supervised(), stack.restarts).restart_dead()
         except Exception:
-            # A full disk, say. The supervisor itself must not die.
+            # The disk may be full, for example. The supervisor itself must not die.
             log.exception("Checking again in %.0f s.", CHECK_SECONDS)
 
 
