@@ -1,4 +1,4 @@
-"""Fixtures that the tests of datasets share."""
+"""Fixtures shared by the dataset tests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def reader(s3_client: S3Client) -> CountingReader:
-    """Return a reader of the session's S3 server that counts what it reads."""
+    """Return a reader for the session's S3 server that counts its requests."""
     return CountingReader(s3_client)
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """Return where a test's machine keeps datasets; the folder does not exist yet."""
+    """Return the path of the dataset cache of a test; the folder does not exist yet."""
     return tmp_path / "cache"

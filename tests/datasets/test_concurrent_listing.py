@@ -35,16 +35,16 @@ NAMES = [
 
 
 class Watched(S3ObjectReader):
-    """Remembers what it lists."""
+    """An S3 reader that remembers the folders that it lists."""
 
     def __init__(self, client: S3Client) -> None:
         super().__init__(client)
         self.folders: set[str] = set()
         self.longest = 0
-        """The largest number of objects and folders that were listed one after the other."""
+        """The largest number of objects and folders that one listing returned."""
         self._changed = threading.Lock()
         self.together: threading.Barrier | None = None
-        """Where the listings of two folders wait for each other, if set."""
+        """If set, the listings of two folders wait here for each other."""
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
         if self.together and prefix != "set/images/" and not after:
@@ -66,7 +66,7 @@ def reader(s3_client: S3Client) -> Watched:
 
 @pytest.fixture
 def stored(s3_client: S3Client, bucket: str) -> list[str]:
-    """The keys below set/, in the order of S3; the bucket has others beside them."""
+    """Return the keys below set/ in the order of S3; the bucket also holds other keys."""
     keys = [f"set/{name}" for name in NAMES]
     with ThreadPoolExecutor(8) as pool:
         for key in (*keys, "set", "settings/a.jpg", "se/a.jpg", "set/folder/"):
@@ -89,10 +89,10 @@ def test_every_object_is_listed_once_in_the_order_of_the_keys(
     assert len(reader.folders) == (0 if page == 1000 else 11), "a small dataset takes one request"
 
 
-def test_folders_are_listed_beside_each_other(
+def test_folders_are_listed_concurrently(
     stored: list[str], reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The listings of two folders that wait for each other both end."""
+    """Two listings that wait for each other can only end if they run at the same time."""
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
     reader.together = threading.Barrier(2, timeout=60)
     assert listed(reader, bucket, "set/images/") == [key for key in stored if key.startswith("set/images/")]
@@ -110,7 +110,7 @@ def test_more_objects_than_the_limit_are_refused(
 
 
 @pytest.mark.usefixtures("stored")
-def test_a_listing_that_nobody_reads_to_its_end_stops(
+def test_a_listing_that_is_closed_early_stops_its_threads(
     reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
@@ -121,7 +121,7 @@ def test_a_listing_that_nobody_reads_to_its_end_stops(
     assert threading.active_count() == before
 
 
-def test_what_is_nested_without_an_end_is_refused(
+def test_folders_that_are_nested_more_than_64_deep_are_refused(
     s3_client: S3Client, reader: Watched, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 1)
@@ -159,7 +159,7 @@ def test_a_large_folder_is_divided_among_several_requests(
 
 
 class Odd(Watched):
-    """A server that lists in an order of its own, or that cannot begin after a key."""
+    """A server that ignores `after`, and that also lists in reverse order unless `ordered` is set."""
 
     def __init__(self, client: S3Client, ordered: bool) -> None:
         super().__init__(client)
@@ -171,7 +171,7 @@ class Odd(Watched):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_no_object_is_lost_or_listed_twice_by_an_odd_server(
+def test_a_server_that_ignores_order_or_start_key_loses_or_repeats_no_object(
     ordered: bool, stored: list[str], s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 2)
@@ -180,7 +180,7 @@ def test_no_object_is_lost_or_listed_twice_by_an_odd_server(
 
 
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=5, unique=True), st.text(max_size=80))
-def test_what_divides_a_range_is_within_it(names: list[str], last: str) -> None:
+def test_a_range_is_divided_within_its_bounds(names: list[str], last: str) -> None:
     names.sort()
     division = find_division(names, None)
     assert division is None or division > names[-1]

@@ -1,4 +1,4 @@
-"""The process that parses what strangers wrote: limited, without passwords, and never left behind."""
+"""The process that parses untrusted files has limits and no passwords, and never outlives its task."""
 
 from __future__ import annotations
 
@@ -74,17 +74,17 @@ def test_every_end_but_a_result_is_final_and_has_a_sentence(
     assert "hunter2" not in str(refused.value) + caplog.text, "what it parsed is quoted nowhere"
 
 
-def test_a_process_that_was_asked_to_end_says_nothing_of_the_data() -> None:
+def test_a_process_that_was_told_to_stop_does_not_blame_the_data() -> None:
     with pytest.raises(ConfinedProcessEnded, match=r"told to stop \(SIGTERM\)"):
         run_confined(signal.raise_signal, signal.SIGTERM, source="data")
 
 
-def test_a_fault_of_the_disk_is_worth_another_attempt() -> None:
-    with pytest.raises(OSError, match="Input/output error"):  # from reading this file at offset 0
+def test_a_disk_error_may_be_retried() -> None:
+    with pytest.raises(OSError, match="Input/output error"):  # reading /proc/self/mem at offset 0 fails with EIO
         run_confined(shutil.copyfile, "/proc/self/mem", os.devnull, source="data")
 
 
-def test_a_full_disk_is_this_machines_alone() -> None:
+def test_a_full_disk_is_reported_as_a_problem_of_this_machine() -> None:
     with pytest.raises(DatasetNotHere, match="'data' cannot be stored on this machine: the disk is full"):
         run_confined(shutil.copyfile, "/proc/self/status", "/dev/full", source="data")
 
@@ -96,7 +96,7 @@ def fill_database(folder: str) -> None:
         database.execute("INSERT INTO rows VALUES (zeroblob(100000))")
 
 
-def test_a_disk_that_is_full_for_a_database_is_this_machines_alone(tmp_path: Path) -> None:
+def test_a_database_that_fills_the_disk_is_reported_as_a_problem_of_this_machine(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotHere, match="the disk is full; free some space"):
         run_confined(fill_database, str(tmp_path), source="data")
     (tmp_path / "other").mkdir()
@@ -108,7 +108,7 @@ def require_trusted(folder: str) -> None:
     require_trusted_folder(Path(folder))
 
 
-def test_a_folder_that_is_not_trusted_is_named(tmp_path: Path) -> None:
+def test_an_untrusted_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files").chmod(0o777)
     with pytest.raises(UntrustedFolder, match=str(tmp_path)):
@@ -120,19 +120,19 @@ def test_the_process_gets_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_confined(os.getenv, "AWS_SECRET_ACCESS_KEY", source="data") is None
 
 
-def test_what_is_printed_does_not_disturb_the_answer() -> None:
+def test_printed_output_does_not_corrupt_the_result() -> None:
     assert run_confined(print, "hello", source="data") is None
     assert run_confined(os.system, "echo hello", source="data") == 0
 
 
-def test_its_log_is_in_the_log_of_the_task(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_of_the_process_appears_in_the_task_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), pytest.raises(DatasetError, match="an unexpected error occurred"):
         run_confined(shutil.disk_usage, "/nowhere", source="data")
     assert "The check failed with FileNotFoundError" in caplog.text
 
 
 def compute_with_progress(seconds: float) -> None:
-    """Compute, and log a line each tenth of a second."""
+    """Keep the CPU busy, and log a line every tenth of a second."""
     until = time.process_time() + seconds
     while (now := time.process_time()) < until:
         logging.getLogger("progress").info("%.1f of %.1f s", now, seconds)
@@ -140,7 +140,7 @@ def compute_with_progress(seconds: float) -> None:
             pass
 
 
-def test_progress_that_the_log_does_not_show_extends_the_limit(caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_extends_the_limit_even_if_the_log_level_hides_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         run_confined(compute_with_progress, 5, source="data", limits=ProcessLimits(cpu_seconds=2))
     assert not caplog.text
@@ -151,7 +151,7 @@ def _children(process: int) -> list[int]:
 
 
 def _is_limited(process: int) -> bool:
-    """Whether the process has set its limits, after which it does what it was started for."""
+    """Return whether the process has set its limits; only then does it call its function."""
     text = Path(f"/proc/{process}/limits").read_text()
     return not re.search(r"Max address space +unlimited", text)
 
@@ -171,10 +171,10 @@ def _wait_until(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_it_ends_with_the_task(end: signal.Signals) -> None:
+def test_the_process_ends_with_the_task(end: signal.Signals) -> None:
     program = (
         "import signal, time; from include.datasets.confinement import run_confined\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores SIGINT
         "run_confined(time.sleep, 600, source='data')"
     )
     command = [sys.executable, "-X", "faulthandler", "-c", program]
@@ -186,6 +186,6 @@ def test_it_ends_with_the_task(end: signal.Signals) -> None:
         try:
             task.wait(60)
         except subprocess.TimeoutExpired:
-            task.send_signal(signal.SIGABRT)  # faulthandler prints where it is
+            task.send_signal(signal.SIGABRT)  # faulthandler prints where the task hangs
             pytest.fail(f"the task goes on:\n{task.communicate()[1]}")
     _wait_until(lambda: not _is_alive(confined))

@@ -1,4 +1,4 @@
-"""COCO annotations become the same labels as with Ultralytics' own converter, in the layouts of all tools."""
+"""COCO annotations in any tool's layout become the same labels as with Ultralytics' own converter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REAL_IDS = tuple(
 
 
 def convert(folder: Path, work: Path, task: str = "detect", named: str | None = None) -> dict[str, str]:
-    """Convert in this process; return the label files by name."""
+    """Convert the folder in this process; return the text of each label file by its name."""
     files = ConvertedFiles(work)
     files.dataset.mkdir(parents=True)
     assert convert_coco(str(folder), "mine", None, named, task, str(work)) is not None
@@ -64,7 +64,7 @@ def test_labels_equal_those_of_ultralytics(
     assert all(text.count("\n") > 5 for text in ours.values())
 
 
-def test_images_without_annotations_are_taken_over_as_background(tmp_path: Path) -> None:
+def test_images_without_annotations_are_kept_as_background(tmp_path: Path) -> None:
     labels = convert(build_coco(tmp_path / "data"), tmp_path / "work")
     assets = {asset.name: asset.path for asset in ConvertedFiles(tmp_path / "work").assets()}
     assert len(assets) == 8
@@ -88,8 +88,8 @@ def test_a_mask_becomes_the_outlines_that_opencv_finds(compressed: bool, tmp_pat
     assert line.split() == ["0", *(f"{number:g}" for number in (joined / SIDES).ravel())]
 
 
-def test_polygons_of_many_points_are_joined_where_they_are_closest(tmp_path: Path) -> None:
-    """Distances are computed for some hundred points at a time."""
+def test_polygons_of_many_points_are_joined_at_their_closest_points(tmp_path: Path) -> None:
+    """The 600 points of each circle are more than the converter compares at a time."""
     angles = np.linspace(0, 2 * np.pi, 600, endpoint=False)
     circles = [
         np.stack([x + 9 * np.cos(angles + turned), y + 9 * np.sin(angles + turned)], axis=1).ravel().tolist()
@@ -108,8 +108,9 @@ def test_polygons_of_many_points_are_joined_where_they_are_closest(tmp_path: Pat
     assert line.split() == ["0", *(f"{number:g}" for number in (joined / SIDES).ravel())]
 
 
-def test_an_encoded_mask_of_the_cocoapi_is_decoded() -> None:
-    # Small numbers take one character; from the fourth on, each is relative to that two places earlier.
+def test_a_mask_encoded_by_the_coco_api_is_decoded() -> None:
+    # A small number takes one character; from the fourth number on, only the difference to the number two
+# places before it is encoded.
     decoded = decode_mask("522030", 6, 3)
     assert decoded.T.ravel().tolist() == [0] * 5 + [1] * 2 + [0] * 2 + [1] * 2 + [0] * 5 + [1] * 2
     assert decode_mask([0, 18], 6, 3).all()
@@ -138,7 +139,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_layouts_of_usual_tools_are_understood(layout: str, tmp_path: Path) -> None:
+def test_the_layouts_of_common_tools_are_understood(layout: str, tmp_path: Path) -> None:
     train, train_images, val, val_images = LAYOUTS[layout]
     for split, file, place in (("t", train, train_images), ("v", val, val_images)):
         made = Coco()
@@ -169,7 +170,7 @@ def test_one_file_is_split_by_the_folders_of_its_images(tmp_path: Path) -> None:
     ]
 
 
-def test_a_named_file_brings_its_counterpart_and_no_other_file(tmp_path: Path) -> None:
+def test_naming_one_annotation_file_selects_only_it_and_the_file_of_the_other_split(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     for split in ("train2017", "val2017"):
         shutil.copy(
@@ -179,7 +180,7 @@ def test_a_named_file_brings_its_counterpart_and_no_other_file(tmp_path: Path) -
     assert len(labels) == 6
 
 
-def test_the_files_of_coco_are_chosen_by_the_task(tmp_path: Path) -> None:
+def test_the_annotation_files_of_coco_are_chosen_by_task(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     for split in ("train2017", "val2017"):
         (folder / "annotations" / f"captions_{split}.json").write_text('{"images": [], "annotations": [{}]}')
@@ -200,7 +201,7 @@ def test_the_files_of_coco_are_chosen_by_the_task(tmp_path: Path) -> None:
     }
 
 
-def test_the_umbrella_category_of_roboflow_becomes_no_class(tmp_path: Path) -> None:
+def test_the_parent_category_that_roboflow_adds_does_not_become_a_class(tmp_path: Path) -> None:
     for split in ("train", "valid"):
         made = Coco()
         made.category(0, "animals", supercategory="none")

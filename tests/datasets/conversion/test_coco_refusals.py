@@ -1,4 +1,4 @@
-"""Errors in COCO annotations are reported by kind, with places, a count and a remedy."""
+"""Errors in COCO annotations are reported by kind, with their locations, a count and a remedy."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_every_mistake_has_a_sentence(case: str, tmp_path: Path) -> None:
+def test_every_mistake_has_its_own_error_message(case: str, tmp_path: Path) -> None:
     change, sentence = REFUSED[case]
     folder, made = build_coco(tmp_path / "data"), good()
     change(made)
@@ -105,7 +105,7 @@ def test_every_mistake_has_a_sentence(case: str, tmp_path: Path) -> None:
     assert re.search(sentence, message), message
 
 
-def test_twenty_places_are_listed_with_each_problem_among_them_and_counted(tmp_path: Path) -> None:
+def test_twenty_locations_are_listed_and_every_problem_is_among_them_and_counted(tmp_path: Path) -> None:
     folder, made = build_coco(tmp_path / "data"), good()
     for _ in range(500):
         made.annotate(99, 1)
@@ -122,7 +122,7 @@ def test_twenty_places_are_listed_with_each_problem_among_them_and_counted(tmp_p
     )
 
 
-def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+def test_a_link_that_leads_outside_the_dataset_is_refused(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     draw_image(tmp_path / "outside.png", 1)
     (folder / "train2017" / "train2017-1.png").unlink()
@@ -137,7 +137,7 @@ def test_categories_that_differ_between_files_are_refused(tmp_path: Path) -> Non
     assert "a different name in another annotation file" in refusal(folder, tmp_path / "work")
 
 
-def test_names_that_differ_in_the_ending_only_are_refused(tmp_path: Path) -> None:
+def test_file_names_that_differ_only_in_their_extension_are_refused(tmp_path: Path) -> None:
     folder, made = build_coco(tmp_path / "data"), good()
     draw_image(folder / "train2017" / "train2017-1.jpg", 1)
     made.image(3, "train2017-1.jpg")
@@ -145,7 +145,7 @@ def test_names_that_differ_in_the_ending_only_are_refused(tmp_path: Path) -> Non
     assert "would share a label file" in refusal(folder, tmp_path / "work")
 
 
-def test_one_file_for_images_of_no_split_says_what_to_do(tmp_path: Path) -> None:
+def test_a_single_file_whose_images_have_no_split_is_refused_with_a_remedy(tmp_path: Path) -> None:
     made = Coco()
     made.category(1, "cat")
     made.image(1, "images/1.png")
@@ -154,10 +154,10 @@ def test_one_file_for_images_of_no_split_says_what_to_do(tmp_path: Path) -> None
     assert "annotation files train.json and val.json" in refusal(tmp_path / "data", tmp_path / "work")
 
 
-def test_two_images_of_the_same_name_are_ambiguous_where_no_folder_is_likelier(tmp_path: Path) -> None:
+def test_two_images_of_the_same_name_are_ambiguous_if_no_folder_is_more_likely(tmp_path: Path) -> None:
     made = Coco()
     made.category(1, "cat")
-    for key in range(300):  # more than are tried to find the likely folders
+    for key in range(300):  # more images than the converter samples to guess the folder
         made.image(key, f"gone-{key}.png")
     made.image(1000, "same.png")
     for folder in ("a", "b"):
@@ -172,7 +172,7 @@ def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
     assert "no image for val in its COCO annotations" in refusal(folder, tmp_path / "work")
 
 
-def test_another_task_says_which_ones_coco_is_for(tmp_path: Path) -> None:
+def test_an_unsupported_task_is_refused_with_the_tasks_that_coco_supports(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     assert "task='depth' needs data in a different format" in refusal(folder, tmp_path / "work", "depth")
 
@@ -185,7 +185,7 @@ def test_too_many_images_are_refused_wherever_the_annotations_are(
     assert "instances_train2017.json: it lists more than 1 images, which is the limit; divide it" in message
 
 
-def test_too_many_annotations_of_all_files_together_are_refused(
+def test_too_many_annotations_across_all_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(coco, "COCO_ANNOTATIONS", 40)
@@ -196,7 +196,7 @@ def test_too_many_annotations_of_all_files_together_are_refused(
 
 
 @pytest.mark.parametrize("hidden", ["annotations", "train2017", "."])
-def test_a_folder_that_the_worker_may_not_read_is_not_left_out(hidden: str) -> None:
+def test_a_folder_that_the_worker_may_not_read_is_an_error_and_not_skipped(hidden: str) -> None:
     with TemporaryDirectory() as reachable:  # pytest's own folders are private
         folder = build_coco(Path(reachable, "data"))
         Path(reachable).chmod(0o755)
@@ -221,7 +221,7 @@ def test_a_folder_that_the_worker_may_not_read_is_not_left_out(hidden: str) -> N
     )
 
 
-def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
+def test_json_that_is_not_coco_is_ignored_by_the_converter(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name, content in (
         ("a", [1]),
@@ -236,7 +236,7 @@ def test_json_that_is_not_coco_is_left_to_others(tmp_path: Path) -> None:
         convert_coco(str(tmp_path / "data"), "mine", None, "a.json", "detect", str(tmp_path))
 
 
-def test_json_beside_each_image_is_left_to_others_and_named(
+def test_a_json_file_beside_each_image_is_not_coco_and_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "data").mkdir()

@@ -1,4 +1,4 @@
-"""Datasets in other formats are converted once, and then are in S3 for every machine."""
+"""A dataset in another format is converted once; every machine then fetches the result from S3."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class World:
-    """A bucket, and machines that check and train."""
+    """A bucket, and the machines that check a dataset and train on it."""
 
     client: S3Client
     bucket: str
@@ -70,7 +70,7 @@ class World:
         return [item["Key"] for item in listed]
 
     def written(self, *prefixes: str) -> list[datetime]:
-        """When each object was written."""
+        """Return the time at which each object was written."""
         listed = [self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix) for prefix in prefixes]
         return [item["LastModified"] for page in listed for item in page["Contents"]]
 
@@ -121,7 +121,9 @@ def contents(local: LocalDataset) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(("form", "task"), [("zip", "segment"), ("file", "semantic"), ("folder", "obb")])
-def test_a_coco_dataset_is_trained_on_where_its_source_is_gone(form: str, task: str, world: World) -> None:
+def test_a_converted_coco_dataset_is_trained_on_after_its_source_is_gone(
+    form: str, task: str, world: World
+) -> None:
     folder = build_coco(world.folder / "data")
     source = str(folder)
     if form == "zip":
@@ -143,7 +145,7 @@ def test_a_coco_dataset_is_trained_on_where_its_source_is_gone(form: str, task: 
     assert len(found) == 14
 
 
-def test_what_was_converted_is_found_again_even_from_a_zip(world: World) -> None:
+def test_a_finished_conversion_is_reused_even_for_a_zip_of_the_same_files(world: World) -> None:
     folder = build_coco(world.folder / "data")
     upload_files(world.client, world.bucket, folder, "sets/mine/")
     source = f"s3://{world.bucket}/sets/mine/"
@@ -155,7 +157,7 @@ def test_what_was_converted_is_found_again_even_from_a_zip(world: World) -> None
     assert world.check(upload_zip(world.client, world.bucket, folder)).source == first.source
 
 
-def test_what_a_killed_conversion_or_a_person_left_is_completed(world: World) -> None:
+def test_a_conversion_that_lost_objects_in_s3_is_completed(world: World) -> None:
     source = upload_zip(world.client, world.bucket, build_coco(world.folder / "data"))
     first = world.check(source)
     prefix = f"datasets/{first.fingerprint}/"
@@ -169,7 +171,7 @@ def test_what_a_killed_conversion_or_a_person_left_is_completed(world: World) ->
     assert len(contents(world.train(first))) == 14
 
 
-def test_a_dataset_that_was_refused_in_mid_conversion_is_converted_once_it_is_corrected(
+def test_a_dataset_that_was_refused_during_conversion_is_converted_once_it_is_corrected(
     world: World,
 ) -> None:
     folder = world.folder / "here" / "data"
@@ -200,7 +202,9 @@ def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("task", ["pose", "classify", "depth", "semantic", "obb"])
-def test_an_export_is_trained_on_where_its_images_are_gone(task: str, world: World, host: ImageHost) -> None:
+def test_a_converted_export_is_trained_on_after_its_images_are_gone(
+    task: str, world: World, host: ImageHost
+) -> None:
     source = world.upload_export(task, host)
     reference = world.check(source, task)
     assert (reference.train_images, reference.val_images, reference.origin) == (6, 3, source)
@@ -225,7 +229,7 @@ def test_a_second_check_and_an_export_with_new_signatures_fetch_nothing(
     assert not host.asked
 
 
-def test_an_interrupted_fetch_goes_on_where_it_ended(world: World, host: ImageHost) -> None:
+def test_an_interrupted_fetch_continues_where_it_stopped(world: World, host: ImageHost) -> None:
     source = world.upload_export("detect", host)
     host.status["/photo-5.png"] = [500] * 2
     with pytest.raises(ImagesUnavailable, match=r"photo-5\.png answers HTTP 500, 2 times in a row"):
@@ -257,7 +261,7 @@ def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host:
 
 
 def fetched(world: World) -> list[Path]:
-    """The images that an unfinished conversion has fetched."""
+    """Return the images that an unfinished conversion has fetched."""
     return list(world.folder.glob("checking/*/conversion/fetched/images/*/*.png"))
 
 
@@ -283,7 +287,7 @@ def test_images_that_are_gone_are_listed_without_their_signatures(world: World, 
     assert "secret" not in str(refused.value)
 
 
-def test_without_an_allowed_host_nothing_is_asked(world: World, host: ImageHost) -> None:
+def test_without_an_allowed_host_no_request_is_sent(world: World, host: ImageHost) -> None:
     source = world.upload_export("detect", host)
     world.hosts = AllowedHosts()
     with pytest.raises(
@@ -300,7 +304,7 @@ def test_a_local_export_is_converted(world: World, host: ImageHost) -> None:
     assert world.check(source).origin == source
 
 
-def test_images_of_an_earlier_export_at_the_same_path_are_not_taken_for_those_of_a_new_one(
+def test_images_of_an_earlier_export_at_the_same_path_are_not_used_for_a_new_export(
     world: World, host: ImageHost
 ) -> None:
     world.upload_export("detect", host)

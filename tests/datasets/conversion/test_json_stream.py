@@ -1,4 +1,4 @@
-"""Large JSON files are read element by element, whatever the chunks in which they arrive."""
+"""Large JSON files are read element by element, however the bytes are divided into chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA: dict[str, Any] = {
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 64, 10_000])
 @pytest.mark.parametrize("indent", [None, 2])
-def test_elements_are_the_same_whatever_the_chunks(
+def test_elements_do_not_depend_on_the_chunk_size(
     chunk: int, indent: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_stream, "_CHUNK", chunk)
@@ -49,6 +49,6 @@ def test_elements_are_the_same_whatever_the_chunks(
         ('{"a": [' + "1" * 4500 + "]}", "a number with too many digits"),
     ],
 )
-def test_broken_files_are_refused_with_a_sentence(text: str, problem: str) -> None:
+def test_broken_files_are_refused_with_an_explanation(text: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         list(iterate_arrays(io.StringIO(text), {"a"}, 1000 if "x" in text else 10_000))

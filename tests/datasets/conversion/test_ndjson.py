@@ -30,7 +30,7 @@ def convert(file: Path, work: Path, task: str = "detect") -> Mapping[str, Any]:
 
 
 def labels(work: Path) -> dict[str, str]:
-    """The label of each image, by the image's name."""
+    """Return the label of each image, by the image's name."""
     files = ConvertedFiles(work)
     return {
         Path(asset.name).name: files.label(asset.name).read_text()
@@ -44,7 +44,7 @@ def splits(work: Path) -> dict[str, str]:
 
 
 def convert_plainly(folder: Path, lines: list[dict[str, Any]]) -> Path:
-    """Let Ultralytics convert an export that has its images beside it; return the data YAML."""
+    """Let Ultralytics convert an export whose images lie beside it; return the data YAML."""
     for line in lines[1:]:
         path = folder / "files" / "images" / line["split"] / line["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def test_labels_splits_and_classes_equal_those_of_ultralytics(
     assert set(data) >= {"train", "val", "names"} | ({"kpt_shape"} if task == "pose" else set())
 
 
-def test_classes_without_names_are_counted(tmp_path: Path) -> None:
+def test_classes_without_names_get_numbers_as_names(tmp_path: Path) -> None:
     lines = [header("detect", class_names={}), *export("detect")[1:]]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work")
     data = yaml.safe_load((tmp_path / "work" / "dataset" / "data.yaml").read_text())
@@ -109,7 +109,7 @@ def test_images_of_the_same_name_are_numbered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [("a.jpg", "a-4.jpg", "a.jpg"), ("a.jpg", "a-4.png", "a.webp")])
-def test_a_number_that_makes_the_name_of_another_image_is_not_enough(
+def test_a_numbered_name_that_another_image_already_has_gets_a_second_number(
     files: tuple[str, ...], tmp_path: Path
 ) -> None:
     lines = [
@@ -138,7 +138,7 @@ HASHED = "0123456789abcdef0123456789abcdef.png"
         ("photo.png", "signature=a", "signature=b", True, False),
     ],
 )
-def test_new_signatures_alone_of_hashed_images_of_platform_are_the_same_content(
+def test_platform_images_named_by_hash_are_the_same_content_if_only_url_signatures_differ(
     file: str, first: str, second: str, platform: bool, same: bool, tmp_path: Path
 ) -> None:
     keys = set()
@@ -167,7 +167,7 @@ def test_an_export_that_is_replaced_while_it_is_read_is_refused(
         convert(path, tmp_path / "work")
 
 
-def test_exports_of_platform_are_told_as_ultralytics_tells_them() -> None:
+def test_exports_of_platform_are_recognised_as_ultralytics_recognises_them() -> None:
     assert f"{PLATFORM_URL}/" == PLATFORM
 
 
@@ -206,7 +206,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_every_mistake_of_an_image_has_a_sentence_and_its_line(case: str, tmp_path: Path) -> None:
+def test_every_mistake_in_an_image_has_an_error_message_with_its_line(case: str, tmp_path: Path) -> None:
     change, sentence = REFUSED[case]
     lines = [*export("detect"), record("detect", 5) | change]
     with pytest.raises(DatasetError, match=re.escape("mine.ndjson:12: ") + f".*{sentence}") as refused:
@@ -237,7 +237,7 @@ def test_every_mistake_of_an_image_has_a_sentence_and_its_line(case: str, tmp_pa
         ([header("detect", class_names={}), *export("detect", splits="tv")[1:]], None),
     ],
 )
-def test_every_mistake_of_a_file_has_a_sentence(
+def test_every_mistake_in_a_file_has_its_own_error_message(
     lines: list[Any], sentence: str | None, tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.ndjson"
@@ -251,7 +251,7 @@ def test_every_mistake_of_a_file_has_a_sentence(
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "a\\b", "/abs", "x" * 256])
-def test_a_class_whose_name_no_folder_can_have_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_class_name_that_cannot_be_a_folder_name_is_refused(name: str, tmp_path: Path) -> None:
     lines = [header("classify", class_names={"0": name, "2": "dog"}), *export("classify")[1:]]
     with pytest.raises(DatasetError, match=r"a class has a name that no folder can have|no usable name"):
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
@@ -261,25 +261,25 @@ def test_a_class_whose_name_no_folder_can_have_is_refused(name: str, tmp_path: P
     "names",
     [{"0": "cat", "2": "cat"}, {"0": "cat", "2": "cat/"}, {"0": "./cat", "2": "cat"}, {"0": "2"}],
 )
-def test_two_classes_of_one_folder_are_refused(names: dict[str, str], tmp_path: Path) -> None:
+def test_two_classes_that_would_share_a_folder_are_refused(names: dict[str, str], tmp_path: Path) -> None:
     lines = [header("classify", class_names=names), *export("classify")[1:]]
     with pytest.raises(DatasetError, match=r"mine\.ndjson:3: class_names: another class has the same name"):
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "classify")
 
 
-def test_two_classes_of_one_name_are_not_mixed_in_label_files(tmp_path: Path) -> None:
+def test_two_classes_of_the_same_name_stay_separate_in_label_files(tmp_path: Path) -> None:
     names = {"0": "cat", "2": "cat"}
     lines = [header("detect", class_names=names), *export("detect")[1:]]
     convert(write(tmp_path / "a.ndjson", lines), tmp_path / "boxes")
 
 
-def test_keypoints_whose_shape_is_unclear_need_a_shape(tmp_path: Path) -> None:
+def test_keypoints_need_kpt_shape_if_it_cannot_be_inferred(tmp_path: Path) -> None:
     lines = export("pose", splits="ttv")
     lines[1]["annotations"] = {"pose": [[0, 0.5, 0.5, 0.1, 0.1, 1, 2, 3, 4, 5]]}
     with pytest.raises(DatasetError, match="kpt_shape is missing"):
         convert(write(tmp_path / "a.ndjson", lines), tmp_path / "work", "pose")
 
 
-def test_the_hosts_are_counted(tmp_path: Path) -> None:
+def test_the_files_of_each_host_are_counted(tmp_path: Path) -> None:
     file = write(tmp_path / "a.ndjson", export("detect", "https://Images.example.com:8443"))
     assert convert(file, tmp_path / "work")["hosts"] == {"images.example.com:8443": 10}

@@ -1,4 +1,4 @@
-"""Images are only fetched from allowed hosts, over https and within limits; no signature is disclosed."""
+"""Images are fetched only from allowed hosts, over https and within limits; no signature is disclosed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_file_is_fetched_with_its_signature_and_nothing_else(host: ImageHost, 
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
 
 
-def test_what_broke_off_is_fetched_again(host: ImageHost, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_repeated(host: ImageHost, tmp_path: Path) -> None:
     host.cut["/a.png"] = 1
     host.status["/a.png"] = [503, 429]
     with pytest.raises(ImagesUnavailable, match=r"a\.png broke off \(.*\), 3 times in a row"):
@@ -70,7 +70,7 @@ def test_what_broke_off_is_fetched_again(host: ImageHost, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
-def test_an_expired_signature_is_not_tried_again(status: int, host: ImageHost, tmp_path: Path) -> None:
+def test_an_expired_signature_is_not_retried(status: int, host: ImageHost, tmp_path: Path) -> None:
     host.status["/a.png"] = [status] * 3
     with pytest.raises(FetchRefused, match=f"HTTP {status}; signed URLs expire, so export the dataset again"):
         fetch(host, tmp_path / "a.png")
@@ -109,7 +109,7 @@ def test_a_host_with_a_private_address_is_not_sent_a_request(host: ImageHost, tm
     assert not host.asked
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
+def test_an_untrusted_certificate_is_refused(
     host: ImageHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
@@ -129,7 +129,7 @@ def test_large_and_endless_files_are_refused(host: ImageHost, tmp_path: Path) ->
 
 
 def _merge(record: logging.LogRecord) -> bool:
-    """Put the arguments into the text, as the filter of MLflow does."""
+    """Merge the arguments into the message, as MLflow's log filter does."""
     record.msg, record.args = record.getMessage(), None
     return True
 
@@ -143,7 +143,7 @@ def test_no_signature_is_in_errors_and_logs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    # Filters that other tests left in this process, such as MLflow's, would hide a signature as well.
+    # Log filters that other tests left in this process, such as MLflow's, would also hide a signature.
     filters = [_merge] if merged else []
     monkeypatch.setattr(logging.getLogger("urllib3.connectionpool"), "filters", filters)
     shown, unreachable = [], f"https://localhost:1/a.png?{SECRET}"
@@ -252,7 +252,7 @@ def test_only_listed_hosts_are_allowed(host: str, port: int, allowed: bool) -> N
         ("2606:2800:220:1:248:1893:25c8:1946", True),
     ],
 )
-def test_connections_lead_to_public_or_listed_addresses_only(peer: str, allowed: bool) -> None:
+def test_connections_are_made_to_public_or_listed_addresses_only(peer: str, allowed: bool) -> None:
     assert AllowedHosts.parse(HOSTS).allow_peer(peer) is allowed
 
 
