@@ -80,7 +80,7 @@ def test_a_process_that_was_told_to_stop_does_not_blame_the_data() -> None:
 
 
 def test_a_disk_error_may_be_retried() -> None:
-    with pytest.raises(OSError, match="Input/output error"):  # reading /proc/self/mem at offset 0 fails with EIO
+    with pytest.raises(OSError, match="Input/output error"):  # reading this file at offset 0 fails
         run_confined(shutil.copyfile, "/proc/self/mem", os.devnull, source="data")
 
 
@@ -174,7 +174,7 @@ def _wait_until(condition: Callable[[], object]) -> None:
 def test_the_process_ends_with_the_task(end: signal.Signals) -> None:
     program = (
         "import signal, time; from include.datasets.confinement import run_confined\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores SIGINT
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs ignore SIGINT
         "run_confined(time.sleep, 600, source='data')"
     )
     command = [sys.executable, "-X", "faulthandler", "-c", program]

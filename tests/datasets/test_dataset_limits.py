@@ -1,4 +1,4 @@
-"""Small files that expand to gigabytes, and large ones: refused with a sentence, in 256 MiB of memory."""
+"""Small files that expand to gigabytes, and large files, are refused with a reason in 256 MiB of memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
-    """Return the reason for which the check refuses the dataset, with at most that much memory."""
+    """Return the reason why the check refuses the dataset; the check may use at most `memory` bytes."""
     path = str(folder)
     place = Place(folder, path, folder).as_json()
     with pytest.raises(DatasetError) as refused:
@@ -113,7 +113,7 @@ YAML_BOMBS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("bomb", YAML_BOMBS)
-def test_a_data_yaml_that_stands_for_too_much_is_refused_with_a_sentence(bomb: str, folder: Path) -> None:
+def test_a_data_yaml_that_expands_too_much_is_refused_with_a_reason(bomb: str, folder: Path) -> None:
     text, reason = YAML_BOMBS[bomb]
     build("detect", folder, train=1, val=1)
     given = {line.partition(":")[0] for line in text.splitlines()}
@@ -128,7 +128,7 @@ def test_a_data_yaml_that_stands_for_too_much_is_refused_with_a_sentence(bomb: s
     assert "hunter2" not in message
 
 
-def test_a_data_yaml_of_many_bytes_is_not_read(folder: Path) -> None:
+def test_a_data_yaml_that_is_too_large_is_not_read(folder: Path) -> None:
     build("detect", folder, train=1, val=1)
     os.truncate(folder / "data.yaml", 300 * limits.MIB)
     assert "the file is 300 MiB, and the limit is 10 MiB" in sentence(folder)
@@ -168,7 +168,7 @@ LABEL_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("bomb", LABEL_BOMBS)
-def test_a_label_file_that_is_too_much_is_named(bomb: str, folder: Path) -> None:
+def test_a_label_file_that_exceeds_a_limit_is_named(bomb: str, folder: Path) -> None:
     write, reason = LABEL_BOMBS[bomb]
     build("detect", folder, train=1, val=1)
     write(folder / "labels" / "train" / "0.txt")
@@ -200,7 +200,7 @@ LIST_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("bomb", LIST_BOMBS)
-def test_a_list_of_images_that_is_too_much_is_named(bomb: str, folder: Path) -> None:
+def test_a_list_of_images_that_exceeds_a_limit_is_named(bomb: str, folder: Path) -> None:
     write, reason = LIST_BOMBS[bomb]
     data = build("detect", folder, train=1, val=1)
     data.write_text("train: train.txt\nval: images/val\nnames: [box, arrow]\n")
@@ -211,7 +211,7 @@ def test_a_list_of_images_that_is_too_much_is_named(bomb: str, folder: Path) -> 
     assert reason in message
 
 
-def test_a_list_of_what_is_not_there_stops_after_a_hundred_problems(folder: Path) -> None:
+def test_a_list_of_missing_images_stops_after_a_hundred_problems(folder: Path) -> None:
     data = build("detect", folder, train=1, val=1)
     data.write_text("train: train.txt\nval: images/val\nnames: [box, arrow]\n")
     (folder / "train.txt").write_text("nothing.png\n" * 100_000)
@@ -245,7 +245,7 @@ def test_a_link_to_itself_is_refused(folder: Path) -> None:
     assert "remove the links that form a loop" in sentence(folder)
 
 
-def test_a_class_folder_whose_name_is_no_text_is_refused(folder: Path) -> None:
+def test_a_class_folder_whose_name_is_not_valid_utf_8_is_refused(folder: Path) -> None:
     build("classify", folder, train=2, val=2)
     for split in ("train", "val"):
         (folder / split / "box").rename(folder / split / "b\udcffx")
@@ -280,13 +280,13 @@ def test_an_image_that_takes_too_much_memory_is_refused_for_good(bits: int, fold
     (folder / "train" / "box" / "0.png").write_bytes(header + palette)
     os.truncate(folder / "train" / "box" / "0.png", size)
     message = refusal(folder, "classify", 128 * limits.MIB)
-    # Which of the two depends on what else is being read at that moment.
+    # The message depends on the other files that are being read at that moment.
     assert (
         "0.png: decoding it takes more memory" in message or "reading it needs more than 128 MiB" in message
     )
 
 
-def test_what_honest_people_train_on_passes_the_check(folder: Path, tmp_path: Path) -> None:
+def test_a_large_but_ordinary_dataset_passes_the_check(folder: Path, tmp_path: Path) -> None:
     data = build("detect", folder, train=2, val=1)
     names = "".join(f'  {number}: "{number:05d}{"한" * 95}"\n' for number in range(10_000))
     data.write_text(f"train: images/train\nval: images/val\nnames:\n{names}", encoding="utf-8")
@@ -328,7 +328,7 @@ def test_a_name_that_is_too_deep_or_too_long_is_refused(name: str, reason: str, 
 
 
 def _overlapping(path: Path) -> None:
-    """Write a zip file of which two directory entries share the same bytes, as in effective bombs."""
+    """Write a zip file in which two directory entries share the same bytes, as in real zip bombs."""
     packed = zlib.compress(b"\0" * 100_000, 9, -15)
     name = b"a.png"
     fields = (20, 0, 8, 0, 0, zlib.crc32(b"\0" * 100_000), len(packed), 100_000, len(name), 0)
@@ -368,7 +368,7 @@ def _many_entries(path: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("bomb", ZIP_BOMBS)
-def test_a_zip_that_is_made_to_be_large_is_refused(bomb: str, tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused(bomb: str, tmp_path: Path) -> None:
     write, reason = ZIP_BOMBS[bomb]
     write(tmp_path / "data.zip")
     (tmp_path / "target").mkdir()

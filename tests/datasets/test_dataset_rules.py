@@ -1,4 +1,4 @@
-"""Arguments of a training run that change which data are valid: the check and the view follow them."""
+"""The check and the view follow the training arguments that change which data are valid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _add_test_split(folder: Path) -> Path:
-    """Add three images as split `test`, and take those of val away."""
+    """Copy three images into a split named test, and remove the images of val."""
     for kind in ("images", "labels"):
         (folder / kind / "test").mkdir()
         for file in sorted((folder / kind / "train").iterdir())[:3]:
@@ -31,7 +31,7 @@ def _add_test_split(folder: Path) -> Path:
     return describe(folder, test="images/test")
 
 
-def test_a_training_that_validates_on_test_gets_these_images(folder: Path, cache: Path) -> None:
+def test_a_training_run_that_validates_on_test_gets_the_test_images(folder: Path, cache: Path) -> None:
     from ultralytics.data.utils import check_det_dataset
 
     build("detect", folder)
@@ -63,7 +63,7 @@ def test_a_training_validates_on_test(task: str, folder: Path, cache: Path, tmp_
     assert train(asked, Epochs()).best.path
 
 
-def test_a_split_that_the_data_do_not_have_is_refused(folder: Path, cache: Path) -> None:
+def test_a_split_that_the_dataset_lacks_is_refused(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     assert "test: None must be a folder" in refusal(data, "detect", cache, split="test")
     assert "have no such split" in refusal("digits", "detect", cache, split="test")
@@ -77,7 +77,7 @@ def test_validating_on_train_needs_no_other_images(folder: Path, cache: Path) ->
     assert materialize(reference, cache, None).data.is_file()
 
 
-def test_views_for_different_splits_of_the_same_data_are_apart(folder: Path, cache: Path) -> None:
+def test_different_splits_of_the_same_data_have_separate_views(folder: Path, cache: Path) -> None:
     build("classify", folder)
     shutil.copytree(folder / "val", folder / "test")
     (folder / "test" / "box" / "0.png").unlink()

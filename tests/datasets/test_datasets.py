@@ -1,4 +1,4 @@
-"""Datasets on a path: good ones of every task are described, bad sources and data YAMLs are refused."""
+"""Valid local datasets of every task are described; bad sources and data YAMLs are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_good_data_set_of_every_task_is_described(task: str, folder: Path, cac
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_folder_is_as_good_as_its_data_yaml(task: str, folder: Path, cache: Path) -> None:
+def test_a_folder_may_be_given_in_place_of_its_data_yaml(task: str, folder: Path, cache: Path) -> None:
     data = build(task, folder)
     by_file = check_dataset(str(data), task, cache, None)
     assert check_dataset(str(folder), task, cache, None).fingerprint == by_file.fingerprint
@@ -40,7 +40,7 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         "from pathlib import Path\n"
         "from tests.support.dataset_steps import check_dataset\n"
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
-        # In this process too, because check_dataset examines in another one:
+        # Examine in this process too, because check_dataset examines the dataset in another one.
         "from include.datasets.checking.examination import examine\n"
         "from include.datasets.layouts.samples import Place\n"
         f"folder = Path({str(folder)!r})\n"
@@ -65,13 +65,13 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         ("s3://bucket/data.zip", "training_s3"),
     ],
 )
-def test_a_source_that_cannot_be_is_refused_with_a_sentence(source: str, reason: str, cache: Path) -> None:
+def test_an_impossible_source_is_refused_with_a_reason(source: str, reason: str, cache: Path) -> None:
     message = refusal(source, "detect", cache)
     assert source in message
     assert reason in message
 
 
-def test_a_path_below_the_roots_says_what_is_wrong_with_it(folder: Path, cache: Path) -> None:
+def test_an_unusable_path_below_the_roots_is_refused_with_its_problem(folder: Path, cache: Path) -> None:
     assert "does not exist on machine" in refusal(folder, "detect", cache)
     folder.mkdir()
     (folder / "notes.txt").write_text("no data YAML")
@@ -127,7 +127,7 @@ def test_a_bad_pose_description_is_refused(
 
 
 @pytest.mark.parametrize("text", [b"names: [a", b"\xff\xfe\x00", b"- a\n- b\n", b""])
-def test_a_file_that_is_no_data_yaml_is_refused(text: bytes, folder: Path, cache: Path) -> None:
+def test_a_file_that_is_not_a_data_yaml_is_refused(text: bytes, folder: Path, cache: Path) -> None:
     build("detect", folder)
     (folder / "data.yaml").write_bytes(text)
     assert "data.yaml" in refusal(folder, "detect", cache)

@@ -1,4 +1,4 @@
-"""Zip files from people we do not know are unpacked safely, or refused before anything is written."""
+"""Untrusted zip files are unpacked safely, or refused before anything is written."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refusal(path: Path, target: Path, limits: UnpackLimits | None = None) -> str
     return str(refused.value)
 
 
-def test_files_come_out_and_what_is_never_trained_on_does_not(target: Path) -> None:
+def test_dataset_files_are_unpacked_and_all_others_are_skipped(target: Path) -> None:
     entries: dict[str | zipfile.ZipInfo, bytes] = {
         "set/images/a.png": b"a",
         "set/labels/a.txt": b"0 .5 .5 1 1",
@@ -86,7 +86,7 @@ def test_links_and_devices_are_refused(kind: int, target: Path) -> None:
     assert not list(target.iterdir())
 
 
-def test_an_archive_that_becomes_too_large_is_refused(target: Path) -> None:
+def test_an_archive_that_expands_too_much_is_refused(target: Path) -> None:
     bomb = archive(target, {"zeros": b"\0" * 10_000_000})
     assert bomb.stat().st_size < 20_000
     assert "larger than" in refusal(bomb, target, UnpackLimits(size=9_999_999))
@@ -137,7 +137,7 @@ def test_a_broken_or_encrypted_archive_is_refused(fault: str, target: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_file_that_is_there_twice_is_refused(target: Path) -> None:
+def test_an_archive_with_the_same_file_twice_is_refused(target: Path) -> None:
     path = archive(target, {"a.txt": b"first"})
     with zipfile.ZipFile(path, "a") as opened:
         opened.writestr("a.txt", b"second")
@@ -151,17 +151,17 @@ def test_unusual_compression_is_refused(target: Path) -> None:
     assert "ordinary deflate" in refusal(path, target)
 
 
-def test_a_name_that_no_file_system_takes_is_refused() -> None:
+def test_a_name_that_no_file_system_accepts_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 255 bytes"):
         safe_parts("ㅎ" * 86)
 
 
-def test_a_disk_without_room_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_a_disk_without_enough_space_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(DatasetNotHere, match=rf"needs 1073741824\.00 GiB in {tmp_path}.* set TRAINING_ROOT"):
         require_room(tmp_path, 1 << 60, SOURCE)
 
 
-def test_a_disk_that_fills_up_meanwhile_is_named(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_during_unpacking_is_named(tmp_path: Path) -> None:
     full = Path("/dev/full")
     with (
         pytest.raises(DatasetNotHere, match=f"cannot be stored in {tmp_path}: the disk is full"),

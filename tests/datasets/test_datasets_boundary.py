@@ -1,4 +1,4 @@
-"""A dataset consists of its own files: whatever paths and links say, nothing else is read or quoted."""
+"""A dataset consists of its own files; nothing outside it is read or quoted, whatever paths and links say."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """Files that are no part of any dataset: text, an image with a label, and class folders."""
+    """Create text, labelled images and class folders that belong to no dataset; return their folder."""
     elsewhere = tmp_path / "elsewhere"
     build("detect", elsewhere)
     build("classify", elsewhere / "classes")
@@ -58,7 +58,7 @@ def refused(source: Path | str, cache: Path, roots: DatasetRoots) -> str:
 
 
 def examined(folder: Path, cache: Path, task: str) -> str:
-    """Return the refusal of the check's own process, without the half second that starting it takes."""
+    """Return the check's refusal, running in this process the code for which the check starts its own."""
     place = find_local(LocalPath(folder), str(folder), DatasetRoots((folder.parent,), cache))
     with pytest.raises(DatasetError) as error:
         examine(place.as_json(), task, None)
@@ -69,7 +69,7 @@ def examined(folder: Path, cache: Path, task: str) -> str:
 def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
     cache: Path, secrets: Path, bucket: str, s3_client: S3Client, tmp_path: Path
 ) -> None:
-    """The attack: a fetched data YAML names a file of the worker as its list of images."""
+    """The attack: a fetched data YAML names a file on the worker as its list of images."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("data.yaml", "nonsense")
@@ -92,7 +92,7 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
 
 
 class _Uploaded(S3ObjectReader):
-    """Reads a bucket that holds the file at its root, in the place of data.zip."""
+    """Reads a bucket whose root holds the file instead of data.zip."""
 
     def __init__(self, client: S3Client, bucket: str, file: Path) -> None:
         super().__init__(client)
@@ -121,10 +121,10 @@ def test_local_paths_are_off_unless_a_root_is_set(folder: Path, cache: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["airflow.cfg", "data.yaml", "nothing", "images", "airflow.cfg/x"])
-def test_of_a_path_outside_the_roots_nothing_is_told(
+def test_nothing_is_revealed_about_a_path_outside_the_roots(
     name: str, folder: Path, cache: Path, secrets: Path
 ) -> None:
-    """Not even whether it is there: the sentence is the same for all of them."""
+    """The message is the same for all these paths, so it does not even reveal whether the path exists."""
     roots = DatasetRoots((folder,), cache)
     assert "is outside DATASET_ROOTS" in refused(secrets / name, cache, roots)
 
@@ -178,7 +178,7 @@ def _pipe_as_list(folder: Path, secrets: Path) -> None:
 
 
 def _path_of_roots(folder: Path, secrets: Path) -> None:
-    """`path` may name any folder below a root, but TRAINING_ROOT is barred even if it lies below one."""
+    """Point `path` to TRAINING_ROOT: it may be any folder below a root except TRAINING_ROOT."""
     (folder.parent / "cache" / "secrets").mkdir(parents=True)
     (folder.parent / "cache" / "secrets" / "list.txt").write_text(SECRET)
     describe(folder, path=str(folder.parent), train="cache/secrets/list.txt")
@@ -229,7 +229,7 @@ HARD: dict[str, tuple[Callable[[Path, Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", HARD)
-def test_a_dataset_that_leads_outside_is_refused_and_nothing_there_is_quoted(
+def test_a_dataset_that_leads_outside_is_refused_and_no_outside_file_is_quoted(
     case: str, folder: Path, cache: Path, secrets: Path
 ) -> None:
     build("detect", folder)
@@ -256,7 +256,7 @@ def test_class_folders_that_lead_outside_are_refused_by_name(
     assert reason in examined(folder, cache, "classify")
 
 
-def test_links_inside_the_dataset_are_good(folder: Path, cache: Path) -> None:
+def test_links_inside_the_dataset_are_accepted(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     pool = folder / "pool"
     pool.mkdir()
@@ -301,14 +301,14 @@ def test_a_file_that_became_a_link_after_the_check_is_not_trained_on(
         materialize(reference, cache, None)
 
 
-def test_a_yaml_that_cannot_be_read_is_located_and_not_quoted(folder: Path, cache: Path) -> None:
+def test_an_unreadable_yaml_is_reported_by_position_and_not_quoted(folder: Path, cache: Path) -> None:
     build("detect", folder)
     for text in (f"a: [{SECRET}", f"{SECRET}\n\t- x: {{", f"'{SECRET}\n", f"? {SECRET}\n: &a [*b]"):
         (folder / "data.yaml").write_text(text)
         assert "c2VjcmV0" not in refusal(folder, "detect", cache)
 
 
-def test_ultralytics_does_not_quote_what_took_the_place_of_a_label_after_the_check() -> None:
+def test_ultralytics_does_not_quote_a_file_that_replaced_a_label_after_the_check() -> None:
     quoted = "train: /data/a.png: ignoring corrupt image/label: could not convert string to float: 'secret'"
     record = logging.LogRecord("ultralytics", logging.WARNING, "", 0, quoted, None, None)
     assert PlainLines().filter(record)

@@ -1,4 +1,4 @@
-"""One copy of each file per machine: what a dataset shares with another one is not fetched again."""
+"""Each machine keeps one copy of a file: files that two datasets share are not fetched again."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def stored(cache: Path) -> list[Path]:
 
 
 def count_known(cache: Path) -> int:
-    """The number of images and label files that a check of this machine has read."""
+    """Return the number of images and label files that checks on this machine have read."""
     with closing(sqlite3.connect(cache / "checked.sqlite3")) as database:
         return int(database.execute("SELECT count(*) FROM files").fetchone()[0])
 
@@ -78,7 +78,7 @@ def test_one_more_image_costs_one_image(
     monkeypatch: pytest.MonkeyPatch,
     many: int,
 ) -> None:
-    """Many files are linked by several processes."""
+    """With `many`, several processes link the files, as they do for a large dataset."""
     monkeypatch.setattr(tree, "MANY", many)
     monkeypatch.setattr(fetch, "MANY", many)
     upload_files(s3_client, bucket, folder, "set/")
@@ -90,7 +90,7 @@ def test_one_more_image_costs_one_image(
     assert second.train_images == first.train_images + 1
     assert reader.reads == fetched + 2, "the image and its labels"
     assert len(stored(cache)) == files + 2
-    assert count_known(cache) == known + 2, "the others were not read again"
+    assert count_known(cache) == known + 2, "the other files were not read again"
     assert (
         len(images(materialize(second, cache, reader))) == len(images(materialize(first, cache, reader))) + 1
     )
@@ -111,7 +111,7 @@ def test_the_same_objects_under_another_prefix_are_not_fetched_again(
     assert reader.reads == fetched + 1, "the data YAML"
 
 
-def test_a_changed_zip_shares_what_did_not_change(
+def test_a_changed_zip_shares_its_unchanged_files(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     check_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
@@ -123,7 +123,7 @@ def test_a_changed_zip_shares_what_did_not_change(
     assert len(after) == len(before) + 2
 
 
-def test_a_fetch_that_was_killed_goes_on_where_it_ended(
+def test_a_killed_fetch_continues_where_it_stopped(
     s3: S3,
     folder: Path,
     cache: Path,
@@ -146,7 +146,7 @@ def test_a_fetch_that_was_killed_goes_on_where_it_ended(
 
 
 def truncate(file: Path) -> None:
-    file.chmod(0o600)  # real damage needs no permission
+    file.chmod(0o600)  # a failing disk needs no write permission to damage a file
     os.truncate(file, 10)
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_fetched_again(
     assert reader.reads == before + (damage == "truncated")
 
 
-def test_a_view_in_use_gets_a_file_that_was_fetched_again_after_its_use(
+def test_a_view_in_use_gets_a_replaced_file_only_after_it_is_released(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
@@ -195,7 +195,7 @@ def test_a_view_in_use_gets_a_file_that_was_fetched_again_after_its_use(
 
 
 class Breaking(Objects):
-    """A server that answers only requests for the beginning of an object."""
+    """A server that answers only requests that start at the first byte of an object."""
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         if start:
@@ -203,8 +203,8 @@ class Breaking(Objects):
         return super().read(stored, start, stop)
 
 
-def test_a_file_that_was_not_wholly_fetched_again_is_still_damaged(cache: Path) -> None:
-    """A file above 32 MiB is downloaded in parts, and has its full size from the start."""
+def test_a_file_whose_second_fetch_was_incomplete_is_still_damaged(cache: Path) -> None:
+    """A file above 32 MiB is downloaded in parts into a file that has its full size from the start."""
     objects = {"set/": {"large": b"content " * (4 * 1024**2 + 1)}}
     origin, opened, roots = S3Tree("bucket", "set/"), DatasetCache.open(cache), DatasetRoots()
     with locate(origin, "set", opened, Objects(objects), roots) as (place, _):
@@ -217,7 +217,7 @@ def test_a_file_that_was_not_wholly_fetched_again_is_still_damaged(cache: Path) 
     assert {path.name for path in large.parent.parent.iterdir()} == {"content", "listing.jsonl.gz", "lock"}
 
 
-def test_the_least_recently_used_dataset_makes_room_but_not_for_the_one_in_use(
+def test_the_least_recently_used_dataset_is_evicted_unless_it_is_in_use(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     def check(name: str, limit: int) -> str:
@@ -236,7 +236,7 @@ def test_the_least_recently_used_dataset_makes_room_but_not_for_the_one_in_use(
         assert len(images(materialize(references["first"], cache, None))) == 12
 
 
-def test_what_a_new_version_shares_with_the_old_one_is_not_evicted_with_it(
+def test_files_shared_with_a_new_version_are_not_evicted_with_the_old_one(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")

@@ -63,7 +63,7 @@ def test_an_unreadable_image_is_named(fault: str, task: str, folder: Path, cache
 @pytest.mark.parametrize(
     "line", ["0 nan 0.5 0.2 0.2" + " 0.1 0.1 2" * 4, "0 320 240 50 50" + " 0.1 0.1 2" * 4]
 )
-def test_what_ultralytics_would_train_on_is_not_said_to_be_left_out(
+def test_the_message_does_not_claim_that_ultralytics_skips_images_that_it_would_train_on(
     line: str, folder: Path, cache: Path
 ) -> None:
     data = build("pose", folder)
@@ -118,7 +118,7 @@ def test_labels_of_one_task_are_refused_for_another(folder: Path, cache: Path) -
     assert "this is a detect label (5 columns), but task='segment' needs" in message
 
 
-def test_outlines_are_good_for_detection_as_for_ultralytics(folder: Path, cache: Path) -> None:
+def test_outlines_are_accepted_for_detection_as_by_ultralytics(folder: Path, cache: Path) -> None:
     data = build("segment", folder)
     check_dataset(str(data), "detect", cache, None)
     label = folder / "labels" / "train" / "1.txt"
@@ -126,14 +126,14 @@ def test_outlines_are_good_for_detection_as_for_ultralytics(folder: Path, cache:
     assert "labels/train/1.txt:3: boxes and outlines are mixed" in refusal(data, "detect", cache)
 
 
-def test_corners_beyond_the_border_are_good_for_oriented_boxes(folder: Path, cache: Path) -> None:
+def test_corners_beyond_the_border_are_accepted_for_oriented_boxes(folder: Path, cache: Path) -> None:
     data = build("obb", folder)
     (folder / "labels" / "train" / "0.txt").write_text("0 0.9 -0.05 1.1 0.1 1.0 0.2 0.8 0.1\n")
     check_dataset(str(data), "obb", cache, None)
 
 
 @pytest.mark.parametrize("text", ["\ufeff" + BOX, BOX.replace(" ", "\t") + "\r\n", f"\n\n{BOX}\n\n", ""])
-def test_harmless_variations_of_a_label_file_are_good(text: str, folder: Path, cache: Path) -> None:
+def test_harmless_variations_of_a_label_file_are_accepted(text: str, folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     (folder / "labels" / "train" / "0.txt").write_bytes(text.encode())
     check_dataset(str(data), "detect", cache, None)
@@ -146,7 +146,7 @@ def test_a_label_file_in_another_encoding_is_named(folder: Path, cache: Path) ->
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_split_without_any_label_is_refused_with_the_place_where_they_belong(
+def test_a_split_without_any_label_is_refused_with_the_expected_location(
     split: str, folder: Path, cache: Path
 ) -> None:
     data = build("detect", folder)
@@ -179,7 +179,7 @@ def test_at_most_twenty_findings_are_listed_and_the_rest_is_counted(folder: Path
     assert lines[22:] == ["    ... and 10 more"]
 
 
-def test_problems_are_listed_by_kind_and_none_crowds_the_others_out(folder: Path, cache: Path) -> None:
+def test_problems_are_listed_by_kind_and_no_kind_crowds_out_another(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     (folder / "labels" / "train" / "2.txt").write_text("9 0.5 0.5 0.1 0.1\n" * 30)
     (folder / "labels" / "val" / "1.txt").write_text("0 320 0.5 0.1 0.1\n")
@@ -196,14 +196,14 @@ def test_problems_are_listed_by_kind_and_none_crowds_the_others_out(folder: Path
     assert any("labels/val/1.txt:1: x = 320 is outside 0..1" in line for line in lines)
 
 
-def test_a_class_that_is_only_validated_is_named(folder: Path, cache: Path) -> None:
+def test_a_class_that_occurs_only_in_val_is_named(folder: Path, cache: Path) -> None:
     build("classify", folder)
     shutil.copytree(folder / "val" / "box", folder / "val" / "unknown")
     message = refusal(folder, "classify", cache)
     assert "val/unknown/: there is no class of this name in train/" in message
 
 
-def test_a_folder_without_images_is_no_class(folder: Path, cache: Path) -> None:
+def test_a_folder_without_images_is_not_a_class(folder: Path, cache: Path) -> None:
     build("classify", folder)
     (folder / "train" / "weights").mkdir()
     (folder / "train" / "weights" / "best.txt").write_text("of an earlier run")
@@ -220,7 +220,7 @@ def test_a_missing_split_of_class_folders_is_refused(folder: Path, cache: Path) 
     assert "has no train/" in refusal(folder, "classify", cache)
 
 
-def test_hidden_folders_are_no_classes(folder: Path, cache: Path) -> None:
+def test_hidden_folders_are_not_classes(folder: Path, cache: Path) -> None:
     build("classify", folder)
     (folder / "train" / ".ipynb_checkpoints").mkdir()
     assert sorted(check_dataset(str(folder), "classify", cache, None).classes.values()) == ["arrow", "box"]

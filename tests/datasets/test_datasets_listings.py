@@ -1,4 +1,4 @@
-"""What was checked below an S3 prefix is what other machines fetch, whatever arrives there meanwhile."""
+"""Other machines fetch exactly the objects that were checked below an S3 prefix, whatever is added later."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEW = "set/images/train/new.png"
 
 
 class Prefix:
-    """A dataset below a prefix, and machines that check and train on it."""
+    """A dataset below a prefix, and the machines that check it and train on it."""
 
     def __init__(self, client: S3Client, bucket: str, folder: Path) -> None:
         self.client, self.bucket = client, bucket
@@ -70,7 +70,7 @@ def test_uploads_after_the_check_do_not_reach_the_machine_that_trains(prefix: Pr
 
 
 @pytest.mark.parametrize("fate", ["replaced", "deleted"])
-def test_an_object_that_is_gone_is_named_unless_the_machine_has_it(fate: str, prefix: Prefix) -> None:
+def test_an_object_that_is_gone_is_named_unless_the_machine_has_a_copy(fate: str, prefix: Prefix) -> None:
     reference = prefix.check()
     prefix.materialize(reference, "quick")
     key = "set/labels/train/0.txt"
@@ -84,7 +84,7 @@ def test_an_object_that_is_gone_is_named_unless_the_machine_has_it(fate: str, pr
 
 
 @pytest.mark.parametrize("stored", ["nothing", "no gzip", "other objects", "half of it"])
-def test_without_an_intact_listing_nothing_below_the_prefix_may_have_changed(
+def test_without_an_intact_listing_any_change_below_the_prefix_is_refused(
     stored: str, prefix: Prefix
 ) -> None:
     reference = prefix.check()
@@ -106,7 +106,7 @@ def test_without_an_intact_listing_nothing_below_the_prefix_may_have_changed(
     assert prefix.client.get_object(Bucket=prefix.bucket, Key=key)["Body"].read() == whole, "stored anew"
 
 
-def test_a_data_yaml_that_was_asked_for_is_part_of_the_listing(prefix: Prefix, tmp_path: Path) -> None:
+def test_a_data_yaml_given_as_the_source_is_part_of_the_listing(prefix: Prefix, tmp_path: Path) -> None:
     source = f"s3://{prefix.bucket}/set/data.yaml"
     cache, other = tmp_path / "checking", tmp_path / "training"
     reader, listings = S3ObjectReader(prefix.client), S3Listings(Bucket(prefix.client, prefix.bucket))

@@ -1,4 +1,4 @@
-"""Masks and depth maps: what Ultralytics trains on is accepted, what it would leave out is named by file."""
+"""Masks and depth maps that Ultralytics trains on are accepted; those that it would skip are named."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def used_by_ultralytics(data: Path, task: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("task", "changes"), [("semantic", GOOD_MASKS), ("depth", GOOD_DEPTHS)])
-def test_what_ultralytics_trains_on_is_accepted_and_arrives(
+def test_maps_that_ultralytics_trains_on_are_accepted_and_materialized(
     task: str, changes: dict[str, Change], folder: Path, cache: Path
 ) -> None:
     data = changed(task, folder, changes.values())
@@ -157,7 +157,7 @@ class Refused(NamedTuple):
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
-    """What our check and Ultralytics make of a dataset with every fault, by task."""
+    """Return, by task, the check's problems and the images Ultralytics uses in a dataset with every fault."""
     found = {}
     for task, faults in BAD.items():
         folder = tmp_path_factory.mktemp(task)
@@ -197,7 +197,7 @@ def test_what_ultralytics_would_leave_out_is_named(
         ("depth", {"depth_scale": 1}, "val: every distance is 100 m or more"),
     ],
 )
-def test_keys_that_a_training_would_fail_with_are_refused(
+def test_keys_that_would_make_training_fail_are_refused(
     task: str, changes: dict[str, Any], reason: str, folder: Path, cache: Path
 ) -> None:
     build(task, folder)
@@ -216,7 +216,7 @@ def test_ids_are_mapped_to_classes(folder: Path, cache: Path) -> None:
     assert len(used_by_ultralytics(local.data, "semantic")) == 8
 
 
-def test_masks_in_a_folder_of_another_name_are_the_same_data(folder: Path, cache: Path) -> None:
+def test_masks_in_another_folder_are_the_same_data(folder: Path, cache: Path) -> None:
     before = check_dataset(str(build("semantic", folder)), "semantic", cache, None)
     shutil.move(folder / "masks", folder / "annotations" / "fine")
     data = describe(folder, masks_dir="annotations/fine/")
@@ -225,7 +225,7 @@ def test_masks_in_a_folder_of_another_name_are_the_same_data(folder: Path, cache
     assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
 
 
-def test_outlines_are_drawn_into_masks_where_there_are_none(folder: Path, cache: Path) -> None:
+def test_outlines_are_drawn_as_masks_if_there_are_no_masks(folder: Path, cache: Path) -> None:
     from ultralytics.data.dataset import PolygonSemanticDataset
     from ultralytics.data.utils import add_polygon_background, check_det_dataset
 
@@ -239,7 +239,7 @@ def test_outlines_are_drawn_into_masks_where_there_are_none(folder: Path, cache:
     assert "this is a detect label (5 columns), but task='semantic'" in refusal(folder, "semantic", cache)
 
 
-def test_a_png_is_preferred_to_an_array_as_ultralytics_does(folder: Path, cache: Path) -> None:
+def test_a_png_is_preferred_to_an_array_as_in_ultralytics(folder: Path, cache: Path) -> None:
     data = build("depth", folder)
     np.save(folder / "depth" / "train" / "0.npy", np.zeros((3, 3, 3)))
     assert len(used_by_ultralytics(data, "depth")) == 8
@@ -263,7 +263,7 @@ def test_a_split_without_maps_says_where_they_are_expected(task: str, folder: Pa
         ("depth", filled(0, np.uint16), "train: every pixel is ignored, or has no known distance"),
     ],
 )
-def test_a_split_that_teaches_nothing_is_refused(
+def test_a_split_with_nothing_to_learn_is_refused(
     task: str, nothing: np.ndarray, reason: str, folder: Path, cache: Path
 ) -> None:
     data = build(task, folder)
@@ -311,7 +311,7 @@ def test_the_images_with_a_class_are_counted(folder: Path, cache: Path) -> None:
     assert not check_dataset(str(build("depth", folder.with_name("depth"))), "depth", cache, None).class_table
 
 
-def test_a_single_class_is_what_its_masks_call_one(folder: Path, cache: Path) -> None:
+def test_the_pixels_of_a_single_class_are_counted(folder: Path, cache: Path) -> None:
     build("semantic", folder)
     describe(folder, names={0: "arrow"}, label_mapping={255: 0})
     reference = check_dataset(str(folder), "semantic", cache, None)
@@ -324,7 +324,7 @@ def test_a_single_class_is_what_its_masks_call_one(folder: Path, cache: Path) ->
 @pytest.mark.parametrize(
     ("task", "nothing"), [("semantic", mask(filled(255))), ("depth", mask(filled(0, np.uint16)))]
 )
-def test_a_map_that_teaches_nothing_is_a_warning(
+def test_a_map_with_nothing_to_learn_is_a_warning(
     task: str, nothing: Change, folder: Path, cache: Path
 ) -> None:
     found = inspect_dataset(str(changed(task, folder, [nothing])), task, cache, None, roots_beside(cache))
@@ -343,5 +343,5 @@ def test_a_map_that_teaches_nothing_is_a_warning(
     ],
 )
 def test_only_depth_maps_are_fetched_as_arrays(name: str, ignored: bool) -> None:
-    """Any other array would replace the image next to it."""
+    """Ultralytics would load any other array instead of the image beside it."""
     assert is_ignored(tuple(name.split("/"))) == ignored

@@ -1,4 +1,4 @@
-"""What was checked, and nothing else, reaches Ultralytics on the machine that trains."""
+"""Only the files that were checked reach Ultralytics on the training machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_materialized_is_read_completely_by_ultralytics(task: str, folder: Path, cache: Path) -> None:
+def test_ultralytics_reads_every_materialized_file(task: str, folder: Path, cache: Path) -> None:
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_yolo_dataset
     from ultralytics.data.dataset import ClassificationDataset
@@ -48,7 +48,7 @@ def test_what_is_materialized_is_read_completely_by_ultralytics(task: str, folde
         labels = build_yolo_dataset(asked, data["train"], 4, data, mode="val").labels
         assert (len(labels), data["names"]) == (8, reference.classes)
         assert task in MAPS or all(len(label["cls"]) for label in labels)
-    assert snapshot(folder) == before, "Ultralytics' caches belong into ours, not into the user's folder"
+    assert snapshot(folder) == before, "Ultralytics' caches belong in our cache, not in the user's folder"
 
 
 def test_a_download_key_is_never_run(folder: Path, cache: Path, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_download_key_is_never_run(folder: Path, cache: Path, tmp_path: Path) 
     assert not trace.exists()
 
 
-def test_a_jpeg_with_something_appended_is_fine_and_stays_as_it_is(folder: Path, cache: Path) -> None:
+def test_a_jpeg_with_trailing_bytes_is_accepted_and_stays_unchanged(folder: Path, cache: Path) -> None:
     from ultralytics.data.dataset import YOLODataset
 
     data = build("detect", folder)
@@ -70,17 +70,17 @@ def test_a_jpeg_with_something_appended_is_fine_and_stays_as_it_is(folder: Path,
     before = snapshot(folder)
     reference = check_dataset(str(data), "detect", cache, None)
     view = materialize(reference, cache, None).data.parent
-    # Ultralytics rewrites such a file where it finds it.
+    # Ultralytics rewrites such a file in place.
     YOLODataset(img_path=str(view / "images" / "train"), data={"names": {0: "box", 1: "arrow"}}, imgsz=64)
     assert not (view / "images" / "train" / "photo.jpg").is_symlink()
     assert snapshot(folder) == before
     materialize(reference, cache, None)
 
 
-def test_what_ultralytics_rewrites_in_a_view_stays_as_it_was_fetched(
+def test_a_fetched_file_stays_unchanged_when_ultralytics_rewrites_it_in_a_view(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client
 ) -> None:
-    """A view links to the fetched files, which all versions of a dataset share."""
+    """A view consists of links to fetched files, which all versions of a dataset share."""
     from ultralytics.data.dataset import YOLODataset
 
     build("detect", folder)
@@ -98,7 +98,9 @@ def test_what_ultralytics_rewrites_in_a_view_stays_as_it_was_fetched(
     assert fetched.read_bytes() == photo.read_bytes()
 
 
-def test_the_same_files_elsewhere_are_the_same_content(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_same_files_in_another_folder_are_the_same_content(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
     build("detect", folder)
     describe(folder, path=None)
     copy = shutil.copytree(folder, tmp_path / "copy")
@@ -110,7 +112,7 @@ def test_the_same_files_elsewhere_are_the_same_content(folder: Path, cache: Path
     assert image.resolve().is_file(), "each path has its own view"
 
 
-def test_a_view_of_files_that_were_moved_since_leads_to_where_they_are(folder: Path, cache: Path) -> None:
+def test_a_view_links_to_the_new_paths_of_files_that_were_moved(folder: Path, cache: Path) -> None:
     build("detect", folder)
     before = check_dataset(str(describe(folder, path=None)), "detect", cache, None)
     materialize(before, cache, None)
@@ -123,7 +125,7 @@ def test_a_view_of_files_that_were_moved_since_leads_to_where_they_are(folder: P
     assert all(path.exists() for path in (*view.glob("images/*/*"), *view.glob("labels/*/*")))
 
 
-def test_files_that_were_only_touched_are_not_changed(folder: Path, cache: Path) -> None:
+def test_files_that_were_only_touched_count_as_unchanged(folder: Path, cache: Path) -> None:
     reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
     os.utime(folder / "labels" / "train" / "0.txt", (1, 1))
     materialize(reference, cache, None)
@@ -175,7 +177,7 @@ def test_only_checked_files_reach_ultralytics(folder: Path, cache: Path) -> None
 
 
 @pytest.mark.parametrize("task", ["classify", "detect"])
-def test_a_large_dataset_of_a_path_gets_the_same_links_from_several_processes(
+def test_several_processes_make_the_same_links_as_one(
     task: str, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = check_dataset(str(build(task, folder)), task, cache, None)

@@ -1,4 +1,4 @@
-"""Datasets in S3: fetched once, cached by content, read only as they were checked."""
+"""Datasets in S3 are fetched once, cached by content, and read only in the version that was checked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_task_is_fetched_from_a_zip_and_from_a_prefix(
     assert images(materialize(reference, cache, reader)) == originals
 
 
-def test_a_data_yaml_names_the_set_among_several_of_one_prefix(
+def test_a_data_yaml_selects_one_of_several_datasets_below_a_prefix(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     data = build("detect", folder)
@@ -71,12 +71,12 @@ def test_content_in_the_cache_is_not_fetched_again(
     reference = check_dataset(f"s3://{bucket}", "detect", cache, reader)
     fetched = reader.reads
     assert check_dataset(f"s3://{bucket}/", "detect", cache, reader).fingerprint == reference.fingerprint
-    assert fetched == 25 + 1, "the data YAML, which tells what to list"
+    assert fetched == 25 + 1, "the data YAML, which names the folders to list"
     assert reader.reads == fetched + 1
 
 
 @pytest.mark.parametrize("form", ["zip", "prefix"])
-def test_a_machine_that_has_the_content_does_not_need_s3_any_more(
+def test_a_machine_with_cached_content_needs_no_s3(
     form: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     build("detect", folder)
@@ -172,7 +172,7 @@ def test_a_data_yaml_in_s3_may_not_lead_outside(
     assert check_dataset(f"s3://{bucket}/", "detect", cache, reader).train_images == 8
 
 
-def test_a_planted_zip_writes_nothing_outside_the_cache(
+def test_a_malicious_zip_writes_nothing_outside_the_cache(
     cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader, tmp_path: Path
 ) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as opened:
@@ -182,10 +182,10 @@ def test_a_planted_zip_writes_nothing_outside_the_cache(
     with pytest.raises(DatasetError, match=r"s3://.*/evil\.zip contains '\.\./\.\./\.\./\.\./evil'"):
         check_dataset(f"s3://{bucket}/evil.zip", "detect", cache, reader)
     assert not list(tmp_path.rglob("evil"))
-    assert not list(cache.rglob("content*")), "nothing that is half there is left"
+    assert not list(cache.rglob("content*")), "no partial content is left"
 
 
-def test_a_key_that_is_no_safe_file_name_is_refused(
+def test_a_key_that_is_not_a_safe_file_name_is_refused(
     bucket: str, s3_client: S3Client, cache: Path, reader: CountingReader
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="set/a\nb.png", Body=b"")

@@ -1,4 +1,4 @@
-"""When S3, the network or the process fails: a sentence, and never a dataset that is half there."""
+"""If S3, the network or the process fails, the error is explained and no incomplete dataset is left."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_what_is_missing_in_s3_is_named(
+def test_a_missing_object_or_prefix_is_named(
     bucket: str, s3_client: S3Client, cache: Path, reader: CountingReader
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="set/readme", Body=b"")
@@ -58,7 +58,7 @@ def test_a_bucket_that_is_missing_is_named(cache: Path, reader: CountingReader) 
         assert source in str(refused.value)
 
 
-def test_keys_that_are_not_accepted_are_named(s3: S3, bucket: str, cache: Path) -> None:
+def test_rejected_access_keys_are_named(s3: S3, bucket: str, cache: Path) -> None:
     for changes in ({"aws_secret_access_key": "wrong"}, {"aws_access_key_id": "unknown"}):
         reader = S3ObjectReader(boto3.client("s3", **arguments(s3, **changes)))
         for source in (f"s3://{bucket}/a.zip", f"s3://{bucket}/a/"):
@@ -66,7 +66,7 @@ def test_keys_that_are_not_accepted_are_named(s3: S3, bucket: str, cache: Path) 
                 check_dataset(source, "detect", cache, reader)
 
 
-def test_a_server_that_does_not_answer_is_worth_another_attempt(s3: S3, cache: Path) -> None:
+def test_a_server_that_does_not_answer_is_a_retryable_error(s3: S3, cache: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
     reader = S3ObjectReader(boto3.client("s3", **arguments(s3, endpoint_url=endpoint), config=ONCE))
@@ -75,7 +75,7 @@ def test_a_server_that_does_not_answer_is_worth_another_attempt(s3: S3, cache: P
     assert not isinstance(failed.value, DatasetError)
 
 
-def test_a_connection_that_breaks_off_is_taken_up_again(
+def test_a_broken_connection_is_resumed(
     s3: S3, folder: Path, cache: Path, bucket: str, s3_client: S3Client
 ) -> None:
     build("detect", folder)
@@ -88,7 +88,7 @@ def test_a_connection_that_breaks_off_is_taken_up_again(
         assert proxy.cuts == 2
 
 
-def test_a_connection_that_always_breaks_off_leaves_nothing(
+def test_a_connection_that_always_breaks_leaves_nothing_behind(
     s3: S3, folder: Path, cache: Path, bucket: str, s3_client: S3Client
 ) -> None:
     build("detect", folder)
@@ -138,7 +138,7 @@ def test_two_processes_at_once_fetch_the_content_once(
     assert len(images(materialize(reference, cache, None))) == 64
 
 
-def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(
+def test_a_process_killed_while_fetching_leaves_no_content_that_is_used(
     s3: S3,
     folder: Path,
     cache: Path,

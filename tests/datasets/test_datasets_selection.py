@@ -1,4 +1,4 @@
-"""A data YAML says which objects beside it are its dataset; the others are neither fetched nor part of it."""
+"""A data YAML decides which objects beside it belong to its dataset; no other object is fetched."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ def named(tmp_path: Path, **keys: object) -> dict[str, list[str]]:
         ({"names": ["a"]}, set()),
     ],
 )
-def test_the_folders_that_a_data_yaml_names(
-    keys: dict[str, object], folders: set[str], tmp_path: Path
-) -> None:
+def test_a_data_yaml_names_these_folders(keys: dict[str, object], folders: set[str], tmp_path: Path) -> None:
     assert set(named(tmp_path, **keys)["folders"]) == folders
 
 
@@ -72,7 +70,7 @@ def test_a_list_names_the_folders_of_its_images_and_of_their_labels(tmp_path: Pa
     } | {"x"}
 
 
-def test_a_list_of_very_many_folders_names_those_that_contain_them(tmp_path: Path) -> None:
+def test_a_list_with_very_many_folders_names_their_parents_instead(tmp_path: Path) -> None:
     file = tmp_path / "train.txt"
     file.write_text("".join(f"./all/{number % 3}/{number}/0.png\n" for number in range(3000)))
     found = list_folders(str(file), "s3://b/train.txt", "train.txt", [""], [])
@@ -113,7 +111,7 @@ def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
     }
 
 
-def test_a_data_yaml_below_a_prefix_takes_only_what_it_names_and_its_lists(
+def test_a_data_yaml_below_a_prefix_selects_only_the_folders_and_lists_that_it_names(
     tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     build("detect", tmp_path / "data")
@@ -130,7 +128,7 @@ def test_a_data_yaml_below_a_prefix_takes_only_what_it_names_and_its_lists(
     assert stored_fingerprint(origin, reader) != before.fingerprint
 
 
-def test_the_masks_of_a_list_of_images_are_fetched_from_the_folder_that_a_data_yaml_names(
+def test_masks_for_a_list_of_images_are_fetched_from_the_masks_dir_of_the_data_yaml(
     tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     folder = tmp_path / "data"
@@ -145,7 +143,7 @@ def test_the_masks_of_a_list_of_images_are_fetched_from_the_folder_that_a_data_y
     assert found.train_images > 0
 
 
-def test_what_cannot_be_one_dataset_at_the_root_of_a_bucket_is_refused_with_a_remedy(
+def test_a_bucket_root_that_is_not_one_dataset_is_refused_with_a_remedy(
     tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     for key in ("one/0.png", "two/0.png"):

@@ -1,4 +1,4 @@
-"""Each training run has its own view of the data, which a later run takes over with its caches."""
+"""Each training run has its own view of the data; a later run reuses the view and its caches."""
 
 from __future__ import annotations
 
@@ -69,10 +69,10 @@ def test_two_training_runs_that_start_together_do_not_disturb_each_other(task: s
     assert weights == same_weights
     view = materialize(reference, cache, None).data
     assert str(view) == min(first, second, key=len)
-    assert list((view if view.is_dir() else view.parent).rglob("*.npy")), "the next one finds its caches"
+    assert list((view if view.is_dir() else view.parent).rglob("*.npy")), "the next run finds these caches"
 
 
-def test_a_view_is_used_by_one_at_a_time_and_again_later(tmp_path: Path) -> None:
+def test_a_view_is_used_by_one_run_at_a_time_and_reused_later(tmp_path: Path) -> None:
     with lock_view(tmp_path, "view-detect") as first:
         with lock_view(tmp_path, "view-detect") as second:
             assert (first.name, second.name) == ("view-detect", "view-detect-2")
@@ -101,7 +101,7 @@ with lock_view(Path(sys.argv[1]), "view-detect") as view:
 """
 
 
-def test_the_view_of_a_killed_training_is_used_again_once_its_workers_have_ended(tmp_path: Path) -> None:
+def test_the_view_of_a_killed_run_is_reused_once_its_workers_have_ended(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""The bundled digits are the same on every machine, and good to learn from."""
+"""The bundled digits dataset is the same on every machine, and a model can learn from it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     return read_layout(Place(root, "digits", root), "detect")
 
 
-def test_the_scenes_are_byte_for_byte_the_known_ones(scenes: Layout) -> None:
+def test_the_scenes_have_the_expected_bytes(scenes: Layout) -> None:
     expected = "290eb5f589f9a7fe586f1a4531cce3394a7318c7c7879e045915409a6cabd8ec"
     assert content_fingerprint(scenes, "digits") == expected == digits.FINGERPRINT
 
 
-def test_the_reference_tells_the_truth_about_the_scenes(scenes: Layout, tmp_path: Path) -> None:
+def test_the_reference_describes_the_scenes_correctly(scenes: Layout, tmp_path: Path) -> None:
     reference = check_dataset("digits", "detect", tmp_path, None)
     size = sum(path.stat().st_size for path in scenes.root.rglob("*") if path.suffix in {".png", ".txt"})
     assert (reference.train_images, reference.val_images, reference.size) == (400, 100, size)
     assert reference.classes == scenes.names
-    assert not list(tmp_path.iterdir()), "nothing is drawn before the training"
+    assert not list(tmp_path.iterdir()), "no image is drawn before training"
 
 
 def test_the_scenes_pass_our_own_check(scenes: Layout, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_scenes_pass_our_own_check(scenes: Layout, tmp_path: Path) -> None:
     assert found.class_table == check_dataset("digits", "detect", tmp_path, None).class_table
 
 
-def test_every_scene_shows_what_its_labels_say(scenes: Layout) -> None:
+def test_every_scene_shows_the_digits_that_its_labels_name(scenes: Layout) -> None:
     for sample in [sample for split in scenes.splits.values() for sample in split]:
         assert sample.label is not None
         checked = check_labels(Path(sample.label), LabelRules("detect", 10))
@@ -75,7 +75,7 @@ def test_training_and_validation_share_no_scan() -> None:
     assert len(train | val) == len(scans) == len(load_digits().target) == 1797
 
 
-def test_the_training_machine_draws_them_once(tmp_path: Path) -> None:
+def test_the_training_machine_draws_the_scenes_once(tmp_path: Path) -> None:
     reference = check_dataset("digits", "detect", tmp_path, None)
     with materialize(reference, tmp_path, None) as local:
         assert len(list((local.data.parent / "images" / "train").iterdir())) == 400

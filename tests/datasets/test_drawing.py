@@ -1,4 +1,4 @@
-"""Samples of a dataset are drawn with their labels, whatever is in it, and stored once per content."""
+"""Samples of any dataset are drawn with their labels, and stored once per content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:
-    """Draw samples of the dataset in the folder; return what their index says."""
+    """Draw samples of the dataset in the folder; return the entries of their index."""
     place = Place(folder.resolve(), "test", folder.resolve())
     draw_samples(place.as_json(), task, "val", str(target))
     return list(json.loads((target / INDEX).read_bytes()))
@@ -46,7 +46,7 @@ def test_labels_of_every_task_are_drawn(task: str, tmp_path: Path, target: Path)
     for each in drawn:
         picture = cv2.imread(str(target / each["name"]))
         assert picture is not None
-        # A depth map is shown beside its image.
+        # A depth map is drawn beside its image.
         assert picture.shape == ((48, 96, 3) if task == "depth" else (96, 96, 3))
         images = tmp_path / "data" / ("" if task == "classify" else "images")
         original = cv2.imread(str(images / each["split"] / each["image"]))
@@ -88,7 +88,7 @@ def test_a_large_image_is_scaled_down(tmp_path: Path, target: Path) -> None:
     ],
     ids=range(8),
 )
-def test_a_label_that_makes_no_sense_does_no_harm(label: bytes, tmp_path: Path, target: Path) -> None:
+def test_an_invalid_label_does_not_break_the_drawing(label: bytes, tmp_path: Path, target: Path) -> None:
     build("segment", tmp_path / "data", train=1, val=1)
     (tmp_path / "data/labels/train/0.txt").write_bytes(label)
     drawn = draw(tmp_path / "data", "segment", target)
@@ -103,7 +103,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path, target: Pat
     assert sorted(path.name for path in target.iterdir()) == ["0.jpg", "1.jpg", "2.jpg", INDEX]
 
 
-def test_keypoints_that_are_not_labelled_are_not_drawn(tmp_path: Path) -> None:
+def test_unlabelled_keypoints_are_not_drawn(tmp_path: Path) -> None:
     label = tmp_path / "0.txt"
     label.write_text("1 0.5 0.5 1 1 0.1 0.2 2 0 0 0 0.3 0.4 0.97\n")
     (shape,) = read_shapes(label, "pose", (3, 3))
@@ -111,7 +111,7 @@ def test_keypoints_that_are_not_labelled_are_not_drawn(tmp_path: Path) -> None:
     assert shape.outline == ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
-def test_samples_of_what_passed_the_check_are_stored_and_fetched(
+def test_samples_of_a_checked_dataset_are_stored_and_fetched(
     tmp_path: Path, target: Path, s3_client: S3Client, bucket: str
 ) -> None:
     build("detect", tmp_path / "data", train=2, val=1)
@@ -137,7 +137,7 @@ def test_samples_of_what_passed_the_check_are_stored_and_fetched(
         assert store.fetch(found.fingerprint, "detect", name) is None
 
 
-def test_a_mask_is_drawn_as_the_classes_that_its_ids_mean(tmp_path: Path) -> None:
+def test_a_mask_is_drawn_in_the_colours_of_its_mapped_classes(tmp_path: Path) -> None:
     mask = np.array([[7, 1], [255, 200]], np.uint8)
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     picture = np.full((2, 2, 3), 100, np.uint8)

@@ -1,4 +1,4 @@
-"""The cache stays below its limit: what was used longest ago goes first, and never what is in use."""
+"""The cache stays below its limit: the least recently used dataset is evicted first, one in use never."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fingerprint(name: str) -> str:
 
 
 class Machine:
-    """A cache with datasets of one file each, in the order in which they were last used."""
+    """A cache whose datasets have small files and were last used in the order in which they were added."""
 
     def __init__(self, folder: Path, limit: int = 100 * MIB) -> None:
         self.cache = DatasetCache.open(folder, limit)
@@ -64,7 +64,7 @@ def test_the_least_recently_used_go_first_and_only_as_many_as_needed(machine: Ma
     for name in ("old", "middle", "new"):
         machine.add(name)
     with machine.cache.use(fingerprint("old")):
-        pass  # now it is the most recently used
+        pass  # now this dataset is the most recently used one
     machine.evict(limit=4 * MIB)
     assert machine.left() == {"old", "middle", "new"}
     machine.evict(limit=4 * MIB, needed=MIB + MIB // 2)
@@ -73,7 +73,7 @@ def test_the_least_recently_used_go_first_and_only_as_many_as_needed(machine: Ma
     assert measure(machine.cache) < 3 * MIB
 
 
-def test_a_file_that_two_datasets_share_counts_once_and_stays_with_the_one_that_is_left(
+def test_a_file_shared_by_two_datasets_counts_once_and_stays_until_both_are_evicted(
     machine: Machine,
 ) -> None:
     machine.add("first", "a", "b")
@@ -85,7 +85,9 @@ def test_a_file_that_two_datasets_share_counts_once_and_stays_with_the_one_that_
     assert machine.stored() == 2
 
 
-def test_what_is_in_use_stays_whatever_the_limit(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dataset_in_use_is_never_evicted_whatever_the_limit(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
     machine.add("used")
     machine.add("unused")
     with machine.cache.use(fingerprint("used")), machine.cache.use(fingerprint("used")):
@@ -96,7 +98,7 @@ def test_what_is_in_use_stays_whatever_the_limit(machine: Machine, caplog: pytes
     assert machine.left() == set()
 
 
-def test_caches_in_a_view_and_own_files_count_too(machine: Machine) -> None:
+def test_caches_in_a_view_count_towards_the_limit(machine: Machine) -> None:
     content = machine.add("views")
     (content.parent / "view-detect").mkdir()
     (content.parent / "view-detect" / "0.npy").write_bytes(bytes(5 * MIB))
@@ -105,7 +107,7 @@ def test_caches_in_a_view_and_own_files_count_too(machine: Machine) -> None:
     assert machine.left() == set()
 
 
-def test_a_view_that_an_older_version_trains_on_is_in_use(machine: Machine) -> None:
+def test_a_view_used_by_an_older_version_of_the_code_counts_as_in_use(machine: Machine) -> None:
     content = machine.add("views")
     with hold(content.parent / "view-detect.lock", "LOCK_EX") as process:
         machine.evict(limit=1)
@@ -115,7 +117,7 @@ def test_a_view_that_an_older_version_trains_on_is_in_use(machine: Machine) -> N
     assert machine.left() == set()
 
 
-def test_a_full_disk_is_a_limit_too(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_also_limits_the_cache(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.add("old")
     disk = shutil.disk_usage(machine.cache.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=MIB))
@@ -125,7 +127,7 @@ def test_a_full_disk_is_a_limit_too(machine: Machine, monkeypatch: pytest.Monkey
     assert machine.left() == set()
 
 
-def test_without_a_limit_half_of_the_disk_is_one(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_limit_is_half_of_the_disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.add("old")
     disk = shutil.disk_usage(machine.cache.folder)
     for total, left in ((8 * MIB, {"old"}), (MIB, set())):
@@ -145,7 +147,7 @@ def hold(lock: Path, how: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_a_process_that_stopped_in_an_eviction_holds_up_no_other_for_ever(
+def test_a_process_that_is_stopped_during_an_eviction_does_not_block_others_for_ever(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.add("old")
@@ -180,11 +182,11 @@ eviction.make_room(DatasetCache(Path(sys.argv[1]), 1))
 """
 
 
-def test_an_eviction_that_is_killed_leaves_nothing_half_there(machine: Machine) -> None:
+def test_a_killed_eviction_leaves_no_incomplete_dataset(machine: Machine) -> None:
     machine.add("killed", *map(str, range(9)))
     killed = subprocess.run([sys.executable, "-c", KILLED, str(machine.cache.folder)], cwd=ROOT, check=False)
     assert killed.returncode == -9
-    assert machine.left() == set(), "it is no longer a dataset"
+    assert machine.left() == set(), "the partly removed folder no longer counts as a dataset"
     machine.add("next", "7")
     machine.evict(limit=100 * MIB)
     assert list((machine.cache.folder / ".evicted").iterdir()) == []
@@ -236,7 +238,7 @@ def test_nobody_who_uses_a_dataset_ever_loses_it_to_an_eviction(machine: Machine
 
 
 def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machine: Machine) -> None:
-    """They fetch, share, use and evict at once; tests/support/cache_kills.py checks the cache in between."""
+    """Processes fetch, use and evict at once; tests/support/cache_kills.py checks the cache meanwhile."""
     seed = secrets.randbelow(2**32)
     command = [sys.executable, "-m", "tests.support.cache_kills", str(machine.cache.folder), str(seed), "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -256,7 +258,7 @@ def test_the_limit_is_a_setting_in_gigabytes(
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "50 GB", "1e999", "x" * 1000])
-def test_a_limit_that_means_nothing_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_limit_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASET_CACHE_GB", given)
     with pytest.raises(SettingRefused, match="is not a number of gigabytes above 0") as refused:
         Settings.from_environment()

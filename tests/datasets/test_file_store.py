@@ -1,4 +1,4 @@
-"""Files by content: one on the disk, however many datasets have it, and never half of one."""
+"""Files are stored by content: one copy on disk however many datasets use it, and never a partial file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def written(path: Path, content: bytes = b"content") -> Path:
     return path
 
 
-def test_two_datasets_share_one_file_that_nobody_writes_to(store: FileStore, tmp_path: Path) -> None:
+def test_two_datasets_share_one_read_only_file(store: FileStore, tmp_path: Path) -> None:
     first, second = tmp_path / "data" / "first", tmp_path / "data" / "second"
     assert not store.link(KEY, 7, str(first))
     store.keep(written(first), KEY)
@@ -53,7 +53,7 @@ def test_a_damaged_file_is_not_used_and_is_replaced(store: FileStore, tmp_path: 
     first, second, third = (tmp_path / "data" / name for name in ("first", "second", "third"))
     store.keep(written(first), KEY)
     (stored,) = store.files()
-    Path(stored.path).chmod(0o600)  # real damage needs no permission
+    Path(stored.path).chmod(0o600)  # a failing disk needs no write permission to damage a file
     with Path(stored.path).open("r+b") as file:
         file.truncate(3)
     assert not store.has(KEY, 7)
@@ -71,8 +71,10 @@ def test_a_damaged_file_is_replaced_by_one_that_was_fetched_at_the_same_time(
     assert store.has(KEY, 7)
 
 
-def test_more_files_than_links_are_possible_have_the_same_content(store: FileStore, tmp_path: Path) -> None:
-    """ext4 allows 65,000 links. On file systems that allow more, this only shows that all are linked."""
+def test_more_files_can_share_a_content_than_the_file_system_allows_links(
+    store: FileStore, tmp_path: Path
+) -> None:
+    """ext4 allows 65,000 links; where more are allowed, the test shows only that all files are linked."""
     folder = tmp_path / "data"
     store.keep(written(folder / "first"), KEY)
     for number in range(65_010):
@@ -84,19 +86,19 @@ def test_more_files_than_links_are_possible_have_the_same_content(store: FileSto
     shutil.rmtree(folder)
 
 
-def test_a_file_whose_content_has_as_many_links_as_are_possible_is_kept(
+def test_a_file_is_kept_although_its_content_has_the_maximum_number_of_links(
     store: FileStore, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
     first = written(folder / "first")
     store.keep(first, KEY)
-    with suppress(OSError):  # from ext4, which allows 65,000 links
+    with suppress(OSError):  # raised by ext4, which allows 65,000 links
         for number in range(65_010):
             os.link(first, f"{folder}/{number}")
     for name in ("second", "third"):
         store.keep(written(folder / name), KEY)
         assert (folder / name).read_bytes() == b"content"
-    assert (folder / "second").samefile(folder / "third"), "the next ones are links again"
+    assert (folder / "second").samefile(folder / "third"), "later files are links again"
     shutil.rmtree(folder)
 
 
@@ -108,7 +110,7 @@ def other_disk() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_where_no_link_is_possible_each_dataset_has_a_file_of_its_own(
+def test_without_links_each_dataset_has_its_own_copy_of_a_file(
     store: FileStore, tmp_path: Path, other_disk: Path
 ) -> None:
     store.keep(written(other_disk / "elsewhere"), KEY)

@@ -1,4 +1,4 @@
-"""Files that passed a check are not read again as long as they and the way of reading them are the same."""
+"""A file that passed a check is not read again unless the file or the way of reading it changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLOUR = ImageRules()
 
 
 class Machine:
-    """A machine with an image; counts how often the image was really read."""
+    """A machine with an image; counts how often the image file itself was read."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.file, self.image = folder / "checked.sqlite3", folder / "0.png"
@@ -60,7 +60,7 @@ def test_an_image_is_read_once_for_each_way_of_reading_it(machine: Machine, tmp_
 
 
 def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp_path: Path) -> None:
-    """Everything that was found in them is remembered, warnings included."""
+    """All findings of the first reading are remembered, warnings included."""
     file = tmp_path / "0.txt"
     file.write_text("0 0.5 0.5 0.001 0.001\n1 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.5 0.5\n")
     reads: list[str] = []
@@ -81,10 +81,10 @@ def test_labels_are_read_once_for_each_way_of_reading_them(machine: Machine, tmp
     file.write_text("7 0.5 0.5 0.5 0.5\n")
     assert read("one way").problems
     assert read("one way").problems
-    assert reads == ["one way", "another", "one way", "one way"], "an error is found anew each time"
+    assert reads == ["one way", "another", "one way", "one way"], "labels with an error are read each time"
 
 
-def test_what_an_older_version_wrote_is_read_again(machine: Machine) -> None:
+def test_entries_of_an_older_version_are_read_again(machine: Machine) -> None:
     machine.read()
     with closing(sqlite3.connect(machine.file)) as database, database:
         database.execute("UPDATE files SET found = '{}'")
@@ -103,7 +103,7 @@ def test_a_changed_image_is_read_again(change: str, machine: Machine) -> None:
     assert (before.width, after.width, machine.reads) == (40, 50, 2)
 
 
-def test_an_image_that_is_not_good_is_read_each_time(machine: Machine) -> None:
+def test_a_broken_image_is_read_each_time(machine: Machine) -> None:
     machine.image.write_bytes(machine.image.read_bytes()[:60])
     for _ in range(2):
         with pytest.raises(UnusableImage):
@@ -111,7 +111,7 @@ def test_an_image_that_is_not_good_is_read_each_time(machine: Machine) -> None:
     assert machine.reads == 2
 
 
-def test_another_version_of_a_decoder_reads_all_again(
+def test_another_decoder_version_reads_every_file_again(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.read()
@@ -121,7 +121,7 @@ def test_another_version_of_a_decoder_reads_all_again(
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000], ids=["empty", "no database"])
-def test_a_damaged_file_costs_only_time(content: bytes, machine: Machine) -> None:
+def test_a_damaged_database_costs_only_time(content: bytes, machine: Machine) -> None:
     machine.file.write_bytes(content)
     machine.read()
     machine.read()
@@ -129,12 +129,12 @@ def test_a_damaged_file_costs_only_time(content: bytes, machine: Machine) -> Non
     assert machine.reads <= 2
 
 
-def test_a_folder_that_cannot_be_written_to_costs_only_time(machine: Machine) -> None:
+def test_an_unwritable_folder_costs_only_time(machine: Machine) -> None:
     machine.file = machine.file.parent / "missing" / "checked.sqlite3"
     assert machine.read() == machine.read()
 
 
-def test_a_full_memory_begins_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_database_is_emptied(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.read()
     machine.read("0.jpg")
     monkeypatch.setattr(memory, "_MOST", 1)
@@ -159,7 +159,7 @@ with memory.known_files(Path(sys.argv[1]) / "checked.sqlite3") as files:
 """
 
 
-def test_a_check_that_is_killed_keeps_what_it_had_written(machine: Machine, tmp_path: Path) -> None:
+def test_a_killed_check_keeps_the_entries_that_it_had_written(machine: Machine, tmp_path: Path) -> None:
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
     assert process.returncode == -9
     known = 0

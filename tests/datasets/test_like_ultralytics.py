@@ -1,4 +1,4 @@
-"""The check accepts what Ultralytics trains on: both judge the same files here."""
+"""The check accepts the files that Ultralytics trains on: here both judge the same files."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _png(data: bytes) -> bytes:
-    """A PNG of 64 x 48 pixels whose checksums are right, whatever its data are."""
+    """Return a PNG of 64 x 48 pixels with correct checksums around the given pixel data."""
     header = struct.pack(">IIBBBBB", *SIZE, 8, 2, 0, 0, 0)
     chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(data)), _chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def _headonly(jpeg: bytes) -> bytes:
-    """A JPEG that ends where its pixels should begin."""
+    """Return the JPEG cut off where its pixels begin."""
     return jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9"
 
 
@@ -117,7 +117,7 @@ IMAGES: dict[str, Callable[[], bytes]] = {
 
 
 def _as_ultralytics(path: Path, channels: int, *, classify: bool) -> tuple[int, int] | None:
-    """Return width and height of the image if training can use it. Ultralytics may rewrite the file."""
+    """Return the image's width and height if training can use it; Ultralytics may rewrite the file."""
     from ultralytics.data.dataset import ClassificationDataset
     from ultralytics.data.utils import check_image
     from ultralytics.utils.patches import imread
@@ -148,7 +148,7 @@ def test_an_image_is_accepted_if_ultralytics_can_train_on_it(reader: int | str, 
         ours[name] = _as_checked(file, ImageRules(channels, classify))
         plain[name] = _as_ultralytics(file, channels, classify=classify)
     assert ours == plain
-    assert {None, SIZE} <= set(plain.values()), "some are good, and some are not"
+    assert {None, SIZE} <= set(plain.values()), "some images are good, and some are not"
 
 
 def _as_checked(path: Path, rules: ImageRules) -> tuple[int, int] | None:
@@ -189,7 +189,7 @@ COLUMNS = {
     "pose": (17, 17, 17, 17, 17, 5, 16),
 }
 STRICTER = ("the box lies outside the image", "not a finite number")
-"""Reasons for which the check refuses what Ultralytics trains on."""
+"""Reasons why the check refuses some labels that Ultralytics trains on."""
 
 
 CASES = [
@@ -216,7 +216,7 @@ def test_labels_are_accepted_if_ultralytics_trains_on_them(
         label.write_text("\n".join(_lines(rng, COLUMNS[task])))
         arguments = (str(image), str(label), "", task == "pose", 2, *keypoints, single_cls)
         _, rows, _, segments, _, _, _, _, corrupt, message = verify_image_label(arguments)
-        # verify_labels refuses a whole dataset for a single box among outlines.
+        # Ultralytics' verify_labels refuses a whole dataset for a single box among outlines.
         good = not corrupt and (task in {"detect", "pose"} or len(segments) == len(rows))
         checked = check_labels(label, LabelRules(task, 2, keypoints, single_cls), SIZE)
         reasons = [problem.message for problem in checked.problems]
@@ -226,11 +226,11 @@ def test_labels_are_accepted_if_ultralytics_trains_on_them(
         assert good == (not reasons), (label.read_text(), reasons, message)
         if good:
             _compare(checked, rows, message)
-    assert min(seen.values()) > 40, "the test compares good and bad labels"
+    assert min(seen.values()) > 40, "the test must compare both good and bad labels"
 
 
 def _compare(checked: CheckedLabels, rows: np.ndarray, message: str) -> None:
-    """Compare the labels that remain, and the number of repeated ones that Ultralytics reports."""
+    """Compare the labels that both keep, and the number of duplicates that both report."""
     assert checked.objects == len(rows)
     assert sum(checked.classes.values()) == len(rows)
     repeated = int(message.rpartition(": ")[2].split()[0]) if "duplicate labels removed" in message else 0

@@ -1,4 +1,4 @@
-"""A listing is read line by line, so its length takes no memory."""
+"""A listing is read line by line, so memory use does not grow with its length."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def objects(count: int) -> Iterator[tuple[str, StoredObject]]:
         yield name, StoredObject("bucket", f"set/{name}", number, etag)
 
 
-def test_a_listing_is_what_was_written_down_as_often_as_it_is_read(tmp_path: Path) -> None:
+def test_a_listing_can_be_read_repeatedly_and_equals_what_was_written(tmp_path: Path) -> None:
     written = Listing.write(ORIGIN, objects(1000))
     assert list(written) == list(written) == list(objects(1000))
     written.copy_to(tmp_path / "listing")
@@ -37,7 +37,7 @@ def test_a_listing_is_what_was_written_down_as_often_as_it_is_read(tmp_path: Pat
     assert list(read) == list(objects(1000))
 
 
-def test_twenty_thousand_objects_take_no_memory(tmp_path: Path) -> None:
+def test_a_listing_of_twenty_thousand_objects_takes_little_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         written = Listing.write(ORIGIN, objects(20_000))
@@ -77,7 +77,7 @@ def test_a_truncated_listing_is_not_read(tmp_path: Path) -> None:
         "[" * 8_000,
     ],
 )
-def test_a_listing_of_anything_else_is_damaged(line: str, tmp_path: Path) -> None:
+def test_a_listing_with_an_invalid_line_is_damaged(line: str, tmp_path: Path) -> None:
     (tmp_path / "listing").write_bytes(gzip.compress(f"null\n{line}\n".encode()))
     with pytest.raises(DAMAGED):
         Listing.read(tmp_path / "listing", ORIGIN)

@@ -1,4 +1,4 @@
-"""The manifest: one line for each image, in bounded memory, the same bytes for the same data."""
+"""The manifest has a line for each image, is written in bounded memory, and is reproducible."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_manifest_names_each_image_with_its_hashes_and_counts(tmp_path: Path) 
     assert (entries[-1]["label"], entries[-1]["classes"]) == (None, {})
 
 
-def test_a_disk_that_is_full_for_the_manifest_says_nothing_of_the_data(tmp_path: Path) -> None:
+def test_a_full_disk_while_writing_the_manifest_is_not_blamed_on_the_data(tmp_path: Path) -> None:
     source, cache = str(build("detect", tmp_path / "data")), tmp_path / "cache"
     with pytest.raises(DatasetNotHere, match="cannot be stored on this machine: the disk is full"):
         inspect_dataset(source, "detect", cache, None, roots_beside(cache), manifest=Path("/dev/full"))
@@ -78,7 +78,7 @@ def test_the_same_data_give_the_same_manifest(task: str, tmp_path: Path) -> None
     assert contents[0] == contents[1]
 
 
-def test_a_name_that_is_not_utf_8_does_not_spoil_the_manifest(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_does_not_break_the_manifest(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     build("detect", folder)
     (folder / "images" / "train" / "0.png").rename(folder / "images" / "train" / "\udcff.png")
@@ -88,7 +88,7 @@ def test_a_name_that_is_not_utf_8_does_not_spoil_the_manifest(tmp_path: Path) ->
     assert "\\udcff.png" in [entry["name"] for entry in _read(file)]
 
 
-def test_equal_images_are_found_in_groups_whose_numbers_ascend() -> None:
+def test_equal_images_are_found_in_groups_with_ascending_numbers() -> None:
     digests = Digests()
     names = [str(number % 700) if number % 3 else f"alone {number}" for number in range(2000)]
     for name in names:
@@ -115,4 +115,4 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 def test_many_images_are_compared_in_little_memory() -> None:
     command = [sys.executable, "-c", MANY]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 200_000 * 100, "bytes on top of what the modules take"
+    assert int(done.stdout) < 200_000 * 100, "bytes in addition to the memory of the modules"

@@ -1,4 +1,4 @@
-"""Work is done in threads, and results come in order, whether they were computed or already known."""
+"""Work is done in threads, and results come in order, whether computed or already known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_results_come_in_order_whether_they_were_known_or_computed() -> None:
     computed: list[int] = []
 
     def compute(number: int) -> str:
-        time.sleep(0.02 if number % 5 == 0 else 0)  # the next ones finish first
+        time.sleep(0.02 if number % 5 == 0 else 0)  # the following numbers finish first
         computed.append(number)
         return f"computed {number}"
 
@@ -24,7 +24,7 @@ def test_results_come_in_order_whether_they_were_known_or_computed() -> None:
     assert sorted(computed) == list(range(0, 40, 3))
 
 
-def test_what_is_known_is_not_handed_to_a_thread() -> None:
+def test_known_results_are_not_handed_to_a_thread() -> None:
     threads: set[threading.Thread] = set()
 
     def recall(number: int) -> int:

@@ -1,4 +1,4 @@
-"""A fault that may pass, of a network file system or a busy machine, condemns no dataset."""
+"""A temporary fault of a network file system or a busy machine does not make a dataset invalid."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOURCE = "mine"
 
 @contextmanager
 def no_more_files() -> Iterator[None]:
-    """Let this process open no further file."""
+    """Prevent this process from opening another file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
     try:
@@ -47,7 +47,7 @@ def no_more_files() -> Iterator[None]:
 
 @pytest.fixture
 def break_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Return a function that makes a system call fail for all files of a name."""
+    """Return a function that makes a system call fail for every file with a given name."""
 
     def break_call(call: str, name: str) -> None:
         works = getattr(os, call)
@@ -97,7 +97,7 @@ def read_export(folder: Path) -> Callable[[], object]:
 @pytest.mark.parametrize(
     "prepare", [read_content, read_data_yaml, read_depths, read_map, read_coco, read_export]
 )
-def test_too_many_open_files_are_no_fault_of_the_data(
+def test_too_many_open_files_are_not_blamed_on_the_data(
     prepare: Callable[[Path], Callable[[], object]], tmp_path: Path
 ) -> None:
     read = prepare(tmp_path)
@@ -106,7 +106,7 @@ def test_too_many_open_files_are_no_fault_of_the_data(
         read()
 
 
-def test_a_fault_of_the_disk_does_not_condemn_a_list_of_images(
+def test_a_disk_error_does_not_make_a_list_of_images_invalid(
     tmp_path: Path, break_disk: Callable[[str, str], None]
 ) -> None:
     describe(build("detect", tmp_path).parent, train="train.txt")
@@ -117,7 +117,7 @@ def test_a_fault_of_the_disk_does_not_condemn_a_list_of_images(
 
 
 @pytest.mark.parametrize("name", ["instances_train2017.json", "train2017-0.png"])
-def test_a_fault_of_the_disk_does_not_condemn_annotations(
+def test_a_disk_error_does_not_make_annotations_invalid(
     name: str, tmp_path: Path, break_disk: Callable[[str, str], None]
 ) -> None:
     folder, work = build_coco(tmp_path / "data"), tmp_path / "work"
@@ -127,7 +127,7 @@ def test_a_fault_of_the_disk_does_not_condemn_annotations(
         convert_coco(str(folder), SOURCE, None, None, "detect", str(work))
 
 
-def test_a_fault_of_the_disk_does_not_hide_a_folder_of_annotations(
+def test_a_disk_error_does_not_hide_a_folder_of_annotations(
     tmp_path: Path, break_disk: Callable[[str, str], None]
 ) -> None:
     folder = build_coco(tmp_path / "data")
@@ -136,7 +136,7 @@ def test_a_fault_of_the_disk_does_not_hide_a_folder_of_annotations(
         convert_coco(str(folder), SOURCE, None, None, "detect", str(tmp_path / "work"))
 
 
-def test_a_fault_of_the_disk_does_not_make_a_path_missing(
+def test_a_disk_error_does_not_make_a_path_missing(
     tmp_path: Path, break_disk: Callable[[str, str], None]
 ) -> None:
     folder = tmp_path / "data"
@@ -147,7 +147,7 @@ def test_a_fault_of_the_disk_does_not_make_a_path_missing(
 
 
 @pytest.mark.parametrize("name", ["0.png", "0.txt"])
-def test_a_fault_of_the_disk_does_not_count_as_a_change(
+def test_a_disk_error_does_not_count_as_a_change(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

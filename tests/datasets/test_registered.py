@@ -1,4 +1,4 @@
-"""The parameter `dataset` names a registered dataset, one of its versions, or neither."""
+"""The parameter `dataset` may name a registered dataset, one version of it, or an address."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from include.datasets.registered import LARGEST_VERSION, RegisteredName, parse_r
         ("téile", None),
     ],
 )
-def test_a_name_is_told_from_an_address(dataset: str, named: RegisteredName | None) -> None:
+def test_a_registered_name_is_distinguished_from_an_address(
+    dataset: str, named: RegisteredName | None
+) -> None:
     assert parse_registered(dataset) == named
     assert named is None or str(named) == dataset
 
@@ -41,12 +43,12 @@ def test_a_name_is_told_from_an_address(dataset: str, named: RegisteredName | No
 @pytest.mark.parametrize(
     "version", ["0", "03", "-1", "x", "", "1.5", "3 ", "3@4", "²", str(LARGEST_VERSION + 1)]
 )
-def test_a_version_that_is_no_number_is_refused(version: str) -> None:
+def test_a_version_that_is_not_a_number_is_refused(version: str) -> None:
     with pytest.raises(DatasetError, match="a version is a whole number from 1, as in 'parts@3'"):
         parse_registered(f"parts@{version}")
 
 
-def test_a_name_may_be_any_of_its_versions_and_a_version_only_itself() -> None:
+def test_a_name_matches_all_its_versions_and_a_version_only_itself() -> None:
     third = DatasetVersionName(name="parts", version=3)
     assert RegisteredName("parts", None).may_be(third)
     assert RegisteredName("parts", 3).may_be(third)

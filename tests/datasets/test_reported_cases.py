@@ -1,4 +1,4 @@
-"""Datasets of bug reports: each has the outcome that people expect."""
+"""Datasets from bug reports, each with the outcome that its users expect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _layout(folder: Path, task: str) -> Layout:
 
 
 def check(folder: Path, task: str, **arguments: object) -> Validated:
-    """What the check finds, without the second that a process of its own takes."""
+    """Return the check's findings, in this process to save the second that another one takes to start."""
     return validate(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
 
 
@@ -49,7 +49,9 @@ UNDECODABLE = ["F.tif", "I.tif", "zstd.tif", "bad filter.png", "only its head.jp
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 @pytest.mark.parametrize("name", UNDECODABLE)
-def test_an_image_that_only_pillow_reads_is_named_with_its_format(name: str, task: str, folder: Path) -> None:
+def test_an_image_that_training_cannot_decode_is_named_with_its_format(
+    name: str, task: str, folder: Path
+) -> None:
     build(task, folder, train=3, val=2)
     image = min(folder.rglob("val/**/*.png"))
     image.unlink()
@@ -87,7 +89,7 @@ def test_a_vertex_may_lie_outside_the_image(vertex: str, task: str, folder: Path
     assert warnings(folder, task) == {"outside": 1}
 
 
-def test_fractions_that_are_too_large_are_not_called_pixels(folder: Path) -> None:
+def test_coordinates_slightly_above_1_are_not_reported_as_pixels(folder: Path) -> None:
     build("detect", folder)
     label = folder / "labels" / "train" / "0.txt"
     label.write_text("0 1.3 0.5 0.1 0.1\n")
@@ -123,7 +125,7 @@ def test_any_visibility_but_zero_counts_as_visible(visibility: str, folder: Path
 
 
 @pytest.mark.parametrize("count", ["2", "2.0", " 2 ", 2.0])
-def test_the_number_of_classes_may_be_a_text(count: object, folder: Path) -> None:
+def test_the_number_of_classes_may_be_a_string(count: object, folder: Path) -> None:
     build("detect", folder)
     describe(folder, nc=count)
     assert len(check(folder, "detect").class_table) == 2
@@ -147,9 +149,7 @@ def _links_to_each_other(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("link", [_link_up, _link_to_a_parent, _links_to_each_other])
-def test_a_link_that_leads_in_a_circle_is_reported_and_not_followed(
-    link: Callable[[Path], str], folder: Path
-) -> None:
+def test_a_circular_link_is_reported_and_not_followed(link: Callable[[Path], str], folder: Path) -> None:
     build("detect", folder)
     place = link(folder)
     layout = _layout(folder, "detect")
@@ -193,7 +193,7 @@ def test_duplicates_are_named_within_a_split_and_across(folder: Path) -> None:
     }
 
 
-def test_an_image_that_a_list_repeats_is_no_duplicate(folder: Path) -> None:
+def test_an_image_that_is_listed_twice_is_not_a_duplicate(folder: Path) -> None:
     build("detect", folder)
     images = [f"images/train/{path.name}" for path in sorted((folder / "images" / "train").iterdir())]
     (folder / "train.txt").write_text("\n".join([*images, *images[:3]]))
@@ -201,7 +201,7 @@ def test_an_image_that_a_list_repeats_is_no_duplicate(folder: Path) -> None:
     assert not warnings(folder, "detect")
 
 
-def test_what_is_probably_not_intended_is_a_warning(folder: Path) -> None:
+def test_each_probable_mistake_is_a_warning(folder: Path) -> None:
     build("detect", folder)
     describe(folder, names=["box", "arrow", "arrow"])
     labels = folder / "labels"
@@ -235,7 +235,7 @@ def test_only_the_chosen_classes_count(folder: Path) -> None:
     assert "no label is of one of the chosen classes" in refusal(folder, "detect", classes=1)
 
 
-def test_images_to_validate_with_need_labels_only_if_they_are_used(folder: Path) -> None:
+def test_validation_images_need_labels_only_if_training_validates(folder: Path) -> None:
     build("detect", folder)
     for label in (folder / "labels" / "val").iterdir():
         label.unlink()
@@ -258,7 +258,7 @@ def test_the_class_table_counts_objects_and_images(folder: Path) -> None:
     assert (arrow.train, arrow.train_images, arrow.val, arrow.val_images) == (1, 1, 0, 0)
 
 
-def test_an_image_of_another_number_of_channels_is_named(folder: Path) -> None:
+def test_an_image_with_the_wrong_number_of_channels_is_named(folder: Path) -> None:
     build("detect", folder)
     describe(folder, channels=4)
     assert "it has 3 channels, but the data YAML says channels: 4" in refusal(folder, "detect")
@@ -286,7 +286,7 @@ def test_class_folders_are_divided_as_by_ultralytics(folder: Path) -> None:
     assert str(kind.places[0]) == "cat/: files that end in .gif: 1"
 
 
-def test_labels_and_images_that_ultralytics_would_pass_over_are_named(folder: Path) -> None:
+def test_label_files_that_belong_to_no_image_are_named(folder: Path) -> None:
     build("detect", folder)
     (folder / "labels" / "train" / "gone.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (folder / "labels" / "classes.txt").write_text("box\narrow\n")
@@ -314,7 +314,7 @@ def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["read_bytes", "stat"])
-def test_a_fault_of_the_disk_does_not_condemn_an_image(
+def test_a_disk_error_does_not_make_an_image_invalid(
     method: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build("detect", folder)

@@ -1,4 +1,4 @@
-"""Loops over many files, divided among processes."""
+"""A loop over many files is divided among processes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def squares(count: int, processes: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
-def test_each_number_is_worked_on_once(count: int) -> None:
+def test_each_number_is_processed_once(count: int) -> None:
     found = run_confined(squares, count, PROCESSES, source="data")
     assert sorted(square for _, square in found) == [number**2 for number in range(count)]
     assert len({process for process, _ in found}) == min(count, PROCESSES)
 
 
-def test_one_process_needs_no_other() -> None:
+def test_a_single_share_runs_in_the_same_process() -> None:
     assert squares(3, 1) == [[os.getpid(), 0], [os.getpid(), 1], [os.getpid(), 4]]
 
 
 def one_fails(where: str) -> None:
-    """Raise an error in one of the processes while another one would never end."""
+    """Raise an error in one process while the other processes wait for ever."""
 
     def work(numbers: range) -> Iterator[int]:
         while numbers.start:
@@ -47,7 +47,7 @@ def one_fails(where: str) -> None:
     list(share_out(work, PROCESSES, PROCESSES))
 
 
-def test_an_error_of_one_ends_all() -> None:
+def test_an_error_in_one_process_ends_all() -> None:
     with pytest.raises(OSError, match="Input/output error"):
         run_confined(one_fails, "/proc/self/mem", source="data")
 
@@ -62,7 +62,7 @@ def one_is_killed() -> None:
     list(share_out(work, PROCESSES, PROCESSES))
 
 
-def test_a_killed_one_counts_as_the_death_of_the_whole() -> None:
+def test_a_killed_process_is_reported_as_if_the_whole_work_was_killed() -> None:
     with pytest.raises(DatasetError, match=r"was killed \(SIGKILL\), most likely because memory ran out"):
         run_confined(one_is_killed, source="data")
 
@@ -78,7 +78,7 @@ def the_first_is_killed(pids: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_none_outlives_the_process_that_started_them(tmp_path: Path) -> None:
+def test_no_process_outlives_its_parent(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="SIGKILL"):
         run_confined(the_first_is_killed, str(tmp_path / "pids"), source="data")
     pids = list(map(int, (tmp_path / "pids").read_text().split()))

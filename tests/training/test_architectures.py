@@ -1,4 +1,4 @@
-"""Names of architectures are told apart from files, without Ultralytics but as it reads them."""
+"""Architecture names are distinguished from file names as Ultralytics does it, without importing it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_shipped_architecture_is_known_in_each_of_its_sizes() -> None:
     assert shipped.keys() == shipped_architectures().keys()
     for stem, path in shipped.items():
         sizes = yaml.safe_load(path.read_text(encoding="utf-8")).get("scales", {})
-        own = re.search(r"v\d+[a-z]", stem)  # yolov10n and the like are files of their own
+        own = re.search(r"v\d+[a-z]", stem)  # yolov10n.yaml and others of its kind are separate files
         names = (
             [stem] if own else [stem, *(re.sub(r"(v?\d+)", rf"\1{size}", stem, count=1) for size in sizes)]
         )
@@ -49,7 +49,7 @@ def test_every_shipped_architecture_is_known_in_each_of_its_sizes() -> None:
 
 
 @pytest.mark.parametrize("name", ["yolo11n-seg", "yolov8x6", "yolov10s", "rtdetr-l", "yolo26"])
-def test_ultralytics_finds_what_is_taken_for_an_architecture(name: str) -> None:
+def test_ultralytics_finds_every_name_that_counts_as_an_architecture(name: str) -> None:
     from ultralytics.nn.tasks import yaml_model_load
 
     assert is_architecture(name)
@@ -69,7 +69,7 @@ def test_ultralytics_finds_what_is_taken_for_an_architecture(name: str) -> None:
         "yolo11n.pt",
     ],
 )
-def test_what_is_no_plain_name_of_one_is_no_architecture(model: str) -> None:
+def test_anything_but_a_plain_architecture_name_is_refused(model: str) -> None:
     assert not is_architecture(model)
 
 
@@ -83,16 +83,16 @@ def test_what_is_no_plain_name_of_one_is_no_architecture(model: str) -> None:
         ("qwertz", None),
     ],
 )
-def test_a_mistyped_name_suggests_one_that_exists(typed: str, meant: str | None) -> None:
+def test_a_mistyped_name_suggests_an_existing_one(typed: str, meant: str | None) -> None:
     assert similar_architecture(typed) == meant
 
 
 @pytest.mark.parametrize("name", ["yolov3n", "yolo11z", "yolov10n2", "yolo26n-world"])
-def test_a_size_or_kind_that_is_not_shipped_is_no_architecture(name: str) -> None:
+def test_a_size_or_kind_that_ultralytics_does_not_ship_is_not_an_architecture(name: str) -> None:
     assert not is_architecture(name)
 
 
-def test_only_what_is_trained_here_has_a_task() -> None:
+def test_only_architectures_that_can_be_trained_here_have_a_task() -> None:
     shipped = shipped_architectures()
     others = {name for name, each in shipped.items() if each.task is None}
     assert {"rtdetr-l", "yolov8-rtdetr", "yolov8-world", "yoloe-11"} <= others
@@ -109,14 +109,14 @@ def test_the_default_of_a_task_is_a_published_file_for_it(task: Task) -> None:
     assert architecture.task == task
 
 
-def test_a_published_file_is_found_by_a_name_that_is_nearly_its() -> None:
+def test_a_published_file_is_suggested_for_a_similar_name() -> None:
     assert similar_weights("yolov11n.pt") == "yolo11n.pt"
     assert similar_weights("sam_b.pt") is None
     assert release_url().startswith("https://github.com/ultralytics/assets/releases/download/v")
 
 
 @pytest.mark.parametrize("name", file_names("yolo11n"))
-def test_a_file_of_the_working_directory_is_not_taken_for_an_architecture(
+def test_a_file_in_the_working_directory_is_not_used_as_an_architecture(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -128,7 +128,7 @@ def test_a_file_of_the_working_directory_is_not_taken_for_an_architecture(
     assert not Path("trace").exists()
 
 
-def test_a_file_that_is_no_yaml_is_not_quoted(tmp_path: Path) -> None:
+def test_a_file_that_is_not_yaml_is_not_quoted(tmp_path: Path) -> None:
     path = tmp_path / "secrets.yaml"
     path.write_text("a: [secret\nb: }")
     with pytest.raises(TrainingError, match="is not valid YAML") as refusal:

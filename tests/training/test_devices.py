@@ -1,4 +1,4 @@
-"""Which GPUs a training run takes, what it may do with several, and how many slots of the pool they cost."""
+"""The GPUs that a training run takes, the arguments that several allow, and the pool slots that they cost."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "chosen"), [("0,1", "0,1"), ("cuda:2,0", "2,0"), ("cuda", "0"), ("03", "3"), (None, "0")]
 )
-def test_gpus_are_taken_by_their_numbers(given: str | None, chosen: str) -> None:
+def test_gpus_are_chosen_by_number(given: str | None, chosen: str) -> None:
     assert choose_device(given) == chosen
 
 
 @pytest.mark.usefixtures("four_gpus")
 @pytest.mark.parametrize("given", ["0,4", "4", "1,1", "0,", "0,cpu"])
-def test_gpus_that_are_not_there_are_refused(given: str) -> None:
+def test_missing_gpus_are_refused(given: str) -> None:
     with pytest.raises(DeviceNotAvailable, match=rf"device={given} .* 4 GPUs, numbered 0 to 3; give one of"):
         choose_device(given)
 
@@ -48,7 +48,7 @@ def test_gpus_that_are_not_there_are_refused(given: str) -> None:
         (2, {"time": 0.5}, "time=0.5 does not work with 2 GPUs"),
     ],
 )
-def test_arguments_that_gpus_cannot_share_are_refused(
+def test_arguments_that_do_not_work_with_several_gpus_are_refused(
     gpus: int, arguments: dict[str, Any], part: str
 ) -> None:
     with pytest.raises(ValueError, match=part):
@@ -57,7 +57,7 @@ def test_arguments_that_gpus_cannot_share_are_refused(
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_final_validation_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
+def test_an_attempt_that_only_validates_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
     restored = RestoredState(tmp_path / "resumed.pt", best_epoch=0, ended=not stopped, stopped=stopped)
     assert count_devices(TrainingPlan("detect", {"device": "2,3"}, {}).device) == 2
     assert TrainingPlan("detect", {"device": "2,3"}, {}, restored).device == "2"
@@ -91,7 +91,7 @@ def slots(api: Api, run_id: str) -> dict[str, int]:
 
 @pytest.mark.timeout(600)
 def test_a_run_takes_a_slot_of_the_pool_for_each_gpu(airflow_stack: Any) -> None:
-    """resolve_config refuses the run, so that train never starts; the slots of train are set before that."""
+    """resolve_config refuses this run, so train never starts, but the slots of train are already set."""
     api = Api(airflow_stack)
     run = api.post("/dagRuns", {"logical_date": None, "conf": {"device": "0,1,3", "nonsense": True}})
     run_id = run["dag_run_id"]

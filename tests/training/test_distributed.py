@@ -1,6 +1,6 @@
-"""One training in two processes: as exact as in one process, and no process is ever left behind.
+"""Training in two processes is as exact as in one process, and never leaves a process behind.
 
-The processes are real, and so is what they send each other; gloo on the CPU stands in for NCCL on GPUs.
+The processes and their communication are real; gloo on the CPU stands in for NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ON_CPU = "tests.support.ranks_on_cpu"
 
 
 def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
-    """Epochs of five batches, with two images for each process; no optimizer step ends with an epoch."""
+    """Return a request with five batches per epoch, two images per process; no epoch ends with an optimizer step."""
     return request(
         task,
         folder,
@@ -63,15 +63,15 @@ def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> TrainingResult:
 
 
 def ranks(process: psutil.Process | None = None) -> dict[int, psutil.Process]:
-    """The training processes that `process` (or this one) has started, by their rank."""
+    """Return the training processes that `process` (by default this one) has started, by rank."""
     children = (process or psutil.Process()).children()
-    # A server of the test session that has forked may have left a zombie, which has no command line.
+    # A forking server of the test session may have left a zombie, which has no command line.
     living = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
     return {int(p.environ()["RANK"]): p for p in living if ON_CPU in p.cmdline()}
 
 
 class Seen(Epochs):
-    """Records which processes exist at each report, with their loader workers."""
+    """At each report, records the training processes and their loader workers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Seen(Epochs):
 
 
 class EndsWithinEpoch(GivesUp):
-    """Asks for states all the time; gives up when one is saved within an epoch (Epoch-, StateReporter)."""
+    """An Epoch- and StateReporter that always wants a state, and gives up after one within an epoch."""
 
     def __init__(self) -> None:
         super().__init__(after=99)
@@ -122,7 +122,7 @@ def test_two_processes_go_on_within_an_epoch_to_the_same_weights(tmp_path: Path)
     assert weights_of(Path(result.last.path)) == weights
 
 
-def test_one_process_goes_on_with_what_two_have_begun_and_says_that_it_does(tmp_path: Path) -> None:
+def test_one_process_continues_a_run_of_two_and_reports_the_difference(tmp_path: Path) -> None:
     wanted, epochs = asked("classify", tmp_path), Epochs()
     with pytest.raises(GivesUp.Enough):
         in_two(wanted, GivesUp(after=2))
@@ -133,14 +133,14 @@ def test_one_process_goes_on_with_what_two_have_begun_and_says_that_it_does(tmp_
 
 
 class Stops(Seen):
-    """Stops the training after its first epoch, as a request to stop does."""
+    """Stops the training run after its first epoch, as a user's stop request would."""
 
     def report(self, epoch: EpochReport) -> bool:
         super().report(epoch)
         return False
 
 
-def test_all_processes_stop_where_the_reporter_says_so(tmp_path: Path) -> None:
+def test_all_processes_stop_if_the_reporter_asks_for_it(tmp_path: Path) -> None:
     stops = Stops()
     result = in_two(asked("classify", tmp_path), stops)
     assert (result.stop_reason, result.epoch, len(stops.reports)) == ("stopped", 0, 1)
@@ -162,7 +162,7 @@ class KillsRank(Seen):
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_where_one_process_is_killed_the_other_one_ends_and_the_error_names_it(
+def test_if_one_process_is_killed_the_other_one_ends_and_the_error_names_the_killed_rank(
     rank: int, tmp_path: Path
 ) -> None:
     kills = KillsRank(rank)
@@ -183,7 +183,7 @@ class RemovesFolder(Seen):
         return super().report(epoch)
 
 
-def test_an_error_in_a_process_comes_back_with_its_traceback(tmp_path: Path) -> None:
+def test_an_error_in_a_process_is_raised_in_the_parent_with_its_traceback(tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
     removes = RemovesFolder(wanted.save_dir / "weights")
     with pytest.raises(DiskError, match=r"Parent directory") as failed:
@@ -192,7 +192,7 @@ def test_an_error_in_a_process_comes_back_with_its_traceback(tmp_path: Path) -> 
     assert removes.left() == []
 
 
-def test_a_full_disk_of_a_process_is_still_a_full_disk() -> None:
+def test_a_full_disk_in_a_process_is_raised_as_a_full_disk_in_the_parent() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/machine/labels.cache")
     parent, rank = Pipe()
     rank.send(_describe(full, rank=1))
@@ -204,7 +204,7 @@ def test_a_full_disk_of_a_process_is_still_a_full_disk() -> None:
         _raise_cause([RankFailed("Rank 0 failed with RuntimeError: Connection closed by peer"), received])
 
 
-def test_what_cannot_be_trained_is_a_sentence_from_the_processes_too(tmp_path: Path) -> None:
+def test_unsupported_arguments_are_refused_with_a_reason_for_several_processes_too(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; leave it out"):
         in_two(asked("detect", tmp_path, rect=True), Epochs())
     assert ranks() == {}
@@ -227,7 +227,7 @@ def test_no_process_outlives_the_one_that_started_it(number: int, tmp_path: Path
             time.sleep(0.01)
         started = ranks(psutil.Process(parent.pid))
         families = {rank: [process, *process.children(recursive=True)] for rank, process in started.items()}
-        started[0].suspend()  # so that rank 1 waits for rank 0, and hears nothing from it
+        started[0].suspend()  # so that rank 1 waits for rank 0 without an answer
         os.kill(parent.pid, number)
         assert parent.ends_within(60)
         assert psutil.wait_procs(families[1], timeout=30)[1] == []

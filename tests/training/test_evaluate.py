@@ -1,4 +1,4 @@
-"""Models are measured by one standard: on the whole split, with classes matched by name."""
+"""All models are measured in the same way: on the whole split, with classes matched by name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.untrained import best
 
 EPOCHS = 25
 ERRORS = {"metrics/abs_rel", "metrics/rmse", "metrics/silog"}
-"""Metrics of which lower values are better, so that no gate can use them."""
+"""Metrics for which lower is better; no gate can use them."""
 
 
 class Trained(NamedTuple):
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A tiny detector that has learnt something, and its data."""
+    """Return a tiny detector that has learnt something, and its data."""
     folder = tmp_path_factory.mktemp("trained")
     data = build("detect", folder / "data", train=IMAGES, val=8)
     asked = request(
@@ -58,7 +58,7 @@ def changed(trained: Trained, folder: Path, classes: tuple[str, ...], numbers: d
     return describe(folder, path=str(folder), names=dict(enumerate(classes)))
 
 
-def test_it_measures_what_the_training_measured(trained: Trained) -> None:
+def test_evaluation_returns_the_metrics_that_training_measured(trained: Trained) -> None:
     found = measured(trained.weights, trained.data)
     for name in METRICS["detect"]:
         if name != "fitness":
@@ -71,7 +71,7 @@ def test_it_measures_what_the_training_measured(trained: Trained) -> None:
 
 
 def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tmp_path: Path) -> None:
-    """Ultralytics would leave out the labels of that class, and find the old model as good as before."""
+    """Ultralytics would skip the labels of that class, and rate the old model as good as before."""
     before = measured(trained.weights, trained.data)
     data = changed(trained, tmp_path / "more", (*CLASSES, "ring"), {0: 0, 1: 2})
     found = measured(trained.weights, data)
@@ -80,10 +80,10 @@ def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tm
     assert found.metrics["metrics/mAP50-95(B)"] == pytest.approx(before.classes["box"] / 2, abs=1e-4)
 
 
-def test_classes_that_are_numbered_in_another_order_are_the_same_classes(
+def test_classes_are_matched_although_they_are_numbered_in_another_order(
     trained: Trained, tmp_path: Path
 ) -> None:
-    """As when a class is added whose name comes first: Ultralytics would count right answers as wrong."""
+    """A new class may renumber the others; Ultralytics would then count right answers as wrong."""
     data = changed(trained, tmp_path / "sorted", ("a new one", *reversed(CLASSES)), {0: 2, 1: 1})
     before, found = measured(trained.weights, trained.data), measured(trained.weights, data)
     assert found.classes == pytest.approx(before.classes, abs=1e-6)
@@ -91,7 +91,7 @@ def test_classes_that_are_numbered_in_another_order_are_the_same_classes(
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_is_measured_by_its_metrics_and_by_class(task: Task, tmp_path: Path) -> None:
+def test_every_task_is_measured_by_its_own_metrics_and_by_class(task: Task, tmp_path: Path) -> None:
     data = build(task, tmp_path / "data", train=2, val=6)
     found = measured(best(task, tmp_path / "best.pt"), data, task)
     assert found.metrics.keys() >= set(METRICS[task])
@@ -102,7 +102,7 @@ def test_every_task_is_measured_by_its_metrics_and_by_class(task: Task, tmp_path
         assert sum(found.classes.values()) / 2 == pytest.approx(found.metrics["metrics/accuracy_top1"])
 
 
-def test_a_classifier_that_lacks_a_class_or_numbers_them_otherwise_is_measured_on_all_images(
+def test_a_classifier_with_fewer_or_reordered_classes_is_measured_on_all_images(
     tmp_path: Path,
 ) -> None:
     data = build("classify", tmp_path / "data", train=2, val=6)
@@ -115,7 +115,7 @@ def test_a_classifier_that_lacks_a_class_or_numbers_them_otherwise_is_measured_o
 
 
 def sure(name: str, path: Path, classes: tuple[str, ...]) -> Path:
-    """Write a semantic model that finds this class in every pixel."""
+    """Write a semantic model that predicts the class `name` for every pixel; return its path."""
     state = torch.load(best("semantic", path, classes), weights_only=False)
     head = state["model"].model[-1].classifier[-1]
     head.weight.data.zero_()
@@ -125,8 +125,8 @@ def sure(name: str, path: Path, classes: tuple[str, ...]) -> Path:
     return path
 
 
-def test_a_model_of_pixels_is_measured_by_the_names_of_its_classes(tmp_path: Path) -> None:
-    """Each model takes every pixel for the class that it calls arrow, whatever its number."""
+def test_a_semantic_model_is_measured_by_class_names(tmp_path: Path) -> None:
+    """Each model predicts its class named arrow for every pixel, whatever that class's number."""
     data = build("semantic", tmp_path / "data", train=2, val=6)
     share = {
         classes: measured(sure("arrow", tmp_path / "best.pt", classes), data, "semantic")
@@ -140,15 +140,15 @@ def test_a_model_of_pixels_is_measured_by_the_names_of_its_classes(tmp_path: Pat
         assert (other.metrics, other.classes) == (straight.metrics, straight.classes)
 
 
-def test_pixels_that_a_model_takes_for_a_class_that_the_data_lack_are_wrong(tmp_path: Path) -> None:
-    """Ultralytics would leave these pixels out, so that such a model could not be wrong."""
+def test_pixels_predicted_as_a_class_missing_from_the_data_count_as_wrong(tmp_path: Path) -> None:
+    """Ultralytics would skip these pixels, so such a model could not be wrong."""
     data = build("semantic", tmp_path / "data", train=2, val=6)
     found = measured(sure("ring", tmp_path / "best.pt", ("ring", *CLASSES)), data, "semantic")
     assert found.classes == {"box": 0.0, "arrow": 0.0}
     assert (found.metrics["metrics/mIoU"], found.metrics["metrics/pixel_acc"]) == (0.0, 0.0)
 
 
-def test_a_model_of_one_class_is_measured_on_data_with_more_and_the_other_way_round(tmp_path: Path) -> None:
+def test_a_model_of_one_class_is_measured_on_data_with_more_and_vice_versa(tmp_path: Path) -> None:
     data = build("semantic", tmp_path / "data", train=2, val=6)
     arrows = measured(sure("arrow", tmp_path / "a.pt", ("arrow",)), data, "semantic")
     of_both = measured(sure("arrow", tmp_path / "b.pt", CLASSES), data, "semantic")
@@ -167,7 +167,7 @@ def test_nothing_is_written_but_label_caches(
     assert {path.suffix for path in set(trained.data.parent.rglob("*")) - before} <= {".cache"}
 
 
-def test_what_cannot_be_measured_is_said_in_a_sentence(trained: Trained, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_measured_is_refused_with_a_reason(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"best.pt is a model for detect, so it cannot .* task=segment"):
         evaluate(trained.weights, trained.data, "segment", device="cpu")
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"train": "a", "val": "b", "names": ["c"]}))
@@ -176,7 +176,7 @@ def test_what_cannot_be_measured_is_said_in_a_sentence(trained: Trained, tmp_pat
 
 
 class Planted:
-    """What a stranger may have put into a file: loading it writes a file."""
+    """An object that an attacker could put into a file: unpickling the object writes another file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -185,7 +185,7 @@ class Planted:
         return Path.write_text, (self._path, "I ran")
 
 
-def test_a_file_that_runs_something_when_it_is_loaded_is_refused(trained: Trained, tmp_path: Path) -> None:
+def test_a_file_that_runs_code_when_loaded_is_refused(trained: Trained, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     torch.save({"model": Planted(ran), "train_args": {"task": "detect"}}, tmp_path / "bad.pt", pickle)
     with pytest.raises(NotResumable, match="not a checkpoint that can be loaded safely"):

@@ -1,4 +1,4 @@
-"""A training run that is interrupted and resumed ends with the bits of an uninterrupted one."""
+"""A training run that is interrupted and resumed ends with the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "close_m
 def asked(
     task: str, folder: Path, /, images: int = IMAGES, model: str | None = None, **arguments: Any
 ) -> TrainingRequest:
-    """Five epochs, none of which ends with an optimizer step; the last batch has 2 of the 18 images."""
+    """Return a request for five epochs, each ending between optimizer steps with a batch of 2 of the 18 images."""
     return request(
         task,
         folder,
@@ -39,7 +39,7 @@ def asked(
 
 
 def interrupted(wanted: TrainingRequest, *after: int, workers: tuple[int, ...] = ()) -> str:
-    """Train with an interruption after each of these epochs; return the hash of the final weights."""
+    """Train with an interruption after each of the epochs `after`; return the hash of the final weights."""
     attempt = wanted
     reporters: list[EpochReporter] = [*map(GivesUp, after), Epochs()]
     for count, reporter in enumerate(reporters):
@@ -72,7 +72,9 @@ def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
     assert (result.stop_reason, result.epoch) == ("early_stopping", 2)
 
 
-def test_an_attempt_that_ended_before_its_final_validation_only_gets_that(tmp_path: Path) -> None:
+def test_an_attempt_that_ended_before_the_final_validation_resumes_with_that_validation(
+    tmp_path: Path
+) -> None:
     wanted, epochs = asked("classify", tmp_path), Epochs()
     whole = uninterrupted(wanted)
     with pytest.raises(GivesUp.Enough):
@@ -86,7 +88,7 @@ def test_an_attempt_that_ended_before_its_final_validation_only_gets_that(tmp_pa
 
 
 class CountsThreads(Epochs):
-    """Records how many threads torch uses."""
+    """Records the number of torch threads in each epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +143,7 @@ def test_a_time_budget_is_outside_the_guarantee(tmp_path: Path) -> None:
     assert "time=0.0001" in (epochs.reports[0].inexact_reason or "")
 
 
-def test_the_state_of_another_training_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
+def test_the_state_of_another_training_run_is_refused_and_the_difference_is_named(tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
@@ -151,7 +153,7 @@ def test_the_state_of_another_training_is_refused_and_what_differs_is_named(tmp_
 
 
 class Stops:
-    """Stops the training after some epochs, as a request to stop does (an EpochReporter)."""
+    """An EpochReporter that stops the training run after some epochs, as a user's stop request would."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -170,8 +172,8 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path)
     assert (result.stop_reason, weights_of(Path(result.last.path))) == ("completed", whole)
 
 
-def test_what_other_threads_draw_from_the_global_generator_changes_nothing(tmp_path: Path) -> None:
-    """On a CPU, samples are made in this process, in which clients draw random waits between retries."""
+def test_random_numbers_drawn_by_other_threads_change_nothing(tmp_path: Path) -> None:
+    """On a CPU, samples are made in this process, where clients also draw random delays between retries."""
     wanted = asked("detect", tmp_path, multi_scale=0.5)
     whole = uninterrupted(wanted)
     ended = threading.Event()

@@ -1,4 +1,4 @@
-"""A run that is interrupted after any batch and resumed ends with the bits of an uninterrupted one."""
+"""A run that is interrupted after any batch and resumed ends with the same bits as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ EPOCHS = 4
 
 
 def asked(task: str, folder: Path, /, images: int = IMAGES, **arguments: Any) -> TrainingRequest:
-    """Four epochs of five batches, the last of two images; the first epoch ends between optimizer steps."""
+    """Return a request for four epochs of five batches (4, 4, 4, 4 and 2 images) and steps of three batches.
+
+    So the first epoch ends between two optimizer steps.
+    """
     given = {"imgsz": 64, "batch": 4, "nbs": 12, "plots": False, "close_mosaic": 2} | arguments
     model = given.pop("model", None) or architecture(folder, task)
     return request(
@@ -49,7 +52,7 @@ def run(wanted: TrainingRequest, reporter: EndsAt, workers: int = 0) -> None:
 def interrupted(
     wanted: TrainingRequest, *positions: Position, workers: tuple[int, ...] = ()
 ) -> list[EpochReport]:
-    """Train with an interruption at each position; return what the attempts reported."""
+    """Train with an interruption at each position; return the epoch reports of all attempts."""
     attempt, reports = wanted, []
     for count, position in enumerate(positions):
         ends = EndsAt(position)
@@ -86,13 +89,14 @@ def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, t
     whole, reports = uninterrupted(wanted, workers=1)
     again = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
     assert last_of(wanted) == whole
-    told = {report.epoch: report.metrics for report in again}  # running losses and learning rates among them
+    # The metrics include running losses and learning rates.
+    told = {report.epoch: report.metrics for report in again}
     assert [told[report.epoch] for report in reports] == [report.metrics for report in reports]
     assert again[-1].inexact_reason is None
 
 
 def test_a_model_of_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
-    """As in YOLO26: the balance of the heads changes after each epoch, even one with no batch left."""
+    """In YOLO26 the balance of the two heads changes after each epoch, even if no batch was left to train."""
     wanted = asked("detect", tmp_path, model=architecture(tmp_path, end2end=True))
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, BATCHES), (1, 2))
@@ -119,21 +123,21 @@ def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> No
     assert last_of(wanted) == whole
 
 
-def test_dropout_draws_the_same(tmp_path: Path) -> None:
+def test_dropout_draws_the_same_random_numbers(tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path, dropout=0.5)
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, 3), (0, 0), (2, 1))
     assert last_of(wanted) == whole
 
 
-def test_mosaic_finds_the_partners_that_an_interrupted_attempt_had_decoded(tmp_path: Path) -> None:
+def test_mosaic_uses_the_images_that_the_interrupted_attempt_would_have_used(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path, images=66, batch=2, nbs=8)
     whole, _ = uninterrupted(wanted, workers=1)
     interrupted(wanted, (0, 20), (1, 31), workers=(2, 0, 1))
     assert last_of(wanted) == whole
 
 
-def test_states_that_are_saved_change_nothing(tmp_path: Path) -> None:
+def test_saving_states_changes_nothing(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
     whole, _ = uninterrupted(wanted)
     saves = EndsAt((-1, 2), (0, 1), (2, 4), (9, 9))
@@ -148,7 +152,7 @@ def test_states_that_are_saved_change_nothing(tmp_path: Path) -> None:
     assert not (wanted.save_dir / "weights" / "epoch-end.pt").exists()
 
 
-def test_the_time_of_an_epoch_counts_both_attempts(tmp_path: Path) -> None:
+def test_the_duration_of_an_epoch_includes_both_attempts(tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
     first, rest = EndsAt((0, 4)), EndsAt()
     with pytest.raises(EndsAt.Enough):
@@ -189,7 +193,7 @@ def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
         trainer.train()
 
 
-def test_an_epoch_that_ends_in_nan_begins_again_whatever_was_saved_in_it(tmp_path: Path) -> None:
+def test_an_epoch_that_ends_in_nan_is_repeated_whatever_was_saved_in_it(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
     poisoned(wanted, Poisons())
     whole = last_of(wanted)
@@ -207,7 +211,7 @@ def test_an_epoch_that_ends_in_nan_begins_again_whatever_was_saved_in_it(tmp_pat
     assert rest.reports[-1].inexact_reason is None
 
 
-def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_nan(tmp_path: Path) -> None:
+def test_a_lost_state_of_an_epochs_beginning_is_reported_if_the_epoch_ends_in_nan(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((0, 2)))
@@ -217,15 +221,15 @@ def test_a_state_that_lacks_its_epochs_beginning_says_so_when_the_epoch_ends_in_
     assert "epoch 2 ended in NaN after it was resumed midway" in (rest.reports[-1].inexact_reason or "")
 
 
-def test_nothing_is_saved_in_an_epoch_once_it_is_nan_nor_when_it_is_repeated(tmp_path: Path) -> None:
-    """A state of the first pass would seem newer than one of the second."""
+def test_no_state_is_saved_in_an_epoch_after_a_nan_or_during_its_repetition(tmp_path: Path) -> None:
+    """A state saved in the first pass would seem newer than one saved in the second pass."""
     wanted, reporter = asked("detect", tmp_path), Poisons((0, 4), (0, 5), (9, 9))
     poisoned(wanted, reporter)
     assert reporter.asked == 4
     assert [(state.epoch, state.batch) for state in reporter.saved_states] == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
-def test_stopped_in_its_first_epoch_it_leaves_the_best_that_there_is_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
     whole, _ = uninterrupted(wanted)
     with pytest.raises(EndsAt.Enough):
@@ -239,7 +243,7 @@ def test_stopped_in_its_first_epoch_it_leaves_the_best_that_there_is_and_goes_on
     assert last_of(wanted) == whole
 
 
-def test_a_new_job_goes_on_in_the_batch_too_and_begins_the_epoch_anew_with_another_batch_size(
+def test_a_new_job_continues_within_the_epoch_but_restarts_it_with_another_batch_size(
     tmp_path: Path,
 ) -> None:
     wanted = asked("detect", tmp_path)
@@ -276,7 +280,7 @@ def test_a_dataset_that_has_grown_restarts_the_epoch_and_says_so(tmp_path: Path)
     assert rest.reports[0].inexact_reason == "the data or the batch size changed, so epoch 3 restarted"
 
 
-def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginning(tmp_path: Path) -> None:
+def test_plain_ultralytics_resumes_a_mid_epoch_state_at_the_beginning_of_the_epoch(tmp_path: Path) -> None:
     from ultralytics import YOLO
 
     wanted = asked("detect", tmp_path)
@@ -289,8 +293,8 @@ def test_plain_ultralytics_resumes_a_state_within_an_epoch_at_the_epochs_beginni
     assert begun == [1, 2, 3]
 
 
-def test_memory_that_runs_out_in_the_first_epoch_after_a_resume_may_halve_the_batch(tmp_path: Path) -> None:
-    """No epoch has shown yet that the batch fits."""
+def test_the_batch_may_be_halved_in_the_first_epoch_even_after_a_resume(tmp_path: Path) -> None:
+    """Until an epoch has finished, the batch is not known to fit."""
     wanted = asked("detect", tmp_path)
     for position, fits in (((-1, 3), False), ((0, 3), True)):
         with pytest.raises(EndsAt.Enough):
@@ -302,7 +306,7 @@ def test_memory_that_runs_out_in_the_first_epoch_after_a_resume_may_halve_the_ba
         assert (restored.fits_memory_of is not None) is fits
 
 
-def test_a_new_job_with_other_data_begins_the_epoch_anew(tmp_path: Path) -> None:
+def test_a_new_job_with_other_data_restarts_the_epoch(tmp_path: Path) -> None:
     wanted = replace(asked("detect", tmp_path), identity={"job": "a", "data": "0" * 64})
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((1, 3)))

@@ -1,4 +1,4 @@
-"""A sample of ours has the bits that Ultralytics' own transforms give it for the same random numbers."""
+"""Our transforms give a sample the same bits as Ultralytics' own transforms with the same random numbers."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ SIZE = 97
 """An odd number."""
 
 SHAPES = [(97, 97), (61, 97), (97, 33), (200, 150), (150, 203), (30, 51), (20, 20), (3, 97), (500, 64)]
-"""Heights and widths of images: as large as SIZE, larger and smaller."""
+"""Heights and widths of images: equal to SIZE, larger and smaller."""
 
 ALL_TASKS = ("detect", "segment", "pose", "obb", "semantic", "depth")
 
 
 @pytest.fixture(autouse=True)
 def memory_is_never_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill new arrays, so that pixels that are read but never written differ from Ultralytics'."""
+    """Fill new arrays, so that a pixel that is read before it is written differs from Ultralytics' pixel."""
     monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, 77, dtype))
 
 
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Builds a task's dataset, once."""
+    """Return a function that builds a task's dataset on its first call."""
     return cache(lambda task: build_noisy(task, tmp_path_factory.mktemp(task)))
 
 
 def build_noisy(task: str, folder: Path) -> Path:
-    """Build a tiny dataset whose images are noise, fine and coarse, in colour and grey, of many shapes."""
+    """Build a tiny dataset of fine and coarse noise images, in colour and grey, in many shapes."""
     data, rng = build(task, folder, train=2 * len(SHAPES), val=1), np.random.default_rng(0)
     for path in folder.glob("images/train/*.png"):
         number = int(path.stem)
@@ -59,7 +59,7 @@ def build_noisy(task: str, folder: Path) -> Path:
 
 
 def dataset(task: str, data: Path, channels: int = 3, **arguments: Any) -> Any:
-    """The training dataset of a run of ours with these arguments, without the memory of recent images."""
+    """Return our training dataset for these arguments, without the buffer of recent images."""
     settings = get_cfg(overrides={"task": task, "imgsz": SIZE, **arguments})
     described = check_det_dataset(str(data)) | {"channels": channels}
     images = build_yolo_dataset(settings, described["train"], 4, described)
@@ -100,24 +100,24 @@ def test_samples_are_as_ultralytics(
     assert_samples_are_as_ultralytics(images, arguments)
 
 
-def test_samples_of_640_pixels_are_as_ultralytics(noisy: Callable[[str], Path]) -> None:
-    """Wide enough for OpenCV's vectorised loops."""
+def test_samples_of_640_pixels_equal_those_of_ultralytics(noisy: Callable[[str], Path]) -> None:
+    """640 pixels are wide enough for OpenCV's vectorised loops."""
     images = dataset("detect", noisy("detect"), imgsz=640)
     assert_samples_are_as_ultralytics(images, {})
 
 
-def test_outlines_drawn_into_masks_are_as_ultralytics(noisy: Callable[[str], Path]) -> None:
+def test_outlines_drawn_as_masks_equal_those_of_ultralytics(noisy: Callable[[str], Path]) -> None:
     images = dataset("semantic", noisy("segment"))
     assert_samples_are_as_ultralytics(images, {})
 
 
-def test_images_of_one_channel_are_as_ultralytics(noisy: Callable[[str], Path]) -> None:
+def test_images_with_one_channel_equal_those_of_ultralytics(noisy: Callable[[str], Path]) -> None:
     images = dataset("detect", noisy("detect"), channels=1)
     assert images[0]["img"].shape == (1, SIZE, SIZE)
     assert_samples_are_as_ultralytics(images, {})
 
 
-def test_mosaics_of_nine_images_are_as_ultralytics(noisy: Callable[[str], Path]) -> None:
+def test_mosaics_of_nine_images_equal_those_of_ultralytics(noisy: Callable[[str], Path]) -> None:
     images = dataset("detect", noisy("detect"))
     assert_samples_are_as_ultralytics(images, {}, n=9)
 
@@ -134,7 +134,7 @@ def test_the_faster_transforms_are_used_until_the_training_ends(
     assert not slow & set(map(type, find_transforms(images.transforms)))
 
 
-def test_of_a_mosaic_only_what_is_seen_is_painted() -> None:
+def test_only_the_visible_part_of_a_mosaic_is_painted() -> None:
     magnified = np.array([[2, 0, -1000], [0, 2, -600]])
     assert find_seen(magnified, (640, 320), (1280, 1280)) == (slice(298, 463), slice(498, 823))
 
@@ -147,7 +147,7 @@ def test_of_a_mosaic_only_what_is_seen_is_painted() -> None:
         [[1e-12, 0, 0], [0, 1e-12, 0]],
     ],
 )
-def test_an_image_that_is_out_of_sight_is_as_ultralytics(matrix: list[list[float]]) -> None:
+def test_an_image_moved_out_of_view_equals_that_of_ultralytics(matrix: list[list[float]]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     params = {"M": np.array([*matrix, [0, 0, 1]], np.float32), "size": (64, 32)}
     theirs = RandomPerspective().apply_image({"img": image}, params)["img"]

@@ -1,6 +1,6 @@
-"""Each training run keeps a GPU of its own while it lives, and moves to a CPU only if asked to.
+"""Each training run keeps its own GPU as long as it lives, and uses a CPU only if asked to.
 
-The list that the driver would give stands in for GPUs.
+No GPU is needed: the tests replace the list of GPUs that the driver would return.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ def three_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hold(device: str, locks: Path, connection: Connection) -> None:
-    """Claim a GPU, start a child that outlives this process as workers may, and send what CUDA would see."""
+    """Claim a GPU, fork a child that may outlive this process, and send the devices that CUDA would see."""
     with claim_gpus(device, locks):
         if os.fork() == 0:
-            connection.send((os.environ[VISIBLE], os.getpid()))  # the child has released the claim by now
+            # Here the child has already released the claim that it inherited.
+            connection.send((os.environ[VISIBLE], os.getpid()))
             time.sleep(60)
             os._exit(0)
         time.sleep(60)
@@ -60,7 +61,7 @@ def hold(device: str, locks: Path, connection: Connection) -> None:
 
 @contextmanager
 def another_training(device: str, locks: Path) -> Iterator[str]:
-    """Start a process that claims a GPU; it is killed at the end of the block, its child after the test."""
+    """Run a process that claims a GPU; kill it at the end of the block, and its child after the test."""
     connection, theirs = get_context("fork").Pipe()
     process = get_context("fork").Process(target=hold, args=(device, locks, theirs))
     process.start()
@@ -84,7 +85,7 @@ def no_orphans() -> Iterator[None]:
 
 
 def test_a_divided_gpu_is_replaced_by_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs, of which the second is divided into parts 0 and 2."""
+    """The machine has two GPUs, and the second one is divided into MIG parts 0 and 2."""
     parts = {"GPU-aa": {}, "GPU-bb": {0: "MIG-b0", 2: "MIG-b2"}}
 
     def part_of(gpu: str, number: int) -> str:
@@ -122,7 +123,7 @@ def test_training_runs_take_different_gpus_until_none_is_free(tmp_path: Path) ->
     assert VISIBLE not in os.environ
 
 
-def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
+def test_a_run_waits_for_a_gpu_in_use_and_logs_that_it_waits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -149,7 +150,7 @@ def test_a_training_waits_for_a_gpu_that_others_have_and_says_so(
     assert "another training run has GPU 0 of this machine" in caplog.text
 
 
-def test_a_killed_training_frees_its_gpu_though_a_child_lives_on(tmp_path: Path) -> None:
+def test_a_killed_run_frees_its_gpu_although_a_child_process_survives(tmp_path: Path) -> None:
     with (
         another_training("0", tmp_path),
         pytest.raises(NoGpuFree, match="device=0: another training run has GPU 0"),
@@ -188,7 +189,7 @@ def test_cuda_visible_devices_is_respected(variable: str | None, left: list[int]
     assert visible_gpus(GPUS, variable) == [GPUS[number] for number in left]
 
 
-def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_number_counts_only_visible_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VISIBLE, "GPU-bb22,GPU-aa11")
     with claim_gpus("1", tmp_path):
         assert os.environ[VISIBLE] == "GPU-aa11"
@@ -196,15 +197,15 @@ def test_a_number_counts_what_is_visible(tmp_path: Path, monkeypatch: pytest.Mon
         pass
 
 
-def test_what_a_training_runs_on_is_named(tmp_path: Path) -> None:
+def test_the_hardware_of_a_run_is_recorded(tmp_path: Path) -> None:
     with claim_gpus("0,1", tmp_path) as device:
         hardware = describe_hardware(device)
-    assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # without NVIDIA's driver
+    assert (hardware.machine, hardware.driver) == (socket.gethostname(), None)  # no NVIDIA driver
     assert hardware.gpu == "2x H100"
     assert describe_hardware("cpu").gpu == "CPU"
 
 
-def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_is_used_only_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     require_hardware(None, cpu_worker=False)
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
@@ -224,7 +225,7 @@ def test_nobody_trains_on_a_cpu_who_did_not_ask_for_it(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
-def test_who_wants_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
+def test_a_run_that_needs_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
     with claim_gpus(device, tmp_path) as given:
         assert given == device
     assert list(tmp_path.iterdir()) == []
@@ -232,7 +233,7 @@ def test_who_wants_no_gpu_claims_none(device: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def trained_on_gpu(tmp_path: Path) -> TrainingRequest:
-    """Return the request that continues a run whose state says that it was on a GPU."""
+    """Return a request that resumes a run whose saved state names a GPU."""
     wanted = request("classify", tmp_path, identity={"job": "a"})
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=1))
@@ -244,14 +245,16 @@ def trained_on_gpu(tmp_path: Path) -> TrainingRequest:
 
 
 @pytest.mark.parametrize("device", [None, "0"])
-def test_a_training_that_had_a_gpu_does_not_go_on_on_the_cpu(
+def test_a_run_that_began_on_a_gpu_is_not_resumed_on_the_cpu(
     device: str | None, trained_on_gpu: TrainingRequest
 ) -> None:
     with pytest.raises(GpuLost, match="was trained on a GPU, and this machine has no usable GPU"):
         train(replace(trained_on_gpu, device=device), Epochs())
 
 
-def test_it_goes_on_on_the_cpu_where_that_is_asked_for(trained_on_gpu: TrainingRequest) -> None:
+def test_a_run_that_began_on_a_gpu_is_resumed_on_the_cpu_if_asked_for(
+    trained_on_gpu: TrainingRequest
+) -> None:
     epochs = Epochs()
     train(trained_on_gpu, epochs)
     assert "device" in (epochs.reports[-1].inexact_reason or "")

@@ -1,4 +1,4 @@
-"""What goes wrong on GPUs and on busy machines, shown on a CPU."""
+"""Faults that occur on GPUs and on busy machines, reproduced on a CPU."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def interrupt(wanted: TrainingRequest, after: int) -> None:
         train(wanted, GivesUp(after=after))
 
 
-def test_a_batch_that_was_trained_with_is_not_halved_after_a_resume(
+def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = asked(tmp_path)
@@ -77,7 +77,7 @@ def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: p
             trainer.train()
 
 
-def test_a_batch_that_another_device_was_trained_with_may_be_halved(
+def test_a_batch_size_that_fitted_another_device_may_be_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = asked(tmp_path)
@@ -90,7 +90,7 @@ def test_a_batch_that_another_device_was_trained_with_may_be_halved(
 
 
 class NanOnce:
-    """Makes the loss of an epoch's last batch NaN, the first time that the epoch is trained."""
+    """Makes the loss of the last batch of an epoch NaN in the first pass through that epoch."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch, self.done = epoch, False
@@ -102,7 +102,7 @@ class NanOnce:
 
 
 def train_with_nan(wanted: TrainingRequest, reporter: Any) -> list[float]:
-    """Train with a NaN in epoch 1; returns the weight of the first head's loss in each epoch."""
+    """Train with a NaN in epoch 1; return the weight of the first head's loss in each epoch."""
     weights: dict[int, float] = {}
     with build_trainer(wanted, reporter) as trainer:
         trainer.add_callback("on_train_epoch_end", NanOnce(1))
@@ -113,9 +113,9 @@ def train_with_nan(wanted: TrainingRequest, reporter: Any) -> list[float]:
     return list(weights.values())
 
 
-def test_the_loss_weights_are_right_after_an_epoch_that_was_repeated(tmp_path: Path) -> None:
+def test_the_loss_weights_are_correct_after_a_repeated_epoch(tmp_path: Path) -> None:
     model = Path(architecture(tmp_path))
-    model.write_text(f"end2end: true\n{model.read_text()}")  # two heads, as YOLO26 has
+    model.write_text(f"end2end: true\n{model.read_text()}")  # two heads, as in YOLO26
     wanted = asked(tmp_path)
     weights = train_with_nan(wanted, Epochs())
     assert weights == pytest.approx([0.8 - epoch * 0.7 / 3 for epoch in range(4)])
@@ -126,7 +126,7 @@ def test_the_loss_weights_are_right_after_an_epoch_that_was_repeated(tmp_path: P
     assert weights_of(wanted.save_dir / "weights" / "last.pt") == whole
 
 
-def test_boxes_are_found_in_every_image_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boxes_are_found_in_every_image_however_slow_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
     tame_ultralytics()
     ticks = itertools.count(step=1000)
     monkeypatch.setattr(nms, "time", SimpleNamespace(time=lambda: next(ticks)))
@@ -137,14 +137,14 @@ def test_boxes_are_found_in_every_image_however_long_it_takes(monkeypatch: pytes
     assert [len(each["conf"]) > 0 for each in found] == [True, True, True]
 
 
-def test_a_state_of_the_version_before_differs_in_nothing_that_it_did_not_keep() -> None:
+def test_a_value_that_an_older_state_lacks_is_not_a_difference() -> None:
     now = numeric_profile(torch.device("cpu"))
     before = {name: value for name, value in now.items() if name != "opencv"}
     assert differences(before, now) == []
     assert differences(before | {"numpy": "1.0"}, now) == [f"numpy {now['numpy']} instead of 1.0"]
 
 
-def test_the_profile_of_a_gpu_training_names_the_cpu_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_profile_of_a_gpu_run_includes_the_cpu_that_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     on_cpu = numeric_profile(torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
     on_gpu = numeric_profile(torch.device("cuda:0"))
@@ -154,7 +154,7 @@ def test_the_profile_of_a_gpu_training_names_the_cpu_that_decodes(monkeypatch: p
     assert str(on_gpu["opencv"]).endswith(cv2.getCPUFeaturesLine())
 
 
-def test_a_gpu_that_goes_on_after_a_cpu_gets_its_loader_workers(tmp_path: Path) -> None:
+def test_a_run_resumed_on_a_gpu_after_a_cpu_gets_loader_workers(tmp_path: Path) -> None:
     wanted = asked(tmp_path)
     interrupt(wanted, after=1)
     moved = replace(recovery(wanted), device="0")
@@ -165,7 +165,7 @@ def test_a_gpu_that_goes_on_after_a_cpu_gets_its_loader_workers(tmp_path: Path) 
     assert load_checkpoint(restore(told, moved.resume_from).path)["train_args"]["workers"] == 3
 
 
-def test_a_training_that_is_told_to_stop_frees_its_memory_before_it_uploads(tmp_path: Path) -> None:
+def test_an_interrupted_run_frees_its_models_before_its_caller_goes_on(tmp_path: Path) -> None:
     with build_trainer(asked(tmp_path), GivesUp(after=1)) as trainer:
         trainer.add_callback("on_train_start", lambda t: held.extend(map(weakref.ref, (t.model, t.ema.ema))))
         held: list[weakref.ref[Any]] = []
@@ -173,4 +173,4 @@ def test_a_training_that_is_told_to_stop_frees_its_memory_before_it_uploads(tmp_
             trainer.train()
         assert held
         assert [reference() for reference in held] == [None, None]
-        assert told.value.__traceback__ is not None  # its handler can still say where it was raised
+        assert told.value.__traceback__ is not None  # a handler can still see where the error was raised

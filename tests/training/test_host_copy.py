@@ -1,4 +1,4 @@
-"""The copy of a state that is written beside the training keeps what the state was when it was taken."""
+"""The copy of a state that is written in the background keeps the values from the moment of the copy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from include.training.host_copy import copy_to_host
 
 
-def test_what_the_training_changes_afterwards_is_not_in_the_copy() -> None:
+def test_changes_made_by_the_training_after_the_copy_are_not_in_it() -> None:
     weights, network = torch.zeros(3), nn.Linear(2, 2)
     own = nn.Linear(2, 2)
     own.load_state_dict(network.state_dict())
@@ -25,7 +25,7 @@ def test_what_the_training_changes_afterwards_is_not_in_the_copy() -> None:
         network.weight.add_(1)
     first, (second, number) = copy["weights"]
     assert torch.equal(first, torch.zeros(3))
-    assert first is second  # shared, as in the state
+    assert first is second  # one shared object, as in the state
     assert number == 7
     assert torch.equal(copy["network"].weight, before)
     assert copy["empty"].shape == (0,)
@@ -33,7 +33,7 @@ def test_what_the_training_changes_afterwards_is_not_in_the_copy() -> None:
 
 @dataclass
 class StandIn:
-    """A stream of a GPU that this machine does not have: it notes what is asked of it."""
+    """Stands in for a stream of a GPU, and records the calls."""
 
     name: str
     notes: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class StandIn:
         self.notes.append(f"off {self.name}")
 
 
-def test_the_gpu_goes_on_after_the_copy_and_the_training_thread_at_once(
+def test_the_gpu_waits_for_the_copy_but_the_training_thread_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     training = StandIn("training")

@@ -1,4 +1,4 @@
-"""A trainer that is killed with SIGKILL again and again ends with the bits of one that never was killed."""
+"""A trainer that is killed with SIGKILL again and again ends with the same bits as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ PLACES = {
     "on_val_start": 1,
     "on_val_batch_start": 1,
     "on_val_end": 1,
-    "open results.csv": 1,  # the epoch is in the history and not in last.pt; or the history is restored
+    "open results.csv": 1,  # before the epoch's row is in last.pt; or while a resumed run restores the file
     "os.rename last.pt.part": 1,
     "on_model_save": 1,
     "on_fit_epoch_end": 1,
 }
-"""How often in an epoch a trainer gets there; 0 means only before the first epoch."""
+"""How often per epoch a trainer reaches each place; 0 means only before the first epoch."""
 
 AROUND_BEST = ["os.rename best.pt.part", "os.rename last.pt.part"]
-"""Before best.pt is in place, and before last.pt is; while the fitness is 0, each epoch is the best."""
+"""The moments before best.pt and last.pt get their names; while the fitness is 0, each epoch is the best."""
 
 
 class Killed:
-    """One training whose attempts are all killed, except the last. Each may be on another machine.
+    """One training run whose attempts are all killed, except the last; each may be on another machine.
 
-    start makes an attempt, from its number, its machine and the place at which it is to die. last is the file
-    that the training continues from, rng draws what is left to chance.
+    `start` starts an attempt, given its number, its machine and the place at which it is to die. The next
+    attempt continues from the file `last`. `rng` makes all random choices.
     """
 
     def __init__(self, start: Callable[[int, Machine, Place | None], Attempt], last: Path) -> None:
@@ -54,12 +54,12 @@ class Killed:
         self.kills, self.saved = 0, -1
 
     def attempt(self, dies_at: Place | None = None) -> Attempt:
-        """Start an attempt, which is to use one thread, as in the first epoch, even if it finds two."""
+        """Start an attempt; it must use one thread like the first attempt, even if its machine allows two."""
         threads = 1 if self.saved < 0 else self.rng.choice((1, 2))
         return self.start(self.kills, Machine(threads, self.rng.choice((0, 0, 1, 2))), dies_at)
 
     def die_at(self, name: str, times: int | None = None) -> None:
-        """Kill an attempt at a place, in its first epoch or in one of the two after it."""
+        """Kill an attempt at a place, in its first epoch or in one of the next two."""
         often = PLACES.get(name, 0)
         if times is None:
             ahead = self.rng.randint(0, 2 if self.saved < EPOCHS - 12 else 0)
@@ -76,7 +76,7 @@ class Killed:
             self._account(attempt, f"{seconds} s after it began")
 
     def die_while(self, name: str) -> None:
-        """Kill an attempt while it writes this file, beside last.pt."""
+        """Kill an attempt while it writes the file `name` in the folder of last.pt."""
         with self.attempt() as attempt:
             stop_when(attempt.pid, self.last.with_name(f"{name}.{attempt.pid}.part").exists)
             attempt.kill()
@@ -87,9 +87,9 @@ class Killed:
             assert attempt.status() == 0, attempt.log.read_text()
 
     def _account(self, attempt: Attempt, where: str) -> None:
-        """Check that it continued from what was saved before, and lost at most what was being written.
+        """Check that the attempt continued from the last saved state, and lost at most an unfinished write.
 
-        Here an epoch takes as long as writing its state.
+        An epoch of this tiny model takes as long as writing its state, so two epochs may be lost.
         """
         place = f"seed {self.seed}, kill {self.kills}, {where}:\n"
         assert attempt.status() == -signal.SIGKILL, place + attempt.log.read_text()
@@ -101,7 +101,7 @@ class Killed:
 
 
 def killed(folder: Path, epochs: int = EPOCHS) -> Killed:
-    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # within most epochs
+    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # saves within most epochs
 
     def start(number: int, machine: Machine, dies_at: Place | None) -> Attempt:
         return Attempt(main, call, folder=folder / f"attempt-{number}", machine=machine, dies_at=dies_at)
@@ -124,14 +124,15 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     for name in training.rng.sample(AROUND_BEST, 2):
         training.die_at(name, times=2)
     training.die_while("last.pt")
-    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long takes a hundred
+    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long draws a hundred
         if name:
             training.die_at(name)
         else:
             training.die_some_time()
-    training.die_at("on_val_start", times=EPOCHS - training.saved)  # one more than there are epochs left
+    # One more validation than there are epochs left: the final one.
+    training.die_at("on_val_start", times=EPOCHS - training.saved)
     assert training.saved == EPOCHS - 1
-    training.die_at("on_val_batch_start", times=1)  # in the final validation, and again:
+    training.die_at("on_val_batch_start", times=1)  # in the final validation, and once more below
     training.die_at("on_val_end", times=1)
     training.end()
     assert training.kills >= 10
@@ -155,7 +156,7 @@ def test_a_kill_between_best_pt_and_last_pt_loses_neither(
     assert digests(tmp_path / "run") == two_epochs
 
 
-def test_half_a_decoded_image_that_a_kill_left_is_decoded_anew(tmp_path: Path) -> None:
+def test_an_incomplete_decoded_image_left_by_a_kill_is_decoded_again(tmp_path: Path) -> None:
     data = build("classify", tmp_path / "data")
     call = ["--task", "classify", "--data", str(data), "--epochs", "2", "--device", "cpu", "--recover"]
     call += ["--save-dir", str(tmp_path / "run"), "--set", "imgsz=64", "batch=4", "plots=false", "cache=disk"]

@@ -1,4 +1,4 @@
-"""Caches of labels: what lies beside a dataset never runs, and what was scanned is not scanned again."""
+"""Label caches: a cache beside a dataset never runs code, and scanned labels are not scanned again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.untrained import best
 
 
 class Payload:
-    """Writes a file when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, proof: Path) -> None:
         self._proof = proof
@@ -34,13 +34,13 @@ class Payload:
 
 
 def plant(cache: Path, proof: Path) -> None:
-    """Put a cache there as Ultralytics stores one, with a payload in it."""
+    """Write a cache in Ultralytics' format at this path, with a payload in it."""
     with cache.open("wb") as file:
         np.save(file, {"version": "1.0.3", "hash": Payload(proof)})  # type: ignore[arg-type]
 
 
 def caches(data: Path) -> list[Path]:
-    """Return where Ultralytics looks for the caches of a dataset."""
+    """Return the paths at which Ultralytics looks for the caches of a dataset."""
     folder = data if data.is_dir() else data.parent / "labels"
     return [folder / "train.cache", folder / "val.cache"]
 
@@ -52,7 +52,7 @@ def test_the_payload_of_these_tests_runs_where_it_is_unpickled(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_training_does_not_run_what_lies_beside_the_data(task: str, tmp_path: Path) -> None:
+def test_training_does_not_run_code_from_a_cache_beside_the_data(task: str, tmp_path: Path) -> None:
     asked = request(task, tmp_path, model=architecture(tmp_path, task), epochs=1)
     for cache in caches(asked.data):
         plant(cache, tmp_path / "proof")
@@ -61,7 +61,7 @@ def test_training_does_not_run_what_lies_beside_the_data(task: str, tmp_path: Pa
     assert [load_label_cache(cache)["version"] for cache in caches(asked.data)]
 
 
-def test_measuring_does_not_run_what_lies_beside_the_data(tmp_path: Path) -> None:
+def test_evaluation_does_not_run_code_from_a_cache_beside_the_data(tmp_path: Path) -> None:
     data = request("detect", tmp_path).data
     weights = best("detect", tmp_path / "best.pt", architecture=architecture(tmp_path))
     for cache in caches(data):
@@ -70,7 +70,7 @@ def test_measuring_does_not_run_what_lies_beside_the_data(tmp_path: Path) -> Non
     assert not (tmp_path / "proof").exists()
 
 
-def test_the_next_training_reads_what_this_one_has_scanned(tmp_path: Path) -> None:
+def test_a_later_training_run_reuses_the_scanned_labels(tmp_path: Path) -> None:
     asked = request("detect", tmp_path, model=architecture(tmp_path), epochs=1)
     train(asked, Epochs())
     scanned = [cache.stat().st_ino for cache in caches(asked.data)]
@@ -96,14 +96,14 @@ def test_a_cache_holds_every_number_as_it_was(tmp_path: Path) -> None:
     assert loaded["labels"][0]["cls"].flags.writeable
 
 
-def test_addresses_cannot_be_smuggled_in_as_objects(tmp_path: Path) -> None:
+def test_a_cache_cannot_contain_memory_addresses_as_object_arrays(tmp_path: Path) -> None:
     cache = tmp_path / "train.cache"
     cache.write_text('{"labels": {"dtype": "|O", "shape": [1], "bytes": "QUFBQUFBQUE="}}')
     with pytest.raises(ValueError, match="OBJECT"):
         load_label_cache(cache)
 
 
-def test_a_cache_that_everybody_can_write_to_counts_as_none(tmp_path: Path) -> None:
+def test_a_cache_that_every_account_can_write_to_is_ignored(tmp_path: Path) -> None:
     cache = tmp_path / "train.cache"
     save_label_cache("", cache, {}, "1.0")
     cache.chmod(0o646)
@@ -111,7 +111,7 @@ def test_a_cache_that_everybody_can_write_to_counts_as_none(tmp_path: Path) -> N
         load_label_cache(cache)
 
 
-def test_a_link_in_the_place_of_a_cache_is_neither_followed_nor_written_through(tmp_path: Path) -> None:
+def test_a_symbolic_link_instead_of_a_cache_is_neither_read_nor_written_through(tmp_path: Path) -> None:
     cache, other = tmp_path / "train.cache", tmp_path / "other"
     other.write_text("{}")
     cache.symlink_to(other)
@@ -122,7 +122,7 @@ def test_a_link_in_the_place_of_a_cache_is_neither_followed_nor_written_through(
     assert not cache.is_symlink()
 
 
-def test_what_is_no_cache_counts_as_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_cache_is_ignored(tmp_path: Path) -> None:
     cache = tmp_path / "train.cache"
     cache.write_bytes(pickle.dumps({}))
     with pytest.raises(ValueError, match=r"codec|Expecting"):
@@ -133,7 +133,7 @@ def test_what_is_no_cache_counts_as_none(tmp_path: Path) -> None:
         load_label_cache(cache)
 
 
-def test_compiled_code_is_not_looked_for_where_others_could_have_put_it(
+def test_compiled_code_is_not_loaded_from_a_shared_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
@@ -141,7 +141,7 @@ def test_compiled_code_is_not_looked_for_where_others_could_have_put_it(
     assert cache_dir() == str(USER_CONFIG_DIR / "torchinductor")
 
 
-def test_a_training_does_not_write_where_everybody_can(tmp_path: Path) -> None:
+def test_training_refuses_a_folder_that_every_account_can_write_to(tmp_path: Path) -> None:
     asked = request("detect", tmp_path, save_dir=tmp_path / "open")
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

@@ -1,4 +1,4 @@
-"""A checkpoint is loaded without running code from it, and says what it is."""
+"""A checkpoint is loaded without running code from it, and its description is returned."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return train(request("classify", folder, model="yolo11n-cls", epochs=1), Epochs())
 
 
-def test_a_state_that_was_handed_over_is_returned_once(trained: TrainingResult) -> None:
+def test_a_state_passed_on_in_memory_is_returned_once(trained: TrainingResult) -> None:
     last = Path(trained.last.path)
     state = load_checkpoint(last)
     hand_over(last, state)
@@ -39,7 +39,7 @@ def test_a_state_that_was_handed_over_is_returned_once(trained: TrainingResult) 
     assert load_checkpoint(last) is not state
 
 
-def test_a_file_that_changed_since_its_state_was_handed_over_is_read(
+def test_a_file_that_changed_since_its_state_was_passed_on_is_read_from_disk(
     trained: TrainingResult, tmp_path: Path
 ) -> None:
     last = Path(shutil.copy(trained.last.path, tmp_path / "last.pt"))
@@ -50,7 +50,7 @@ def test_a_file_that_changed_since_its_state_was_handed_over_is_read(
 
 
 class Planted:
-    """A pickle that creates a file when it is loaded."""
+    """An object whose pickle creates a file when it is loaded."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -85,9 +85,9 @@ def test_a_planted_pickle_is_refused_and_never_runs(
         train(request("classify", tmp_path, model=str(last)), Epochs())
     assert not proof.exists()
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-    with suppress(RuntimeError):  # torch runs a bare pickle before noticing that it is no checkpoint
+    with suppress(RuntimeError):  # torch runs a bare pickle before noticing that it is not a checkpoint
         torch.load(last, weights_only=False)
-    assert proof.exists(), "the plant does nothing anywhere: this test proves nothing"
+    assert proof.exists(), "the payload has no effect even in torch, so this test proves nothing"
 
 
 def _cut(path: Path) -> None:
@@ -106,7 +106,7 @@ def _cut(path: Path) -> None:
     ],
     ids=["cut", "empty", "text", "other tensors", "a list", "missing"],
 )
-def test_what_is_no_checkpoint_is_refused_by_its_path(
+def test_a_file_that_is_not_a_checkpoint_is_refused_by_its_path(
     spoil: Callable[[Path], object], trained: TrainingResult, tmp_path: Path
 ) -> None:
     path = tmp_path / "last.pt"
@@ -116,7 +116,7 @@ def test_what_is_no_checkpoint_is_refused_by_its_path(
         require_resumable(path)
 
 
-def test_a_whole_file_says_what_it_is(trained: TrainingResult) -> None:
+def test_a_complete_checkpoint_describes_itself(trained: TrainingResult) -> None:
     info = inspect_checkpoint(Path(trained.last.path))
     assert (info.task, info.model) == ("classify", "yolo11n-cls.yaml")
     assert (info.epoch, info.epochs) == (0, 1)
@@ -126,7 +126,7 @@ def test_a_whole_file_says_what_it_is(trained: TrainingResult) -> None:
     assert Path(info.data).is_dir()
 
 
-def test_a_stripped_file_says_that_it_is_and_cannot_be_resumed(trained: TrainingResult) -> None:
+def test_a_stripped_checkpoint_says_so_and_cannot_be_resumed(trained: TrainingResult) -> None:
     best = Path(trained.best.path)
     info = inspect_checkpoint(best)
     assert (info.epoch, info.has_optimizer, info.is_whole) == (None, False, False)

@@ -1,6 +1,6 @@
-"""Training runs that diverge, and what their rules do: real ones, of a tiny classifier, on the CPU.
+"""Real training runs of tiny models on the CPU diverge, and their loss rules react.
 
-They diverge because a callback overwrites a bias of the last layer before certain batches.
+The runs diverge because a callback overwrites a bias of the last layer before certain batches.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ BATCHES, EPOCHS = 10, 4
 def asked(
     folder: Path, rules: LossRules, task: str = "classify", images: int = BATCHES, **arguments: Any
 ) -> TrainingRequest:
-    """Four epochs of ten batches of one image; steps take four, so that every other epoch ends within one."""
+    """Return a request for four epochs of ten one-image batches; an optimizer step takes four batches.
+
+    So every other epoch ends between two optimizer steps.
+    """
     given = {"imgsz": 64, "batch": 1, "nbs": 4, "plots": False, "close_mosaic": 1, "warmup_epochs": 0}
     return request(
         task,
@@ -57,7 +60,7 @@ def asked(
 
 
 def spoils(value: float, *batches: Position) -> Callable[[Any], None]:
-    """Return a callback that sets a bias of the last layer before these batches (epoch and batch, from 0)."""
+    """Return a callback that sets a bias of the last layer to `value` before each (epoch, batch), from 0."""
 
     def callback(trainer: Any) -> None:
         if (trainer.epoch, trainer._batch) in batches:
@@ -68,13 +71,13 @@ def spoils(value: float, *batches: Position) -> Callable[[Any], None]:
 
 
 SPIKES = spoils(1000.0, (2, 3))
-"""From then on, images of the other class have a loss of 1,000; with this seed the next three are of it."""
+"""After this, an image of the other class has a loss of 1,000; with SEED, the next three images are of it."""
 
 SEED = 14
 
 
 class Watched(EndsAt):
-    """Hashes the weights of each state, by its position."""
+    """Records the hash of the weights of each saved state, by the state's position."""
 
     trainer: Any
 
@@ -85,7 +88,7 @@ class Watched(EndsAt):
 
     def progress(self, progress: Progress) -> bool:
         if wanted := super().progress(progress):
-            self.trainer.state_writer.flush()  # no state is saved while another is being written
+            self.trainer.state_writer.flush()  # no state is saved during the write of another one
         return wanted
 
     def saved(self, state: SavedState) -> None:
@@ -94,7 +97,7 @@ class Watched(EndsAt):
 
 
 def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position, workers: int = 0) -> Watched:
-    """Train, and ask for states at these positions; a state at the last of them ends the attempt."""
+    """Train, and request states at these positions; the state at the last position ends the attempt."""
     reporter = Watched(wanted.save_dir, *wants)
     with build_trainer(wanted, reporter, reporter) as trainer:
         reporter.trainer, trainer.args.workers = trainer, workers
@@ -105,7 +108,7 @@ def run(wanted: TrainingRequest, spoil: Callable[[Any], None], *wants: Position,
 
 
 def on_another_machine(wanted: TrainingRequest, folder: Path) -> TrainingRequest:
-    """Return the next attempt's request: it finds last.pt and best.pt, as S3 has them, and nothing else."""
+    """Return the next attempt's request, on a machine that has only last.pt and best.pt, as S3 has them."""
     inputs = folder / "inputs"
     shutil.rmtree(inputs, ignore_errors=True)
     shutil.copytree(wanted.save_dir / "weights", inputs, ignore=shutil.ignore_patterns("epoch-end.pt"))
@@ -124,7 +127,8 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     wanted = asked(tmp_path, replace(ROLL_BACK, states=2))
     whole = run(wanted, SPIKES, (1, 4), (1, 5), (1, 6), (9, 9), workers=1)
     assert watch_of(wanted)["roll_backs"] == 1
-    assert list(whole.weights) == [(0, 0), (1, 0), (2, 0), (3, 0)]  # none between the spike and its rollback
+    # No state was saved between the spike and the rollback.
+    assert list(whole.weights) == [(0, 0), (1, 0), (2, 0), (3, 0)]
     assert whole.weights[2, 0] == whole.weights[0, 0]
     planned = [0.001 * (0.99 * (1 - epoch / EPOCHS) + 0.01) for epoch in range(EPOCHS)]
     rates = [report.metrics["lr/pg0"] for report in whole.reports]
@@ -143,10 +147,11 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
 
     child = replace(recovery(wanted), save_dir=tmp_path / "child", epochs=9, arguments={}, recover=False)
     restored = load_checkpoint(restore(child, rest.last).path)
-    assert restored[EXACT][LOSS_WATCH] == {"rate": 0.5}  # the rate stays lowered, but losses may differ
+    # The child keeps the lowered rate, but forgets the parent's losses, because its own may differ.
+    assert restored[EXACT][LOSS_WATCH] == {"rate": 0.5}
 
 
-def test_a_spike_that_began_in_the_epoch_before_is_rolled_back_to_the_beginning_of_that_one(
+def test_a_spike_that_began_in_the_previous_epoch_is_rolled_back_to_the_beginning_of_that_epoch(
     tmp_path: Path,
 ) -> None:
     wanted = asked(
@@ -157,12 +162,12 @@ def test_a_spike_that_began_in_the_epoch_before_is_rolled_back_to_the_beginning_
     assert spiked.weights[2, 0] == spiked.weights[0, 0] != spiked.weights[1, 0]
 
 
-def test_an_ordinary_training_breaks_no_rule_and_the_look_changes_nothing(tmp_path: Path) -> None:
+def test_an_ordinary_run_breaks_no_rule_and_watching_it_changes_nothing(tmp_path: Path) -> None:
     rules = replace(asked(tmp_path, replace(ROLL_BACK, factor=1.5), "detect", val=False), epochs=3)
     watched = run(rules, spoils(0.0))
     assert watch_of(rules)["roll_backs"] == 0
     assert len(watch_of(rules)["seen"]["usual"]) == 3 * BATCHES
-    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # useless after the end
+    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # of no use after the end
     none = run(replace(rules, loss_rules=NO_RULES), spoils(0.0))
     assert none.weights == watched.weights
 
@@ -175,7 +180,7 @@ def test_a_warning_is_one_line_and_changes_nothing(tmp_path: Path, caplog: pytes
     assert said[0].endswith("in batch 6 of epoch 3.")
 
 
-def test_a_training_that_is_stopped_keeps_its_state_and_goes_on_as_a_new_job_that_rolls_back(
+def test_a_run_stopped_by_a_rule_keeps_its_state_and_a_new_job_continues_it_with_rollbacks(
     tmp_path: Path,
 ) -> None:
     parent = asked(tmp_path, LossRules(on_spike=Action.STOP))
@@ -195,7 +200,8 @@ def test_a_training_that_is_stopped_keeps_its_state_and_goes_on_as_a_new_job_tha
     )
     rest = run(child, spoils(math.nan, (2, 5)))
     assert [report.epoch for report in rest.reports] == [2, 3]
-    assert rest.weights[2, 0] == weights_of(weights / "last.pt")  # no state is older, so where it began
+    # The child has no older state than its first one, so it rolled back to the weights it began with.
+    assert rest.weights[2, 0] == weights_of(weights / "last.pt")
     assert watch_of(child)["rate"] == 0.5
 
 
@@ -224,7 +230,7 @@ def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_and_then_it_is_s
     assert load_checkpoint(wanted.save_dir / "weights" / "last.pt")["epoch"] == 1
 
 
-def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_one_before(
+def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_previous_epoch(
     tmp_path: Path,
 ) -> None:
     wanted = asked(tmp_path, LossRules(on_spike=Action.ROLL_BACK, states=2), batch=5)
@@ -240,7 +246,7 @@ def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_one_
     assert passes == [(0, [0]), (1, [0, 1]), (2, [1, 2]), (2, [1, 2]), (3, [2, 3])]
 
 
-def test_without_a_rule_a_first_epoch_of_nan_ends_the_training(tmp_path: Path) -> None:
+def test_without_a_rule_a_nan_first_epoch_ends_the_training(tmp_path: Path) -> None:
     wanted = asked(tmp_path, NO_RULES, batch=5)
     with pytest.raises(
         TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 and a named"
@@ -249,7 +255,7 @@ def test_without_a_rule_a_first_epoch_of_nan_ends_the_training(tmp_path: Path) -
     assert not (wanted.save_dir / "weights" / "last.pt").exists()
 
 
-def test_a_training_that_diverges_again_and_again_is_not_rolled_back_for_ever(tmp_path: Path) -> None:
+def test_a_run_that_diverges_repeatedly_is_not_rolled_back_for_ever(tmp_path: Path) -> None:
     wanted = replace(asked(tmp_path, ROLL_BACK, batch=5), epochs=9)
     with pytest.raises(
         TrainingError,
@@ -259,19 +265,19 @@ def test_a_training_that_diverges_again_and_again_is_not_rolled_back_for_ever(tm
 
 
 def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
-    """Train in two processes, of which only the second diverges."""
+    """Train in two processes; only the second one diverges."""
     with plan_training(wanted) as plan:
         train_in_ranks(plan, 2, reporter, program="tests.support.spoilt_ranks")
 
 
 def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
-    """Each batch has an image for each process; with this seed the loss of the second one's images spikes."""
+    """Return a request with one image per process and batch; with this seed the second process's loss spikes."""
     wanted = asked(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
     return replace(wanted, epochs=epochs)
 
 
-def test_two_processes_roll_back_together_though_one_alone_diverges(tmp_path: Path) -> None:
-    """A process that trained the rest of the epoch would wait for the other for ever."""
+def test_two_processes_roll_back_together_although_only_one_diverges(tmp_path: Path) -> None:
+    """If only one process rolled back, each would wait for ever for the other."""
     wanted, reporter = asked_of_two(tmp_path, epochs=3), Epochs()
     in_two(wanted, reporter)
     assert [report.epoch for report in reporter.reports] == [0, 1, 2]

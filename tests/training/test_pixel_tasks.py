@@ -1,4 +1,4 @@
-"""Training runs that learn something about each pixel: semantic and depth."""
+"""Training runs of the two tasks that predict a value for each pixel: semantic and depth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.tiny_trainings import STANDSTILL, Epochs, request
 from tests.training.test_exact_batches import asked, interrupted, last_of, uninterrupted
 
 
-def test_outlines_are_trained_on_as_classes_of_pixels_with_a_background(tmp_path: Path) -> None:
+def test_outlines_are_trained_on_as_pixel_classes_with_a_background_class(tmp_path: Path) -> None:
     build_like_segment = request("segment", tmp_path)
     asked = request("semantic", tmp_path, data=build_like_segment.data)
     result = train(asked, Epochs())
@@ -42,7 +42,7 @@ def test_outlines_are_trained_on_as_classes_of_pixels_with_a_background(tmp_path
         ("depth", {"cache": "ram", "multi_scale": 0.5, "degrees": 20, "perspective": 0.001, "fliplr": 0.5}),
     ],
 )
-def test_whatever_the_arguments_it_ends_with_the_same_weights(
+def test_a_resumed_run_ends_with_the_same_weights_whatever_the_arguments(
     task: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     wanted = asked(task, tmp_path, **arguments)
@@ -51,7 +51,7 @@ def test_whatever_the_arguments_it_ends_with_the_same_weights(
     assert last_of(wanted) == whole
 
 
-def test_outlines_that_are_drawn_into_masks_end_with_the_same_weights(tmp_path: Path) -> None:
+def test_a_resumed_run_on_outlines_drawn_as_masks_ends_with_the_same_weights(tmp_path: Path) -> None:
     data = build("segment", tmp_path / "outlines", train=IMAGES)
     wanted = replace(asked("semantic", tmp_path, copy_paste=0.5), data=data)
     whole, _ = uninterrupted(wanted, workers=2)
@@ -65,7 +65,7 @@ def depth_scale_of(best: Path) -> tuple[float, float]:
 
 
 def test_best_pt_of_a_depth_model_gives_metres_and_last_pt_stays_as_it_was(tmp_path: Path) -> None:
-    """Everything is ten times as far away as the untrained head assumes, and the head learns nothing."""
+    """All objects are ten times as far away as the untrained head assumes, and the head learns nothing."""
     asked = request("depth", tmp_path, arguments=STANDSTILL)
     for path in asked.data.parent.glob("depth/*/*.png"):
         known = np.asarray(Image.open(path)) > 0
@@ -81,7 +81,7 @@ def test_best_pt_of_a_depth_model_gives_metres_and_last_pt_stays_as_it_was(tmp_p
     assert float(last["ema"].model[-1].cal_b) == 0.0
 
 
-def test_a_file_that_was_calibrated_stays_as_it_is_when_its_attempt_is_repeated(tmp_path: Path) -> None:
+def test_a_calibrated_best_pt_stays_unchanged_when_the_attempt_is_repeated(tmp_path: Path) -> None:
     asked = request("depth", tmp_path)
     train(asked, Epochs())
     best = asked.save_dir / "weights" / "best.pt"

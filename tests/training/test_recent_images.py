@@ -1,4 +1,4 @@
-"""The training loader decodes an image about once an epoch; samples do not depend on which worker has it."""
+"""The training loader decodes an image about once per epoch; which worker does so does not affect samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.training.recent import RecentImages, Slot
 from tests.support.tiny_datasets import build
 
 IMAGES, BATCH, EPOCHS = 131, 1, 2
-"""So many that a mosaic's partners come from every eighth batch, and that not all images stay recent."""
+"""So many that the images of a mosaic come from every eighth batch, and not all images stay in memory."""
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def sixteen_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ultralytics starts no more workers than there are processors."""
+    """Pretend that there are 16 processors: Ultralytics starts at most as many workers as processors."""
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
 
 
 def epochs(data: Path, folder: Path, workers: int) -> tuple[str, float]:
-    """Return a hash of what the loader delivers, and how many images it decodes for each sample."""
+    """Return a hash of the loader's samples, and the number of images that it decodes per sample."""
     digest, samples = hashlib.sha256(), 0
     with training_loader("ours", data, folder, workers, imgsz=64, batch=BATCH) as (loader, decoded):
         assert (loader.num_workers, loader.dataset.lanes, loader.dataset.all_fit) == (workers, 8, False)
@@ -48,15 +48,15 @@ def test_an_image_is_decoded_about_once_with_any_number_of_workers(data: Path, t
     assert {workers: decoded for workers, (_, decoded) in found.items() if decoded > 1.5} == {}
 
 
-def test_images_that_are_replaced_while_a_sample_is_made_of_them_change_nothing(
+def test_images_replaced_while_a_sample_is_made_from_them_do_not_change_the_sample(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = epochs(data, tmp_path, 3)
-    monkeypatch.setattr(recent, "MOST_IMAGES", BATCH)  # so that every batch replaces the one before
+    monkeypatch.setattr(recent, "MOST_IMAGES", BATCH)  # so that every batch replaces the previous one
     assert epochs(data, tmp_path, 3)[0] == whole
 
 
-def test_who_took_an_image_learns_that_it_was_replaced() -> None:
+def test_a_reader_of_an_image_learns_that_it_was_replaced() -> None:
     images = RecentImages(batches=1, batch_size=2, side=4, channels=3)
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     images.put(Slot(0, 1), (pixels, (20, 40), (2, 4)))
@@ -87,7 +87,7 @@ def test_the_ranks_share_a_quarter_of_the_memory(
     assert [batch for batch in range(8) if images.get(Slot(batch, 0))] == list(range(8 - fitting, 8))
 
 
-def test_an_image_that_was_replaced_and_came_back_counts_as_replaced() -> None:
+def test_an_image_that_was_replaced_and_stored_again_counts_as_replaced() -> None:
     images = RecentImages(batches=1, batch_size=1, side=4, channels=3)
     pixels = np.zeros((4, 4, 3), np.uint8)
     for batch in (0, 1, 0):
@@ -98,8 +98,8 @@ def test_an_image_that_was_replaced_and_came_back_counts_as_replaced() -> None:
     assert not images.is_unchanged()
 
 
-def test_two_workers_that_write_to_one_place_never_mix_their_images() -> None:
-    """Where memory is short, two batches that are both recent share a place."""
+def test_two_workers_that_write_to_the_same_slot_never_mix_their_images() -> None:
+    """If memory is short, two recent batches share a slot."""
     images = RecentImages(batches=1, batch_size=1, side=256, channels=3)
 
     def write(batch: int) -> None:
