@@ -1,4 +1,4 @@
-"""Real services for the tests: started once per process of tests, on free ports, and stopped at its end."""
+"""Real services for the tests; each test process starts them once on free ports and stops them at its end."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_write
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options with which `make soak` asks for longer tests."""
+    """Add the options that `make soak` uses to run the tests longer."""
     parser.addoption(
         "--fuzz-inputs", type=int, default=50, help="how many inputs of each kind tests/fuzz makes up"
     )
@@ -59,30 +59,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep Airflow out of the user's home folder, and limit torch to its share of the cores."""
-    # Several processes of tests share the cores: threads that wait for each other would make them slower.
+    # Several test processes share the cores, so more threads per process would make all of them slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    isolate_ultralytics()  # some tests import Ultralytics before what they test
+    isolate_ultralytics()  # some tests import Ultralytics before the code under test isolates it
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
-    # No test needs a network, and the shipped plan would keep the stack under test busy for minutes.
+    # No test needs a network, and the shipped retraining plan would keep the test stack busy for minutes.
     os.environ["PRETRAINED_URL"] = "off"
-    os.environ["QUOTA_USERS"] = "limited=1:none"  # for tests that start trainings under this name
+    os.environ["QUOTA_USERS"] = "limited=1:none"  # for tests that start training runs as the user `limited`
     os.environ["RETRAIN_PLANS"] = str(of_the_stack(Path(home)))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> None:
-    """Demand an explicit id for long bytes: those of gzip contain the time, so processes would differ in ids.
+    """Demand an explicit id for long bytes: gzip output contains the time, so ids would differ by process.
 
     Raises:
-        ValueError: longer than 16 bytes and without `pytest.param(..., id=...)`.
+        ValueError: `val` is longer than 16 bytes and has no `pytest.param(..., id=...)`.
     """
     if isinstance(val, bytes) and len(val) > 16:
         raise ValueError(f"{argname}={val[:16]!r}... needs an id of its own: pytest.param(..., id=...)")
 
 
 def pytest_sessionstart() -> None:
-    """End like Ctrl-C on SIGTERM: without this, `kill` or `timeout` would leave the servers behind."""
+    """Handle SIGTERM like Ctrl-C; otherwise `kill` or `timeout` would leave the servers running."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -98,7 +98,7 @@ def pytest_keyboard_interrupt() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Interrupt the processes of tests too, and leave them time to stop their servers."""
+    """Interrupt the other test processes too, and give them time to stop their servers."""
     distributing = session.config.pluginmanager.getplugin("dsession")
     if distributing and exitstatus == pytest.ExitCode.INTERRUPTED:
         distributing.nodemanager.EXIT_TIMEOUT = 150
@@ -107,9 +107,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude from garbage collections what the tests have imported: each training asks for two of them.
+    """Exclude the imported modules from garbage collection, because each training run collects twice.
 
-    To look through a million objects takes a second, and copies them in each process that a test forks.
+    Scanning a million objects takes a second, and copies their memory in each process that a test forks.
     """
     gc.collect()
     gc.freeze()
@@ -121,7 +121,7 @@ AIRFLOW = pytest.StashKey[Stack]()
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Stop Airflow after the last test of this process that needs it."""
-    from tests.support.distribution import group_of  # a plugin, which pytest itself has to load first
+    from tests.support.distribution import group_of  # it is a plugin, which pytest itself has to load first
 
     stack = item.config.stash.get(AIRFLOW, None)
     if stack and nextitem and group_of(str(nextitem.path)) != group_of(str(item.path)):
@@ -131,7 +131,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @contextmanager
 def reachable_directory() -> Iterator[Path]:
-    """A folder for servers' data. PostgreSQL's user must reach it; pytest's folders are private."""
+    """Yield a folder for servers' data that PostgreSQL's user can reach; pytest's own folders are private."""
     directory = Path(tempfile.mkdtemp(prefix="yolo-training-tests-"))
     directory.chmod(0o711)
     try:
@@ -142,7 +142,7 @@ def reachable_directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """A local stack for the tests, independent of a running demo. The fixtures below start its parts."""
+    """Yield a local stack, independent of a running demo; the fixtures below start its services."""
     with reachable_directory() as directory:
         stack = Stack.at(directory, UNSAFE_BUT_FAST, (DEFAULT_BUCKET, "test-*"))
         try:
@@ -153,7 +153,7 @@ def stack() -> Iterator[Stack]:
 
 
 def keep_logs(stack: Stack) -> None:
-    """Copy the logs of services and tasks to the folder TEST_LOGS, if it is set: CI uploads it."""
+    """Copy the logs of services and tasks to the folder TEST_LOGS, if set; CI uploads that folder."""
     if not (folder := os.environ.get("TEST_LOGS")):
         return
     destination = Path(folder) / os.environ.get("PYTEST_XDIST_WORKER", "main")
@@ -164,7 +164,7 @@ def keep_logs(stack: Stack) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(stack: Stack) -> Postgres:
-    """The PostgreSQL server of this test session."""
+    """Start and return the PostgreSQL server of this test session."""
     stack.postgres.start()
     stack.postgres.ensure_roles()
     return stack.postgres
@@ -172,8 +172,8 @@ def postgres(stack: Stack) -> Postgres:
 
 @pytest.fixture(scope="session")
 def open_api() -> Iterator[str]:
-    """Return the URL of an API server, open to everybody; `lead_to` says where it finds its data."""
-    # Imported here, because it imports Airflow, which then reads AIRFLOW_HOME.
+    """Yield the URL of an API server that is open to everybody; `lead_to` sets its database and bucket."""
+    # Imported here, because this module imports Airflow, which then reads AIRFLOW_HOME.
     from tests.support.api_server import open_app, serving
 
     with serving(open_app()) as url:
@@ -184,7 +184,7 @@ def open_api() -> Iterator[str]:
 def api_url(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path, open_api: str
 ) -> str:
-    """Return the URL of `open_api`, which now uses the schema of the test's file and a fresh bucket."""
+    """Return the URL of `open_api` after pointing it to the schema of the test's file and a fresh bucket."""
     from tests.support.airflow_connections import lead_to
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)
@@ -193,14 +193,14 @@ def api_url(
 
 @pytest.fixture(scope="session")
 def s3(stack: Stack) -> S3:
-    """The S3 server of this test session."""
+    """Start and return the S3 server of this test session."""
     stack.s3.start()
     return stack.s3
 
 
 @pytest.fixture(scope="session")
 def published() -> Iterator[Release]:
-    """Stands in for Ultralytics' release address; it serves the files that a test adds, and at first none."""
+    """Yield a server that replaces Ultralytics' release address; it serves only files that a test adds."""
     with serving_releases() as release:
         yield release
 
@@ -209,9 +209,9 @@ def published() -> Iterator[Release]:
 def airflow_stack(
     stack: Stack, postgres: Postgres, s3: S3, published: Release, pytestconfig: pytest.Config
 ) -> Stack:
-    """The whole stack: Airflow with the repository's Dags, LocalExecutor, the pool and the connections.
+    """Return the whole stack: Airflow with the repository's Dags, LocalExecutor, pool and connections.
 
-    Its training database is empty: `migrate_schema` has to run first.
+    The training database is empty; run the Dag `migrate_schema` before anything else.
     """
     start_airflow(stack, published)
     pytestconfig.stash[AIRFLOW] = stack
@@ -220,7 +220,7 @@ def airflow_stack(
 
 @pytest.fixture(scope="session")
 def api(airflow_stack: Stack) -> Airflow:
-    """Airflow's own REST API, once the training database has its tables."""
+    """Return a client of Airflow's own REST API, after creating the tables of the training database."""
     from tests.support.airflow_client import Airflow
 
     client = Airflow(airflow_stack)
@@ -232,7 +232,7 @@ def api(airflow_stack: Stack) -> Airflow:
 def api_stack(
     stack: Stack, postgres: Postgres, s3: S3, published: Release, pytestconfig: pytest.Config
 ) -> Stack:
-    """The stack without the parts that schedule, for tests of the API and of the pages."""
+    """Return the stack without Airflow's scheduling processes, for tests of the API and of the pages."""
     alone = ApiStack(stack.state, stack.postgres_settings, stack.buckets)
     start_airflow(alone, published)
     pytestconfig.stash[AIRFLOW] = stack
@@ -240,26 +240,26 @@ def api_stack(
 
 
 def start_airflow(stack: Stack, published: Release) -> None:
-    """Start Airflow's processes, with as few descriptors as on most systems.
+    """Start Airflow's processes, with the low limit of open files that most systems have.
 
     Pretrained weights are downloaded from `published`.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
-    os.environ["PRETRAINED_URL"] = published.url  # also for the services that a test starts again
+    os.environ["PRETRAINED_URL"] = published.url  # also for services that a test restarts
     stack.up(quiet())
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="session")
 def s3_client(s3: S3) -> S3Client:
-    """A boto3 client of the session's S3 server."""
+    """Return a boto3 client of the session's S3 server."""
     return s3.client()
 
 
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """The MLflow server of this test session."""
+    """Yield the MLflow server of this test session."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
     server.start()
     yield server
@@ -268,7 +268,7 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture
 def bucket(s3_client: S3Client) -> Iterator[str]:
-    """A fresh bucket, removed with what is in it after the test."""
+    """Yield the name of a fresh bucket; remove the bucket and its objects after the test."""
     name = f"test-{secrets.token_hex(6)}"
     s3_client.create_bucket(Bucket=name)
     yield name

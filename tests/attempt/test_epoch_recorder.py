@@ -1,4 +1,4 @@
-"""If the database is busy, unavailable or hanging, training goes on, and its epochs are recorded later."""
+"""If the database is busy, unavailable or hanging, training continues, and epochs are recorded later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.jobs import epoch_report, started
 
 @pytest.fixture
 def row(migrated_url: str) -> JobRecord:
-    """The row, as the first attempt of the job that `started` makes writes it."""
+    """Return the record through which the first attempt of job a writes; `started` creates the row."""
     return JobRecord("a", "run1", 1, lambda: closing(psycopg.connect(migrated_url)))
 
 
@@ -33,7 +33,7 @@ def epochs_of(jobs: JobRepository) -> list[int]:
     return [each.epoch for each in jobs.epochs("a")]
 
 
-def test_a_row_that_somebody_has_locked_does_not_hold_the_training_up(
+def test_a_locked_row_does_not_hold_up_the_training(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
     row: JobRecord,
@@ -55,7 +55,7 @@ def test_a_row_that_somebody_has_locked_does_not_hold_the_training_up(
     assert epochs_of(jobs) == [0, 1, 2]
 
 
-def test_epochs_are_recorded_when_the_database_is_back_and_not_only_with_the_next_one(
+def test_epochs_are_recorded_as_soon_as_the_database_is_back(
     jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(epoch_recorder, "_RETRY_SECONDS", 0.2)
@@ -74,7 +74,7 @@ def test_epochs_are_recorded_when_the_database_is_back_and_not_only_with_the_nex
             until(lambda: epochs_of(jobs) == [0, 1], "both epochs", pause=0.1)
 
 
-def test_a_training_that_does_not_own_its_job_any_more_ends_with_the_epoch_that_it_could_not_record(
+def test_an_attempt_that_has_lost_its_job_ends_when_it_cannot_record_an_epoch(
     jobs: JobRepository, row: JobRecord
 ) -> None:
     started(jobs, attempt=2)
@@ -82,7 +82,7 @@ def test_a_training_that_does_not_own_its_job_any_more_ends_with_the_epoch_that_
         recorder.record(epoch_report(0))
 
 
-def test_a_statement_to_a_server_that_hangs_ends_and_closes_the_connection(
+def test_a_statement_to_a_hanging_server_times_out_and_closes_the_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "RESPONSE_SECONDS", 0.5)
@@ -100,7 +100,7 @@ def test_a_statement_to_a_server_that_hangs_ends_and_closes_the_connection(
     assert connection.closed
 
 
-def test_a_long_transaction_outlasts_both_limits_and_the_next_statement_does_not(
+def test_a_long_transaction_may_exceed_both_timeouts_but_the_next_statement_may_not(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "RESPONSE_SECONDS", 1.0)
@@ -114,7 +114,7 @@ def test_a_long_transaction_outlasts_both_limits_and_the_next_statement_does_not
             connection.execute("SELECT pg_sleep(2)")
 
 
-def test_a_long_transaction_ends_a_statement_that_takes_even_longer(database_url: str) -> None:
+def test_a_long_transaction_has_its_own_timeout(database_url: str) -> None:
     with (
         TimeLimitedConnection.connect(database_url) as connection,
         pytest.raises(psycopg.errors.QueryCanceled),
@@ -123,7 +123,7 @@ def test_a_long_transaction_ends_a_statement_that_takes_even_longer(database_url
         connection.execute("SELECT pg_sleep(30)")
 
 
-def test_every_connection_is_limited_in_time_and_keeps_the_settings_of_the_deployment(
+def test_every_connection_has_timeouts_and_keeps_the_settings_of_the_deployment(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = psycopg.conninfo.conninfo_to_dict(database_url)

@@ -1,4 +1,4 @@
-"""An attempt fetches its data before it takes a GPU, so that the GPU can train another job meanwhile."""
+"""An attempt fetches its data before it claims a GPU, so another job can use the GPU meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GPU = Gpu("GPU-1", "NVIDIA H200")
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings of a machine; these tests never contact its S3 or its database."""
+    """Return the settings of a machine; these tests contact neither S3 nor the database."""
     monkeypatch.setattr(attempts, "training_db_factory", lambda: None)
     monkeypatch.setattr(attempts, "open_bucket", lambda settings: Bucket(unused_client(), settings.bucket))
     monkeypatch.setattr(attempts, "_GPU_SECONDS", 0.0)
@@ -48,7 +48,7 @@ def attempt(
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
 
     def open_store() -> None:
-        raise AssertionError("this training went on")
+        raise AssertionError("the attempt continued to its state in S3")
 
     return TrainingAttempt(job, dataset, 1, settings, open_store)  # type: ignore[arg-type]
 
@@ -85,7 +85,7 @@ def test_a_machine_without_the_hardware_fetches_nothing(
 
 
 @pytest.mark.parametrize("device", [None, "0"])
-def test_a_training_that_has_a_state_continues_where_there_is_a_gpu(
+def test_a_run_with_a_saved_state_continues_on_a_machine_with_a_gpu(
     device: str | None, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", list)
@@ -97,7 +97,7 @@ def test_a_training_that_has_a_state_continues_where_there_is_a_gpu(
 
 
 @pytest.mark.parametrize("device", ["7", "0,1"])
-def test_a_machine_without_a_gpu_of_that_number_fetches_nothing(
+def test_a_machine_without_the_requested_gpu_fetches_nothing(
     device: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpus, "list_gpus", lambda: [GPU])

@@ -1,4 +1,4 @@
-"""An attempt at `train` that is interrupted after some batch continues there, even on another machine."""
+"""If an attempt at `train` is interrupted after any batch, the next one continues there, on any machine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path:
     return Place(s3, s3_client, bucket, training_url, tmp_path)
 
 
-def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place: Place) -> None:
-    """Its saved states include the states to which a rollback could return."""
+def test_an_interrupted_run_ends_with_the_same_weights_on_the_same_and_on_another_machine(
+    place: Place
+) -> None:
+    """The saved states of the training run include those to which a rollback could return."""
     rules = {"on_loss_spike": "roll back", "roll_back_states": 2}
     store_model(place, "classify")
     weights = Trial(place, "whole", "classify", 1, epochs=4, rules=rules).end()
@@ -35,4 +37,4 @@ def test_it_ends_with_the_same_weights_on_this_machine_and_on_another_one(place:
     assert again.end() == weights, f"seed {seed}"
     assert [each.how for each in again.interruptions] == ["stop", "terminate"]
     state = load_checkpoint(place.folder / "again.pt")[EXACT]
-    assert len(state[LOSS_WATCH]["seen"]["usual"]) == 100  # the rules were followed, in all attempts
+    assert len(state[LOSS_WATCH]["seen"]["usual"]) == 100  # all attempts watched the loss for the rules

@@ -1,4 +1,4 @@
-"""Pictures of a training run: which are kept, whose they are, and how a page gets them."""
+"""Pictures of a training run: which ones are kept, to which run they belong, and how a page gets them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def draw(folder: Path, name: str, side: int = 8, seed: int = 0) -> bytes:
-    """Draw noise, which no format compresses much."""
+    """Draw noise, which no format compresses much; return the file's bytes."""
     folder.mkdir(exist_ok=True)
     Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side)).save(folder / name)
     return (folder / name).read_bytes()
@@ -67,7 +67,7 @@ def keys(client: S3Client, bucket: str) -> set[str]:
     return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
-def test_the_most_telling_come_first_and_nothing_else_is_taken(tmp_path: Path) -> None:
+def test_the_most_important_pictures_come_first_and_other_files_are_ignored(tmp_path: Path) -> None:
     names = ["results.png", "val_batch0_pred.jpg", "val_batch0_labels.jpg", "confusion_matrix.png",
              "BoxPR_curve.png", "BoxP_curve.png", "labels.jpg", "train_batch0.jpg"]  # fmt: skip
     for name in reversed(names):
@@ -78,11 +78,11 @@ def test_the_most_telling_come_first_and_nothing_else_is_taken(tmp_path: Path) -
     assert [name for name, _ in chosen(tmp_path)] == names
 
 
-def test_what_is_no_picture_or_not_whole_is_left_out(tmp_path: Path) -> None:
+def test_invalid_and_truncated_pictures_are_ignored(tmp_path: Path) -> None:
     whole = draw(tmp_path, "labels.jpg", 64)
     (tmp_path / "train_batch0.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "train_batch1.jpg").write_bytes(b"<script>alert(1)</script>")
-    (tmp_path / "results.png").write_bytes(whole)  # not what its name says
+    (tmp_path / "results.png").write_bytes(whole)  # a JPEG with the extension of a PNG
     assert dict(chosen(tmp_path)) == {"labels.jpg": whole}
 
 
@@ -97,7 +97,7 @@ def test_a_picture_that_is_too_large_is_made_smaller(tmp_path: Path, name: str) 
         assert smaller.format == ("PNG" if name.endswith("png") else "JPEG")
 
 
-def test_there_are_never_more_than_fit(tmp_path: Path) -> None:
+def test_the_number_and_total_size_of_pictures_are_limited(tmp_path: Path) -> None:
     for number in range(30):
         draw(tmp_path / "small", f"train_batch{number}.jpg")
     assert len(list(chosen(tmp_path / "small"))) == MOST_PICTURES
@@ -110,7 +110,7 @@ def test_there_are_never_more_than_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("connected")
-def test_another_training_of_the_name_removes_them_and_the_same_adds_to_them(
+def test_a_new_run_with_the_same_job_id_removes_the_pictures_and_the_same_run_adds_to_them(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     draw(tmp_path / "first", "labels.jpg")
@@ -129,11 +129,11 @@ def test_another_training_of_the_name_removes_them_and_the_same_adds_to_them(
     store = PictureStore(Bucket(s3_client, bucket))
     assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
     assert store.pictures("a", "run1") == []
-    remove_earlier_pictures(tmp_path / "nothing", settings, anew)  # a second attempt, from the start again
+    remove_earlier_pictures(tmp_path / "nothing", settings, anew)  # a second attempt that starts over
     assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
 
 
-def test_an_s3_that_does_not_answer_is_a_line_in_the_log(
+def test_pictures_that_s3_does_not_accept_are_only_logged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = {"conn_type": "aws", "login": "key", "password": "secret",
@@ -144,7 +144,9 @@ def test_an_s3_that_does_not_answer_is_a_line_in_the_log(
     assert "Not all pictures of job a were stored" in caplog.text
 
 
-def test_a_page_gets_them_through_the_api(url: str, jobs: JobRepository, bucket: str, tmp_path: Path) -> None:
+def test_a_page_gets_the_pictures_through_the_api(
+    url: str, jobs: JobRepository, bucket: str, tmp_path: Path
+) -> None:
     started(jobs)
     assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     content = {name: draw(tmp_path / "drawn", name, 32) for name in ("labels.jpg", "results.png")}
@@ -167,7 +169,7 @@ def test_a_page_gets_them_through_the_api(url: str, jobs: JobRepository, bucket:
 
 
 @pytest.mark.parametrize("name", ["labels.jpg", "best.pt", "..%2Fb%2Fresults.png", "%00", "results.svg"])
-def test_what_is_no_picture_of_the_job_is_not_served(
+def test_only_pictures_of_the_job_are_served(
     url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, name: str
 ) -> None:
     started(jobs)
@@ -184,7 +186,7 @@ def test_what_is_no_picture_of_the_job_is_not_served(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_pictures_of_a_job_that_is_not_there_are_none(url: str) -> None:
+def test_pictures_of_a_missing_job_are_not_found(url: str) -> None:
     for path in ("pictures", "pictures/results.png"):
         answer = requests.get(f"{url}/jobs/nobody/{path}", timeout=60)
         assert answer.status_code == 404
@@ -216,7 +218,7 @@ def test_no_connection_to_the_database_waits_for_s3(
     ("plots", "stopping"),
     [(True, True), *(pytest.param(plots, False, marks=pytest.mark.long) for plots in (True, False))],
 )
-def test_a_training_leaves_what_it_has_drawn(
+def test_a_training_run_stores_its_plots(
     url: str, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path, migrated_url: str,
     plots: bool, stopping: bool,
 ) -> None:  # fmt: skip
@@ -238,7 +240,7 @@ def test_a_training_leaves_what_it_has_drawn(
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
     resolved = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)
-    draw(settings.run_folder("a"), "PR_curve.png")  # of an earlier training run on this machine
+    draw(settings.run_folder("a"), "PR_curve.png")  # left by an earlier training run on this machine
     if stopping:
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 
@@ -263,7 +265,7 @@ def test_a_training_leaves_what_it_has_drawn(
 
 
 def _stop_when_it_runs(url: str) -> None:
-    """Stop the job during its first epoch, as a user does with the button."""
+    """Request a stop as soon as the job runs, as a user does with the button."""
     with psycopg.connect(url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         while recorded(jobs).status != "running":

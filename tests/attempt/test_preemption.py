@@ -1,4 +1,4 @@
-"""A real SIGTERM to a training process: what is raised where, and what the drain may rely on."""
+"""A real SIGTERM to a training process: which error it raises where, and how the drain is protected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _ask_to_stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_sigterm_ends_the_block_and_code_that_catches_every_error_does_not_hold_it() -> None:
+def test_sigterm_ends_the_block_even_in_code_that_catches_every_exception() -> None:
     steps: list[str] = []
 
     def train() -> None:
@@ -39,7 +39,7 @@ def test_sigterm_ends_the_block_and_code_that_catches_every_error_does_not_hold_
     assert steps == []
 
 
-def test_the_drain_is_not_torn_apart_by_further_signals() -> None:
+def test_further_signals_do_not_interrupt_the_drain() -> None:
     steps: list[str] = []
 
     def train() -> None:
@@ -57,7 +57,7 @@ def test_the_drain_is_not_torn_apart_by_further_signals() -> None:
     assert steps == ["drained"]
 
 
-def test_the_former_handler_is_back_afterwards() -> None:
+def test_the_former_handler_is_restored_afterwards() -> None:
     received: list[int] = []
     former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
@@ -72,7 +72,7 @@ def test_the_former_handler_is_back_afterwards() -> None:
     assert received == [signal.SIGTERM, signal.SIGTERM]
 
 
-def test_a_held_step_is_finished_first() -> None:
+def test_a_deferred_step_is_finished_first() -> None:
     steps: list[str] = []
 
     def train() -> None:
@@ -89,7 +89,7 @@ def test_a_held_step_is_finished_first() -> None:
     assert steps == ["inner", "outer"]
 
 
-def test_a_preemption_that_was_swallowed_is_raised_again_when_asked_for() -> None:
+def test_a_swallowed_preemption_is_raised_again_by_check() -> None:
     steps: list[str] = []
 
     def train() -> None:
@@ -106,7 +106,7 @@ def test_a_preemption_that_was_swallowed_is_raised_again_when_asked_for() -> Non
     assert steps == ["went on"]
 
 
-def test_an_error_after_the_signal_is_a_preemption_with_that_cause() -> None:
+def test_an_error_after_the_signal_becomes_the_cause_of_the_preemption() -> None:
     def train() -> None:
         with handle_sigterm():
             try:
@@ -119,18 +119,18 @@ def test_an_error_after_the_signal_is_a_preemption_with_that_cause() -> None:
     assert isinstance(raised.value.__cause__, RuntimeError)
 
 
-def test_an_error_without_the_signal_stays_what_it_is() -> None:
+def test_an_error_without_the_signal_is_raised_unchanged() -> None:
     with pytest.raises(RuntimeError, match="out of memory"), handle_sigterm():
         raise RuntimeError("out of memory")
 
 
-def test_outside_of_the_main_thread_it_is_refused() -> None:
+def test_handling_sigterm_outside_of_the_main_thread_is_refused() -> None:
     with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError, match="Call it in the main thread"):
         threads.submit(handle_sigterm().__enter__).result()
 
 
 def _run(code: str) -> subprocess.Popen[str]:
-    """Start a separate process that runs `code`, and whose output can be read line by line."""
+    """Start a separate process that runs `code`; its output can be read line by line."""
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True
     )
@@ -149,7 +149,7 @@ try:
     with handle_sigterm():
         child = os.fork()
         if not child:
-            # Said by the child itself: Python forgets a signal that comes before fork() has returned there.
+            # The child itself prints its id: Python forgets a signal that arrives before fork() returns in it.
             print(os.getpid(), flush=True)
             try:
                 time.sleep(60)
@@ -162,7 +162,7 @@ except Preempted:
 """
 
 
-def test_a_forked_child_ends_by_the_signal_itself_and_raises_nothing() -> None:
+def test_a_forked_child_dies_of_the_signal_and_raises_nothing() -> None:
     with _run(FORKING) as process:
         os.kill(int(_read(process)), signal.SIGTERM)
         assert int(_read(process)) == signal.SIGTERM
@@ -180,19 +180,19 @@ from include.attempt.preemption import Preempted, handle_sigterm
 
 class Slow(list):
     def __getitem__(self, index):
-        os.write(1, f"{index}\\n".encode())  # in one piece, for two of them write at once
+        os.write(1, f"{index}\\n".encode())  # a single write, because two workers write at once
         time.sleep(60)
 
 try:
     with handle_sigterm():
         next(iter(DataLoader(Slow(range(8)), num_workers=2)))
 except Preempted as preempted:
-    time.sleep(1)  # the workers die meanwhile, of which torch makes an error
+    time.sleep(1)  # meanwhile the workers die, which torch would raise as an error
     print("preempted", flush=True)
 """
 
 
-def test_a_signal_to_the_whole_group_ends_the_loaders_workers_and_is_no_error() -> None:
+def test_a_signal_to_the_process_group_ends_the_loader_workers_without_an_error() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", LOADING], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -220,14 +220,14 @@ except Preempted:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
-def test_a_training_whose_supervisor_died_does_not_go_on_unseen() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notifies a process of its parent's death")
+def test_a_training_process_ends_when_its_supervisor_dies() -> None:
     with _run(ORPHAN) as process:
         os.kill(int(_read(process)), signal.SIGKILL)
         assert _read(process) == "preempted"
 
 
-def test_a_signal_that_waits_for_a_batch_is_not_sent_again_when_the_training_is_over(
+def test_a_signal_that_waits_for_a_batch_is_not_raised_after_training_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     received: list[int] = []

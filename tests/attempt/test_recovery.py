@@ -1,4 +1,4 @@
-"""An attempt continues from the newest intact state of its own run, and never silently starts over."""
+"""An attempt continues from the newest intact state of its run, and never silently starts over."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ JOB = ResolvedJob(
 
 
 class Keeps:
-    """Keeps a copy of each epoch's state (an EpochReporter)."""
+    """An EpochReporter that copies the state of each epoch to a folder."""
 
     def __init__(self, last: Path, folder: Path) -> None:
         self.last, self.folder = last, folder
@@ -56,7 +56,7 @@ class Keeps:
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The states of JOB after its epochs 0, 1 and 2: 0.pt, 1.pt, 2.pt; and a best.pt."""
+    """Return a folder with the states of JOB after epochs 0, 1 and 2 (0.pt, 1.pt, 2.pt), and a best.pt."""
     folder = tmp_path_factory.mktemp("states")
     asked = request("classify", folder, epochs=3, identity=JOB.identity())
     train(asked, Keeps(asked.save_dir / "weights" / "last.pt", folder))
@@ -66,7 +66,7 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass
 class Machine:
-    """One machine's folders, and the bucket."""
+    """The folders of one machine, and the bucket."""
 
     folder: Path
     client: S3Client
@@ -90,20 +90,20 @@ class Machine:
         return found.find_starting_point(durable)
 
     def epoch_of(self, kind: StoredKind) -> int:
-        """Return the epoch of the checkpoint that S3 has."""
+        """Return the epoch of the checkpoint in S3."""
         stored = self.store().head("job", kind)
         assert stored is not None
         assert stored.checkpoint is not None
         return stored.checkpoint.epoch
 
     def put_back(self, name: str, states: Path) -> None:
-        """Overwrite last.pt with an older state, as a write without a condition would."""
+        """Overwrite last.pt with an older state, as an unconditional write would."""
         self.client.delete_object(Bucket=self.bucket, Key="checkpoints/job/last.pt")
         older = Checkpoint.of_file(states / name, int(name.removesuffix(".pt")))
         self.store().upload(older, "job", "last", "8.4")
 
     def flip_a_byte(self, key: str) -> None:
-        """Damage the object at rest: different bytes under the same metadata."""
+        """Damage the object at rest: change a byte, and keep the metadata."""
         stored = self.client.get_object(Bucket=self.bucket, Key=key)
         content = bytearray(stored["Body"].read())
         content[len(content) // 2] ^= 1
@@ -117,7 +117,7 @@ def machine(tmp_path: Path, s3_client: S3Client, bucket: str) -> Machine:
 
 @pytest.fixture
 def stored(machine: Machine, states: Path) -> Callable[..., None]:
-    """Store the states of these epochs one after the other, as an attempt does."""
+    """Return a function that stores the states of some epochs one after the other, as an attempt does."""
 
     def store(*epochs: int, job_id: str = "job", run_id: str = "manual__1") -> None:
         writer = machine.store(run_id)
@@ -133,7 +133,7 @@ def test_a_new_job_begins_at_the_start(machine: Machine) -> None:
     assert machine.begin(attempt=1) == StartingPoint()
 
 
-def test_another_machine_goes_on_after_what_is_in_s3(
+def test_another_machine_continues_from_the_state_in_s3(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1)
@@ -145,7 +145,7 @@ def test_another_machine_goes_on_after_what_is_in_s3(
     assert beginning.best.read_bytes() == (states / "best.pt").read_bytes()
 
 
-def test_from_then_on_an_older_attempt_is_refused_and_the_generation_before_is_kept(
+def test_after_a_takeover_the_older_attempt_is_refused_and_the_previous_generation_is_kept(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1)
@@ -159,7 +159,7 @@ def test_from_then_on_an_older_attempt_is_refused_and_the_generation_before_is_k
     assert machine.epoch_of("last.previous") == 0
 
 
-def test_an_older_attempt_that_writes_meanwhile_is_noticed(
+def test_a_concurrent_write_of_an_older_attempt_is_detected(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0)
@@ -174,7 +174,7 @@ def test_an_older_attempt_that_writes_meanwhile_is_noticed(
 
 @pytest.fixture
 def local(machine: Machine, states: Path) -> Path:
-    """The last.pt and best.pt that an attempt left on this machine after epoch 2; neither reached S3."""
+    """Leave a last.pt of epoch 2 and its best.pt, neither of which is in S3, on the machine."""
     machine.weights.mkdir()
     shutil.copy(states / "2.pt", machine.weights / "last.pt")
     best = load_checkpoint(states / "2.pt")[EXACT][BEST_EPOCH]
@@ -192,7 +192,7 @@ def test_a_newer_state_on_this_machine_is_preferred_and_stored_with_its_best(
     assert machine.epoch_of("best") == load_checkpoint(local / "best.pt")["epoch"]
 
 
-def test_a_best_pt_that_is_ready_to_deploy_is_stored_as_it_is(machine: Machine, local: Path) -> None:
+def test_a_stripped_best_pt_is_stored_unchanged(machine: Machine, local: Path) -> None:
     strip(local / "best.pt", local / "best.pt")
     content = (local / "best.pt").read_bytes()
     machine.begin()
@@ -200,7 +200,7 @@ def test_a_best_pt_that_is_ready_to_deploy_is_stored_as_it_is(machine: Machine, 
     assert stored["Body"].read() == content
 
 
-def test_a_best_pt_on_this_machine_that_is_too_old_is_not_taken_for_it(
+def test_a_local_best_pt_of_an_older_epoch_than_the_states_best_is_not_used(
     machine: Machine, stored: Callable[..., None], local: Path
 ) -> None:
     stored(0)
@@ -215,7 +215,7 @@ def test_a_best_pt_on_this_machine_that_is_too_old_is_not_taken_for_it(
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
-def test_what_a_power_cut_damaged_on_this_machine_is_not_used(
+def test_a_local_file_damaged_by_a_power_cut_is_not_used(
     name: str, machine: Machine, stored: Callable[..., None], local: Path
 ) -> None:
     stored(0)
@@ -227,7 +227,7 @@ def test_what_a_power_cut_damaged_on_this_machine_is_not_used(
     assert beginning.best == machine.folder / "inputs" / "best.pt"
 
 
-def test_an_older_state_on_this_machine_is_not(
+def test_an_older_state_on_this_machine_is_not_used(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1)
@@ -237,7 +237,7 @@ def test_an_older_state_on_this_machine_is_not(
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint"])
-def test_what_else_lies_on_this_machine_is_left_alone(
+def test_a_local_file_that_is_not_a_checkpoint_is_ignored(
     machine: Machine, stored: Callable[..., None], content: bytes
 ) -> None:
     stored(0)
@@ -255,11 +255,11 @@ def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
     assert beginning.epoch == 0
     assert "last.pt is damaged" in caplog.text
     assert "Going back to" in caplog.text
-    assert machine.epoch_of("last.previous") == 0  # and not the damaged one
+    assert machine.epoch_of("last.previous") == 0  # not the damaged generation
     assert machine.begin(attempt=3).epoch == 0
 
 
-def test_a_last_pt_that_is_gone_is_replaced_by_the_generation_before(
+def test_a_missing_last_pt_is_replaced_by_the_previous_generation(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
     stored(0, 1)
@@ -267,7 +267,9 @@ def test_a_last_pt_that_is_gone_is_replaced_by_the_generation_before(
     assert machine.begin(durable=(1, 0)).epoch == 0
 
 
-def test_both_damaged_is_an_error_and_no_new_start(machine: Machine, stored: Callable[..., None]) -> None:
+def test_two_damaged_generations_are_an_error_and_not_a_new_start(
+    machine: Machine, stored: Callable[..., None]
+) -> None:
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/last.pt")
     machine.flip_a_byte("checkpoints/job/last.previous.pt")
@@ -287,7 +289,7 @@ def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[...
     assert (beginning.epoch, beginning.best) == (1, None)
 
 
-def test_other_parameters_are_refused_with_what_differs(
+def test_other_parameters_are_refused_with_their_differences(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
     stored(0)
@@ -297,7 +299,7 @@ def test_other_parameters_are_refused_with_what_differs(
         machine.begin(batch=8)
 
 
-def test_what_an_earlier_training_of_that_name_left_is_not_taken(
+def test_the_states_of_an_earlier_run_with_the_same_job_id_are_not_used(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
     stored(0, 1, run_id="manual__0")
@@ -316,7 +318,7 @@ def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
     child = JOB.model_copy(update={"resume": parent})
     beginning = machine.begin(attempt=1, job=child)
     assert (beginning.epoch, beginning.own) == (1, False)
-    for kind in ("best", "last"):  # a second crash loses nothing, whatever becomes of the parent
+    for kind in ("best", "last"):  # a second crash loses nothing, even if the parent's objects are gone
         machine.client.delete_object(Bucket=machine.bucket, Key=f"checkpoints/parent/{kind}.pt")
     again = machine.begin(attempt=2, durable=(1, 0), job=child)
     assert again == beginning
@@ -324,7 +326,7 @@ def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
     assert weights_of(again.last) == weights_of(states / "1.pt")
 
 
-def test_a_child_that_was_killed_after_its_first_best_pt_goes_on(
+def test_a_child_that_was_killed_after_its_first_best_pt_continues(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1, job_id="parent", run_id="manual__0")
@@ -344,7 +346,7 @@ def test_a_child_that_was_killed_after_its_first_best_pt_goes_on(
     assert beginning.best.read_bytes() == own.read_bytes()
 
 
-def test_a_child_whose_last_pt_was_put_back_to_its_parents_goes_on_from_the_generation_before(
+def test_a_child_whose_last_pt_was_overwritten_with_its_parents_continues_from_the_previous_generation(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, job_id="parent", run_id="manual__0")
@@ -362,17 +364,17 @@ def test_a_child_whose_last_pt_was_put_back_to_its_parents_goes_on_from_the_gene
     assert machine.epoch_of("last") == 1
 
 
-def test_a_last_pt_that_was_put_back_to_an_older_state_is_not_preferred_to_the_generation_before(
+def test_a_last_pt_overwritten_with_an_older_state_is_not_preferred_to_the_previous_generation(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1, 2)
     machine.put_back("0.pt", states)
     assert machine.begin(attempt=2, durable=(2, 0)).epoch == 1
     assert machine.epoch_of("last") == 1
-    assert machine.epoch_of("last.previous") == 1  # and not the older one
+    assert machine.epoch_of("last.previous") == 1  # not the older state
 
 
-def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(
+def test_a_child_that_lost_its_own_epochs_does_not_start_over_silently(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1, job_id="parent", run_id="manual__0")
@@ -381,7 +383,7 @@ def test_a_child_that_lost_epochs_of_its_own_does_not_start_over_silently(
         machine.begin(durable=(50, 0), job=JOB.model_copy(update={"resume": parent}))
 
 
-def test_the_numbers_of_every_finished_epoch_come_with_the_state(
+def test_the_metrics_of_every_finished_epoch_come_with_the_state(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
     stored(0, 1)
@@ -391,7 +393,7 @@ def test_the_numbers_of_every_finished_epoch_come_with_the_state(
 
 
 @pytest.mark.parametrize("at_stake", ["in S3", "on this machine", "nothing"])
-def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
+def test_a_missing_bucket_is_a_final_error_only_if_no_state_could_be_lost(
     machine: Machine, at_stake: str
 ) -> None:
     machine.bucket = f"{machine.bucket}-gone"
@@ -403,7 +405,7 @@ def test_a_bucket_that_is_gone_is_final_only_where_no_state_is_at_stake(
     assert is_transient(caught.value) == (at_stake != "nothing")
 
 
-def test_the_best_of_a_training_without_validation_is_made_of_its_state(
+def test_the_best_pt_of_a_run_without_validation_is_made_from_its_state(
     machine: Machine, states: Path
 ) -> None:
     state = load_checkpoint(states / "1.pt")
@@ -423,7 +425,7 @@ def test_the_best_of_a_training_without_validation_is_made_of_its_state(
 
 
 @pytest.mark.parametrize(("best_epoch", "kept"), [(2, 2), (1, 0)])
-def test_a_best_in_s3_that_is_older_than_the_states_own_is_made_anew_where_the_state_is_the_best(
+def test_an_outdated_best_pt_is_made_from_the_state_only_if_the_state_is_the_best(
     machine: Machine, states: Path, best_epoch: int, kept: int
 ) -> None:
     state = load_checkpoint(states / "2.pt")

@@ -1,4 +1,4 @@
-"""When a state is saved, and how SIGTERM and requests to stop get the newest one to S3 before the end."""
+"""When a state is saved, and how the newest state reaches S3 after SIGTERM or a stop request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ Open = Callable[..., Any]
 def reporter(
     row: JobRecord, s3_client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Open:
-    """Opens a reporter that wants a state every 60 s of training; last.pt is there."""
+    """Return a function that opens a reporter, which wants a state every 60 s of training; last.pt exists."""
     monkeypatch.setattr(epoch_recorder, "_PROGRESS_SECONDS", 0.05)
     last = tmp_path / "last.pt"
     last.write_bytes(b"state")
@@ -79,7 +79,7 @@ def reporter(
     return opened
 
 
-def test_a_state_is_wanted_when_so_much_training_is_in_none(reporter: Open) -> None:
+def test_a_state_is_wanted_after_60_seconds_of_unsaved_training(reporter: Open) -> None:
     with reporter(Termination()) as opened:
         wanted = [opened.progress(at(batch, seconds)) for batch, seconds in ((1, 59.0), (2, 60.0), (3, 61.0))]
         assert wanted == [False, True, True]
@@ -88,9 +88,9 @@ def test_a_state_is_wanted_when_so_much_training_is_in_none(reporter: Open) -> N
         assert opened.progress(at(5, 121.0))
 
 
-def test_a_state_is_wanted_before_a_validation_that_takes_longer_than_what_is_left(reporter: Open) -> None:
+def test_a_state_is_wanted_before_a_validation_that_would_exceed_the_interval(reporter: Open) -> None:
     with reporter(Termination()) as opened:
-        assert not opened.progress(at(BATCHES, 10.0))  # nobody knows yet how long it takes
+        assert not opened.progress(at(BATCHES, 10.0))  # the duration of a validation is not known yet
         opened.report(epoch_report(1))
         opened.saved(SavedState(1, 0, is_best=False, trained_seconds=60.0))
         assert not opened.progress(at(1, 61.0, epoch=1))
@@ -105,7 +105,7 @@ def test_sigterm_waits_for_the_state_after_the_batch(
             assert not opened.progress(at(1, 1.0))
             os.kill(os.getpid(), signal.SIGTERM)
             assert opened.progress(at(2, 2.0))
-            assert opened.progress(at(3, 3.0))  # an older one was being written
+            assert opened.progress(at(3, 3.0))  # an older state was still being written
             opened.saved(saved(at(3, 3.0)))
             opened.progress(at(4, 4.0))
 
@@ -135,7 +135,7 @@ def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
         train()
 
 
-def test_a_job_that_is_to_stop_now_stops_when_its_state_is_saved(reporter: Open, jobs: JobRepository) -> None:
+def test_a_job_with_a_stop_request_stops_when_its_state_is_saved(reporter: Open, jobs: JobRepository) -> None:
     def train() -> None:
         with reporter(Termination()) as opened:
             batch = iter(range(1, BATCHES))
@@ -150,7 +150,9 @@ def test_a_job_that_is_to_stop_now_stops_when_its_state_is_saved(reporter: Open,
         train()
 
 
-def test_a_job_that_is_to_stop_after_its_epoch_finishes_it(reporter: Open, jobs: JobRepository) -> None:
+def test_a_job_that_is_to_stop_after_the_epoch_finishes_the_epoch(
+    reporter: Open, jobs: JobRepository
+) -> None:
     with reporter(Termination()) as opened:
         jobs.request_stop("a", after_epoch=True)
         for batch in range(1, 20):
@@ -159,10 +161,10 @@ def test_a_job_that_is_to_stop_after_its_epoch_finishes_it(reporter: Open, jobs:
         assert opened.report(epoch_report(1)) is False
 
 
-def test_in_an_epoch_that_is_repeated_a_job_stops_at_its_end_and_sigterm_ends_it_at_once(
+def test_in_a_repeated_epoch_a_stop_waits_for_the_end_but_sigterm_ends_the_job_at_once(
     reporter: Open, jobs: JobRepository
 ) -> None:
-    """No state of a repeated epoch is saved, and one from its first pass does not let the job stop."""
+    """No state is saved in a repeated epoch, and a state from its first pass does not let the job stop."""
 
     def train() -> None:
         with handle_sigterm() as termination, reporter(termination) as opened:
@@ -178,7 +180,7 @@ def test_in_an_epoch_that_is_repeated_a_job_stops_at_its_end_and_sigterm_ends_it
         train()
 
 
-def test_an_attempt_that_lost_its_job_notices_within_the_epoch_and_stores_nothing_more(
+def test_an_attempt_that_lost_its_job_ends_within_the_epoch_and_stores_nothing(
     reporter: Open, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     def train() -> None:
@@ -196,7 +198,7 @@ def used_bytes() -> int:
     return int(Path("/proc/self/smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
 
 
-def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> None:
+def test_an_attempt_whose_memory_grows_ends_when_its_state_is_saved(reporter: Open) -> None:
     usual = used_bytes()
     memory = MemoryWatch(limit=int(usual / 0.8), least_seconds=0)
 
@@ -215,8 +217,8 @@ def test_an_attempt_that_grows_ends_when_its_state_is_saved(reporter: Open) -> N
         train()
 
 
-def test_what_a_loader_worker_uses_counts_though_airflow_hides_it() -> None:
-    """Like an Airflow task, the process is undumpable: only root may inspect its memory from outside."""
+def test_the_memory_of_loader_workers_counts_although_airflow_hides_it() -> None:
+    """Like an Airflow task, the process is non-dumpable, so only root may inspect its memory from outside."""
     program = """
 import os, time
 from airflow.sdk.execution_time.supervisor import _make_process_nondumpable
@@ -241,7 +243,7 @@ with watch:
     assert int(grown.stdout) >= 200_000_000
 
 
-def test_an_attempt_that_needs_so_much_from_the_beginning_is_warned_and_goes_on(
+def test_an_attempt_that_starts_with_high_memory_use_only_logs_a_warning(
     reporter: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     memory = MemoryWatch(limit=used_bytes(), least_seconds=0)

@@ -1,4 +1,4 @@
-"""What an attempt requests from S3: a bucket of a million objects must not make training slower."""
+"""The S3 requests of an attempt: a bucket with a million objects must not make training slower."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_bucket_is_listed_for_a_training(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, jobs: JobRepository, s3: S3, s3_client: S3Client,
     bucket: str, tmp_path: Path,
 ) -> None:  # fmt: skip
-    """Not to fetch the checked data, not to find states, and not when the attempt is repeated either."""
+    """Neither fetching the checked data nor finding states lists the bucket, even in a repeated attempt."""
     build("detect", tmp_path / "data", train=4, val=2)
     for file in (tmp_path / "data").rglob("*.*"):
         s3_client.upload_file(str(file), bucket, f"datasets/set/{file.relative_to(tmp_path / 'data')}")
@@ -69,4 +69,4 @@ def test_no_bucket_is_listed_for_a_training(
         assert proxy.requests["GET"] > 6
         assert "LIST" not in proxy.requests
         list(open_bucket(settings).objects("datasets/"))
-        assert proxy.requests["LIST"] == 1  # so one would have been counted
+        assert proxy.requests["LIST"] == 1  # proves that the proxy counts LIST requests

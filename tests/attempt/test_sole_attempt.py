@@ -1,4 +1,4 @@
-"""An attempt that Airflow wrongly takes for dead is killed before the next one begins."""
+"""An attempt that Airflow wrongly considers dead is killed before the next one begins."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ with sole_attempt(Path(sys.argv[1]), "mine", sys.argv[2], int(sys.argv[3])):
 
 @contextmanager
 def holder(locks: Path, run_id: str, attempt: int, *how: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the job, and prints a line once it does."""
+    """Run a process that holds the job; it prints a line once it does."""
     command = [sys.executable, "-c", HOLDS, str(locks), run_id, str(attempt), *how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -51,7 +51,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize("run_id", ["run1", "run0"])
 @pytest.mark.parametrize("stopped", [True, False])
-def test_an_older_attempt_is_killed_whether_it_is_stopped_or_works(
+def test_an_older_attempt_is_killed_whether_suspended_or_running(
     run_id: str, stopped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with holder(tmp_path, run_id, 1) as older:
@@ -74,7 +74,7 @@ def test_a_newer_attempt_is_left_alone(tmp_path: Path) -> None:
         assert newer.poll() is None
 
 
-def test_what_an_older_attempt_has_started_holds_the_job_too(
+def test_a_child_process_of_an_older_attempt_holds_the_job_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 1.0)
@@ -86,12 +86,12 @@ def test_what_an_older_attempt_has_started_holds_the_job_too(
         ):
             pass
         assert older.wait() == -signal.SIGKILL
-        os.kill(worker, signal.SIGKILL)  # as the watchdog does
+        os.kill(worker, signal.SIGKILL)  # as the watchdog would
     with sole_attempt(tmp_path, "mine", "run1", 2):
         pass
 
 
-def test_a_process_of_another_container_with_the_same_number_is_not_killed(
+def test_a_process_of_another_container_with_the_same_pid_is_not_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 1.0)
@@ -108,12 +108,13 @@ def test_a_process_of_another_container_with_the_same_number_is_not_killed(
         assert older.poll() is None
 
 
-def test_other_jobs_are_left_alone_and_nothing_stays_behind(tmp_path: Path) -> None:
+def test_other_jobs_are_left_alone_and_no_file_stays_behind(tmp_path: Path) -> None:
     with holder(tmp_path, "run1", 1) as other:
         assert said(other) == "holds"
         with sole_attempt(tmp_path, "yours", "run2", 1):
             assert other.poll() is None
     assert not (tmp_path / "yours").exists()
-    with sole_attempt(tmp_path, "mine", "run1", 1):  # what a killed process leaves is no obstacle
+    # The file that the killed process left does not block the job.
+    with sole_attempt(tmp_path, "mine", "run1", 1):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Real training with an MLflow server: what `train` itself sends, and that nothing else sends anything."""
+"""Real training with an MLflow server: `train` sends its metrics, and nothing else sends anything."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ EXPERIMENT = "a training"
 
 @pytest.fixture
 def worker(mlflow: MlflowServer, training_url: str, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set what a worker's environment names: MLflow, and Airflow's connections."""
+    """Set the environment variables of a worker: MLflow's settings and Airflow's connections."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USERNAME)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
-    # However busy the machine is, MLflow must not count as too slow here.
+    # MLflow must not count as too slow here, however busy the machine is.
     monkeypatch.setattr("include.attempt.tracking._LAST_SECONDS", 120)
     client = {
         "conn_type": "aws",
@@ -55,7 +55,7 @@ def worker(mlflow: MlflowServer, training_url: str, s3: S3, monkeypatch: pytest.
 
 
 def train(spec: ResolvedSpec, folder: Path, training_url: str, store: CheckpointStore) -> TrainingManifest:
-    """Do what the task `train` does in its first attempt."""
+    """Run the first attempt of the task `train`, after claiming the job and checking its dataset."""
     settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
     reader = S3ObjectReader(store._bucket.client)
     cache, roots = settings.dataset_cache, settings.dataset_roots

@@ -1,4 +1,4 @@
-"""The upload tasks send what is missing, find what is there, and clean up when both files are safe."""
+"""The upload tasks send only missing checkpoints, and remove the local files when both are in S3."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 
 @pytest.fixture
 def manifest(settings: Settings) -> TrainingManifest:
-    """What a finished training run left on this machine."""
+    """Return the manifest of a finished training run, after writing its files on this machine."""
     weights = settings.run_folder("job") / "weights"
     weights.mkdir(parents=True)
 
@@ -67,7 +67,7 @@ def manifest(settings: Settings) -> TrainingManifest:
 
 
 @pytest.mark.parametrize("order", [("best", "last"), ("last", "best")])
-def test_the_upload_that_ends_last_removes_the_local_files(
+def test_the_second_upload_removes_the_local_files(
     order: tuple[CheckpointKind, CheckpointKind],
     manifest: TrainingManifest,
     store: CheckpointStore,
@@ -83,7 +83,7 @@ def test_the_upload_that_ends_last_removes_the_local_files(
     assert store.holds("job", "last", manifest.last)
 
 
-def test_local_files_stay_where_that_was_asked_for(
+def test_local_files_stay_if_keep_local_is_set(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     kept = manifest.model_copy(update={"keep_local": True})
@@ -92,7 +92,7 @@ def test_local_files_stay_where_that_was_asked_for(
     assert (settings.run_folder("job") / "weights" / "last.pt").exists()
 
 
-def test_on_another_machine_the_uploads_find_what_train_has_sent(
+def test_on_another_machine_the_uploads_find_the_checkpoints_that_train_has_sent(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings, tmp_path: Path
 ) -> None:
     publish_final(manifest, store)
@@ -107,7 +107,7 @@ def test_on_another_machine_the_uploads_find_what_train_has_sent(
     assert upload(gone, "last", store, elsewhere).sha256 == manifest.last.sha256
 
 
-def test_what_is_neither_here_nor_in_s3_asks_to_clear_train(
+def test_a_missing_checkpoint_asks_to_clear_the_task_train(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     gone = manifest.model_copy(update={"best": replace(manifest.best, path="/nowhere/best.pt")})
@@ -115,7 +115,7 @@ def test_what_is_neither_here_nor_in_s3_asks_to_clear_train(
         upload(gone, "best", store, settings)
 
 
-def test_a_training_that_was_overtaken_does_not_publish(
+def test_a_superseded_attempt_does_not_publish(
     manifest: TrainingManifest,
     store: CheckpointStore,
     s3_client: S3Client,
@@ -132,7 +132,7 @@ def test_a_training_that_was_overtaken_does_not_publish(
         publish_final(manifest, store)
 
 
-def test_nothing_is_sent_or_removed_where_others_could_have_prepared_the_files(
+def test_files_in_a_folder_that_others_can_change_are_neither_sent_nor_removed(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     settings.training_root.chmod(0o777)
@@ -144,11 +144,11 @@ def test_nothing_is_sent_or_removed_where_others_could_have_prepared_the_files(
 
 @pytest.fixture
 def session(s3: S3) -> boto3.Session:
-    """Signs with a wrong secret key, as after a rotation."""
+    """Return a session that signs with a wrong secret key, as after a rotation."""
     return boto3.Session(s3.access_key, "rotated", region_name=s3.region)
 
 
-def test_a_key_that_was_rotated_does_not_end_the_upload_of_what_was_trained(
+def test_a_rotated_key_does_not_end_the_upload_of_a_finished_run(
     manifest: TrainingManifest, settings: Settings, s3: S3, session: boto3.Session
 ) -> None:
     store = CheckpointStore(Bucket(session.client("s3", endpoint_url=s3.endpoint_url), settings.bucket))
@@ -156,7 +156,7 @@ def test_a_key_that_was_rotated_does_not_end_the_upload_of_what_was_trained(
         upload(manifest, "best", store, settings)
 
 
-def test_what_was_trained_is_published_once_the_keys_are_right(
+def test_a_finished_run_is_published_once_the_keys_are_corrected(
     manifest: TrainingManifest,
     settings: Settings,
     s3: S3,
@@ -179,14 +179,14 @@ def test_what_was_trained_is_published_once_the_keys_are_right(
     assert store.holds("job", "last", manifest.last)
 
 
-def test_a_bucket_that_is_gone_does_not_end_the_upload_of_what_was_trained(
+def test_a_missing_bucket_does_not_end_the_upload_of_a_finished_run(
     manifest: TrainingManifest, settings: Settings, s3_client: S3Client
 ) -> None:
     with pytest.raises(RefusedForNow, match="CHECKPOINT_BUCKET"):
         publish_final(manifest, CheckpointStore(Bucket(s3_client, f"{settings.bucket}-gone")))
 
 
-def test_no_other_file_of_the_machine_is_sent_whatever_the_manifest_says(
+def test_a_manifest_cannot_send_other_files_of_the_machine(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings, tmp_path: Path
 ) -> None:
     secret = tmp_path / "airflow.cfg"
@@ -197,10 +197,11 @@ def test_no_other_file_of_the_machine_is_sent_whatever_the_manifest_says(
     assert not store.holds("job", "best", changed.best)
 
 
-def test_an_upload_whose_files_are_gone_and_in_s3_is_done(
+def test_an_upload_is_done_if_the_local_files_are_gone_but_in_s3(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     publish_final(manifest, store)
     shutil.rmtree(settings.training_root)
-    settings.training_root.symlink_to("/nonexistent")  # as while the other upload is removing it
+    # As if the other upload were removing the folder at this moment.
+    settings.training_root.symlink_to("/nonexistent")
     assert upload(manifest, "best", store, settings).path == store.uri("job", "best")

@@ -1,4 +1,4 @@
-"""Clients, stores and files for the tests of checkpoints."""
+"""Clients, stores and files for the checkpoint tests."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 VERSION = "8.4.190"
 SIZE = 6 * 1024**2
-"""Bytes of a file that is sent in one part or in two, depending on the limits."""
+"""Size in bytes of a file that is sent in one part or in two, depending on the transfer limits."""
 
 Connect = Callable[..., "S3Client"]
 
 
 @pytest.fixture(scope="module")
 def client(s3: S3) -> S3Client:
-    """A client of the session's S3 with our settings."""
+    """Return a client of the session's S3 server with our settings."""
     return boto3.client("s3", **arguments(s3), config=client_config())
 
 
 @pytest.fixture
 def store(client: S3Client, bucket: str) -> CheckpointStore:
-    """The store of a fresh bucket."""
+    """Return the store of a fresh bucket."""
     return CheckpointStore(Bucket(client, bucket))
 
 
 @pytest.fixture
 def connect(s3: S3) -> Connect:
-    """Open a client with our settings that gives up after its second attempt."""
+    """Return a function that opens a client with our settings, but with only two attempts per request."""
 
     def open_client(endpoint_url: str = s3.endpoint_url, **changes: Any) -> S3Client:
         patient = client_config().merge(Config(retries={"mode": "standard", "total_max_attempts": 2}))
@@ -55,7 +55,7 @@ def connect(s3: S3) -> Connect:
 
 
 def checkpoint_file(folder: Path, epoch: int, size: int = SIZE) -> Checkpoint:
-    """Write a file whose bytes depend on its epoch."""
+    """Write a file whose bytes depend on the epoch; return its description."""
     path = folder / f"epoch-{epoch}.pt"
     path.write_bytes(Random(epoch).randbytes(size))
     return Checkpoint.of_file(path, epoch)

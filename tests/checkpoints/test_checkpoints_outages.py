@@ -1,4 +1,4 @@
-"""If S3 dies, hangs, throttles or refuses, the snapshots become durable once it has recovered."""
+"""If S3 dies, hangs, throttles or refuses requests, snapshots become durable once S3 has recovered."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("include.checkpoints.publisher")
 
 SIZE = 4 * 1024**2
-LARGE = 32 * 1024**2  # more than sockets' buffers hold
+LARGE = 32 * 1024**2  # larger than all socket buffers
 IMPATIENT = client_config().merge(
     Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
 )
@@ -49,7 +49,7 @@ Make = Callable[..., Snapshot]
 
 @pytest.fixture(scope="module")
 def own_s3() -> Iterator[S3]:
-    """An S3 server that tests may kill, stop and start."""
+    """Yield an S3 server that tests may kill, suspend and start."""
     with reachable_directory() as directory:
         server = S3(directory, S3Ports.choose(set()), {Role.OWNER: Keys("key", "secret-key")}, ())
         server.start()
@@ -73,7 +73,7 @@ def process_of(server: S3) -> psutil.Process:
 
 
 def kill(process: psutil.Process) -> None:
-    """Return once it is gone: until then the process counts as running and would not be restarted."""
+    """Kill the process and wait for its end; before that it counts as running, and would not be restarted."""
     process.kill()
     process.wait(60)
 
@@ -104,7 +104,7 @@ def weights(epoch: int) -> bytes:
 
 
 class Failures(logging.Handler):
-    """The sentences that the publisher logged."""
+    """The messages that the publisher logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -115,7 +115,7 @@ class Failures(logging.Handler):
 
 
 class Run:
-    """A publisher, with the epochs that it reported as durable and the failures that it logged."""
+    """A publisher, the epochs that it reported as durable, and the failures that it logged."""
 
     def __init__(self, store: CheckpointStore, limits: PublishLimits = QUICK) -> None:
         self._durable: Queue[int] = Queue()
@@ -154,7 +154,7 @@ def stored(server: S3, bucket: str, name: str = "last.pt") -> bytes:
     return server.client().get_object(Bucket=bucket, Key=f"checkpoints/job/{name}")["Body"].read()
 
 
-def test_what_a_killed_server_did_not_take_is_durable_after_its_restart(
+def test_a_snapshot_that_a_killed_server_missed_is_durable_after_its_restart(
     own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path
 ) -> None:
     with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
@@ -172,7 +172,7 @@ def test_what_a_killed_server_did_not_take_is_durable_after_its_restart(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_restart(
+def test_a_server_killed_between_best_and_last_gets_last_after_its_restart(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     client = connect(own_s3)
@@ -194,10 +194,10 @@ def test_a_server_that_is_killed_between_best_and_last_gets_the_last_after_its_r
     assert stored(own_s3, own_bucket, "best.pt") == weights(0)
 
 
-def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(
+def test_late_writes_of_a_suspended_server_are_not_mistaken_for_another_attempt(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
-    # When it wakes up, it still carries out the requests in its sockets, besides those that are sent anew.
+    # After SIGCONT the server carries out the requests left in its sockets as well as their repetitions.
     with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
@@ -212,7 +212,7 @@ def test_a_server_that_froze_is_no_other_attempt_when_it_wakes_up(
     assert stored(own_s3, own_bucket) == content(3)
 
 
-def test_a_server_that_throttles_is_asked_again_later(own_s3: S3, own_bucket: str, snapshot: Make) -> None:
+def test_a_throttled_request_is_retried_later(own_s3: S3, own_bucket: str, snapshot: Make) -> None:
     with CuttingProxy(own_s3.endpoint_url, throttled=4) as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
         with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
@@ -223,7 +223,7 @@ def test_a_server_that_throttles_is_asked_again_later(own_s3: S3, own_bucket: st
     assert stored(own_s3, own_bucket) == content(0)
 
 
-def test_what_a_missing_bucket_refused_is_durable_once_it_is_there(own_s3: S3, snapshot: Make) -> None:
+def test_a_snapshot_is_durable_once_its_missing_bucket_is_created(own_s3: S3, snapshot: Make) -> None:
     with Run(CheckpointStore(Bucket(connect(own_s3), "made-later"))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_failure("Bucket 'made-later' does not exist")
@@ -233,7 +233,7 @@ def test_what_a_missing_bucket_refused_is_durable_once_it_is_there(own_s3: S3, s
     assert stored(own_s3, "made-later") == content(0)
 
 
-def test_what_wrong_keys_could_not_store_is_durable_once_they_are_right(
+def test_a_snapshot_is_durable_once_wrong_keys_are_corrected(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     session = boto3.Session(own_s3.access_key, "wrong", region_name=own_s3.region)
@@ -249,7 +249,7 @@ def test_what_wrong_keys_could_not_store_is_durable_once_they_are_right(
     assert stored(own_s3, own_bucket) == content(0)
 
 
-def test_an_upload_that_trickles_is_given_up_and_sent_anew(
+def test_an_upload_that_trickles_is_abandoned_and_repeated(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=2, least_bytes=SIZE)
@@ -265,25 +265,25 @@ def test_an_upload_that_trickles_is_given_up_and_sent_anew(
     assert stored(own_s3, own_bucket) == content(0, LARGE)
 
 
-def test_a_slow_link_is_no_reason_to_give_an_upload_up(
+def test_an_upload_over_a_slow_link_is_not_abandoned(
     own_s3: S3, own_bucket: str, snapshot: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=1, least_bytes=64 * 1024)
     with CuttingProxy(own_s3.endpoint_url, sent=0, then="trickle") as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
         with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
-            run.publisher.publish(snapshot(0, 1024**2))  # takes more than three seconds
+            run.publisher.publish(snapshot(0, 1024**2))  # this upload takes more than three seconds
             run.wait_for_durable(0)
 
     assert stored(own_s3, own_bucket) == content(0, 1024**2)
     assert "given up" not in caplog.text
 
 
-def test_a_large_state_goes_on_where_its_connection_broke_before_a_newer_one_is_sent(
+def test_a_large_state_is_resumed_where_its_connection_broke_before_a_newer_one_is_sent(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
-    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, but not two
+    with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2) as proxy:  # one part passes, but not two parts
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
         with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 16 * 1024**2))
@@ -297,7 +297,7 @@ def test_a_large_state_goes_on_where_its_connection_broke_before_a_newer_one_is_
     assert "Uploads" not in own_s3.client().list_multipart_uploads(Bucket=own_bucket)
 
 
-def test_a_state_whose_parts_somebody_removed_is_sent_anew(
+def test_a_state_whose_uploaded_parts_were_removed_is_sent_again(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
@@ -317,7 +317,7 @@ def test_a_state_whose_parts_somebody_removed_is_sent_anew(
     assert stored(own_s3, own_bucket) == content(0, 11 * 1024**2)
 
 
-def test_a_stored_state_whose_answer_never_comes_is_durable(
+def test_a_stored_state_is_durable_although_the_response_never_arrives(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     forever = client_config().merge(Config(read_timeout=3600))
@@ -334,9 +334,7 @@ def test_a_stored_state_whose_answer_never_comes_is_durable(
     assert stored(own_s3, own_bucket) == content(1)
 
 
-def test_closing_breaks_off_an_upload_that_hangs(
-    own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path
-) -> None:
+def test_closing_aborts_a_hanging_upload(own_s3: S3, own_bucket: str, snapshot: Make, tmp_path: Path) -> None:
     with CuttingProxy(own_s3.endpoint_url, sent=SIZE // 2, then="hang") as proxy:
         store = CheckpointStore(
             Bucket(connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT), own_bucket)

@@ -1,4 +1,4 @@
-"""Who owns checkpoints: a new attempt takes over its job's, and a new job begins with its parent's."""
+"""Ownership: a new attempt takes over its job's checkpoints, and a new job begins with its parent's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OpenStore = Callable[..., CheckpointStore]
 
 @pytest.fixture
 def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
-    """Opens the store of another attempt."""
+    """Return a function that opens the store of another attempt."""
 
     def open_store(run_id: str = "run", limits: TransferLimits | None = None) -> CheckpointStore:
         return CheckpointStore(Bucket(s3_client, bucket), limits, run_id)
@@ -38,7 +38,7 @@ def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Make a local checkpoint; for the same epoch, a different mark gives different bytes."""
+    """Return a function that makes a local checkpoint; its bytes depend on the epoch and the mark."""
 
     def make_checkpoint(epoch: int, mark: str = "", size: int = 10_000) -> Checkpoint:
         path = tmp_path / f"epoch-{epoch}{mark}.pt"
@@ -49,7 +49,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def taken_over(open_store: OpenStore, make: Make) -> tuple[CheckpointStore, CheckpointStore]:
-    """An older attempt that stored epoch 1, best and last, and a newer one that took the job over from it."""
+    """Return an older attempt that stored best and last of epoch 1, and a newer one that took its job over."""
     older = open_store()
     older.upload(make(1, "-best"), "job", "best", VERSION)
     older.upload(make(1), "job", "last", VERSION)
@@ -59,7 +59,7 @@ def taken_over(open_store: OpenStore, make: Make) -> tuple[CheckpointStore, Chec
 
 
 @pytest.mark.parametrize("kind", ["best", "last"])
-def test_after_a_take_over_the_older_attempt_can_write_neither_file(
+def test_after_a_takeover_the_older_attempt_can_write_neither_file(
     open_store: OpenStore, make: Make, kind: CheckpointKind
 ) -> None:
     older, newer = taken_over(open_store, make)
@@ -71,7 +71,7 @@ def test_after_a_take_over_the_older_attempt_can_write_neither_file(
     assert newer.holds("job", "last", make(1, "-newer"))
 
 
-def test_an_older_attempt_that_was_just_writing_its_best_does_not_fence_out_the_newer_one(
+def test_a_best_written_by_the_older_attempt_during_a_takeover_does_not_fence_out_the_newer_attempt(
     s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
 ) -> None:
     older, newer = open_store(), open_store()
@@ -96,7 +96,7 @@ def test_an_older_attempt_that_was_just_writing_its_best_does_not_fence_out_the_
         older.upload(make(3), "job", "best", VERSION)
 
 
-def test_an_older_best_that_arrives_during_the_newer_attempts_write_is_replaced(
+def test_a_late_best_of_the_older_attempt_is_replaced_by_the_newer_attempt(
     s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
 ) -> None:
     _, newer = taken_over(open_store, make)
@@ -111,7 +111,7 @@ def test_an_older_best_that_arrives_during_the_newer_attempts_write_is_replaced(
     assert newer.holds("job", "best", make(2, "-best"))
 
 
-def test_the_same_bytes_take_nothing_over(open_store: OpenStore, make: Make) -> None:
+def test_uploading_the_same_bytes_does_not_take_over_the_job(open_store: OpenStore, make: Make) -> None:
     older = open_store()
     older.upload(make(1), "job", "last", VERSION)
 
@@ -120,7 +120,7 @@ def test_the_same_bytes_take_nothing_over(open_store: OpenStore, make: Make) -> 
     assert older.upload(make(2), "job", "last", VERSION).sent
 
 
-def test_a_take_over_that_came_too_late_can_be_repeated_with_a_new_store(
+def test_a_takeover_that_lost_a_race_can_be_repeated_with_a_new_store(
     open_store: OpenStore, make: Make
 ) -> None:
     older, newer = open_store(), open_store()
@@ -136,7 +136,7 @@ def test_a_take_over_that_came_too_late_can_be_repeated_with_a_new_store(
         older.upload(make(3), "job", "last", VERSION)
 
 
-def test_the_generation_before_can_be_fetched(open_store: OpenStore, make: Make, tmp_path: Path) -> None:
+def test_the_previous_generation_can_be_fetched(open_store: OpenStore, make: Make, tmp_path: Path) -> None:
     store = open_store()
     for epoch in range(2):
         store.upload(make(epoch), "job", "last", VERSION)
@@ -147,7 +147,7 @@ def test_the_generation_before_can_be_fetched(open_store: OpenStore, make: Make,
     assert store.download("job", "last.previous", tmp_path / "got.pt").sha256 == make(0).sha256
 
 
-def test_a_damaged_last_does_not_take_the_place_of_the_generation_before(
+def test_a_damaged_last_does_not_replace_the_previous_generation(
     s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make, tmp_path: Path
 ) -> None:
     store = open_store()
@@ -193,7 +193,7 @@ def test_a_job_is_seeded_with_its_parents_checkpoint_under_its_own_name(
     assert len(s3_client.list_objects_v2(Bucket=bucket)["Contents"]) == 2
 
 
-def test_a_seeded_job_goes_on_with_states_of_its_own(open_store: OpenStore, make: Make) -> None:
+def test_a_seeded_job_continues_with_its_own_states(open_store: OpenStore, make: Make) -> None:
     open_store("parent's run").upload(make(4), "parent", "last", VERSION)
     store = open_store("own run")
     store.seed("parent", "job", "last", make(4))
@@ -204,7 +204,7 @@ def test_a_seeded_job_goes_on_with_states_of_its_own(open_store: OpenStore, make
     assert store.holds("parent", "last", make(4))
 
 
-def test_seeding_again_leaves_what_the_training_has_stored_since(open_store: OpenStore, make: Make) -> None:
+def test_seeding_again_keeps_states_that_the_run_has_stored_since(open_store: OpenStore, make: Make) -> None:
     open_store("parent's run").upload(make(4), "parent", "last", VERSION)
     first = open_store("own run")
     first.seed("parent", "job", "last", make(4))
@@ -215,7 +215,7 @@ def test_seeding_again_leaves_what_the_training_has_stored_since(open_store: Ope
     assert again.is_the_same_as(make(5))
 
 
-def test_seeding_replaces_what_another_training_of_that_name_left_and_keeps_it_as_previous(
+def test_seeding_keeps_the_state_of_an_earlier_run_with_the_same_job_id_as_previous(
     open_store: OpenStore, make: Make
 ) -> None:
     open_store("parent's run").upload(make(4), "parent", "last", VERSION)
@@ -261,7 +261,7 @@ def test_a_parent_without_a_checkpoint_is_named(open_store: OpenStore, make: Mak
         open_store().seed("parent", "job", "last", make(4))
 
 
-def test_an_attempt_that_was_overtaken_does_not_seed(open_store: OpenStore, make: Make) -> None:
+def test_a_superseded_attempt_does_not_seed(open_store: OpenStore, make: Make) -> None:
     open_store("parent's run").upload(make(4), "parent", "last", VERSION)
     older = open_store("own run")
     older.head("job", "last")
@@ -272,7 +272,7 @@ def test_an_attempt_that_was_overtaken_does_not_seed(open_store: OpenStore, make
 
 
 @pytest.mark.parametrize("limits", [None, IN_PARTS], ids=["whole", "in parts"])
-def test_a_stalled_attempts_seed_does_not_put_back_what_a_newer_attempt_has_stored(
+def test_the_late_seed_of_a_stalled_attempt_does_not_overwrite_a_newer_attempts_state(
     s3_client: S3Client, open_store: OpenStore, make: Make, limits: TransferLimits | None
 ) -> None:
     size = 5 * 1024**2 + 77 if limits else 10_000
@@ -293,14 +293,14 @@ def test_a_stalled_attempts_seed_does_not_put_back_what_a_newer_attempt_has_stor
     assert newer.holds("job", "last", make(6))
 
 
-def test_a_seed_whose_answer_was_lost_is_recognised(
+def test_a_seed_whose_response_was_lost_is_recognised(
     s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
 ) -> None:
     open_store("parent's run").upload(make(4), "parent", "last", VERSION)
     store = open_store("own run")
 
     def succeed_unnoticed(**_: object) -> None:
-        """Do what the first try did; only its answer was lost."""
+        """Copy the checkpoint, as the first request did whose response was lost."""
         s3_client.meta.events.unregister("before-send.s3.CopyObject", succeed_unnoticed)
         open_store("own run").seed("parent", "job", "last", make(4))
 
@@ -310,7 +310,7 @@ def test_a_seed_whose_answer_was_lost_is_recognised(
     assert store.upload(make(5), "job", "last", VERSION).sent
 
 
-def test_a_stalled_attempts_copy_does_not_replace_a_newer_generation_before(
+def test_the_late_copy_of_a_stalled_attempt_does_not_replace_a_newer_previous_generation(
     s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make
 ) -> None:
     older = open_store()

@@ -1,4 +1,4 @@
-"""A file is accepted only if nothing in it can run, and if it needs little more memory than its size."""
+"""A file is accepted only if it cannot run code, and if loading it needs little more memory than its size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _python(proof: Path) -> str:
 
 
 def _chain(proof: Path) -> Raw:
-    """Reach a function by way of other functions, without naming it."""
+    """Reach os.system through other functions, without naming it."""
     module = call("importlib.import_module", "os")
     system = call("_operator.getitem", call("builtins.vars", module), "system")
     return Raw(system + value((f"touch {proof}",)) + b"R")
@@ -61,7 +61,7 @@ def _by_stack(proof: Path) -> Raw:
 
 
 def _memoised(proof: Path) -> Raw:
-    """Name the function first, and call it much later."""
+    """Name os.system first, and call it much later."""
     return Raw(
         name("os.system") + b"q\x000" + value([1, 2, 3]) + b"0h\x00" + value((f"touch {proof}",)) + b"R"
     )
@@ -170,7 +170,7 @@ CODE: dict[str, Raw] = {
         model=craft.model(yaml=ARCHITECTURE | {"head": [[-1, 1, "TorchVision", [64, "resnet18", "DEFAULT"]]]})
     ),
 }
-"""Content that would run code, download something or fill the memory, in PyTorch or Ultralytics."""
+"""Contents that would run code, download something or exhaust memory in PyTorch or Ultralytics."""
 
 
 def _nested(depth: int) -> Raw:
@@ -178,7 +178,7 @@ def _nested(depth: int) -> Raw:
 
 
 def _doubled(times: int) -> Raw:
-    """A tuple of two tuples of two tuples …, each of which is stored once."""
+    """Return a tuple of two tuples of two tuples and so on; each tuple is stored only once."""
     return Raw(value(()) + b"".join(b"q%ch%c\x86" % (at, at) for at in range(times)))
 
 
@@ -250,7 +250,7 @@ UNFIT: dict[str, Raw] = {
     "a layer without parts": craft.checkpoint(model=new(MODEL, {"yaml": ARCHITECTURE})),
     "a layer whose weights are texts": craft.checkpoint(model=craft.model(_parameters={"weight": "0.5"})),
 }
-"""Content that is not a checkpoint, or would need much more memory than its size."""
+"""Contents that are not a checkpoint, or that would need much more memory than their size."""
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def _load_as_python_does(payload: Raw) -> None:
         def __init__(self, *_: Any) -> None: ...
         def __setstate__(self, _: Any) -> None: ...
 
-    class Careless(pickle.Unpickler):  # noqa: S301 - what others do
+    class Careless(pickle.Unpickler):  # noqa: S301 - as careless programs do
         def find_class(self, module: str, name: str) -> Any:
             ours = module.partition(".")[0] in {"torch", "ultralytics"}
             return Anything if ours else super().find_class(module, name)
@@ -284,18 +284,18 @@ def test_a_payload_that_runs_elsewhere_is_refused_and_does_not_run(
         inspect_file(file)
     assert not proof.exists()
     _load_as_python_does(payload(proof))
-    assert proof.exists(), "the payload does nothing anywhere: this test proves nothing"
+    assert proof.exists(), "the payload has no effect in any loader, so this test proves nothing"
 
 
 @pytest.mark.parametrize("content", CODE.values(), ids=CODE)
-def test_what_would_run_in_a_library_is_refused(content: Raw, file: Path) -> None:
+def test_content_that_would_run_code_in_a_library_is_refused(content: Raw, file: Path) -> None:
     file.write_bytes(crafted(content))
     with pytest.raises(ForeignCode):
         inspect_file(file)
 
 
 @pytest.mark.parametrize("content", UNFIT.values(), ids=UNFIT)
-def test_what_would_fill_the_memory_is_refused_in_little_of_it(content: Raw, file: Path) -> None:
+def test_content_that_would_exhaust_memory_is_refused_in_little_memory(content: Raw, file: Path) -> None:
     data = crafted(content)
     file.write_bytes(data)
     tracemalloc.start()
@@ -308,14 +308,14 @@ def test_what_would_fill_the_memory_is_refused_in_little_of_it(content: Raw, fil
     assert peak < 4e6 + 100 * len(data)
 
 
-def test_there_may_only_be_so_many_objects(file: Path) -> None:
+def test_the_number_of_objects_is_limited(file: Path) -> None:
     many = Raw(b"](" + b"}" * (MAX_OBJECTS + 1) + b"e")
     file.write_bytes(crafted(craft.checkpoint(note=many)))
     with pytest.raises(TooLarge, match="more than 500,000 objects"):
         inspect_file(file)
 
 
-def test_there_may_only_be_so_many_classes(file: Path) -> None:
+def test_the_number_of_classes_is_limited(file: Path) -> None:
     many = Raw(b"](" + b"N" * (MAX_CLASSES + 1) + b"e")
     file.write_bytes(crafted(craft.checkpoint(model=craft.model(names=many))))
     with pytest.raises(TooLarge, match="more than 100,000 classes"):
@@ -323,13 +323,13 @@ def test_there_may_only_be_so_many_classes(file: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [*LAYOUTS.values(), *OTHER_FORMATS.values()], ids=[*LAYOUTS, *OTHER_FORMATS])
-def test_what_is_not_laid_out_as_a_checkpoint_is_refused(data: bytes, file: Path) -> None:
+def test_a_file_without_the_layout_of_a_checkpoint_is_refused(data: bytes, file: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(InspectionError):
         inspect_file(file)
 
 
-def test_a_good_one_passes_and_says_what_it_is(file: Path) -> None:
+def test_a_good_checkpoint_passes_and_is_described(file: Path) -> None:
     file.write_bytes(crafted())
     contents = inspect_file(file)
     assert (contents.task, contents.classes, contents.epoch, contents.resumable) == (
@@ -340,13 +340,13 @@ def test_a_good_one_passes_and_says_what_it_is(file: Path) -> None:
     )
 
 
-def test_what_a_distilled_model_hooks_into_its_layers_passes(file: Path) -> None:
+def test_the_hooks_of_a_distilled_model_pass(file: Path) -> None:
     hook = new("ultralytics.nn.distill_model.FeatureHook", {"feat_dict": {}, "idx": 0})
     file.write_bytes(crafted(model=craft.model(_forward_hooks={7: hook})))
     assert inspect_file(file).task == "detect"
 
 
-def test_an_archive_with_numbers_of_64_bits_passes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip64_archive_passes(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = crafted()
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)  # instead of 4 GiB
     assert len(crafted()) > len(narrow)
@@ -354,7 +354,7 @@ def test_an_archive_with_numbers_of_64_bits_passes(file: Path, monkeypatch: pyte
     assert inspect_file(file).task == "detect"
 
 
-def test_a_checkpoint_that_is_cut_anywhere_is_refused(file: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(file: Path) -> None:
     whole = crafted()
     for length in range(0, len(whole), 29):
         file.write_bytes(whole[:length])
@@ -363,7 +363,7 @@ def test_a_checkpoint_that_is_cut_anywhere_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize("data", OTHER_FORMATS.values(), ids=OTHER_FORMATS)
-def test_only_what_no_loader_takes_for_a_program_counts_as_harmless(data: bytes, file: Path) -> None:
+def test_a_file_is_harmless_only_if_no_loader_would_run_it(data: bytes, file: Path) -> None:
     file.write_bytes(data)
     with file.open("rb") as opened, pytest.raises(InspectionError):
         judge_source(LocalSource(opened))
@@ -372,7 +372,7 @@ def test_only_what_no_loader_takes_for_a_program_counts_as_harmless(data: bytes,
         assert "not a checkpoint" in (judge_source(LocalSource(opened)) or "")
 
 
-def test_the_command_line_says_what_files_are_without_pytorch(tmp_path: Path) -> None:
+def test_the_command_line_describes_files_without_pytorch(tmp_path: Path) -> None:
     good, bad = tmp_path / "best.pt", tmp_path / "bad.pt"
     good.write_bytes(crafted())
     bad.write_bytes(crafted(call("os.system", "true")))

@@ -1,4 +1,4 @@
-"""A warning is logged if S3 does not accept states, and again each time the lag has doubled."""
+"""A warning is logged if S3 does not accept states, and again whenever the lag has doubled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
+def test_a_lag_is_logged_at_its_beginning_at_each_doubling_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lag = Lag(epochs=5, seconds=3600)
@@ -26,13 +26,13 @@ def test_a_lag_is_said_when_it_begins_whenever_it_doubled_and_when_it_ended(
         said.append(len(caplog.records))
     lag.stored((22, 0))
 
-    # when more than 5, 10 and 20 finished epochs are not in S3
+    # one warning each when more than 5, 10 and 20 finished epochs are not in S3
     assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
     assert "The training is at epoch 7, but only epoch 1 is durable" in warnings(caplog)[0]
     assert warnings(caplog)[-1] == "S3 accepts the state of the training again: epoch 23 is durable."
 
 
-def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lag_is_also_counted_in_seconds(caplog: pytest.LogCaptureFixture) -> None:
     lag = Lag(epochs=5, seconds=300)
     lag.trying((0, 0), now=1000)
     for now in (1300, 1301, 1600, 1601, 1602):
@@ -42,7 +42,9 @@ def test_a_lag_is_counted_in_seconds_too(caplog: pytest.LogCaptureFixture) -> No
     assert "nothing is durable in S3: S3 has accepted no newer state for 301 s" in warnings(caplog)[0]
 
 
-def test_a_lag_tells_what_an_earlier_attempt_has_stored(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lag_warning_names_the_durable_state_of_an_earlier_attempt(
+    caplog: pytest.LogCaptureFixture
+) -> None:
     lag = Lag(epochs=5, seconds=300, durable=(3, 0))
     lag.trying((4, 0), now=0)
     lag.look((5, 0), now=301)
@@ -50,7 +52,7 @@ def test_a_lag_tells_what_an_earlier_attempt_has_stored(caplog: pytest.LogCaptur
     assert "only epoch 4 is durable" in warnings(caplog)[0]
 
 
-def test_what_is_not_due_yet_is_no_lag(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_that_is_not_due_yet_is_not_a_lag(caplog: pytest.LogCaptureFixture) -> None:
     lag = Lag(epochs=5, seconds=300)
     lag.trying((0, 0), now=0)
     lag.stored((0, 0))

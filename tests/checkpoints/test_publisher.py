@@ -1,4 +1,4 @@
-"""Snapshots become durable in the background, the newest one wins, and training never stops for them."""
+"""Snapshots become durable in the background; the newest one wins, and training never waits for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MakeSnapshot = Callable[..., Snapshot]
 
 @pytest.fixture
 def copies(tmp_path: Path) -> Path:
-    """Where the publisher's files are."""
+    """Return the folder of the publisher's files."""
     folder = tmp_path / "weights"
     folder.mkdir()
     return folder
@@ -55,7 +55,7 @@ def store(s3_client: S3Client, bucket: str) -> CheckpointStore:
 
 
 class Durable(Queue[int]):
-    """The epochs that the publisher has reported as durable."""
+    """A queue of the epochs that the publisher has reported as durable."""
 
     def __call__(self, epoch: int, batch: int) -> None:
         self.put(epoch)
@@ -77,7 +77,7 @@ def publisher_of(
 
 
 class Gate:
-    """Holds uploads back until it is opened."""
+    """Holds uploads back until the test opens the gate."""
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
@@ -98,7 +98,7 @@ def gate(s3_client: S3Client) -> Iterator[Gate]:
 
 @pytest.fixture
 def written(s3_client: S3Client) -> Iterator[list[tuple[str, bytes]]]:
-    """Each object that was written, in order: its name and its bytes."""
+    """Yield the name and bytes of each object that is written, in order."""
     objects: list[tuple[str, bytes]] = []
 
     def note(request: Any, **_: object) -> None:
@@ -115,7 +115,7 @@ def body(client: S3Client, bucket: str, name: str = "last.pt") -> bytes:
 
 
 def nobody() -> CheckpointStore:
-    """A store whose server does not exist."""
+    """Return a store whose server does not exist."""
     client = boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{ports.choose(set())}",
@@ -157,7 +157,7 @@ def test_best_is_written_before_the_last_that_refers_to_it(
     assert written == [("best.pt", b"weights of epoch 0"), ("last.pt", b"state of epoch 0")]
 
 
-def test_a_best_that_was_overtaken_before_it_was_stored_is_written_all_the_same(
+def test_the_newest_best_is_written_although_newer_states_replaced_its_snapshot(
     store: CheckpointStore,
     snapshot: MakeSnapshot,
     copies: Path,
@@ -184,7 +184,7 @@ def test_a_best_that_was_overtaken_before_it_was_stored_is_written_all_the_same(
     assert list(copies.iterdir()) == []
 
 
-def test_only_every_nth_epoch_is_stored_and_the_newest_at_the_end(
+def test_every_nth_epoch_is_stored_and_also_the_newest_at_the_end(
     store: CheckpointStore, snapshot: MakeSnapshot, written: list[tuple[str, bytes]], durable: Durable
 ) -> None:
     with publisher_of(store, durable, PublishLimits(every_epochs=3)) as publisher:
@@ -200,7 +200,7 @@ def test_only_every_nth_epoch_is_stored_and_the_newest_at_the_end(
     ]
 
 
-def test_a_state_within_an_epoch_is_stored_whatever_epochs_are_and_says_its_batch(
+def test_a_state_within_an_epoch_is_stored_with_its_batch_regardless_of_every_epochs(
     store: CheckpointStore, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
     with publisher_of(store, durable, PublishLimits(every_epochs=10)) as publisher:
@@ -214,7 +214,7 @@ def test_a_state_within_an_epoch_is_stored_whatever_epochs_are_and_says_its_batc
         assert str(stored).startswith("batch 7 of epoch 2, SHA-256")
 
 
-def test_a_snapshot_whose_file_somebody_has_removed_does_not_hold_up_what_comes_later(
+def test_a_snapshot_whose_file_was_removed_does_not_block_later_snapshots(
     store: CheckpointStore,
     snapshot: MakeSnapshot,
     written: list[tuple[str, bytes]],
@@ -232,7 +232,7 @@ def test_a_snapshot_whose_file_somebody_has_removed_does_not_hold_up_what_comes_
     assert written == [("last.pt", b"state of epoch 1")]
 
 
-def test_a_snapshot_outlives_a_training_that_fails(
+def test_a_snapshot_is_stored_although_training_fails(
     store: CheckpointStore, s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
     def train() -> None:
@@ -245,7 +245,7 @@ def test_a_snapshot_outlives_a_training_that_fails(
     assert body(s3_client, bucket) == b"state of epoch 2"
 
 
-def test_who_cannot_be_told_of_a_durable_epoch_does_not_end_the_publishing(
+def test_a_failing_callback_does_not_stop_the_publisher(
     store: CheckpointStore,
     s3_client: S3Client,
     bucket: str,
@@ -279,7 +279,7 @@ def test_a_server_that_is_gone_stops_no_training(
     assert list(copies.iterdir()) == []
 
 
-def test_a_training_that_fails_waits_for_a_server_that_is_gone_only_for_the_grace_time(
+def test_a_failing_run_waits_for_a_missing_server_only_for_the_grace_time(
     snapshot: MakeSnapshot, copies: Path, durable: Durable
 ) -> None:
     def train() -> None:
@@ -292,7 +292,7 @@ def test_a_training_that_fails_waits_for_a_server_that_is_gone_only_for_the_grac
     assert list(copies.iterdir()) == []
 
 
-def test_an_attempt_that_was_overtaken_stops_and_overwrites_nothing(
+def test_a_superseded_attempt_stops_and_overwrites_nothing(
     s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, copies: Path, durable: Durable
 ) -> None:
     older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
@@ -311,7 +311,7 @@ def test_an_attempt_that_was_overtaken_stops_and_overwrites_nothing(
     assert {file.name for file in copies.iterdir()} == {"last-0.pt", "last-7.pt"}
 
 
-def test_a_training_that_fails_although_it_was_overtaken_says_why_it_failed(
+def test_a_superseded_run_that_fails_raises_its_own_error(
     s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
     older, newer = CheckpointStore(Bucket(s3_client, bucket)), CheckpointStore(Bucket(s3_client, bucket))
@@ -351,7 +351,7 @@ def test_an_unexpected_error_is_logged_with_its_type_and_retried(
     assert body(s3_client, bucket) == b"state of epoch 1"
 
 
-def test_a_publisher_whose_server_is_gone_warns_of_the_lag(
+def test_a_publisher_with_a_missing_server_warns_of_the_lag(
     snapshot: MakeSnapshot, durable: Durable, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = PublishLimits(first_pause=0.05, longest_pause=0.1, lag_epochs=2, lag_seconds=3600)

@@ -1,4 +1,4 @@
-"""Bytes that are corrupted on the way from S3, while the stored ones are right."""
+"""Bytes that are corrupted on the way from S3 are read again; the stored bytes are intact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CONTENT = bytes(range(256)) * 400
 
 @contextmanager
 def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
-    """A client whose first `times` GET requests return wrong bytes."""
+    """Yield a client whose first `times` GET requests return wrong bytes."""
     reads = 0
 
     def behave(request: Request) -> Answer | None:
@@ -46,7 +46,9 @@ def wrong_first(s3: S3, times: int) -> Iterator[S3Client]:
         yield boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=client_config())
 
 
-def test_a_state_is_read_again(s3: S3, bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_that_arrives_corrupted_is_read_again(
+    s3: S3, bucket: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(CONTENT)
     CheckpointStore(Bucket(s3.client(), bucket)).upload(Checkpoint.of_file(path, 0), "job", "last", "8.4")
@@ -57,7 +59,7 @@ def test_a_state_is_read_again(s3: S3, bucket: str, tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])
-def test_the_hash_of_an_object_is_that_of_what_it_holds(
+def test_the_hash_of_an_object_is_that_of_its_stored_bytes(
     times: int, s3: S3, s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="model.pt", Body=CONTENT)
@@ -66,7 +68,7 @@ def test_the_hash_of_an_object_is_that_of_what_it_holds(
     assert (found.sha256, found.size) == (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
 
 
-def test_a_model_is_refused_for_what_it_is_and_not_for_what_came_of_it(
+def test_a_model_is_refused_for_its_stored_bytes_and_not_for_corrupted_ones(
     s3: S3, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     s3_client.upload_file(str(best("classify", tmp_path / "model.pt")), bucket, "model.pt")

@@ -1,4 +1,4 @@
-"""Checkpoints in S3: where they are, who may write them, and that what comes back is what went in."""
+"""Checkpoints in S3: their keys, the attempts that may write them, and that downloads equal uploads."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MakeCheckpoint = Callable[..., Checkpoint]
 
 @pytest.fixture
 def make(tmp_path: Path) -> MakeCheckpoint:
-    """Make a local checkpoint file whose bytes depend on its epoch."""
+    """Return a function that makes a local checkpoint file whose bytes depend on the epoch."""
 
     def make_checkpoint(epoch: int, size: int = 100_000, name: str = "last.pt") -> Checkpoint:
         path = tmp_path / f"epoch-{epoch}-{name}"
@@ -67,7 +67,7 @@ def test_a_checkpoint_is_stored_under_the_name_of_its_job_with_its_identity(
     }
 
 
-def test_what_is_stored_can_be_looked_up(store: CheckpointStore, make: MakeCheckpoint) -> None:
+def test_a_stored_checkpoint_can_be_looked_up(store: CheckpointStore, make: MakeCheckpoint) -> None:
     uploaded = store.upload(make(epoch=0), "gears-7", "best", VERSION)
 
     assert store.head("gears-7", "best") == uploaded.stored
@@ -104,7 +104,7 @@ def test_bytes_that_are_there_already_are_not_sent_again(
     client.delete_object(Bucket=bucket, Key=versions[0]["Key"], VersionId=versions[0]["VersionId"])
 
 
-def test_bytes_that_are_there_already_need_no_local_file(
+def test_bytes_that_are_already_in_s3_need_no_local_file(
     store: CheckpointStore, make: MakeCheckpoint
 ) -> None:
     checkpoint = make(epoch=3)
@@ -114,7 +114,7 @@ def test_bytes_that_are_there_already_need_no_local_file(
     assert not store.upload(checkpoint, "job", "last", VERSION).sent
 
 
-def test_a_checkpoint_that_is_neither_here_nor_in_s3_asks_for_another_training(
+def test_a_checkpoint_that_is_neither_local_nor_in_s3_asks_to_clear_train(
     store: CheckpointStore, make: MakeCheckpoint
 ) -> None:
     checkpoint = make(epoch=3)
@@ -127,7 +127,7 @@ def test_a_checkpoint_that_is_neither_here_nor_in_s3_asks_for_another_training(
         store.upload(checkpoint, "job", "best", VERSION)
 
 
-def test_what_is_downloaded_is_what_was_uploaded(
+def test_the_downloaded_bytes_are_the_uploaded_bytes(
     store: CheckpointStore, make: MakeCheckpoint, tmp_path: Path
 ) -> None:
     checkpoint = make(epoch=4)
@@ -142,14 +142,14 @@ def test_what_is_downloaded_is_what_was_uploaded(
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["last.pt"]
 
 
-def test_a_checkpoint_that_is_not_there_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointNotFound, match=rf"s3://{bucket}/checkpoints/job/last\.pt does not exist"):
         store.download("job", "last", tmp_path / "last.pt")
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_checkpoint_than_the_expected_one_is_not_taken(
+def test_a_checkpoint_other_than_the_expected_one_is_refused(
     store: CheckpointStore, make: MakeCheckpoint, tmp_path: Path
 ) -> None:
     store.upload(make(epoch=4), "job", "last", VERSION)
@@ -160,7 +160,7 @@ def test_another_checkpoint_than_the_expected_one_is_not_taken(
     assert not (tmp_path / "got.pt").exists()
 
 
-def test_verifying_tells_the_right_bytes_from_others_and_from_none(
+def test_verifying_distinguishes_right_wrong_and_missing_bytes(
     store: CheckpointStore, make: MakeCheckpoint
 ) -> None:
     right, wrong = make(epoch=4), make(epoch=5)
@@ -176,7 +176,7 @@ def test_verifying_tells_the_right_bytes_from_others_and_from_none(
         store.verify("job", "best", wrong)
 
 
-def test_an_object_of_another_program_is_told_apart(
+def test_an_object_of_another_program_is_recognised_as_foreign(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     client.put_object(Bucket=bucket, Key=store.key("job", "last"), Body=b"theirs", Metadata={"sha256": "no"})
@@ -220,7 +220,7 @@ def test_the_generation_before_is_kept_with_its_identity(
     }
 
 
-def test_only_the_last_checkpoint_has_a_generation_before(
+def test_only_last_pt_has_a_previous_generation(
     store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
 ) -> None:
     for epoch in range(2):
@@ -231,7 +231,7 @@ def test_only_the_last_checkpoint_has_a_generation_before(
     ]
 
 
-def test_a_large_file_goes_in_parts_and_comes_back_whole(
+def test_a_large_file_is_uploaded_in_parts_and_downloaded_whole(
     client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(client, bucket), IN_PARTS)
@@ -275,9 +275,10 @@ def test_an_attempt_whose_objects_were_deleted_is_refused(
     assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-# One PUT only: SeaweedFS does not check the condition atomically when it puts parts together.
+# With a single PUT only: SeaweedFS does not check the condition atomically when it completes a
+# multipart upload.
 @pytest.mark.parametrize("first_write", [True, False])
-def test_of_many_attempts_that_write_at_once_one_wins(
+def test_exactly_one_of_many_concurrent_attempts_wins(
     client: S3Client, bucket: str, make: MakeCheckpoint, first_write: bool
 ) -> None:
     if not first_write:
@@ -318,7 +319,7 @@ def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
 
 
 @pytest.mark.parametrize("job_id", ["a", "7", "A.b_c-d", "x" * 128])
-def test_job_ids_up_to_the_limits_have_their_place(
+def test_job_ids_up_to_the_limits_are_accepted(
     store: CheckpointStore, make: MakeCheckpoint, job_id: str, tmp_path: Path
 ) -> None:
     checkpoint = make(epoch=0)
@@ -331,12 +332,12 @@ def test_job_ids_up_to_the_limits_have_their_place(
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "../other", "a/b", "x" * 129, "기어", "a\n", "-a"])
-def test_job_ids_that_could_lead_elsewhere_have_no_place(store: CheckpointStore, job_id: str) -> None:
+def test_job_ids_that_could_lead_elsewhere_are_refused(store: CheckpointStore, job_id: str) -> None:
     with pytest.raises(ValueError, match="cannot name a checkpoint"):
         store.uri(job_id, "best")
 
 
-def test_a_client_with_the_defaults_of_boto3_does_as_well(
+def test_a_client_with_the_defaults_of_boto3_works_too(
     s3_client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(s3_client, bucket), IN_PARTS)

@@ -1,4 +1,4 @@
-"""When files, networks and disks fail, the store leaves no torn object and no torn file."""
+"""If a file, the network or a disk fails, the store leaves no partial object and no partial file."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def flip_a_byte(path: str | Path) -> None:
 def assert_only_the_first_generation_is_there(
     client: S3Client, bucket: str, first: Checkpoint, tmp_path: Path
 ) -> None:
-    """Assert that the object is whole and unchanged, and that no parts of another are left."""
+    """Assert that the object is complete and unchanged, and that no parts of another upload are left."""
     stored = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "there.pt")
     assert stored.sha256 == first.sha256
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
@@ -84,7 +84,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused_by_the_server(
         for path in flips:
             flip_a_byte(path)
 
-    # Both events occur after the hashing, before any byte of the file is read for sending.
+    # Both events occur after the file was hashed, and before any of its bytes are read for sending.
     client.meta.events.register("provide-client-params.s3.PutObject", damage)
     client.meta.events.register("provide-client-params.s3.CreateMultipartUpload", damage)
     with pytest.raises(LocalFileChanged, match=second.sha256):
@@ -109,10 +109,10 @@ def test_an_upload_survives_a_connection_that_breaks_once(
     assert downloaded.sha256 == checkpoint.sha256
 
 
-# Without a checksum, SeaweedFS would store an empty object if nothing but the headers got through.
+# Without a checksum, SeaweedFS would store an empty object if only the headers arrived.
 @pytest.mark.parametrize("sent", [4096, 1024**2], ids=["the headers", "a part"])
 @both_ways
-def test_an_upload_that_cannot_get_through_leaves_the_object_as_it_was(
+def test_an_upload_that_always_breaks_leaves_the_object_unchanged(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path, limits: TransferLimits, sent: int
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
@@ -127,7 +127,7 @@ def test_an_upload_that_cannot_get_through_leaves_the_object_as_it_was(
     assert_only_the_first_generation_is_there(connect(), bucket, first, tmp_path)
 
 
-def test_a_write_whose_answer_was_lost_is_recognised_as_our_own(
+def test_a_write_whose_response_was_lost_is_recognised_as_our_own(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
@@ -142,7 +142,7 @@ def test_a_write_whose_answer_was_lost_is_recognised_as_our_own(
     assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", second)
 
 
-def test_a_write_whose_answer_was_lost_does_not_fence_out_its_own_writer(
+def test_a_write_whose_response_was_lost_does_not_fence_out_its_own_writer(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
@@ -160,7 +160,7 @@ def test_a_write_whose_answer_was_lost_does_not_fence_out_its_own_writer(
 
 @both_ways
 @pytest.mark.parametrize(("then", "silence"), [("hang", 1), ("trickle", 60)])
-def test_an_upload_that_hangs_is_given_up_and_writes_nothing_later(
+def test_a_hanging_upload_is_abandoned_and_writes_nothing_later(
     connect: Connect,
     s3: S3,
     bucket: str,
@@ -188,7 +188,7 @@ def test_an_upload_that_hangs_is_given_up_and_writes_nothing_later(
     assert_only_the_first_generation_is_there(connect(), bucket, first, tmp_path)
 
 
-def test_after_its_deadline_an_upload_asks_s3_for_nothing(
+def test_after_its_deadline_an_upload_sends_nothing_to_s3(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
     deadline = Deadline(3600)
@@ -202,7 +202,7 @@ def test_after_its_deadline_an_upload_asks_s3_for_nothing(
     assert not connect().list_objects_v2(Bucket=bucket)["KeyCount"]
 
 
-def test_a_download_goes_on_where_the_connection_broke(
+def test_a_download_continues_where_the_connection_broke(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0)
@@ -217,7 +217,7 @@ def test_a_download_goes_on_where_the_connection_broke(
     assert Path(downloaded.path).read_bytes() == Path(checkpoint.path).read_bytes()
 
 
-def test_a_download_that_brings_nothing_any_more_ends_and_leaves_nothing(
+def test_a_download_without_progress_ends_and_leaves_nothing(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0)
@@ -232,7 +232,7 @@ def test_a_download_that_brings_nothing_any_more_ends_and_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
-def test_an_object_that_is_replaced_during_a_download_is_not_mixed_with_the_new_one(
+def test_an_object_replaced_during_a_download_is_not_mixed_with_the_new_object(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
@@ -254,7 +254,7 @@ def test_an_object_that_is_replaced_during_a_download_is_not_mixed_with_the_new_
     assert not (tmp_path / "got.pt").exists()
 
 
-def test_bytes_that_were_damaged_at_rest_are_noticed_and_never_reach_the_file(
+def test_bytes_damaged_at_rest_are_detected_and_never_reach_the_file(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0, size=100_000)
@@ -275,7 +275,7 @@ def test_bytes_that_were_damaged_at_rest_are_noticed_and_never_reach_the_file(
     assert [file.name for file in target.parent.iterdir()] == ["last.pt"]
 
 
-def test_a_damaged_model_to_start_from_is_noticed(connect: Connect, bucket: str, tmp_path: Path) -> None:
+def test_a_damaged_start_model_is_detected(connect: Connect, bucket: str, tmp_path: Path) -> None:
     client = connect()
     metadata = {"sha256": "0" * 64, "epoch": "3"}
     client.put_object(Bucket=bucket, Key="model.pt", Body=b"weights", Metadata=metadata)
@@ -286,7 +286,7 @@ def test_a_damaged_model_to_start_from_is_noticed(connect: Connect, bucket: str,
 
 @contextmanager
 def files_may_grow_to(size: int) -> Iterator[None]:
-    """A disk that is full, as far as this process can tell."""
+    """Limit files written by this process to `size` bytes, to simulate a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -295,7 +295,7 @@ def files_may_grow_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left_on_it(
+def test_a_full_disk_is_named_and_nothing_is_left_on_it(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(connect(), bucket))
@@ -308,7 +308,7 @@ def test_a_disk_that_takes_no_more_is_named_and_nothing_is_left_on_it(
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_named(connect: Connect, bucket: str, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(connect: Connect, bucket: str, tmp_path: Path) -> None:
     store = CheckpointStore(Bucket(connect(), bucket))
     store.upload(checkpoint_file(tmp_path, 0, size=100), "job", "last", VERSION)
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Models to start from are read wherever they are, and inspected before they are fetched."""
+"""Start models are read from any bucket, and inspected before they are fetched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def test_a_model_to_start_from_is_fetched_from_any_bucket(
+def test_a_start_model_is_fetched_from_any_bucket(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     client.put_object(Bucket=bucket, Key="models/모델 1.pt", Body=crafted())
@@ -38,7 +38,7 @@ def test_a_model_that_could_run_code_is_refused_before_it_is_fetched(
         store.require_checkpoint(uri)
 
 
-def test_of_a_large_model_only_what_describes_it_is_read(
+def test_only_the_description_of_a_large_model_is_read(
     client: S3Client, bucket: str, store: CheckpointStore
 ) -> None:
     content = pickled(checkpoint(exact={"live": tensor(5_000_000, key="1")}))
@@ -72,7 +72,7 @@ def test_a_model_that_is_too_large_is_refused_and_not_fetched(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_is_not_there_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
+def test_a_missing_model_is_named(store: CheckpointStore, bucket: str, tmp_path: Path) -> None:
     uri = f"s3://{bucket}/models/gone.pt"
 
     with pytest.raises(ObjectNotFound, match=uri):
@@ -84,6 +84,6 @@ def test_a_model_that_is_not_there_is_named(store: CheckpointStore, bucket: str,
 @pytest.mark.parametrize(
     "uri", ["https://example.org/a.pt", "s3://bucket", "s3://bucket/", "s3:///a.pt", "a.pt"]
 )
-def test_what_is_no_address_of_an_object_is_refused(store: CheckpointStore, uri: str) -> None:
+def test_an_invalid_object_uri_is_refused(store: CheckpointStore, uri: str) -> None:
     with pytest.raises(ValueError, match=r"write s3://<bucket>/<key>"):
         store.require_checkpoint(uri)

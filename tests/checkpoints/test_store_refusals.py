@@ -1,4 +1,4 @@
-"""Refusals by S3 and a missing server are reported in a sentence that says what to change."""
+"""Refusals by S3 and a missing server are reported with the setting to change."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_bucket_that_does_not_exist_is_named_and_not_created(
         ({"config": Config(signature_version=UNSIGNED)}, r"does not allow \w+ on s3://.*/last.pt; allow"),
     ],
 )
-def test_keys_that_do_not_open_the_bucket_are_explained(
+def test_rejected_keys_are_explained(
     connect: Connect, bucket: str, changes: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(StoreAccessDenied, match=sentence):
@@ -74,7 +74,7 @@ def test_a_connection_without_keys_is_explained(
         CheckpointStore(Bucket(client, bucket)).head("job", "last")
 
 
-def test_an_endpoint_that_is_not_there_is_named(connect: Connect, bucket: str) -> None:
+def test_a_missing_endpoint_is_named(connect: Connect, bucket: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         endpoint = f"http://127.0.0.1:{reserved.getsockname()[1]}"
     with pytest.raises(StoreUnreachable, match=rf"{endpoint} does not answer .* training_s3"):
@@ -82,7 +82,7 @@ def test_an_endpoint_that_is_not_there_is_named(connect: Connect, bucket: str) -
 
 
 class _Answer(BaseHTTPRequestHandler):
-    """Answers as AWS is documented to, in cases that no other server on this machine can produce."""
+    """Responds as AWS documents, in cases that no S3 server on this machine can produce."""
 
     protocol_version = "HTTP/1.1"
     status = 403
@@ -136,7 +136,7 @@ def aws_that_says(status: int, code: str) -> Iterator[str]:
         (400, "ExpiredToken", StoreError, "refused .*: ExpiredToken No."),
     ],
 )
-def test_refusals_that_only_aws_knows_are_explained(
+def test_refusals_that_only_aws_sends_are_explained(
     connect: Connect, tmp_path: Path, status: int, code: str, error: type[StoreError], sentence: str
 ) -> None:
     checkpoint = checkpoint_file(tmp_path, 0, size=10)
@@ -145,7 +145,7 @@ def test_refusals_that_only_aws_knows_are_explained(
         CheckpointStore(Bucket(connect(endpoint), "bucket")).upload(checkpoint, "job", "last", VERSION)
 
 
-def test_only_what_a_person_must_change_is_a_refusal() -> None:
+def test_only_errors_that_a_person_must_fix_are_refusals() -> None:
     assert not issubclass(StoreUnreachable, StoreRefusal)
     assert not issubclass(LocalDiskError, StoreRefusal)
     assert issubclass(FencedOut, StoreRefusal)

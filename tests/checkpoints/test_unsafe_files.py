@@ -1,4 +1,4 @@
-"""Whatever loads a file loads it safely: no connection, no program, no change, and bounded memory."""
+"""Every way of loading a file is safe: no connection, no program, no change, and bounded memory."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[object]]]:
-    """The URL of a server that hostile files name, and the clients that have connected to it."""
+    """Yield the URL of a server that hostile files name, and the clients that have connected to it."""
     callers: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -90,7 +90,7 @@ LOADERS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
-def test_no_way_of_loading_asks_the_network(
+def test_no_way_of_loading_uses_the_network(
     load: Callable[[Path, Path], object], listener: tuple[str, list[object]], tmp_path: Path
 ) -> None:
     url, callers = listener
@@ -101,7 +101,7 @@ def test_no_way_of_loading_asks_the_network(
     assert not callers
     with suppress(OSError):
         requests.get(url, timeout=10)
-    assert callers, "nobody would have noticed: this test proves nothing"
+    assert callers, "the listener records no connections, so this test proves nothing"
 
 
 @pytest.mark.parametrize("options", [["--model"], ["--resume"]])
@@ -126,8 +126,8 @@ def test_the_command_line_loads_no_unsafe_file(
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_what_was_loaded_once_closes_the_ways_around_it(tmp_path: Path) -> None:
-    """Ultralytics calls torch.load itself in places, and evaluates architectures."""
+def test_after_the_first_load_unsafe_functions_of_ultralytics_and_torch_are_blocked(tmp_path: Path) -> None:
+    """In some places Ultralytics calls torch.load itself, and evaluates expressions in architectures."""
     good, evil, proof = tmp_path / "good.pt", tmp_path / "evil.pt", tmp_path / "it-ran"
     good.write_bytes(crafted())
     load_checkpoint(good)
@@ -141,7 +141,7 @@ def test_what_was_loaded_once_closes_the_ways_around_it(tmp_path: Path) -> None:
     assert not proof.exists()
 
 
-def test_a_crafted_checkpoint_is_one_for_pytorch_too(tmp_path: Path) -> None:
+def test_pytorch_loads_a_crafted_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "best.pt"
     file.write_bytes(crafted())
     state = load_checkpoint(file)
@@ -174,7 +174,7 @@ def _other_error() -> Iterator[None]:
 
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS)
 @pytest.mark.parametrize("hide", [nullcontext, lambda: suppress(OSError), _other_error])
-def test_nothing_but_reading_is_done_while_a_file_is_loaded(
+def test_side_effects_are_refused_while_a_file_is_loaded(
     attempt: Callable[[Path], object], hide: Callable[[], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
     with pytest.raises(SideEffect), reading_only(), hide():  # noqa: PT012 - reading goes first
@@ -183,7 +183,7 @@ def test_nothing_but_reading_is_done_while_a_file_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_threads_go_on_meanwhile(tmp_path: Path) -> None:
+def test_other_threads_may_write_while_a_file_is_loaded(tmp_path: Path) -> None:
     ready, entered = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -213,7 +213,7 @@ def test_every_architecture_of_ultralytics_is_accepted() -> None:
         except ForeignCode:
             refused.append(path.name)
     assert len(found) > 50
-    assert refused == ["yolo11-cls-resnet18.yaml"]  # fetches a model of torchvision
+    assert refused == ["yolo11-cls-resnet18.yaml"]  # this architecture fetches a model of torchvision
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,7 @@ def test_every_architecture_of_ultralytics_is_accepted() -> None:
     ],
     ids=["large by its layers", "large by a number", "a function"],
 )
-def test_an_architecture_may_be_anything_but_is_only_built_within_bounds(
-    row: str, why: str, tmp_path: Path
-) -> None:
+def test_an_architecture_is_built_only_within_bounds(row: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / "large-cls.yaml"
     path.write_text(f"nc: 2\nbackbone:\n  - {row}\nhead:\n  - [-1, 1, Classify, [nc]]\n", encoding="utf-8")
     with pytest.raises(TrainingError, match=why):
@@ -271,7 +269,7 @@ CHANGED: dict[str, tuple[dict[str, Any], type[Exception] | None, str]] = {
 
 @pytest.mark.parametrize(("changes", "error", "why"), CHANGED.values(), ids=CHANGED)
 @pytest.mark.parametrize("recover", [True, False])
-def test_arguments_in_a_foreign_file_are_used_only_where_they_are_known(
+def test_only_known_arguments_in_a_foreign_file_are_used(
     trained: tuple[Any, TrainingResult],
     recover: bool,
     changes: dict[str, Any],
@@ -294,7 +292,7 @@ def test_arguments_in_a_foreign_file_are_used_only_where_they_are_known(
     assert restored["imgsz"] == state["train_args"]["imgsz"]
 
 
-def test_what_the_documentation_says_runs_good_files_and_no_others(
+def test_the_documented_command_runs_safe_files_only(
     trained: tuple[Any, TrainingResult], tmp_path: Path
 ) -> None:
     text = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")

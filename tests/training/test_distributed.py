@@ -44,7 +44,7 @@ ON_CPU = "tests.support.ranks_on_cpu"
 
 
 def asked(task: str, folder: Path, epochs: int = 3, **arguments: Any) -> TrainingRequest:
-    """Return a request with five batches per epoch, two images per process; no epoch ends with an optimizer step."""
+    """Return a request with five batches per epoch, two images per process, and no step at an epoch's end."""
     return request(
         task,
         folder,

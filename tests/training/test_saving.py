@@ -1,4 +1,4 @@
-"""A checkpoint that has its name also has its bytes, even after a power cut."""
+"""A checkpoint file that exists under its final name is complete, even after a power cut."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from include.training.saving import save
 from include.training.state_writer import StateWriter
 
 
-def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_depends_on_it(
+def test_the_bytes_are_synced_before_the_rename_and_the_rename_before_save_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both calls are made and recorded: only a power cut would show what a disk loses without them."""
+    """Record the fsync and replace calls; only a real power cut could show the effect of a missing call."""
     steps: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -41,10 +41,11 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_anything_
     assert steps == [("fsync", staged), ("replace", "last.pt"), ("fsync", tmp_path.name)]
 
 
-def test_a_disk_that_is_full_for_best_pt_costs_no_state(
+def test_a_disk_too_full_for_best_pt_costs_no_state(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)  # set by a training in this process
+    # A training run in this process may have set this variable.
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
     last, best = tmp_path / "last.pt", tmp_path / "best.pt"
     announced: list[SavedState] = []
 
@@ -56,7 +57,7 @@ def test_a_disk_that_is_full_for_best_pt_costs_no_state(
     with StateWriter(last, best, announced.append) as writer:
         write(0)
         assert torch.load(best, weights_only=False)["best_epoch"] == 0
-        # Of so small a state, the complete arguments make best.pt the larger file.
+        # The state is so small that best.pt, which stores the complete arguments, is the larger file.
         with largest_file((last.stat().st_size + best.stat().st_size) // 2):
             write(1)
 
@@ -66,7 +67,7 @@ def test_a_disk_that_is_full_for_best_pt_costs_no_state(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 
 
-def test_a_state_is_serialised_beside_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_is_serialised_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
     begun, may_go_on = threading.Event(), threading.Event()
     save = torch.save
@@ -90,7 +91,7 @@ def test_a_state_is_serialised_beside_the_training(tmp_path: Path, monkeypatch: 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let this process write no more than `size` bytes to a file, as a full disk would."""
+    """Limit files written by this process to `size` bytes, to simulate a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:

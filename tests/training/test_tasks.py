@@ -1,4 +1,4 @@
-"""There is one list of tasks, that of Ultralytics, and every table has an entry for each task."""
+"""The tasks are those of Ultralytics, and every table has an entry for each task."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_every_table_has_every_task(table: str) -> None:
 
 @pytest.fixture(scope="module")
 def task_map() -> Mapping[str, Mapping[str, type]]:
-    """The classes that Ultralytics uses for each task."""
+    """Return the classes that Ultralytics uses for each task."""
     return YOLO("yolo11n.yaml").task_map  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_task_is_done_with_ultralytics_own_classes(
+def test_every_task_uses_ultralytics_own_classes(
     task: Task, task_map: Mapping[str, Mapping[str, type]]
 ) -> None:
     theirs = task_map[task]

@@ -1,4 +1,4 @@
-"""A training run leaves a whole last.pt and a deployable best.pt, whatever the task and however it ends."""
+"""A training run leaves a complete last.pt and a deployable best.pt, for every task and however it ends."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Finished(asked, result, epochs.reports)
 
 
-_request = request  # pytest's own fixture of that name hides it above
+_request = request  # kept under another name, because the fixture `finished` has a parameter `request`
 
 
 def test_last_pt_is_the_whole_training_state_after_the_training(finished: Finished) -> None:
@@ -108,7 +108,7 @@ def test_every_number_is_finite_or_none(finished: Finished) -> None:
 
 
 @needs_node
-def test_all_that_ultralytics_draws_is_kept_with_a_caption_of_its_own(finished: Finished) -> None:
+def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(finished: Finished) -> None:
     folder = finished.request.save_dir
     drawn = {path.name for path in folder.iterdir() if path.suffix in {".jpg", ".png"}}
     kept = [name for name, _ in chosen(folder)]
@@ -147,7 +147,7 @@ def test_without_validation_no_validation_metrics_are_reported_before_the_last_e
     assert result.metrics["metrics/accuracy_top1"] is not None
 
 
-def test_an_exception_of_the_reporter_ends_the_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
+def test_an_exception_in_the_reporter_ends_the_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
     with pytest.raises(GivesUp.Enough):
         train(request("classify", tmp_path, epochs=5), GivesUp(after=1))
     assert require_resumable(tmp_path / "runs" / "train" / "weights" / "last.pt").epoch == 0
@@ -160,7 +160,7 @@ def test_a_second_training_in_the_same_folder_replaces_the_first(tmp_path: Path)
     assert len((tmp_path / "runs" / "train" / "results.csv").read_text().splitlines()) == 2
 
 
-def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
+def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:
     taught = train(request("classify", tmp_path), Epochs())
     result = train(
         request(
@@ -177,7 +177,7 @@ def test_a_training_starts_from_the_weights_of_another(tmp_path: Path) -> None:
     assert before.equal(after)
 
 
-def test_weights_that_the_training_would_replace_are_refused_and_kept(tmp_path: Path) -> None:
+def test_weights_that_the_run_would_overwrite_are_refused_and_kept(tmp_path: Path) -> None:
     taught = train(request("classify", tmp_path, epochs=1), Epochs())
     (link := tmp_path / "link.pt").symlink_to(taught.best.path)
     again = request("classify", tmp_path, model=taught.best.path)
@@ -197,13 +197,15 @@ def _first_weights(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("device", ["0", "3", "cuda:7", "mps", "gpu", "0,1", "-1"])
-def test_a_device_that_is_not_there_is_refused(device: str, tmp_path: Path) -> None:
+def test_a_missing_device_is_refused(device: str, tmp_path: Path) -> None:
     with pytest.raises(DeviceNotAvailable, match=rf"device={device} is not available: .*; use "):
         train(request("classify", tmp_path, device=device), Epochs())
     assert not (tmp_path / "runs").exists()
 
 
-def test_no_device_means_the_cpu_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_gpu_the_cpu_is_used_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     result = train(request("classify", tmp_path, epochs=1, device=None), Epochs())
     assert result.device == "cpu"
     assert "training on the CPU" in caplog.text
@@ -224,7 +226,7 @@ def test_no_device_means_the_cpu_with_a_warning(tmp_path: Path, caplog: pytest.L
         ({"arguments": QUICK | {"optimizer": "SGD", "scale": "0.5"}}, "scale='0.5' is refused"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_a_sentence(
+def test_an_impossible_request_is_refused_with_a_reason(
     given: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match=sentence):
@@ -246,7 +248,7 @@ def test_weights_of_another_task_are_refused(tmp_path: Path) -> None:
         ("detect", "images/train/*", "No images found|No valid images|Error loading data"),
     ],
 )
-def test_broken_data_is_refused_in_a_sentence(task: str, spoil: str, sentence: str, tmp_path: Path) -> None:
+def test_broken_data_is_refused_with_a_reason(task: str, spoil: str, sentence: str, tmp_path: Path) -> None:
     data = build(task, tmp_path / f"{task}-data")
     if "/" in spoil:
         for path in sorted(data.parent.glob(spoil)):
@@ -267,7 +269,8 @@ def test_mixed_precision_is_decided_without_downloading_anything(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConnectionError, match="training downloads nothing"):
         attempt_download_asset("yolo26n.pt")
-    assert check_amp(torch.nn.Linear(1, 1, device="meta"))  # neither a CPU nor a GPU with known errors
+    # The device "meta" is neither a CPU nor a GPU with known AMP errors.
+    assert check_amp(torch.nn.Linear(1, 1, device="meta"))
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Training arguments are checked by name, kind and range, without Ultralytics and as Ultralytics does."""
+"""Training arguments are checked by name, type and range as Ultralytics does, but without importing it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_table_is_that_of_the_installed_ultralytics() -> None:
     assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
 
 
-def test_every_default_of_ultralytics_is_accepted_and_every_name_of_ours_is_refused() -> None:
+def test_every_ultralytics_default_is_accepted_unless_this_project_sets_the_argument() -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
     check_overrides({name: DEFAULT_CFG_DICT[name] for name in known_arguments() if name not in OURS})
@@ -30,8 +30,8 @@ def test_every_default_of_ultralytics_is_accepted_and_every_name_of_ours_is_refu
             check_overrides({name: DEFAULT_CFG_DICT.get(name)})
 
 
-def test_every_argument_that_takes_a_text_is_a_choice_or_a_known_file() -> None:
-    """Any new argument of Ultralytics that may name a file needs a decision: see FILES and OURS."""
+def test_every_string_argument_is_a_choice_or_a_known_file() -> None:
+    """A new argument of Ultralytics that may name a file fails this test until it is in FILES or OURS."""
     open_texts = {
         name
         for name, argument in known_arguments().items()
@@ -39,7 +39,7 @@ def test_every_argument_that_takes_a_text_is_a_choice_or_a_known_file() -> None:
     }
     assert open_texts - set(OURS) == set(FILES)
     lists = {name for name, argument in known_arguments().items() if "list" in argument["kinds"]}
-    assert lists - set(OURS) == {"classes", "fraction", "freeze", "imgsz", "scale"}, "none of them a file"
+    assert lists - set(OURS) == {"classes", "fraction", "freeze", "imgsz", "scale"}, "none names a file"
 
 
 PATHS = [
@@ -102,7 +102,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize("overrides", ACCEPTED, ids=str)
-def test_what_ultralytics_takes_is_accepted(overrides: dict[str, object]) -> None:
+def test_values_that_ultralytics_accepts_are_accepted(overrides: dict[str, object]) -> None:
     from ultralytics.cfg import get_cfg
 
     check_overrides(overrides)
@@ -110,7 +110,7 @@ def test_what_ultralytics_takes_is_accepted(overrides: dict[str, object]) -> Non
 
 
 @pytest.mark.parametrize(("overrides", "sentence"), REFUSED, ids=str)
-def test_what_is_wrong_is_refused_in_a_sentence(overrides: dict[str, object], sentence: str) -> None:
+def test_an_invalid_argument_is_refused_with_a_reason(overrides: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - the whole sentence is compared below
         check_overrides(overrides)
     assert str(refusal.value).startswith(sentence)
@@ -144,7 +144,7 @@ assert dict(os.environ) == before, "an import has changed the environment"
         "from include.training.quiet import tame_ultralytics; tame_ultralytics()",
     ],
 )
-def test_ultralytics_is_imported_only_after_it_was_isolated(program: str, tmp_path: Path) -> None:
+def test_ultralytics_is_imported_only_after_isolating_it(program: str, tmp_path: Path) -> None:
     hook = """
 import os, sys
 from pathlib import Path
@@ -154,7 +154,7 @@ class Imported(Exception):
 
 class Ultralytics:
     def find_spec(self, name, path=None, target=None):
-        if name in {"torch", "ultralytics"}:  # which imports torch, too
+        if name in {"torch", "ultralytics"}:  # the import of ultralytics begins with torch
             raise Imported(os.environ.get("YOLO_OFFLINE"), os.environ.get("ULTRALYTICS_SAFE_LOAD"))
 
 sys.meta_path.insert(0, Ultralytics())

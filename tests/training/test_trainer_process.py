@@ -1,4 +1,4 @@
-"""The trainer as a process of its own: command line, network silence, lack of memory, sudden death."""
+"""The trainer as a separate process: its command line, no network access, lack of memory, sudden death."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(*arguments: str | Path, program: str | None = None) -> subprocess.Comple
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 
-def test_the_command_line_trains_resumes_and_never_asks_the_network(tmp_path: Path) -> None:
+def test_the_command_line_trains_and_resumes_without_network_access(tmp_path: Path) -> None:
     data = build("detect", tmp_path / "data")
     first, second = tmp_path / "first", tmp_path / "second"
     done = run("--data", data, "--epochs", "1", "--save-dir", first, *QUICK, program=OFFLINE)
@@ -59,7 +59,7 @@ def test_the_command_line_trains_resumes_and_never_asks_the_network(tmp_path: Pa
     assert [state["identity"]["data"] for state in states] == [str(data), str(data)]
 
 
-def test_what_cannot_be_trained_is_one_sentence_and_status_1(tmp_path: Path) -> None:
+def test_an_impossible_request_is_one_error_line_and_status_1(tmp_path: Path) -> None:
     done = run("--data", tmp_path / "nothing.yaml", "--device", "cpu")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: data=")
@@ -75,7 +75,7 @@ def test_a_wrong_command_line_is_status_2() -> None:
     assert run("--set", "imgsz").returncode == 2
 
 
-def test_running_out_of_memory_is_a_sentence(tmp_path: Path) -> None:
+def test_running_out_of_memory_is_reported_with_a_remedy(tmp_path: Path) -> None:
     data = build("detect", tmp_path / "data")
     program = f"""
 import resource, sys
@@ -94,7 +94,7 @@ sys.exit(main(sys.argv[1:]))
     assert "error: cpu ran out of memory with batch=8 and imgsz=1280; reduce batch" in done.stderr
 
 
-def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_kill_during_the_write_of_last_pt_leaves_the_previous_one(tmp_path: Path) -> None:
     data, weights = build("classify", tmp_path / "data"), tmp_path / "run" / "weights"
     command = [sys.executable, "-m", "include.training", "--task", "classify", "--device", "cpu"]
     command += [
@@ -121,7 +121,7 @@ def test_a_kill_while_last_pt_is_written_leaves_the_one_before(tmp_path: Path) -
 
 
 class Call:
-    """The trainer's command line, called again and again in the same folder."""
+    """Runs the trainer's command line repeatedly in the same folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.calls = folder, 0
@@ -137,7 +137,7 @@ class Call:
         )
 
 
-def test_sigterm_ends_it_like_an_interrupt_and_recover_goes_on(tmp_path: Path) -> None:
+def test_sigterm_ends_the_trainer_without_a_traceback_and_recover_continues(tmp_path: Path) -> None:
     call, last = Call(tmp_path), tmp_path / "run" / "weights" / "last.pt"
     with call("--recover", epochs=500) as training:
         wait_until(last.exists, training.pid)
@@ -155,7 +155,7 @@ def test_sigterm_ends_it_like_an_interrupt_and_recover_goes_on(tmp_path: Path) -
         assert training.begun == [epoch + 1]
 
 
-def test_without_recover_a_training_is_replaced(tmp_path: Path) -> None:
+def test_without_recover_an_earlier_run_is_replaced(tmp_path: Path) -> None:
     call = Call(tmp_path)
     with call(dies_at=Place("on_train_epoch_start", 2)) as training:
         training.status()
@@ -164,7 +164,7 @@ def test_without_recover_a_training_is_replaced(tmp_path: Path) -> None:
         assert training.begun == [0, 1]
 
 
-def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
+def test_recover_refuses_the_state_of_a_different_command(tmp_path: Path) -> None:
     call = Call(tmp_path)
     with call(dies_at=Place("on_train_epoch_start", 3)) as training:  # the first epoch's state is written
         training.status()
@@ -174,8 +174,8 @@ def test_recover_refuses_what_another_call_has_left(tmp_path: Path) -> None:
         assert "Traceback" not in training.log.read_text()
 
 
-def test_recover_goes_on_with_a_resumed_training(tmp_path: Path) -> None:
-    """Until its own first epoch is over, it continues from the last.pt of the other training run."""
+def test_recover_continues_a_resumed_run(tmp_path: Path) -> None:
+    """Until its first epoch is over, the resumed run continues from the last.pt of the other training run."""
     (other := tmp_path / "other").mkdir()
     with Call(other)(epochs=1) as training:
         assert training.status() == 0, training.log.read_text()

@@ -1,4 +1,4 @@
-"""A run continues from its last.pt: at the next epoch, with its optimizer, history and best model."""
+"""A run continues from its last.pt at the next epoch, with its optimizer, history and best model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, req
 
 @dataclass(frozen=True)
 class Parent:
-    """A finished training run of three epochs, and how to go on from it elsewhere."""
+    """A finished training run of three epochs that other runs can continue."""
 
     request: TrainingRequest
     result: TrainingResult
@@ -56,7 +56,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Parent:
 
 @pytest.fixture(scope="module")
 def unbeatable(parent: Parent, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The parent's last.pt, after an epoch so good that no later one beats it."""
+    """Return a copy of the parent's last.pt with a best fitness that no later epoch can beat."""
     state = load_checkpoint(parent.last)
     state["best_fitness"] = 2.0
     path = tmp_path_factory.mktemp("unbeatable") / "last.pt"
@@ -70,7 +70,9 @@ def child(parent: Parent, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
     return train(parent.continued(tmp_path_factory.mktemp("child")), epochs), epochs
 
 
-def test_it_goes_on_at_the_next_epoch_to_the_larger_number(child: tuple[TrainingResult, Epochs]) -> None:
+def test_a_resumed_run_continues_at_the_next_epoch_up_to_the_new_number_of_epochs(
+    child: tuple[TrainingResult, Epochs]
+) -> None:
     result, epochs = child
     assert [report.epoch for report in epochs.reports] == [3, 4]
     assert {report.epochs for report in epochs.reports} == {5}
@@ -101,7 +103,7 @@ def test_the_history_of_all_epochs_is_kept(parent: Parent, child: tuple[Training
     assert load_checkpoint(Path(child[0].last.path))["train_results"]["epoch"] == [1, 2, 3, 4, 5]
 
 
-def test_stripping_gives_what_ultralytics_gives(parent: Parent, tmp_path: Path) -> None:
+def test_stripping_gives_the_same_file_as_ultralytics(parent: Parent, tmp_path: Path) -> None:
     files = [Path(shutil.copy(parent.last, tmp_path / name)) for name in ("ours.pt", "ultralytics.pt")]
     epoch = strip(files[0], files[0])
     strip_optimizer(files[1])
@@ -120,12 +122,12 @@ def test_stripping_gives_what_ultralytics_gives(parent: Parent, tmp_path: Path) 
     assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
 
 
-def test_what_it_started_from_stays_as_it_was(parent: Parent, child: tuple[TrainingResult, Epochs]) -> None:
+def test_the_parents_files_stay_unchanged(parent: Parent, child: tuple[TrainingResult, Epochs]) -> None:
     assert Checkpoint.of_file(parent.last, 2) == parent.result.last
     assert Checkpoint.of_file(parent.best, parent.result.best_epoch) == parent.result.best
 
 
-def test_nothing_but_the_two_checkpoints_is_left(child: tuple[TrainingResult, Epochs]) -> None:
+def test_only_the_two_checkpoints_are_left_after_a_resume(child: tuple[TrainingResult, Epochs]) -> None:
     folder = Path(child[0].last.path).parent
     assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "last.pt"]
     assert not list(folder.parent.glob("*.pt*"))
@@ -138,7 +140,7 @@ def test_a_best_pt_that_is_not_beaten_is_kept(parent: Parent, unbeatable: Path, 
     assert result.best.size > 0
 
 
-def test_without_the_best_pt_the_best_of_the_resumed_epochs_becomes_it(
+def test_without_a_best_pt_the_best_resumed_epoch_becomes_best_pt(
     parent: Parent, unbeatable: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = train(parent.continued(tmp_path, resume_from=unbeatable, best_from=None), Epochs())
@@ -146,7 +148,7 @@ def test_without_the_best_pt_the_best_of_the_resumed_epochs_becomes_it(
     assert "has no best.pt: the best epoch from here on becomes best.pt" in caplog.text
 
 
-def test_without_the_best_pt_a_last_pt_that_is_the_best_takes_its_place(
+def test_without_a_best_pt_a_last_pt_of_the_best_epoch_becomes_best_pt(
     parent: Parent, tmp_path: Path
 ) -> None:
     state = load_checkpoint(parent.last)
@@ -162,7 +164,7 @@ def _weights(path: Path) -> str:
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
-def test_a_used_up_patience_begins_anew(tmp_path: Path) -> None:
+def test_a_used_up_patience_is_reset_on_resume(tmp_path: Path) -> None:
     asked = request("classify", tmp_path, epochs=9, arguments=STANDSTILL | {"patience": 2})
     stopped = Parent(asked, train(asked, Epochs()))
     assert (stopped.result.stop_reason, stopped.result.epoch) == ("early_stopping", 2)
@@ -170,7 +172,7 @@ def test_a_used_up_patience_begins_anew(tmp_path: Path) -> None:
     assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 4, 9)
 
 
-def test_arguments_that_may_change_do_and_the_others_stay(parent: Parent, tmp_path: Path) -> None:
+def test_only_arguments_that_may_change_on_resume_do(parent: Parent, tmp_path: Path) -> None:
     changes = {"batch": 2, "patience": 7, "close_mosaic": 1, "lr0": 0.5, "optimizer": "auto"}
     result = train(parent.continued(tmp_path, epochs=4, arguments=changes), Epochs())
     before, after = (load_checkpoint(path)["train_args"] for path in (parent.last, Path(result.last.path)))
@@ -182,7 +184,7 @@ def test_arguments_that_may_change_do_and_the_others_stay(parent: Parent, tmp_pa
     assert (after["lr0"], after["optimizer"]) == (0.5, before["optimizer"])
 
 
-def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said(tmp_path: Path) -> None:
+def test_a_changed_learning_rate_and_momentum_are_used_and_reported(tmp_path: Path) -> None:
     arguments = QUICK | {"optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 0, "momentum": 0.9}
     asked = request("classify", tmp_path, epochs=2, arguments=arguments)
     parent = Parent(asked, train(asked, Epochs()))
@@ -195,7 +197,7 @@ def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said
     assert (was["initial_lr"], is_["initial_lr"]) == (0.01, 0.002)
     assert (was["momentum"], is_["momentum"]) == (0.9, 0.8)
     assert is_["weight_decay"] > was["weight_decay"]
-    at_its_end = 0.002 * (0.01 + 0.99 * 1 / 4)  # in the last of four epochs, falling linearly to a hundredth
+    at_its_end = 0.002 * (0.01 + 0.99 * 1 / 4)  # the fourth epoch of a linear decay to a hundredth
     assert epochs.reports[-1].metrics["lr/pg0"] == pytest.approx(at_its_end, rel=0.01)
     reason = epochs.reports[0].inexact_reason
     assert reason is not None
@@ -214,13 +216,13 @@ def test_a_learning_rate_and_a_momentum_can_be_changed_on_purpose_and_it_is_said
         ({"warmup_bias_lr": 0.1}, {"warmup_bias_lr": 0.0}, ()),
     ],
 )
-def test_only_what_changes_the_weights_counts_as_a_change(
+def test_only_arguments_that_affect_the_weights_count_as_changed(
     given: dict[str, object], trained: dict[str, object], changed: tuple[str, ...]
 ) -> None:
     assert changed_arguments(given, trained) == changed
 
 
-def test_an_interrupted_training_goes_on_in_its_own_folder(tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:
     asked = request("classify", tmp_path, epochs=4)
     with pytest.raises(GivesUp.Enough):
         train(asked, GivesUp(after=2))
@@ -246,12 +248,12 @@ def test_a_stripped_file_is_refused(parent: Parent, tmp_path: Path) -> None:
         train(parent.continued(tmp_path, resume_from=parent.best), Epochs())
 
 
-def test_a_missing_file_is_refused_although_another_run_lies_about(
+def test_a_missing_file_is_refused_although_another_run_is_in_the_working_directory(
     parent: Parent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs" / "other" / "weights").mkdir(parents=True)
     shutil.copy(parent.last, tmp_path / "runs" / "other" / "weights" / "last.pt")
-    monkeypatch.chdir(tmp_path)  # Ultralytics falls back to the newest run below the working directory
+    monkeypatch.chdir(tmp_path)  # where Ultralytics would fall back to the newest run
     with pytest.raises(NotResumable, match=r"gone\.pt does not exist"):
         train(parent.continued(tmp_path, resume_from=tmp_path / "gone.pt"), Epochs())
 

@@ -1,6 +1,6 @@
-"""What hangs is noticed from outside, explained and killed, and the next attempt ends with the same weights.
+"""A hanging attempt is detected from outside, explained and killed; the next one ends with the same weights.
 
-Everything is real: the processes that train, what stops them, and the watchdog. Only its limits are short.
+The training processes, the faults and the watchdog are real; only the watchdog's limits are short.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from tests.support.tiny_trainings import Epochs, request, weights_of
 
 SHORT = Limits(training=3, elsewhere=60)
 PATIENT = Limits(training=60, elsewhere=60)
-"""For tests without a hang: processes may be slow, above all when their group's memory is used up."""
+"""For tests without a hang: processes may be slow, especially when their control group is out of memory."""
 
 
 class Attempt:
-    """One attempt at the training in a folder, in a process of its own as the task has one."""
+    """One attempt at the training run in a folder, in a separate process like that of the task `train`."""
 
     def __init__(
         self,
@@ -61,28 +61,28 @@ class Attempt:
 
     @property
     def family(self) -> list[psutil.Process]:
-        """All processes of the attempt, including the watchdog."""
+        """Return all processes of the attempt, including the watchdog."""
         return [self.root, *self.root.children(recursive=True)]
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait for something that the attempt brings about."""
+        """Wait until the condition holds; fail if the attempt ends before that."""
         while not condition():
             assert not self._process.ends_within(0), self.log
             time.sleep(0.01)
 
     def until_it_trains(self, epoch: int = 1, processes: int = 1) -> None:
-        """Wait until each of its processes is among the batches of this epoch (from 0) or of a later one."""
+        """Wait until each of the attempt's training processes has begun the batches of `epoch` (from 0)."""
 
         def trains() -> bool:
             beats = read_beats(self.watchdog)
             in_training = [b for b in beats if b.phase is Phase.TRAINING and b.epoch >= epoch]
             return len(in_training) == processes
 
-        self.until((self.watchdog / "watching").exists)  # before that the folder is made anew
+        self.until((self.watchdog / "watching").exists)  # until then the watchdog's folder may be recreated
         self.until(trains)
 
     def status(self) -> int:
-        """Wait for its end; return its exit status, or minus the signal that killed it."""
+        """Wait for the end of the attempt; return its exit status, or minus the signal that killed it."""
         assert self._process.ends_within(120), self.log
         return self._process.status()
 
@@ -121,7 +121,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     return weights_of(folder / "run" / "weights" / "last.pt")
 
 
-def test_a_trainer_that_was_stopped_is_explained_and_killed_and_the_next_attempt_ends_with_the_same_weights(
+def test_a_suspended_trainer_is_explained_and_killed_and_the_next_attempt_ends_with_the_same_weights(
     uninterrupted: str, tmp_path: Path
 ) -> None:
     with attempt(tmp_path) as stopped:
@@ -154,8 +154,8 @@ def test_a_trainer_that_holds_the_interpreter_lock_is_killed_with_its_stack(tmp_
         assert " in hold_the_interpreter_lock" in holding.log
 
 
-def test_one_stopped_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
-    # The trainer also waits for a worker at the beginning of an epoch, where the other limit applies.
+def test_one_suspended_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
+    # The trainer may wait for the worker at the beginning of an epoch, where the limit `elsewhere` applies.
     with attempt(tmp_path, 1, Limits(training=3, elsewhere=20), "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
@@ -165,10 +165,10 @@ def test_one_stopped_loader_worker_is_named_and_ends_the_attempt(tmp_path: Path)
         assert left(family) == []
         assert f"a loader worker (process {worker.pid}) is stopped (SIGSTOP)" in loading.log
         assert " in _worker_loop" in loading.log
-        assert "DataLoader worker" not in loading.log  # the trainer had no time to call it an error
+        assert "DataLoader worker" not in loading.log  # the trainer had no time to report it
 
 
-def test_one_stopped_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
+def test_one_suspended_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
         family, rank = ranks.family, psutil.Process(read_beats(ranks.watchdog)[1].pid)
@@ -182,7 +182,7 @@ def test_one_stopped_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -
         assert " in _do_train" in ranks.log
 
 
-def test_a_stopped_rank_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path) -> None:
+def test_a_suspended_rank_does_not_outlive_a_killed_trainer(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
         family = ranks.family
@@ -191,13 +191,13 @@ def test_a_stopped_rank_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path
         assert left(family) == []
 
 
-def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_watchdog_ends_with_a_killed_trainer_and_leaves_no_process_behind(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, PATIENT, "--workers=2") as killed:
         killed.until_it_trains()
         family = killed.family
         for process in killed.root.children():
             if process.cmdline() == killed.root.cmdline():
-                process.suspend()  # so that it does not notice by itself
+                process.suspend()  # so that the worker cannot notice the trainer's death
         killed.root.kill()
         assert killed.status() == -signal.SIGKILL
         assert left(family) == []
@@ -207,7 +207,7 @@ def test_the_watchdog_ends_with_a_trainer_that_is_killed_and_leaves_nothing_behi
         assert trace.epoch >= 1
 
 
-def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
+def test_a_killed_loader_worker_leaves_a_trace_of_the_attempt(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, PATIENT, "--workers=2") as loading:
         loading.until_it_trains()
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
@@ -221,7 +221,7 @@ def test_a_loader_worker_that_was_killed_leaves_a_trace_of_the_attempt(tmp_path:
         assert re.search(r"DataLoader worker \(pid.*\) (is killed|exited)", trace.detail)
 
 
-def test_reading_labels_shows_that_an_attempt_lives_before_its_first_batch(tmp_path: Path) -> None:
+def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) -> None:
     asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
     with plan_training(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
         make_trusted_folder(tmp_path / "beats")
@@ -231,7 +231,7 @@ def test_reading_labels_shows_that_an_attempt_lives_before_its_first_batch(tmp_p
             trainer._setup_train()
             (after,) = read_beats(tmp_path / "beats")
     assert after.phase is before.phase is Phase.STARTING
-    assert after.beats - before.beats >= 8 + 4  # images of both splits, whose labels were read
+    assert after.beats - before.beats >= 8 + 4  # one beat per image whose labels were read, in both splits
 
 
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:
@@ -240,21 +240,21 @@ def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_pat
         assert "slept" in slow.log
 
 
-def test_a_watchdog_that_was_stopped_itself_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
+def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, Limits(training=8, elsewhere=60)) as suspended:
         suspended.until_it_trains()
         watchdog = next(p for p in suspended.root.children() if "include.watchdog" in p.cmdline())
         suspended.root.suspend()
-        time.sleep(1.5)  # the watchdog sees that nothing happens
+        time.sleep(1.5)  # the watchdog notices that no batch finishes
         watchdog.suspend()
         time.sleep(9)
         watchdog.resume()
-        time.sleep(1.5)  # and sees it again
+        time.sleep(1.5)  # the watchdog notices the same again
         suspended.root.resume()
         assert suspended.status() == 0, suspended.log
 
 
-def test_a_trainer_that_was_stopped_while_it_trains_nothing_is_killed_too(tmp_path: Path) -> None:
+def test_a_trainer_suspended_outside_of_training_is_killed_too(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "fetch-for-ever") as fetching:
         fetching.until(lambda: "fetching" in fetching.log)
         fetching.until((fetching.watchdog / "watching").exists)
@@ -264,7 +264,7 @@ def test_a_trainer_that_was_stopped_while_it_trains_nothing_is_killed_too(tmp_pa
         assert "The trainer has been stopped for " in fetching.log
 
 
-def test_three_hangs_in_a_row_end_the_job_with_a_sentence_that_names_the_hang(tmp_path: Path) -> None:
+def test_three_hangs_in_a_row_end_the_job_with_an_error_that_names_the_hang(tmp_path: Path) -> None:
     task = Task({"job_id": "mine"})
     for number in (1, 2, 3):
         task.begin((2, 17), Trace.read(tmp_path / "watchdog"))
@@ -279,7 +279,7 @@ def test_three_hangs_in_a_row_end_the_job_with_a_sentence_that_names_the_hang(tm
 
 @pytest.fixture
 def memory_group() -> Iterator[Path]:
-    """A control group with little memory, for processes that enter it."""
+    """Yield a control group with little memory that processes can enter."""
     memory = Path("/sys/fs/cgroup/memory")
     group = (memory if memory.is_dir() else memory.parent) / f"watchdog-{os.getpid()}"
     limit = group / ("memory.limit_in_bytes" if memory.is_dir() else "memory.max")
@@ -287,12 +287,12 @@ def memory_group() -> Iterator[Path]:
         group.mkdir()
         limit.write_text(str(3 * 2**29))
     except OSError as error:
-        pytest.skip(f"needs a control group of its own: {error}")
+        pytest.skip(f"cannot create a control group: {error}")
     yield group
     group.rmdir()
 
 
-def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_cause(
+def test_lack_of_memory_is_recorded_as_the_cause_when_the_kernel_kills_the_trainer(
     memory_group: Path, tmp_path: Path
 ) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
@@ -307,15 +307,13 @@ def test_a_trainer_that_the_kernel_killed_for_lack_of_memory_leaves_that_as_its_
 
 
 def exhaust(memory_group: Path) -> None:
-    """Start a process in the group that takes memory until the kernel kills it."""
+    """Run a process in the group that allocates memory until the kernel kills it."""
     code = "open(sys.argv[1], 'w').write(str(os.getpid())); taken = [b'x' * 2**26 for _ in range(99)]"
     command = [sys.executable, "-c", f"import os, sys; {code}", str(memory_group / "cgroup.procs")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
-def test_a_loader_worker_that_dies_when_memory_has_run_out_says_so(
-    memory_group: Path, tmp_path: Path
-) -> None:
+def test_lack_of_memory_is_named_when_a_loader_worker_dies_of_it(memory_group: Path, tmp_path: Path) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
     with attempt(tmp_path, 1, PATIENT, "--workers=2", program=within) as loading:
         loading.until_it_trains()
@@ -329,7 +327,7 @@ def test_a_loader_worker_that_dies_when_memory_has_run_out_says_so(
         assert trace.cause == MEMORY
 
 
-def test_an_oom_kill_of_long_ago_does_not_explain_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_oom_kill_does_not_explain_a_death(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = 5
     monkeypatch.setattr("include.watchdog.memory.count_oom_kills", lambda: counted)
     kills = OomKills(recent_seconds=0)
@@ -344,7 +342,7 @@ def test_an_oom_kill_of_long_ago_does_not_explain_a_death(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("given", "phase", "batches", "limit"),
     [
-        (None, Phase.TRAINING, [], 1800),  # nobody knows yet how long a batch takes
+        (None, Phase.TRAINING, [], 1800),  # the duration of a batch is not known yet
         (None, Phase.TRAINING, [1.0, 2.0, 900.0], 300),
         (None, Phase.TRAINING, [20.0, 30.0, 40.0], 600),
         (None, Phase.STARTING, [], 1800),
@@ -354,14 +352,16 @@ def test_an_oom_kill_of_long_ago_does_not_explain_a_death(monkeypatch: pytest.Mo
         (3600, Phase.BETWEEN, [], 21600),
     ],
 )
-def test_the_limit_follows_from_the_parameter_the_phase_and_the_batches(
+def test_the_limit_depends_on_hang_timeout_the_phase_and_the_batch_durations(
     given: float | None, phase: Phase, batches: list[float], limit: float
 ) -> None:
     assert Limits.from_timeout(given).limit(phase, batches) == limit
 
 
 @pytest.mark.parametrize("given", [None, 10, 600])
-def test_ranks_wait_for_each_other_longer_than_the_watchdog_and_for_minutes_only(given: float | None) -> None:
+def test_the_rank_timeout_is_longer_than_the_watchdogs_limit_by_less_than_an_hour(
+    given: float | None
+) -> None:
     limits = Limits.from_timeout(given)
     assert limits.elsewhere < limits.rank_timeout.total_seconds() < limits.elsewhere + 3600
 
@@ -397,15 +397,11 @@ SENTENCES: dict[str, tuple[list[Trace | None], str]] = {
 
 
 @pytest.mark.parametrize(("traces", "sentence"), SENTENCES.values(), ids=SENTENCES)
-def test_the_likely_cause_is_what_most_attempts_left_behind(
-    traces: list[Trace | None], sentence: str
-) -> None:
+def test_the_likely_cause_is_that_of_most_attempts(traces: list[Trace | None], sentence: str) -> None:
     assert re.search(sentence, likely_cause(traces))
 
 
-def test_ranks_wait_for_each_other_as_long_as_they_are_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_ranks_use_the_configured_timeout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from torch import device, distributed
     from ultralytics.engine.trainer import BaseTrainer
 

@@ -1,4 +1,4 @@
-"""Fine-tuning keeps those weights that fit the new classes, and logs how many do."""
+"""Fine-tuning keeps the weights that fit the new classes, and logs how many were kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _class_layers(model: torch.nn.Module) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("classes", [CLASSES[::-1], (*CLASSES[::-1], "circle")])
-def test_classes_keep_their_weights_under_another_number(
+def test_classes_keep_their_weights_if_their_numbers_change(
     classes: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = best("detect", tmp_path / "w.pt", classes=classes, architecture=architecture(tmp_path))
@@ -48,7 +48,7 @@ def test_classes_keep_their_weights_under_another_number(
     assert transferred[1] == transferred[2]
 
 
-def test_what_does_not_fit_other_classes_is_counted_in_the_log(
+def test_the_number_of_transferred_weights_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = ("cat", "dog", "cow")
@@ -63,7 +63,7 @@ def test_what_does_not_fit_other_classes_is_counted_in_the_log(
     assert torch.equal(model.state_dict()[first].cpu(), before.state_dict()[first].float())
 
 
-def test_pretrained_false_takes_the_architecture_alone(
+def test_pretrained_false_uses_only_the_architecture(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     weights = best("detect", tmp_path / "w.pt", architecture=architecture(tmp_path))
@@ -76,7 +76,7 @@ def test_pretrained_false_takes_the_architecture_alone(
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_a_file_that_ultralytics_saved_without_training_is_accepted(task: str, tmp_path: Path) -> None:
-    """As YOLO("yolo11n.yaml").save("x.pt") does."""
+    """`YOLO("yolo11n.yaml").save("x.pt")` writes such a file."""
     from ultralytics import YOLO
 
     file = tmp_path / "saved.pt"

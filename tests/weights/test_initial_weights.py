@@ -1,4 +1,4 @@
-"""Initial weights are found before a GPU is taken, and identified by their hash from then on."""
+"""Initial weights are found before a job takes a GPU, and from then on are identified by their hash."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def trained(
     bucket: str,
     connection: psycopg.Connection[Any],
 ) -> str:
-    """A completed job with a best.pt."""
+    """Add a completed job with a best.pt; return its id."""
     resolving({"job_id": "trained", "model": "yolo11n"}, replace(RUN, run_id="manual__0"))
     file = Checkpoint.of_file(weights, epoch=4)
     store = CheckpointStore(Bucket(s3_client, bucket), run_id="manual__0")
@@ -124,7 +124,7 @@ def test_a_training_from_scratch_has_no_weights(resolving: Resolving, jobs: JobR
     assert recorded(jobs, "a").initial_weights_sha256 is None
 
 
-def test_other_content_under_the_same_name_is_another_training(
+def test_other_weights_under_the_same_name_make_it_another_training_run(
     resolving: Resolving, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     first = resolving({"job_id": "a", "model": "yolo11n.pt"})
@@ -135,7 +135,7 @@ def test_other_content_under_the_same_name_is_another_training(
     assert _sha256(other) != first.identity()["initial_weights"]
 
 
-def test_a_file_that_cannot_be_had_is_refused_with_the_ways_out(
+def test_an_unavailable_file_is_refused_with_the_alternatives(
     resolving: Resolving, release: Release, jobs: JobRepository
 ) -> None:
     release.status = 404
@@ -154,7 +154,7 @@ def test_weights_of_another_task_are_refused_whatever_their_name_says(
     assert "model='company.pt' is a model for detect, but the task is segment" in _refusal(resolving, params)
 
 
-def test_a_file_in_s3_is_known_by_its_hash_too(
+def test_a_file_in_s3_is_also_identified_by_its_hash(
     resolving: Resolving, s3_client: S3Client, bucket: str, weights: Path
 ) -> None:
     s3_client.upload_file(str(weights), bucket, "start/tiny.pt")
@@ -166,7 +166,7 @@ def test_a_file_in_s3_is_known_by_its_hash_too(
 
 
 @pytest.mark.parametrize("model", ["job:trained", "s3://{bucket}/checkpoints/trained/best.pt"])
-def test_fine_tuning_a_job_starts_from_its_best_pt_and_is_its_child(
+def test_fine_tuning_a_job_starts_from_its_best_pt_and_records_it_as_the_parent(
     resolving: Resolving, jobs: JobRepository, trained: str, weights: Path, bucket: str, model: str,
     connection: psycopg.Connection[Any],
 ) -> None:  # fmt: skip
@@ -216,7 +216,7 @@ MODELS = (
     "s3://{bucket}/models/digits/versions/1/best.pt",
     "s3://{bucket}/models/digits/production/best.pt",
 )
-"""All ways to name version 1 of model digits, which is in production."""
+"""All ways to name version 1 of the model digits, which is in production."""
 
 
 def test_a_promoted_version_with_one_byte_changed_is_refused_although_its_row_agrees(
@@ -246,13 +246,14 @@ def test_a_promoted_version_with_one_byte_changed_is_refused_although_its_row_ag
                 ask(named, "detect", "tuned")
 
 
-def test_a_version_whose_signature_is_missing_or_of_another_key_is_refused(
+def test_a_version_with_a_missing_or_untrusted_signature_is_refused(
     trained: str, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     key = new_key()
     register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
     weights = finder(s3_client, bucket, connection, signing=trusting(key))
-    assert weights.find("model:digits@1", "detect", "tuned") is not None  # never promoted, so never signed
+    # The version was never promoted, so it needs no signature.
+    assert weights.find("model:digits@1", "detect", "tuned") is not None
     promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     with pytest.raises(SpecError, match=r"best\.pt\.sig does not exist\. .* force: true to sign it"):
         weights.find("model:digits@1", "detect", "tuned")
@@ -332,7 +333,7 @@ def test_a_model_can_be_checked_without_a_download(
     assert release.asked == []
 
 
-def test_a_check_inspects_what_is_stored(
+def test_a_check_inspects_the_stored_weights(
     weights: Path, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")

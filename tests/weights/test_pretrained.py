@@ -1,4 +1,4 @@
-"""Pretrained weights come once from a real HTTP server, and from then on from S3, by their hash."""
+"""Pretrained weights are downloaded once from a real HTTP server, and then read from S3 by their hash."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NAME = "yolo11n.pt"
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The bytes of a pretrained file."""
+    """Return the bytes of a pretrained file."""
     folder = tmp_path_factory.mktemp("weights")
     return best("detect", folder / NAME, architecture=architecture(folder)).read_bytes()
 
@@ -82,7 +82,7 @@ def test_a_file_is_downloaded_once_and_pinned(
     assert (metadata["sha256"], metadata["source"]) == (first.sha256, f"{release.url}/{NAME}")
 
 
-def test_two_runs_at_once_end_with_the_same_file(store: PretrainedStore, content: bytes) -> None:
+def test_two_concurrent_runs_get_the_same_file(store: PretrainedStore, content: bytes) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(store.require, [NAME] * 4))
     assert {each.sha256 for each in found} == {_sha256(content)}
@@ -94,7 +94,7 @@ def test_redirects_are_followed(store: PretrainedStore, release: Release, conten
     assert release.asked[-1].startswith("/moved/")
 
 
-def test_redirects_lead_from_https_to_https_only(
+def test_redirects_from_https_are_followed_to_https_only(
     s3_client: S3Client,
     bucket: str,
     release: Release,
@@ -114,12 +114,12 @@ def test_redirects_lead_from_https_to_https_only(
         assert store.require(NAME).sha256 == _sha256(content)
 
 
-def test_an_endless_redirect_is_given_up(store: PretrainedStore, release: Release) -> None:
+def test_an_endless_redirect_is_refused(store: PretrainedStore, release: Release) -> None:
     release.redirect_to = release.url.removesuffix("/v8.4.0") + "/v8.4.0/again"
     assert "redirects more than 5 times" in _refusal(store)
 
 
-def test_a_file_that_breaks_off_is_not_stored(
+def test_an_incomplete_download_is_not_stored(
     store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.cut = True
@@ -130,7 +130,7 @@ def test_a_file_that_breaks_off_is_not_stored(
 
 
 @pytest.mark.parametrize("header", ["Content-MD5", "X-Checksum-Sha256"])
-def test_bytes_that_are_not_those_that_the_server_states_are_refused(
+def test_bytes_that_do_not_match_the_servers_checksum_are_refused(
     store: PretrainedStore, release: Release, content: bytes, header: str
 ) -> None:
     release.headers[header] = {"Content-MD5": md5_of(b"other"), "X-Checksum-Sha256": _sha256(b"other")}[
@@ -141,7 +141,7 @@ def test_bytes_that_are_not_those_that_the_server_states_are_refused(
     assert store.require(NAME).sha256 == _sha256(content)
 
 
-def test_a_server_that_is_too_slow_is_given_up_in_time(store: PretrainedStore, release: Release) -> None:
+def test_a_download_from_a_slow_server_is_abandoned_in_time(store: PretrainedStore, release: Release) -> None:
     release.drip = 0.1
     assert "bytes in 1 seconds" in _refusal(store)
 
@@ -150,7 +150,7 @@ def test_a_server_that_is_too_slow_is_given_up_in_time(store: PretrainedStore, r
     ("status", "tries", "part"),
     [(404, 1, "does not exist (HTTP 404)"), (403, 1, "HTTP 403"), (503, 2, "HTTP 503")],
 )
-def test_what_the_server_does_not_give_names_the_ways_out(
+def test_a_file_that_the_server_refuses_is_reported_with_the_alternatives(
     store: PretrainedStore, release: Release, status: int, tries: int, part: str
 ) -> None:
     release.status = status
@@ -162,14 +162,14 @@ def test_what_the_server_does_not_give_names_the_ways_out(
     assert len(release.asked) == tries
 
 
-def test_a_server_that_is_not_there_names_the_ways_out(s3_client: S3Client, bucket: str) -> None:
+def test_a_missing_server_is_reported_with_the_alternatives(s3_client: S3Client, bucket: str) -> None:
     store = PretrainedStore(Bucket(s3_client, bucket), "http://127.0.0.1:9", QUICKLY)
     sentence = _refusal(store)
     assert "cannot be reached" in sentence
     assert "Set PRETRAINED_URL to a mirror" in sentence
 
 
-def test_nothing_is_downloaded_where_that_is_off(s3_client: S3Client, bucket: str) -> None:
+def test_nothing_is_downloaded_if_downloads_are_off(s3_client: S3Client, bucket: str) -> None:
     assert "PRETRAINED_URL is off" in _refusal(PretrainedStore(Bucket(s3_client, bucket), None))
 
 
@@ -178,7 +178,7 @@ def test_a_file_that_is_too_large_is_refused(s3_client: S3Client, bucket: str, r
     assert "is larger than 1 KiB" in _refusal(PretrainedStore(Bucket(s3_client, bucket), release.url, small))
 
 
-def test_what_is_no_checkpoint_is_not_stored(
+def test_a_file_that_is_not_a_checkpoint_is_not_stored(
     store: PretrainedStore, release: Release, s3_client: S3Client, bucket: str
 ) -> None:
     release.files[NAME] = b"<html>Please log in</html>" * 10
@@ -186,16 +186,14 @@ def test_what_is_no_checkpoint_is_not_stored(
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_a_name_that_nobody_publishes_is_not_asked_for(store: PretrainedStore, release: Release) -> None:
+def test_an_unpublished_name_is_not_requested(store: PretrainedStore, release: Release) -> None:
     sentence = _refusal(store, "yolov11n.pt")
     assert "nor published by Ultralytics 8." in sentence
     assert "give 'yolo11n.pt' if you mean that" in sentence
     assert release.asked == []
 
 
-def test_a_file_that_another_client_has_put_there_is_pinned(
-    s3_client: S3Client, bucket: str, content: bytes
-) -> None:
+def test_a_file_stored_by_another_client_is_pinned(s3_client: S3Client, bucket: str, content: bytes) -> None:
     s3_client.put_object(Bucket=bucket, Key="pretrained/company.pt", Body=content)
     stored = PretrainedStore(Bucket(s3_client, bucket), None).require("company.pt")
     assert stored.sha256 == _sha256(content)
@@ -203,7 +201,7 @@ def test_a_file_that_another_client_has_put_there_is_pinned(
     assert head["Metadata"]["sha256"] == stored.sha256
 
 
-def test_a_file_that_is_replaced_once_it_was_inspected_is_not_pinned(
+def test_a_file_replaced_after_its_inspection_is_not_pinned(
     s3_client: S3Client, bucket: str, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, unsafe = "pretrained/company.pt", craft.crafted(craft.call("os.system", craft.value("true")))
@@ -219,7 +217,7 @@ def test_a_file_that_is_replaced_once_it_was_inspected_is_not_pinned(
     assert "sha256" not in s3_client.head_object(Bucket=bucket, Key=key)["Metadata"]
 
 
-def test_a_file_is_stored_by_hand_once_inspected_and_replaced_only_on_purpose(
+def test_a_manually_stored_file_is_inspected_and_replaces_another_only_on_request(
     s3_client: S3Client, bucket: str, content: bytes, tmp_path: Path
 ) -> None:
     store = PretrainedStore(Bucket(s3_client, bucket), None)
@@ -242,7 +240,7 @@ def test_a_file_that_would_run_code_is_not_stored(
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_a_worker_takes_only_the_bytes_that_the_job_began_with(
+def test_a_worker_uses_only_the_bytes_that_the_job_started_from(
     store: PretrainedStore, s3_client: S3Client, bucket: str, content: bytes, tmp_path: Path
 ) -> None:
     stored, checkpoints = store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))

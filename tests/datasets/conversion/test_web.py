@@ -259,7 +259,7 @@ def test_connections_are_made_to_public_or_listed_addresses_only(peer: str, allo
 @pytest.mark.parametrize(
     "entry", ["https://a.org", "a.org/path", "*", "a_b c", "-a.org", "a.org:port", "10.1.0.1/16"]
 )
-def test_a_setting_that_means_nothing_is_refused(entry: str) -> None:
+def test_an_invalid_setting_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match=r"DATASET_URL_HOSTS contains .*; give host names"):
         AllowedHosts.parse(f"good.org,{entry}")
 
