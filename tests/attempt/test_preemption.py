@@ -149,7 +149,7 @@ try:
     with handle_sigterm():
         child = os.fork()
         if not child:
-            # The child itself prints its id: Python forgets a signal that arrives before fork() returns in it.
+            # The child itself prints its id: Python loses a signal that arrives before fork() returns in it.
             print(os.getpid(), flush=True)
             try:
                 time.sleep(60)

@@ -49,7 +49,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def taken_over(open_store: OpenStore, make: Make) -> tuple[CheckpointStore, CheckpointStore]:
-    """Return an older attempt that stored best and last of epoch 1, and a newer one that took its job over."""
+    """Return an older attempt that stored best and last of epoch 1, and a newer one that took over."""
     older = open_store()
     older.upload(make(1, "-best"), "job", "best", VERSION)
     older.upload(make(1), "job", "last", VERSION)

@@ -26,10 +26,11 @@ DATABASE = "faults"
 
 @pytest.fixture(scope="session")
 def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Everything that the jobs need; bucket and database are removed with their servers."""
+    """Yield all services that the jobs need; bucket and database are removed with their servers."""
     client, hold = s3.client(), Hold()
     client.create_bucket(Bucket=(bucket := f"test-faults-{secrets.token_hex(6)}"))
-    # As in a deployment. Other tests use other roles, because the faults take rights away from these.
+    # An owner and an application role, as in a deployment. Other tests use other roles, because the faults
+    # revoke rights of these.
     roles = {"faults_owner": "owner-password", "faults": "faults-password"}
     postgres = replace(postgres, roles=roles)
     postgres.ensure_roles()

@@ -15,7 +15,7 @@ _BLOCK = 16 * 1024
 
 
 class DatabaseProxy:
-    """Forwards to the server of `url`."""
+    """A proxy that forwards to the server of `url`."""
 
     def __init__(self, url: str, hold: Hold) -> None:
         self._place = urlsplit(url)
@@ -30,7 +30,7 @@ class DatabaseProxy:
 
     @property
     def url(self) -> str:
-        """The given URL, but through this proxy."""
+        """Return the given URL, but through this proxy."""
         user = self._place.netloc.rpartition("@")[0]
         port = self._listener.getsockname()[1]
         return self._place._replace(netloc=f"{user}@127.0.0.1:{port}").geturl()

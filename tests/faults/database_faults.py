@@ -15,7 +15,7 @@ _NAME = "faults"
 
 @contextmanager
 def _kill_connections(job: Job) -> Iterator[None]:
-    """Keep terminating every connection of the role."""
+    """Terminate every connection of the role, again and again until the end of the block."""
     healed = threading.Event()
 
     def kill() -> None:

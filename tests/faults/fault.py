@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Moment(NamedTuple):
-    """When a fault happens: a task of train_yolo, and a place in its code or a contact with a server.
+    """The moment of a fault: a task of train_yolo, and a place in its code or a contact with a server.
 
-    With machine_lost, it happens in the attempt that follows one that died with its machine.
+    With machine_lost, an earlier attempt has died with its machine, and the fault happens in the next one.
     """
 
     name: str
@@ -27,11 +27,11 @@ class Moment(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A fault. inject is a context manager that causes it for a block of `seconds` from the moment on.
+    """A fault. The context manager `inject` causes it for `seconds` from the moment on.
 
-    ends are the allowed final states of the row; None means that the row no longer exists. moments are the
-    names of the moments at which the fault makes sense; None means all in MOMENTS. With own_data, the job
-    gets its own copy of the data, because the fault changes them.
+    `ends` are the allowed final states of the row; None among them means that the row no longer exists.
+    `moments` are the names of the moments at which the fault makes sense; None means all in MOMENTS. With
+    `own_data`, the job gets its own copy of the data, because the fault changes the data.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Fault(NamedTuple):
 
 @dataclass
 class Outcome:
-    """The reported outcome of a job; problems are descriptions of broken promises."""
+    """The reported outcome of a job; `problems` describes broken guarantees."""
 
     status: str | None = None
     sentence: str = ""

@@ -27,7 +27,7 @@ from tests.support.killing import Attempt, Place
 from tests.support.tiny_trainings import weights_of
 
 LONGEST_SECONDS = 300.0
-"""Time limit for a job, which takes half a minute on an idle machine: ten times as long means it hangs."""
+"""Time limit for a job: ten times the half minute that a job takes on an idle machine."""
 
 ATTEMPTS = 12
 RETRY_SECONDS = 0.2
@@ -43,7 +43,7 @@ def _group_tasks(moment: Moment | None) -> Iterator[tuple[str, ...]]:
 
 
 class Hung(Exception):
-    """The job did not end in its time or its attempts, or an attempt ended before its moment."""
+    """The job did not end within its time or attempts, or an attempt ended before the fault's moment."""
 
 
 class Job:
@@ -65,27 +65,27 @@ class Job:
 
     @property
     def attempt(self) -> Attempt:
-        """The current attempt."""
+        """Return the current attempt."""
         return self._attempts[-1][1]
 
     @property
     def tasks(self) -> Sequence[str]:
-        """The tasks of the current attempt."""
+        """Return the tasks of the current attempt."""
         return self._attempts[-1][0]
 
     @property
     def process(self) -> psutil.Process:
-        """The process of the current attempt."""
+        """Return the process of the current attempt."""
         return psutil.Process(self.attempt.pid)
 
     @property
     def row(self) -> TrainingJob | None:
-        """The job's row, read without any fault."""
+        """Return the job's row, bypassing the faulty connection."""
         with self.scene.connect() as connection:
             return JobRepository(connection).get(self.job_id)
 
     def run(self, moment: Moment | None = None) -> Outcome:
-        """Run the job to its end, with its fault at the moment."""
+        """Run the job to its end, with its fault at the given moment; return the outcome."""
         try:
             for tasks in _group_tasks(moment):
                 if not self._run(tasks, moment if moment and moment.task in tasks else None):
@@ -108,7 +108,7 @@ class Job:
         return attempt
 
     def resume(self) -> None:
-        """Continue the current attempt if it stopped itself at the moment."""
+        """Continue the current attempt if it stopped itself for the fault."""
         with suppress(ProcessLookupError):
             os.kill(self.attempt.pid, signal.SIGCONT)
 
@@ -157,7 +157,7 @@ class Job:
         self._healed, self._before = time.monotonic(), self._progress()
 
     def _await_all(self) -> None:
-        """Wait for all attempts: one that was overtaken has to notice that, and end by itself."""
+        """Wait for all attempts to end; a superseded attempt must notice that and end by itself."""
         for tasks, attempt in self._attempts:
             self._until(lambda: attempt.ends_within(0), f"an attempt at {tasks} does not end")  # noqa: B023
 
@@ -167,7 +167,7 @@ class Job:
         return self.scene.hold.is_held() or self.process.status() == psutil.STATUS_STOPPED
 
     def _wait(self) -> int:
-        """Return the attempt's status, and note when the job has made progress after the fault."""
+        """Wait for the attempt; return its status, and record when the job made progress after the fault."""
 
         def ended() -> bool:
             done = self.attempt.ends_within(0)
@@ -235,7 +235,7 @@ class Job:
         return [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
 
     def _sentence(self, row: TrainingJob | None) -> str:
-        """Return what a person reads first about the fault, in the row or else in the log."""
+        """Return the first message that a person reads about the fault, from the row or else from the log."""
         if row is not None and (reason := row.error or row.inexact_reason):
             return self._plain(reason)
         lines = [
@@ -262,7 +262,7 @@ class Job:
         return text
 
     def _left(self) -> list[str]:
-        """Return the commands of remaining processes of this job; each has its log open."""
+        """Return the commands of remaining processes of this job, found by their open log files."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):

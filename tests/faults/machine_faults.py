@@ -38,7 +38,7 @@ def _find_child(job: Job, is_wanted: Callable[[psutil.Process], bool]) -> psutil
 
 
 def _find_loader_worker(job: Job) -> psutil.Process:
-    """Return a loader worker: the attempt's forks, unlike its watchdog, have its own command line."""
+    """Return a loader worker; unlike the watchdog, it has the same command line as the attempt."""
     own = job.process.cmdline()
     return _find_child(job, lambda process: process.cmdline() == own)
 
@@ -67,7 +67,7 @@ def _kill_rank(job: Job) -> Iterator[None]:
 
 @contextmanager
 def _fill_disk(job: Job) -> Iterator[None]:
-    """Limit the size of the attempt's files; the next attempt has room again."""
+    """Limit the size of the attempt's files during the block; the next attempt has no limit."""
     process = job.process
     before = process.rlimit(psutil.RLIMIT_FSIZE)
     process.rlimit(psutil.RLIMIT_FSIZE, (_FULL_BYTES, before[1]))
@@ -99,11 +99,11 @@ def _remove_folder(job: Job) -> Iterator[None]:
 
 
 _FULL_BYTES = 48 * 1024
-"""Less than the size of any checkpoint here."""
+"""Less than the size of any checkpoint in these tests."""
 
 _TRAINING = ("in a batch", "saving", "validating")
 _AFTER_THE_START = tuple(moment.name for moment in MOMENTS if moment.name != "starting")
-"""At the start, a machine that is set up wrongly is refused with a sentence."""
+"""Without the start, at which a machine that is set up wrongly is refused with a reason."""
 
 _WORKERS = Machine(threads=1, workers=2)
 

@@ -10,7 +10,7 @@ from tests.support.killing import Place
 
 
 def _any(contact: Contact) -> bool:
-    """Return whether it is any contact: the task's first, with either server."""
+    """Accept every contact, so that the first one of the task, with either server, is held."""
     return bool(contact.server)
 
 
@@ -28,7 +28,7 @@ def _stops_at(name: str, times: int = 1) -> Place:
 
 
 _IN_A_BATCH = 17
-"""The 17th of the 36 batches of the training run: in the second epoch."""
+"""The 17th of the 36 batches of the training run is in the second epoch."""
 
 CHECKING = Moment("checking the schema", "check_schema", _any)
 

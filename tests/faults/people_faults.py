@@ -17,7 +17,7 @@ Injected = Callable[[Job], AbstractContextManager[None]]
 
 
 def _once(act: Callable[[Job], None]) -> Injected:
-    """Return a fault that is never undone."""
+    """Return a context manager that causes a fault and never undoes it."""
 
     @contextmanager
     def inject(job: Job) -> Iterator[None]:
@@ -78,9 +78,9 @@ def _trigger_again(job: Job) -> None:
 
 @contextmanager
 def _start_next_early(job: Job) -> Iterator[None]:
-    """Start the next attempt while this one is still there, as if Airflow considered it dead.
+    """Start the next attempt while the current one still exists, as if Airflow considered it dead.
 
-    One that stopped itself at the moment stays stopped, like one that hangs.
+    A current attempt that stopped itself for the fault stays stopped, as if it hung.
     """
     job.start(job.tasks)
     yield
@@ -111,4 +111,4 @@ PEOPLE_FAULTS = (
     ),
     Fault("next attempt starts early", "people", _start_next_early, moments=_ONCE_IT_HAS_A_ROW),
 )  # fmt: skip
-"""Objects that are deleted after their verification are left out here: the audit finds those."""
+"""Objects are deleted only before their verification; the audit finds later deletions."""

@@ -17,7 +17,7 @@ def _make_fault(
 
 
 def _make_refusals(name: str, code: str) -> tuple[Fault, Fault]:
-    """Return faults that a person must fix: final only as long as the training run has no state to lose."""
+    """Return faults that a person must fix; they are final only if the training run has no state to lose."""
     behaviour = answer_with(403, code)
     return (
         _make_fault(name, behaviour, _NOTHING_AT_STAKE, ends=("failed", None)),
@@ -28,7 +28,7 @@ def _make_refusals(name: str, code: str) -> tuple[Fault, Fault]:
 _NOTHING_AT_STAKE = ("waiting", "starting")
 
 _DOWNLOADS = ("waiting", "starting", "recovering")
-"""The moments at which something is downloaded."""
+"""The moments at which the job downloads objects."""
 
 
 def _half(body: bytes) -> bytes:

@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request, and `forward`, which sends it to the real server."""
+    """A request to the proxy; `forward` sends it to the real server."""
 
     method: str
     path: str
@@ -37,11 +37,11 @@ class Request(NamedTuple):
 
 
 Behaviour = Callable[[Request], Answer | None]
-"""None closes the connection without an answer."""
+"""Returns the answer to a request; None closes the connection without an answer."""
 
 
 class S3Proxy:
-    """Forwards each request to `endpoint_url`, unless another behaviour is set; one per connection."""
+    """Forwards each request to `endpoint_url`, unless another behaviour is set; one request per connection."""
 
     def __init__(self, endpoint_url: str, hold: Hold) -> None:
         address = urlsplit(endpoint_url)
@@ -54,7 +54,7 @@ class S3Proxy:
 
     @property
     def endpoint_url(self) -> str:
-        """The address of this proxy."""
+        """Return the address of this proxy."""
         return f"http://127.0.0.1:{self._port}"
 
     @contextmanager
@@ -125,7 +125,7 @@ def corrupt(change: Callable[[bytes], bytes]) -> Behaviour:
 
 
 def throttle(bytes_per_second: int) -> Behaviour:
-    """Return a behaviour that takes as long for each body as a link of that speed."""
+    """Return a behaviour that transfers each body at the speed of a slow link."""
 
     def behave(request: Request) -> Answer:
         time.sleep(len(request.body) / bytes_per_second)
@@ -150,7 +150,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that are killed close their connections."""
+        """Ignore errors, because killed clients close their connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -197,4 +197,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def log_message(self, *args: Any) -> None:
-        """Write nothing: pytest shows what matters."""
+        """Write nothing."""

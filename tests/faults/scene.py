@@ -29,7 +29,7 @@ IMAGES = 48
 
 
 class Backend:
-    """The platform's backend, which counts the notifications by job."""
+    """Stands in for the platform's backend, and counts the notifications by job."""
 
     def __init__(self) -> None:
         received = self.received = Counter[str]()
@@ -58,9 +58,9 @@ class Backend:
 
 @dataclass(frozen=True)
 class Scene:
-    """The services of the jobs. `place` reaches them directly; the jobs go through the two proxies.
+    """The services of the jobs. `place` reaches the services directly; the jobs go through the two proxies.
 
-    superuser_url refers to the same database.
+    superuser_url is the URL of the same database for the superuser.
     """
 
     place: Place
@@ -79,12 +79,12 @@ class Scene:
 
     @property
     def client(self) -> S3Client:
-        """A client of S3 itself, bypassing the proxy."""
+        """Return a client of S3 itself, bypassing the proxy."""
         return self.place.client
 
     @property
     def data(self) -> Path:
-        """The folder of the dataset."""
+        """Return the folder of the dataset."""
         return self.place.folder / "data"
 
     def connect(self) -> psycopg.Connection[Any]:

@@ -31,7 +31,7 @@ TASKS = (
     "record_checkpoints",
     "notify_backend",
 )
-"""In the order in which they run here; Airflow runs both uploads in parallel."""
+"""The tasks in the order in which they run here; Airflow runs both uploads in parallel."""
 
 DONE, AGAIN, FAILED = 0, 75, 76
 """Exit statuses: the task is done; Airflow would retry it; it failed for good."""
@@ -87,7 +87,7 @@ def run_tasks(
     from include.attempt import epoch_recorder
     from include.tasks import train_yolo as tasks
 
-    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to within a batch
+    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that lost training time is measured to within a batch
     tasks.is_running = lambda dag_id, run_id: True  # type: ignore[attr-defined] # asks Airflow
     if processes > 1:
         from tests.support.interrupted_attempts import _share_cpu
@@ -138,7 +138,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
     from include.tasks import train_yolo as tasks
 
     def job(run: Run) -> ResolvedJob:
-        """Return the job, set to save states more often than a spec allows: its epochs take only a second."""
+        """Return the job, set to save states more often than a spec allows: an epoch takes only a second."""
         job = ResolvedJob.model_validate(run.result("resolve_config"))
         spec = job.spec.model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         return job.model_copy(update={"spec": spec})
@@ -168,7 +168,7 @@ def _program(task: str) -> Callable[[Run, Any], Any]:
 
 
 def _record(run: Run) -> None:
-    """Do what the SQLExecuteQueryOperator does, with the same hook, statement and handler."""
+    """Do the work of the SQLExecuteQueryOperator, with the same hook, statement and handler."""
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from include.attempt.manifest import TrainingManifest
@@ -218,7 +218,7 @@ def _context(run: Run, task: str, attempt: int) -> Any:
 
 
 def _give_up_root() -> None:
-    """Drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, so that folders can be read-only for root, too."""
+    """Drop CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, so that folders can be read-only even for root."""
     if os.geteuid() == 0:
         header = (ctypes.c_uint32 * 2)(0x20080522, 0)
         rights = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, in two halves

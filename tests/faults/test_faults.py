@@ -1,4 +1,4 @@
-"""Every fault at every moment of a job: no job is lost, names a missing object, or hangs."""
+"""With any fault at any moment, no job is lost, hangs, or names an object that does not exist."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT = {
     "postgresql-connections-killed-in-a-batch",
     "next-attempt-starts-early-in-a-batch",
 }
-"""The cases that `make test` runs; `make soak` runs all."""
+"""The cases that `make test` runs; `make soak` runs all cases."""
 
 
 def case_id(fault: Fault, moment: Moment) -> str:
@@ -53,7 +53,7 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 @pytest.fixture(scope="module", autouse=True)
 def uninterrupted(scene: Scene) -> None:
-    """Run the training that the others are compared with."""
+    """Run the uninterrupted job with which the other jobs are compared."""
     assert Job(scene, "uninterrupted").run().problems == []
 
 

@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Fuzz:
-    """Feeds generated inputs to a check: `--fuzz-inputs` of them, always the same."""
+    """Feeds generated inputs to a check: always the same ones, and `--fuzz-inputs` of them."""
 
     def __init__(self, inputs: int, tally: Tally) -> None:
         self._inputs, self._tally = inputs, tally
@@ -43,9 +43,9 @@ class Fuzz:
         check: Callable[[], bool],
         folder: Path,
     ) -> None:
-        """Let `check` decide, within a gigabyte, whether to accept what `write` has put into `folder`.
+        """Let `check` decide, within a gigabyte of memory, whether to accept the input that `write` wrote.
 
-        Fails for any exception other than the check's own refusal, and for any act outside `folder`.
+        Fail for any exception other than the check's own refusal, and for any act outside `folder`.
         """
 
         @given(inputs)
@@ -74,7 +74,7 @@ class Fuzz:
 
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
-    """Fuzz with the requested number of inputs."""
+    """Return a fuzzer with the requested number of inputs."""
     tally = request.config.stash[_TALLIES].setdefault(request.node.name, Tally())
     return Fuzz(request.config.getoption("--fuzz-inputs"), tally)
 

@@ -1,4 +1,4 @@
-"""Generates untrusted input: close enough to valid input to pass the first check, but hostile."""
+"""Generates untrusted input that is close enough to valid input to pass the first checks, but hostile."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ YAML_BOMBS = [
     f"{_HEAD}nc: {'9' * 5000}\n".encode(),
     f"{_HEAD}names: {{{'9' * 5000}: a}}\n".encode(),
     f"{_HEAD}nc: 1e999\n".encode(),
-    f"{_HEAD}nc: {':'.join(['59'] * 2000)}\n".encode(),  # YAML 1.1 counts in sixties
+    f"{_HEAD}nc: {':'.join(['59'] * 2000)}\n".encode(),  # YAML 1.1 reads such a number in base 60
     f"{_HEAD}names: !!python/object/apply:os.system ['touch executed']\n".encode(),
     f"{_HEAD}names: !!python/name:os.system\n".encode(),
     f"{_HEAD}names: !!binary aGk=\n".encode(),
@@ -204,7 +204,7 @@ NAMES = st.one_of(
 
 @st.composite
 def archives(draw: st.DrawFn, good: dict[str, bytes], contents: st.SearchStrategy[bytes]) -> bytes:
-    """Return a zip of valid files and some with hostile names and kinds, perhaps with a few wrong bytes."""
+    """Return a zip of valid files and of entries with hostile names and types, perhaps with wrong bytes."""
     written = io.BytesIO()
     with zipfile.ZipFile(
         written, "w", draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))

@@ -1,4 +1,4 @@
-"""Any checkpoint is loaded as data or refused with a sentence, and nothing in it is executed."""
+"""Any checkpoint is loaded as data or refused with a reason, and nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _parts(checkpoint: Path) -> tuple[bytes, dict[str, bytes]]:
 
 
 def _assemble(path: Path, pickle: bytes, storages: dict[str, bytes]) -> None:
-    """Write an archive with the same code as torch.save, so that only its content can be wrong."""
+    """Write an archive with the same code as torch.save, so that only the archive's content can be wrong."""
     writer = torch._C.PyTorchFileWriter(str(path))
     writer.write_record("data.pkl", pickle, len(pickle))
     writer.write_record("byteorder", b"little", 6)
@@ -97,7 +97,7 @@ def _loads(path: Path) -> bool:
     return True
 
 
-def test_whatever_a_pickle_does(fuzz: Fuzz, trained: Path, tmp_path: Path) -> None:
+def test_any_forged_pickle_is_loaded_or_refused(fuzz: Fuzz, trained: Path, tmp_path: Path) -> None:
     pickle, storages = _parts(trained)
     places = [place for _, _, place in pickletools.genops(pickle) if place is not None]
     path = tmp_path / "forged.pt"
@@ -110,7 +110,7 @@ def test_whatever_a_pickle_does(fuzz: Fuzz, trained: Path, tmp_path: Path) -> No
     assert [file.name for file in tmp_path.iterdir()] == ["forged.pt"]
 
 
-def test_whatever_bytes_a_checkpoint_has(fuzz: Fuzz, trained: Path, tmp_path: Path) -> None:
+def test_any_damaged_checkpoint_is_loaded_or_refused(fuzz: Fuzz, trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.pt"
     content = trained.read_bytes()
     ends = st.builds(

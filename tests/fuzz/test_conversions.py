@@ -1,4 +1,4 @@
-"""Whatever an export holds, converting it ends in labels or in a sentence, and touches nothing else."""
+"""Converting any export yields labels or a refusal with a reason, and touches nothing else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VALUES = st.one_of(
 
 
 def parts_of(document: Any) -> list[tuple[Any, Any]]:
-    """Return every place in a document where a value can be replaced: the container, and the key or index."""
+    """Return every place in a document where a value can be replaced: its container, and its key or index."""
     inner = document.items() if isinstance(document, dict) else enumerate(document)
     found = [(document, key) for key, _ in inner]
     for container, key in list(found):
@@ -48,14 +48,14 @@ def parts_of(document: Any) -> list[tuple[Any, Any]]:
 
 @st.composite
 def altered(draw: st.DrawFn, document: Any) -> Any:
-    """The document with a few values replaced or removed."""
+    """Return the document with a few values replaced or removed."""
     changed = copy.deepcopy(document)
     for _ in range(draw(st.integers(0, 4))):
         container, key = draw(st.sampled_from(parts_of(changed)))
         if isinstance(container, dict) and draw(st.booleans()):
             container.pop(key, None)
         else:
-            # Copied, or a later change would alter the strategy's own value.
+            # Copied, because otherwise a later change would alter the strategy's own value.
             container[key] = copy.deepcopy(draw(VALUES))
         if not parts_of(changed):
             break
@@ -63,7 +63,7 @@ def altered(draw: st.DrawFn, document: Any) -> Any:
 
 
 def bytes_of(document: Any) -> bytes:
-    """One line for each element of a list, or a single document."""
+    """Return a line of JSON for each element of a list, or for a single document."""
     lines = document if isinstance(document, list) else [document]
     return "\n".join(map(json.dumps, lines)).encode()
 
@@ -74,7 +74,7 @@ def inputs(document: Any) -> st.SearchStrategy[bytes]:
 
 
 class Converted:
-    """A file that is written anew for each input, and what it is converted into."""
+    """A file that is rewritten for each input, and the result of its conversion."""
 
     def __init__(self, file: Path, work: Path) -> None:
         self._file, self._work = file, work
@@ -86,7 +86,7 @@ class Converted:
         ConvertedFiles(self._work).clear()
 
     def is_good(self, convert: Callable[[], object]) -> bool:
-        """Return whether the file was converted; require a refusal to be short and tell no secret."""
+        """Return whether the file was converted; a refusal must be short and disclose no secret."""
         try:
             convert()
         except DatasetError as error:
@@ -102,7 +102,7 @@ class Converted:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])
-def test_whatever_coco_annotations_say(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
     file = build_coco(tmp_path / "data") / "annotations" / "instances_train2017.json"
     document = json.loads(file.read_text())
     for index, annotation in enumerate(document["annotations"][::2]):
@@ -117,7 +117,7 @@ def test_whatever_coco_annotations_say(fuzz: Fuzz, tmp_path: Path, task: str) ->
 
 
 @pytest.mark.parametrize("task", ["detect", "pose", "classify", "depth"])
-def test_whatever_an_export_says(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_ndjson_export_is_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
     file, work = tmp_path / "mine.ndjson", tmp_path / "work"
     converted = Converted(file, work)
 

@@ -1,4 +1,4 @@
-"""Whatever a dataset holds, checking it ends in a reference or in a sentence, and touches nothing else."""
+"""Checking any dataset yields a reference or a refusal with a reason, and touches nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECRET = f"secret-{secrets.token_hex(8)}"
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Paths, as a dataset may name them, of a file that is not part of it and must not be quoted."""
+    """Return paths of files that are not part of a dataset, which may name them, and must never be quoted."""
     file = tmp_path_factory.mktemp("outside") / "airflow.cfg"
     file.write_text(f"fernet_key = {SECRET}\n" * 3, encoding="utf-8")
     return [
@@ -40,7 +40,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _check(folder: Path, task: str) -> bool:
-    """Return whether the folder is a dataset; else require a sentence that quotes nothing from outside."""
+    """Return whether the folder is a valid dataset; require that a refusal quotes no file from outside."""
     place = Place(folder, "s3://bucket/data/", folder)
     try:
         validate(read_layout(place, task), place.source)
@@ -54,19 +54,19 @@ def _check(folder: Path, task: str) -> bool:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
-def test_whatever_a_label_says(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_label_file_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
     tiny_datasets.build(task, tmp_path, train=1, val=1)
     label = tmp_path / "labels/train/0.txt"
     fuzz(strategies.labels(task), label.write_bytes, lambda: _check(tmp_path, task), tmp_path)
 
 
-def test_whatever_a_description_says(fuzz: Fuzz, tmp_path: Path, outside: list[str]) -> None:
+def test_any_data_yaml_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path, outside: list[str]) -> None:
     description = tiny_datasets.build("pose", tmp_path, train=1, val=1)
     inputs = strategies.descriptions(outside)
     fuzz(inputs, description.write_bytes, lambda: _check(tmp_path, "pose"), tmp_path)
 
 
-def test_whatever_a_list_of_images_says(fuzz: Fuzz, tmp_path: Path, outside: list[str]) -> None:
+def test_any_list_of_images_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path, outside: list[str]) -> None:
     description = tiny_datasets.build("detect", tmp_path, train=1, val=1)
     description.write_text("train: list.txt\nval: images/val\nnames: [a, b]\n", encoding="utf-8")
     inputs = strategies.lists(
@@ -75,7 +75,7 @@ def test_whatever_a_list_of_images_says(fuzz: Fuzz, tmp_path: Path, outside: lis
     fuzz(inputs, (tmp_path / "list.txt").write_bytes, lambda: _check(tmp_path, "detect"), tmp_path)
 
 
-def test_whatever_an_image_is(fuzz: Fuzz, tmp_path: Path) -> None:
+def test_any_image_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path) -> None:
     tiny_datasets.build("detect", tmp_path, train=1, val=1, size=16)
     image = tmp_path / "images/train/0.png"
     inputs = st.sampled_from(list(_in_every_format(image))).flatmap(strategies.corrupted)
@@ -90,7 +90,9 @@ def test_whatever_an_image_is(fuzz: Fuzz, tmp_path: Path) -> None:
         ("depth", "depth/train/0.npy"),
     ],
 )
-def test_whatever_a_map_is(fuzz: Fuzz, tmp_path: Path, task: str, name: str) -> None:
+def test_any_mask_or_depth_map_is_accepted_or_refused(
+    fuzz: Fuzz, tmp_path: Path, task: str, name: str
+) -> None:
     tiny_datasets.build(task, tmp_path, train=1, val=1, size=16)
     file = tmp_path / name
     if file.suffix == ".npy":
@@ -111,7 +113,9 @@ def _in_every_format(image: Path) -> Iterator[bytes]:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_whatever_an_archive_holds(fuzz: Fuzz, tmp_path: Path, outside: list[str], task: str) -> None:
+def test_any_archive_is_unpacked_or_refused(
+    fuzz: Fuzz, tmp_path: Path, outside: list[str], task: str
+) -> None:
     seed, target, archive = tmp_path / "seed", tmp_path / "unpacked", tmp_path / "data.zip"
     tiny_datasets.build(task, seed, train=2, val=2, size=16)
     good = {str(file.relative_to(seed)): file.read_bytes() for file in seed.rglob("*") if file.is_file()}

@@ -1,7 +1,7 @@
-"""Watches what Python does when it handles an untrusted file: run, connect, read or write outside, or grow.
+"""Watches Python while it handles an untrusted file: programs, connections, outside files, and memory.
 
-Python reports each such act to audit hooks (PEP 578) before it happens, from every thread, so a payload is
-noticed even if it covers its tracks or the code under test swallows its error.
+Python reports each act except memory growth to audit hooks (PEP 578) before it happens, from every thread, so
+a payload is noticed even if it covers its tracks or the code under test swallows its error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _CHANGES = (
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _PROGRAM = tuple(str(Path(folder).resolve()) for folder in (*sys.path, sys.prefix, sys.base_prefix) if folder)
-"""Folders that imports read, whatever the input."""
+"""Folders that imports may read with any input."""
 
 _SYSTEM = ("/dev/null", "/dev/urandom", "/proc/self/", "/proc/meminfo", "/sys/fs/cgroup/", "/etc/mime.types")
 
@@ -55,14 +55,14 @@ _active: Watch | None = None
 
 
 class Watch:
-    """Lists the acts outside `folder` that happen while it is active."""
+    """Records the acts outside `folder` that happen while this watch is active."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder.resolve())
         self.acts: list[str] = []
 
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Record the event, unless valid input causes it, too."""
+        """Record the event, unless valid input may also cause it."""
         if event in _NEVER:
             self.acts.append(f"{event} {arguments!r:.200}")
         elif event == "open":
@@ -94,7 +94,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def watch_acts(folder: Path) -> Iterator[Watch]:
-    """Watch this process, except for what it does in `folder`."""
+    """Watch all acts of this process except those in `folder`."""
     global _active  # noqa: PLW0603 - a hook can neither be removed nor take arguments
     if not hasattr(watch_acts, "hooked"):
         sys.addaudithook(_hook)

@@ -1,4 +1,4 @@
-"""Fixtures of the long tests: a separate stack, whose Airflow reaches S3 through a gate."""
+"""Fixtures of the long tests, such as a separate stack whose Airflow reaches S3 through a gate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def report(pytestconfig: pytest.Config) -> Report:
 
 @pytest.fixture(scope="session")
 def gated_stack() -> Iterator[GatedStack]:
-    """A separate stack with all services."""
+    """Yield a separate stack with all services; its Airflow reaches S3 through a gate."""
     with conftest.reachable_directory() as directory:
         s3 = Stack.at(directory).s3.endpoint_url
         with Gate(s3) as gate:
@@ -62,7 +62,7 @@ def api(gated_stack: GatedStack) -> Airflow:
 
 @pytest.fixture(scope="session")
 def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The parameters that all jobs here share."""
+    """Return the parameters that all jobs of the long tests share."""
     return small_job(gated_stack, tmp_path_factory.mktemp("model"), EPOCHS)
 
 
@@ -70,7 +70,7 @@ def job(gated_stack: GatedStack, tmp_path_factory: pytest.TempPathFactory) -> di
 def uninterrupted(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """The final weights of a job that was never interrupted."""
+    """Return the hash of the final weights of a job that was never interrupted."""
     training = Training(api, gated_stack, job | {"job_id": "uninterrupted"})
     training.ends()
     return stored_weights(gated_stack, "uninterrupted", tmp_path_factory.mktemp("uninterrupted"))
@@ -78,14 +78,14 @@ def uninterrupted(
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[OtlpCollector]:
-    """Receives the metrics of the stack below."""
+    """Yield a collector that receives the metrics of the stack `observed`."""
     with OtlpCollector() as collector:
         yield collector
 
 
 @pytest.fixture(scope="session")
 def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
-    """A separate stack with its logs in S3, which sends metrics to the collector."""
+    """Yield a separate stack that stores its logs in S3 and sends its metrics to the collector."""
     with conftest.reachable_directory() as directory:
         state = Stack.at(directory).state
         stack = ObservedStack(state, conftest.UNSAFE_BUT_FAST, endpoint=collector.endpoint)
@@ -100,7 +100,7 @@ def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Stack]:
-    """A second, empty stack. Its Airflow does not run yet."""
+    """Yield a second, empty stack whose Airflow is not running yet."""
     with conftest.reachable_directory() as directory:
         stack = Stack.at(directory, conftest.UNSAFE_BUT_FAST)
         try:

@@ -21,9 +21,9 @@ Stage = Literal["received", "sent", "answered"]
 
 
 class Plan(NamedTuple):
-    """The request to hold, by method and end of the path, and the stage at which to hold it.
+    """The request to hold, given by its method and the end of its path, and the stage at which to hold it.
 
-    received: not yet forwarded; sent: forwarded in part; answered: the response is held back.
+    received: nothing is forwarded yet; sent: a part is forwarded; answered: the response is held back.
     """
 
     method: str
@@ -32,7 +32,7 @@ class Plan(NamedTuple):
 
 
 class Gate:
-    """Forwards to `endpoint_url`; a connection that was held is closed afterwards."""
+    """A proxy that forwards to `endpoint_url`, and closes a connection after holding its request."""
 
     def __init__(self, endpoint_url: str) -> None:
         address = urlsplit(endpoint_url)
@@ -43,7 +43,7 @@ class Gate:
         self._open = threading.Event()
         self._held = threading.Event()
         self._listener = socket.socket()
-        # Small, and inherited by accepted connections, so that an upload takes some time.
+        # A small buffer, which accepted connections inherit, makes uploads take some time.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -64,7 +64,7 @@ class Gate:
         assert self._held.wait(seconds), f"no request to hold: {self._plan}"
 
     def open(self) -> None:
-        """Close the connection that is held, and hold no further requests."""
+        """Close the held connection, and hold no further requests."""
         self._plan = None
         self._open.set()
 
@@ -148,7 +148,7 @@ class GatedStack(Stack):
 
     @property
     def airflow(self) -> Airflow:
-        """Airflow, configured to use the gate."""
+        """Return Airflow, configured to reach S3 through the gate."""
         assert self.gate is not None
         direct = super().airflow
         extra = {"endpoint_url": self.gate.endpoint_url, "region_name": self.s3.region}

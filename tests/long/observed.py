@@ -1,4 +1,4 @@
-"""A stack that is configured as docs/monitoring.md says: logs of tasks in S3, metrics over OTLP."""
+"""A stack configured according to docs/monitoring.md: task logs in S3, metrics over OTLP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from include.stack.airflow import Airflow
 from include.stack.local import Stack
 
 LOGS = "airflow-logs"
-"""The bucket of the logs."""
+"""The bucket for the task logs."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ObservedStack(Stack):
 
     @property
     def airflow(self) -> Airflow:
-        """Airflow, with the variables of docs/monitoring.md."""
+        """Return Airflow with the environment variables of docs/monitoring.md."""
         plain = super().airflow
         logs = {
             "conn_type": "aws",
@@ -40,6 +40,6 @@ class ObservedStack(Stack):
         return replace(plain, variables={**plain.variables, **observation})
 
     def stored_log(self, dag_id: str, run_id: str, task_id: str) -> str:
-        """Return the log of the task's first attempt, which has ended, from S3: the local file is empty."""
+        """Return the log of the task's first attempt from S3; the attempt must have ended."""
         key = f"tasks/dag_id={dag_id}/run_id={run_id}/task_id={task_id}/attempt=1.log"
         return self.s3.client().get_object(Bucket=LOGS, Key=key)["Body"].read().decode()

@@ -1,4 +1,4 @@
-"""Writes a table of what the kills cost."""
+"""Writes a table of the costs of kills and interruptions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEAD = """\
 
 @dataclass
 class Report:
-    """The rows of the table; `whom` describes what was killed."""
+    """The rows of the table; `whom` describes the killed process."""
 
     path: Path
     rows: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A backup taken during training is restored on another stack, where the job ends with the same weights."""
+"""A job that is backed up during training and restored on another stack ends there with the same weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EPOCHS = 12
 
 
 def run_script(name: str, stack: Stack, elsewhere: Stack) -> str:
-    """Run a script of config/ for the stack, with what `make env` prints, and return its output."""
+    """Run a script of config/ with the stack's environment from `make env`; return the script's output."""
     offsite = elsewhere.s3
     offsite.ensure_bucket(OFFSITE)
     remote = {

@@ -1,4 +1,4 @@
-"""Runs a Dag in a shell, as a Dag developer does."""
+"""A Dag runs in a shell with `airflow dags test`, as Dag developers use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job whose states are damaged, then deleted: it never starts over unless it is told to."""
+"""A job whose states are damaged and then deleted never starts over unless told to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.scheduled_trainings import Training, damage, remove_states, s
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_a_damaged_state_is_noticed_and_a_missing_one_is_no_new_start(
+def test_a_damaged_state_is_detected_and_a_missing_one_does_not_start_the_job_over(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
     conf = job | {"job_id": "damaged"}

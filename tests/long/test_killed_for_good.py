@@ -1,4 +1,4 @@
-"""Training runs that are killed until they are given up, and jobs that continue them."""
+"""Training runs that are killed until Airflow gives up, and jobs that continue them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KINDS: tuple[StoredKind, ...] = ("best", "last", "last.previous")
 
 
 @pytest.mark.timeout(3600)
-def test_a_training_that_is_always_killed_is_given_up_in_the_end(
+def test_a_run_whose_attempts_are_always_killed_fails_in_the_end(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any]
 ) -> None:
     training = Training(api, gated_stack, job | {"job_id": "always-killed"})
     training.process()
-    training.leave_one_retry()  # of a thousand
+    training.leave_one_retry()  # instead of a thousand retries
     while api.state(DAG, training.run_id) in {"queued", "running"}:
         for process in find_task_processes(api.attempt(DAG, training.run_id, "train")[0]):
             process.kill()
@@ -41,7 +41,7 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
 ) -> None:
     parent = Training(api, gated_stack, job | {"job_id": "given-up"})
     parent.reaches(1)
-    parent.leave_one_retry()  # before the kill: afterwards the next attempt may count as well
+    parent.leave_one_retry()  # before the kill, because the next attempt may already count after it
     parent.kill("once", parent.process())
     parent.reaches(3)
     parent.kill("for good", parent.process())
@@ -53,7 +53,7 @@ def test_a_job_that_is_killed_for_good_says_so_and_another_one_continues_it(
 
     child = Training(api, gated_stack, {"job_id": "child", "resume_from": "given-up"})
     process = child.process()
-    stop_when(process.pid, lambda: durable_epoch(gated_stack, "child") >= 0)  # its first state is durable
+    stop_when(process.pid, lambda: durable_epoch(gated_stack, "child") >= 0)  # once a state is durable
     assert child.recorded == resumed
     assert durable_epoch(gated_stack, "child") == resumed
     with child.before_the_next_attempt():

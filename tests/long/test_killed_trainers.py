@@ -1,4 +1,4 @@
-"""Kills only the trainer's process, until there are a hundred kills, including those of the Dag runs."""
+"""Kills only the trainer's process; with those of the Dag runs, there are a hundred kills in total."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EPOCHS = 36
 
 
 class KillsWithCosts(Killed):
-    """Records what each kill cost."""
+    """Records the cost of each kill."""
 
     def __init__(self, folder: Path) -> None:
         like = killed(folder, EPOCHS)
@@ -28,7 +28,7 @@ class KillsWithCosts(Killed):
         self.stage = ""
 
     def die(self) -> None:
-        """Die somewhere, but between best.pt and last.pt only if an epoch is certain to be the best."""
+        """Kill an attempt anywhere, but around the write of best.pt only while each epoch is the best."""
         places = [*PLACES, *(AROUND_BEST if self.saved < 1 else [])]
         if self.rng.random() < 0.3:
             self.stage = "at random"

@@ -1,4 +1,4 @@
-"""One run is killed at every possible stage, and ends with the same weights."""
+"""A run that is killed at every possible stage ends with the same weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 
 class Stages:
-    """Kills the training attempt at various stages, most of them once another epoch was finished."""
+    """Kills the current attempt at various stages, in most of them after it has finished another epoch."""
 
     def __init__(self, training: Training, stack: GatedStack) -> None:
         self.training, self.stack = training, stack
@@ -39,7 +39,7 @@ class Stages:
         self.weights, self.snapshots = training.weights, training.folder / "snapshots"
 
     def starting(self) -> None:
-        """Kill it before it has finished its imports."""
+        """Kill the attempt before it has finished its imports."""
         process = self.training.process()
         time.sleep(random.uniform(0, 2))
         self._kill("starting", process)
@@ -92,7 +92,7 @@ class Stages:
             assert durable_epoch(self.stack, self.training.job_id) > self.training.row["durable_epoch"]
 
     def with_its_supervisor(self) -> None:
-        """Kill the supervisor too, as if the machine had died: nothing is left to report to Airflow."""
+        """Kill the supervisor too, as if the machine had died, so that nobody tells Airflow of the death."""
         process = self._wait_for_epoch()
         supervisor = process.parent()
         assert supervisor is not None
@@ -126,7 +126,7 @@ class Stages:
 
     @contextmanager
     def _killed(self, stage: str, process: psutil.Process) -> Iterator[None]:
-        """Kill it, run the block, and sometimes wipe its disk, all before the next attempt."""
+        """Kill the process, run the block, and sometimes wipe the disk, all before the next attempt."""
         with self.training.before_the_next_attempt():
             self.training.kill(stage, process)
             yield
@@ -134,7 +134,7 @@ class Stages:
                 self.training.wipe()
 
     def _wait_for_epoch(self) -> psutil.Process:
-        """Return the process of an attempt, once it has finished an epoch."""
+        """Wait until the current attempt has finished another epoch; return its process."""
         kills = self.training.kills
         self.training.reaches(max(kills[-1].epoch if kills else 0, 0) + 1)
         return self.training.process()
@@ -154,7 +154,7 @@ class Stages:
 
     @contextmanager
     def _held_at_the_gate(self, plan: Plan) -> Iterator[psutil.Process]:
-        """Hold the present attempt at that request until the end of the block."""
+        """Hold the current attempt at the planned request until the end of the block."""
         assert self.stack.gate is not None
         self.stack.gate.shut(plan)
         try:
@@ -235,7 +235,7 @@ def test_a_run_that_is_killed_on_a_busy_machine_ends_with_the_same_weights(
 
 @contextmanager
 def busy_processes(number: int) -> Iterator[None]:
-    """Keep the processors busy with this many processes that only count."""
+    """Keep the processors busy with `number` processes in an endless loop."""
     counting = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
     try:
         yield
@@ -245,7 +245,7 @@ def busy_processes(number: int) -> Iterator[None]:
             process.wait()
 
 
-def test_an_attempt_that_comes_back_from_the_dead_stops_and_overwrites_nothing(
+def test_a_suspended_attempt_that_resumes_after_its_successor_began_stops_and_overwrites_nothing(
     api: Airflow,
     gated_stack: GatedStack,
     job: dict[str, Any],

@@ -1,4 +1,4 @@
-"""Logs and metrics of a stack that is configured as docs/monitoring.md says."""
+"""Logs and metrics of a stack that is configured according to docs/monitoring.md."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ DAG, TASK = "audit_checkpoints", "audit"
 ALERTS = Path(__file__).parents[2] / "config" / "monitoring" / "alerts.yaml"
 
 NOT_HAPPENED = {"airflow_task_instances_without_heartbeats_killed_total"}
-"""Counters are not sent before they have counted something."""
+"""Counters that are still 0 in this test; Airflow does not send a counter before its first count."""
 
 
 @pytest.fixture(scope="module")
 def run_id(observed: ObservedStack) -> str:
-    """An audit that has ended."""
+    """Run an audit to its end; return the id of the run."""
     api = Airflow(observed)
     api.run("migrate_schema", {})
     return api.run(DAG, {})
 
 
-def test_the_log_of_a_task_is_in_s3_and_shown_from_there(observed: ObservedStack, run_id: str) -> None:
+def test_a_task_log_is_stored_in_s3_and_shown_from_s3(observed: ObservedStack, run_id: str) -> None:
     path = f"dag_id={DAG}/run_id={run_id}/task_id={TASK}/attempt=1.log"
     assert "Audit" in observed.stored_log(DAG, run_id, TASK)
 
@@ -47,7 +47,7 @@ def test_the_log_of_a_task_is_in_s3_and_shown_from_there(observed: ObservedStack
 
 
 @pytest.mark.usefixtures("run_id")
-def test_airflow_sends_every_metric_that_an_alert_is_about(collector: OtlpCollector) -> None:
+def test_airflow_sends_every_metric_that_an_alert_uses(collector: OtlpCollector) -> None:
     expressions = [
         rule["expr"]
         for group in yaml.safe_load(ALERTS.read_text())["groups"]
@@ -62,6 +62,6 @@ def test_airflow_sends_every_metric_that_an_alert_is_about(collector: OtlpCollec
         given = set().union(*(received.get(name, ()) for name in used))
         return used <= set(received) and attributes <= given
 
-    # A metric that has arrived with the attributes of one Dag may not have those of another yet: metrics are
-    # sent every five seconds, and the audit has only just ended.
+    # Wait for the attributes too: metrics are sent every five seconds, and the audit has only just ended, so
+    # a metric may have arrived with the attributes of one Dag but not yet with those of another.
     until(have_arrived, f"{used} with {attributes}", 60)

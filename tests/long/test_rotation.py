@@ -1,4 +1,4 @@
-"""Every secret of a stack is replaced while a job trains: the job resumes, and no old secret is accepted."""
+"""After all secrets of a stack are replaced during training, the job resumes; no old secret is accepted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EPOCHS = 12
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """A separate stack, whose secrets are replaced."""
+    """Yield a separate stack whose secrets the tests replace."""
     with conftest.reachable_directory() as directory:
         stack = Stack.at(directory, conftest.UNSAFE_BUT_FAST)
         try:
@@ -57,7 +57,7 @@ def is_refused_by_s3(before: Stack, role: Role) -> bool:
 
 
 def stored_password(stack: Stack, conn_id: str) -> bytes:
-    """The password of a connection as Airflow's database has it: encrypted."""
+    """Return the encrypted password of a connection from Airflow's database."""
     with psycopg.connect(stack.postgres.url("airflow")) as connection:
         found = connection.execute("SELECT password FROM connection WHERE conn_id = %s", [conn_id]).fetchone()
     assert found is not None
@@ -103,10 +103,10 @@ def require_refused(stack: Stack, before: Stack, old_token: str) -> None:
     assert get(stack, "/jobs", old_token).json()["detail"].startswith("Invalid JWT token. Log in to Airflow")
 
 
-def test_a_rotation_that_was_interrupted_is_completed_by_the_next_one(stack: Stack) -> None:
+def test_an_interrupted_rotation_is_completed_by_the_next_one(stack: Stack) -> None:
     current = Stack.at(stack.state.path, stack.postgres_settings)
     chosen = current.state.next_credentials()
-    # As if it had been killed between the two last steps.
+    # As if a rotation had been killed between its last two steps.
     with psycopg.connect(current.postgres.url("postgres"), autocommit=True) as connection:
         secret = connection.pgconn.encrypt_password(
             chosen.postgres_password.encode(), b"postgres", b"scram-sha-256"

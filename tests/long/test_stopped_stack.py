@@ -1,4 +1,4 @@
-"""A stack that is stopped in the middle of a training run and started again: the run continues."""
+"""A training run continues after its stack is stopped and started again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.scheduled_trainings import Training, stored_weights
 pytestmark = pytest.mark.timeout(1800)
 
 
-def test_a_stack_that_is_stopped_and_started_goes_on_with_what_it_trained(
+def test_a_training_run_continues_after_its_stack_was_stopped_and_started(
     api: Airflow, gated_stack: GatedStack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
     training = Training(api, gated_stack, job | {"job_id": "down-and-up"})

@@ -11,12 +11,12 @@ from tests.support.tiny_trainings import Epochs, GivesUp, recovery, weights_of
 from tests.training.test_distributed import Seen, asked, in_two, ranks
 
 
-def test_an_interrupted_training_of_two_processes_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_an_interrupted_run_in_two_processes_ends_with_the_same_weights(tmp_path: Path) -> None:
     wanted, whole = asked("classify", tmp_path, dropout=0.2), Seen()
     result = in_two(wanted, whole)
     assert [report.epoch for report in whole.reports] == [0, 1, 2]
     assert {report.inexact_reason for report in whole.reports} == {None}
-    assert len(whole.processes) >= 4  # two, and a loader worker each, which closing the mosaic replaces
+    assert len(whole.processes) >= 4  # two ranks, each with a loader worker, which may be replaced
     assert whole.left() == []
     assert (result.stop_reason, result.epoch, result.device) == ("completed", 2, "cpu and 1 more")
     assert result.fitness is not None

@@ -1,1 +1,1 @@
-"""The repository itself: its documents, its imports, its checks, its benchmarks."""
+"""Tests of the repository itself: documentation, imports, checks, benchmarks."""

@@ -1,4 +1,4 @@
-"""The arithmetic behind the tables of the benchmarks, and how they are chosen."""
+"""The arithmetic behind the benchmark tables, and the selection of benchmarks on the command line."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 KNOWN = {part_name(part): part for part in PARTS}
 
 
-def test_the_interval_of_a_median_is_the_one_in_the_tables_of_the_sign_test() -> None:
-    """Ranks 2 and 9 of ten values, 6 and 15 of twenty, 14 and 27 of forty."""
+def test_the_interval_of_a_median_is_that_of_the_sign_test_tables() -> None:
+    """The interval has ranks 2 to 9 of ten values, 6 to 15 of twenty, and 14 to 27 of forty."""
     for count, low, high in ((6, 1, 6), (10, 2, 9), (20, 6, 15), (40, 14, 27)):
         middle = MedianInterval.of([float(rank) for rank in range(count, 0, -1)])
         assert (middle.median, middle.low, middle.high) == ((count + 1) / 2, low, high)
@@ -37,24 +37,24 @@ def test_five_values_are_too_few_for_an_interval() -> None:
     assert f"{MedianInterval.of([3.0, 1.0, 2.0, 5.0, 4.0]):.1f}" == "3.0"
 
 
-def test_an_interval_is_written_behind_its_median() -> None:
+def test_an_interval_is_written_after_its_median() -> None:
     assert f"{MedianInterval.of([6.0, 1.0, 2.0, 3.0, 4.0, 5.0]):.1f}" == "3.5 (1.0 to 6.0)"
 
 
-def test_ratios_are_of_what_was_measured_side_by_side() -> None:
+def test_ratios_are_taken_between_paired_measurements() -> None:
     assert ratios([1.0, 9.0], [2.0, 3.0]) == [0.5, 3.0]
     with pytest.raises(ValueError, match="shorter"):
         ratios([1.0, 2.0], [1.0])
 
 
-def test_a_difference_has_the_standard_error_of_both_means() -> None:
+def test_the_error_of_a_difference_combines_both_standard_errors() -> None:
     difference = Difference.of([4.0, 6.0], [1.0, 2.0, 3.0])
     assert difference.mean == pytest.approx(3)
     assert difference.error == pytest.approx(math.sqrt(2 / 2 + 1 / 3))
 
 
-def test_a_transfer_is_compared_with_the_fastest_other_client_without_its_start() -> None:
-    """s5cmd takes 0.5 s, of which half is its start, and so it is faster than boto3."""
+def test_a_transfer_is_compared_with_the_fastest_other_client_excluding_its_start() -> None:
+    """s5cmd takes 0.5 s; half of that is its start, so it counts as faster than boto3."""
     measured = {
         OURS: Series([Spent(0.5, 0.3)] * 3),
         "boto3": Series([Spent(0.4, 0.2)] * 3),
@@ -65,7 +65,7 @@ def test_a_transfer_is_compared_with_the_fastest_other_client_without_its_start(
     assert s5cmd == ("s5cmd", "0.25", "4", "1.00", "0.25", "0.20", "1.00")
 
 
-def test_the_result_of_a_table_says_which_ratios_miss_the_target(tmp_path: Path) -> None:
+def test_the_result_of_a_table_names_the_ratios_that_miss_the_target(tmp_path: Path) -> None:
     table = Table("Speed", "How.", ("what", "ratio"), [("a", "1.50")])
     table.result = str(table.compare("at most 1.2", {"a": 1.5, "b": 1.0}, 1.2))
     said = "the target is at most 1.2, and it is missed by a (1.50), and met by b (1.00)."
@@ -77,12 +77,12 @@ def test_the_result_of_a_table_says_which_ratios_miss_the_target(tmp_path: Path)
     assert "<!-- at most 1.2 -->" in drawn
 
 
-def test_the_traffic_of_a_state_is_the_median_of_what_was_carried_between_two() -> None:
+def test_the_traffic_of_a_state_is_the_median_traffic_between_two_states() -> None:
     moments = [Traffic(Counter(PUT=puts), puts * 10, 0) for puts in (5, 7, 9, 20)]
     assert median_traffic(moments) == Traffic(Counter(PUT=2), 20, 0)
 
 
-def test_the_bytes_of_a_job_are_compared_with_its_files_and_with_its_epochs() -> None:
+def test_the_bytes_sent_by_a_job_are_compared_with_its_files_and_its_epochs() -> None:
     stored = [Stored("last", 10_000_000, 0), Stored("best", 2_000_000, 0), Stored("last", 10_000_000, 1)]
     text = requests.summary(Traffic(Counter(PUT=5, HEAD=3), 24_000_000, 0), stored, epochs=2)
     assert "there were 0" in text
@@ -90,8 +90,8 @@ def test_the_bytes_of_a_job_are_compared_with_its_files_and_with_its_epochs() ->
     assert "8 requests, 4.0 for each epoch" in text
 
 
-def test_a_killed_attempt_keeps_the_last_state_that_was_usable() -> None:
-    """States are saved after 60 and 120 s; after a pause of 1 s, one takes 2 s to disk and 10 s to S3."""
+def test_a_killed_attempt_keeps_the_last_usable_state() -> None:
+    """States are saved after 60 and 120 s; 1 s of pause later, a state takes 2 s to disk and 10 s to S3."""
     parts = Parts(publish=60, pause=1, written=2, upload=8, job=600)
     assert train(parts, 0, 125).durable == 120
     assert train(parts, 0, 123).durable == 60
@@ -104,13 +104,13 @@ def test_an_attempt_that_is_not_killed_ends_with_the_job() -> None:
     assert train(Parts(publish=60, pause=1, job=100), 0, 1000) == Attempt(100, 60, 102)
 
 
-def test_goodput_without_kills_is_what_the_pauses_leave() -> None:
+def test_goodput_without_kills_is_reduced_only_by_the_pauses() -> None:
     run = simulate(Parts(publish=60, pause=0.6, job=6000), mean=1e12, seed=0)
     assert run.kills == 0
     assert run.goodput == pytest.approx(1 / 1.01)
 
 
-def test_kills_cost_what_they_repeat_and_their_restarts() -> None:
+def test_kills_cost_the_repeated_work_and_the_restarts() -> None:
     parts = Parts(pause=0, job=36_000)
     run = simulate(parts, mean=900, seed=1)
     assert run.kills > 20
@@ -118,7 +118,7 @@ def test_kills_cost_what_they_repeat_and_their_restarts() -> None:
     assert run.goodput == pytest.approx(parts.job / (parts.job + run.repeated + run.down))
 
 
-def test_fetching_is_compared_with_the_copy_and_the_scan_together() -> None:
+def test_fetching_is_compared_with_copy_plus_scan() -> None:
     spent = {SYNC: 3.0, SCAN: 1.0, FETCH: 2.0, OUR_SCAN: 1.0}
     table = table_of({name: [Spent(seconds, seconds)] * 3 for name, seconds in spent.items()}, 10_000)
     assert table.rows[-2:] == [("ours / plain", "0.50", ""), ("ours with the scan / plain", "0.75", "")]
@@ -132,7 +132,7 @@ def test_all_parts_are_measured_unless_some_are_named(tmp_path: Path) -> None:
     assert (given.quick, given.out) == (True, tmp_path)
 
 
-def test_an_unknown_part_is_refused_with_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_part_is_refused_with_a_list_of_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         read_arguments(KNOWN, ["kills", "transfer"])
     said = " ".join(capsys.readouterr().err.split())

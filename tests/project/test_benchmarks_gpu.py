@@ -1,4 +1,4 @@
-"""The benchmark for GPUs, run whole on a CPU with tiny data, and the page that its results go into."""
+"""The GPU benchmark, run completely on a CPU with tiny data, and the page that shows its results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEED_CUDA = {"memory", "several GPUs"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What `make bench-gpu ARGS="--device cpu --quick"` leaves."""
+    """Return the record of `make bench-gpu ARGS="--device cpu --quick"`."""
     out = tmp_path_factory.mktemp("gpu-results")
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Record(out / FILE_NAME).latest()
 
 
-def test_every_step_runs_on_a_cpu_or_says_what_it_lacks(run: Run) -> None:
+def test_every_step_runs_on_a_cpu_or_names_its_missing_requirement(run: Run) -> None:
     ends = {step.name: (run.outcome(step.name).status, run.outcome(step.name).reason) for step in STEPS}
     skipped = {name: reason for name, (status, reason) in ends.items() if status == "skipped"}
     assert {name for name, reason in skipped.items() if reason == "it needs CUDA"} == NEED_CUDA
@@ -55,7 +55,7 @@ def test_killed_training_runs_end_with_the_same_bits_as_uninterrupted_ones(run: 
     rows = [*run.outcome("exact, detect").rows, *run.outcome("exact, other tasks").rows]
     quick = [f"tiny{MODEL_SUFFIX[task]}" for task in ("detect", *QUICK)]
     assert {row[0]: (row[1], row[2]) for row in rows} == dict.fromkeys(quick, ("equal", "equal"))
-    assert all(row[6] > 0 for row in rows)  # gradients were pending where the resumed attempt began
+    assert all(row[6] > 0 for row in rows)  # the resumed attempt began with pending gradients
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -72,7 +72,7 @@ def test_the_page_makes_no_claim_without_results() -> None:
         assert render(page, Run()) == page
 
 
-def test_results_of_a_gpu_go_into_the_page_with_its_name() -> None:
+def test_gpu_results_are_written_to_the_page_with_the_gpus_name() -> None:
     about = {"command": "python -m benchmarks.gpu", "date": "2027-01-02", "device": "0"}
     rows: list[Sequence[str]] = [("driver", "600.1"), ("device", "NVIDIA H100")]
     page = render(PAGE.read_text(encoding="utf-8"), Run(about, {"profile": Outcome(rows, "done")}))
@@ -82,20 +82,20 @@ def test_results_of_a_gpu_go_into_the_page_with_its_name() -> None:
         render(page, Run({**about, "device": "cpu"}))
 
 
-def test_a_step_that_does_not_exist_is_refused_with_the_names_of_all() -> None:
+def test_an_unknown_step_is_refused_with_a_list_of_the_steps() -> None:
     with pytest.raises(SystemExit, match=r"There is no step 'task'; the steps are 'profile', .*, 'the task'"):
         _select_steps(["save", "task"])
     assert [step.name for step in _select_steps(["the task", "save"])] == ["save", "the task"]
 
 
-def test_a_run_that_was_cut_off_keeps_what_it_measured(tmp_path: Path) -> None:
+def test_an_interrupted_run_keeps_its_measurements(tmp_path: Path) -> None:
     record = Record(tmp_path / FILE_NAME)
     record.begin({"device": "0"})
     record.add_row("save", ["yolo11n", 25.0])
     assert record.latest().outcome("save") == Outcome([["yolo11n", 25.0]])
 
 
-def test_the_wheels_are_those_of_the_lock_with_their_hashes(tmp_path: Path) -> None:
+def test_the_wheels_are_those_pinned_in_the_lock_with_their_hashes(tmp_path: Path) -> None:
     write_lock(tmp_path / "requirements.txt")
     written = read_lock(tmp_path / "requirements.txt")
     assert [pin.requirement for pin in written] == pinned_requirements()

@@ -1,4 +1,4 @@
-"""The hook refuses commit messages that readers of the log could not use."""
+"""The commit hook refuses messages that would be of no use to readers of the log."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def test_a_small_change_needs_no_body(change: Path) -> None:
 
 
 @pytest.mark.parametrize("subject", ["Merge branch 'work'", "fixup! Read each row once", 'Revert "Read"'])
-def test_what_git_writes_itself_is_left_alone(change: Path, subject: str) -> None:
+def test_messages_that_git_writes_itself_are_accepted(change: Path, subject: str) -> None:
     assert check(change, subject + "\n").returncode == 0

@@ -1,4 +1,4 @@
-"""The secrets of the Compose file: who holds which, and how .env.example makes them."""
+"""The secrets of the Compose file: which service holds which secrets, and how .env.example generates them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.compose import (
 
 
 def used_variables() -> set[str]:
-    """Every name that the Compose file takes from .env."""
+    """Return the names of all variables that the Compose file takes from .env."""
     text = (REPOSITORY / "docker-compose.yaml").read_text()
     return {name for name, _ in VARIABLE.findall(text.replace("$${", ""))}
 
@@ -56,7 +56,7 @@ HOLDERS = {
     "model-keys": set(),
     "s3-identities": set().union(*S3_KEYS.values()) | {"S3_PREVIOUS_KEYS"},
     "airflow-init": METADATA | S3_KEYS["OWNER"] | {"AIRFLOW_ADMIN_PASSWORD"},
-    # MLflow, because nobody but the API server learns that a run was marked, deleted or cancelled.
+    # It has MLflow's secrets because only the API server learns of runs marked, deleted or cancelled.
     "airflow-apiserver": METADATA
     | ROWS
     | S3_KEYS["API"]
@@ -67,9 +67,9 @@ HOLDERS = {
     "airflow-triggerer": METADATA | ROWS,
     "airflow-worker": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW | {"AIRFLOW_CONN_TRAINING_BACKEND"},
     "airflow-worker-maintenance": QUEUES | ROWS | S3_KEYS["MAINTENANCE"],
-    # TRAINING_DB_URL is used if TRAINING_DB_OWNER_URL is not set.
+    # It falls back to TRAINING_DB_URL if TRAINING_DB_OWNER_URL is not set.
     "airflow-worker-migrate": QUEUES | ROWS | OWNER,
-    # And the volume with the key that signs models.
+    # It also mounts the volume with the key that signs models.
     "airflow-worker-promote": QUEUES | ROWS | S3_KEYS["WORKER"],
     "airflow-worker-cpu-training": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW,
     "airflow-worker-gpu": QUEUES | ROWS | S3_KEYS["WORKER"] | MLFLOW,
@@ -117,7 +117,7 @@ def test_every_variable_is_explained_in_the_example() -> None:
     assert explained == used_variables() | passed_on | {"COMPOSE_PROFILES"}
 
 
-def test_the_example_holds_no_value_that_would_do_as_a_secret() -> None:
+def test_every_secret_is_empty_in_the_example() -> None:
     empty = set(re.findall(r"^([A-Z][A-Z0-9_]+)=$", ENV_EXAMPLE, re.MULTILINE))
     assert empty == required_variables()
 

@@ -1,4 +1,4 @@
-"""What Compose runs, run here: the bundled S3 server, and the roles of PostgreSQL."""
+"""The bundled S3 server and the script for PostgreSQL's roles, run here with the commands of Compose."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ S3_COMMAND: list[str] = SERVICES["s3"]["command"]
 WEED = Path(sysconfig.get_path("scripts")) / "weed"
 
 
-def test_nothing_but_s3_itself_is_open_in_the_bundled_server(tmp_path: Path) -> None:
-    """If it did not demand certificates, the gRPC port beside S3's would hand out keys to whoever asks.
+def test_only_the_s3_port_of_the_bundled_server_is_open(tmp_path: Path) -> None:
+    """Without certificates, the gRPC port beside S3's would give keys to anybody who asks.
 
-    Each role may do in the bucket named in .env what its policy allows.
+    Each role has the rights of its policy in the bucket named in .env.
     """
     ports, security = S3Ports.choose(set()), tmp_path / "s3-security"
     keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}
@@ -71,7 +71,7 @@ ROLES = {"airflow": "airflow", "training": "training", "training_app": "training
 
 
 def make_roles(postgres: Postgres, password: str) -> None:
-    """Run what Compose runs at each start."""
+    """Run the script that Compose runs at each start."""
     environment = {
         "PATH": f"{postgres.programs}:{os.environ['PATH']}",
         "PGHOST": LOOPBACK,
@@ -85,7 +85,7 @@ def make_roles(postgres: Postgres, password: str) -> None:
     subprocess.run(["bash", REPOSITORY / "config" / "postgres-roles.sh"], env=environment, check=True)
 
 
-def test_roles_and_databases_are_made_once_and_passwords_follow_the_settings(postgres: Postgres) -> None:
+def test_roles_and_databases_are_created_once_and_passwords_follow_the_settings(postgres: Postgres) -> None:
     try:
         for password in ("first", "second"):
             make_roles(postgres, password)
@@ -101,13 +101,13 @@ def test_roles_and_databases_are_made_once_and_passwords_follow_the_settings(pos
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
                 psycopg.connect(postgres.url(database, role, f"{role}-second"))
     finally:
-        postgres.ensure_roles()  # other tests' passwords
+        postgres.ensure_roles()  # restore the passwords that other tests use
 
 
 @pytest.mark.parametrize("script", ["config/airflow-init.sh", "config/postgres-roles.sh"])
 def test_the_scripts_stop_at_the_first_error(script: str) -> None:
     text = (REPOSITORY / script).read_text()
     assert "set -euo pipefail" in text
-    # An argument would be seen by everybody who lists the host's processes.
+    # A password in an argument would be visible to everybody who lists the host's processes.
     assert not re.findall(r'--password[ =]"?\$', text)
     subprocess.run(["bash", "-n", REPOSITORY / script], check=True)

@@ -37,10 +37,10 @@ from tests.support.compose import (
 )
 
 ONCE = {"airflow-init", "model-keys", "postgres-roles", "s3-certificates", "s3-identities"}
-"""The services that end before the others start."""
+"""The services that run once and end before the other services start."""
 
 
-def test_every_service_that_airflow_needs_is_there() -> None:
+def test_the_compose_file_has_every_service_that_airflow_needs() -> None:
     assert set(SERVICES) == {
         "postgres",
         "postgres-roles",
@@ -63,7 +63,7 @@ def test_every_service_that_airflow_needs_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - ONCE))
-def test_every_service_says_whether_it_is_well(name: str) -> None:
+def test_every_long_running_service_has_a_health_check(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
 
@@ -80,7 +80,7 @@ def test_every_image_has_a_version(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_no_service_has_a_right_or_a_resource_that_it_does_not_need(name: str) -> None:
+def test_every_service_has_only_the_rights_and_resources_that_it_needs(name: str) -> None:
     service = SERVICES[name]
     assert service["user"] in {"50000:0", "postgres", "valkey"}
     assert service["cap_drop"] == ["ALL"]
@@ -92,7 +92,7 @@ def test_no_service_has_a_right_or_a_resource_that_it_does_not_need(name: str) -
     assert service.get("network_mode", "none") == "none"
 
 
-def test_what_is_kept_is_in_named_volumes() -> None:
+def test_persistent_data_is_in_named_volumes() -> None:
     used = {source for each in SERVICES.values() for source in mounts(each)}
     named = {mount for mount in used if not mount.startswith("./")}
     assert named == set(COMPOSE["volumes"])
@@ -121,17 +121,17 @@ NETWORKS = {
 }
 
 
-def test_a_service_reaches_what_it_talks_to_and_nothing_else() -> None:
+def test_a_service_is_only_in_the_networks_that_it_needs() -> None:
     assert {name: set(service.get("networks", [])) for name, service in SERVICES.items()} == NETWORKS
     outwards = {name for name, network in COMPOSE["networks"].items() if not (network or {}).get("internal")}
     assert outwards == {"front", "outside"}
-    # A port can be published only from a network that is not internal.
+    # Docker can publish a port only from a network that is not internal.
     assert {name for name, service in SERVICES.items() if "ports" in service} == {
         name for name, networks in NETWORKS.items() if "front" in networks
     }
 
 
-def test_the_overrides_in_the_documentation_change_services_and_variables_that_exist() -> None:
+def test_the_documented_overrides_change_existing_services_and_variables() -> None:
     blocks = [
         textwrap.dedent(block)
         for block in re.findall(r"^ *```yaml\n(.+?)^ *```", DEPLOYMENT_PAGE, re.MULTILINE | re.DOTALL)
@@ -151,7 +151,7 @@ def test_a_worker_whose_gpus_do_not_respond_is_unhealthy() -> None:
     assert command.startswith("nvidia-smi --list-gpus && celery ")
 
 
-def test_the_gpu_worker_alone_asks_for_a_gpu_and_only_under_its_profile() -> None:
+def test_only_the_gpu_worker_requests_a_gpu_and_only_in_its_profile() -> None:
     asking = [name for name in SERVICES if "deploy" in SERVICES[name]]
     assert asking == ["airflow-worker-gpu"]
     [device] = SERVICES["airflow-worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
@@ -160,7 +160,7 @@ def test_the_gpu_worker_alone_asks_for_a_gpu_and_only_under_its_profile() -> Non
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_training_workers_take_one_training_at_a_time_from_the_queue_of_the_dag(name: str) -> None:
+def test_training_workers_take_one_task_at_a_time_from_the_queue_of_the_dag(name: str) -> None:
     service = SERVICES[name]
     assert service["command"] == f"celery worker --skip-serve-logs --queues {GPU_QUEUE} --concurrency 1"
     assert service["build"]["target"] == "trainer"
@@ -168,14 +168,16 @@ def test_training_workers_take_one_training_at_a_time_from_the_queue_of_the_dag(
 
 
 @pytest.mark.parametrize("name", TRAINERS)
-def test_a_stopped_training_worker_tells_its_training_and_stops_before_what_that_needs(name: str) -> None:
+def test_a_stopping_training_worker_signals_its_task_and_stops_before_the_services_that_the_task_needs(
+    name: str
+) -> None:
     service = SERVICES[name]
-    # Docker's signal goes to the whole group, and so to the supervisor that passes it on to the training.
+    # Docker's signal goes to the whole process group; the supervisor in it forwards the signal to the task.
     assert service["environment"]["DUMB_INIT_SETSID"] == "1"
     assert {"airflow-apiserver", "postgres", "redis", "s3"} <= set(service["depends_on"])
 
 
-def test_a_training_whose_machine_died_is_noticed_within_a_minute() -> None:
+def test_the_death_of_a_training_machine_is_detected_within_a_minute() -> None:
     environment = COMPOSE["x-settings"]
     interval, timeout, check = (
         int(environment[f"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_{name}"])
@@ -185,7 +187,7 @@ def test_a_training_whose_machine_died_is_noticed_within_a_minute() -> None:
     assert timeout >= 5 * interval
 
 
-def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
+def test_every_queue_of_the_dags_has_a_worker_and_every_pool_is_created() -> None:
     queues, pools = {"default"}, set[str]()
     for file in (REPOSITORY / "dags").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
@@ -207,14 +209,14 @@ def test_every_queue_and_pool_of_the_dags_has_a_worker_and_is_made() -> None:
     assert f"airflow pools set {GPU_POOL} " in (REPOSITORY / "config" / "airflow-init.sh").read_text()
 
 
-def test_the_api_server_has_descriptors_for_many_connections_and_believes_no_stranger() -> None:
+def test_the_api_server_allows_many_connections_and_trusts_no_unknown_proxy() -> None:
     service = SERVICES["airflow-apiserver"]
     assert service["ulimits"]["nofile"] >= MOST_DESCRIPTORS
     assert service["command"] == "api-server --proxy-headers"
     assert service["environment"]["FORWARDED_ALLOW_IPS"] is None
 
 
-def test_a_task_is_not_handed_out_twice_during_a_long_training() -> None:
+def test_a_task_is_not_delivered_twice_during_a_long_training_run() -> None:
     environment = SERVICES["airflow-worker"]["environment"]
     timeout = environment["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"]
     assert int(timeout) >= 30 * 24 * 3600
@@ -282,7 +284,7 @@ def test_the_bundled_s3_server_starts_with_its_certificates() -> None:
 
 
 def test_the_certificates_can_be_removed_as_the_documentation_says() -> None:
-    """Docker keeps a volume as long as a container, even one that has ended, uses it."""
+    """Docker keeps a volume as long as a container uses it, even if the container has ended."""
     page = (REPOSITORY / "docs" / "operations.md").read_text()
     [removed] = re.findall(
         r"`docker compose rm --stop --force (.+?)`, then `docker volume rm .+_s3-security`", page
@@ -291,7 +293,7 @@ def test_the_certificates_can_be_removed_as_the_documentation_says() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_a_folder_of_everybody_is_each_containers_own(name: str) -> None:
-    """In a shared one, other services could create files with known names first."""
+def test_tmp_is_private_to_each_container(name: str) -> None:
+    """In a shared /tmp, another service could create a file with a predictable name first."""
     assert "/tmp" not in mounts(SERVICES[name]).values()  # noqa: S108
     assert "/tmp" not in str(SERVICES[name].get("environment", {}))  # noqa: S108

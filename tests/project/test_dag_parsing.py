@@ -1,4 +1,4 @@
-"""Parsing a Dag file imports no heavy library: the Dag processor parses all of them again and again."""
+"""Parsing a Dag file imports no heavy library, because the Dag processor parses all Dag files repeatedly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print("imported:", json.dumps(found))
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The packages that parsing the Dag files has imported, besides those of Airflow itself."""
+    """Return the packages that each Dag file imports when parsed, besides those of Airflow itself."""
     files = [str(ROOT / "dags" / name) for name in DAGS]
     environment = {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

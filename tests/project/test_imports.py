@@ -1,4 +1,4 @@
-"""Imports obey the table in CONTRIBUTING.md of what folders must not know, and the order of packages."""
+"""Imports obey the package order, and CONTRIBUTING.md's table of modules that folders must not import."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLOORS = [
     {"console"},
     {"stack"},
 ]
-"""Packages of include/, the lowest first: each imports from floors below its own and from include/*.py."""
+"""Layers of packages in include/, lowest first: a package imports only from lower layers and include/*.py."""
 
 MEANS = {
     "Airflow": {"airflow"},
@@ -40,11 +40,11 @@ MEANS = {
     "what is served": {"include.api", "include.console"},
     "everything else": {""},
 }
-"""The modules that words in the column "what it must not know" stand for; "" stands for all."""
+"""The modules that each entry in the column "what it must not know" forbids; "" stands for all modules."""
 
 
 class Import(NamedTuple):
-    """A statement that imports `name`; only_types is True where a type checker alone runs it."""
+    """A statement that imports `name`; only_types is True if only a type checker executes the statement."""
 
     file: Path
     line: int
@@ -65,7 +65,7 @@ FILES = {module_name(file): file for file in sorted(ROOT.glob("include/**/*.py")
 
 @cache
 def imports_of(file: Path) -> tuple[Import, ...]:
-    """Return all imports of a file, those within functions too."""
+    """Return all imports of a file, including those within functions."""
     return tuple(_imports_of(file))
 
 
@@ -88,21 +88,21 @@ def _imports_of(file: Path) -> Iterator[Import]:
 
 
 def forbidden() -> dict[str, str]:
-    """Return the folders of the table in CONTRIBUTING.md, each with what it must not know."""
+    """Return the folders of the table in CONTRIBUTING.md, each with its cell of forbidden modules."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`(?:include|dags|plugins)/.+?) \| .+ \| ?(.*?) ?\|$", text, flags=re.MULTILINE)
     return {folder: unknown for folders, unknown in rows for folder in re.findall(r"`([^`]+)`", folders)}
 
 
 def modules_for(unknown: str) -> set[str]:
-    """Return the modules that a cell of the table forbids. Fails for words without a meaning in MEANS."""
+    """Return the modules that a cell of the table forbids; fail for an entry that is missing in MEANS."""
     words = {unknown} if unknown in MEANS else set(filter(None, unknown.split(", ")))
-    assert words <= set(MEANS), f"say in MEANS which modules {unknown!r} of CONTRIBUTING.md stands for"
+    assert words <= set(MEANS), f"define in MEANS the modules that {unknown!r} in CONTRIBUTING.md forbids"
     return set().union(*(MEANS[word] for word in words))
 
 
 def package_of(module: str) -> str | None:
-    """Return the package of include/ that a module is in; None for another module, and for include/*.py."""
+    """Return the package of include/ that contains a module; None for other modules and for include/*.py."""
     parts = module.split(".")
     is_package = len(parts) > 2 or (FILES.get(module) or Path()).name == "__init__.py"
     return parts[1] if parts[0] == "include" and len(parts) > 1 and is_package else None
@@ -110,15 +110,15 @@ def package_of(module: str) -> str | None:
 
 def test_the_table_of_folders_is_complete() -> None:
     packages = {f"include/{name}/" for name in map(package_of, FILES) if name}
-    assert packages <= set(forbidden()), "CONTRIBUTING.md says of every package what it must not know"
+    assert packages <= set(forbidden()), "the table in CONTRIBUTING.md must have every package"
 
 
 @pytest.mark.parametrize(("folder", "unknown"), forbidden().items(), ids=lambda value: value)
-def test_no_folder_imports_what_it_must_not_know(folder: str, unknown: str) -> None:
+def test_no_folder_imports_a_module_that_it_must_not_know(folder: str, unknown: str) -> None:
     names = modules_for(unknown)
     path = ROOT / folder
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))
-    assert files, f"CONTRIBUTING.md names {folder}, which holds no Python"
+    assert files, f"CONTRIBUTING.md names {folder}, which contains no Python file"
     wrong = [
         each
         for file in files
@@ -129,12 +129,12 @@ def test_no_folder_imports_what_it_must_not_know(folder: str, unknown: str) -> N
     assert not wrong, f"{folder} must not know {unknown}, but {'; '.join(map(str, wrong))}"
 
 
-def test_every_package_is_on_one_floor() -> None:
+def test_every_package_is_in_exactly_one_layer() -> None:
     floors = [package for floor in FLOORS for package in floor]
     assert sorted(floors) == sorted({name for name in map(package_of, FILES) if name})
 
 
-def test_no_package_imports_from_its_own_floor_or_from_one_above() -> None:
+def test_no_package_imports_from_its_own_layer_or_a_higher_one() -> None:
     floor_of = {package: number for number, floor in enumerate(FLOORS) for package in floor}
     wrong = []
     for module, file in FILES.items():
@@ -147,7 +147,7 @@ def test_no_package_imports_from_its_own_floor_or_from_one_above() -> None:
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:
-    """Return modules that import one another in a circle; none where there is no circle."""
+    """Return modules that import one another in a circle, or an empty list."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -155,8 +155,8 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_modules_import_one_another_in_a_circle() -> None:
-    """An import within a function counts: it only hides the circle. One for the type checker does not."""
+def test_there_are_no_circular_imports() -> None:
+    """Imports within functions count, because they only hide a circle; those for a type checker do not."""
     graph = {
         module: {each.name for each in imports_of(file) if not each.only_types and each.name in FILES}
         - {module}
@@ -165,12 +165,12 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     assert not circle(graph), f"imported in a circle: {' <- '.join(circle(graph))}"
 
 
-def test_a_circle_is_found() -> None:
+def test_a_circular_import_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
     assert not circle({"a": {"b"}, "b": {"c"}, "d": {"a", "c"}})
 
 
-def test_imports_in_functions_and_for_types_are_found(tmp_path: Path) -> None:
+def test_imports_in_functions_and_under_type_checking_are_found(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text(
         "import a.b\ndef f():\n    from c import d\nif TYPE_CHECKING:\n    import e\nelse:\n    import g\n"

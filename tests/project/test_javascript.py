@@ -1,4 +1,4 @@
-"""The checks of the console's JavaScript: which tools they run, and what happens without these tools."""
+"""The checks of the console's JavaScript: their tools, and their behaviour without these tools."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_node = pytest.mark.skipif(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What the checks need of the repository, without the tools."""
+    """Return a folder with the files that the checks need from the repository, without the tools."""
     for name in ("package.json", "package-lock.json"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     return tmp_path
@@ -40,13 +40,13 @@ def test_every_tool_is_pinned_and_locked_with_its_hash() -> None:
     assert all("integrity" in package for name, package in LOCK.items() if name)
 
 
-def test_the_chart_library_has_the_types_of_its_own_version() -> None:
+def test_the_types_and_the_file_of_the_chart_library_have_the_same_version() -> None:
     version = LOCK["node_modules/uplot"]["version"]
     assert (ROOT / f"include/console/static/vendor/uplot-{version}.js").exists()
 
 
 @needs_node
-def test_without_the_registry_the_checks_are_left_out_and_named(
+def test_without_the_registry_the_checks_are_skipped_and_named(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
@@ -59,7 +59,7 @@ def test_without_the_registry_the_checks_are_left_out_and_named(
 
 @pytest.fixture
 def empty_registry() -> Iterator[str]:
-    """The URL of a registry that answers and has no package."""
+    """Yield the URL of a registry that responds but has no packages."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -67,7 +67,7 @@ def empty_registry() -> Iterator[str]:
 
 
 @needs_node
-def test_what_fails_although_the_registry_answers_fails_the_checks(
+def test_a_failed_installation_fails_the_checks_if_the_registry_responds(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: str
 ) -> None:
     monkeypatch.setenv("npm_config_registry", empty_registry)
@@ -77,7 +77,7 @@ def test_what_fails_although_the_registry_answers_fails_the_checks(
 
 
 @pytest.mark.parametrize("failing", ["eslint", "prettier", "tsc"])
-def test_one_failing_check_fails_all_and_keeps_none_from_running(
+def test_one_failing_check_fails_the_program_but_all_checks_run(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     programs = checkout / "node_modules" / ".bin"

@@ -1,4 +1,4 @@
-"""config/monitoring: each query works as a role that may only read, and each alert has its metric."""
+"""config/monitoring: each query works for a read-only role, and each alert uses an existing metric."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LABELS = {name: tuple(metric.get("labels", ())) for name, metric in EXPORTER["me
 
 @pytest.fixture
 def reader(postgres: Postgres, owner: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """A connection of the role that docs/monitoring.md makes."""
+    """Yield a connection as the role that docs/monitoring.md creates."""
     role = f"monitoring_{secrets.token_hex(4)}"
     made = re.search(r"```sql\n(CREATE ROLE monitoring .*?)```", PAGE, re.DOTALL)
     assert made
@@ -56,7 +56,7 @@ def reader(postgres: Postgres, owner: psycopg.Connection[Any]) -> Iterator[psyco
 
 
 def measured(reader: psycopg.Connection[Any]) -> dict[tuple[str, ...], float]:
-    """Every value that the exporter would publish, by metric and labels."""
+    """Return every value that the exporter would publish, by metric and labels."""
     found = {}
     for name, asked in EXPORTER["queries"].items():
         with reader.cursor(row_factory=dict_row) as cursor:
@@ -101,12 +101,12 @@ def test_each_query_measures_what_its_metrics_say(
     assert {name for name, *_ in found} == set(EXPORTER["metrics"])
 
 
-def test_each_query_gives_numbers_of_empty_tables(reader: psycopg.Connection[Any]) -> None:
+def test_each_query_returns_zero_for_empty_tables(reader: psycopg.Connection[Any]) -> None:
     assert set(measured(reader).values()) == {0.0}
 
 
 def airflow_metrics() -> set[str]:
-    """What Airflow sends over OTLP, by the names that Prometheus gives them."""
+    """Return Airflow's OTLP metrics by their names in Prometheus."""
     package = find_spec("airflow")
     assert package
     assert package.origin
@@ -117,7 +117,7 @@ def airflow_metrics() -> set[str]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_each_alert_is_about_a_metric_that_exists(rule: dict[str, Any]) -> None:
+def test_each_alert_uses_an_existing_metric(rule: dict[str, Any]) -> None:
     promql_parser.parse(rule["expr"])
     used = set(re.findall(r"\b(?:airflow|training)_\w+", rule["expr"]))
     assert used

@@ -1,4 +1,4 @@
-"""Characters that move a cursor, hide, or turn a line around: refused in names, escaped elsewhere."""
+"""Characters that move the cursor, are invisible or reverse text: refused in names, escaped elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HARMLESS = "ein Wörtchen, 日本語, \u0641\u0627\u0631\u0633\u06cc\u200c\u0647
 SEEN = r"\x1b[31mcat\u202egpj.exe\x9b\u2066\r"
 
 
-def test_what_does_something_to_a_screen_is_written_out() -> None:
+def test_characters_that_control_a_terminal_are_escaped() -> None:
     assert escape_controls(NASTY) == SEEN
     assert escape_controls("\ud800") == r"\ud800"
     assert escape_controls(HARMLESS) == HARMLESS
@@ -45,7 +45,7 @@ def url(
     tmp_path: Path,
     open_api: str,
 ) -> str:
-    """The API, with a job and a model version whose texts contain such characters."""
+    """Return the API's URL, after storing a job and a model version with control characters in texts."""
     lead_to(monkeypatch, migrated_url, s3, "bucket", tmp_path)
     claim(JobRepository(connection), "a")
     connection.execute(
@@ -74,7 +74,7 @@ def _unescaped(value: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/a", "/jobs/a/lineage", "/models", "/models/m/1"])
-def test_the_api_shows_them_escaped(url: str, path: str) -> None:
+def test_the_api_returns_control_characters_escaped(url: str, path: str) -> None:
     answer = requests.get(f"{url}{path}", timeout=60)
     assert answer.status_code == 200
     assert _unescaped(answer.json()) == []
@@ -83,14 +83,14 @@ def test_the_api_shows_them_escaped(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [f"/jobs/{NASTY}", f"/models?name={NASTY}&{NASTY}=1", f"/{NASTY}"])
-def test_an_error_repeats_them_escaped(url: str, path: str) -> None:
+def test_an_error_repeats_control_characters_escaped(url: str, path: str) -> None:
     answer = requests.get(f"{url}{path}", timeout=60)
     assert answer.status_code in {404, 422}
     assert _unescaped(answer.json()) == []
 
 
 @pytest.mark.parametrize("field", ["dag_id", "run_id", "metrics"])
-def test_a_completion_with_them_is_refused(url: str, field: str) -> None:
+def test_a_completion_with_control_characters_is_refused(url: str, field: str) -> None:
     paths = {f"{kind}_checkpoint_path": f"s3://bucket/checkpoints/a/{kind}.pt" for kind in ("best", "last")}
     given = {NASTY: 0.5} if field == "metrics" else NASTY
     answer = requests.post(f"{url}/jobs/a/completion", json=paths | {field: given}, timeout=60)
@@ -99,13 +99,13 @@ def test_a_completion_with_them_is_refused(url: str, field: str) -> None:
     assert "contains control characters" in answer.json()["detail"]
 
 
-def test_a_terminal_shows_them_and_does_not_obey() -> None:
+def test_output_to_a_terminal_is_escaped() -> None:
     said = io.StringIO()
     Steps(Console(file=said, force_terminal=True, highlight=False)).say(NASTY)
     assert said.getvalue().strip() == SEEN
 
 
-def test_an_audit_reports_a_key_with_them_on_one_line() -> None:
+def test_an_audit_reports_a_key_with_control_characters_on_one_line() -> None:
     report = AuditReport()
     path = f"s3://bucket/checkpoints/{NASTY}\n# All is well"
     report.add(Finding(FindingKind.MISSING, path=path, detail=f"{path} is not there"))

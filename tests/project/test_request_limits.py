@@ -1,4 +1,4 @@
-"""The parameters of the Dags other than train_yolo have limits too, each with its own error message."""
+"""The parameters of Dags other than train_yolo also have limits, each with its own error message."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PLAN = "plans:\n- {name: digits, dataset: digits, gate: {}}\n"
         (RegisterRequest.parse, {"name": "a", "source": "digits", "task": "pose"}, "'digits' is for task"),
     ],
 )
-def test_a_value_that_is_too_large_is_named(
+def test_a_value_beyond_its_limit_is_named(
     parse: Callable[[dict[str, Any]], object], conf: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(RequestRefused, match=reason) as refused:
@@ -63,7 +63,7 @@ def test_a_value_that_is_too_large_is_named(
     assert len(str(refused.value)) < 300
 
 
-def test_parameters_of_one_run_have_the_limits_of_train_yolo(tmp_path: Path) -> None:
+def test_the_parameters_of_a_retraining_run_have_the_limits_of_train_yolo(tmp_path: Path) -> None:
     (tmp_path / "plans.yaml").write_text(PLAN)
     plan = load_plans(tmp_path / "plans.yaml").require("digits")
     request = RetrainRequest.parse({"plan": "digits", "parameters": {"overrides": {"mosaic": 10**400}}})
@@ -72,9 +72,7 @@ def test_parameters_of_one_run_have_the_limits_of_train_yolo(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", ["plans: " + "[" * 800, "plans: [2001-99-99]", f"plans: {'9' * 5000}"])
-def test_a_file_of_plans_that_python_cannot_build_is_an_error_and_no_exception(
-    content: str, tmp_path: Path
-) -> None:
+def test_an_unreadable_plan_file_is_reported_and_raises_no_exception(content: str, tmp_path: Path) -> None:
     (tmp_path / "plans.yaml").write_text(content)
     (error,) = load_plans(tmp_path / "plans.yaml").errors
     assert "cannot be read as YAML" in error

@@ -1,4 +1,4 @@
-"""What docs/deployment.md says about where Airflow finds secrets."""
+"""The instructions in docs/deployment.md on where Airflow finds its secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMANDS = re.findall(r"^AIRFLOW__(\w+?)__(\w+)_CMD=", PAGE, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("backend", "arguments"), BACKENDS, ids=lambda text: text.rpartition(".")[2])
-def test_every_backend_in_the_documentation_takes_its_arguments(backend: str, arguments: str) -> None:
+def test_every_documented_backend_accepts_its_documented_arguments(backend: str, arguments: str) -> None:
     module, _, name = backend.rpartition(".")
     getattr(importlib.import_module(module), name)(**json.loads(arguments))
 

@@ -1,4 +1,4 @@
-"""Where packages come from, what is in the images, and under which licences."""
+"""The origin of packages, the contents of the images, and their licences."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_locked_package_has_the_hashes_of_its_files(lock: Path) -> None:
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in pin.hashes), pin.package
 
 
-def test_the_images_are_made_of_what_is_tested_in_the_local_stack() -> None:
+def test_the_images_contain_only_packages_that_the_local_stack_tests() -> None:
     platform, trainer, local = (pins(name) for name in (*TARGETS.values(), "requirements.txt"))
     assert platform < trainer < local
     assert {"torch", "ultralytics-opencv-headless"} <= {pin.package for pin in trainer - platform}
@@ -56,7 +56,7 @@ def test_each_target_installs_its_own_lock_and_nothing_else() -> None:
     assert DOCKERFILE.count("pip install") == DOCKERFILE.count("--require-hashes") == len(TARGETS)
 
 
-def test_the_page_says_how_to_read_the_digest_of_every_base_image() -> None:
+def test_the_page_explains_how_to_read_the_digest_of_every_base_image() -> None:
     [airflow] = re.findall(r"^ARG AIRFLOW_VERSION=(\S+)$", DOCKERFILE, re.MULTILINE)
     [python] = re.findall(r"^ARG PYTHON_VERSION=(\S+)$", DOCKERFILE, re.MULTILINE)
     compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
@@ -72,14 +72,14 @@ def test_the_images_are_described_with_their_own_python() -> None:
     assert f"version of Python ({version}," in PAGE
 
 
-def test_a_new_version_waits_as_long_in_make_lock_as_for_dependabot() -> None:
+def test_make_lock_and_dependabot_have_the_same_cool_down() -> None:
     [days] = re.findall(r"^COOL_DOWN = (\d+) days$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     updates: list[dict[str, Any]] = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
     assert {each["cooldown"]["default-days"] for each in updates} == {int(days)}
 
 
-def test_the_page_names_every_licence_of_the_images_that_asks_for_more_than_a_notice() -> None:
-    """So nobody can add a package under such a licence, or under an unknown one, without noticing."""
+def test_the_page_names_every_package_whose_licence_demands_more_than_a_notice() -> None:
+    """The test fails if somebody adds a package whose licence is unknown or demands more than a notice."""
     images = {pin.package for lock in TARGETS.values() for pin in pins(lock)}
     installed = [package for package in read_packages(distributions()) if package.name in images]
     found = {package.name for package in installed if not package.is_permissive}
@@ -103,7 +103,7 @@ def test_the_libraries_of_the_pages_are_in_the_bill_of_materials() -> None:
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that describe an image with two packages, one of which needs the other."""
+    """Return the files that describe an image with two packages, one of which depends on the other."""
     folder = tmp_path_factory.mktemp("described")
     lock = folder / "requirements.txt"
     with package_index(folder) as index, pytest.MonkeyPatch.context() as patch:
@@ -116,7 +116,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sbom"
 
 
-def test_the_bill_of_materials_is_valid_and_has_what_the_lock_installs(described: Path) -> None:
+def test_the_bill_of_materials_is_valid_and_lists_the_locked_packages(described: Path) -> None:
     text = (described / "image.cdx.json").read_text()
     bill = json.loads(text)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
@@ -127,7 +127,7 @@ def test_the_bill_of_materials_is_valid_and_has_what_the_lock_installs(described
     assert [ref.partition("==")[0] for ref in needs["root-component"]] == ["htm", "parcel", "uplot"]
 
 
-def test_the_list_of_licences_begins_with_those_that_ask_for_more_than_a_notice(described: Path) -> None:
+def test_the_list_of_licences_begins_with_those_that_demand_more_than_a_notice(described: Path) -> None:
     text = (described / "image-licences.md").read_text()
     conditions, permissive = text.split("## Permissive")
     assert "| parcel | 1.0 | AGPL-3.0-only |" in conditions

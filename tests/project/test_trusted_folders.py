@@ -1,4 +1,4 @@
-"""Who may have prepared the folders of a training run, and what happens if another account has."""
+"""Folders of a training run that another account could have prepared are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that every account reaches, and only we write to."""
+    """Yield a folder that every account can reach, and only our account can write to."""
     with reachable_directory() as directory:
         yield directory
 
@@ -59,7 +59,7 @@ def made(folder: Path, mode: int, owner: int = -1, group: int = -1) -> Path:
 
 
 def refusal(path: Path, look: Callable[[Path], object] = require_trusted_folder) -> str | None:
-    """The sentence with which the folder is refused; None where it is not."""
+    """Return the message with which the folder is refused, or None if it is accepted."""
     try:
         look(path)
     except UntrustedFolder as error:
@@ -71,11 +71,11 @@ def refusal_for_us(path: Path, group: int = OUR_GROUP) -> str | None:
     return as_account(US, group, [SHARED], lambda: refusal(path))
 
 
-# --- whose folder, and who may write to it ---
+# --- the owner of the folder, and the accounts that may write to it ---
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o770, 0o2775])
-def test_a_folder_of_our_own_is_used(place: Path, mode: int) -> None:
+def test_a_folder_of_our_own_is_accepted(place: Path, mode: int) -> None:
     assert refusal(made(place / "root", mode)) is None
 
 
@@ -98,12 +98,14 @@ def test_a_folder_that_everybody_can_write_to_is_refused(place: Path, mode: int)
         pytest.param(US, SHARED, 0o2770, id="ours, shared with a group"),
     ],
 )
-def test_volumes_as_they_are_mounted_are_used(place: Path, owner: int, group: int, mode: int) -> None:
+def test_volumes_with_the_usual_owners_and_modes_are_accepted(
+    place: Path, owner: int, group: int, mode: int
+) -> None:
     assert refusal_for_us(made(place / "root", mode, owner, group)) is None
 
 
 @as_root
-def test_a_container_whose_user_varies_shares_its_folders_by_group_0(place: Path) -> None:
+def test_containers_with_varying_users_share_folders_through_group_0(place: Path) -> None:
     volume = made(place / "root", 0o775, SOMEBODY, 0)
     assert refusal_for_us(volume, group=0) is None
     assert refusal_for_us(volume, group=OUR_GROUP) is not None
@@ -120,14 +122,14 @@ def test_a_folder_of_another_account_is_refused(place: Path, mode: int) -> None:
 
 
 @as_root
-def test_root_does_not_use_the_folder_of_an_ordinary_account_either(place: Path) -> None:
+def test_root_refuses_the_folder_of_an_ordinary_account_too(place: Path) -> None:
     assert refusal(made(place / "root", 0o755, SOMEBODY, 0)) is not None
 
 
-# --- the way to it ---
+# --- the folders and links on the path ---
 
 
-def test_a_folder_within_one_that_everybody_can_change_is_refused(place: Path) -> None:
+def test_a_folder_within_a_world_writable_folder_is_refused(place: Path) -> None:
     made(place / "open", 0o777)
     told = refusal(made(place / "open" / "root", 0o700))
     assert told is not None
@@ -135,13 +137,13 @@ def test_a_folder_within_one_that_everybody_can_change_is_refused(place: Path) -
     assert "mode 0777) is open to all and not sticky" in told
 
 
-def test_a_folder_of_ours_within_a_sticky_one_is_used(place: Path) -> None:
+def test_our_folder_within_a_sticky_folder_is_accepted(place: Path) -> None:
     made(place / "tmp", 0o1777)
     assert refusal(made(place / "tmp" / "root", 0o700)) is None
 
 
 @as_root
-def test_a_folder_below_one_that_another_account_made_in_a_sticky_one_is_refused(place: Path) -> None:
+def test_a_folder_below_another_accounts_folder_in_a_sticky_one_is_refused(place: Path) -> None:
     made(place / "tmp", 0o1777, 0, 0)
     made(place / "tmp" / "trap", 0o755, SOMEBODY)
     told = refusal_for_us(made(place / "tmp" / "trap" / "root", 0o700, US))
@@ -150,13 +152,13 @@ def test_a_folder_below_one_that_another_account_made_in_a_sticky_one_is_refused
 
 
 @as_root
-def test_a_folder_in_the_home_of_another_account_is_for_the_one_who_chose_it(place: Path) -> None:
+def test_our_folder_in_the_home_of_another_account_is_accepted(place: Path) -> None:
     made(place / "home", 0o755, SOMEBODY)
     assert refusal_for_us(made(place / "home" / "root", 0o700, US)) is None
 
 
 @as_root
-def test_a_link_that_another_account_made_in_a_sticky_one_is_refused(place: Path) -> None:
+def test_another_accounts_link_in_a_sticky_folder_is_refused(place: Path) -> None:
     made(place / "tmp", 0o1777, 0, 0)
     made(place / "ours", 0o700, US)
     (place / "tmp" / "root").symlink_to(place / "ours")
@@ -166,14 +168,14 @@ def test_a_link_that_another_account_made_in_a_sticky_one_is_refused(place: Path
     assert refusal_for_us(place / "tmp" / "root") is None
 
 
-def test_what_a_link_leads_to_is_judged_too(place: Path) -> None:
+def test_the_target_of_a_link_is_checked_too(place: Path) -> None:
     made(place / "open", 0o777)
     made(place / "open" / "root", 0o700)
     (place / "link").symlink_to("open/../open/root")
     assert refusal(place / "link") is not None
 
 
-def test_links_that_lead_nowhere_are_refused_with_a_sentence(place: Path) -> None:
+def test_circular_and_dangling_links_are_refused_with_a_reason(place: Path) -> None:
     (place / "circle").symlink_to("circle")
     (place / "gone").symlink_to("nothing")
     assert "leads in a circle" in (refusal(place / "circle", make_trusted_folder) or "")
@@ -189,10 +191,10 @@ make_trusted_folder(Path(sys.argv[1], "root"))' "$1"
 """
 
 
-def test_a_read_only_file_system_is_refused_with_a_sentence(place: Path) -> None:
+def test_a_read_only_file_system_is_refused_with_a_reason(place: Path) -> None:
     namespaces = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine allows no mounts in a namespace of one's own")
+        pytest.skip("this machine allows no mounts in a user namespace")
     done = subprocess.run(
         [*namespaces, "sh", "-c", READ_ONLY, "sh", place, sys.executable],
         cwd=ROOT,
@@ -203,15 +205,15 @@ def test_a_read_only_file_system_is_refused_with_a_sentence(place: Path) -> None
     assert f"UntrustedFolder: {place}/root cannot be used: {place}/root: Read-only file system" in done.stderr
 
 
-def test_a_file_in_its_place_is_refused_with_a_sentence(place: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_refused_with_a_reason(place: Path) -> None:
     (place / "root").write_text("")
     assert "is not a folder" in (refusal(place / "root", make_trusted_folder) or "")
 
 
-# --- how it is created ---
+# --- creating the folder ---
 
 
-def test_the_root_is_created_for_nobody_else_whatever_the_umask(
+def test_the_root_is_created_as_private_whatever_the_umask(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(place / "tmp", 0o1777)
@@ -228,7 +230,7 @@ def test_the_root_is_created_for_nobody_else_whatever_the_umask(
 
 
 @as_root
-def test_folders_in_a_shared_volume_are_shared_with_its_group(place: Path) -> None:
+def test_folders_in_a_shared_volume_are_writable_by_its_group(place: Path) -> None:
     made(place / "root", 0o2775, 0, SHARED)
 
     def create() -> None:
@@ -240,7 +242,7 @@ def test_folders_in_a_shared_volume_are_shared_with_its_group(place: Path) -> No
     assert (stat.S_IMODE(made_there.st_mode), made_there.st_gid) == (0o2770, SHARED)
 
 
-# --- what checks the folders ---
+# --- the functions that check the folders ---
 
 
 def attempt(settings: Settings) -> object:
@@ -248,7 +250,7 @@ def attempt(settings: Settings) -> object:
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="r", origin_run_id="r", spec=spec)
 
     def open_store() -> None:
-        raise AssertionError("this training went on")
+        raise AssertionError("the attempt continued to its state in S3")
 
     return TrainingAttempt(job, digits.reference(), 1, settings, open_store).run()  # type: ignore[arg-type]
 
@@ -280,7 +282,7 @@ CACHED = f".datasets/{digits.FINGERPRINT}"
         ("train", CACHED),
     ],
 )
-def test_what_others_could_have_prepared_fails_for_good(
+def test_a_folder_that_others_could_have_prepared_is_a_final_error(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.attempt.attempt.training_db_factory", lambda: None)
@@ -288,7 +290,7 @@ def test_what_others_could_have_prepared_fails_for_good(
         "include.attempt.attempt.open_bucket",
         lambda settings: Bucket(unused_client(), settings.bucket),
     )
-    monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # the row of a job that has its GPU
+    monkeypatch.setattr(JobRecord, "leave_queue", lambda *_: None)  # as if the job had its GPU
     settings = Settings("bucket", place / "root", cpu_worker=True)
     folder = settings.training_root / prepared
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What GitHub and editors read: it parses, and it starts nothing that does not exist."""
+"""The files for GitHub and for editors are valid, and run only existing programs and targets."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def steps_of(workflow: Path) -> list[dict[str, Any]]:
     return [step for job in jobs.values() for step in job.get("steps", [])]
 
 
-def test_there_are_workflows_and_forms() -> None:
+def test_the_expected_workflows_and_forms_exist() -> None:
     names = {path.name for path in WORKFLOWS}
     assert names == {"audit.yml", "ci.yml", "nightly.yml", "release.yml"}
     assert {path.name for path in FORMS} == {"bug.yml", "feature.yml"}
 
 
 @pytest.mark.parametrize("path", sorted(GITHUB.rglob("*.yml")), ids=lambda path: path.name)
-def test_it_is_yaml(path: Path) -> None:
+def test_every_file_for_github_is_valid_yaml(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text()), dict)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_runs_only_programs_and_targets_that_exist(workflow: Path) -> None:
+def test_a_workflow_runs_only_existing_programs_and_targets(workflow: Path) -> None:
     commands = "\n".join(step["run"] for step in steps_of(workflow) if "run" in step)
     for program in re.findall(r"\.ci/[\w./]+", commands):
         assert (ROOT / program).is_file(), program
@@ -59,7 +59,7 @@ def test_every_action_is_pinned_to_a_major_version_or_a_commit(workflow: Path) -
             assert re.fullmatch(r"[\w-]+/[\w-]+@(v\d+|[0-9a-f]{40})", action), action
 
 
-def test_ci_runs_what_a_person_runs_on_the_oldest_and_the_newest_python() -> None:
+def test_ci_runs_the_local_checks_on_the_oldest_and_the_newest_python() -> None:
     job = yaml.safe_load((GITHUB / "workflows" / "ci.yml").read_text())["jobs"]["check"]
     assert [step["run"] for step in job["steps"] if step.get("name") == "Lint and test"] == [".ci/run"]
     supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
@@ -68,7 +68,7 @@ def test_ci_runs_what_a_person_runs_on_the_oldest_and_the_newest_python() -> Non
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.name)
-def test_an_issue_form_has_what_github_asks_for(form: Path) -> None:
+def test_an_issue_form_has_the_fields_that_github_requires(form: Path) -> None:
     document = yaml.safe_load(form.read_text())
     assert {"name", "description", "body"} <= set(document)
     fields = [field for field in document["body"] if field["type"] != "markdown"]
@@ -76,7 +76,7 @@ def test_an_issue_form_has_what_github_asks_for(form: Path) -> None:
     assert all(field["attributes"]["label"] for field in fields)
 
 
-def test_a_bug_report_asks_for_the_status_and_the_log_of_the_task() -> None:
+def test_a_bug_report_requires_the_status_and_the_task_log() -> None:
     body = yaml.safe_load((GITHUB / "ISSUE_TEMPLATE" / "bug.yml").read_text())["body"]
     required = {field.get("id") for field in body if field.get("validations", {}).get("required")}
     assert {"status", "log"} <= required
@@ -88,7 +88,7 @@ def test_updates_wait_for_a_week() -> None:
     assert all(each["cooldown"]["default-days"] == 7 for each in updates)
 
 
-def test_the_dev_container_is_set_up_by_a_target_that_exists() -> None:
+def test_the_dev_container_is_set_up_by_an_existing_target() -> None:
     assert re.findall(r"make ([a-z-]+)", DEV_CONTAINER["postCreateCommand"]) == ["setup-dev"]
     assert "setup-dev" in TARGETS
 
@@ -107,14 +107,14 @@ def test_the_notes_of_a_release_are_its_section_of_the_changelog() -> None:
     assert f"Schema revision: `{newest[:4]}`" in written.stdout
 
 
-def test_a_tag_of_another_version_is_not_released() -> None:
+def test_a_tag_that_does_not_match_the_version_is_not_released() -> None:
     refused = release_notes("v99.0.0")
     assert refused.returncode == 1
     assert f"the tag must be v{VERSION}" in refused.stderr
     assert refused.stdout == ""
 
 
-def test_the_changelog_begins_with_what_is_not_released_yet() -> None:
+def test_the_changelog_begins_with_the_unreleased_changes() -> None:
     headings = re.findall(
         r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
     )

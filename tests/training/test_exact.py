@@ -25,7 +25,7 @@ DEFAULTS: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "close_m
 def asked(
     task: str, folder: Path, /, images: int = IMAGES, model: str | None = None, **arguments: Any
 ) -> TrainingRequest:
-    """Return a request for five epochs ending between optimizer steps; their last batch has 2 of 18 images."""
+    """Return a request for five epochs ending between optimizer steps; the last batch has 2 of 18 images."""
     return request(
         task,
         folder,
