@@ -41,7 +41,7 @@ Behaviour = Callable[[Request], Answer | None]
 
 
 class S3Proxy:
-    """Forwards each request to `endpoint_url`, unless another behaviour is set; one request per connection."""
+    """Forwards requests to `endpoint_url` unless another behaviour is set; one request per connection."""
 
     def __init__(self, endpoint_url: str, hold: Hold) -> None:
         address = urlsplit(endpoint_url)

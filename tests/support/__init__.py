@@ -1,1 +1,1 @@
-"""What the tests use: servers, training runs, browsers and other helpers."""
+"""Servers, training runs, browsers and other helpers that the tests use."""

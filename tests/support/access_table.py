@@ -1,7 +1,7 @@
-"""Every route and the status that each user gets, with the roles that docs/access.md recommends.
+"""The status that each user gets for every route, with the roles that docs/access.md recommends.
 
-It has each route of the API and of the console, and of Airflow's routes those that the roles are about: runs
-of each Dag, logs and XComs, questions, audit log, connections, variables, events of assets.
+The table has every route of the API and of the console, and those routes of Airflow that the roles restrict:
+runs of each Dag, logs and XComs, questions, audit log, connections, variables, asset events.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from include.console import app as console
 from tests.support.ask_as_roles import USERS
 
 EVERYBODY = (None, *USERS)
-"""Users are named after their roles; newcomer has no role, and None is not logged in."""
+"""Users are named after their roles; `newcomer` has no role, and None stands for nobody logged in."""
 
 Expected = dict[str | None, int]
 
 
 def only(*users: str, status: int = 200, others: int = 403) -> Expected:
-    """Expect `status` for these users, and `others` for all others with a role."""
+    """Expect `status` for these users, and `others` for all other users with a role."""
     return dict.fromkeys(USERS, others) | {None: 401, "newcomer": 403} | dict.fromkeys(users, status)
 
 
 def may_see(status: int = 200) -> Expected:
-    """Expect that status for every user with a role."""
+    """Expect `status` for every user with a role."""
     return only(others=status)
 
 
@@ -41,7 +41,7 @@ COMPLETION = {
 
 @dataclass(frozen=True)
 class Row:
-    """A route, a path of it, and the status that each user gets."""
+    """A route, an example path of the route, and the status that each user gets for it."""
 
     method: str
     route: str
@@ -82,7 +82,7 @@ OURS = [
         "/datasets/access/versions/1/samples/0.jpg",
         may_see(404),
     ),
-    # Users who may register data are told that the body names none.
+    # Users who may register data get 422, because the body names no data.
     Row("POST", "/datasets/{name}/versions", "/datasets/access/versions", only(*TRAINERS, status=422), {}),
     Row(
         "POST",
@@ -96,7 +96,7 @@ OURS = [
         "/datasets/access/versions/1/restore",
         only(*TRAINERS),
     ),
-    # eve registered the version, so the others may not delete it.
+    # eve registered the version, so other users may not delete it.
     Row(
         "DELETE",
         "/datasets/{name}/versions/{version}",
@@ -118,14 +118,14 @@ OURS = [
     Row("GET", "/usage/jobs", "/usage/jobs", may_see()),
     Row("GET", "/deletions/{run_id:path}", "/deletions/manual__1", may_see(404)),
     Row("POST", "/validate", "/validate", only(*TRAINERS), {}),
-    # ada's job has ended; the trainer's has not.
+    # ada's job has ended; the trainer's job has not.
     Row("POST", "/jobs/{job_id}/stop", "/jobs/access-ada/stop", only("administrator", status=409)),
     Row("POST", "/jobs/{job_id}/stop", "/jobs/access-trainer/stop", only(*TRAINERS, status=202)),
     Row("POST", "/jobs/{job_id}/archive", "/jobs/access-ada/archive", only("administrator")),
     Row("POST", "/jobs/{job_id}/archive", "/jobs/access-trainer/archive", only(*TRAINERS, status=409)),
     Row("DELETE", "/jobs/{job_id}/archive", "/jobs/access-ada/archive", only("administrator")),
     Row("DELETE", "/jobs/{job_id}/archive", "/jobs/access-trainer/archive", only(*TRAINERS)),
-    # Users who may delete a job are told that they have to repeat its id.
+    # Users who may delete a job are told to repeat its id.
     Row("DELETE", "/jobs/{job_id}", "/jobs/access-ada?confirm=x", only("administrator", status=409)),
     Row("DELETE", "/jobs/{job_id}", "/jobs/access-trainer?confirm=x", only(*TRAINERS, status=409)),
     # Users who may complete the job are told that its files do not exist.
@@ -136,14 +136,14 @@ OURS = [
         only("administrator", status=422),
         COMPLETION,
     ),
-    # Users who may upload are told that an empty body is refused.
+    # For users who may upload, the empty body is refused.
     Row("POST", "/uploads", "/uploads", only(*TRAINERS, status=422), {}),
     Row("GET", "/uploads/{upload_id}", "/uploads/access", may_see(404)),
     Row("POST", "/uploads/{upload_id}/parts", "/uploads/access/parts", only(*TRAINERS, status=422), {}),
     Row("POST", "/uploads/{upload_id}/complete", "/uploads/access/complete", only(*TRAINERS, status=404)),
     Row("DELETE", "/uploads/{upload_id}", "/uploads/access", only(*TRAINERS, status=404)),
     Row("GET", "/pretrained", "/pretrained", may_see()),
-    # Users who may store a file are told that an empty one is refused.
+    # For users who may store a file, the empty file is refused.
     Row("PUT", "/pretrained/{name}", "/pretrained/access.pt", only(*TRAINERS, status=422)),
 ]
 
@@ -164,7 +164,7 @@ STARTS = {
     "audit_checkpoints": ADMINISTRATOR,
     "watch_dataset": ADMINISTRATOR,
 }
-"""Which users may start runs of each Dag."""
+"""The users who may start runs of each Dag."""
 
 
 RUNS = "/dags/train_yolo/dagRuns"
@@ -173,14 +173,14 @@ BY_ADMINISTRATOR = only("administrator", status=404)
 
 
 def runs_of(dag_id: str) -> Iterator[Row]:
-    """Yield requests about a Dag's runs that fail even past the guards: for a missing run or a bad body."""
+    """Yield requests that start or mark runs, with a bad body or a missing run, so that none takes effect."""
     runs = f"/dags/{dag_id}/dagRuns"
     yield Row("POST", "start", runs, only(*STARTS[dag_id], status=422), {})
     yield Row("PATCH", "mark", f"{runs}/none", BY_ADMINISTRATOR, {"state": "failed"})
 
 
 def several(entity: dict[str, Any]) -> dict[str, Any]:
-    """A request that changes entities in bulk."""
+    """Return the body of a request that changes entities in bulk."""
     return {"actions": [{"action": "update", "entities": [entity]}]}
 
 
@@ -193,7 +193,7 @@ AIRFLOW = [
     Row("DELETE", "delete", f"{RUNS}/none", BY_ADMINISTRATOR),
     Row("POST", "clear", f"{RUNS}/none/clear", BY_ADMINISTRATOR, {"dry_run": True}),
     Row("PATCH", "mark a task", TASK, BY_ADMINISTRATOR, {"new_state": "failed"}),
-    # To requests about several runs, Airflow answers 200, and says in the body what became of each.
+    # Airflow answers 200 to requests about several runs, and reports the result for each run in the body.
     Row(
         "PATCH",
         "mark several",
@@ -244,4 +244,4 @@ TOLD_APART = [
     for path, row in TABLE
     if path in {f"{PREFIX}/jobs", "/api/v2/eventLogs"} or (row.route == "start" and row.method == "POST")
 ]
-"""Rows that together tell each role from all others."""
+"""Rows that together distinguish each role from every other one."""

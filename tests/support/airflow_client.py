@@ -1,4 +1,4 @@
-"""The stack under test as its users see it: Airflow's REST API, a job's row, its objects, its processes."""
+"""The stack under test as its users see it: Airflow's REST API, a job's row and its objects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.api_client import log_in_over_rest
 
 
 class Airflow:
-    """The official client, logged in to the stack under test."""
+    """Airflow's official client, logged in to the stack under test."""
 
     def __init__(self, stack: Stack) -> None:
         self._logs = stack.airflow.home / "logs"
@@ -59,11 +59,11 @@ class Airflow:
         return state
 
     def succeeds(self, dag_id: str, run_id: str, seconds: float = 300) -> None:
-        """Wait for the run, which must succeed. If it does not, the failure names the state of each task."""
+        """Wait for the run, which must succeed; if it fails, the error names the state of each task."""
         assert self.wait(dag_id, run_id, seconds) == "success", self._account(dag_id, run_id)
 
     def run(self, dag_id: str, conf: dict[str, Any]) -> str:
-        """Trigger a run, which must succeed; wait for its end, and return its id."""
+        """Trigger a run and wait for its end; return its id. The run must succeed."""
         run_id = self.trigger(dag_id, conf)
         self.succeeds(dag_id, run_id)
         return run_id
@@ -86,7 +86,7 @@ class Airflow:
         self._tasks.post_clear_task_instances(dag_id, body)
 
     def mark(self, dag_id: str, run_id: str, state: str, task_id: str | None = None) -> None:
-        """Mark the run, or one of its tasks, as `failed` or `success`, as a person does."""
+        """Mark the run, or one of its tasks, as `failed` or `success`, as a user can."""
         if task_id is None:
             self._runs.patch_dag_run(dag_id, run_id, airflow.DAGRunPatchBody(state=state))
         else:
@@ -94,7 +94,7 @@ class Airflow:
             self._tasks.patch_task_instance(dag_id, run_id, task_id, body)
 
     def delete(self, dag_id: str, run_id: str) -> None:
-        """Delete a run as a person does: mark it first, because Airflow does not delete running runs."""
+        """Mark the run as queued, because Airflow does not delete running runs, and delete it."""
         self.mark(dag_id, run_id, "queued")
         self._runs.delete_dag_run(dag_id, run_id)
 
@@ -102,7 +102,7 @@ class Airflow:
         return self.state(dag_id, run_id) not in {"queued", "running"}
 
     def runs(self, dag_id: str) -> list[str]:
-        """The ids of the Dag's runs."""
+        """Return the ids of the Dag's runs."""
         return [str(run.dag_run_id) for run in self._runs.get_dag_runs(dag_id).dag_runs]
 
     def set_slots(self, pool: str, slots: int) -> None:
@@ -113,7 +113,7 @@ class Airflow:
         self._dags.patch_dag(dag_id, airflow.DAGPatchBody(is_paused=paused))
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
-        """Answer the question that the task asks people."""
+        """Answer the question that a human-in-the-loop task asks."""
         chosen = airflow.UpdateHITLDetailPayload(chosen_options=[option])
         self._tasks.update_hitl_detail(dag_id, run_id, task_id, -1, chosen)
 
@@ -127,12 +127,12 @@ class Airflow:
         return {ti.task_id: str(ti.state.value) if ti.state else "none" for ti in instances}
 
     def attempt(self, dag_id: str, run_id: str, task_id: str) -> tuple[str, int]:
-        """Return the id of the current attempt, which no other attempt has, and its number, from 1."""
+        """Return the unique id of the current attempt, and its number, counted from 1."""
         instance = self._tasks.get_task_instance(dag_id, run_id, task_id)
         return str(instance.id), int(instance.try_number)
 
     def _account(self, dag_id: str, run_id: str) -> str:
-        """The state of each task, and the end of the logs of those that failed."""
+        """Return the state of each task, and the last log lines of failed tasks."""
         tasks = self.tasks(dag_id, run_id)
         account = [f"{dag_id} {run_id}: {', '.join(f'{name} {state}' for name, state in tasks.items())}"]
         for task_id in (name for name, state in tasks.items() if state == "failed"):
@@ -143,7 +143,7 @@ class Airflow:
 
 
 def job_row(stack: Stack, job_id: str) -> dict[str, Any]:
-    """The job's row as it is now."""
+    """Return the job's current row."""
     with psycopg.connect(stack.training_db_url, row_factory=dict_row) as connection:
         found = connection.execute("SELECT * FROM training_jobs WHERE job_id = %s", [job_id]).fetchone()
     assert found is not None, f"no row for {job_id}"
@@ -151,7 +151,7 @@ def job_row(stack: Stack, job_id: str) -> dict[str, Any]:
 
 
 def recorded_epochs(stack: Stack, job_id: str) -> list[int]:
-    """The epochs of the job that are recorded as finished, counted from 0."""
+    """Return the epochs of the job that are recorded as finished, counted from 0."""
     with psycopg.connect(stack.training_db_url) as connection:
         rows = connection.execute(
             "SELECT epoch FROM training_epochs WHERE job_id = %s ORDER BY epoch", [job_id]
@@ -160,16 +160,16 @@ def recorded_epochs(stack: Stack, job_id: str) -> list[int]:
 
 
 def download(stack: Stack, uri: str, to: Path) -> Path:
-    """Fetch an s3:// object into the file `to`."""
+    """Download the object at an s3:// URI to the file `to`; return that path."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     stack.s3.client().download_file(bucket, key, str(to))
     return to
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 240, pause: float = 0.3) -> None:
-    """Wait until the condition holds; if it never does, fail with `what`, which says it in words.
+    """Wait until the condition holds; after `seconds`, fail with `what`, a description of the condition.
 
-    Short pauses would leave servers no processor time for what the test waits for.
+    Shorter pauses would take processor time from the servers that the test waits for.
     """
     deadline = time.monotonic() + seconds
     while not condition():

@@ -1,4 +1,4 @@
-"""What Airflow gives to code that runs in it: connections to the services of the tests, and a context."""
+"""Stands in for Airflow: connections to the services of the tests, and the context of a task."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def connections_to(database_url: str, s3: S3, role: Role = Role.WORKER) -> dict[str, str]:
-    """Return `training_db`, and `training_s3` with the keys of a role, as environment variables.
+    """Return the connections `training_db` and `training_s3` (with a role's keys) as environment variables.
 
-    `training_s3_maintenance` is also there, as on the workers of queue `maintenance`.
+    The connection `training_s3_maintenance` is included, as on the workers of the queue `maintenance`.
     """
     return {
         "AIRFLOW_CONN_TRAINING_DB": database_url,
@@ -48,11 +48,11 @@ def lead_to(
     root: Path,
     role: Role = Role.WORKER,
 ) -> None:
-    """Make `training_db` and `training_s3` lead there, and set the bucket and TRAINING_ROOT.
+    """Point `training_db` and `training_s3` to these services, and set the bucket and TRAINING_ROOT.
 
-    Local datasets may lie beside TRAINING_ROOT.
+    Local datasets are allowed in the parent folder of TRAINING_ROOT.
 
-    Connections that the API keeps open are closed: they lead to the database of the previous test file.
+    Close the API's open database connections, because they lead to the database of the previous test file.
     """
     database.pool.dispose()
     for name, value in connections_to(database_url, s3, role).items():
@@ -64,11 +64,11 @@ def lead_to(
 
 
 TASK_INSTANCE_ID = UUID("019acd1e-3c00-7000-8000-000000000000")
-"""Of the kind that Airflow assigns: it contains the time at which the task instance was made."""
+"""A UUID of version 7, as Airflow assigns it: it contains the creation time of the task instance."""
 
 
 def context_of(conf: dict[str, Any], **more: Any) -> Context:
-    """Return what Airflow passes to a task of run1, or to its callback."""
+    """Return the context that Airflow passes to a task of run1, or to the task's callback."""
     return cast(
         "Context",
         {
@@ -82,7 +82,7 @@ def context_of(conf: dict[str, Any], **more: Any) -> Context:
 
 
 def context_of_run(run_id: str, conf: dict[str, Any], user: str | None = "ada") -> Context:
-    """Return what Airflow passes to a task of a run of `train_yolo` that this user has just triggered."""
+    """Return the context of a task in a run of `train_yolo` that this user has just triggered."""
     now = datetime.now(UTC)
     run = SimpleNamespace(
         dag_id="train_yolo",

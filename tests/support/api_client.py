@@ -1,4 +1,4 @@
-"""The REST API for training jobs on the real API server, as users with different rights."""
+"""Requests to the REST API for training jobs on the real API server, by users with different rights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from include.stack.local import Stack
 
 
 def token(stack: Stack, role: str | None, name: str | None = None) -> str:
-    """Return the token of a user with that role (None: no role at all), called a-{role} or `name`."""
+    """Return the token of a user with that role, or with no role for None; the user is `name` or a-{role}."""
     from airflow.api_fastapi.auth.tokens import JWTGenerator
 
     signer = JWTGenerator(
@@ -21,7 +21,7 @@ def token(stack: Stack, role: str | None, name: str | None = None) -> str:
 
 
 def log_in_over_rest(stack: Stack) -> str:
-    """The token that the administrator gets for the password."""
+    """Log in with the administrator's password; return the token."""
     login = {"username": stack.username, "password": stack.password}
     answer = requests.post(f"{stack.url}/auth/token", json=login, timeout=60)
     return str(answer.json()["access_token"])
@@ -30,7 +30,7 @@ def log_in_over_rest(stack: Stack) -> str:
 def ask(
     stack: Stack, method: str, path: str, bearer: str | None = None, body: Any = None, **query: Any
 ) -> requests.Response:
-    """Send a request to a path of the API, with a body in JSON unless it is a GET. Follows no redirect."""
+    """Send a request to a path of the API, with a JSON body unless it is a GET; do not follow redirects."""
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     sent = None if method == "GET" else body or {}
     with requests.Session() as session:
@@ -47,5 +47,5 @@ def ask(
 
 
 def get(stack: Stack, path: str, bearer: str | None = None, **query: Any) -> requests.Response:
-    """GET a path of the API."""
+    """Send a GET request to a path of the API."""
     return ask(stack, "GET", path, bearer, **query)

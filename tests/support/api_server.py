@@ -1,4 +1,4 @@
-"""The API on a server of its own, with real HTTP, open to everybody: for tests that are not about rights."""
+"""The API on a separate HTTP server that is open to everybody, for tests that are not about permissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_GUARDS = ("airflow.", "include.api.access")
 
 
 def open_app(app: FastAPI | None = None) -> ASGIApp:
-    """Return the app without its routes' guards, which would ask Airflow's own database about the Dag."""
+    """Return the app without its permission checks, which would query Airflow's database about the Dag."""
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
     from airflow.api_fastapi.core_api.security import USER_INJECTED_BY_TRUSTED_MIDDLEWARE
 
@@ -43,7 +43,7 @@ def open_app(app: FastAPI | None = None) -> ASGIApp:
 
 @contextmanager
 def serving(app: ASGIApp, protocol: type[asyncio.Protocol] | Literal["auto"] = "auto") -> Iterator[str]:
-    """Serve the application in this process, and yield its address."""
+    """Serve the application in this process; yield its URL."""
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_level="warning", http=protocol, timeout_keep_alive=120
     )

@@ -1,4 +1,4 @@
-"""Another API server of the running stack, configured for a proxy in front of it."""
+"""Starts another API server of the running stack, configured for a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.stack.processes import Service
 
 @contextmanager
 def another_api_server(stack: Stack, name: str, base_url: str, *options: str) -> Iterator[Service]:
-    """Serve on a port of its own as if at base_url; yield the service, whose port `port_of` returns."""
+    """Start an API server on a free port, configured for base_url; yield its service (see `port_of`)."""
     airflow, port = stack.airflow, choose(set())
     own = {"AIRFLOW__API__BASE_URL": base_url, "AIRFLOW__API__PORT": str(port)}
     program = next(
@@ -45,5 +45,5 @@ def another_api_server(stack: Stack, name: str, base_url: str, *options: str) ->
 
 
 def port_of(service: Service) -> int:
-    """The port on which such a server listens."""
+    """Return the port on which the API server listens."""
     return int(service.environment["AIRFLOW__API__PORT"])

@@ -1,4 +1,4 @@
-"""The stack without the parts that schedule: all that API and pages need, for little processor time."""
+"""The stack without Airflow's scheduling processes: enough for API and pages, with little processor time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class ApiServer(Airflow):
-    """Airflow's API server alone."""
+    """Airflow with its API server as the only process."""
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
         return tuple(each for each in super().services if each.name == "api-server")
 
     def load_dags(self) -> None:
-        """Do once what the Dag processor does again and again."""
+        """Serialize the Dags once, which is otherwise the Dag processor's work."""
         (server,) = self.services
         program = Path(server.command[0])
         subprocess.run(
@@ -36,7 +36,7 @@ class ApiServer(Airflow):
 
 
 class ApiStack(Stack):
-    """PostgreSQL, S3 and the API server, which knows the repository's Dags. A run stays queued for ever."""
+    """PostgreSQL, S3 and the API server with the repository's Dags; a triggered run stays queued for ever."""
 
     @property
     def airflow(self) -> ApiServer:

@@ -1,7 +1,7 @@
-"""Airflow's API server with FAB, config/roles.json and config/oidc.py, asked as a user of each role.
+"""Sends requests as users of each role to an API server with FAB, config/roles.json and config/oidc.py.
 
-Reads requests from standard input, as JSON: lists of user, method, path and body. Without a user nobody is
-logged in. Prints the answers: status, media type and, of a problem, its sentence.
+Reads requests from standard input as JSON: lists of user, method, path and body. The user is null if nobody
+is logged in. Prints the status, the media type and, for a problem, the detail of each answer.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ USERS = {
 """The roles of each user, as docs/access.md gives them."""
 
 PEOPLE = {f"{name} by OIDC": f"training-{name}s" for name in USERS}
-"""Who logs in by OpenID Connect, and the group that the identity provider says they are in."""
+"""The users who log in by OpenID Connect, with their groups according to the identity provider."""
 
 
 def make_users() -> None:
-    """Make FAB's tables, the roles and the users in Airflow's database, as the documented commands do."""
+    """Create FAB's tables, the roles and the users in Airflow's database, as the documented commands do."""
     from airflow.providers.fab.auth_manager.cli_commands.role_command import roles_import
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
     from airflow.providers.fab.auth_manager.models.db import FABDBManager
@@ -62,7 +62,7 @@ def make_users() -> None:
 
 
 def log_in() -> dict[str | None, dict[str, str]]:
-    """Return the headers of each user. The server must have been imported before."""
+    """Return the request headers of each user; Airflow's server must have been imported before."""
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.providers.fab.auth_manager.models import User
     from airflow.utils.session import create_session
@@ -74,7 +74,7 @@ def log_in() -> dict[str | None, dict[str, str]]:
 
 
 def log_in_by_oidc(app: ASGIApp, provider: Provider, name: str) -> dict[str, str]:
-    """Log in by following the redirects as a browser does; return the headers of that user."""
+    """Log in by following the redirects as a browser would; return the user's request headers."""
     provider.person = {
         "preferred_username": name,
         "given_name": "Ada",
@@ -90,7 +90,7 @@ def log_in_by_oidc(app: ASGIApp, provider: Provider, name: str) -> dict[str, str
 
 
 def ask(client: TestClient, method: str, path: str, headers: dict[str, str], body: Any) -> dict[str, Any]:
-    """Send the request, and return what matters of the answer."""
+    """Send the request; return the status, media type and problem detail of the answer."""
     answer = client.request(method, path, headers=headers, json=body, follow_redirects=False)
     media_type = answer.headers.get("content-type", "").partition(";")[0]
     problem = answer.json() if media_type == "application/problem+json" else {}

@@ -1,4 +1,4 @@
-"""Jobs in a real Postgres with their objects in a real S3, and what an audit makes of them."""
+"""Jobs in a real PostgreSQL with their objects in a real S3, and audits of them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
 NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
 
 LATER = timedelta(days=2)
-"""An audit two days from now: whatever a test has planted is old then."""
+"""Audits run two days in the future, when all objects of the test are old enough to be judged."""
 
 
 @dataclass
 class World:
-    """What is audited. live are the Dag runs that Airflow would report as active."""
+    """The jobs and objects to audit; `live` are the Dag runs that Airflow would report as active."""
 
     connection: psycopg.Connection[Any]
     client: S3Client
@@ -64,14 +64,14 @@ class World:
         return audit(scope, AuditRequest.parse(request), run_id)
 
     def findings(self, run_id: str = "audit") -> list[dict[str, Any]]:
-        """The rows of `checkpoint_audits`, in their order."""
+        """Return the rows of `checkpoint_audits` for an audit run, in order."""
         with self.connection.transaction(), self.connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(
                 "SELECT * FROM checkpoint_audits WHERE run_id = %s ORDER BY id", [run_id]
             ).fetchall()
 
     def finding(self) -> dict[str, Any]:
-        """The only finding."""
+        """Return the only finding."""
         (found,) = self.findings()
         return found
 
@@ -79,13 +79,13 @@ class World:
         return f"s3://{self.bucket}/checkpoints/{job_id}/{name}"
 
     def put(self, uri: str, content: bytes, job_id: str = "a", epoch: int = 4) -> Checkpoint:
-        """Store an object as our trainer does."""
+        """Store an object with the metadata that our trainer writes."""
         checkpoint = Checkpoint(uri, hashlib.sha256(content).hexdigest(), len(content), epoch)
         replace(self.client, uri, content, metadata_of(checkpoint, job_id, f"run of {job_id}", "8.4"))
         return checkpoint
 
     def job(self, job_id: str, previous: bytes | None = PREVIOUS, **columns: Any) -> None:
-        """Add a completed job with its objects; `columns` override those of its row."""
+        """Add a completed job with its objects; `columns` override columns of its row."""
         best = self.put(self.uri(job_id, "best.pt"), BEST, job_id)
         last = self.put(self.uri(job_id, "last.pt"), LAST, job_id)
         if previous is not None:
@@ -139,7 +139,7 @@ class World:
         return metadata(self.client, uri)
 
     def damage(self, uri: str) -> None:
-        """Flip a byte, but keep the size and the metadata, as a bad disk does."""
+        """Change a byte of the object, but keep its size and metadata, as a bad disk does."""
         content = bytearray(self.body(uri))
         content[len(content) // 2] ^= 1
         replace(self.client, uri, bytes(content), self.metadata(uri))
@@ -149,20 +149,20 @@ class World:
         self.client.delete_object(Bucket=self.bucket, Key=key)
 
     def names(self, job_id: str) -> set[str]:
-        """What is below the job's prefix."""
+        """Return the names of the objects below the job's prefix."""
         prefix = f"checkpoints/{job_id}/"
         listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
         return {item["Key"].removeprefix(prefix) for item in listed}
 
     def clear(self) -> None:
-        """Remove all objects, a page of them with each request."""
+        """Remove all objects, one page per request."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         for page in pages:
             keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
             self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
 
     def plant(self, jobs: int, start: int = 0) -> None:
-        """Add that many completed jobs, which ended long ago and have three tiny objects each."""
+        """Add completed jobs that ended long ago and have three tiny objects each."""
         of_byte = Checkpoint("", hashlib.sha256(b"x").hexdigest(), 1, epoch=4)
         ids = [f"planted-{number:06d}" for number in range(start, start + jobs)]
 
@@ -200,13 +200,13 @@ class World:
 
 
 def retained(world: World, policy: RetentionPolicy = NOTHING, **options: Any) -> RetentionReport:
-    """Apply the policy; by default one that keeps nothing that may go."""
+    """Apply the policy; the default keeps nothing that may be removed."""
     given = {"live_runs": world.live_runs} | options
     return retain(world.connection, Bucket(world.client, world.bucket), policy, **given)
 
 
 def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **columns: Any) -> None:
-    """Add a job that ended that many days ago, with that fitness."""
+    """Add a job that ended `days` ago with the given fitness."""
     when = datetime.now(UTC) - timedelta(days=days)
     metrics = {"metrics/mAP50-95(B)": fitness, "val/box_loss": 1 - fitness}
     values: dict[str, Any] = {"metrics": metrics, "completed_at": when}
@@ -214,7 +214,7 @@ def ended(world: World, job_id: str, days: int = 100, fitness: float = 0.0, **co
 
 
 def expired(world: World) -> set[str]:
-    """Return the jobs whose row says that their state has expired; S3 and all columns must agree with it."""
+    """Return the jobs whose rows mark their state as expired; require that S3 and all columns agree."""
     with world.connection.transaction():
         rows = world.connection.execute("SELECT job_id FROM training_jobs").fetchall()
     gone = set()

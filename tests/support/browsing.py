@@ -1,7 +1,7 @@
-"""Chromium as people use the pages: every test fails on what a person would find in the browser's console.
+"""Tests the pages in Chromium as people use them; a problem in the browser's console fails the test.
 
-The browser is the machine's own: the first of `chromium-headless-shell`, `chromium`, `chromium-browser` and
-`google-chrome` on the PATH, or the one that the environment variable CHROMIUM names. Without one, the
+The machine must have a browser: the first of `chromium-headless-shell`, `chromium`, `chromium-browser` and
+`google-chrome` on the PATH, or the one that the environment variable CHROMIUM names. Without a browser, the
 tests that need it are skipped, and listed at the end of the run.
 """
 
@@ -56,22 +56,22 @@ OPTIONS = (
     "--disable-component-update",
 )
 _PATIENCE = 30_000.0
-"""Milliseconds until something that has to appear counts as missing."""
+"""Milliseconds after which an expected element counts as missing."""
 
 
 def program() -> str | None:
-    """The browser of this machine, if it has one."""
+    """Return the path of this machine's browser, if it has one."""
     named = os.environ.get("CHROMIUM")
     return next(filter(None, map(shutil.which, [named] if named else _PROGRAMS)), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the tests out before they start any service."""
+    """Skip the tests without a browser before they start any service."""
     _chromium().leave_out(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was left out."""
+    """List the skipped tests."""
     _chromium().name_what_was_left_out(terminalreporter)
 
 
@@ -87,9 +87,9 @@ def _chromium() -> SystemProgram:
 
 @dataclass
 class Visitor:
-    """One person with a page of their own. url is where Airflow is, s3 where downloads come from.
+    """A person with their own page. `url` is the address of Airflow, `s3` the address of downloads.
 
-    problems holds what a person would find in the browser's console, in its words.
+    `problems` are the messages that the person would find in the browser's console.
     """
 
     page: Page
@@ -100,35 +100,35 @@ class Visitor:
     _unreachable: bool = False
 
     def open(self, path: str) -> Page:
-        """Open a page of the console by itself, such as `jobs?status=running`."""
+        """Open a page of the console outside Airflow's UI, such as `jobs?status=running`."""
         self.page.goto(f"{self.url}{CONSOLE}/{path}")
         return self.page
 
     def open_in_airflow(self, path: str = "") -> FrameLocator:
-        """Open such a page inside Airflow's UI."""
+        """Open a page of the console inside Airflow's UI."""
         shown = f"{urlsplit(self.url).path}{CONSOLE}/{path}" if path else ""
         self.page.goto(f"{self.url}/plugin/trainings{shown}")
         return self.frame
 
     @property
     def frame(self) -> FrameLocator:
-        """The frame in which Airflow shows the console."""
+        """Return the frame in which Airflow shows the console."""
         return self.page.frame_locator("iframe")
 
     def expects(self, status: int, path: str) -> None:
-        """From now on, accept answers of that status to requests whose URL contains `path`."""
+        """Accept from now on that requests whose URL contains `path` are answered with `status`."""
         self._expected.append((status, path))
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Accept whatever fails within the block."""
+        """Accept all failed requests within the block."""
         self._unreachable = True
         yield
-        self.page.evaluate("0")  # so that what has happened until now is noted
+        self.page.evaluate("0")  # so that all events up to now are recorded
         self._unreachable = False
 
     def download(self, link: Locator, to: Path) -> Path:
-        """Click, and keep the file in the folder `to` under the name that the browser gives it."""
+        """Click the link, and save the download in the folder `to` under the browser's suggested name."""
         with self.page.expect_download() as started:
             link.click()
         path = to / started.value.suggested_filename
@@ -136,7 +136,7 @@ class Visitor:
         return path
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> int:
-        """Return the status that a script of the person's own would get."""
+        """Return the status that a script running in the person's page would get."""
         script = "async ([url, asked]) => (await fetch(url, asked)).status"
         asked: dict[str, Any] = {"method": method}
         if body is not None:
@@ -144,7 +144,7 @@ class Visitor:
         return int(self.page.evaluate(script, [f"{self.url}{path}", asked]))
 
     def barriers(self) -> list[str]:
-        """Return what axe-core finds to be a serious or critical barrier on the console's page by itself."""
+        """Return the serious and critical accessibility problems that axe-core finds on the current page."""
         found = Axe().run(self.page).response["violations"]
         return [
             f"{each['id']}: {node['html']} {node['failureSummary']}"
@@ -154,24 +154,24 @@ class Visitor:
         ]
 
     def wider_than_the_screen(self) -> bool:
-        """Whether the page by itself scrolls sideways."""
+        """Return whether the page scrolls sideways."""
         return bool(
             self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
         )
 
     def leave(self) -> None:
-        """Close the page, and ask again until it is closed.
+        """Close the page, repeating the request until the page is closed.
 
-        Chromium forgets the request while the page is changing to another (crbug.com/536385539), and
+        Chromium forgets the request during a navigation (crbug.com/536385539), and
         Playwright would wait forever (github.com/microsoft/playwright/issues/42068).
         """
-        self.page.on("dialog", lambda dialog: dialog.accept())  # of an upload that is not complete
+        self.page.on("dialog", lambda dialog: dialog.accept())  # about an incomplete upload
         while not self.page.is_closed():
             with suppress(NotInTime), self.page.expect_event("close", timeout=1000):
-                self.page.close(run_before_unload=True)  # this one does not wait
+                self.page.close(run_before_unload=True)  # returns before the page is closed
 
     def watch(self) -> None:
-        """Record all that goes wrong."""
+        """Record all problems of the page."""
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
         self.page.on("request", self._asked)
@@ -187,7 +187,7 @@ class Visitor:
     def _asked(self, request: Request) -> None:
         scheme, host = urlsplit(request.url)[:2]
         own = f"{scheme}://{host}" == self.url[: len(f"{scheme}://{host}")] or scheme in {"blob", "data"}
-        # A redirect that the page only looks at (redirect: "manual") is reported too, but never sent.
+        # The target of a redirect that is not followed (redirect: "manual") is reported, but not requested.
         to_file = request.is_navigation_request() or request.redirected_from is not None
         sent = request.method in {"PUT", "OPTIONS"} and "/uploads/" in request.url
         saved = request.url.startswith(f"{self.s3}/") and (to_file or sent)
@@ -199,7 +199,7 @@ class Visitor:
             self.problems.append(f"{response.status} {response.request.method} {response.url}")
 
     def _failed(self, request: Request) -> None:
-        # aborted: the page was left, or the answer was a download
+        # A request is aborted if the page was left, or if the answer was a download.
         if request.failure != "net::ERR_ABORTED" and not self._unreachable:
             self.problems.append(f"{request.failure} {request.method} {request.url}")
 
@@ -211,7 +211,7 @@ class Visitor:
 
 @dataclass
 class Visitors:
-    """Lets people in. People with the same role share a context, which remembers login and files."""
+    """Opens pages for people; people with the same role share a browser context with login and files."""
 
     browser: Browser
     stack: Stack
@@ -222,7 +222,7 @@ class Visitors:
     def __call__(
         self, role: str | None = "admin", *, url: str = "", width: int = 1280, height: int = 900
     ) -> Visitor:
-        """Return a person with that role, logged in; for None, one with a new context, not logged in."""
+        """Return a logged-in person with the role; for None, a person in a new context without a login."""
         url = url or self.stack.url
         context = self._stranger() if role is None else self._known(role)
         visitor = Visitor(context.new_page(), url, self.stack.s3.endpoint_url)
@@ -232,10 +232,10 @@ class Visitors:
         return visitor
 
     def leave(self) -> None:
-        """Close all pages; fail if anybody has met a problem."""
+        """Close all pages; fail if any page had a problem."""
         problems = []
         for visitor in self._present:
-            visitor.page.wait_for_timeout(50)  # so that what has happened until now is noted
+            visitor.page.wait_for_timeout(50)  # so that all events up to now are recorded
             problems += visitor.problems
             visitor.leave()
         for stranger in self._strangers:
@@ -250,7 +250,7 @@ class Visitors:
     def _known(self, role: str) -> BrowserContext:
         if role not in self._browsers:
             context = self._browsers[role] = self._new()
-            # Airflow's form takes seconds; log_in fills it in for tests of the login itself.
+            # Airflow's login form takes seconds, so only `log_in` uses it, for tests of the login itself.
             bearer = log_in_over_rest(self.stack) if role == "admin" else token(self.stack, role)
             cookie = {"name": "_token", "value": bearer, "url": self.stack.url}
             context.add_cookies([cookie])  # type: ignore[list-item]
@@ -264,8 +264,8 @@ class Visitors:
 
 
 def log_in(visitor: Visitor, stack: Stack) -> None:
-    """Log in as an administrator, through Airflow's form."""
-    visitor.expects(401, "/ui/")  # how Airflow finds out that nobody is logged in
+    """Log in as an administrator through Airflow's login form."""
+    visitor.expects(401, "/ui/")  # how Airflow's UI finds out that nobody is logged in
     visitor.page.goto(visitor.url)
     visitor.page.get_by_label("Username").fill(stack.username)
     visitor.page.locator("input[type=password]").fill(stack.password)
@@ -275,7 +275,7 @@ def log_in(visitor: Visitor, stack: Stack) -> None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser, for the tests of one file: while it is open, they cannot use asyncio themselves."""
+    """Yield a browser for the tests of one file, which cannot use asyncio while the browser is open."""
     executable = program()
     assert executable is not None
     expect.set_options(timeout=_PATIENCE)
@@ -287,17 +287,17 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Visitors:
-    """The visitors of one file's tests, at the Airflow that these share."""
-    from tests.support.distribution import airflow_of  # a plugin, which pytest itself has to load first
+    """Return the visitors for one file's tests, at the Airflow that these tests share."""
+    from tests.support.distribution import airflow_of  # it is a plugin, which pytest itself has to load first
 
     return Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))
 
 
 @pytest.fixture
 def visit(visitors: Visitors) -> Iterator[Visitors]:
-    """Lets people in, and fails if one of them met a problem."""
+    """Yield the visitors, and fail afterwards if a page had a problem."""
     yield visitors
     try:
         visitors.leave()
     except Error as error:
-        pytest.fail(f"the browser did not answer any more: {error}")
+        pytest.fail(f"the browser stopped responding: {error}")

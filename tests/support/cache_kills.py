@@ -1,7 +1,7 @@
-"""Processes that fetch, use and evict datasets of one cache at once, and are killed at any moment.
+"""Kills processes at random moments while they fetch, use and evict datasets of one cache.
 
-Started with a folder, a seed and the number of seconds. Fails if a dataset that is visible is not whole, or
-if one is lost while it is used.
+The arguments are a folder, a seed and a number of seconds. The program fails if a visible dataset is
+incomplete, or if a dataset is lost while it is in use.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from include.datasets.storage import Page, StoredObject
 
 _SETS = 4
 _LIMIT = 600_000
-"""Two of the datasets fit."""
+"""The cache limit in bytes, at which two of the datasets fit."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Objects in memory, by prefix and name, because this is no test of S3."""
+    """Objects in memory, by prefix and name; real S3 is not needed here."""
 
     by_prefix: dict[str, dict[str, bytes]]
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
-        """List what is below one of the prefixes."""
+        """List the objects below one of the prefixes."""
         for name, content in sorted(self.by_prefix[prefix].items()):
             etag = hashlib.md5(content).hexdigest()  # noqa: S324  as S3 does
             yield StoredObject(bucket, prefix + name, len(content), etag)
@@ -60,7 +60,7 @@ class Objects:
 
 
 class Trial:
-    """A cache, and the datasets that belong in it."""
+    """A cache, and the datasets that processes fetch into it."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._folder, self._rng = folder, random.Random(seed)
@@ -77,7 +77,7 @@ class Trial:
     def run(self, seconds: float) -> None:
         """Start processes two at a time, and kill many of them.
 
-        Goes on, however slow the machine is, until some were killed and some ended by themselves.
+        Even on a slow machine, continue until at least one was killed and one ended by itself.
         """
         until = time.monotonic() + seconds
         while time.monotonic() < until or not (self._killed and self._ended):

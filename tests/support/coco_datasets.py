@@ -1,4 +1,4 @@
-"""Small datasets in COCO's own layout, and what other annotation files are built from."""
+"""Small datasets in COCO's own layout, and the parts from which tests build other annotation files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_image(path: Path, seed: int) -> None:
 
 
 def mask(seed: int) -> np.ndarray:
-    """Two blobs and a hole."""
+    """Draw a mask of two blobs, one of them with a hole."""
     width, height = SIDES
     drawn = np.zeros((height, width), np.uint8)
     rng = np.random.default_rng(seed)
@@ -37,7 +37,7 @@ def mask(seed: int) -> np.ndarray:
 
 
 def runs_of(drawn: np.ndarray) -> list[int]:
-    """The run lengths of a mask, column by column, beginning with zeros."""
+    """Return the run lengths of a mask, column by column; the first run is of zeros."""
     flat = drawn.T.ravel()
     edges = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *edges, len(flat)]).tolist()
@@ -45,7 +45,7 @@ def runs_of(drawn: np.ndarray) -> list[int]:
 
 
 def pack_runs(runs: list[int]) -> str:
-    """The text of a compressed RLE, as rleToString in maskApi.c of cocoapi writes it."""
+    """Return the text of a compressed RLE, as rleToString in maskApi.c of the COCO API writes it."""
     text = ""
     for index, run in enumerate(runs):
         left = run - runs[index - 2] if index > 2 else run
@@ -64,7 +64,7 @@ def rle(drawn: np.ndarray, *, compressed: bool) -> dict[str, Any]:
 
 @dataclass
 class Coco:
-    """The content of an annotation file, put together piece by piece."""
+    """The content of an annotation file, built piece by piece."""
 
     categories: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Coco:
 
 
 def coco_split(first: int, names: list[str], category_ids: tuple[int, ...]) -> Coco:
-    """One split with polygons in one or several parts, crowds, boxes alone, duplicates and keypoints."""
+    """Return a split with polygons in one or several parts, crowds, plain boxes, duplicates, keypoints."""
     made, rng = Coco(), np.random.default_rng(first)
     for key in category_ids:
         made.category(key, f"class {key}", keypoints=KEYPOINTS)
@@ -114,7 +114,7 @@ def coco_split(first: int, names: list[str], category_ids: tuple[int, ...]) -> C
 
 
 def build_coco(folder: Path, category_ids: tuple[int, ...] = (1, 2, 3)) -> Path:
-    """COCO's own layout: annotations/instances_*.json beside a folder of images for each split."""
+    """Build COCO's own layout: annotations/instances_*.json beside an image folder for each split."""
     for number, split in enumerate(("train2017", "val2017")):
         names = [f"{split}-{index}.png" for index in range(3)]
         for index, name in enumerate([*names, "background.png"]):

@@ -1,4 +1,4 @@
-"""The files of a deployment, as its tests read them."""
+"""The files of a deployment, parsed for its tests."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ VARIABLE = re.compile(r"\$\{(\w+)(:?[-?+])?")
 
 
 def required_variables() -> set[str]:
-    """Return the variables without which nothing starts."""
+    """Return the variables without which Compose does not start."""
     text = (REPOSITORY / "docker-compose.yaml").read_text()
     return {name for name, operator in VARIABLE.findall(text) if operator == ":?"}
 
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
-    """Return each mounted source with its path in the container; /tmp and the like have no source."""
+    """Return each mounted source with its path in the container; mounts without a source are left out."""
     written = [
         f"{mount['source']}:{mount['target']}" if isinstance(mount, dict) else mount
         for mount in service.get("volumes", [])

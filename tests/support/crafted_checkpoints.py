@@ -1,4 +1,4 @@
-"""Checkpoints made byte by byte, without PyTorch: a good one, and the parts of bad ones."""
+"""Checkpoints built byte by byte without PyTorch: a good one, and parts of malicious ones."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ STOP = b"."
 PROTOCOL = b"\x80\x02"
 
 WEIGHTS = bytes(range(16)) * 27
-"""Those of the only layer: 108 numbers of 4 bytes."""
+"""The weights of the only layer: 108 numbers of 4 bytes."""
 
 
 class Raw(bytes):
-    """Instructions of a pickle that leave one value on the stack."""
+    """Pickle instructions that leave one value on the stack."""
 
 
 def name(path: str) -> Raw:
-    """Push a class or function by its name."""
+    """Return instructions that push a class or function by its name."""
     module, _, attribute = path.rpartition(".")
     return Raw(b"c" + module.encode() + b"\n" + attribute.encode() + b"\n")
 
 
 def value(of: Any) -> Raw:
-    """Push a plain value, which may contain Raw ones."""
+    """Return instructions that push a plain value, which may contain Raw values."""
     if isinstance(of, Raw):
         return of
     if of is None or isinstance(of, bool):
@@ -52,17 +52,17 @@ def value(of: Any) -> Raw:
 
 
 def call(path: str, *arguments: Any) -> Raw:
-    """Call a function."""
+    """Return instructions that call a function."""
     return Raw(name(path) + value(arguments) + b"R")
 
 
 def new(path: str, state: Any = None) -> Raw:
-    """Make an object without a call, and give it attributes."""
+    """Return instructions that make an object without calling __init__, and set its attributes."""
     return Raw(name(path) + b")\x81" + (b"" if state is None else value(state) + b"b"))
 
 
 def storage(items: int, key: str = "0", kind: str = "FloatStorage") -> Raw:
-    """Refer to the numbers in an entry of the archive."""
+    """Return instructions that refer to the numbers in an entry of the archive."""
     return Raw(value(("storage", name(f"torch.{kind}"), key, "cpu", items)) + b"Q")
 
 
@@ -73,7 +73,7 @@ def tensor(
     offset: int = 0,
     key: str = "0",
 ) -> Raw:
-    """View numbers as a tensor."""
+    """Return instructions that view stored numbers as a tensor."""
     if strides is None:
         strides = tuple(math.prod(shape[at + 1 :]) for at in range(len(shape)))
     stored = storage(math.prod(shape) if items is None else items, key)
@@ -86,7 +86,7 @@ PARTS: dict[str, Any] = {"training": False, "_parameters": {}, "_buffers": {}, "
 
 
 def layer(path: str, modules: Mapping[str, Any] | None = None, /, **state: Any) -> Raw:
-    """A part of a network."""
+    """Return instructions that make a layer of a network."""
     return new(path, PARTS | {"_modules": modules or {}} | state)
 
 
@@ -101,7 +101,7 @@ ARCHITECTURE: dict[str, Any] = {
 def model(
     *, path: str = "ultralytics.nn.tasks.DetectionModel", weights: Raw | None = None, **state: Any
 ) -> Raw:
-    """A model of one layer."""
+    """Return instructions that make a model of one layer."""
     weight = call(
         "torch._utils._rebuild_parameter",
         weights or tensor(3, 4, 3, 3),
@@ -114,7 +114,7 @@ def model(
 
 
 def checkpoint(**changes: Any) -> Raw:
-    """What a stripped best.pt holds."""
+    """Return instructions that make the content of a stripped best.pt."""
     state: dict[str, Any] = {
         "epoch": -1,
         "model": model(),
@@ -125,12 +125,12 @@ def checkpoint(**changes: Any) -> Raw:
 
 
 def pickled(content: Raw) -> bytes:
-    """A whole pickle."""
+    """Return a complete pickle of the content."""
     return PROTOCOL + content + STOP
 
 
 def archive(pickle: bytes, more: Mapping[str, bytes] | None = None, weights: bytes = WEIGHTS) -> bytes:
-    """Lay the pickle out as torch.save does."""
+    """Return an archive that holds the pickle in the layout of torch.save."""
     entries = {"data.pkl": pickle, "byteorder": b"little", "data/0": weights, "version": b"3\n"} | dict(
         more or {}
     )
@@ -138,7 +138,7 @@ def archive(pickle: bytes, more: Mapping[str, bytes] | None = None, weights: byt
 
 
 def zipped(entries: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
-    """A plain ZIP archive."""
+    """Return a plain ZIP archive."""
     with io.BytesIO() as file:
         with zipfile.ZipFile(file, "w", method) as archive:
             for entry, content in entries.items():
@@ -147,5 +147,5 @@ def zipped(entries: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> by
 
 
 def crafted(content: Raw | None = None, **changes: Any) -> bytes:
-    """Return a file that torch.load takes for a checkpoint, whatever its content."""
+    """Return a file that torch.load recognises as a checkpoint, whatever its content."""
     return archive(pickled(checkpoint(**changes) if content is None else content))

@@ -1,4 +1,4 @@
-"""Files that are not laid out as torch.save does: archives that can be read in two ways, other formats."""
+"""Files without the layout of torch.save: archives that can be read in two ways, and other formats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _edited(data: bytes, at: int, layout: str, *numbers: int) -> bytes:
 
 
 def _twice(first: bytes, second: bytes) -> bytes:
-    """Two entries of one name: the first counts for some programs, the last for others."""
+    """Return an archive with two entries of one name; some programs read the first, and some the last."""
     with io.BytesIO() as file:
         with zipfile.ZipFile(file, "w") as written:
             for entry, content in (("a/data.pkl", first), ("a/data/0", WEIGHTS), ("b/data.pkl", second)):
@@ -46,7 +46,7 @@ def _directory_at(data: bytes) -> int:
 
 
 def _legacy(stream: int) -> bytes:
-    """A file of the format before ZIP, four pickles in a row, with a payload in one of them."""
+    """Return a file of the format that preceded ZIP: four pickles in a row, with a payload in one of them."""
     streams = [pickle.dumps(each, 2) for each in (MAGIC, VERSION, {"little_endian": True}, {"epoch": 3})]
     streams[stream] = EVIL
     return b"".join(streams) + pickle.dumps(["0"], 2) + struct.pack("<q", 0)
@@ -63,7 +63,7 @@ def _tar() -> bytes:
 
 
 def _overlapping() -> bytes:
-    """A directory whose entries all lead to the same bytes, as in archives that unpack to petabytes."""
+    """Return an archive whose directory entries all point to the same bytes, as in zip bombs."""
     good = crafted()
     at = _directory_at(good)
     second = good.index(b"PK\x01\x02", at + 1)
@@ -117,7 +117,7 @@ LAYOUTS: dict[str, bytes] = {
     "text": b"no checkpoint at all",
     "an empty archive": zipped({}),
 }
-"""Archives that are not laid out as torch.save does, and files that are no archive."""
+"""Archives without the layout of torch.save, and files that are not archives."""
 
 OTHER_FORMATS: dict[str, bytes] = {
     "the format before, first stream": _legacy(0),
@@ -133,4 +133,4 @@ OTHER_FORMATS: dict[str, bytes] = {
     "a TorchScript archive": archive(GOOD, {"constants.pkl": EVIL, "code/__torch__.py": b""}),
     "a memo named by a function": pickled(Raw(name("os.system") + b"q\x00")),
 }
-"""What some loader would take for a program, or for a pickle that may run one."""
+"""Contents that some loader would run as a program, or load as a pickle that may run one."""

@@ -1,4 +1,4 @@
-"""A network that fails: a TCP proxy that cuts connections, lets them hang or trickle, or answers `503`."""
+"""A failing network: a TCP proxy that cuts connections, makes them hang or trickle, or answers `503`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request r
 class CuttingProxy:
     """Forwards to `endpoint_url`, and cuts a connection once one of its directions exceeds a limit.
 
-    sent limits the bytes to the server, received those that come back; None is no limit. answer_to_large cuts
-    when the server answers a request of more bytes than that, before any of the answer passes. Only the first
-    `cuts` connections that reach a limit are cut; the others pass. `then` says what happens instead of a cut:
-    "hang" carries nothing more until `heal`, "trickle" pauses before each block. The first `throttled`
-    connections are answered 503 SlowDown.
+    `sent` limits the bytes to the server, and `received` the bytes from the server; None means no limit.
+    `answer_to_large` cuts a connection that has sent more bytes than this when the server answers, before any
+    of the answer passes. Only the first `cuts` connections that reach a limit fail; later ones pass. `then`
+    is the kind of failure: "cut", "hang" (carry nothing until `heal`) or "trickle" (pause before each block).
+    The first `throttled` connections are answered 503 SlowDown.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CuttingProxy:
         self.cuts = 0
         self._ended: list[threading.Event] = []
         self._listener = socket.socket()
-        # small, and inherited by accepted sockets: otherwise the kernel would swallow what is meant to hang
+        # A small buffer, which accepted sockets inherit; a larger one would accept the bytes that must hang.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -58,7 +58,7 @@ class CuttingProxy:
         return f"http://{host}:{port}"
 
     def heal(self) -> None:
-        """Carry everything from now on, first what was held back."""
+        """Carry everything from now on, beginning with the bytes that were held back."""
         self._healed.set()
 
     def stop_cutting(self) -> None:
@@ -67,7 +67,7 @@ class CuttingProxy:
             self._left = 0
 
     def wait_for_the_failing(self) -> None:
-        """Wait until one end of each connection that failed has closed it."""
+        """Wait until each failed connection is closed by one of its ends."""
         for ended in self._ended:
             assert ended.wait(60)
 

@@ -1,4 +1,4 @@
-"""Databases and schemas of the session's PostgreSQL for the tests, and the repositories over them."""
+"""Databases and schemas in the session's PostgreSQL for the tests, and repositories that use them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[platforms.Database]:
-    """A fresh, empty database, dropped after the test."""
+    """Yield a fresh, empty database; drop it after the test."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(
@@ -37,39 +37,39 @@ def database(postgres: Postgres) -> Iterator[platforms.Database]:
 
 @pytest.fixture
 def database_url(database: platforms.Database) -> str:
-    """The URL of the fresh, empty database, as its owner."""
+    """Return the owner's URL of the fresh, empty database."""
     return database.owner_url
 
 
 @pytest.fixture
 def training_url(database: platforms.Database) -> str:
-    """The URL of the fresh database with our tables, as the role that reads and writes their rows."""
+    """Return the fresh database's URL for the role that reads and writes rows, after creating our tables."""
     return database.migrate()
 
 
 @pytest.fixture(scope="module")
 def schema(postgres: Postgres) -> Iterator[platforms.Database]:
-    """A schema for all tests of a file."""
+    """Yield a schema for all tests of a file."""
     with platforms.fresh_schema(postgres) as schema:
         yield schema
 
 
 @pytest.fixture(scope="module")
 def migrated_url(schema: platforms.Database) -> str:
-    """The URL of that schema with our tables, as the role that reads and writes their rows."""
+    """Return the schema's URL for the role that reads and writes rows, after creating our tables."""
     return schema.migrate()
 
 
 @pytest.fixture(scope="module")
 def owner(schema: platforms.Database, migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to the file's schema, as the role that owns its tables."""
+    """Yield a connection to the file's schema as the role that owns the tables."""
     with psycopg.connect(schema.owner_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to the file's schema, whose tables are emptied after the test."""
+    """Yield a connection to the file's schema; empty the tables after the test."""
     with psycopg.connect(migrated_url) as connection:
         yield connection
         connection.rollback()
@@ -81,17 +81,17 @@ def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[ps
 
 @pytest.fixture
 def jobs(connection: psycopg.Connection[Any]) -> JobRepository:
-    """The jobs of the file's schema."""
+    """Return the repository of jobs in the file's schema."""
     return JobRepository(connection)
 
 
 @pytest.fixture
 def datasets(connection: psycopg.Connection[Any]) -> DatasetRepository:
-    """The registered datasets of the file's schema."""
+    """Return the repository of registered datasets in the file's schema."""
     return DatasetRepository(connection)
 
 
 @pytest.fixture
 def models(connection: psycopg.Connection[Any]) -> ModelRepository:
-    """The models of the file's schema."""
+    """Return the repository of models in the file's schema."""
     return ModelRepository(connection)

@@ -1,6 +1,6 @@
-"""A process of its own that checks a dataset in another format, for tests that kill it.
+"""A program that checks a dataset in another format, for tests that kill its process.
 
-Started with JSON: source, cache, bucket, client (arguments of boto3.client) and hosts (DATASET_URL_HOSTS).
+Its argument is JSON: source, cache, bucket, client (arguments of boto3.client) and hosts (DATASET_URL_HOSTS).
 """
 
 from __future__ import annotations

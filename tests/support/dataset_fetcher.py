@@ -1,7 +1,7 @@
-"""A process of its own that materializes a dataset from S3, for tests that kill or race it.
+"""A program that materializes a dataset from S3, for tests that kill its process or run several at once.
 
-Started with JSON: reference, cache, client (arguments of boto3.client), and hang: if true, each read after
-the first hang_after stops for ever in the middle. Prints the number of reads.
+Its argument is JSON: reference, cache, client (arguments of boto3.client), hang and hang_after. If hang is
+true, each read after the first hang_after reads hangs in the middle. The program prints the number of reads.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class CountingReader(S3ObjectReader):
-    """Reads as usual and counts; can hang after the first bytes."""
+    """An S3 reader that counts its reads, and can hang after the first bytes of a read."""
 
     def __init__(self, client: S3Client, *, hang: bool = False, hang_after: int = 0) -> None:
         super().__init__(client)

@@ -1,4 +1,4 @@
-"""Steps that the tests of datasets share."""
+"""Steps that the dataset tests share."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 def roots_beside(cache: Path) -> DatasetRoots:
-    """Return a test's DATASET_ROOTS: the folder of the cache, where the cache itself is TRAINING_ROOT."""
+    """Return a test's DATASET_ROOTS: the parent folder of the cache, with the cache as TRAINING_ROOT."""
     return DatasetRoots((cache.parent,), cache)
 
 
 def check_dataset(
     source: str, task: str, cache: Path, s3: ObjectReader | None, **arguments: object
 ) -> DatasetReference:
-    """Run the check for a training run with these `arguments` of Ultralytics."""
+    """Run the check for a training run with these Ultralytics `arguments`."""
     return check.check_dataset(source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments))
 
 
@@ -43,7 +43,7 @@ def materialize(
     listings: Listings | None = None,
     roots: DatasetRoots | None = None,
 ) -> LocalDataset:
-    """Materialize as a training run does, and return what it leaves in the cache for the next one."""
+    """Materialize the dataset as a training run does; return the copy that stays in the cache."""
     with fetch.materialize(reference, cache, s3, roots or roots_beside(cache), listings) as local:
         return local
 
@@ -63,7 +63,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def describe(folder: Path, **changes: object) -> Path:
-    """Change keys of data.yaml; None removes one."""
+    """Change keys of data.yaml, removing those set to None; return the file."""
     file = folder / "data.yaml"
     data = yaml.safe_load(file.read_text()) | changes
     file.write_text(yaml.safe_dump({key: value for key, value in data.items() if value is not None}))
@@ -80,8 +80,8 @@ def arguments(s3: S3, **changes: str) -> dict[str, Any]:
 
 
 def unused_client() -> S3Client:
-    """Return a client for code that needs one but sends no request: there is no server."""
-    import boto3  # here, because one test that imports this module has none
+    """Return a client without a server, for code that needs a client but sends no request."""
+    import boto3  # imported here, because a test uses this module where boto3 is missing
 
     return boto3.client(
         "s3",

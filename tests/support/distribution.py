@@ -1,4 +1,4 @@
-"""Distributes the tests over the processes of a run: those that share an Airflow stay together."""
+"""Distributes the tests over the processes of a test run; tests that share an Airflow stay together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = {"airflow_stack": "trainings", "api_stack": "pages"}
-"""Which tests share an Airflow, by the fixture that starts it."""
+"""The groups of tests that share an Airflow, by the fixture that starts it."""
 
 
 @cache
@@ -21,23 +21,23 @@ def airflow_of(path: str) -> str | None:
 
 
 def group_of(path: str) -> str:
-    """Return the group of tests that run in one process: all that share an Airflow, or only this file's.
+    """Return the group that runs in one process: all tests that share an Airflow, or the tests of one file.
 
-    Only one process has a scheduler: it keeps a quarter of a core busy, even if there is nothing to schedule.
+    So only one process has a scheduler, which keeps a quarter of a core busy even with nothing to schedule.
     """
     fixture = airflow_of(path)
     return GROUPS[fixture] if fixture else path
 
 
 class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
-    """Distributes the groups over the processes."""
+    """Distributes groups of tests, by `group_of`, over the processes."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(str(self.config.rootpath / nodeid.partition("::")[0]))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> TogetherByServices:
-    """Replace xdist's own groups, which do nothing with pytest 9.2."""
+    """Return our own scheduler, because xdist's groups have no effect with pytest 9.2."""
     return TogetherByServices(config, log)
 
 
@@ -50,7 +50,7 @@ LONGEST = (
     "test_interrupted_attempts.py",
     "test_watchdog.py",
 )
-"""Files without Airflow that take a minute and more."""
+"""Test files that need no Airflow and take a minute or more."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Server-sent events, read as a browser reads them."""
+"""Reads server-sent events as a browser does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Event = tuple[str, str | None, Any]
 
 
 class Listener:
-    """One open stream."""
+    """An open event stream."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Listener:
         self.answer.close()
 
     def __iter__(self) -> Iterator[Event]:
-        """Each event as name, id and data."""
+        """Yield each event as its name, id and data."""
         fields: dict[str, str] = {}
         for line in self._lines:
             name, _, value = line.partition(": ")
@@ -48,7 +48,7 @@ class Listener:
                 fields = {}
 
     def until(self, name: str, number: int = 1) -> list[Event]:
-        """Return the next events, up to the `number`-th of that name."""
+        """Return the next events, up to and including the `number`-th with that name."""
         seen: list[Event] = []
         for event in self:
             seen.append(event)
@@ -58,7 +58,7 @@ class Listener:
 
 
 def epochs(events: list[Event]) -> list[int]:
-    """Return the epochs among the events, whose ids must be the numbers of the epochs."""
+    """Return the epochs among the events; the id of an epoch's event must be the epoch's number."""
     told = [(event_id, data["epoch"]) for name, event_id, data in events if name == "epoch"]
     assert [event_id for event_id, _ in told] == [str(epoch) for _, epoch in told]
     return [epoch for _, epoch in told]

@@ -1,4 +1,4 @@
-"""Training runs of a second or two that hang at a given point, each in its own process."""
+"""Training runs of a second or two that hang at a given point, each in a separate process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPOCHS = 4
 
 
 def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
-    """Run one attempt at the training in the folder, watched, as the task does."""
+    """Run one attempt at the training run in the folder under a watchdog, as the task `train` does."""
     os.setsid()
     with watch_attempt(folder / "watchdog", number, limits) as heartbeats:
         fetch() if how == ("fetch-for-ever",) else train(folder, heartbeats, *how)
@@ -25,19 +25,19 @@ def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
 
 
 def attempt_in_control_group(group: Path, folder: Path, number: int, limits: Limits, *how: str) -> int:
-    """Enter the control group, and run one attempt with its watchdog there."""
+    """Enter the control group, and run one attempt and its watchdog in it."""
     (group / "cgroup.procs").write_text(str(os.getpid()))
     return attempt(folder, number, limits, *how)
 
 
 def fetch() -> None:
-    """Hang before the training begins."""
+    """Hang before training begins."""
     print("fetching", flush=True)
     time.sleep(600)
 
 
 def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
-    """Train a classifier of five batches an epoch, or go on with what an earlier attempt left."""
+    """Train a classifier with five batches per epoch, or continue from an earlier attempt's state."""
     from ultralytics.utils.callbacks.base import default_callbacks
 
     from include.training import run
@@ -52,7 +52,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
             event, fault = FAULTS[each]
             default_callbacks[event].append(fault)
 
-    def equip(trainer: Any) -> None:  # on a CPU Ultralytics takes no workers
+    def equip(trainer: Any) -> None:  # on a CPU Ultralytics uses no loader workers by itself
         trainer.args.workers = int(options.get("workers", 0))
 
     default_callbacks["on_pretrain_routine_start"].append(equip)
@@ -62,7 +62,7 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
         folder,
         images=IMAGES,
         model=architecture(folder, "classify"),
-        epochs=9999 if options else EPOCHS,  # those with workers or ranks run until a test ends them
+        epochs=9999 if options else EPOCHS,  # a run with workers or ranks trains until a test ends it
         save_dir=folder / "run",
         arguments={"imgsz": 64, "batch": 4, "plots": False, "patience": 0},
         identity={"job": "a"},
@@ -78,13 +78,13 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
 
 
 def hold_the_interpreter_lock(trainer: Any) -> None:
-    """Wait in C in the first batch of the second epoch, so that no other Python code runs."""
+    """Sleep in C code in the first batch of the second epoch without releasing the interpreter lock."""
     if trainer.epoch == 1:
         ctypes.PyDLL(None).sleep(600)
 
 
 def sleep_in_validation(validator: Any) -> None:
-    """Take longer than the tests' limit of a batch, once."""
+    """Sleep once, for longer than the tests' limit for a batch."""
     if not hasattr(sleep_in_validation, "slept"):
         time.sleep(5)
         print("slept", flush=True)
@@ -92,7 +92,7 @@ def sleep_in_validation(validator: Any) -> None:
 
 
 def take_all_memory(trainer: Any) -> None:
-    """Take all memory in the second epoch."""
+    """Allocate memory without end in the second epoch."""
     taken = []
     while trainer.epoch == 1:
         taken.append(b"x" * 2**26)

@@ -1,4 +1,4 @@
-"""A real HTTPS server of images, with a certificate of its own, that can misbehave."""
+"""A real HTTPS server for images, with a self-signed certificate, that can misbehave."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 @dataclass
 class ImageHost:
-    """What the server has, and which requests it got."""
+    """The server's files and misbehaviour, and the requests that it has received."""
 
     url: str
     certificate: Path
@@ -31,11 +31,11 @@ class ImageHost:
     """How often each path, with its query, was requested."""
     redirects: dict[str, str] = field(default_factory=dict)
     status: dict[str, list[int]] = field(default_factory=dict)
-    """The statuses that a path answers first, one after the other."""
+    """The statuses with which the first requests for a path are answered, one after the other."""
     cut: dict[str, int] = field(default_factory=dict)
-    """How often a file is sent in half before it is sent whole."""
+    """How often only half of a file is sent before the whole file is sent."""
     drip: set[str] = field(default_factory=set)
-    """Files that are sent a byte at a time."""
+    """The paths of files that are sent a byte at a time."""
     agents: list[dict[str, str]] = field(default_factory=list)
     """The headers of all requests."""
 
@@ -77,15 +77,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content[start : start + step])
                 time.sleep(0.05 if path in self.host.drip else 0)
         except OSError:
-            return  # the client has given up
+            return  # the client has closed the connection
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
 
 @contextmanager
 def serving_images(folder: Path) -> Iterator[ImageHost]:
-    """Serve images on a free port of this machine; the certificate is written to the folder."""
+    """Serve images on a free port of this machine, and write the certificate to the folder."""
     certificate, key = _make_certificate(folder)
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

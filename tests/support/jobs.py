@@ -1,4 +1,4 @@
-"""Jobs as a run claims them, for tests of what is recorded."""
+"""Jobs claimed by a run, for tests of the recorded rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def claim(
 
 
 def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> TrainingJob:
-    """Start job a of run1, in its first or a later attempt, with that many epochs finished and durable."""
+    """Start an attempt at job a of run1, with `epochs` epochs finished and durable; return the row."""
     claim(jobs)
     jobs.leave_queue("a", "run1", attempt)
     jobs.start_training("a", "run1", attempt, first_epoch=0)
@@ -49,7 +49,7 @@ def recorded(jobs: JobRepository, job_id: str = "a") -> TrainingJob:
 def record_checkpoints(
     connection: psycopg.Connection[Any], run_id: str = "run1", status: str = "completed", job_id: str = "a"
 ) -> int:
-    """Record them as the task does, whose values are strings (templates); return how many rows it wrote."""
+    """Record checkpoints with string values, as the task's templates do; return the number of rows."""
     parameters = {
         "job_id": job_id,
         "run_id": run_id,
@@ -84,9 +84,9 @@ def epoch_report(epoch: int = 0, **metrics: float | None) -> EpochReport:
 
 
 def wait_until_blocked(connection: psycopg.Connection[Any], backend: int) -> None:
-    """Wait until that server process is blocked by a lock that another holds."""
+    """Wait until the server process `backend` is blocked by another process's lock."""
     for _ in range(600):
         if connection.execute("SELECT pg_blocking_pids(%s) <> '{}'", [backend]).fetchone() == (True,):
             return
         time.sleep(0.05)
-    raise AssertionError(f"server process {backend} waits for nobody")
+    raise AssertionError(f"server process {backend} is not blocked")

@@ -1,4 +1,4 @@
-"""Processes that are killed with SIGKILL: at a moment that is seen from outside, or at a place in the code.
+"""Processes that are killed with SIGKILL at a moment observed from outside, or at a place in the code.
 
 Attempts at a training run are forked from a server that has imported torch, so each takes a second or less.
 """
@@ -31,14 +31,14 @@ PRELOADED = [
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
 ]
-"""What takes seconds to import and, unlike polars, starts no thread, which would not survive the fork."""
+"""Modules that take seconds to import and, unlike polars, start no thread, which would not survive a fork."""
 
 
 class Place(NamedTuple):
-    """Where a process dies, or gets another signal: when it gets to `name` for the `times`-th time.
+    """Where a process gets SIGKILL or another signal: at the `times`-th time that it reaches `name`.
 
-    name is one of Ultralytics' callbacks ("on_val_start"), or one of the interpreter's audit events with the
-    file that the operation is about to affect ("os.rename last.pt.part").
+    `name` is a callback of Ultralytics ("on_val_start"), or an audit event of the interpreter with the name
+    of the affected file ("os.rename last.pt.part").
     """
 
     name: str
@@ -47,16 +47,16 @@ class Place(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What may differ between attempts: the CPU threads that torch finds, and loader workers."""
+    """The differences between machines: the number of CPU threads that torch finds, and of loader workers."""
 
     threads: int
     workers: int = 0
 
 
 class Attempt:
-    """A program in a process of its own, which ends with the block at the latest.
+    """A program in a separate process, which is killed at the end of the block if it still runs.
 
-    folder gets its log, and a line for each epoch that it begins.
+    `folder` receives the program's log, and a file with a line for each epoch that has begun.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Attempt:
 
     @property
     def pid(self) -> int:
-        """The id of the process that trains."""
+        """Return the id of the process."""
         assert self._process.pid is not None
         return self._process.pid
 
     @property
     def begun(self) -> list[int]:
-        """The epochs, counted from 0, that it has begun."""
+        """Return the epochs, counted from 0, that the program has begun."""
         return [int(line) for line in self._begun.read_text().splitlines()]
 
     def kill(self) -> None:
@@ -101,13 +101,13 @@ class Attempt:
         self._process.kill()
 
     def status(self) -> int:
-        """Wait until it ends; return its exit status, or minus the signal that killed it."""
+        """Wait for the end of the process; return its exit status, or minus the signal that killed it."""
         self._process.join()
         assert self._process.exitcode is not None
         return self._process.exitcode
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for its end, but no longer than that; return whether it has ended."""
+        """Wait at most `seconds` for the end of the process; return whether it has ended."""
         self._process.join(seconds)
         return self._process.exitcode is not None
 
@@ -123,7 +123,7 @@ def _run(
     import torch
     from ultralytics.utils.callbacks.base import default_callbacks
 
-    def equip(trainer: Any) -> None:  # afterwards, because on a CPU Ultralytics sets both itself
+    def equip(trainer: Any) -> None:  # in a callback, because on a CPU Ultralytics first sets both itself
         torch.set_num_threads(machine.threads)
         trainer.args.workers = machine.workers
 
@@ -134,7 +134,7 @@ def _run(
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.__stdout__.fileno())  # type: ignore[union-attr]
         os.dup2(file.fileno(), sys.__stderr__.fileno())  # type: ignore[union-attr]
-    multiprocessing.set_start_method("fork", force=True)  # for loader workers, as in any program
+    multiprocessing.set_start_method("fork", force=True)  # for loader workers: the usual default
     default_callbacks["on_pretrain_routine_start"].append(equip)
     default_callbacks["on_train_epoch_start"].append(begin_epoch)
     if dies_at:
@@ -143,7 +143,7 @@ def _run(
 
 
 def die_at(place: Place) -> None:
-    """Have this process killed (or stopped) at `place`, even if one of its loader workers gets there."""
+    """Send this process the signal of `place` when it or one of its loader workers reaches that place."""
     from ultralytics.utils.callbacks.base import default_callbacks
 
     own, times = os.getpid(), count(1)
@@ -165,12 +165,12 @@ def die_at(place: Place) -> None:
 
 
 def _name(path: str | Path) -> str:
-    """Return the file's name, without the id of the process that stages it."""
+    """Return the file's name without the process id in the names of temporary files."""
     return re.sub(r"\.\d+\.part$", ".part", Path(path).name)
 
 
 def stop_when(pid: int, condition: Callable[[], bool]) -> None:
-    """Stop a process (SIGSTOP) while `condition` holds, which may be only for short moments that recur."""
+    """Suspend a process (SIGSTOP) while `condition` holds, which may be only for short, recurring moments."""
     while True:
         wait_until(condition, pid)
         os.kill(pid, signal.SIGSTOP)
@@ -181,18 +181,18 @@ def stop_when(pid: int, condition: Callable[[], bool]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], pid: int) -> None:
-    """Wait for something that the process brings about; fail if the process ends before that."""
+    """Wait until the condition holds; fail if the process ends before that."""
     while not condition():
         assert _states(pid) - {"Z"}, f"process {pid} ended before that"
         time.sleep(0.0002)
 
 
 def _states(pid: int) -> set[str]:
-    """Return the states of all its threads, as Linux names them; none if the process is gone."""
+    """Return Linux's state letters of all threads of the process; the set is empty if the process is gone."""
     found = set()
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         try:
             found.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
-        except OSError:  # it ended in between
+        except OSError:  # the thread ended in between
             continue
     return found

@@ -1,4 +1,4 @@
-"""What a lock file says: which version of which package, where, and which files."""
+"""Reads lock files: the version, platform marker and file hashes of each package."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 
 class Pin(NamedTuple):
-    """One version of a package."""
+    """A pinned version of a package."""
 
     package: str
     version: str
     marker: str
-    """Where it is installed, as in PEP 508; empty means everywhere."""
+    """The PEP 508 marker of the platforms on which the package is installed; empty means all platforms."""
     hashes: frozenset[str]
     """The hashes of the files that may be installed, such as sha256:0123…"""
 

@@ -1,4 +1,4 @@
-"""Tests that need a program that only the system's package manager has: without it, skipped and listed."""
+"""Skips and lists tests that need a missing program which only the system's package manager provides."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 @dataclass(frozen=True)
 class SystemProgram:
-    """name is what people call it; in upper case, the environment variable that names a different program.
+    """A program of the system. `name` in upper case is the environment variable that overrides the program.
 
-    looked_for is what it is called on the PATH, path where it was found, if at all, fixture what all tests
-    that need it use, package what Debian calls it.
+    `looked_for` is its name on the PATH, `path` is its location if it was found, `fixture` is the fixture
+    of all tests that need the program, and `package` is its Debian package.
     """
 
     name: str
@@ -23,11 +23,11 @@ class SystemProgram:
 
     @property
     def reason(self) -> str:
-        """Why a test was skipped."""
+        """Return the reason for which a test is skipped."""
         return f"there is no {self.name}"
 
     def leave_out(self, items: list[pytest.Item]) -> None:
-        """If it is missing, skip the tests that need it before they start any service."""
+        """If the program is missing, skip the tests that need it before they start any service."""
         if self.path is not None:
             return
         missing = pytest.mark.skip(reason=self.reason)
@@ -36,7 +36,7 @@ class SystemProgram:
                 item.add_marker(missing)
 
     def name_what_was_left_out(self, terminal: pytest.TerminalReporter) -> None:
-        """Name the skipped tests, because a green run could be mistaken for a whole one."""
+        """List the skipped tests, because a successful run could be mistaken for a complete one."""
         skipped = terminal.stats.get("skipped", [])
         names = sorted(report.nodeid for report in skipped if self.reason in str(report.longrepr))
         if not names:

@@ -1,4 +1,4 @@
-"""A real MLflow tracking server with a login, and what it stores of a job; its data survive a kill."""
+"""A real MLflow tracking server with a login, and queries for a job's data, which survive a kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USERNAME, PASSWORD = "admin", secrets.token_urlsafe(24)
 
 @dataclass(frozen=True)
 class MlflowServer:
-    """The server whose data is in the folder."""
+    """A server that stores its data in the folder."""
 
     folder: Path
 
@@ -44,7 +44,7 @@ class MlflowServer:
             f"admin_username = {USERNAME}\n"
             f"admin_password = {PASSWORD}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-            "auth_cache_ttl_seconds = 3600\n"  # without it each request costs a quarter of a second
+            "auth_cache_ttl_seconds = 3600\n"  # without this cache each request takes a quarter of a second
         )
         options = {
             "host": LOOPBACK,
@@ -63,7 +63,7 @@ class MlflowServer:
                 "MLFLOW_AUTH_CONFIG_PATH": str(login),
                 "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes of its own, for other features
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # no extra processes for other features
             },
             directory=self.folder,
             state=self.folder,
@@ -78,7 +78,7 @@ class MlflowServer:
         processes.stop(self._service)
 
     def runs(self, experiment: str, job_id: str) -> list[dict[str, Any]]:
-        """MLflow's runs of the job: status, start in milliseconds, params, tags."""
+        """Return MLflow's runs of the job: status, start in milliseconds, params, metrics and tags."""
         with self._session() as session:
             found = session.get(
                 f"{self._api}/experiments/get-by-name", params={"experiment_name": experiment}
@@ -92,7 +92,7 @@ class MlflowServer:
         return [run for run in runs if run["tags"].get("training.job_id") == job_id]
 
     def history(self, run: dict[str, Any], key: str) -> list[tuple[int, float]]:
-        """Step and value of each point of the metric, in order."""
+        """Return the step and value of each point of the metric, in order."""
         with self._session() as session:
             answer = session.get(
                 f"{self._api}/metrics/get-history", params={"run_id": run["id"], "metric_key": key}
@@ -101,7 +101,7 @@ class MlflowServer:
         return sorted((each["step"], each["value"]) for each in answer.json().get("metrics", []))
 
     def delete(self, run: dict[str, Any]) -> None:
-        """Delete the run as its UI does."""
+        """Delete the run as MLflow's UI does."""
         with self._session() as session:
             session.post(f"{self._api}/runs/delete", json={"run_id": run["id"]}).raise_for_status()
 

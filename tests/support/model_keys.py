@@ -1,4 +1,4 @@
-"""Keys that sign models, for tests."""
+"""Keys that sign models in tests."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def new_key(curve: ec.EllipticCurve | None = None) -> SigningKey:
 
 
 def private_pem(key: SigningKey) -> str:
-    """The key as a deployment gives it to the worker that promotes."""
+    """Return the private key in PEM, as a deployment gives it to the promoting worker."""
     return key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def public_pem(*keys: SigningKey) -> str:
-    """The public halves as a deployment gives them to everybody."""
+    """Return the public keys in PEM, as a deployment gives them to all services."""
     return "".join(
         key.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
         for key in keys
@@ -34,12 +34,12 @@ def public_pem(*keys: SigningKey) -> str:
 
 
 def trusting(*keys: SigningKey, signs_with: SigningKey | None = None) -> ModelSigning:
-    """Return the signing of a worker that verifies with these keys, and signs with `signs_with`."""
+    """Return the signing configuration of a worker that trusts `keys` and signs with `signs_with`."""
     return ModelSigning.of(VerificationKeys.parse(public_pem(*keys).encode()), signs_with)
 
 
 def signing_of(stack: Stack) -> ModelSigning:
-    """Return the signing of this stack's promoting task."""
+    """Return the signing configuration of this stack's promoting task."""
     keys = stack.model_keys
     return ModelSigning.of(
         VerificationKeys.parse(keys.public.read_bytes()), SigningKey.parse(keys.private.read_bytes())

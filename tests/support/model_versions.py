@@ -1,4 +1,4 @@
-"""Jobs with a best.pt in S3 and versions made of them, for tests of what is recorded and promoted."""
+"""Jobs with a best.pt in S3, and model versions made of them, for tests of registration and promotion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def registered(models: ModelRepository, job_id: str, name: str = "digits", **given: Any) -> ModelVersion:
-    """Register the job as a version of the model, with a file that does not exist."""
+    """Register the job as a version of the model `name`, with a file that does not exist."""
     values: dict[str, Any] = {
         "run_id": "run1",
         "sha256": "a" * 64,
@@ -35,7 +35,7 @@ def registered(models: ModelRepository, job_id: str, name: str = "digits", **giv
 def trained(
     connection: psycopg.Connection[Any], client: S3Client, bucket: str, job_id: str, content: bytes
 ) -> str:
-    """Add a completed job whose best.pt is `content`; return the SHA-256 of that."""
+    """Add a completed job whose best.pt is `content`; return the SHA-256 of the content."""
     sha256, key = hashlib.sha256(content).hexdigest(), f"checkpoints/{job_id}/best.pt"
     best = Checkpoint(f"s3://{bucket}/{key}", sha256, len(content), epoch=2)
     client.put_object(
@@ -53,7 +53,7 @@ def trained(
 def version_of(
     connection: psycopg.Connection[Any], client: S3Client, bucket: str, content: bytes, **given: Any
 ) -> ModelVersion:
-    """Register the next version of model digits, from a new job whose best.pt is `content`."""
+    """Register the next version of the model digits from a new job whose best.pt is `content`."""
     job_id = f"job-{len(ModelRepository(connection).list()) + 1}"
     trained(connection, client, bucket, job_id, content)
     return register_copy(connection, Bucket(client, bucket), "digits", job_id=job_id, run_id="run1", **given)
@@ -71,7 +71,7 @@ def promote_over_present(
     signing: ModelSigning | None = None,
     limits: TransferLimits | None = None,
 ) -> ModelVersion:
-    """Promote the version over the one in production, as a person does who has just looked it up."""
+    """Promote the version, naming the one that is now in production as the version to replace."""
     present = ModelRepository(connection).production(name)
     expected = present.version if present else None
     chosen = ChosenVersion(name=name, version=version, expected=expected, reason=reason, force=force)
@@ -79,7 +79,7 @@ def promote_over_present(
 
 
 def body(client: S3Client, uri: str) -> bytes:
-    """The bytes of the object at an s3:// URI."""
+    """Return the bytes of the object at an s3:// URI."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return client.get_object(Bucket=bucket, Key=key)["Body"].read()
 
@@ -99,7 +99,7 @@ def replace(client: S3Client, uri: str, content: bytes, metadata: dict[str, str]
 def tamper(
     connection: psycopg.Connection[Any], client: S3Client, version: ModelVersion, content: bytes
 ) -> None:
-    """Change the version's file, and all that S3 and the database say about it."""
+    """Change the version's file, with its hash and size in S3 and in the database."""
     sha256 = hashlib.sha256(content).hexdigest()
     replace(client, version.path, content, metadata(client, version.path) | {"sha256": sha256})
     connection.execute(

@@ -20,7 +20,7 @@ LABELS: dict[str, tuple[str, list[float]]] = {
     "pose": ("pose", [0.5, 0.5, 0.2, 0.2, 0.4, 0.4, 2, 0.6, 0.6, 0]),
     "obb": ("obb", [0.1, 0.1, 0.9, 0.1, 0.9, 0.5, 0.1, 0.5]),
 }
-"""The name of each task's annotations, and a label without its class."""
+"""The key of each task's annotations, with the values of a label after its class."""
 
 
 def png(seed: int, *, depth: bool = False) -> bytes:
@@ -36,7 +36,7 @@ def header(task: str, **more: Any) -> dict[str, Any]:
 
 
 def record(task: str, index: int, split: str = "train", url: str = URL, **more: Any) -> dict[str, Any]:
-    """The line of an image, whose class and number of labels follow from its index."""
+    """Return an image's line; the class and the number of labels depend on the image's index."""
     name = f"photo-{index}.png"
     made: dict[str, Any] = {
         "type": "image",
@@ -55,7 +55,7 @@ def record(task: str, index: int, split: str = "train", url: str = URL, **more: 
 
 
 def export(task: str, url: str = URL, splits: str = "ttttttvvvx") -> list[dict[str, Any]]:
-    """Return an export with an image for each letter, which stands for its split."""
+    """Return an export with an image for each letter of `splits`; the letter selects the image's split."""
     names = {"t": "train", "v": "val", "x": "test"}
     return [
         header(task),

@@ -1,7 +1,7 @@
-"""The nginx configuration of the documentation, with a real nginx in front of a real API server.
+"""A real nginx with the documented configuration in front of a real API server.
 
-The server is the machine's own: `nginx` on the PATH or in /usr/sbin, or the one that the environment variable
-NGINX names. Without one, the tests that need it are skipped, and listed at the end of the run.
+The machine must have nginx, on the PATH, in /usr/sbin, or where the environment variable NGINX says. Without
+nginx, the tests that need it are skipped, and listed at the end of the run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.support.missing_programs import SystemProgram
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx.conf"
 NAME = "localhost"
 HEAD_SECONDS = 2
-"""Instead of the ten of the configuration: the API server itself waits only ten seconds."""
+"""Less than the configured 10 s, because the API server itself also waits only 10 s."""
 
 _PROGRAM = os.environ.get("NGINX") or "nginx"
 _NGINX = SystemProgram(
@@ -61,9 +61,9 @@ http {{
 
 @dataclass(frozen=True)
 class Nginx:
-    """url is where people find Airflow, plain_url the same without TLS; certificate is the file to trust.
+    """A running nginx. `url` is Airflow's address, `plain_url` the address without TLS.
 
-    api_log is the log of the API server behind nginx.
+    `certificate` is the file to trust, and `api_log` is the log of the API server behind nginx.
     """
 
     url: str
@@ -73,22 +73,22 @@ class Nginx:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the tests out before they start any service."""
+    """Skip the tests without nginx before they start any service."""
     _NGINX.leave_out(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was left out."""
+    """List the skipped tests."""
     _NGINX.name_what_was_left_out(terminalreporter)
 
 
 @pytest.fixture(scope="module")
 def nginx(api_stack: Stack) -> Iterator[Nginx]:
-    """nginx in front of an API server of its own."""
+    """Yield an nginx in front of a separate API server."""
     plain, tls = choose(set()), choose(set())
     url = f"https://{NAME}:{tls}"
     folder = Path(tempfile.mkdtemp(prefix="yolo-training-nginx-"))
-    folder.chmod(0o777)  # nginx is not root here
+    folder.chmod(0o777)  # nginx runs under another account if the tests run as root
     try:
         certificate = _certify(folder)
         with another_api_server(api_stack, "api-server-behind-nginx", url, "--proxy-headers") as behind:
@@ -157,5 +157,5 @@ def _certify(folder: Path) -> Path:
             serialization.NoEncryption(),
         )
     )
-    key_path.chmod(0o644)  # for the account that nginx runs as
+    key_path.chmod(0o644)  # readable for the account of nginx
     return path

@@ -1,4 +1,4 @@
-"""Asks a module of the console's JavaScript, which Node runs, for a value."""
+"""Evaluates expressions with a module of the console's JavaScript in Node."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ needs_node = pytest.mark.skipif(
 
 
 def evaluate(module: str, expression: str) -> Any:
-    """Return what an expression gives; the exports of the module in the static folder are in `module`."""
+    """Return the value of an expression in which `module` stands for the exports of a static module."""
     program = (
         f"import * as module from {json.dumps((STATIC / module).as_uri())};\n"
         f"console.log(JSON.stringify({expression}));"

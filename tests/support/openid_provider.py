@@ -1,6 +1,6 @@
 """An identity provider with Keycloak's addresses and claims, for test machines that have no Keycloak.
 
-Whoever is sent to it is logged in as `person`, without being asked.
+Every browser that is sent to the provider is logged in as `person`, without a login form.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 CLIENT = {"OIDC_CLIENT_ID": "airflow", "OIDC_CLIENT_SECRET": "secret of the client"}
-"""The settings of config/oidc.py, without the address."""
+"""The environment variables of config/oidc.py, without the provider's address."""
 
 REALM = "/realms/training"
 _PROTOCOL = f"{REALM}/protocol/openid-connect"
@@ -28,7 +28,7 @@ _PROTOCOL = f"{REALM}/protocol/openid-connect"
 
 @dataclass
 class Provider:
-    """The provider at `url`; person are the claims of whoever logs in next."""
+    """The provider at `url`; `person` holds the claims of the person who logs in next."""
 
     url: str = ""
     person: dict[str, Any] = field(default_factory=dict)
@@ -37,11 +37,11 @@ class Provider:
 
     @property
     def issuer(self) -> str:
-        """The address that identifies it."""
+        """Return the address that identifies the provider."""
         return f"{self.url}{REALM}"
 
     def describe(self) -> dict[str, Any]:
-        """Return what is at its well-known address."""
+        """Return the provider's metadata, which is published at its well-known address."""
         at = f"{self.url}{_PROTOCOL}"
         return {
             "issuer": self.issuer,
@@ -53,7 +53,7 @@ class Provider:
         }
 
     def identify(self) -> str:
-        """Return a signed token that says who has logged in."""
+        """Return a signed token with the claims of the person who has logged in."""
         now = int(time.time())
         claims = self.person | {
             "iss": self.issuer,
@@ -66,14 +66,14 @@ class Provider:
         return jwt.encode(claims, self._key, "RS256", headers={"kid": "1"})
 
     def certificates(self) -> dict[str, Any]:
-        """Return the keys with which tokens are checked."""
+        """Return the keys that verify tokens."""
         key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         return {"keys": [key | {"kid": "1", "alg": "RS256", "use": "sig"}]}
 
 
 @contextmanager
 def providing() -> Iterator[Provider]:
-    """Serve a provider."""
+    """Serve an identity provider; yield it."""
     provider = Provider()
 
     class Handler(BaseHTTPRequestHandler):
@@ -108,7 +108,7 @@ def providing() -> Iterator[Provider]:
             self.wfile.write(json.dumps(content).encode())
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Write nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         provider.url = f"http://127.0.0.1:{server.server_port}"

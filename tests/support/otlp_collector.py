@@ -1,4 +1,4 @@
-"""A collector that takes metrics over OTLP, and remembers their names and attributes."""
+"""A collector that receives metrics over OTLP, and records their names and attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 
 class OtlpCollector:
-    """Listens on a free port of the loopback interface."""
+    """A collector that listens on a free port of the loopback interface."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,12 +21,12 @@ class OtlpCollector:
 
     @property
     def endpoint(self) -> str:
-        """For OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."""
+        """Return the value for OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."""
         return f"http://127.0.0.1:{self._server.server_port}/v1/metrics"
 
     @property
     def received(self) -> dict[str, set[tuple[str, str]]]:
-        """Every metric by the name that Prometheus gives it, with all attributes that it came with."""
+        """Return every received metric by its name in Prometheus, with all attributes that it had."""
         with self._lock:
             return {name: set(attributes) for name, attributes in self._received.items()}
 

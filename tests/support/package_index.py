@@ -1,4 +1,4 @@
-"""A package index of this machine, with packages made for a test."""
+"""A local package index with packages made for a test."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from zipfile import ZipFile
 
 
 class PackageIndex:
-    """A folder as an index: its pages are the listings that the server makes of folders."""
+    """A folder served as a package index; the server's folder listings are the pages of the index."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
 
     def add(self, name: str, *metadata: str) -> str:
-        """Publish version 1.0 of an empty package, and return the SHA-256 of its wheel."""
+        """Publish version 1.0 of an empty package; return the SHA-256 of its wheel."""
         wheel = self.folder / name / f"{name}-1.0-py3-none-any.whl"
         wheel.parent.mkdir()
         with ZipFile(wheel, "w") as archive:
@@ -36,11 +36,12 @@ class PackageIndex:
 
 @contextmanager
 def package_index(folder: Path) -> Iterator[PackageIndex]:
-    """Serve an index without packages."""
+    """Serve an empty package index; yield it."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         simple = folder / "simple"
-        (simple / "pip").mkdir(parents=True)  # what `make setup` asks for, to see whether the index is there
+        # `make setup` requests this page to see whether the index can be reached.
+        (simple / "pip").mkdir(parents=True)
         yield PackageIndex(simple, f"http://127.0.0.1:{server.server_port}/simple")
         server.shutdown()

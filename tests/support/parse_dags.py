@@ -11,10 +11,10 @@ ABSENT = {"torch", "torchvision", "ultralytics", "cv2", "sklearn", "PIL"}
 
 
 class NotInstalled(MetaPathFinder):
-    """Makes the packages that only a training worker has impossible to import."""
+    """Prevents the import of packages that only a training worker has."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        """Refuse the packages in ABSENT, leave all others to the next finder."""
+        """Refuse the packages in ABSENT, and leave all others to the next finder."""
         if fullname.partition(".")[0] in ABSENT:
             raise ModuleNotFoundError(f"No module named {fullname!r} (as on a machine that does not train)")
 

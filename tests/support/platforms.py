@@ -1,4 +1,4 @@
-"""Tables `training_jobs` as existing platforms have them, and how to tell whether they have changed."""
+"""Tables `training_jobs` of existing platforms, and functions that show whether they have changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Connection = psycopg.Connection[Any]
 
 @dataclass(frozen=True)
 class Platform:
-    """key is the platform's own primary key, create makes its table, insert one of its rows."""
+    """A platform: `key` is its own primary key, `create` creates its table, and `insert` adds a row."""
 
     key: str
     create: str
@@ -61,7 +61,7 @@ PLATFORMS = {
     ),
 }
 
-# What a platform does on its own table must neither run nor break because of us.
+# A platform's own objects on its table: our migrations must neither trigger nor break them.
 _AROUND = """
 CREATE FUNCTION count_touches() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.touched := NEW.touched + 1; RETURN NEW; END $$;
@@ -75,19 +75,19 @@ ROWS = 50
 
 @dataclass(frozen=True)
 class Database:
-    """An empty database, or a schema of one: the URL for the role that owns it, and that for all the rest."""
+    """An empty database or schema, with a URL for the role that owns it and one for all other work."""
 
     owner_url: str
     url: str
 
     def migrate(self, target: str = "head") -> str:
-        """Migrate as the Dag does, and return the URL for everything else."""
+        """Migrate as the Dag does, and return the URL for all other work."""
         apply(engine(self.owner_url), target, application_role=TRAINING_APPLICATION)
         return self.url
 
 
 def database(postgres: Postgres, name: str, options: str = "") -> Database:
-    """The database of that name, with options of libpq."""
+    """Return the database of that name, with URLs that carry libpq options."""
     owner, application = (
         f"{postgres.url(name, role)}{options}" for role in (TRAINING_OWNER, TRAINING_APPLICATION)
     )
@@ -96,7 +96,7 @@ def database(postgres: Postgres, name: str, options: str = "") -> Database:
 
 @contextmanager
 def fresh_schema(postgres: Postgres) -> Iterator[Database]:
-    """An empty schema, alone on the search path: much quicker to make than a database."""
+    """Yield an empty schema, alone on the search path, which is much faster to create than a database."""
     schema = f"platform_{secrets.token_hex(4)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {TRAINING_OWNER}")
@@ -110,7 +110,7 @@ def migrate(stack: Stack) -> None:
 
 
 def install(connection: Connection, platform: Platform) -> None:
-    """Create the platform's table with its surroundings, and fill it."""
+    """Create the platform's table with a trigger, a view and an index, and fill the table."""
     connection.execute(platform.create)
     connection.execute(_AROUND)
     with connection.cursor() as cursor:
@@ -123,7 +123,7 @@ def install(connection: Connection, platform: Platform) -> None:
 
 
 def rows(connection: Connection, columns: list[str]) -> list[str]:
-    """Return each row's text in these columns, ordered by the platform's column `name`."""
+    """Return the text of each row in these columns, ordered by the platform's column `name`."""
     shown = ", ".join(f'"{column}"' for column in columns)
     selected = connection.execute(f"SELECT ROW({shown})::text FROM training_jobs ORDER BY name")
     found = [row[0] for row in selected]
@@ -132,7 +132,7 @@ def rows(connection: Connection, columns: list[str]) -> list[str]:
 
 
 def columns(connection: Connection) -> list[str]:
-    """The names of the columns of training_jobs."""
+    """Return the names of the columns of training_jobs."""
     found = connection.execute(
         "SELECT attname FROM pg_attribute WHERE attrelid = 'training_jobs'::regclass AND attnum > 0 "
         "AND NOT attisdropped ORDER BY attnum"
@@ -143,7 +143,7 @@ def columns(connection: Connection) -> list[str]:
 
 
 def structure(connection: Connection) -> set[str]:
-    """All that a person would see of the schema: relations, columns, constraints, indexes and the like."""
+    """Describe the schema: its relations, columns, constraints, indexes, triggers and functions."""
     found = connection.execute(
         """
         SELECT 'relation ' || relname FROM pg_class
@@ -174,5 +174,5 @@ def structure(connection: Connection) -> set[str]:
 
 
 def engine(url: str, **options: Any) -> Engine:
-    """An engine as the Dag makes it."""
+    """Return an engine like the one that the Dag creates."""
     return engine_over(lambda: psycopg.connect(url, **options))

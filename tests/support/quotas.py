@@ -1,4 +1,4 @@
-"""Quotas for the tests that are about them; all other tests have none."""
+"""Quotas for tests that need some; other tests have no quotas."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def check_quota(
     users: str = "",
     now: datetime | None = None,
 ) -> QuotaCheck:
-    """The users' quotas under these settings; without any, everything is allowed."""
+    """Return the check of users' quotas under these settings; the defaults allow everything."""
     quotas = Quotas.parse(gpus, gpu_hours, users)
     return QuotaCheck(quotas, UsageRepository(connection), now or datetime.now(UTC))

@@ -1,6 +1,6 @@
-"""include.training.rank on a machine without GPUs: the same processes on the CPU, joined by gloo.
+"""Runs include.training.rank without GPUs: the same processes on the CPU, connected by gloo.
 
-It stands in for what Ultralytics does with GPU numbers, and for nothing else.
+Only Ultralytics' handling of GPU numbers is replaced.
 """
 
 from __future__ import annotations

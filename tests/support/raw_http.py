@@ -1,4 +1,4 @@
-"""HTTP as an attacker writes it: by hand, in pieces, and never to an end."""
+"""HTTP as an attacker writes it: by hand, in pieces, and without an end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 PIECE = b"x" * 65_536
-"""What endless bodies are made of."""
+"""A piece of an endless request body."""
 
 
 @dataclass
 class Answer:
-    """The status line's number, the headers by lower-case name, and the beginning of the body."""
+    """A response: its status, its headers by lower-case name, and the beginning of its body."""
 
     status: int
     headers: dict[str, str]
@@ -27,7 +27,7 @@ class Answer:
 
 @dataclass
 class Connection:
-    """One connection to a server."""
+    """A connection to a server."""
 
     raw: socket.socket
     received: bytes = field(default=b"")
@@ -36,7 +36,7 @@ class Connection:
         self.raw.sendall(text.encode() if isinstance(text, str) else text)
 
     def closed_within(self, seconds: float) -> bool:
-        """Whether the server closes the connection in that time; what it says before that is received."""
+        """Return whether the server closes the connection within `seconds`; receive its bytes until then."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if not self._readable(left):
@@ -51,7 +51,7 @@ class Connection:
         return False
 
     def answer(self, seconds: float = 20) -> Answer:
-        """The answer, once its head has arrived."""
+        """Wait for the head of the server's answer; return the answer."""
         deadline = time.monotonic() + seconds
         while b"\r\n\r\n" not in self.received:
             assert self._readable(deadline - time.monotonic()), "no answer"
@@ -64,9 +64,9 @@ class Connection:
         return Answer(int(status.split()[1]), headers, body.decode(errors="replace"))
 
     def upload(self, most_bytes: int, *, chunked: bool) -> int:
-        """Send pieces of a body until the server answers or closes; return how many bytes were sent."""
+        """Send pieces of a body until the server answers or closes; return the number of bytes sent."""
         sent = 0
-        with suppress(ConnectionError):  # closed while a piece was on its way
+        with suppress(ConnectionError):  # the server closed the connection while a piece was being sent
             while sent < most_bytes and not self._readable(0):
                 self.send(f"{len(PIECE):x}\r\n".encode() + PIECE + b"\r\n" if chunked else PIECE)
                 sent += len(PIECE)
@@ -81,7 +81,7 @@ class Connection:
 
 @contextmanager
 def connect(url: str, trusted: Path | None = None) -> Iterator[Connection]:
-    """Connect to the server at that address, with TLS where a certificate is to be trusted."""
+    """Connect to the server at `url`, with TLS if a certificate to trust is given."""
     parts = urlsplit(url)
     with socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=20) as raw:
         if trusted is None:
@@ -93,7 +93,7 @@ def connect(url: str, trusted: Path | None = None) -> Iterator[Connection]:
 
 
 def head(method: str, path: str, **headers: str | int) -> str:
-    """Return the head of a request; write names of headers with _ for -."""
+    """Return the head of a request; in the names of headers, write _ for -."""
     named = {"Host": "localhost"} | headers
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in named.items()]
     return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""])

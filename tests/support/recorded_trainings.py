@@ -1,4 +1,4 @@
-"""Training runs written straight into the tables, so that no test has to wait for an epoch."""
+"""Training runs written directly into the tables, so that no test has to wait for an epoch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SPEC = {"task": "detect", "dataset": "digits", "model": "yolo11n.yaml", "imgsz":
 
 
 FORGOTTEN_RUN = "manual__2026-01-01"
-"""The run of the failed job, which Airflow no longer has: it does not keep runs for ever."""
+"""The run of the failed job; Airflow no longer has this run, because it does not keep runs for ever."""
 
 
 def metrics(epoch: int) -> dict[str, float]:
-    """The metrics of a detection run after that epoch, counted from 0, under Ultralytics' names."""
+    """Return the metrics of a detection run after an epoch (from 0), by Ultralytics' names."""
     learned = 1 - math.exp(-(epoch + 1) / 6)
     falling = {
         f"{split}/{part}_loss": round(first * (1.15 - 0.9 * learned) * (1.1 if split == "val" else 1), 5)
@@ -40,7 +40,7 @@ def metrics(epoch: int) -> dict[str, float]:
 
 
 def fitness(epoch: int) -> float:
-    """Ultralytics' own mix of these metrics."""
+    """Return Ultralytics' fitness for the metrics of an epoch."""
     return 0.1 * metrics(epoch)["metrics/mAP50(B)"] + 0.9 * metrics(epoch)["metrics/mAP50-95(B)"]
 
 
@@ -55,7 +55,7 @@ def record_training(
     spec: dict[str, Any] | None = None,
     **columns: Any,
 ) -> None:
-    """Record a job that began that long ago, with that many epochs finished (by default all)."""
+    """Record a job that began `age` ago and has finished `finished` of its epochs (by default all)."""
     finished = epochs if finished is None else finished
     began = datetime.now(UTC) - age
     row: dict[str, Any] = {
@@ -85,7 +85,7 @@ def record_training(
 
 
 def record_kinds(connection: psycopg.Connection[Any], prefix: str) -> None:
-    """Record a parent and its child, a job that failed, and one that runs: the newest last."""
+    """Record a parent and its child, a failed job and a running job, from oldest to newest."""
     hours = [timedelta(hours=each) for each in (5, 4, 3, 2)]
     record_training(connection, f"{prefix}parent", epochs=12, age=hours[0])
     record_training(
@@ -114,7 +114,7 @@ def record_kinds(connection: psycopg.Connection[Any], prefix: str) -> None:
 def record_epoch(
     connection: psycopg.Connection[Any], job_id: str, epoch: int, epochs: int, moment: datetime | None = None
 ) -> None:
-    """Record one finished epoch, counted from 0."""
+    """Record a finished epoch, counted from 0."""
     row = {
         "job_id": job_id,
         "epoch": epoch,
@@ -139,7 +139,7 @@ def finish_epoch(connection: psycopg.Connection[Any], job_id: str, epoch: int, e
 
 @contextmanager
 def recording(stack: Stack, prefix: str) -> Iterator[psycopg.Connection[Any]]:
-    """Yield the stack's training database; jobs whose ids begin with `prefix` are removed in the end."""
+    """Yield a connection to the stack's training database; afterwards remove jobs with this id prefix."""
     platforms.migrate(stack)
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
         yield connection

@@ -1,4 +1,4 @@
-"""Registered datasets, for tests that do not check any data."""
+"""Registered datasets for tests that check no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from include.registry.version import DatasetVersion
 
 
 def reference_of(content: str, source: str = "s3://bucket/set/", **more: Any) -> DatasetReference:
-    """Return a checked dataset; `content` is the hexadecimal digit of which its fingerprint consists."""
+    """Return a checked dataset whose fingerprint repeats `content`, a hexadecimal digit."""
     values: dict[str, Any] = {
         "source": source,
         "task": "detect",
@@ -26,5 +26,5 @@ def reference_of(content: str, source: str = "s3://bucket/set/", **more: Any) ->
 def register(
     datasets: DatasetRepository, name: str, content: str, *, by: str | None = "ada", **more: Any
 ) -> DatasetVersion:
-    """Register that content as the next version, and return it."""
+    """Register that content as the next version of the dataset; return the version."""
     return datasets.register(Registration(name, created_by=by), reference_of(content, **more))[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def run_of(run_id: str = "manual__1", user: str | None = "ada", **conf: Any) -> Context:
-    """Return what Airflow gives to the tasks of a run with this conf; XComs that they push are in ti.sent."""
+    """Return the context of the tasks in a run with this conf; `ti.sent` collects their XComs."""
     sent: dict[str, Any] = {}
     ti = SimpleNamespace(sent=sent, xcom_push=lambda key, value: sent.update({key: value}))
     dag_run = SimpleNamespace(conf=conf, run_id=run_id, triggering_user_name=user, dag_id="register_dataset")
@@ -28,13 +28,13 @@ def run_of(run_id: str = "manual__1", user: str | None = "ada", **conf: Any) -> 
 
 
 def registered(run_id: str, **conf: Any) -> RegisteredVersion:
-    """Check the data, and record them as a version."""
+    """Check the data and record them as a version; return the version."""
     context = run_of(run_id, **conf)
     return record_version(check_data(context), context)
 
 
 def add_image(client: S3Client, bucket: str, machine: Path, name: str = "new") -> None:
-    """Add an image with its labels to the data in S3: a copy of one on the machine."""
+    """Add a copy of a local image, with its labels, to the data in S3."""
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         content = (machine / "data" / kind / "train" / f"0.{suffix}").read_bytes()
         client.put_object(Bucket=bucket, Key=f"set/{kind}/train/{name}.{suffix}", Body=content)

@@ -1,4 +1,4 @@
-"""A real HTTP server in the place of Ultralytics' release address, and the weights that it serves."""
+"""A real HTTP server that replaces Ultralytics' release address, and a finder of weights that uses it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ QUICKLY = DownloadLimits(size=64 * 1024**2, seconds=1, silent_seconds=1, tries=2
 
 @dataclass
 class Release:
-    """What the server has, and how it misbehaves; asked are the requested paths."""
+    """The server's files and misbehaviour; `asked` are the requested paths."""
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
-    """Send half of each file, and hang up."""
+    """Whether to send only half of each file and close the connection."""
     drip: float = 0
-    """If not 0, a file is sent in a hundred pieces, with that many seconds in between."""
+    """If not 0, each file is sent in a hundred pieces with this many seconds after each piece."""
     redirect_to: str | None = None
     status: int = 200
     asked: list[str] = field(default_factory=list)
@@ -69,15 +69,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content[start : start + step])
                 time.sleep(self.release.drip)
         except OSError:
-            return  # the client has given up
+            return  # the client has closed the connection
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Write nothing."""
 
 
 @contextmanager
 def serving() -> Iterator[Release]:
-    """Serve releases on a free port of this machine."""
+    """Serve releases on a free port of this machine; yield the release."""
     handler = type("Handler", (_Handler,), {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
@@ -94,7 +94,7 @@ def serving() -> Iterator[Release]:
 
 
 def md5_of(content: bytes) -> str:
-    """MD5 as a server states it in Content-MD5."""
+    """Return the MD5 of the content as in the header Content-MD5."""
     return b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
 
 
@@ -105,7 +105,7 @@ def finder(
     url: str | None = None,
     signing: ModelSigning | None = None,
 ) -> InitialWeightsFinder:
-    """Return a finder of weights; without url it downloads nothing, without signing it verifies nothing."""
+    """Return a finder of weights; it downloads nothing without `url`, and verifies nothing without `signing`."""
     return InitialWeightsFinder.of(
         Bucket(client, bucket), url, connection, signing or ModelSigning(), QUICKLY
     )

@@ -1,4 +1,4 @@
-"""Retraining plans for tests, and files of them."""
+"""Retraining plans for tests, and plan files."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 GOOD: dict[str, Any] = {"name": "good", "dataset": "digits", "parameters": {"epochs": 3}}
 
 SHAPES = f"s3://{DEFAULT_BUCKET}/datasets/shapes/"
-"""Where the data of the stack's plan are."""
+"""The address of the data in the stack's plan."""
 
 START = f"s3://{DEFAULT_BUCKET}/start/shapes.pt"
 """The weights that the stack's plan starts from while its model has no champion."""
 
 
 def plan(**given: Any) -> RetrainPlan:
-    """A valid plan."""
+    """Return a valid plan with some of its values replaced."""
     return RetrainPlan.model_validate(GOOD | given)
 
 
 def written(folder: Path, *plans: Any) -> Path:
-    """Write a file of these plans."""
+    """Write a file with these plans; return its path."""
     path = folder / "plans.yaml"
     path.write_text(yaml.safe_dump({"plans": list(plans)}), encoding="utf-8")
     return path
 
 
 def of_the_stack(folder: Path) -> Path:
-    """Write the file of the stack under test: one plan, whose model a test has to store at START."""
+    """Write the plan file of the stack under test, with one plan; a test has to store its model at START."""
     shapes = {
         "name": "shapes",
         "dataset": SHAPES,

@@ -1,4 +1,4 @@
-"""Runs of retrain_yolo, as their tasks know them."""
+"""Runs of retrain_yolo, in the form that their tasks exchange."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan
 
 DATA = "d" * 64
-"""The fingerprint of the data that these runs find."""
+"""The fingerprint of the data in these runs."""
 
 
 def retraining(plan: RetrainPlan, job_id: str = "good-1", **given: Any) -> Retraining:
-    """A run of this plan, by ada."""
+    """Return a run of this plan that ada started."""
     return Retraining(plan=plan, job_id=job_id, **({"force": False, "triggered_by": "ada"} | given))

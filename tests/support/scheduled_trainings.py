@@ -1,4 +1,4 @@
-"""Training runs under the real scheduler, and what becomes of them when their processes are killed."""
+"""Training runs under the real scheduler, and the costs of killing their processes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _BEGUN = re.compile(r"(?:Resuming after|Continuing job .* after its) (batch \d+ 
 
 
 def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
-    """The parameters of a job whose epochs take less than a second: a tiny detector on the bundled digits.
+    """Return the parameters of a job with epochs of less than a second: a tiny detector on the digits.
 
-    Ultralytics' defaults otherwise: all augmentation, and accumulation over the ends of epochs.
+    Other parameters are Ultralytics' defaults, with all augmentation. Gradients accumulate across epoch ends.
     """
     return {
         "dataset": "digits",
@@ -53,11 +53,11 @@ def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Kill:
-    """A killed process, and what that cost. Epochs count from 0; epoch is the last recorded one.
+    """A killed process, and the cost of the kill. `epoch` is the last recorded epoch, counted from 0.
 
-    went_on_after is the epoch whose state the next attempt began with, -1 if it had none. Three fields are
-    seconds from the kill: until that attempt logs its first line (started_after), until it has that state
-    (seconds) and until it has finished a batch (trains_after).
+    `went_on_after` is the epoch of the state with which the next attempt began, or -1 if it had none. Three
+    fields are seconds from the kill until the next attempt logs its first line (`started_after`), has its
+    state (`seconds`) and has finished a batch (`trains_after`).
     """
 
     stage: str
@@ -71,12 +71,12 @@ class Kill:
 
     @property
     def lost(self) -> int:
-        """How many finished epochs are repeated; 0 if the next attempt had no state."""
+        """Return the number of finished epochs that are repeated; 0 if the next attempt had no state."""
         return max(0, self.epoch - self.went_on_after) if self.went_on_after >= 0 else 0
 
 
 class Training:
-    """A run of `train_yolo`, triggered over REST; nobody but Airflow starts its attempts."""
+    """A run of `train_yolo` that is triggered over REST; only Airflow starts its attempts."""
 
     def __init__(self, api: Airflow, stack: Stack, conf: dict[str, Any]) -> None:
         self.api, self.stack = api, stack
@@ -87,12 +87,12 @@ class Training:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The job's row as it is now."""
+        """Return the job's current row."""
         return job_row(self.stack, self.job_id)
 
     @property
     def folder(self) -> Path:
-        """What the training machine holds of the job."""
+        """Return the job's folder on the training machine."""
         return Path(self.stack.airflow.variables["TRAINING_ROOT"]) / self.job_id
 
     @property
@@ -101,16 +101,16 @@ class Training:
 
     @property
     def attempt(self) -> int:
-        """Airflow's number of the current attempt of `train`, from 1."""
+        """Return Airflow's number of the current attempt at `train`, counted from 1."""
         return self.api.attempt(DAG, self.run_id, "train")[1]
 
     @property
     def recorded(self) -> int:
-        """The last epoch that is recorded as finished, -1 before the first."""
+        """Return the last epoch that is recorded as finished, or -1 before the first."""
         return max(recorded_epochs(self.stack, self.job_id), default=-1)
 
     def process(self, task_id: str = "train") -> psutil.Process:
-        """The process of the task's present attempt, once it is there; never one that was killed."""
+        """Wait for the process of the task's current attempt, which must not be a killed one; return it."""
         found: list[psutil.Process] = []
 
         def there() -> bool:
@@ -130,22 +130,22 @@ class Training:
             self.require_running()
             if (attempt := self.row["attempt"] or 0) <= killed or self.recorded < epoch:
                 return False
-            return _TRAINS in self.log(attempt)  # until then, the records are those of an older attempt
+            return _TRAINS in self.log(attempt)  # before that, the records are those of an older attempt
 
         until(self._has_row, "a row of the job")
         until(there, f"epoch {epoch}")
 
     @contextmanager
     def before_the_next_attempt(self) -> Iterator[None]:
-        """Stop the scheduler within the block: it would start the next attempt a second after a kill."""
+        """Suspend the scheduler in the block; otherwise it would start an attempt a second after a kill."""
         with standing_still(service(self.stack, "scheduler")):
             yield
 
     def kill(self, stage: str, *processes: psutil.Process, how: int = signal.SIGKILL) -> None:
-        """Send the signal, wait for the end, and note what was recorded until then."""
+        """Send the signal, wait for the processes to end, and note the kill with the last recorded epoch."""
         if how == signal.SIGKILL:
             for process in processes:
-                process.suspend()  # at once, not after the request below
+                process.suspend()  # stop it at once, before the slow request below
         attempt, moment = self.attempt, time.time()
         for process in processes:
             self._killed.add(process.pid)
@@ -155,12 +155,12 @@ class Training:
         self.kills.append(Kill(stage, attempt, self.recorded, moment))
 
     def wipe(self) -> None:
-        """Delete the job's folder: on another machine, the next attempt would not find it either."""
+        """Delete the job's folder, as if the next attempt were on another machine."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
     def leave_one_retry(self) -> None:
-        """Make the next attempt the last. Airflow has no call for this: it counts from `retries`."""
+        """Make the next attempt the last one; only Airflow's database allows this, its API does not."""
         with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",
@@ -168,19 +168,19 @@ class Training:
             )
 
     def request_stop(self) -> None:
-        """Set the flag in the row, as the console's button does."""
+        """Set the stop flag in the row, as the console's button does."""
         with psycopg.connect(self.stack.training_db_url) as connection:
             connection.execute(
                 "UPDATE training_jobs SET stop_requested = TRUE WHERE job_id = %s", [self.job_id]
             )
 
     def ends(self, seconds: float = 300) -> dict[str, Any]:
-        """Wait for the end of the run, which must succeed, and return the row."""
+        """Wait for the run to succeed; return the row."""
         self.api.succeeds(DAG, self.run_id, seconds)
         return self.row
 
     def fails(self, seconds: float = 300) -> dict[str, Any]:
-        """Wait for the run to fail, and return the row once that is recorded in it."""
+        """Wait for the run to fail and for the failure to be recorded; return the row."""
         assert self.api.wait(DAG, self.run_id, seconds) == "failed"
         until(lambda: self.row["status"] not in {"queued", "running"}, "the end of the run in the row")
         return self.row
@@ -194,11 +194,11 @@ class Training:
         return self.api.log(DAG, self.run_id, task_id, attempt)
 
     def reported(self) -> list[Kill]:
-        """Return the kills, with what the logs of the attempts after them say. The run must have ended."""
+        """Return the kills with their costs, from the logs of the next attempts; the run must have ended."""
         return [self._continued(kill) for kill in self.kills]
 
     def repeated_epochs(self) -> int:
-        """Return how many epochs more than one attempt has finished, by the logs. The run must have ended."""
+        """Return how many epochs several attempts finished, from the logs; the run must have ended."""
         finished: Counter[str] = Counter()
         for attempt in range(1, self.attempt + 1):
             finished.update(set(_FINISHED.findall(self.log(attempt))))
@@ -225,7 +225,7 @@ class Training:
     def _lines(self, attempt: int, task_id: str) -> list[dict[str, Any]]:
         lines = []
         for line in self.log(attempt, task_id).splitlines():
-            with suppress(ValueError):  # cut off by a kill
+            with suppress(ValueError):  # the line was cut off by a kill
                 lines.append(json.loads(line))
         return lines
 
@@ -239,7 +239,7 @@ class Training:
 def has_ended(process: psutil.Process) -> bool:
     """Return whether the process and its threads have ended.
 
-    Its parent, Airflow's supervisor, may not look for five seconds; the next attempt is training by then.
+    Airflow's supervisor, the parent, may take five seconds to notice; by then the next attempt is training.
     """
     try:
         return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
@@ -248,12 +248,12 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def store(stack: Stack) -> CheckpointStore:
-    """The checkpoints of the stack, to look at."""
+    """Return the checkpoint store of the stack, for reading."""
     return CheckpointStore(Bucket(stack.s3.client(), DEFAULT_BUCKET))
 
 
 def durable_epoch(stack: Stack, job_id: str) -> int:
-    """Return the epoch of the job's last.pt in S3; -1 for none."""
+    """Return the epoch of the job's last.pt in S3, or -1 if there is none."""
     stored = store(stack).head(job_id, "last")
     return stored.checkpoint.epoch if stored and stored.checkpoint else -1
 
@@ -265,7 +265,7 @@ def stored_weights(stack: Stack, job_id: str, folder: Path) -> str:
 
 
 def damage(stack: Stack, job_id: str) -> None:
-    """Change one byte of the job's last.pt in S3, as a bad disk may: size and metadata stay the same."""
+    """Change a byte of the job's last.pt in S3, but keep its size and metadata, as a bad disk may."""
     client, key = stack.s3.client(), store(stack).key(job_id, "last")
     there = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
     content = bytearray(there["Body"].read())
@@ -280,7 +280,7 @@ def remove_states(stack: Stack, job_id: str) -> None:
 
 
 def service(stack: Stack, name: str) -> psutil.Process:
-    """The process of one of the stack's services, such as "s3" or "scheduler"."""
+    """Return the process of one of the stack's services, such as "s3" or "scheduler"."""
     pid, _ = (stack.state.path / "pids" / f"{name}.pid").read_text().split()
     return psutil.Process(int(pid))
 

@@ -1,6 +1,6 @@
-"""Pictures of the console for the documentation, from trainings of the local stack: `make screenshots`.
+"""`make screenshots` takes the documentation's pictures of the console from training runs of the local stack.
 
-What they show is trained first, unless it exists: on two cores that takes a quarter of an hour.
+Training runs that do not exist yet are trained first, which takes a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ RETRAININGS = [
     {"plan": "digits", "start_from": "scratch", "parameters": DIGITS | {"epochs": epochs}}
     for epochs in (12, 18, 6)
 ]
-"""The first and second become champions, the third is refused."""
+"""The first and second challengers become champions, and the third is refused."""
 RUNNING = "digits-long"
 SHOWN_AFTER = 12
-"""Epochs that the running job must have finished."""
+"""The number of epochs that the running job must have finished."""
 DATASET = "street-digits"
 ADDED = 10
-"""Images that the dataset's second version adds."""
+"""The number of images that the dataset's second version adds."""
 
 COLOURS = 256
 PICTURES = {
@@ -63,7 +63,7 @@ PICTURES = {
     "datasets": ("datasets", DATASET),
     "dataset": (f"dataset?name={DATASET}&version=2", f"Images added: {ADDED}"),
 }
-"""The page of each picture, and a text that is there once the page is."""
+"""The page of each picture, and a text that is visible once the page has loaded."""
 HEIGHTS = {
     "jobs": 800,
     "job": 1400,
@@ -76,7 +76,7 @@ HEIGHTS = {
 
 
 def main() -> None:
-    """Train what is missing, and take all pictures."""
+    """Train the missing runs, and take all pictures."""
     stack = Stack.at(STATE)
     stack.up(Steps())
     train(stack)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def train(stack: Stack) -> None:
-    """Train what does not exist yet."""
+    """Train the runs and register the datasets that do not exist yet."""
     api = Airflow(stack)
     api.run("migrate_schema", {})
     for job_id, conf in TRAINING_RUNS:
@@ -125,7 +125,7 @@ def take(stack: Stack) -> None:
         for name, (path, text) in PICTURES.items():
             _take(visitors(height=HEIGHTS[name]), name, path, text)
         dark = visitors()
-        dark.page.emulate_media(color_scheme="dark")  # Airflow follows the system
+        dark.page.emulate_media(color_scheme="dark")  # Airflow follows the system's colour scheme
         _take(dark, "dark", f"job?id={RUNNING}", "Curves")
         _take_tab(visitors(height=700), job_row(stack, RUNNING)["run_id"])
         phone = visitors(width=390, height=844)
@@ -139,7 +139,7 @@ def _take(visitor: Visitor, name: str, path: str, text: str) -> None:
     expect(frame.get_by_text(text).first).to_be_visible()
     for picture in frame.get_by_role("region", name="Pictures").locator("img").all()[:5]:
         expect(picture).not_to_have_js_property("naturalWidth", 0)
-    visitor.page.wait_for_timeout(1500)  # until curves are drawn
+    visitor.page.wait_for_timeout(1500)  # until the curves are drawn
     _save(visitor.page, name)
 
 
@@ -152,7 +152,7 @@ def _take_tab(visitor: Visitor, run_id: str) -> None:
 
 
 def _save(page: Page, name: str) -> None:
-    """Save the screenshot with a palette of COLOURS colours: a user interface needs no more."""
+    """Save the screenshot with a palette of COLOURS colours, which are enough for a user interface."""
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(IMAGES / f"console-{name}.png", optimize=True)
 

@@ -1,4 +1,4 @@
-"""What Airflow keeps and shows of runs: its whole database and all logs, searched for secrets."""
+"""Searches Airflow's whole database and all logs for secrets."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from psycopg import sql
 from include.stack.local import Stack
 
 BACKEND_TOKEN = "token-of-the-backend-9d4c1f7a"
-"""The token that a test gives to connection `training_backend`."""
+"""The token that a test gives to the connection `training_backend`."""
 
 _LINK = ("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token")
-"""Parts of signed links: whoever has one can read the object."""
+"""Parameters of signed links; anybody with such a link can read the object."""
 
 
 def secrets_of(stack: Stack) -> dict[str, str]:
-    """Every secret of the stack, and what is in each signed link, by name."""
+    """Return every secret of the stack, and a part of every signed link, by name."""
     secrets = {name: str(value) for name, value in asdict(stack.credentials).items() if name != "identity"}
     secrets["key that signs models"] = stack.model_keys.private.read_text().splitlines()[1]
     return secrets | {"token of the backend": BACKEND_TOKEN} | {name: name for name in _LINK}
 
 
 def places_of(stack: Stack, texts: dict[str, str]) -> list[str]:
-    """Return each place where one of these texts is, with the name of the text."""
+    """Return each place that contains one of these texts, with the name of the text."""
     return [*_in_database(stack, texts), *_in_logs(stack, texts)]
 
 
 def _in_database(stack: Stack, texts: dict[str, str]) -> Iterator[str]:
-    """Search XComs, rendered templates, conf, notes, triggers, audit log: every row of every table."""
+    """Search every row of every table, such as XComs, rendered templates, conf, notes and the audit log."""
     with psycopg.connect(stack.postgres.url("airflow")) as connection:
         tables = connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"

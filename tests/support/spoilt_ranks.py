@@ -1,4 +1,4 @@
-"""Ranks on the CPU (ranks_on_cpu.py) of which only the second diverges: a bias is overwritten in epoch 3."""
+"""Ranks on the CPU (ranks_on_cpu.py); only the second diverges: its bias is overwritten in epoch 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another account of this machine, as far as a test can have one, and what it tries at a port."""
+"""Processes of another account, as far as a test can have one, and their attempts at a port."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ IS_ROOT = os.geteuid() == 0
 HTTP = b"GET /status HTTP/1.0\r\n\r\n"
 
 GRPC = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-"""How a client of gRPC begins; a server that talks to it answers with its settings (a frame of type 4)."""
+"""The first bytes of a gRPC client; a server that accepts them answers with its settings (frame type 4)."""
 
 
 def as_stranger(look: Callable[[], T]) -> T:
-    """Return what `look` returns in another process: one of `nobody`, if the tests may change to it.
+    """Return the result of `look` in another process, which runs as `nobody` if the tests run as root.
 
-    Otherwise it is one of our own account, which is as strange to a server if it uses no file of ours.
+    Otherwise it runs under our own account, which makes no difference if `look` uses none of our files.
     """
     return as_account(NOBODY, NOBODY, [], look) if IS_ROOT else in_child(look)
 
 
 def as_account(user: int, group: int, groups: list[int], look: Callable[[], T]) -> T:
-    """Return what `look` returns in a process with these ids. Only for root."""
+    """Return the result of `look` in a process with these ids; only root may call this."""
 
     def changed() -> T:
         os.setgroups(groups)
@@ -49,7 +49,7 @@ def as_account(user: int, group: int, groups: list[int], look: Callable[[], T]) 
 
 
 def in_child(look: Callable[[], T]) -> T:
-    """Return what `look` returns in a forked process; an exception fails the test with its traceback."""
+    """Return the result of `look` in a forked process; its exceptions fail the test with their traceback."""
     with tempfile.TemporaryFile() as answer:
         child = os.fork()
         if child == 0:
@@ -70,14 +70,14 @@ def in_child(look: Callable[[], T]) -> T:
 
 
 def demands_certificate(port: int) -> bool:
-    """Whether the server says nothing of its own to a client without a certificate, with TLS or without."""
+    """Return whether the server serves no client without a certificate, neither with TLS nor without it."""
     http, grpc = (answer(port, sent) for sent in (HTTP, GRPC))
     plainly = http.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400")) or not http
     return plainly and grpc[3:4] != b"\4" and all(refused_over_tls(port, sent) for sent in (HTTP, GRPC))
 
 
 def answer(port: int, sent: bytes) -> bytes:
-    """Return what the server answers; nothing if it hangs up."""
+    """Return the server's answer, or no bytes if it closes the connection."""
     with socket.create_connection((LOOPBACK, port), timeout=10) as connection, suppress(ConnectionError):
         connection.sendall(sent)
         return connection.recv(1000)
@@ -85,7 +85,7 @@ def answer(port: int, sent: bytes) -> bytes:
 
 
 def refused_over_tls(port: int, sent: bytes) -> bool:
-    """Whether the server ends a client's connection because the client has no certificate."""
+    """Return whether the server closes a TLS connection because the client has no certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])
@@ -102,7 +102,7 @@ def refused_over_tls(port: int, sent: bytes) -> bool:
 
 
 def readable_by_others(folder: Path) -> Iterator[Path]:
-    """Yield the files below `folder` that every account could read, or write to."""
+    """Yield the files below `folder` that every account could read or write."""
     for path in folder.iterdir():
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):

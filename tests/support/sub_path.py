@@ -1,4 +1,4 @@
-"""Airflow below a path of a host: another API server of the stack, behind a reverse proxy."""
+"""Airflow below a path of a host: another API server of the stack behind a reverse proxy."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-
 
 
 class PathProxy:
-    """Forwards requests below `path` to a server, and no others.
+    """A reverse proxy that forwards only requests below `path` to a server.
 
-    The server gets the whole path, as Airflow expects: otherwise its own pages would miss their scripts.
+    The server receives the whole path, as Airflow expects; otherwise its pages would not find their scripts.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,12 +32,12 @@ class PathProxy:
 
     @property
     def url(self) -> str:
-        """Where people find the server."""
+        """Return the server's URL for users."""
         return f"http://{LOOPBACK}:{self._port}{self._path}"
 
     @contextmanager
     def to(self, port: int) -> Iterator[str]:
-        """Forward to that port; yield the URL."""
+        """Forward requests to the port; yield the URL for users."""
         self._target = port
         self._thread.start()
         assert self._ready.wait(30)
@@ -82,7 +82,7 @@ class PathProxy:
             for name, value in answer.headers.items():
                 if _travels(name) or name.lower() == "content-encoding":
                     passed.headers.add(name, value)
-            with suppress(ConnectionResetError):  # the client has gone
+            with suppress(ConnectionResetError):  # the client has closed the connection
                 await passed.prepare(request)
                 async for block in answer.content.iter_any():
                     await passed.write(block)
@@ -96,7 +96,7 @@ def _travels(header: str) -> bool:
 
 @contextmanager
 def airflow_below(stack: Stack, path: str) -> Iterator[str]:
-    """Start a second API server of the running stack, which is told the proxy's address; yield that."""
+    """Start a second API server of the running stack behind a proxy; yield the proxy's URL."""
     proxy = PathProxy(path)
     with (
         another_api_server(stack, "api-server-below-a-path", proxy.url) as service,

@@ -1,4 +1,4 @@
-"""Airflow's supervisor of a task's process, between a test and an API server that may be away."""
+"""Airflow's supervisor of a task's process, between a test and an API server that may be unavailable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNSET = dict.fromkeys(("host", "schema", "login", "password", "port", "extra"))
 
 
 class ApiServer:
-    """An API server of Airflow that has some connections, and may be away, as may its database."""
+    """An Airflow API server that has some connections; the server or its database may be unavailable."""
 
     def __init__(self) -> None:
         self.connections: dict[str, dict[str, Any]] = {}
@@ -34,7 +34,7 @@ class ApiServer:
         self.has_database = True
 
     def answer(self, path: str) -> tuple[int, object]:
-        """Return the status and the JSON for a request of the supervisor, as Airflow's routes do."""
+        """Return the status and the JSON with which Airflow answers a request of the supervisor."""
         if self.status is not None:
             return self.status, {"detail": "away"}
         if path.startswith("/task-instances/count"):
@@ -47,14 +47,14 @@ class ApiServer:
 
 @contextmanager
 def supervised(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
-    """Make this process a task's, whose supervisor asks that API server; return the server of its HTTP.
+    """Make this process a task whose supervisor uses that API server; yield the HTTP server behind it.
 
-    Connections must have no secrets: the supervisor, which has its own process elsewhere, would mask them by
-    asking itself.
+    Connections must contain no secrets: here the supervisor runs in the task's own process, and would mask a
+    secret by a request to itself.
     """
     serving = _serve(api_server)
     ours, theirs = socketpair()
-    client = InProcessTestSupervisor._Client(  # it does not wait for a server that is away
+    client = InProcessTestSupervisor._Client(  # this client does not wait for an unavailable server
         base_url=f"http://127.0.0.1:{serving.server_port}", token="none"
     )
     supervisor = ActivitySubprocess(
@@ -101,5 +101,5 @@ def _supervise(supervisor: ActivitySubprocess, requests: socket) -> None:
     with suppress(OSError), requests.makefile("rb") as stream:
         while length := stream.read(4):
             frame = stream.read(int.from_bytes(length, "big"))
-            # Airflow's own msgspec, which is no requirement of ours.
+            # Use Airflow's own msgspec, which is not among our requirements.
             handler.send(comms.msgspec.msgpack.decode(frame, type=_RequestFrame))  # type: ignore[attr-defined]

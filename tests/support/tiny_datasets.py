@@ -1,7 +1,7 @@
-"""Tiny valid datasets for every task: drawn shapes, a few images of 64 pixels, a second to train an epoch.
+"""Tiny valid datasets for every task: a few images of 64 pixels with drawn shapes; an epoch takes a second.
 
-Shapes are polygons with known corners, so that one drawing gives the labels of every task: its box, its
-outline, its oriented box, its corners as keypoints, its class; the class or the distance of each pixel.
+Shapes are polygons with known corners, so that one drawing gives the labels of every task: boxes, outlines,
+oriented boxes, corners as keypoints, and classes, and the class or the distance of each pixel.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 CLASSES = ("box", "arrow")
 IGNORED = 255
 MAPS = {"semantic": "masks", "depth": "depth"}
-"""The folders in which the tasks that label each pixel have their maps."""
+"""The folders with the maps of the tasks that label each pixel."""
 
 MAP_KEYS: dict[str, dict[str, object]] = {
     "semantic": {"masks_dir": MAPS["semantic"]},
     "depth": {"names": {0: "depth"}, "depth_scale": 1000},
 }
-"""What the data YAML says about the maps."""
+"""The keys of the data YAML about the maps."""
 
 _CORNERS = {
     "box": np.array([[-1, -0.6], [1, -0.6], [1, 0.6], [-1, 0.6]]),
@@ -35,9 +35,10 @@ _CORNERS = {
 
 
 def build(task: str, folder: Path, train: int = 8, val: int = 4, size: int = 64, seed: int = 0) -> Path:
-    """Draw a dataset below `folder` and return what Ultralytics takes as `data`.
+    """Draw a dataset below `folder`; return the path for Ultralytics' argument `data`.
 
-    That is data.yaml, or the folder itself for classify. train and val count images, size is in pixels.
+    The path is data.yaml, or the folder itself for classify. `train` and `val` are numbers of images, and
+    `size` is in pixels.
     """
     rng = np.random.default_rng(seed)
     for split, images in (("train", train), ("val", val)):
@@ -89,10 +90,10 @@ def _draw(names: list[str], size: int, rng: np.random.Generator) -> tuple[np.nda
 
 
 def pixel_map(task: str, classes: list[int], outlines: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Return each pixel's class, IGNORED around the shapes, or its distance in millimetres.
+    """Return the class of each pixel (IGNORED around the shapes), or its distance in millimetres.
 
-    The ground comes closer from top to bottom, the shapes stand on it, and a corner has no known distance.
-    size is width and height.
+    The distance of the ground decreases from top to bottom, the shapes are closer, and the distance of one
+    corner is unknown. `size` is width and height.
     """
     width, height = size
     if task == "semantic":
@@ -108,7 +109,7 @@ def pixel_map(task: str, classes: list[int], outlines: list[np.ndarray], size: t
 
 
 def label(task: str, class_id: int, corners: np.ndarray) -> str:
-    """One line of a label file, for corners (4, 2) as fractions of the image."""
+    """Return a line of a label file for corners (4, 2) given as fractions of the image."""
     low, high = corners.min(axis=0), corners.max(axis=0)
     box = [*((low + high) / 2), *(high - low)]
     numbers = {

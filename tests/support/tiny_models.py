@@ -1,4 +1,4 @@
-"""Models that take a tenth of a second for an epoch; the detector learns the drawn shapes in thirty."""
+"""Models that train an epoch in a tenth of a second; the detector learns the drawn shapes in 30 epochs."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ IMAGES, BATCHES = 18, 5
 ARGUMENTS: dict[str, Any] = {
     "imgsz": 64,
     "batch": 4,  # the last batch of an epoch has two images
-    "nbs": 12,  # three batches to an optimizer step: gradients are pending where most epochs end
+    "nbs": 12,  # three batches per optimizer step, so gradients are pending at the end of most epochs
     "optimizer": "MuSGD",
     "lr0": 0.01,
     "warmup_epochs": 1,
     "close_mosaic": 4,
     "plots": False,
 }
-"""Otherwise Ultralytics' defaults, with mosaic and all other augmentation."""
+"""All other arguments are Ultralytics' defaults, with mosaic and all other augmentation."""
 
 
 def nano(task: str) -> str:
-    """Return the smallest architecture for the task: YOLO11's, which has one head, or else the default."""
+    """Return the smallest architecture for the task: YOLO11's, which has one head, or else the default one."""
     name = f"yolo11n{MODEL_SUFFIX[task]}"
     return name if is_architecture(name) else default_architecture(require_task(task))
 

@@ -1,4 +1,4 @@
-"""Training runs that take a second: tiny models from scratch on tiny datasets."""
+"""Training runs of a second: tiny models from scratch on tiny datasets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.support.tiny_models import architecture
 
 QUICK: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "workers": 0}
 STANDSTILL: dict[str, object] = {**QUICK, "optimizer": "SGD", "lr0": 1e-9, "warmup_epochs": 0}
-"""With these a model learns nothing, so that no epoch is better than the one before."""
+"""With these arguments a model learns nothing, so that no epoch is better than the previous one."""
 
 
 class Epochs:
-    """Records what is reported (an EpochReporter)."""
+    """An EpochReporter that records the reports."""
 
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
@@ -41,7 +41,7 @@ class Epochs:
 
 
 class GivesUp:
-    """Ends the training after some epochs with an exception of its own (an EpochReporter)."""
+    """An EpochReporter that ends the training run after some epochs by raising Enough."""
 
     class Enough(Exception):
         pass
@@ -56,10 +56,10 @@ class GivesUp:
 
 
 class EndsAt(Epochs):
-    """Asks for a state at each position, and gives up after the last one (Epoch- and StateReporter).
+    """An Epoch- and StateReporter that wants a state at each position, and gives up after the last one.
 
-    A position is the last finished epoch and the batches after it. A state that is asked for while another is
-    being written is skipped, and epochs as short as these take no longer than a write: so flush waits for it.
+    A position is the last finished epoch and the number of batches after it. A state that is wanted during
+    the write of another one is skipped, and these epochs are as short as a write, so `flush` waits for it.
     """
 
     class Enough(Exception):
@@ -86,7 +86,7 @@ class EndsAt(Epochs):
 def request(
     task: str, folder: Path, /, images: int = 8, model: str | None = None, **given: Any
 ) -> TrainingRequest:
-    """Return a request to train a tiny model for two epochs below `folder`; `given` replaces fields of it."""
+    """Return a request to train a tiny model for two epochs below `folder`; `given` replaces fields."""
     data = folder / f"{task}-data"
     if not data.exists():
         build(task, data, train=images)
@@ -109,14 +109,14 @@ def recovery(asked: TrainingRequest) -> TrainingRequest:
 
 
 def train_with(workers: int, asked: TrainingRequest, reporter: EpochReporter) -> None:
-    """Train with loader workers: on a CPU, Ultralytics has none unless they are set after its setup."""
+    """Train with loader workers; on a CPU, Ultralytics uses none unless they are set after its setup."""
     with build_trainer(asked, reporter) as trainer:
         trainer.args.workers = workers
         trainer.train()
 
 
 def weights_of(last: Path) -> str:
-    """SHA-256 of the live weights and of their average, names and bits."""
+    """Return the SHA-256 of the names and bits of the live weights and of their moving average."""
     state, digest = load_checkpoint(last)[EXACT], hashlib.sha256()
     for part in ("live", "ema"):
         for name, tensor in state[part].items():
@@ -126,7 +126,7 @@ def weights_of(last: Path) -> str:
 
 
 def digests(save_dir: Path) -> dict[str, str]:
-    """Return what a run ends with: live weights, their average, best model, history without times."""
+    """Return digests of a run's final weights with their average, its best model and its untimed history."""
     best = load_checkpoint(save_dir / "weights" / "best.pt")
     digest = hashlib.sha256(str(best["best_epoch"]).encode())
     for name, tensor in best["model"].state_dict().items():

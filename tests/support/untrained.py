@@ -1,4 +1,4 @@
-"""Untrained models: files as a training run leaves them, made in less than a second."""
+"""Untrained models: files like those of a training run, made in less than a second."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MODELS = {
 
 
 def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture: str | None = None) -> Path:
-    """Write a stripped best.pt of a model for `classes`, with random weights."""
+    """Write a stripped best.pt of a model for `classes` with random weights; return its path."""
     torch.manual_seed(0)
     shape = {"data_kpt_shape": (4, 3)} if task == "pose" else {}
     yaml = architecture or f"{nano(task)}.yaml"
@@ -51,14 +51,14 @@ def best(task: str, path: Path, classes: tuple[str, ...] = CLASSES, architecture
 
 
 def stored_start(client: S3Client, bucket: str, folder: Path) -> str:
-    """Store a tiny detector's weights in S3, because jobs take no file of their worker; return the URI."""
+    """Store a tiny detector's weights in S3, because jobs use no local file of a worker; return the URI."""
     weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
     client.upload_file(str(weights), bucket, "start/tiny.pt")
     return f"s3://{bucket}/start/tiny.pt"
 
 
 def pretrained_tiny(client: S3Client, bucket: str, folder: Path) -> str:
-    """Store the same as pretrained weights; return their name, which is what `model` takes."""
+    """Store a tiny detector's weights as pretrained weights; return their name for the parameter `model`."""
     weights = best("detect", folder / "tiny.pt", architecture=tiny(folder))
     client.upload_file(str(weights), bucket, "pretrained/tiny.pt")
     return "tiny.pt"
@@ -67,7 +67,7 @@ def pretrained_tiny(client: S3Client, bucket: str, folder: Path) -> str:
 def stored_state(
     client: S3Client, bucket: str, folder: Path, job_id: str, run_id: str, classes: tuple[str, ...]
 ) -> Checkpoint:
-    """Store a last.pt for the job, of a model for these classes; return it with its place in S3."""
+    """Store a last.pt of a model for these classes as the job's state; return its description."""
     file = best("detect", folder / f"{job_id}.pt", classes=classes, architecture=tiny(folder))
     store = CheckpointStore(Bucket(client, bucket), run_id=run_id)
     stored = store.upload(Checkpoint.of_file(file, epoch=0), job_id, "last", "8.4").stored.checkpoint

@@ -1,4 +1,4 @@
-"""Workloads as Airflow's scheduler sends them to workers."""
+"""Workloads in the form in which Airflow's scheduler sends them to workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow.executors.workloads.task import TaskInstanceDTO
 
 
 def task_workload(queue: str, dag_file: str = "dag.py") -> ExecuteTask:
-    """A task of a Dag in that file, for a worker of that queue."""
+    """Return a task of a Dag in `dag_file`, for a worker of `queue`."""
     instance = TaskInstanceDTO(
         id=uuid4(),
         dag_version_id=uuid4(),
