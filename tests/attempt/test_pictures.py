@@ -194,7 +194,7 @@ def test_pictures_of_a_missing_job_are_not_found(url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["pictures", "pictures/results.png", "checkpoints/best"])
-def test_no_connection_to_the_database_waits_for_s3(
+def test_no_database_connection_is_held_while_waiting_for_s3(
     url: str, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     started(jobs)

@@ -159,7 +159,7 @@ def test_a_large_folder_is_divided_among_several_requests(
 
 
 class Odd(Watched):
-    """A server that ignores `after`, and that also lists in reverse order unless `ordered` is set."""
+    """A server that ignores `after`, and that also reverses each page unless `ordered` is set."""
 
     def __init__(self, client: S3Client, ordered: bool) -> None:
         super().__init__(client)
@@ -189,7 +189,7 @@ def test_a_range_is_divided_within_its_bounds(names: list[str], last: str) -> No
 
 
 @pytest.mark.parametrize("known", [None, "9999.jpg"])
-def test_the_next_part_begins_some_pages_later(known: str | None) -> None:
+def test_a_long_range_is_divided_a_few_pages_ahead(known: str | None) -> None:
     names = [f"{number:04}.jpg" for number in range(1000, 1100)]
     division = find_division(names, known)
     assert division is not None

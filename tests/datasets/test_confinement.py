@@ -151,7 +151,7 @@ def _children(process: int) -> list[int]:
 
 
 def _is_limited(process: int) -> bool:
-    """Return whether the process has set its limits; only then does it call its function."""
+    """Return whether the process has set its limits; only then does the process call its function."""
     text = Path(f"/proc/{process}/limits").read_text()
     return not re.search(r"Max address space +unlimited", text)
 

@@ -45,7 +45,9 @@ def test_a_training_run_that_validates_on_test_gets_the_test_images(folder: Path
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_a_training_validates_on_test(task: str, folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_run_with_test_as_its_validation_split_completes(
+    task: str, folder: Path, cache: Path, tmp_path: Path
+) -> None:
     data = build(task, folder)
     if task == "classify":
         (folder / "val").rename(folder / "test")
@@ -123,6 +125,6 @@ def test_rules_are_read_from_the_arguments_of_a_training_run(
         ("split", "minival", "train, val or test"),
     ],
 )
-def test_an_argument_in_another_form_is_refused(name: str, value: object, form: str) -> None:
+def test_an_argument_of_the_wrong_form_is_refused(name: str, value: object, form: str) -> None:
     with pytest.raises(DatasetError, match=f"^{name}=.*{form}"):
         check_rules({name: value})

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_good_data_set_of_every_task_is_described(task: str, folder: Path, cache: Path) -> None:
+def test_a_valid_dataset_of_every_task_is_described(task: str, folder: Path, cache: Path) -> None:
     reference = check_dataset(str(build(task, folder)), task, cache, None)
     assert (reference.train_images, reference.val_images) == (8, 4)
     assert sorted(reference.classes.values()) == (["depth"] if task == "depth" else ["arrow", "box"])
@@ -177,7 +177,7 @@ def test_an_export_with_images_and_labels_in_each_split_is_understood(folder: Pa
         for kind in ("images", "labels"):
             (folder / split).mkdir(exist_ok=True)
             (folder / kind / split).rename(folder / split / kind)
-    for train in ("../train/images", "train"):  # as Roboflow writes it, and the folder above
+    for train in ("../train/images", "train"):  # the path that Roboflow writes, and its parent folder
         data = describe(folder, path=None, train=train, val="val/images")
         local = materialize(check_dataset(str(data), "detect", cache, None), cache, None)
         labels = list(local.data.parent.rglob("train/**/*.txt"))

@@ -53,7 +53,9 @@ def named(tmp_path: Path, **keys: object) -> dict[str, list[str]]:
         ({"names": ["a"]}, set()),
     ],
 )
-def test_a_data_yaml_names_these_folders(keys: dict[str, object], folders: set[str], tmp_path: Path) -> None:
+def test_a_data_yaml_selects_the_expected_folders(
+    keys: dict[str, object], folders: set[str], tmp_path: Path
+) -> None:
     assert set(named(tmp_path, **keys)["folders"]) == folders
 
 

@@ -159,5 +159,5 @@ def test_a_depth_map_is_drawn_from_near_to_far(suffix: str, tmp_path: Path) -> N
     assert drawn.shape == (16, 32, 3)
     unknown, near, far = drawn[2, 18], drawn[2, 30], drawn[14, 30]
     assert (unknown == 0).all()
-    assert near[2] > near[0]  # red
+    assert near[2] > near[0]  # near pixels are red
     assert far[2] < 100 or far[0] > far[2]

@@ -25,7 +25,7 @@ EPOCHS = 16
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("task", TASKS)
-def test_a_training_that_is_interrupted_at_random_batches_ends_with_the_same_weights(
+def test_a_run_interrupted_at_random_batches_ends_with_the_same_weights(
     task: str,
     processes: int,
     s3: S3,

@@ -12,7 +12,9 @@ from tests.training.test_loss_guard import asked_of_two, in_two, on_another_mach
 
 
 @pytest.mark.parametrize("after", [2, 3], ids=["before", "after"])
-def test_two_processes_that_are_interrupted_end_with_the_same_weights(after: int, tmp_path: Path) -> None:
+def test_an_interrupted_rollback_in_two_processes_ends_with_the_same_weights(
+    after: int, tmp_path: Path
+) -> None:
     wanted = asked_of_two(tmp_path, epochs=4)
     in_two(wanted, Epochs())
     assert watch_of(wanted)["roll_backs"] == 1

@@ -100,7 +100,7 @@ def test_a_killed_attempt_keeps_the_last_usable_state() -> None:
     assert train(replace(parts, epoch=25), 0, 60).durable == 50
 
 
-def test_an_attempt_that_is_not_killed_ends_with_the_job() -> None:
+def test_an_attempt_that_is_not_killed_finishes_the_job() -> None:
     assert train(Parts(publish=60, pause=1, job=100), 0, 1000) == Attempt(100, 60, 102)
 
 

@@ -41,9 +41,7 @@ def test_a_subject_and_a_body_are_accepted(change: Path, subject: str) -> None:
         ("Read each row once\n\n# Changes to be committed:\n#\tnew file: file\n", "11 lines change"),
     ],
 )
-def test_a_message_of_another_form_is_refused_with_the_reason(
-    change: Path, message: str, reason: str
-) -> None:
+def test_a_malformed_message_is_refused_with_the_reason(change: Path, message: str, reason: str) -> None:
     refused = check(change, message)
     assert refused.returncode == 1
     assert reason in refused.stderr

@@ -105,7 +105,7 @@ def finder(
     url: str | None = None,
     signing: ModelSigning | None = None,
 ) -> InitialWeightsFinder:
-    """Return a finder of weights; it downloads nothing without `url`, and verifies nothing without `signing`."""
+    """Return a finder of weights that downloads only with `url`, and verifies only with `signing`."""
     return InitialWeightsFinder.of(
         Bucket(client, bucket), url, connection, signing or ModelSigning(), QUICKLY
     )

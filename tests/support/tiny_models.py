@@ -48,7 +48,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def nano(task: str) -> str:
-    """Return the smallest architecture for the task: YOLO11's, which has one head, or else the default one."""
+    """Return the task's smallest architecture: that of YOLO11, which has one head, or else the default."""
     name = f"yolo11n{MODEL_SUFFIX[task]}"
     return name if is_architecture(name) else default_architecture(require_task(task))
 

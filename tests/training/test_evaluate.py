@@ -98,7 +98,7 @@ def test_every_task_is_measured_by_its_own_metrics_and_by_class(task: Task, tmp_
     assert found.metrics.keys() - set(METRICS[task]) <= ERRORS
     assert set(found.classes) == (set() if task == "depth" else set(CLASSES))
     assert all(0 <= value <= 1 for value in found.classes.values())
-    if task == "classify":  # three images of each of two classes
+    if task == "classify":  # the data have three images of each of two classes
         assert sum(found.classes.values()) / 2 == pytest.approx(found.metrics["metrics/accuracy_top1"])
 
 

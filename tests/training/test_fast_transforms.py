@@ -142,7 +142,7 @@ def test_only_the_visible_part_of_a_mosaic_is_painted() -> None:
 @pytest.mark.parametrize(
     "matrix",
     [
-        [[1, 0, 5000], [0, 1, -5000]],  # moved away
+        [[1, 0, 5000], [0, 1, -5000]],  # moved out of view
         [[0, 0, 0], [0, 0, 0]],  # shrunk to nothing
         [[1e-12, 0, 0], [0, 1e-12, 0]],
     ],

@@ -45,7 +45,7 @@ def caches(data: Path) -> list[Path]:
     return [folder / "train.cache", folder / "val.cache"]
 
 
-def test_the_payload_of_these_tests_runs_where_it_is_unpickled(tmp_path: Path) -> None:
+def test_the_payload_of_these_tests_runs_when_it_is_unpickled(tmp_path: Path) -> None:
     plant(tmp_path / "train.cache", tmp_path / "proof")
     np.load(tmp_path / "train.cache", allow_pickle=True)
     assert (tmp_path / "proof").exists()

@@ -116,7 +116,7 @@ def test_an_invalid_argument_is_refused_with_a_reason(overrides: dict[str, objec
     assert str(refusal.value).startswith(sentence)
 
 
-def test_contract_arguments_and_loading_import_where_torch_is_not_installed() -> None:
+def test_contract_arguments_and_loading_can_be_imported_without_torch() -> None:
     program = """
 import sys
 
@@ -154,7 +154,7 @@ class Imported(Exception):
 
 class Ultralytics:
     def find_spec(self, name, path=None, target=None):
-        if name in {"torch", "ultralytics"}:  # the import of ultralytics begins with torch
+        if name in {"torch", "ultralytics"}:  # ultralytics imports torch too
             raise Imported(os.environ.get("YOLO_OFFLINE"), os.environ.get("ULTRALYTICS_SAFE_LOAD"))
 
 sys.meta_path.insert(0, Ultralytics())

@@ -235,7 +235,9 @@ def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("epochs", [None, 1, 3])
-def test_no_epoch_left_to_train_is_refused(epochs: int | None, parent: Parent, tmp_path: Path) -> None:
+def test_resuming_with_no_epoch_left_to_train_is_refused(
+    epochs: int | None, parent: Parent, tmp_path: Path
+) -> None:
     with pytest.raises(
         TrainingError, match=r"leaves nothing to train: .* has finished 3 epochs; give epochs"
     ):

@@ -63,7 +63,7 @@ def test_labels_splits_and_classes_equal_those_of_ultralytics(
     theirs = convert_plainly(tmp_path / "plain", lines)
     found = {}
     for path in theirs.parent.glob("labels/*/*.txt"):
-        line = lines[int(path.stem)]  # Ultralytics numbers the images
+        line = lines[int(path.stem)]  # Ultralytics names each image by its number
         found[line["file"]] = (path.parent.name, path.read_text())
     ours = labels(tmp_path / "work")
     assert {name: (split, ours[name]) for name, split in splits(tmp_path / "work").items()} == found

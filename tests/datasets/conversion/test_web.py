@@ -185,7 +185,7 @@ def test_the_host_of_a_url_is_found(url: str, address: str) -> None:
      "https://a\\@b/", "https://a\x00/", "https://\xe4.example/", "https://a:99999/", "https://[::1/", "ftp://a/",
      "s3://a/b", "data:,a", "https://a@b@c/"],
 )  # fmt: skip
-def test_other_addresses_are_refused(url: str) -> None:
+def test_invalid_urls_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         address_of(url)
 
