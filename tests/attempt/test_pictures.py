@@ -1,4 +1,4 @@
-"""Pictures of a training run: which ones are kept, to which run they belong, and how a page gets them."""
+"""Pictures of a training run are selected, stored under their run, and delivered to a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real SIGTERM to a training process: which error it raises where, and how the drain is protected."""
+"""A real SIGTERM ends a training process with an error, and cannot interrupt the drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a state is saved, and how the newest state reaches S3 after SIGTERM or a stop request."""
+"""States are saved at intervals, and the newest state reaches S3 after SIGTERM or a stop request."""
 
 from __future__ import annotations
 

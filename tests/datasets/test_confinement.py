@@ -71,7 +71,7 @@ def test_every_end_but_a_result_is_final_and_has_a_sentence(
     with pytest.raises(DatasetError, match=reason) as refused:
         run_confined(function, *arguments, source="s3://bucket/data.zip", limits=process_limits)
     assert "Dataset 's3://bucket/data.zip'" in str(refused.value)
-    assert "hunter2" not in str(refused.value) + caplog.text, "what it parsed is quoted nowhere"
+    assert "hunter2" not in str(refused.value) + caplog.text, "no content of the parsed file is quoted"
 
 
 def test_a_process_that_was_told_to_stop_does_not_blame_the_data() -> None:

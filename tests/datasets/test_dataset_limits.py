@@ -44,7 +44,7 @@ def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
 
 def sentence(folder: Path, task: str = "detect") -> str:
     message = refusal(folder, task)
-    assert len(message) < LONGEST_SENTENCE, "one sentence, not the file"
+    assert len(message) < LONGEST_SENTENCE, "the message is a sentence, not the file's content"
     assert "the check takes more" not in message
     assert "\n" not in message
     return message
@@ -220,7 +220,7 @@ def test_a_list_of_missing_images_stops_after_a_hundred_problems(folder: Path) -
 
 @pytest.fixture
 def nested(folder: Path) -> Iterator[Path]:
-    """train/ with 1,100 nested folders: beyond Python's recursion limit, within PATH_MAX."""
+    """Yield a dataset with 1,100 nested folders, more than Python's recursion limit, but within PATH_MAX."""
     path = folder / "train"
     path.mkdir(parents=True)
     for _ in range(1100):

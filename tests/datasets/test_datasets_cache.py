@@ -187,7 +187,7 @@ def test_a_view_in_use_gets_a_replaced_file_only_after_it_is_released(
         other = materialize(reference, cache, reader)
         assert other.data != used.data
         assert images(other) == originals
-        assert len(images(used)) == len(originals), "nothing was removed from it"
+        assert len(images(used)) == len(originals), "no image was removed from the view in use"
     again = materialize(reference, cache, reader)
     assert again.data == used.data
     assert images(again) == originals

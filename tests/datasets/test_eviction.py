@@ -1,4 +1,4 @@
-"""The cache stays below its limit: the least recently used dataset is evicted first, one in use never."""
+"""The cache stays below its limit by evicting the least recently used datasets, but never one in use."""
 
 from __future__ import annotations
 

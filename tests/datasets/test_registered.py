@@ -1,4 +1,4 @@
-"""The parameter `dataset` may name a registered dataset, one version of it, or an address."""
+"""The parameter `dataset` names a registered dataset or one of its versions, or is an address."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def _layout(folder: Path, task: str) -> Layout:
 
 
 def check(folder: Path, task: str, **arguments: object) -> Validated:
-    """Return the check's findings, in this process to save the second that another one takes to start."""
+    """Return the check's findings; run in this process to save the second that another one takes."""
     return validate(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
 
 
@@ -153,7 +153,7 @@ def test_a_circular_link_is_reported_and_not_followed(link: Callable[[Path], str
     build("detect", folder)
     place = link(folder)
     layout = _layout(folder, "detect")
-    assert len(layout.splits["train"]) == 8, "plain Ultralytics trains on each about 40 times"
+    assert len(layout.splits["train"]) == 8, "plain Ultralytics would train on each image about 40 times"
     (kind,) = (kind for kind in check(folder, "detect").warnings if kind.kind == "circular-links")
     assert place in [found.file for found in kind.places]
 

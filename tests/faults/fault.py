@@ -1,4 +1,4 @@
-"""The types of a fault: what is injected, when, and with what outcome."""
+"""The types of the fault matrix: faults, their moments and their outcomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A fault. The context manager `inject` causes it for `seconds` from the moment on.
+    """A fault. The context manager `inject` causes the fault for `seconds` from the moment on.
 
     `ends` are the allowed final states of the row; None among them means that the row no longer exists.
     `moments` are the names of the moments at which the fault makes sense; None means all in MOMENTS. With

@@ -103,7 +103,7 @@ _FULL_BYTES = 48 * 1024
 
 _TRAINING = ("in a batch", "saving", "validating")
 _AFTER_THE_START = tuple(moment.name for moment in MOMENTS if moment.name != "starting")
-"""Without the start, at which a machine that is set up wrongly is refused with a reason."""
+"""All moments except the start, when a machine that is set up wrongly is refused with a reason."""
 
 _WORKERS = Machine(threads=1, workers=2)
 

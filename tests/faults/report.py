@@ -1,4 +1,4 @@
-"""Writes the outcome of each job into the file of --report; `make soak` gives docs/reliability.md.
+"""Writes the outcome of each job to the file of --report, which `make soak` sets to docs/reliability.md.
 
 A row stays until its case is repeated or no longer exists.
 """

@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
 
 Behaviour = Callable[[Request], Answer | None]
-"""Returns the answer to a request; None closes the connection without an answer."""
+"""A function that returns the answer to a request, or None to close the connection without an answer."""
 
 
 class S3Proxy:

@@ -27,7 +27,7 @@ SECRET = f"secret-{secrets.token_hex(8)}"
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return paths of files that are not part of a dataset, which may name them, and must never be quoted."""
+    """Return paths outside the dataset that its files may name; their content must never be quoted."""
     file = tmp_path_factory.mktemp("outside") / "airflow.cfg"
     file.write_text(f"fernet_key = {SECRET}\n" * 3, encoding="utf-8")
     return [

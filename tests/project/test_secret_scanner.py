@@ -1,4 +1,4 @@
-"""No secret gets into the repository: `.ci/secrets`, which is part of `make lint`."""
+"""`.ci/secrets`, a part of `make lint`, keeps secrets out of the repository."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ OPTIONS = (
     "--disable-component-update",
 )
 _PATIENCE = 30_000.0
-"""Milliseconds after which an expected element counts as missing."""
+"""The time in milliseconds after which an expected element counts as missing."""
 
 
 def program() -> str | None:
@@ -66,7 +66,7 @@ def program() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests without a browser before they start any service."""
+    """If there is no browser, skip the tests that need it before they start any service."""
     _chromium().leave_out(items)
 
 
@@ -162,8 +162,8 @@ class Visitor:
     def leave(self) -> None:
         """Close the page, repeating the request until the page is closed.
 
-        Chromium forgets the request during a navigation (crbug.com/536385539), and
-        Playwright would wait forever (github.com/microsoft/playwright/issues/42068).
+        Chromium forgets the request during a navigation (crbug.com/536385539), and Playwright would wait
+        forever (github.com/microsoft/playwright/issues/42068).
         """
         self.page.on("dialog", lambda dialog: dialog.accept())  # about an incomplete upload
         while not self.page.is_closed():

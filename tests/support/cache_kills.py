@@ -75,7 +75,7 @@ class Trial:
         self._killed = self._ended = 0
 
     def run(self, seconds: float) -> None:
-        """Start processes two at a time, and kill many of them.
+        """Start processes two at a time for `seconds`, and kill many of them.
 
         Even on a slow machine, continue until at least one was killed and one ended by itself.
         """

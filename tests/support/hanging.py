@@ -84,7 +84,7 @@ def hold_the_interpreter_lock(trainer: Any) -> None:
 
 
 def sleep_in_validation(validator: Any) -> None:
-    """Sleep once, for longer than the tests' limit for a batch."""
+    """In the first validation, sleep longer than the tests' limit for a batch."""
     if not hasattr(sleep_in_validation, "slept"):
         time.sleep(5)
         print("slept", flush=True)

@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """The differences between machines: the number of CPU threads that torch finds, and of loader workers."""
+    """The differences between machines: the numbers of torch's CPU threads and of loader workers."""
 
     threads: int
     workers: int = 0

@@ -73,7 +73,7 @@ class Nginx:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests without nginx before they start any service."""
+    """If there is no nginx, skip the tests that need it before they start any service."""
     _NGINX.leave_out(items)
 
 

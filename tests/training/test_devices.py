@@ -1,4 +1,4 @@
-"""The GPUs that a training run takes, the arguments that several allow, and the pool slots that they cost."""
+"""The GPUs of a training run: their choice, arguments that work on several GPUs, and their pool slots."""
 
 from __future__ import annotations
 

@@ -19,7 +19,10 @@ from tests.support.tiny_models import IMAGES
 from tests.support.tiny_trainings import Epochs, GivesUp, recovery, request, train_with, weights_of
 
 DEFAULTS: dict[str, object] = {"imgsz": 64, "batch": 4, "plots": False, "close_mosaic": 2}
-"""Otherwise Ultralytics' defaults: nbs=64 accumulates 16 batches. Mosaic is off in the last two epochs."""
+"""The other arguments have Ultralytics' defaults, so that nbs=64 accumulates 16 batches.
+
+Mosaic is off in the last two epochs.
+"""
 
 
 def asked(

@@ -21,7 +21,7 @@ from include.training.resumable_loader import seed_samples
 from tests.support.tiny_datasets import MAPS, build
 
 SIZE = 97
-"""An odd number."""
+"""The image size, which is odd on purpose."""
 
 SHAPES = [(97, 97), (61, 97), (97, 33), (200, 150), (150, 203), (30, 51), (20, 20), (3, 97), (500, 64)]
 """Heights and widths of images: equal to SIZE, larger and smaller."""

@@ -271,7 +271,7 @@ def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
 
 
 def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
-    """Return a request with one image per process and batch; with this seed the second one's loss spikes."""
+    """Return a request with one image per process and batch; with this seed the second process diverges."""
     wanted = asked(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
     return replace(wanted, epochs=epochs)
 

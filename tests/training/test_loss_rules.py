@@ -1,4 +1,4 @@
-"""Which losses count as a spike, and which are ordinary."""
+"""A loss that stays high counts as a spike; ordinary losses do not."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_pretrained_false_uses_only_the_architecture(
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_a_file_that_ultralytics_saved_without_training_is_accepted(task: str, tmp_path: Path) -> None:
-    """`YOLO("yolo11n.yaml").save("x.pt")` writes such a file."""
+    """`YOLO("yolo11n.yaml").save("x.pt")` writes a file without training."""
     from ultralytics import YOLO
 
     file = tmp_path / "saved.pt"
