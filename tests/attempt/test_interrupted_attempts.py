@@ -24,7 +24,7 @@ def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path:
 
 
 def test_an_interrupted_run_ends_with_the_same_weights_on_the_same_and_on_another_machine(
-    place: Place
+    place: Place,
 ) -> None:
     """The saved states of the training run include those to which a rollback could return."""
     rules = {"on_loss_spike": "roll back", "roll_back_states": 2}

@@ -43,7 +43,7 @@ def test_a_lag_is_also_counted_in_seconds(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_lag_warning_names_the_durable_state_of_an_earlier_attempt(
-    caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     lag = Lag(epochs=5, seconds=300, durable=(3, 0))
     lag.trying((4, 0), now=0)

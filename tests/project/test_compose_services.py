@@ -169,7 +169,7 @@ def test_training_workers_take_one_task_at_a_time_from_the_queue_of_the_dag(name
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_stopping_training_worker_signals_its_task_and_stops_before_the_services_that_the_task_needs(
-    name: str
+    name: str,
 ) -> None:
     service = SERVICES[name]
     # Docker's signal goes to the whole process group; the supervisor in it forwards the signal to the task.

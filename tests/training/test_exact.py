@@ -76,7 +76,7 @@ def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
 
 
 def test_an_attempt_that_ended_before_the_final_validation_resumes_with_that_validation(
-    tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     wanted, epochs = asked("classify", tmp_path), Epochs()
     whole = uninterrupted(wanted)

@@ -253,7 +253,7 @@ def test_a_run_that_began_on_a_gpu_is_not_resumed_on_the_cpu(
 
 
 def test_a_run_that_began_on_a_gpu_is_resumed_on_the_cpu_if_asked_for(
-    trained_on_gpu: TrainingRequest
+    trained_on_gpu: TrainingRequest,
 ) -> None:
     epochs = Epochs()
     train(trained_on_gpu, epochs)

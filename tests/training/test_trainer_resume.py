@@ -71,7 +71,7 @@ def child(parent: Parent, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tra
 
 
 def test_a_resumed_run_continues_at_the_next_epoch_up_to_the_new_number_of_epochs(
-    child: tuple[TrainingResult, Epochs]
+    child: tuple[TrainingResult, Epochs],
 ) -> None:
     result, epochs = child
     assert [report.epoch for report in epochs.reports] == [3, 4]

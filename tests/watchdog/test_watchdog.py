@@ -360,7 +360,7 @@ def test_the_limit_depends_on_hang_timeout_the_phase_and_the_batch_durations(
 
 @pytest.mark.parametrize("given", [None, 10, 600])
 def test_the_rank_timeout_is_longer_than_the_watchdogs_limit_by_less_than_an_hour(
-    given: float | None
+    given: float | None,
 ) -> None:
     limits = Limits.from_timeout(given)
     assert limits.elsewhere < limits.rank_timeout.total_seconds() < limits.elsewhere + 3600
