@@ -177,9 +177,6 @@ def test_only_pictures_of_the_job_are_served(
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"<svg/>", Metadata={"run-id": "run1"})
     draw(tmp_path / "drawn", "labels.jpg")
     PictureStore(Bucket(s3_client, bucket)).add("a", "another run", chosen(tmp_path / "drawn"))
-    s3_client.put_object(
-        Bucket=bucket, Key="pictures/a/results.svg", Body=b"<svg/>", Metadata={"run-id": "run1"}
-    )
     assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     answer = requests.get(f"{url}/jobs/a/pictures/{name}", timeout=60)
     assert answer.status_code == 404, answer.text

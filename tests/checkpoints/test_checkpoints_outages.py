@@ -276,7 +276,7 @@ def test_an_upload_over_a_slow_link_is_not_abandoned(
             run.wait_for_durable(0)
 
     assert stored(own_s3, own_bucket) == content(0, 1024**2)
-    assert "given up" not in caplog.text
+    assert "abandoned" not in caplog.text
 
 
 def test_a_large_state_is_resumed_where_its_connection_broke_before_a_newer_one_is_sent(

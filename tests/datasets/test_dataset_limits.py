@@ -45,7 +45,7 @@ def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
 def sentence(folder: Path, task: str = "detect") -> str:
     message = refusal(folder, task)
     assert len(message) < LONGEST_SENTENCE, "the message is a sentence, not the file's content"
-    assert "the check takes more" not in message
+    assert "reading it needs more than" not in message
     assert "\n" not in message
     return message
 

@@ -138,7 +138,7 @@ def test_content_that_changed_after_the_check_is_not_trained_on(
     reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
     label = folder / "labels" / "train" / "0.txt"
     times = label.stat().st_atime_ns, label.stat().st_mtime_ns
-    label.write_text(label.read_text().replace("0.", "0.", 1).replace("5", "6", 1))
+    label.write_text(label.read_text().replace("5", "6", 1))
     if keep_times:
         os.utime(label, ns=times)
     with pytest.raises(DatasetChanged, match="has changed since check_dataset checked it"):
