@@ -245,10 +245,12 @@ class TurnTakingReporter:
 
 
 def wait_until_durable(publisher: BackgroundPublisher, epoch: int | None) -> None:
-    """Wait until the state of that epoch is in S3. Raises TimeoutError."""
+    """Wait until the state of that epoch, or a newer one, is in S3. Raises TimeoutError."""
     if epoch is not None:
         wait_until(
-            lambda: publisher.durable == (epoch, 0), f"epoch {epoch + 1} to be in S3", PATIENCE_SECONDS
+            lambda: (publisher.durable or (-1, 0)) >= (epoch, 0),
+            f"epoch {epoch + 1} to be in S3",
+            PATIENCE_SECONDS,
         )
 
 
