@@ -60,7 +60,7 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
 
 
 def test_a_waiting_row_with_a_stop_request_stops_once_it_is_trained(
-    platform: psycopg.Connection[Any]
+    platform: psycopg.Connection[Any],
 ) -> None:
     jobs = JobRepository(platform)
     assert jobs.request_stop("7") is True

@@ -126,7 +126,7 @@ def test_a_dag_is_the_same_at_each_parse(parsed: dict[str, Any], tmp_path: Path)
 
 
 def test_every_dag_has_tags_and_documentation_and_only_listed_dags_have_a_schedule(
-    dags: dict[str, Any]
+    dags: dict[str, Any],
 ) -> None:
     for dag_id, dag in dags.items():
         assert dag["tags"], dag_id

@@ -72,7 +72,7 @@ def test_an_address_with_too_many_guesses_is_refused_even_with_a_right_password(
 
 
 def test_an_account_that_is_guessed_from_everywhere_is_refused_only_to_new_addresses(
-    attempt: Attempt
+    attempt: Attempt,
 ) -> None:
     assert attempt("ada", "right", "198.51.100.1") == 201
     guesses = [attempt("Ada " if number % 2 else "ada", "wrong", f"10.0.0.{number}") for number in range(100)]

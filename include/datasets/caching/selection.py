@@ -115,8 +115,7 @@ def _parse_object(
     """Download a small object and return the result of `parse`, which runs in a confined process."""
     if stored.size > most:
         raise DatasetError(
-            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote "
-            "it"
+            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote it"
         )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "object"

@@ -108,7 +108,7 @@ def test_polygons_of_many_points_are_joined_at_their_closest_points(tmp_path: Pa
 
 def test_a_mask_encoded_by_the_coco_api_is_decoded() -> None:
     # A small number takes one character; from the fourth number on, only the difference to the number two
-# places before it is encoded.
+    # places before it is encoded.
     decoded = decode_mask("522030", 6, 3)
     assert decoded.T.ravel().tolist() == [0] * 5 + [1] * 2 + [0] * 2 + [1] * 2 + [0] * 5 + [1] * 2
     assert decode_mask([0, 18], 6, 3).all()
