@@ -15,7 +15,7 @@ DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 # distribution runs its code and that of its build requirements, which no lock lists.
 COOL_DOWN = 7 days
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --only-binary :all: --exclude-newer "$(COOL_DOWN)" $(ARGS)
+	--generate-hashes --only-binary :all: --excludes .ci/excluded-packages.txt --exclude-newer "$(COOL_DOWN)" $(ARGS)
 LOCKS = $(wildcard requirements*.txt)
 
 # Without bytecode every process of Airflow spends seconds more on its imports.

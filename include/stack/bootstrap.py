@@ -23,6 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 VENV = REPOSITORY / ".venv"
 PYTHON = VENV / "bin" / "python"
 UV_LOCK = REPOSITORY / "requirements-uv.txt"
+EXCLUDED = REPOSITORY / ".ci" / "excluded-packages.txt"
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 LOCKED = ["--require-hashes", "--only-binary", ":all:"]
@@ -82,7 +83,7 @@ def _ensure(files: list[Path]) -> None:
     # On a terminal, show progress; otherwise skip the list of some 250 packages.
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     uv = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON), "--compile-bytecode"]
-    _run([*uv, *quiet, *LOCKED, *options], uv_environment())
+    _run([*uv, *quiet, *LOCKED, "--excludes", str(EXCLUDED), *options], uv_environment())
     for file in files:
         _stamp(file).write_text(_digest(file))
     print(f"Environment .venv: ready ({time.monotonic() - started:.0f} s)", flush=True)
