@@ -151,6 +151,8 @@ class Recovery:
     def _find_newest(self, durable: Position | None) -> _FoundState | None:
         """Return the newer of the states on this machine and in S3, where it may be older after an outage."""
         local = self._find_local()
+        if local is not None and (copy := self._find_copy(local, durable)):
+            return replace(local, replaces=copy)
         try:
             stored = self._find_stored(durable)
         except CorruptObject:
@@ -160,6 +162,15 @@ class Recovery:
         if local is None or (stored is not None and stored.position > local.position):
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
+
+    def _find_copy(self, local: _FoundState, durable: Position | None) -> Checkpoint | None:
+        """Return last.pt in S3 if it is this very state, so that it need not be fetched."""
+        if durable is not None and local.position < durable:
+            return None
+        for kind, stored in self._list_own_generations(durable):
+            same = kind == "last" and stored.is_the_same_as(Checkpoint.of_file(local.path, *local.position))
+            return stored.checkpoint if same else None
+        return None
 
     def _find_stored(self, durable: Position | None) -> _FoundState | None:
         """Fetch this training run's last.pt, or the previous generation.

@@ -64,18 +64,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def hand_over(path: Path, state: dict[str, Any]) -> None:
-    """Keep `state`, the content of this file, for the next reader, so that the file is not read again.
+def hand_over(path: Path, state: dict[str, Any], reads: int = 1) -> None:
+    """Keep `state`, the content of this file, for the next reads, so that the file is not read again.
 
-    The reader, which may be Ultralytics, then owns `state`. Only the state that was handed over last is kept,
-    and only until it is read.
+    The readers, such as Ultralytics, share `state`; the last one owns it. Only the state that was handed over
+    last is kept, and only until it is read so many times.
     """
     _handed_over.clear()
-    _handed_over[_identity(path)] = state
+    _handed_over[_identity(path)] = state, reads
 
 
 def _take_handed_over(path: Path) -> dict[str, Any] | None:
-    return _handed_over.pop(_identity(path), None) if path.is_file() else None
+    if not path.is_file() or (found := _handed_over.pop(identity := _identity(path), None)) is None:
+        return None
+    state, reads = found
+    if reads > 1:
+        _handed_over[identity] = state, reads - 1
+    return state
 
 
 def _identity(path: Path) -> tuple[int, ...]:
@@ -84,7 +89,7 @@ def _identity(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-_handed_over: dict[tuple[int, ...], dict[str, Any]] = {}
+_handed_over: dict[tuple[int, ...], tuple[dict[str, Any], int]] = {}
 
 
 def load_inspected(path: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     private = request.save_dir / "resumed.pt"
     save(state, private)
     if count_devices(request.device) == 1:  # with several, other processes read the file
-        hand_over(private, state)
+        hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     profile = state.get(EXACT, {}).get("profile", {})
     larger_share = profile.get("processes", 1) > count_devices(request.device) and not (ended or request.stop)

@@ -236,6 +236,18 @@ def test_an_older_state_on_this_machine_is_not_used(
     assert machine.begin().epoch == 1
 
 
+def test_a_state_that_is_also_on_this_machine_is_not_fetched(
+    machine: Machine, stored: Callable[..., None], states: Path
+) -> None:
+    stored(0, 1)
+    machine.weights.mkdir()
+    shutil.copy(states / "1.pt", machine.weights / "last.pt")
+    beginning = machine.begin(durable=(1, 0))
+    assert (beginning.epoch, beginning.last) == (1, machine.weights / "last.pt")
+    assert not (machine.folder / "inputs" / "last.pt").exists()
+    assert machine.epoch_of("last.previous") == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint"])
 def test_a_local_file_that_is_not_a_checkpoint_is_ignored(
     machine: Machine, stored: Callable[..., None], content: bytes

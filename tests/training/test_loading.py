@@ -31,11 +31,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return train(request("classify", folder, model="yolo11n-cls", epochs=1), Epochs())
 
 
-def test_a_state_passed_on_in_memory_is_returned_once(trained: TrainingResult) -> None:
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_state_passed_on_in_memory_is_returned_as_often_as_asked(
+    trained: TrainingResult, reads: int
+) -> None:
     last = Path(trained.last.path)
     state = load_checkpoint(last)
-    hand_over(last, state)
-    assert load_checkpoint(last) is state
+    hand_over(last, state, reads)
+    for _ in range(reads):
+        assert load_checkpoint(last) is state
     assert load_checkpoint(last) is not state
 
 
