@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.kills import JOB, MeasuredAttempt, run_ours
+from benchmarks.kills import JOB, MeasuredAttempt, prepare_forks, run_ours
 from benchmarks.place import local_services, main
 from benchmarks.table import Table, progress
 from benchmarks.transfer_clients import Ours
@@ -205,6 +205,7 @@ def _measure_parts(folder: Path, times: int) -> Parts:
     root = folder / "machine"
     with local_services(folder) as services:
         services.begin(JOB)
+        prepare_forks(services.airflow_environment(root))
         attempt = MeasuredAttempt(run_ours, root, services, JOB, 1)
         attempt.train_on(epochs=1.2)
         attempt.kill()
