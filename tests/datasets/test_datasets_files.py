@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from include.datasets.checking.kinds import KINDS
+from include.datasets.errors import DatasetError
 from tests.support.dataset_steps import check_dataset, refusal
 from tests.support.tiny_datasets import build
 
@@ -63,14 +65,15 @@ def test_an_unreadable_image_is_named(fault: str, task: str, folder: Path, cache
 @pytest.mark.parametrize(
     "line", ["0 nan 0.5 0.2 0.2" + " 0.1 0.1 2" * 4, "0 320 240 50 50" + " 0.1 0.1 2" * 4]
 )
-def test_the_message_does_not_claim_that_ultralytics_skips_images_that_it_would_train_on(
+def test_the_reason_does_not_claim_that_ultralytics_skips_images_that_it_would_train_on(
     line: str, folder: Path, cache: Path
 ) -> None:
     data = build("pose", folder)
     (folder / "labels" / "train" / "3.txt").write_text(line)
-    message = refusal(data, "pose", cache)
-    assert "would train on" in message
-    assert "skip these images" not in message
+    with pytest.raises(DatasetError) as refused:
+        check_dataset(str(data), "pose", cache, None)
+    (finding,) = refused.value.findings
+    assert "would train on" in KINDS[finding.kind].reason
 
 
 LABEL_FAULTS: list[tuple[str, str, str]] = [
