@@ -34,6 +34,9 @@ class Question:
     path: str
     query: dict[str, Any] = field(default_factory=dict)
 
+SETTLE_SECONDS = 60
+"""After its start, the stack still parses Dags and imports the packages of its tasks."""
+
 
 def measure(folder: Path, quick: bool) -> Table:
     """Start the stack, insert the jobs, and time the requests."""
@@ -53,6 +56,7 @@ def measure(folder: Path, quick: bool) -> Table:
         resources.callback(lambda: stack.down(quiet()))
         _start_with_jobs(stack, jobs, with_epochs=min(5_000, jobs // 10))
         stack.up(quiet())
+        time.sleep(0 if quick else SETTLE_SECONDS)
         session = resources.enter_context(_log_in(stack))
         connection = resources.enter_context(closing(_connect(stack)))
         for question in _questions(session, stack, deep=jobs // 4):
