@@ -34,6 +34,7 @@ class Question:
     path: str
     query: dict[str, Any] = field(default_factory=dict)
 
+
 SETTLE_SECONDS = 60
 """After its start, the stack still parses Dags and imports the packages of its tasks."""
 
