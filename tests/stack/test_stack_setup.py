@@ -39,6 +39,8 @@ def fresh_clone(tmp_path: Path) -> Path:
     shutil.copy(REPOSITORY / "include" / "stack" / "bootstrap.py", tmp_path / "include" / "stack")
     (tmp_path / "requirements.txt").write_text("rich==15.0.0\n")
     shutil.copy(REPOSITORY / "requirements-uv.txt", tmp_path)
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(REPOSITORY / ".ci" / "excluded-packages.txt", tmp_path / ".ci")
     return tmp_path
 
 

@@ -39,7 +39,7 @@ def test_elements_do_not_depend_on_the_chunk_size(
         ('{"a": [1 2]}', "',' is expected where '2' is"),
         ('{"a": [1,]}', "a comma before"),
         ('{"a": [1],}', "a comma before"),
-        ('{"a": [1]} x', "something follows"),
+        ('{"a": [1]} x', "more text after the JSON object"),
         ('{"a": 1}', "'a' is not an array"),
         ('{"a": [1], "a": [2]}', "contains 'a' twice"),
         ('{"a": [nul', "not valid JSON"),

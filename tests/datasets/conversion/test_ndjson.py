@@ -186,9 +186,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a password in the URL": ({"url": "https://me:secret1@images.example.com/a.png"}, "a user or a password"),
     "a backslash in the URL": (
         {"url": "https://images.example.com\\@evil.example.com/a"},
-        "do not have; encode",
+        "not allowed in URLs; percent-encode",
     ),
-    "a line break in the URL": ({"url": "https://images.example.com/a\nb"}, "do not have; encode"),
+    "a line break in the URL": ({"url": "https://images.example.com/a\nb"}, "not allowed in URLs; percent-encode"),
     "an endless URL": (
         {"url": "https://images.example.com/" + "a" * 20_000},
         "characters, which is the limit",
