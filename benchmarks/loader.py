@@ -26,7 +26,8 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "The training loader alone",
         f"{images} JPEG photographs, imgsz=640, batch={BATCH}, mosaic and all other augmentations on, no "
-        "cache; without workers as on a CPU, with workers as on a GPU. `ours, whole dataset` draws mosaic "
+        "cache; measured without workers, as when training on a CPU, and with one and two workers, as when "
+        "training on a GPU. `ours, whole dataset` draws mosaic "
         f"partners from the whole dataset instead of from recent batches. Medians of {rounds} rounds of "
         f"{batches} batches, the ratios to plain with their 95 % interval. Processor time is per sample, "
         "for all processes of the loader together.",

@@ -21,7 +21,7 @@ class Quota:
     """The limits of one user; None stands for no limit."""
 
     gpus: int | None = None
-    """GPUs that the user's jobs have at the same time."""
+    """How many GPUs the user's jobs may have at the same time."""
     gpu_hours: float | None = None
     """GPU hours from Monday to Sunday (UTC), after which no new training run starts."""
 

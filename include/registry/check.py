@@ -54,11 +54,11 @@ def check_version(
         as_registered = task == version.task and rules.split == REGISTERED.split
         if not as_registered and not version.source.startswith("s3://"):
             raise DatasetError(
-                f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}: it is at "
-                f"a path, {version.source}, of which only the files for task={version.task} and "
-                f"split={REGISTERED.split} were registered. This job would read other files, or the files "
-                f"have changed since. Register the data from s3://, give dataset={version.source!r}, or use "
-                "the registered task and split"
+                f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
+                f"the folder {version.source}, in which only the files for task={version.task} and "
+                f"split={REGISTERED.split} were registered: this job would read other files, or the files "
+                "have changed since. Use the registered task and split, give "
+                f"dataset={version.source!r}, or register the data from s3://"
             ) from error
         raise DatasetError(
             f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "

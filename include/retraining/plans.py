@@ -48,7 +48,7 @@ _RESERVED = ("job_id", "fresh", "dataset", "task", "model", "resume_from")
 
 
 class PlanError(FinalError):
-    """The plan does not exist or is invalid; the text is one sentence."""
+    """The plan does not exist or is invalid; the message is one sentence."""
 
 
 class _Part(BaseModel):

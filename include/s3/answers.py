@@ -19,7 +19,7 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
 
     On a half-open connection, the caller would otherwise wait until the client's time-out. send runs in its
     own thread, which sends nothing more after this function has returned. Raises what send raises, and
-    UploadGivenUp.
+    UploadGivenUp if its deadline has passed.
     """
     answer: Future[str] = Future()
     request = WatchedRequest()

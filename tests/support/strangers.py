@@ -49,7 +49,7 @@ def as_account(user: int, group: int, groups: list[int], look: Callable[[], T]) 
 
 
 def in_child(look: Callable[[], T]) -> T:
-    """Return the result of `look` in a forked process; its exceptions fail the test with their traceback."""
+    """Run `look` in a forked process; return its result, or raise its exception with the traceback."""
     with tempfile.TemporaryFile() as answer:
         child = os.fork()
         if child == 0:

@@ -2,9 +2,9 @@
 
 S3 returns 1,000 keys per request, and each request needs the last key of the previous one. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. While fewer requests than allowed are running, a large folder is divided at a
-guessed name. The objects of each part wait in a file until it is their turn, so that millions of objects take
-no more memory than a few.
+they are listed in parallel. When a request is to spare, a large folder is divided in two at a guessed key,
+and both parts are listed at the same time. The objects of each part wait in a file until it is their turn, so
+that millions of objects take no more memory than a few.
 """
 
 from __future__ import annotations

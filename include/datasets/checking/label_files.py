@@ -28,7 +28,7 @@ class LabelFiles:
         """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
 
         For masks other than .png, Ultralytics' order varies; this one is alphabetical. Only the part of the
-        path under `below` is changed, so that the location of the cache does not matter.
+        path under `below` is changed, because the folders above it may be called `images`, too.
         """
         return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
 

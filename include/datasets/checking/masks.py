@@ -144,7 +144,8 @@ def _mapping(given: object) -> dict[int, int]:
         return {}
     if not isinstance(given, dict):
         raise ValueError(  # noqa: TRY004  one sentence for all
-            f"label_mapping: {show_value(given)} must map ids of the masks to class ids, or to ignore_label"
+            f"label_mapping: {show_value(given)} must map the ids in the masks to class ids, or to "
+            "ignore_label"
         )
     return dict(_entry(source, target) for source, target in given.items())
 

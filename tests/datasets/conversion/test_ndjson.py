@@ -188,7 +188,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"url": "https://images.example.com\\@evil.example.com/a"},
         "not allowed in URLs; percent-encode",
     ),
-    "a line break in the URL": ({"url": "https://images.example.com/a\nb"}, "not allowed in URLs; percent-encode"),
+    "a line break in the URL": (
+        {"url": "https://images.example.com/a\nb"},
+        "not allowed in URLs; percent-encode",
+    ),
     "an endless URL": (
         {"url": "https://images.example.com/" + "a" * 20_000},
         "characters, which is the limit",
