@@ -13,7 +13,7 @@ import statistics
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.figures import MedianInterval
 from benchmarks.material import make_digits
@@ -138,7 +138,11 @@ class MeasuredAttempt:
     """
 
     def __init__(
-        self, train: Callable[..., None], folder: Path, *arguments: Any, method: str = "forkserver"
+        self,
+        train: Callable[..., None],
+        folder: Path,
+        *arguments: Any,
+        method: Literal["forkserver", "spawn"] = "forkserver",
     ) -> None:
         folder.mkdir(exist_ok=True)
         self._connection, theirs = multiprocessing.Pipe(duplex=False)

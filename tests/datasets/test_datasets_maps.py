@@ -186,7 +186,7 @@ def test_what_ultralytics_would_leave_out_is_named(
     [
         ("semantic", {"masks_dir": "../masks"}, "masks_dir: '../masks' must be the folder"),
         ("semantic", {"masks_dir": ["masks"]}, "masks_dir: ['masks'] must be the folder"),
-        ("semantic", {"label_mapping": [0, 1]}, "label_mapping: [0, 1] must map ids"),
+        ("semantic", {"label_mapping": [0, 1]}, "label_mapping: [0, 1] must map the ids"),
         ("semantic", {"label_mapping": {0: "sky"}}, "label_mapping: 0: 'sky' must map"),
         ("semantic", {"label_mapping": {0: 256}}, "label_mapping: 0: 256 must map"),
         ("semantic", {"label_mapping": {0: 0, 1: 7}}, "have the ids 1, which are neither in 0..1"),
