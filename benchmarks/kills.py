@@ -13,7 +13,8 @@ import statistics
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from multiprocessing.context import ForkServerProcess, SpawnProcess
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import MedianInterval
 from benchmarks.material import make_digits
@@ -55,7 +56,7 @@ def measure(folder: Path, quick: bool) -> Table:
                 shutil.rmtree(root / JOB, ignore_errors=True)
             cold = f"cold-{kill}"
             seconds = {
-                PLAIN: _seconds_to_start(MeasuredAttempt(_plain, folder / cold, data, method="spawn")),
+                PLAIN: _seconds_to_start(MeasuredAttempt(_plain, folder / cold, data, fresh=True)),
                 COLD: _seconds_to_start(MeasuredAttempt(run_ours, root, services, cold, 1)),
             }
             attempt = MeasuredAttempt(run_ours, root, services, JOB, kill + 1)
@@ -134,7 +135,7 @@ class Position:
 class MeasuredAttempt:
     """One attempt of a training run, in its own process.
 
-    method is how the process starts: Airflow's workers fork their tasks, so that Airflow is imported already.
+    Without `fresh`, it is forked from a process that has imported Airflow, as workers fork their tasks.
     """
 
     def __init__(
@@ -142,13 +143,12 @@ class MeasuredAttempt:
         train: Callable[..., None],
         folder: Path,
         *arguments: Any,
-        method: Literal["forkserver", "spawn"] = "forkserver",
+        fresh: bool = False,
     ) -> None:
         folder.mkdir(exist_ok=True)
         self._connection, theirs = multiprocessing.Pipe(duplex=False)
-        self._process = multiprocessing.get_context(method).Process(
-            target=_run_attempt, args=(train, folder, theirs, *arguments)
-        )
+        start: type[SpawnProcess | ForkServerProcess] = SpawnProcess if fresh else ForkServerProcess
+        self._process = start(target=_run_attempt, args=(train, folder, theirs, *arguments))
         self._started = time.monotonic()
         self._process.start()
         theirs.close()
