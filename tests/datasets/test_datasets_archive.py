@@ -144,6 +144,12 @@ def test_an_archive_with_the_same_file_twice_is_refused(target: Path) -> None:
     assert "'a.txt' twice" in refusal(path, target)
 
 
+@pytest.mark.parametrize("names", [("a.txt", "a.txt/b.txt"), ("a.txt/b.txt", "a.txt")])
+def test_an_archive_in_which_a_file_is_also_a_folder_is_refused(names: tuple[str, str], target: Path) -> None:
+    path = archive(target, dict.fromkeys(names, b"content"))
+    assert f"a file in the path of {names[1]!r} that is also a folder of other files" in refusal(path, target)
+
+
 def test_unusual_compression_is_refused(target: Path) -> None:
     path = archive(target, {})
     with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as opened:

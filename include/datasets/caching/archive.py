@@ -187,7 +187,12 @@ def _write(
                     digest.update(block)
                     file.write(block)
         except (FileExistsError, NotADirectoryError) as error:
-            raise DatasetError(f"{source} contains {show_value(entry.filename)} twice; repack it") from error
+            if path.is_file():
+                problem = f"contains {show_value(entry.filename)} twice; repack it"
+            else:
+                problem = f"contains a file in the path of {show_value(entry.filename)} that is also a folder"
+                problem += " of other files; rename one of them"
+            raise DatasetError(f"{source} {problem}") from error
         if store is not None:
             store.keep(path, digest.hexdigest())
         progress.advance()

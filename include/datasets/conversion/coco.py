@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.classes import drop_umbrella, merge_categories
-from include.datasets.conversion.coco_file import identify, read_coco_file
+from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
 from include.datasets.conversion.coco_labels import label_object
-from include.datasets.conversion.coco_search import choose_files, walk
+from include.datasets.conversion.coco_search import choose_files, split_of, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Notes, Problems
 from include.datasets.conversion.rows import Rows, in_line
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from include.datasets.conversion.classes import Classes
-    from include.datasets.conversion.coco_file import CocoFile
     from include.datasets.conversion.coco_search import Tree
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,8 @@ def convert_coco(
         )
         return None
     read = [_read(tree, boundary, name, problems) for name in candidates]
-    found = [file for file in read if file is not None]
+    found = [file for file in read if isinstance(file, CocoFile)]
+    others = [file for file in read if isinstance(file, OtherFile)]
     if not found and named is None:
         return None
     if task not in TASKS:
@@ -74,6 +74,7 @@ def convert_coco(
             f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(TASKS)}; "
             f"task={task!r} needs data in a different format"
         )
+    _report_unreadable(others, found, problems)
     problems.raise_any()
     if not found:
         raise DatasetError(
@@ -83,10 +84,24 @@ def convert_coco(
     numbers = placement.place_all(found)
     problems.raise_any()
     _require_both_splits(placement, found, source)
-    return _Conversion(task, found, numbers, placement, ConvertedFiles(Path(work)), problems).write()
+    conversion = _Conversion(task, found, numbers, placement, ConvertedFiles(Path(work)), problems)
+    return conversion.write(sum(other.is_half for other in others))
 
 
-def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> CocoFile | None:
+def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
+    """Add the unreadable files that probably contain annotations.
+
+    These have a split in their names, and a COCO file beside them.
+    """
+    folders = {PurePosixPath(file.name).parent for file in found}
+    for other in others:
+        path = PurePosixPath(other.name)
+        if other.problem is not None and path.parent in folders and split_of(path.name):
+            problem = f"the file cannot be read: {other.problem}; export it again, or remove it"
+            problems.add(problem, other.name)
+
+
+def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> CocoFile | OtherFile | None:
     try:
         path = Path(boundary.resolve_file(str(tree.folder / name)))
     except (LeadsOutside, OSError) as problem:
@@ -123,8 +138,11 @@ class _Conversion:
         self._notes = Notes()
         self._used, self._lengths, self._count = set[int](), set[int](), 0
 
-    def write(self) -> dict[str, int]:
-        """Write all files. Returns how many items were left out or replaced, by note."""
+    def write(self, half_files: int) -> dict[str, int]:
+        """Write all files. Returns how many items were left out or replaced, by note.
+
+        half_files is the number of JSON files that have only images or only annotations.
+        """
         classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
         with closing(Rows(self._files.folder / "rows.sqlite")) as rows:
             for file, numbers in zip(self._found, self._numbers, strict=True):
@@ -137,6 +155,7 @@ class _Conversion:
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
         self._notes.add("images are named by no annotation file, and are left out", self._placement.unnamed())
+        self._notes.add("JSON files have images or annotations, but not both, and are left out", half_files)
         self._notes.log_all(self._problems.source)
         return self._notes.as_json()
 

@@ -68,12 +68,24 @@ class CocoFile:
         return (element for _, element in _elements(self.path, {"annotations"}) if element is not None)
 
 
-def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None:
-    """Read everything but the annotations; return None if the file is not a COCO file.
+@dataclass(frozen=True)
+class OtherFile:
+    """A JSON file that is not a COCO file, as far as it can be read."""
 
-    A file that becomes unreadable before its images or annotations is not considered a COCO file either.
-    Invalid images and categories are added to `problems` and left out. Raises OSErrors after which a retry
-    may succeed.
+    name: str
+    """Relative to the dataset."""
+    problem: str | None = None
+    """Why it cannot be read; None if it can."""
+    is_half: bool = False
+    """Whether it has images but no annotations, or annotations but no images."""
+
+
+def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | OtherFile:
+    """Read everything but the annotations.
+
+    A file that becomes unreadable before its images or annotations is not considered a COCO file. Invalid
+    images and categories are added to `problems` and left out. Raises OSErrors after which a retry may
+    succeed.
     """
     file, parts = CocoFile(path, name), set[str]()
     progress = Progress(f"Looking through {name}", None, "entries")
@@ -95,11 +107,11 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | None
         if is_passing(problem):
             raise
         if "images" not in parts and "annotations" not in parts:
-            return None
+            return OtherFile(name, problem=str(problem))
         problems.add(f"the file cannot be read: {problem}; export it again", name)
         return file
     if not {"images", "annotations"} <= parts:
-        return None
+        return OtherFile(name, is_half=not parts.isdisjoint({"images", "annotations"}))
     if not file.categories:
         problems.add("the file has no categories, so its classes have no names; export it with them", name)
     return file

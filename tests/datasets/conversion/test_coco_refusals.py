@@ -172,6 +172,39 @@ def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
     assert "no image for val in its COCO annotations" in refusal(folder, tmp_path / "work")
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", ""),
+        (json.dumps({"images": [], "annotations": []}).encode("utf-16"), "not valid UTF-8"),
+        (b'{"images" [', ""),
+    ],
+    ids=["empty", "UTF-16", "damaged"],
+)
+def test_an_annotation_file_that_cannot_be_read_is_named(content: bytes, why: str, tmp_path: Path) -> None:
+    folder = build_coco(tmp_path / "data")
+    (folder / "annotations" / "instances_train_more.json").write_bytes(content)
+    message = refusal(folder, tmp_path / "work")
+    assert "annotations/instances_train_more.json: the file cannot be read: " in message
+    assert why in message
+    assert "export it again, or remove it" in message
+
+
+def test_an_unreadable_json_file_without_a_split_in_its_name_is_ignored(tmp_path: Path) -> None:
+    folder = build_coco(tmp_path / "data")
+    (folder / "annotations" / "names.json").write_text('["cat", "dog"]')
+    assert convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path)) is not None
+
+
+def test_a_json_file_with_images_only_is_counted_among_those_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = build_coco(tmp_path / "data")
+    (folder / "annotations" / "instances_train_more.json").write_text('{"images": []}')
+    assert convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path)) is not None
+    assert "1 JSON files have images or annotations, but not both, and are left out" in caplog.text
+
+
 def test_an_unsupported_task_is_refused_with_the_tasks_that_coco_supports(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     assert "task='depth' needs data in a different format" in refusal(folder, tmp_path / "work", "depth")
