@@ -48,6 +48,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         RegisterRequest.parse({"name": name, "source": f"s3://{DEFAULT_BUCKET}/", "task": task})
     except RequestRefused as refusal:
         raise StackError(str(refusal)) from None
+    stack.api.training("GET", "datasets")  # refused before the upload if the tables are missing
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
     upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
