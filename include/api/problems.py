@@ -115,7 +115,8 @@ def http_problem(error: HTTPException) -> JSONResponse:
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for it
-    return problem(error.status, f"{error}.", error.headers)
+    sentence = str(error).removesuffix(".")  # that of a refused parameter has a full stop already
+    return problem(error.status, f"{sentence}.", error.headers)
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:

@@ -209,6 +209,7 @@ def test_the_parameters_of_a_registration_are_checked_before_anything_is_trigger
         answer = ask("POST", f"/{name}/versions", json=body)
         assert answer.status_code == 422, body
         assert said in answer.json()["detail"]
+        assert not answer.json()["detail"].endswith("..")
     assert ask("POST", "/parts/versions", json={"source": "s3://b/k"}).status_code == 503  # no Airflow here
     assert ask("GET", "/parts/registrations/manual__1").status_code == 404
 
