@@ -91,6 +91,13 @@ class _FoundState:
         """Whether S3 has no undamaged last.pt, or only one of an earlier batch."""
         return self.replaces is None or self.position > self.replaces.position
 
+    def is_same_as(self, stored: StoredCheckpoint) -> bool:
+        """Return whether the object holds the same bytes. The file is hashed only if the positions agree."""
+        there = stored.checkpoint
+        if there is None or there.position != self.position:
+            return False
+        return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
+
 
 class Recovery:
     """Finds the starting point, locally or in S3, and takes the training over from older attempts."""
@@ -151,10 +158,8 @@ class Recovery:
     def _find_newest(self, durable: Position | None) -> _FoundState | None:
         """Return the newer of the states on this machine and in S3, where it may be older after an outage."""
         local = self._find_local()
-        if local is not None and (copy := self._find_copy(local, durable)):
-            return replace(local, replaces=copy)
         try:
-            stored = self._find_stored(durable)
+            stored = self._find_stored(durable, local)
         except CorruptObject:
             if local is None:
                 raise
@@ -163,17 +168,8 @@ class Recovery:
             return stored
         return replace(local, replaces=stored.replaces if stored else None)
 
-    def _find_copy(self, local: _FoundState, durable: Position | None) -> Checkpoint | None:
-        """Return last.pt in S3 if it is this very state, so that it need not be fetched."""
-        if durable is not None and local.position < durable:
-            return None
-        for kind, stored in self._list_own_generations(durable):
-            same = kind == "last" and stored.is_the_same_as(Checkpoint.of_file(local.path, *local.position))
-            return stored.checkpoint if same else None
-        return None
-
-    def _find_stored(self, durable: Position | None) -> _FoundState | None:
-        """Fetch this training run's last.pt, or the previous generation.
+    def _find_stored(self, durable: Position | None, local: _FoundState | None) -> _FoundState | None:
+        """Fetch this training run's last.pt, or the previous generation, unless it is the local state.
 
         The previous generation is used if last.pt is damaged or missing. It is also considered if last.pt is
         older than the row's durable position, because an old state may have overwritten a newer last.pt.
@@ -182,7 +178,7 @@ class Recovery:
         problem: Exception | None = None
         for kind, stored in self._list_own_generations(durable):
             try:
-                candidate = self._fetch(kind, stored)
+                candidate = self._fetch(kind, stored, local)
             except StateMismatch:
                 raise
             except (CorruptObject, NotResumable) as error:
@@ -216,11 +212,13 @@ class Recovery:
             elif durable is None or durable <= parent.last.position:
                 return  # this training run has not stored anything yet
 
-    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint) -> _FoundState:
+    def _fetch(self, kind: StoredKind, stored: StoredCheckpoint, local: _FoundState | None) -> _FoundState:
+        replaces = stored.checkpoint if kind == "last" else None
+        if local is not None and local.is_same_as(stored):
+            return replace(local, replaces=replaces)
         target = self._inputs / f"{kind}.pt"
         self._store.download(self._job.job_id, kind, target)
-        state = self._load(target)
-        return _FoundState(target, state, stored.uri, replaces=stored.checkpoint if kind == "last" else None)
+        return _FoundState(target, self._load(target), stored.uri, replaces)
 
     def _find_local(self) -> _FoundState | None:
         """Return the state that an earlier attempt left on this machine; log why a file is ignored."""
