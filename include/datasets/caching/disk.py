@@ -90,6 +90,15 @@ def flush(folder: Path) -> None:
         os.close(descriptor)
 
 
+def flush_file(path: Path) -> None:
+    """Wait until the file is on the disk: its size would not show that a part is missing after a crash."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def require_room(folder: Path, needed: int, source: str) -> None:
     """Raise DatasetNotHere unless `needed` bytes fit on the disk of `folder`."""
     free = shutil.disk_usage(folder).free

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from include.datasets.caching.disk import flush_file
 from include.datasets.caching.file_store import object_key
 from include.datasets.parallel import map_in_order
 from include.s3.client import CONNECTIONS
@@ -99,7 +99,7 @@ class Downloader:
         self._progress.advance(part.stop - part.start)
         if file.end_part() and self._store is not None:
             if not is_whole:
-                _flush(file.path)
+                flush_file(file.path)
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
@@ -124,12 +124,3 @@ class Downloader:
                 raise StoreUnavailable(
                     f"The download of {stored.uri} ended at byte {file.tell()} of {part.stop}"
                 )
-
-
-def _flush(path: Path) -> None:
-    """Wait until the file is on the disk: its size would not show that a part is missing after a crash."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.datasets.caching.disk import is_file
+from include.datasets.caching.disk import flush_file, is_file
 from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
@@ -118,7 +118,6 @@ def _write_description(layout: Layout, partial: Path, final: Path) -> None:
         "names": layout.names,
         **layout.extras,
     }
-    with (partial / "data.yaml").open("w", encoding="utf-8") as file:
-        yaml.safe_dump(description, file, sort_keys=False, allow_unicode=True)
-        file.flush()
-        os.fsync(file.fileno())  # otherwise a power cut could leave a view with an empty file
+    file = partial / "data.yaml"
+    file.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    flush_file(file)  # otherwise a power cut could leave a view with an empty file
