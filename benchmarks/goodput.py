@@ -55,7 +55,7 @@ class Parts:
     row"."""
     retry_delay: float = 1.0
     """Delay of `train` after a kill (dags/train_yolo.py)."""
-    restart: float = 8.9
+    restart: float = 6.5
     """From the start of the process to its first batch: row `ours, again on another machine` of the table
     "What a kill costs"."""
     elsewhere: bool = False
