@@ -7,7 +7,6 @@ its training state.
 from __future__ import annotations
 
 import math
-import re
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,8 +19,9 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.changes import apply_changes, optimizer_settings
 from include.training.construction import limit_model_size
-from include.training.contract import EpochReport, MemoryTaken, ProcessKilled, TrainingError
+from include.training.contract import EpochReport, MemoryTaken, TrainingError
 from include.training.error_text import format_error, is_out_of_memory
+from include.training.killed_workers import recognize_killed_workers
 from include.training.loss_rules import NO_RULES
 from include.training.saving import snapshot, strip
 from include.training.states import StateSavingMixin
@@ -41,9 +41,6 @@ _WRONG_INPUT = (
     AssertionError,
 )
 """Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
-
-_WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
-"""PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
 
 _MOST_OOM_RETRIES = 3
 
@@ -96,6 +93,16 @@ class ResumableMixin(StateSavingMixin):
         killed.
         """
         try:
+            with recognize_killed_workers():
+                self._train()
+        finally:
+            for name in ("train_loader", "test_loader"):
+                loader = getattr(self, name, None)
+                if loader is not None:
+                    loader.close()
+
+    def _train(self) -> None:
+        try:
             if self._ended:
                 self._setup_train()
                 self.final_eval()
@@ -104,8 +111,6 @@ class ResumableMixin(StateSavingMixin):
                     super().train()
         except BaseException as error:
             self._free_device(error)
-            if _WORKER_KILLED.match(str(error)):
-                raise ProcessKilled(format_error(error).rstrip(".")) from error
             if not is_out_of_memory(error):
                 raise
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
@@ -115,11 +120,6 @@ class ResumableMixin(StateSavingMixin):
                     "memory. The training continues when it is free, or on another machine"
                 ) from error
             raise TrainingError(f"{what}; reduce batch or imgsz, or use a smaller model") from error
-        finally:
-            for name in ("train_loader", "test_loader"):
-                loader = getattr(self, name, None)
-                if loader is not None:
-                    loader.close()
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """Build the model. Raises TrainingError if it is too large."""
