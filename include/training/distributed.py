@@ -23,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from include.training.plan import TrainingPlan
 
 _LOOPBACK = "127.0.0.1"
+
+_PATIENCE = 5.0
+"""Seconds to wait for the kernel's report that a rank has died after another rank has failed."""
 
 
 class RankFailed(AttemptError):
@@ -113,6 +117,16 @@ class _Rank:
             return self.connection.recv()
         except (EOFError, OSError):
             return self._end()
+
+    def answer(self, answer: Answer) -> None:
+        """Send an answer. If the process has died, the next `receive` says why."""
+        with suppress(OSError):
+            self.connection.send(answer)
+
+    def find_death(self) -> RankDied | ProcessKilled | None:
+        """Return the error that explains why the process has ended; None while it is alive."""
+        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        return self._end() if ended else None
 
     def _end(self) -> RankDied | ProcessKilled:
         # WNOWAIT: the process id must not be reused before the whole group is killed.
@@ -184,20 +198,37 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
     while True:
         ready = [by_connection[connection] for connection in wait(by_connection)]  # type: ignore[index]
         messages = [(rank, rank.receive()) for rank in ready]
-        _raise_cause([message for _, message in messages if isinstance(message, Exception)])
+        errors = [message for _, message in messages if isinstance(message, Exception)]
+        if errors and all(type(error) is RankFailed for error in errors):
+            errors += _await_deaths(ranks)
+        _raise_cause(errors)
         for rank, message in messages:
             if isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
             elif isinstance(message, EpochReport):
-                rank.connection.send(Answer(go_on=reporter.report(message)))
+                rank.answer(Answer(go_on=reporter.report(message)))
             elif isinstance(message, Progress) and states is not None:
                 if states.progress(message):
-                    rank.connection.send(Answer(save=True))
+                    rank.answer(Answer(save=True))
             elif isinstance(message, SavedState) and states is not None:
                 states.saved(message)
-                rank.connection.send(Answer(taken=True))
+                rank.answer(Answer(taken=True))
             elif isinstance(message, TrainingResult):
                 return message
+
+
+def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
+    """Return why ranks have died; an empty list if none of them dies within _PATIENCE seconds.
+
+    The kernel closes the connections of a killed process one by one, so another rank may fail because of the
+    kill, and report its failure, before this process can see the kill.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if deaths := [death for rank in ranks if (death := rank.find_death())]:
+            return deaths
+        time.sleep(0.05)
+    return []
 
 
 def _raise_cause(errors: Sequence[Exception]) -> None:

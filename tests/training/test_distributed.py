@@ -157,7 +157,9 @@ class KillsRank(Seen):
 
     def report(self, epoch: EpochReport) -> bool:
         go_on = super().report(epoch)
-        ranks()[self.rank].kill()
+        killed = ranks()[self.rank]
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # the answer finds a closed connection
         return go_on
 
 
