@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-from contextlib import suppress
 from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, TypeVar
@@ -80,16 +79,20 @@ def _receive(pipes: Pipes) -> Iterator[T]:
     while pipes:
         for receiver in wait(list(pipes)):
             assert isinstance(receiver, Connection)  # noqa: S101 - nothing else is waited for
-            with suppress(EOFError):
+            try:
                 item, error = receiver.recv()
-                if error is not None:
-                    raise error
-                yield item
+            except (EOFError, OSError):  # OSError: the process was killed while it sent a result
+                _require_success(pipes.pop(receiver))
                 continue
-            process = pipes.pop(receiver)
-            process.join()
-            status = process.exitcode or 0
-            if status < 0:
-                os.kill(os.getpid(), -status)
-            if status > 0:
-                raise RuntimeError(f"A process that did a part of the work ended with status {status}")
+            if error is not None:
+                raise error
+            yield item
+
+
+def _require_success(process: ForkProcess) -> None:
+    process.join()
+    status = process.exitcode or 0
+    if status < 0:
+        os.kill(os.getpid(), -status)
+    if status > 0:
+        raise RuntimeError(f"A process that did a part of the work ended with status {status}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,6 +35,20 @@ def test_each_number_is_processed_once(count: int) -> None:
 
 def test_a_single_share_runs_in_the_same_process() -> None:
     assert squares(3, 1) == [[os.getpid(), 0], [os.getpid(), 1], [os.getpid(), 4]]
+
+
+def one_ends_in_the_middle_of_a_file() -> None:
+    def work(numbers: range) -> Iterator[int]:
+        if not numbers.start:
+            raise EOFError("the file is truncated")
+        yield from numbers
+
+    list(share_out(work, PROCESSES, PROCESSES))
+
+
+def test_an_unexpected_end_of_a_file_is_an_error_like_any_other() -> None:
+    with pytest.raises(DatasetError, match="EOFError"):
+        run_confined(one_ends_in_the_middle_of_a_file, source="data")
 
 
 def one_fails(where: str) -> None:
@@ -67,6 +83,29 @@ def test_a_killed_process_is_reported_as_if_the_whole_work_was_killed() -> None:
         run_confined(one_is_killed, source="data")
 
 
+def one_is_killed_while_it_sends() -> None:
+    begin, beginning = os.pipe()
+
+    def work(numbers: range) -> Iterator[bytes]:
+        if numbers.start:
+            yield b"this process is not killed"
+            signal.pause()
+        os.read(begin, 1)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        yield bytes(2**20)  # more than a pipe holds, and nobody reads it
+
+    found = share_out(work, 2, 2)
+    next(found)
+    os.write(beginning, b"x")
+    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    list(found)
+
+
+def test_a_process_that_is_killed_while_it_sends_a_result_is_reported_as_killed() -> None:
+    with pytest.raises(DatasetError, match=r"was killed \(SIGKILL\), most likely because memory ran out"):
+        run_confined(one_is_killed_while_it_sends, source="data")
+
+
 def the_first_is_killed(pids: str) -> None:
     def work(numbers: range) -> Iterator[int]:
         yield os.getpid()
@@ -83,5 +122,8 @@ def test_no_process_outlives_its_parent(tmp_path: Path) -> None:
         run_confined(the_first_is_killed, str(tmp_path / "pids"), source="data")
     pids = list(map(int, (tmp_path / "pids").read_text().split()))
     assert len(pids) == PROCESSES
-    processes = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    processes = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):  # it has ended already
+            processes.append(psutil.Process(pid))
     assert not psutil.wait_procs(processes, timeout=30)[1]
