@@ -120,9 +120,22 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
             time.sleep(0.1)
         for left in list(trash.iterdir()):
             _delete(left)
+        _remove_idle_locks(cache)
         yield trash
     finally:
         os.close(descriptor)
+
+
+def _remove_idle_locks(cache: DatasetCache) -> None:
+    """Remove the locks that killed processes left behind, of datasets that are not here."""
+    for lock in list(cache.locks.iterdir()):
+        home = cache.home(lock.name)
+        if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
+            continue
+        with ExitStack() as locks:
+            # A process that is about to create the folder holds the lock, or notices that the file is gone.
+            if _lock_unused(lock, locks) and not home.exists():
+                lock.unlink(missing_ok=True)
 
 
 def _homes(cache: DatasetCache) -> list[str]:
