@@ -33,9 +33,11 @@ _HOW_TO_RESUME = (
 )
 
 _AFTER_RUN_SECONDS = 2.0
-"""Airflow also fails the running tasks of a marked run. This delay lets the run's own reason be recorded
-first; the first reason stays."""
+"""Airflow also fails the running tasks of a marked run, and tells us of the tasks first. This delay lets the
+run's own reason be recorded instead."""
 
+_PENDING: dict[tuple[str, str], list[threading.Timer]] = {}
+"""The delayed records of marked tasks, by Dag and run. A record of the run itself cancels them."""
 
 _DELETED = "training.deleted_runs"
 """Key in the `info` of a session, with the runs that its transaction has deleted."""
@@ -99,14 +101,25 @@ def _on_rollback(session: Session) -> None:
 
 
 def _record(marked: Any, reason: str, seconds: float = 0) -> None:
-    """Write the reason in a thread, so that the request does not wait for the training database."""
+    """Write the reason in a thread, so that the request does not wait for the training database.
+
+    With `seconds`, the thread waits so long first, and writes nothing if the run itself is marked meanwhile.
+    """
     if marked.dag_id == TRAINING_DAG:
-        write = threading.Timer(seconds, _write, (marked.dag_id, marked.run_id, reason))
+        run = marked.dag_id, marked.run_id
+        write = threading.Timer(seconds, _write, (*run, reason))
         write.daemon = True
+        if seconds:
+            _PENDING.setdefault(run, []).append(write)
+        else:
+            for pending in _PENDING.pop(run, ()):
+                pending.cancel()
         write.start()
 
 
 def _write(dag_id: str, run_id: str, reason: str) -> None:
+    _PENDING.pop((dag_id, run_id), None)
+
     def write() -> str | None:
         with open_training_db() as connection:
             return JobRepository(connection).fail_run(dag_id, run_id, reason)
