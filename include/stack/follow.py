@@ -113,10 +113,10 @@ class Follower:
             epochs = jobs.epochs(self.job_id)
             job = jobs.get(self.job_id)
         self._planned = job.epochs if job else None
-        if self._states.get("train") is None:
+        if job and job.resumed_epoch is not None:
             # A job that continues another one starts with that job's epochs.
-            self._history = len(epochs)
-        elif not self.console.is_terminal:
+            self._history = sum(epoch.epoch <= job.resumed_epoch for epoch in epochs)
+        if not self.console.is_terminal:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
                 self._say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
         self._epochs = epochs

@@ -22,7 +22,9 @@ from tests.support.untrained import pretrained_tiny
 if TYPE_CHECKING:
     from include.stack.local import Stack
 
-SECONDS = {"imgsz": 32, "epochs": 4, "overrides": {"fraction": 0.1, "plots": False}}
+pytestmark = pytest.mark.timeout(600)
+
+SECONDS = {"imgsz": 32, "epochs": 8, "overrides": {"fraction": 0.1, "plots": False}}
 
 
 def _plain() -> tuple[Steps, io.StringIO]:
@@ -40,18 +42,18 @@ def demonstrated(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
-    assert re.findall(r"epoch \d/4.*  loss: box \d+\.\d+ .* mAP50 \d", demonstrated)
+    assert re.findall(r"epoch \d/8.*  loss: box \d+\.\d+ .* mAP50 \d", demonstrated)
 
 
 def test_the_demo_is_killed_on_its_way_and_goes_on(demonstrated: str) -> None:
     assert "train: killed with kill -9" in demonstrated
     assert re.search(
-        r"Airflow starts attempt 2 on its own(?s:.*)completed, epoch 4 of 4, in 2 att", demonstrated
+        r"Airflow starts attempt 2 on its own(?s:.*)completed, epoch 8 of 8, in 2 att", demonstrated
     )
 
 
 def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
-    assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 4 of 4", demonstrated)
+    assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 8 of 8", demonstrated)
     assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2
 
 
@@ -87,10 +89,10 @@ def test_the_command_that_the_demo_prints_continues_its_training_run(
     shown = re.search(r"make resume JOB=(\S+) EPOCHS=(\d+)", demonstrated)
     assert shown is not None
     steps, output = _plain()
-    resume(airflow_stack, steps, shown[1], 5)
-    epochs = re.findall(r"epoch (\d)/5", output.getvalue())
-    assert epochs == ["5"]
-    assert "completed, epoch 5 of 5" in output.getvalue()
+    resume(airflow_stack, steps, shown[1], 9)
+    epochs = re.findall(r"epoch (\d)/9", output.getvalue())
+    assert epochs == ["9"]
+    assert "completed, epoch 9 of 9" in output.getvalue()
 
 
 def test_a_run_that_fails_ends_with_the_reason(airflow_stack: Stack, demonstrated: str) -> None:
