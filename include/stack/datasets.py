@@ -22,6 +22,7 @@ from include.registry.request import RegisterRequest
 from include.request import RequestRefused
 from include.stack.airflow_api import ApiRefusal
 from include.stack.errors import StackError
+from include.stack.private_files import hold_lock
 
 if TYPE_CHECKING:
     from include.stack.airflow_api import AirflowApi
@@ -51,10 +52,11 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
     stack.api.training("GET", "datasets")  # refused before the upload if the tables are missing
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
-    upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
-    with steps.step(f"Upload {source}", spinner=False):
+    # One at a time: a second sender of the same files would continue the upload that the first one completes.
+    with steps.step(f"Upload {source}", spinner=False), hold_lock(stack.state.path / "uploads.lock"):
+        upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
-    memory.unlink(missing_ok=True)
+        memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from include.stack.gpus import gpu_slots, trains_on_cpu
 from include.stack.model_keys import ModelKeys
 from include.stack.ports import LOOPBACK
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
+from include.stack.private_files import hold_lock
 from include.stack.processes import Service
 from include.stack.restarts import History
 from include.stack.s3 import S3
@@ -303,14 +303,9 @@ class Stack:
             with steps.step(f"Stop {title}") as step:
                 step.result = "stopped" if service.stop() else "was not running"
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> AbstractContextManager[None]:
         """Allow one start or stop at a time."""
-        lock = self.state.path / "lock"
-        with lock.open("w") as file:
-            lock.chmod(0o600)  # an account that can read the file could hold the lock
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return hold_lock(self.state.path / "lock")
 
 
 def _started(started: bool, where: str) -> str:

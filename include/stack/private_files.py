@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from include.stack.errors import StackError
@@ -34,3 +37,12 @@ def write_private(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(descriptor)  # otherwise a power cut after the renaming could leave an empty file
     unfinished.replace(path)
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path` during the block; wait while another process holds it."""
+    with path.open("w") as file:
+        path.chmod(0o600)  # an account that can read the file could hold the lock
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import signal
@@ -18,7 +17,7 @@ import psutil
 
 from include.stack.errors import StackError, last_lines
 from include.stack.families import PidFile, PidFileDamaged, find_family, start_of
-from include.stack.private_files import UMASK, private_folder, write_private
+from include.stack.private_files import UMASK, hold_lock, private_folder, write_private
 
 STOP_SECONDS = 20.0
 
@@ -121,8 +120,8 @@ def _start(service: Service) -> psutil.Process:
     try:
         _remember(service, process)
     except BaseException:
-        # Without a pid file (the disk is full, say), nothing would ever stop the process.
-        child.kill()
+        # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
+        os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         raise
     # The server outlives this program; otherwise Python would warn that it was never waited for.
@@ -199,11 +198,8 @@ def _announce_stop(service: Service) -> None:
 @contextmanager
 def _lock(service: Service) -> Iterator[None]:
     """Allow one start or stop of a service at a time."""
-    lock = private_folder(service.pid_file.parent.parent / "locks") / service.name
     private_folder(service.pid_file.parent)
-    with lock.open("w") as file:
-        lock.chmod(0o600)  # an account that can read the file could hold the lock
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with hold_lock(private_folder(service.pid_file.parent.parent / "locks") / service.name):
         yield
 
 

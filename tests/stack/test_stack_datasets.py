@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
 import shutil
+import signal
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from include.deployment.settings import DEFAULT_BUCKET
+from include.stack import datasets
 from include.stack.datasets import upload_dataset
 from include.stack.errors import StackError
 from include.stack.local import Stack
@@ -20,6 +25,20 @@ from tests.support.airflow_client import Airflow
 from tests.support.tiny_datasets import build
 
 pytestmark = pytest.mark.timeout(600)
+
+
+def upload_until_killed(*arguments: Any) -> None:
+    """Upload one file at a time, and be killed before the twentieth."""
+    send, number = datasets._send_part, itertools.count(1)
+
+    def send_or_die(*part: Any) -> int:
+        if next(number) == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return send(*part)
+
+    datasets._AT_ONCE = 1
+    datasets._send_part = send_or_die
+    upload_dataset(*arguments)
 
 
 def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
@@ -39,14 +58,12 @@ def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
     earlier = stored()
     said = Console(file=io.StringIO(), width=200)
     arguments = airflow_stack, Steps(said), folder, "by-make", "detect"
-    uploading = get_context("fork").Process(target=upload_dataset, args=arguments)
+    uploading = get_context("fork").Process(target=upload_until_killed, args=arguments)
     uploading.start()
-    while len(stored()) < 5:
-        assert uploading.is_alive()
-    uploading.kill()
     uploading.join()
+    assert uploading.exitcode == -signal.SIGKILL
     first = stored()
-    assert len(first) < 60
+    assert 5 <= len(first) < 60
 
     upload_dataset(*arguments)
 
@@ -59,6 +76,19 @@ def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
     assert "dataset=by-make@1" in lines
     assert "dataset=by-make@2" in lines
     assert f"{airflow_stack.url}/plugin/trainings/training/console/dataset?name=by-make&version=2" in lines
+
+
+def test_two_commands_that_upload_the_same_files_at_once_both_succeed(
+    airflow_stack: Stack, api: Airflow, tmp_path: Path
+) -> None:
+    build("detect", tmp_path / "twice")
+    arguments = airflow_stack, quiet(), tmp_path / "twice", "by-two", "detect"
+    both = [get_context("fork").Process(target=upload_dataset, args=arguments) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    assert [each.exitcode for each in both] == [0, 0]
 
 
 def test_data_that_fail_the_check_are_refused_with_the_reason(

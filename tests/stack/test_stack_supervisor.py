@@ -33,7 +33,7 @@ time.sleep(600)
 """
 
 
-def until(condition: Callable[[], object], seconds: float = 120) -> None:
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
     """Wait until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -70,7 +70,7 @@ def kill(service: Service) -> psutil.Process:
     process = processes.running(service)
     assert process is not None
     process.kill()
-    until(lambda: processes.running(service) is None)
+    until(lambda: processes.running(service) != process)  # a supervisor may have replaced it already
     return process
 
 
@@ -113,7 +113,7 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
     (tmp_path / "pids" / "example.pid.new").mkdir(parents=True)  # in place of a full disk
     with pytest.raises(OSError, match=r"example\.pid\.new"):
         processes.start(service)
-    assert not of_service(service)
+    until(lambda: not of_service(service))
 
 
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
@@ -228,6 +228,9 @@ def processes_below(folder: Path) -> list[psutil.Process]:
 def test_nothing_is_left_after_down_whatever_was_killed_before(supervised: Stack) -> None:
     busy = psycopg.connect(supervised.training_db_url)
     busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
+    with psycopg.connect(supervised.training_db_url, autocommit=True) as observer:
+        active = "SELECT FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
+        until(lambda: observer.execute(active, [busy.info.backend_pid]).rowcount == 1)
     kill(supervised.supervisor)
     kill(supervised.postgres.service)
     kill(supervised.s3.service)
