@@ -43,3 +43,13 @@ def _loader(data_path: str | None) -> Any:
     from botocore.loaders import create_loader
 
     return create_loader(data_path)
+
+
+def load_description() -> None:
+    """Parse the description of S3, so that the first client of this process, or of a fork, need not do it."""
+    from botocore.session import Session
+
+    session = Session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    # Without keys, it would look for some in the network.
+    session.create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106

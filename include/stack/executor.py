@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
-import importlib
 import json
-import logging
 import os
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +16,7 @@ from airflow.executors.workloads import ExecuteTask
 
 from include.stack.connections import QUEUE_CONNECTIONS
 from include.stack.gpus import trains_on_cpu
-from include.training.environment import isolate_ultralytics
+from include.stack.preloading import OwnModules, import_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,45 +24,29 @@ if TYPE_CHECKING:
 
     from airflow.executors.workloads import ExecutorWorkload
 
-log = logging.getLogger(__name__)
 
-TASKS = (
-    "airflow.providers.amazon.aws.hooks.s3",
-    "airflow.providers.postgres.hooks.postgres",
-    "alembic",
-)
-"""Modules that most tasks import. Each task imports our own modules itself, so that edits take effect."""
+class PreparedTasks:
+    """Gives a worker its tasks, and prepares its process for each: a task runs in a fork of the worker.
 
-TRAINER = (
-    "torch._dynamo",
-    "ultralytics.engine.trainer",
-    "ultralytics.models.yolo",
-    "matplotlib.pyplot",
-)
-"""Modules that a training run imports. Deterministic algorithms load torch's compiler, even if unused;
-Ultralytics draws the labels with matplotlib. Ultralytics also imports polars, which must not be listed,
-because its threads do not survive a fork."""
-
-
-class QueueConnections:
-    """Gives a worker its tasks, and puts the connections of each task's queue into the environment.
-
-    A LocalExecutor ignores Airflow's queues. In other deployments, each queue has its own workers, and their
-    environment has the queue's connections.
+    The environment gets the connections of the task's queue: a LocalExecutor ignores Airflow's queues, while
+    in other deployments each queue has its own workers, whose environment has the queue's connections.
+    Modules of the project that were edited after they had been imported are forgotten.
     """
 
     def __init__(
-        self, waiting: SimpleQueue[ExecutorWorkload | None], by_queue: Mapping[str, Mapping[str, str]]
+        self,
+        waiting: SimpleQueue[ExecutorWorkload | None],
+        by_queue: Mapping[str, Mapping[str, str]],
+        modules: OwnModules,
     ) -> None:
         self._waiting = waiting
         self._by_queue = by_queue
+        self._modules = modules
 
     def get(self) -> ExecutorWorkload | None:
-        """Wait for a task and return it, with its queue's connections in the environment that it inherits.
-
-        Returns None if the worker has to end.
-        """
+        """Wait for a task, prepare this process for it, and return it; None if the worker has to end."""
         workload = self._waiting.get()
+        self._modules.forget_if_edited()
         for variables in self._by_queue.values():
             for name in variables:
                 os.environ.pop(name, None)
@@ -82,14 +64,14 @@ class QueueExecutor(LocalExecutor):
     """
 
     _by_queue: Mapping[str, Mapping[str, str]]
+    _modules: OwnModules
 
     def start(self) -> None:
         """Import the modules, then fork the workers."""
         self._by_queue = json.loads(os.environ.pop(QUEUE_CONNECTIONS, "{}"))
+        self._modules = OwnModules(())
         if self.is_mp_using_fork:
-            isolate_ultralytics()
-            for module in (*TASKS, *TRAINER) if trains_on_cpu() else TASKS:
-                preload(module)
+            self._modules = import_ahead(with_torch=trains_on_cpu())
             # Without this, a process collects garbage among all imported objects several times when it ends.
             atexit.register(gc.freeze)
         super().start()
@@ -97,16 +79,8 @@ class QueueExecutor(LocalExecutor):
     def _spawn_worker(self) -> None:
         shared = self.activity_queue
         # The worker uses this queue only to get its tasks.
-        self.activity_queue = cast("Any", QueueConnections(shared, self._by_queue))
+        self.activity_queue = cast("Any", PreparedTasks(shared, self._by_queue, self._modules))
         try:
             super()._spawn_worker()  # type: ignore[no-untyped-call]
         finally:
             self.activity_queue = shared
-
-
-def preload(module: str) -> None:
-    """Import a module. If the import fails, a task that needs the module will log the reason."""
-    try:
-        importlib.import_module(module)
-    except Exception:
-        log.warning("%s could not be imported ahead of the tasks.", module, exc_info=True)

@@ -18,15 +18,17 @@ from include.stack import processes
 from include.stack.airflow import OTHER_TASKS
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
-from include.stack.executor import preload
 from include.stack.gpus import gpu_slots
 from include.stack.ports import LOOPBACK
+from include.stack.preloading import preload
 from include.stack.processes import Service
 from tests.stack.test_stack_supervisor import until
 from tests.support.strangers import as_stranger, readable_by_others
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
+
+pytestmark = pytest.mark.timeout(600)  # a killed scheduler is waited for twice
 
 
 def _processes(stack: Stack) -> list[psutil.Process]:

@@ -13,8 +13,9 @@ from airflow.executors.workloads import ExecutorWorkload
 from include.deployment.settings import MODEL_SIGNING_KEY, PROMOTION_QUEUE
 from include.stack import gpus
 from include.stack.airflow import PARTS
-from include.stack.executor import QueueConnections
+from include.stack.executor import PreparedTasks
 from include.stack.local import Stack
+from include.stack.preloading import OwnModules
 from include.training import gpus as training_gpus
 from tests.support.workloads import task_workload
 
@@ -27,7 +28,7 @@ def test_a_worker_gives_a_task_the_connections_of_its_queue_and_no_others(
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB", "everybody's")
     waiting: SimpleQueue[ExecutorWorkload | None] = SimpleQueue()
     by_queue = {"migrate": {OWNER: "the owner's"}, "maintenance": {"OTHER": "x"}}
-    connections = QueueConnections(waiting, by_queue)
+    connections = PreparedTasks(waiting, by_queue, OwnModules(()))
     got = []
     for queue in ("default", "migrate", "maintenance", "migrate", "gpu"):
         waiting.put(task_workload(queue))
