@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET
+from include.stack import ports
 from include.stack.local import Stack
 from include.stack.s3_identities import Role
 from include.stack.steps import quiet
@@ -61,6 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep Airflow out of the user's home folder, and limit torch to its share of the cores."""
     # Several test processes share the cores, so more threads per process would make all of them slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A port is bound some time after it was chosen, so each test process has its own candidates.
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports.CANDIDATES = ports.CANDIDATES[process % 8 :: 8]  # 8 divides GRPC_OFFSET
     isolate_ultralytics()  # some tests import Ultralytics before the code under test isolates it
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
@@ -193,8 +197,11 @@ def api_url(
 
 @pytest.fixture(scope="session")
 def s3(stack: Stack) -> S3:
-    """Start and return the S3 server of this test session."""
+    """Start and return the S3 server of this test session, once it stores objects."""
+    from tests.support.first_write import wait_until_storing
+
     stack.s3.start()
+    wait_until_storing(stack.s3)
     return stack.s3
 
 

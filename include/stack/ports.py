@@ -9,11 +9,15 @@ from include.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
 
-LOWEST, HIGHEST = 15_000, 32_000
+CANDIDATES = range(15_000, 32_000)
 """Below the range that Linux assigns to outgoing connections, so that a chosen port stays free."""
 
 GRPC_OFFSET = 10_000
 """SeaweedFS' admin server always listens for gRPC at this offset from its port."""
+
+
+_chosen: set[int] = set()
+"""Ports that this process has chosen. Perhaps no server listens on them yet."""
 
 
 def is_free(port: int) -> bool:
@@ -28,16 +32,17 @@ def is_free(port: int) -> bool:
 
 
 def choose(taken: set[int], *, with_grpc: bool = False) -> int:
-    """Return a port that is free now and not in `taken`.
+    """Return a port that is free now, not in `taken`, and that this process has not chosen before.
 
     With `with_grpc`, the port that is GRPC_OFFSET higher is also free.
     """
-    highest = HIGHEST - GRPC_OFFSET if with_grpc else HIGHEST
-    candidates = random.SystemRandom().sample(range(LOWEST, highest), 200)
-    for port in candidates:
+    candidates = range(CANDIDATES.start, CANDIDATES.stop - GRPC_OFFSET * with_grpc, CANDIDATES.step)
+    for port in random.SystemRandom().sample(candidates, 200):
         wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
-        if not wanted & taken and all(is_free(each) for each in wanted):
+        if not wanted & (taken | _chosen) and all(is_free(each) for each in wanted):
+            _chosen.update(wanted)
             return port
     raise StackError(
-        f"No free TCP port on {LOOPBACK} between {LOWEST} and {highest}. Stop some servers, then try again."
+        f"No free TCP port on {LOOPBACK} between {candidates.start} and {candidates.stop}. Stop some "
+        "servers, then try again."
     )

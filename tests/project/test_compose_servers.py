@@ -21,6 +21,7 @@ from include.stack.processes import Service
 from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role
 from tests.support.compose import REPOSITORY, SERVICES
+from tests.support.first_write import wait_until_storing
 from tests.support.strangers import as_stranger, demands_certificate
 
 S3_COMMAND: list[str] = SERVICES["s3"]["command"]
@@ -56,6 +57,7 @@ def test_only_the_s3_port_of_the_bundled_server_is_open(tmp_path: Path) -> None:
     try:
         processes.start(service)
         processes.wait_until_ready(service, s3._answers, 60)
+        wait_until_storing(s3)
         s3.ensure_bucket("signed")
         worker, body = s3.client(Role.WORKER), b"bytes"
         worker.put_object(Bucket="signed", Key="checkpoints/a/best.pt", Body=body)

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +24,7 @@ from include.stack.ports import LOOPBACK
 from include.stack.s3 import S3Ports
 from include.stack.steps import quiet
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+from tests.support.first_write import wait_until_storing
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,7 @@ def test_starting_twice_keeps_the_processes(own_stack: Stack) -> None:
 
 def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
     remembered = own_stack.ports
+    wait_until_storing(own_stack.s3)
     own_stack.s3.client().put_object(Bucket="training-checkpoints", Key="kept", Body=b"bytes")
     with psycopg.connect(own_stack.training_db_url) as connection:
         connection.execute("CREATE TABLE kept (x int)")
@@ -160,7 +163,8 @@ def test_an_initdb_that_was_killed_is_repeated() -> None:
             assert creating.is_alive()
         creator = psutil.Process(creating.pid)
         for process in (*creator.children(recursive=True), creator):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # initdb runs programs that end by themselves
+                process.kill()
         creating.join()
         try:
             assert postgres.start()
