@@ -262,5 +262,5 @@ def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
         )
     return (
         f"{location.uri} was changed by another attempt since this one last saw it (now: "
-        f"{there or 'nothing'}): that attempt owns the job. This one stops and has overwritten nothing"
+        f"{there}): that attempt owns the job. This one stops and has overwritten nothing"
     )

@@ -1,15 +1,18 @@
-"""Pins the version of a registered dataset that a job is trained on."""
+"""Pins the version of a registered dataset that a job is trained on, and checks the address of any other."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetVersionName
 from include.datasets.registered import parse_registered
+from include.datasets.sources import parse_source
 from include.jobs.spec import SpecError, TrainingSpec
 from include.registry.errors import DatasetUnknown
 
 if TYPE_CHECKING:
+    from include.jobs.spec import ResolvedSpec
     from include.registry.repository import DatasetRepository
 
 
@@ -41,3 +44,13 @@ def pinned_version(spec: TrainingSpec) -> DatasetVersionName | None:
     if named is None or named.version is None:
         return None
     return DatasetVersionName(name=named.name, version=named.version)
+
+
+def require_dataset_address(spec: ResolvedSpec) -> None:
+    """Raise SpecError unless the dataset is registered or given by an address that can be used."""
+    if parse_registered(spec.dataset) is not None:
+        return
+    try:
+        parse_source(spec.dataset, spec.task)
+    except DatasetError as refusal:
+        raise SpecError(str(refusal)) from None

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.claim.free_job import find_free_job
-from include.claim.named_dataset import pin_dataset, pinned_version
+from include.claim.named_dataset import pin_dataset, pinned_version, require_dataset_address
 from include.claim.ownership import find_owner, refuse_waiting_job, require_own_parent
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import inherit_from_parent, initial_weights_of
-from include.datasets.errors import DatasetError
-from include.datasets.registered import parse_registered
-from include.datasets.sources import parse_source
 from include.deployment.retrying import is_transient
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import show_value
@@ -122,19 +119,9 @@ def check(
         inherit_from_parent(found.spec, jobs, checkpoints, is_running)
     else:
         spec = _pin_dataset(found, run, datasets).with_defaults()
-        _require_dataset_address(spec)
+        require_dataset_address(spec)
         finder.check(spec.model, spec.task, found.job_id)
     return quota.foresee_wait(found.job_id, found.spec.device)
-
-
-def _require_dataset_address(spec: ResolvedSpec) -> None:
-    """Raise SpecError unless the dataset is registered or given by an address that can be used."""
-    if parse_registered(spec.dataset) is not None:
-        return
-    try:
-        parse_source(spec.dataset, spec.task)
-    except DatasetError as refusal:
-        raise SpecError(str(refusal)) from None
 
 
 @contextmanager
