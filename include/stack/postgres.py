@@ -35,7 +35,7 @@ SYSTEM_USER = "pgserver"
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
 """Where root keeps PostgreSQL if the system user cannot access the repository (in /root, say)."""
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from include.stack.s3_identities import Keys
 
 REGION = "us-east-1"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 @dataclass(frozen=True)

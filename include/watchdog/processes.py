@@ -190,7 +190,7 @@ def _read_when_complete(path: Path) -> str:
     """Return the content of the file once it has stopped growing, or at the time limit."""
     deadline, size = time.monotonic() + _STACKS_SECONDS, 0
     while time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.3)
         new_size = path.stat().st_size
         if new_size and new_size == size:
             break

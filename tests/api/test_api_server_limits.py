@@ -128,6 +128,6 @@ def test_guessing_passwords_is_slowed_down_without_locking_out_the_owner(
 
 def test_connections_without_a_request_are_closed(api_stack: Stack, idle: list[Connection]) -> None:
     silent, half = idle[1], idle[0]
-    assert silent.closed_within(HEAD_SECONDS + 10)
-    assert half.closed_within(HEAD_SECONDS + 10)
-    assert all(connection.closed_within(5) for connection in idle)
+    assert silent.closed_within(HEAD_SECONDS + 60)
+    assert half.closed_within(HEAD_SECONDS + 60)
+    assert all(connection.closed_within(60) for connection in idle)

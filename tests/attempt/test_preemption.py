@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from include.attempt import preemption
 from include.attempt.preemption import Preempted, handle_sigterm
 
 ROOT = Path(__file__).parents[2]
@@ -227,18 +226,18 @@ def test_a_training_process_ends_when_its_supervisor_dies() -> None:
         assert _read(process) == "preempted"
 
 
-def test_a_signal_that_waits_for_a_batch_is_not_raised_after_training_has_ended(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_signal_that_waits_for_a_batch_is_not_raised_after_training_has_ended() -> None:
     received: list[int] = []
-    monkeypatch.setattr(preemption, "_BATCH_SECONDS", 0.2)
     former = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
         with handle_sigterm() as termination:
             termination.await_batch()
             _ask_to_stop()
             assert termination.requested
-        assert not signal.sigtimedwait([signal.SIGUSR1], 0.5)
+            again = termination._again  # the timer that would send the signal again
+            assert again is not None
+            assert again.is_alive()
+        assert not again.is_alive()
     finally:
         signal.signal(signal.SIGTERM, former)
     assert received == []

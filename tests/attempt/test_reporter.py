@@ -71,7 +71,7 @@ def reporter(
         memory = memory or MemoryWatch()
         with (
             EpochRecorder(row) as recorder,
-            BackgroundPublisher(store, "a", "8.4", row.record_durable, grace_seconds=10) as publisher,
+            BackgroundPublisher(store, "a", "8.4", row.record_durable, grace_seconds=60) as publisher,
         ):
             tracker = Tracker(None, "a", None, row.open)
             yield JobReporter(recorder, publisher, tracker, termination, memory, last, snapshots, 60.0)
@@ -138,11 +138,10 @@ def test_sigterm_does_not_wait_for_a_batch_that_does_not_end(
 def test_a_job_with_a_stop_request_stops_when_its_state_is_saved(reporter: Open, jobs: JobRepository) -> None:
     def train() -> None:
         with reporter(Termination()) as opened:
-            batch = iter(range(1, BATCHES))
-            assert not opened.progress(at(next(batch), 1.0))
+            assert not opened.progress(at(1, 1.0))
             jobs.request_stop("a")
-            until(lambda: opened.progress(at(next(batch), 1.0)), "the request", pause=0.1)
-            newest = at(next(batch), 2.0)
+            until(lambda: opened.progress(at(2, 1.0)), "the request", pause=0.1)
+            newest = at(3, 2.0)
             opened.saved(saved(newest))
             opened.progress(newest)
 
@@ -186,8 +185,7 @@ def test_an_attempt_that_lost_its_job_ends_within_the_epoch_and_stores_nothing(
     def train() -> None:
         with reporter(Termination()) as opened:
             jobs.start_training("a", "run1", 2, 0)
-            batch = iter(range(1, BATCHES))
-            until(lambda: opened.progress(at(next(batch), 1.0)), "the loss", pause=0.05)
+            until(lambda: opened.progress(at(1, 1.0)), "the loss", pause=0.05)
 
     with pytest.raises(OwnershipLost):
         train()

@@ -87,6 +87,7 @@ def test_a_child_process_of_an_older_attempt_holds_the_job_too(
             pass
         assert older.wait() == -signal.SIGKILL
         os.kill(worker, signal.SIGKILL)  # as the watchdog would
+    monkeypatch.setattr(module, "_WAIT_SECONDS", 60.0)
     with sole_attempt(tmp_path, "mine", "run1", 2):
         pass
 

@@ -28,6 +28,7 @@ from include.stack.s3_identities import Keys, Role
 from tests.conftest import reachable_directory
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
+from tests.support.first_write import wait_until_storing
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +43,8 @@ IMPATIENT = client_config().merge(
     Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 1})
 )
 PATIENT = client_config().merge(Config(connect_timeout=60, read_timeout=60))
+ONCE = PATIENT.merge(Config(retries={"total_max_attempts": 1}))
+"""For faults that end a request at once: with a short time-out, a slow server would look like the fault."""
 QUICK = PublishLimits(first_pause=0.1, longest_pause=0.5)
 
 Make = Callable[..., Snapshot]
@@ -54,6 +57,7 @@ def own_s3() -> Iterator[S3]:
         server = S3(directory, S3Ports.choose(set()), {Role.OWNER: Keys("key", "secret-key")}, ())
         server.start()
         try:
+            wait_until_storing(server)
             yield server
         finally:
             process_of(server).send_signal(signal.SIGCONT)
@@ -79,7 +83,7 @@ def kill(process: psutil.Process) -> None:
 
 
 def connect(server: S3, **changes: Any) -> S3Client:
-    client: S3Client = boto3.client("s3", **(arguments(server) | {"config": IMPATIENT} | changes))
+    client: S3Client = boto3.client("s3", **(arguments(server) | {"config": ONCE} | changes))
     return client
 
 
@@ -198,7 +202,7 @@ def test_late_writes_of_a_suspended_server_are_not_mistaken_for_another_attempt(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     # After SIGCONT the server carries out the requests left in its sockets as well as their repetitions.
-    with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
+    with Run(CheckpointStore(Bucket(connect(own_s3, config=IMPATIENT), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
         process_of(own_s3).send_signal(signal.SIGSTOP)
@@ -268,14 +272,14 @@ def test_an_upload_that_trickles_is_abandoned_and_repeated(
 def test_an_upload_over_a_slow_link_is_not_abandoned(
     own_s3: S3, own_bucket: str, snapshot: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=1, least_bytes=64 * 1024)
+    limits = PublishLimits(first_pause=0.1, longest_pause=0.5, stalled_seconds=3, least_bytes=64 * 1024)
     with CuttingProxy(own_s3.endpoint_url, sent=0, then="trickle") as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url, config=PATIENT)
         with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
-            run.publisher.publish(snapshot(0, 1024**2))  # this upload takes more than three seconds
+            run.publisher.publish(snapshot(0, 5 * 256 * 1024))  # this upload takes four seconds
             run.wait_for_durable(0)
 
-    assert stored(own_s3, own_bucket) == content(0, 1024**2)
+    assert stored(own_s3, own_bucket) == content(0, 5 * 256 * 1024)
     assert "abandoned" not in caplog.text
 
 
@@ -303,17 +307,23 @@ def test_a_state_whose_uploaded_parts_were_removed_is_sent_again(
     in_parts = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=1)
     with CuttingProxy(own_s3.endpoint_url, sent=8 * 1024**2, cuts=1) as proxy:
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
-        with Run(
-            CheckpointStore(Bucket(client, own_bucket), in_parts), PublishLimits(first_pause=1.5)
-        ) as run:
+        removers = iter([own_s3.client()])
+
+        def remove_parts(**_: object) -> None:
+            """Remove the part that has arrived, once, before the first part that is sent after the break."""
+            for remover in removers if proxy.cuts else ():
+                for upload in remover.list_multipart_uploads(Bucket=own_bucket)["Uploads"]:
+                    remover.abort_multipart_upload(
+                        Bucket=own_bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+
+        client.meta.events.register("before-send.s3.UploadPart", remove_parts)
+        with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 11 * 1024**2))
             run.wait_for_failure("broke off")
-            for upload in own_s3.client().list_multipart_uploads(Bucket=own_bucket)["Uploads"]:
-                own_s3.client().abort_multipart_upload(
-                    Bucket=own_bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
             run.wait_for_durable(0)
 
+    assert next(removers, None) is None
     assert stored(own_s3, own_bucket) == content(0, 11 * 1024**2)
 
 
@@ -343,10 +353,10 @@ def test_closing_aborts_a_hanging_upload(own_s3: S3, own_bucket: str, snapshot: 
         with run:
             run.publisher.publish(snapshot(0, LARGE))
             assert proxy.failing.wait(60)
+            (thread,) = [each for each in threading.enumerate() if each.name == "publish-job"]
             run.publisher.publish(snapshot(1, LARGE))
             run.publisher.close(0)
             left = list(tmp_path.iterdir())
-        (thread,) = [each for each in threading.enumerate() if each.name == "publish-job"]
         proxy.heal()
         thread.join(60)
         proxy.wait_for_the_failing()

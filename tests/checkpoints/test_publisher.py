@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
@@ -272,8 +273,9 @@ def test_a_server_that_is_gone_stops_no_training(
     with publisher_of(nobody(), durable, drain_seconds=1) as publisher:
         publisher.publish(snapshot(0, is_best=True))
         publisher.publish(snapshot(1))
+        while "does not answer" not in caplog.text:
+            threading.Event().wait(0.02)
 
-    assert "does not answer" in caplog.text
     assert "The state of epoch 2 is not durable: S3 did not accept it in time" in caplog.text
     assert publisher.durable is None
     assert list(copies.iterdir()) == []
@@ -300,8 +302,8 @@ def test_a_superseded_attempt_stops_and_overwrites_nothing(
     newer.upload(Checkpoint.of_file(snapshot(7).last, 7), "job", "last", "8.4")
     publisher = publisher_of(older, durable)
 
-    publisher.publish(snapshot(1, is_best=True))
-    with pytest.raises(FencedOut):
+    with pytest.raises(FencedOut):  # noqa: PT012 - whichever call is the first to see it
+        publisher.publish(snapshot(1, is_best=True))
         publisher.close()
     with pytest.raises(FencedOut):
         publisher.publish(snapshot(2))
@@ -320,7 +322,8 @@ def test_a_superseded_run_that_fails_raises_its_own_error(
 
     def train() -> None:
         with publisher_of(older, durable) as publisher:
-            publisher.publish(snapshot(1))
+            with suppress(FencedOut):  # raised here if the publisher's thread was faster
+                publisher.publish(snapshot(1))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

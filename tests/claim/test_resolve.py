@@ -342,7 +342,7 @@ def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     first = replace(RUN, run_id="manual__0")
-    recreated = replace(first, created_at=datetime.now(tz=UTC) + timedelta(seconds=1))
+    recreated = replace(first, created_at=datetime.now(tz=UTC) + timedelta(days=1))
     conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
 
     again = resolving(conf, first)  # cleared: the same run continues

@@ -55,10 +55,10 @@ def test_datasets_and_models_are_offered_as_suggestions(visit: Visitors) -> None
         options = page.locator(f"#field-{name}-known option")
         return [str(each.get_attribute("value")) for each in options.all()]
 
-    until(lambda: "digits" in offered("dataset"), "datasets to pick from", 30)
+    until(lambda: "digits" in offered("dataset"), "datasets to pick from")
     assert {"yolo11n", "yolo26s"} <= set(offered("model"))
     page.get_by_label("task", exact=True).select_option("segment")
-    until(lambda: "yolo11n-seg" in offered("model"), "models of the task", 30)
+    until(lambda: "yolo11n-seg" in offered("model"), "models of the task")
 
 
 def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitors, api: Airflow) -> None:

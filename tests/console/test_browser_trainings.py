@@ -73,7 +73,7 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     expect(bar).to_be_visible()
     visitor.frame.locator("html").evaluate("html => { html.neverReloaded = true }")
     before = _done(bar)
-    until(lambda: _done(bar) > before + 1, "two more epochs in the page", seconds=60)
+    until(lambda: _done(bar) > before + 1, "two more epochs in the page")
     assert visitor.frame.locator("html").evaluate("html => html.neverReloaded")
 
     visitor.frame.get_by_role("button", name="Stop", exact=True).click()
@@ -94,7 +94,7 @@ def test_curves_can_be_read_as_numbers_and_with_the_pointer(visit: Visitors, fin
         chart.get_by_role("img").hover(position={"x": 60, "y": 40})
         return chart.get_by_text(re.compile(r"^epoch \d+$")).is_visible()
 
-    until(pointed, "the epoch at the pointer", seconds=60)
+    until(pointed, "the epoch at the pointer")
     chart.get_by_role("img").press("Home")
     expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
     chart.get_by_role("img").press("End")
@@ -269,5 +269,5 @@ def test_the_theme_follows_airflows_switch_at_once(
     visitor.page.get_by_role("button", name="User").click()
     visitor.page.get_by_role("menuitem", name="Appearance").click()
     visitor.page.get_by_role("menuitemradio", name="Dark Mode").click()
-    until(lambda: body.evaluate("body => getComputedStyle(body).backgroundColor") != light, "dark", 30)
+    until(lambda: body.evaluate("body => getComputedStyle(body).backgroundColor") != light, "dark")
     assert frame.locator("html").evaluate("html => html.neverReloaded")

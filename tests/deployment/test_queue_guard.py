@@ -25,7 +25,7 @@ import json, sys
 from celery.contrib.testing.worker import start_worker
 from airflow.providers.celery.executors.celery_executor_utils import app
 
-with start_worker(app, pool="solo", perform_ping_check=False):
+with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=120):
     for name, args in json.load(sys.stdin):
         answer = app.send_task(name, args)
         answer.get(timeout=60, propagate=False)

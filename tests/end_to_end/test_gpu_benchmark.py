@@ -16,11 +16,11 @@ from include.stack.airflow import REPOSITORY
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_the_scheduler_continues_a_signalled_task(api: Airflow, airflow_stack: Stack, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--minutes", "4"]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--minutes", "8"]
     command += ["--steps", "the task", "--stack", str(airflow_stack.state.path), "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

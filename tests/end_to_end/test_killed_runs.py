@@ -27,7 +27,7 @@ from tests.support.scheduled_trainings import (
 
 pytestmark = pytest.mark.timeout(900)
 
-EPOCHS = 14
+EPOCHS = 20
 CUT_SECONDS = 20
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 CONF = {"dataset": "digits", "model": "yolo11n", "imgsz": 32, "epochs": 1, "device": "cpu"}
 WAITING = ("first", "cancelled", "stopped", "marked-failed", "marked-success", "train-marked", "deleted")
-SOON = 20
+SOON = 120
 WEIGHTS = "yolov5nu.pt"
 """Weights published by Ultralytics that no other test uses."""
 

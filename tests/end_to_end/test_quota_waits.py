@@ -44,13 +44,12 @@ def test_a_job_above_the_quota_waits_without_a_process_and_starts_when_another_h
         until(
             lambda: api.tasks(DAG, run_id)["resolve_config"] == "up_for_reschedule",
             "a wait for the quota",
-            60,
         )
         shown = get(airflow_stack, "/jobs/quota-second", bearer).json()
         assert (shown["status"], shown["waits_for_quota"], shown["queue"]) == ("queued", True, None)
         connection.execute("UPDATE training_jobs SET status = 'completed' WHERE job_id = 'quota-first'")
 
-    api.wait(DAG, run_id, 120)
+    api.wait(DAG, run_id)
     tasks = api.tasks(DAG, run_id)
     assert (tasks["resolve_config"], tasks["check_dataset"]) == ("success", "failed")
     assert api.attempt(DAG, run_id, "resolve_config")[1] == 1

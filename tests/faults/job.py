@@ -143,7 +143,7 @@ class Job:
                     lambda: (row := self.row) is not None and row.durable is not None, "nothing is durable"
                 )
                 lost.kill()
-            shutil.rmtree(self.root)
+            shutil.rmtree(self.root, ignore_errors=True)  # the watchdog may be writing its trace
         place = moment.at if isinstance(moment.at, Place) else None
         if not isinstance(moment.at, Place):
             self.scene.hold.next(moment.at)

@@ -16,6 +16,8 @@ from tests.faults.report import Report
 from tests.faults.s3_faults import S3_FAULTS
 from tests.faults.scene import Scene
 
+pytestmark = pytest.mark.timeout(900)  # the first case also runs the uninterrupted job
+
 FAULTS = (*S3_FAULTS, *DATABASE_FAULTS, *MACHINE_FAULTS, *PEOPLE_FAULTS)
 
 SHORT = {

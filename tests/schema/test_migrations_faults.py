@@ -26,9 +26,10 @@ import sys
 from pathlib import Path
 from include.schema.current import MIGRATIONS, revisions
 from include.schema.migrations import apply
+from include.schema.session import LockTimeouts
 from tests.support.platforms import engine
-scripts = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS
-print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts).revisions)
+scripts, patient = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
+print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=patient).revisions)
 """
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -76,7 +77,8 @@ def _backend(url: str, doing: str) -> int:
         for _ in range(600):
             found = observer.execute(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-                "AND application_name = 'migration' AND state = 'active' AND wait_event IS NOT NULL "
+                "AND application_name = 'migration' AND state = 'active' "
+                "AND wait_event_type IN ('Lock', 'Timeout') "  # waits for a table, or in pg_sleep
                 "AND query LIKE %s",
                 [f"%{doing}%"],
             ).fetchone()

@@ -120,8 +120,12 @@ def test_the_pages_work_behind_nginx(
 
 def test_only_logins_are_slowed_down(nginx: Nginx, api_stack: Stack) -> None:
     right = {"username": api_stack.username, "password": api_stack.password}
-    statuses = [_ask(nginx, "POST", "/auth/token", json=right).status_code for _ in range(13)]
-    assert statuses[:8] == [201] * 8
-    assert statuses[-1] == 429
+
+    def attempt() -> int:
+        return _ask(nginx, "POST", "/auth/token", json=right).status_code
+
+    assert [attempt() for _ in range(8)] == [201] * 8
+    # Every six seconds another login is allowed, so a slow machine may get a few more.
+    assert next(status for _ in range(100) if (status := attempt()) != 201) == 429
     assert _ask(nginx, "GET", "/auth/login").status_code == 200
     assert _ask(nginx, "GET", "/api/v2/version").status_code == 200

@@ -87,8 +87,9 @@ def test_a_body_without_an_end_is_refused_while_it_is_sent(url: str, announced: 
     assert sent < 30_000_000  # bytes in the kernel's buffers and on their way
 
 
-def test_a_body_of_the_largest_size_is_accepted(limited: str) -> None:
-    with connect(limited) as connection:
+def test_a_body_of_the_largest_size_is_accepted() -> None:
+    app = RequestLimits(_any_app(), BodyLimit(100_000, 60.0))
+    with serving(app) as limited, connect(limited) as connection:
         connection.send(head("POST", "/size", Content_Length=100_000) + "x" * 100_000)
         assert connection.closed_within(0.5) is False
         assert connection.answer().body == "100000"
@@ -135,7 +136,7 @@ def test_a_long_query_and_long_headers_are_refused(url: str, request_head: str, 
 def test_a_connection_without_a_request_is_closed(guarded: str, beginning: str) -> None:
     with connect(guarded) as connection:
         connection.send(beginning)
-        assert connection.closed_within(5)
+        assert connection.closed_within(60)
 
 
 def test_empty_lines_do_not_keep_a_used_connection_open(guarded: str) -> None:
@@ -143,7 +144,7 @@ def test_empty_lines_do_not_keep_a_used_connection_open(guarded: str) -> None:
         connection.send(head("GET", "/size"))
         assert connection.answer().status == 200
         connection.send("\r\n")
-        assert connection.closed_within(5)
+        assert connection.closed_within(60)
 
 
 def test_a_trickling_request_header_times_out(guarded: str) -> None:
@@ -162,7 +163,7 @@ def test_a_request_header_without_an_end_is_refused(guarded: str, monkeypatch: p
     with connect(guarded) as connection:
         connection.send("GET /size HTTP/1.1\r\nX-Endless: ")
         sent = connection.upload(60_000_000, chunked=False)
-        assert connection.closed_within(5)
+        assert connection.closed_within(60)
     assert sent < 30_000_000  # the limit is 64 KiB; the rest was in the kernel's buffers
 
 
@@ -171,7 +172,7 @@ def test_a_connection_answered_before_its_body_does_not_stay_open(guarded: str) 
         connection.send(head("POST", "/nowhere", Content_Length=100))
         assert connection.answer().status == 404
         connection.send("x")
-        assert connection.closed_within(5)
+        assert connection.closed_within(60)
 
 
 def test_a_request_may_take_longer_than_its_header_and_the_next_one_may_follow(guarded: str) -> None:

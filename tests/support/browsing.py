@@ -55,7 +55,7 @@ OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
 )
-_PATIENCE = 30_000.0
+_PATIENCE = 90_000.0
 """The time in milliseconds after which an expected element counts as missing."""
 
 

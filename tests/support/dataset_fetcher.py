@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class CountingReader(S3ObjectReader):
         super().__init__(client)
         self._hang, self._hang_after = hang, hang_after
         self._keys: list[str] = []
+        self._numbers = count(1)  # numbers each read, even if several threads read at once
 
     @property
     def reads(self) -> int:
@@ -38,7 +40,7 @@ class CountingReader(S3ObjectReader):
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         self._keys.append(stored.key)
-        hang = self._hang and self.reads > self._hang_after
+        hang = next(self._numbers) > self._hang_after and self._hang
         for block in super().read(stored, start, stop):
             yield block[: len(block) // 2]
             while hang:

@@ -50,7 +50,7 @@ class Connection:
             self.received += block
         return False
 
-    def answer(self, seconds: float = 20) -> Answer:
+    def answer(self, seconds: float = 60) -> Answer:
         """Wait for the head of the server's answer; return the answer."""
         deadline = time.monotonic() + seconds
         while b"\r\n\r\n" not in self.received:

@@ -22,7 +22,7 @@ from include.weights.initial import InitialWeightsFinder
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-QUICKLY = DownloadLimits(size=64 * 1024**2, seconds=1, silent_seconds=1, tries=2, pause=0.01)
+QUICKLY = DownloadLimits(size=64 * 1024**2, seconds=120, silent_seconds=60, tries=2, pause=0.01)
 
 
 @dataclass

@@ -241,7 +241,7 @@ def test_a_version_is_recorded_before_or_after_the_deletion_of_its_objects(
             recording = threads.submit(record_version, checked, context)
             with pytest.raises(TimeoutError):
                 recording.result(0.5)
-        assert recording.result(30).created
+        assert recording.result().created
 
 
 def test_a_converted_copy_must_be_complete_when_it_is_recorded(

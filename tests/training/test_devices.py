@@ -69,14 +69,14 @@ class Api:
     def __init__(self, stack: Any) -> None:
         self._url = f"{stack.url}/api/v2/dags/train_yolo"
         login = {"username": stack.username, "password": stack.password}
-        token = requests.post(f"{stack.url}/auth/token", json=login, timeout=30).json()["access_token"]
+        token = requests.post(f"{stack.url}/auth/token", json=login, timeout=60).json()["access_token"]
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str) -> dict[str, Any]:
-        return self._json(requests.get(self._url + path, headers=self._headers, timeout=30))
+        return self._json(requests.get(self._url + path, headers=self._headers, timeout=60))
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._json(requests.post(self._url + path, json=body, headers=self._headers, timeout=30))
+        return self._json(requests.post(self._url + path, json=body, headers=self._headers, timeout=60))
 
     def _json(self, response: requests.Response) -> dict[str, Any]:
         assert response.ok, response.text

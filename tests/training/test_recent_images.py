@@ -104,14 +104,16 @@ def test_two_workers_that_write_to_the_same_slot_never_mix_their_images() -> Non
 
     def write(batch: int) -> None:
         pixels = np.full((256, 256, 3), batch, np.uint8)
-        for _ in range(4000):
+        while not enough.is_set():
             images.put(Slot(batch, 0), (pixels, (256, 256), (256, 256)))
 
-    writers = [multiprocessing.get_context("fork").Process(target=write, args=(batch,)) for batch in (1, 2)]
+    fork = multiprocessing.get_context("fork")
+    enough = fork.Event()
+    writers = [fork.Process(target=write, args=(batch,), daemon=True) for batch in (1, 2)]
     for writer in writers:
         writer.start()
     mixed = read = 0
-    while any(writer.is_alive() for writer in writers):
+    while read < 100 and all(writer.is_alive() for writer in writers):
         for batch in (1, 2):
             images.start_sample()
             found = images.get(Slot(batch, 0))
@@ -120,5 +122,8 @@ def test_two_workers_that_write_to_the_same_slot_never_mix_their_images() -> Non
                 if images.is_unchanged():
                     read += 1
                     mixed += bool((copied != batch).any())
-    assert read
+    enough.set()
+    for writer in writers:
+        writer.join()
+    assert read >= 100
     assert mixed == 0

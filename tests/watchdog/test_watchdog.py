@@ -70,16 +70,15 @@ class Attempt:
             assert not self._process.ends_within(0), self.log
             time.sleep(0.01)
 
-    def until_it_trains(self, epoch: int = 1, processes: int = 1) -> None:
-        """Wait until each of the attempt's training processes has begun the batches of `epoch` (from 0)."""
+    def trains(self, processes: int = 1) -> bool:
+        """Return whether each training process is in the batches of an epoch after the first one."""
+        in_training = [b for b in read_beats(self.watchdog) if b.phase is Phase.TRAINING and b.epoch >= 1]
+        return len(in_training) == processes
 
-        def trains() -> bool:
-            beats = read_beats(self.watchdog)
-            in_training = [b for b in beats if b.phase is Phase.TRAINING and b.epoch >= epoch]
-            return len(in_training) == processes
-
+    def until_it_trains(self, processes: int = 1) -> None:
+        """Wait until each of the attempt's training processes trains in an epoch after the first one."""
         self.until((self.watchdog / "watching").exists)  # until then the watchdog's folder may be recreated
-        self.until(trains)
+        self.until(lambda: self.trains(processes))
 
     def status(self) -> int:
         """Wait for the end of the attempt; return its exit status, or minus the signal that killed it."""
@@ -116,7 +115,7 @@ def left(processes: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    with attempt(folder) as whole:
+    with attempt(folder, 1, PATIENT) as whole:
         assert whole.status() == 0, whole.log
     return weights_of(folder / "run" / "weights" / "last.pt")
 
@@ -126,8 +125,10 @@ def test_a_suspended_trainer_is_explained_and_killed_and_the_next_attempt_ends_w
 ) -> None:
     with attempt(tmp_path) as stopped:
         stopped.until_it_trains()
+        killing.stop_when(
+            stopped.root.pid, stopped.trains
+        )  # between epochs the watchdog names another reason
         family = stopped.family
-        stopped.root.suspend()
         assert stopped.status() == -signal.SIGKILL
         assert left(family) == []
         pid = stopped.root.pid
@@ -141,7 +142,7 @@ def test_a_suspended_trainer_is_explained_and_killed_and_the_next_attempt_ends_w
     assert trace is not None
     assert (trace.attempt, trace.cause) == (1, HANG)
     assert trace.epoch >= 1
-    with attempt(tmp_path, 2) as next_one:
+    with attempt(tmp_path, 2, PATIENT) as next_one:
         assert next_one.status() == 0, next_one.log
         assert Trace.read(next_one.watchdog) is None
     assert weights_of(tmp_path / "run" / "weights" / "last.pt") == uninterrupted
@@ -241,13 +242,13 @@ def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_pat
 
 
 def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, Limits(training=8, elsewhere=60)) as suspended:
+    with attempt(tmp_path, 1, Limits(training=12, elsewhere=60)) as suspended:
         suspended.until_it_trains()
         watchdog = next(p for p in suspended.root.children() if "include.watchdog" in p.cmdline())
         suspended.root.suspend()
         time.sleep(1.5)  # the watchdog notices that no batch finishes
         watchdog.suspend()
-        time.sleep(9)
+        time.sleep(13)
         watchdog.resume()
         time.sleep(1.5)  # the watchdog notices the same again
         suspended.root.resume()
@@ -297,7 +298,7 @@ def test_lack_of_memory_is_recorded_as_the_cause_when_the_kernel_kills_the_train
 ) -> None:
     within = partial(hanging.attempt_in_control_group, memory_group)
     with attempt(tmp_path, 1, PATIENT, "take-all-memory", program=within) as greedy:
-        greedy.until_it_trains(epoch=0)
+        greedy.until((greedy.watchdog / "watching").exists)
         family = greedy.family
         assert greedy.status() == -signal.SIGKILL, greedy.log
         assert left(family) == []

@@ -102,7 +102,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageHost]:
 @pytest.fixture
 def host(server: ImageHost, world: World, monkeypatch: pytest.MonkeyPatch) -> ImageHost:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
-    monkeypatch.setattr(fetching, "LIMITS", FetchLimits(seconds=5, silent_seconds=2, tries=2, pause=0.01))
+    monkeypatch.setattr(fetching, "LIMITS", FetchLimits(tries=2, pause=0.01))
     server.files.clear()
     server.asked.clear()
     server.status.clear()
@@ -192,7 +192,7 @@ def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
     barrier = threading.Barrier(3)
 
     def run(machine: str) -> DatasetReference:
-        barrier.wait(10)
+        barrier.wait(60)
         return world.check(source, machine=machine)
 
     with ThreadPoolExecutor(3) as pool:
