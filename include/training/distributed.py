@@ -199,7 +199,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
         ready = [by_connection[connection] for connection in wait(by_connection)]  # type: ignore[index]
         messages = [(rank, rank.receive()) for rank in ready]
         errors = [message for _, message in messages if isinstance(message, Exception)]
-        if errors and all(type(error) is RankFailed for error in errors):
+        if errors and not any(isinstance(error, (ProcessKilled, RankDied)) for error in errors):
             errors += _await_deaths(ranks)
         _raise_cause(errors)
         for rank, message in messages:
@@ -232,8 +232,11 @@ def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
 
 
 def _raise_cause(errors: Sequence[Exception]) -> None:
-    """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too."""
-    for kind in (TrainingError, MachineUnusable, DiskError, ProcessKilled, RankDied, OSError, Exception):
+    """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too.
+
+    A kill comes first: a rank that waits for a killed one while the labels are read blames the data.
+    """
+    for kind in (ProcessKilled, TrainingError, MachineUnusable, DiskError, RankDied, OSError, Exception):
         for error in errors:
             if isinstance(error, kind):
                 raise error

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 import unicodedata
+
+_WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
+"""PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
 
 
 def format_error(error: BaseException) -> str:
@@ -20,3 +24,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     message = str(error).lower()
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
     return isinstance(error, MemoryError) or any(word in message for word in words)
+
+
+def reports_killed_worker(error: BaseException) -> bool:
+    """Return whether this is PyTorch's report of a killed loader worker.
+
+    PyTorch's handler of SIGCHLD raises it wherever the main thread happens to be.
+    """
+    return isinstance(error, RuntimeError) and _WORKER_KILLED.match(str(error)) is not None

@@ -70,10 +70,12 @@ def evaluate(
     that lacks a class misses all labels of that class. Only label caches are written, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
-    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use.
+    UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and
+    ProcessKilled if a loader worker was killed.
     """
     isolate_ultralytics()
     from include.training.devices import choose_device
+    from include.training.killed_workers import recognize_killed_workers
     from include.training.validators import VALIDATORS
 
     _require_model_for(task, weights)
@@ -95,7 +97,8 @@ def evaluate(
         }
         validator = VALIDATORS[task](settings, Path(folder))
         try:
-            return _measure(validator, weights, settings)
+            with recognize_killed_workers():
+                return _measure(validator, weights, settings)
         finally:
             validator.close()
 

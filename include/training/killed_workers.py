@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +9,10 @@ from contextlib import contextmanager
 from torch._C import _error_if_any_worker_fails
 
 from include.training.contract import ProcessKilled
-from include.training.error_text import format_error
+from include.training.error_text import format_error, reports_killed_worker
 
-_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
-"""PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
+_NOT_PINNED = "Pin memory thread exited unexpectedly"
+"""PyTorch's message if a broken connection has ended the thread that prepares batches for a GPU."""
 
 
 @contextmanager
@@ -26,28 +25,21 @@ def recognize_killed_workers(patience: float = 5) -> Iterator[None]:
     """
     try:
         yield
-    except (ConnectionError, EOFError) as error:
-        killed = _await_killed_worker(patience)
-        if killed is None:
+    except Exception as error:
+        is_broken = isinstance(error, (ConnectionError, EOFError)) or str(error) == _NOT_PINNED
+        killed = _await_report(patience) if is_broken else error
+        if killed is None or not reports_killed_worker(killed):
             raise
-        raise ProcessKilled(_describe(killed)) from error
-    except RuntimeError as error:
-        if not _KILLED.match(str(error)):
-            raise
-        raise ProcessKilled(_describe(error)) from error
+        raise ProcessKilled(format_error(killed).rstrip(".")) from error
 
 
-def _await_killed_worker(seconds: float) -> RuntimeError | None:
-    """Return PyTorch's error about a killed worker, or None if there is none after so many seconds."""
+def _await_report(seconds: float) -> RuntimeError | None:
+    """Return PyTorch's error about a worker that has died, or None if there is none after so many seconds."""
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
             _error_if_any_worker_fails()  # PyTorch's handler of SIGCHLD may also raise it in the pause
             time.sleep(0.05)
     except RuntimeError as error:
-        return error if _KILLED.match(str(error)) else None
+        return error
     return None
-
-
-def _describe(error: RuntimeError) -> str:
-    return format_error(error).rstrip(".")

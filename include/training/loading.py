@@ -18,6 +18,7 @@ from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import NotResumable, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
+from include.training.error_text import reports_killed_worker
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def load_inspected(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # a damaged file can make the unpickler raise anything
+        if reports_killed_worker(error):
+            raise
         raise _unsafe(path, "is damaged, or was saved by a version that this one cannot read") from error
     return dict(state)
 

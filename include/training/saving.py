@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import qat_state, strip_qat, unwrap_model
 
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.training.contract import DiskError
-from include.training.error_text import format_error
+from include.training.error_text import format_error, reports_killed_worker
 from include.training.loading import load_checkpoint
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ def write(state: dict[str, Any], path: Path) -> Path:
         written = staged.stat().st_size if staged.exists() else 0
         free = written + (shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0)
         staged.unlink(missing_ok=True)
+        if reports_killed_worker(error):
+            raise
         raise DiskError(
             f"{path} could not be written ({format_error(error)}): the disk had {free / 1e6:.0f} MB free. "
             "Free some space, or move the training's folder to a larger disk; the previous state is intact"

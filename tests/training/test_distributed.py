@@ -173,6 +173,15 @@ def test_if_one_process_is_killed_the_other_one_ends_and_the_error_names_the_kil
     assert kills.left() == []
 
 
+def test_a_killed_rank_is_named_even_if_another_one_blames_the_data_for_it(tmp_path: Path) -> None:
+    program = "tests.support.rank_that_blames_the_data"
+    with (
+        plan_training(asked("classify", tmp_path)) as plan,
+        pytest.raises(ProcessKilled, match=r"^Rank 0 of the training was killed by SIGKILL$"),
+    ):
+        train_in_ranks(plan, 2, Epochs(), program=program)
+
+
 class RemovesFolder(Seen):
     """Makes the next state impossible to write."""
 

@@ -1,4 +1,4 @@
-"""A loader worker that is killed while it hands over a batch is recognized as killed."""
+"""A loader worker that is killed is named, whatever its death interrupts or breaks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_sharer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from include.training import evaluate as evaluation
+from include.training import loading
 from include.training.contract import ProcessKilled
 from include.training.killed_workers import recognize_killed_workers
+from include.training.loading import load_inspected
+from include.training.saving import write
+
+BY_SIGNAL = r"^DataLoader worker \(pid.*\) is killed by signal: Killed$"
 
 
 class DisconnectedImages(Dataset[torch.Tensor]):
@@ -48,6 +56,36 @@ class DisconnectedImages(Dataset[torch.Tensor]):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Numbers(Dataset[torch.Tensor]):
+    """Samples whose loader is killed from outside."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor(index)
+
+
+@pytest.fixture
+def worker() -> Iterator[int]:
+    """The process id of a loader worker."""
+    batches: Any = iter(DataLoader(Numbers(), num_workers=1))
+    next(batches)
+    yield batches._workers[0].pid
+    batches._shutdown_workers()
+
+
+@pytest.fixture
+def kill_worker(worker: int) -> Callable[..., None]:
+    """A function that kills the worker, and returns only if nobody notices."""
+
+    def kill(*_: object, **__: object) -> None:
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(60)  # PyTorch's handler of SIGCHLD raises its error here
+
+    return kill
+
+
 def load(folder: Path, is_killed: bool, patience: float) -> None:
     disconnected = folder / "disconnected"
     batches = iter(DataLoader(DisconnectedImages(disconnected, is_killed), num_workers=1))
@@ -61,8 +99,7 @@ def load(folder: Path, is_killed: bool, patience: float) -> None:
 
 
 def test_a_connection_that_breaks_before_the_worker_is_dead_is_a_killed_worker(tmp_path: Path) -> None:
-    by_signal = r"^DataLoader worker \(pid.*\) is killed by signal: Killed$"
-    with pytest.raises(ProcessKilled, match=by_signal) as failed:
+    with pytest.raises(ProcessKilled, match=BY_SIGNAL) as failed:
         load(tmp_path, is_killed=True, patience=60)
     assert isinstance(failed.value.__cause__, ConnectionError)
 
@@ -70,3 +107,40 @@ def test_a_connection_that_breaks_before_the_worker_is_dead_is_a_killed_worker(t
 def test_a_broken_connection_to_a_living_worker_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
         load(tmp_path, is_killed=False, patience=0.2)
+
+
+@pytest.mark.parametrize(("is_killed", "patience"), [(True, 60), (False, 0.2)])
+def test_a_broken_connection_may_show_as_the_end_of_the_thread_that_pins_memory(
+    worker: int, is_killed: bool, patience: float
+) -> None:
+    if is_killed:
+        threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
+    with pytest.raises(ProcessKilled if is_killed else RuntimeError), recognize_killed_workers(patience):
+        raise RuntimeError("Pin memory thread exited unexpectedly")
+
+
+def test_a_checkpoint_is_not_called_damaged_if_a_worker_is_killed_while_it_is_read(
+    kill_worker: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "best.pt").write_bytes(b"")
+    monkeypatch.setattr(loading, "inspect_file", kill_worker)
+    with pytest.raises(ProcessKilled, match=BY_SIGNAL), recognize_killed_workers():
+        load_inspected(tmp_path / "best.pt")
+
+
+def test_the_disk_is_not_blamed_if_a_worker_is_killed_while_a_state_is_written(
+    kill_worker: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "save", kill_worker)
+    with pytest.raises(ProcessKilled, match=BY_SIGNAL), recognize_killed_workers():
+        write({}, tmp_path / "last.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_during_an_evaluation_is_named(
+    kill_worker: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_require_model_for", lambda *_: None)
+    monkeypatch.setattr(evaluation, "_measure", kill_worker)
+    with pytest.raises(ProcessKilled, match=BY_SIGNAL):
+        evaluation.evaluate(tmp_path / "best.pt", tmp_path / "data.yaml", "detect", device="cpu")
