@@ -32,7 +32,7 @@ from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.repository import JobRepository
 from include.jobs.usage import UsageRepository
 from include.orchestration.failures import no_retry, record_final_failure
-from include.orchestration.interruptions import start_attempt
+from include.orchestration.interruptions import mark_explained, start_attempt
 from include.orchestration.runs import creation_of, is_running
 from include.registry.repository import DatasetRepository
 from include.s3.conditional_writes import require_conditional_writes, require_verified_writes
@@ -78,6 +78,7 @@ def resolve_config(context: Context) -> ResolvedJob:
     except QuotaWait as wait:
         log.info("%s. Trying again in %s.", wait, wait.pause)
         record_unrecorded_failures(context)  # jobs of dead runs must not use the quota for ever
+        mark_explained(context)  # a kill before this and one after it are not in a row
         again_at = datetime.now(UTC) + wait.pause
         raise AirflowRescheduleException(again_at) from None  # type: ignore[no-untyped-call]
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))

@@ -1,13 +1,17 @@
-"""A job whose user's GPU hours ran out while it waited for a GPU is refused, unless it has begun."""
+"""A job may wait for its user's quota, and is refused if the GPU hours ran out before it began."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
 
-from include.claim.quota import QuotaReached
-from include.tasks.train_yolo import require_hours_to_begin
+from include.claim.quota import QuotaReached, QuotaWait
+from include.tasks import train_yolo
+from include.tasks.train_yolo import require_hours_to_begin, resolve_config
+from tests.orchestration.test_retries import Task
 from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim
 
@@ -29,3 +33,19 @@ def test_a_job_without_gpu_hours_is_refused_only_at_its_first_attempt(
         require_hours_to_begin("a")
     jobs.leave_queue("a", "run1", 1)
     require_hours_to_begin("a")
+
+
+def test_kills_of_a_job_that_waits_for_its_quota_are_not_in_a_row(
+    jobs: JobRepository, migrated_url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(_: object) -> None:
+        raise QuotaWait("2 of 2 GPUs are in use", timedelta(seconds=20))
+
+    lead_to(monkeypatch, migrated_url, s3, "none", tmp_path)
+    monkeypatch.setattr(train_yolo, "_claim", wait)
+    task = Task({})
+    for _ in range(4):
+        task.begin()  # killed
+        task.begin()
+        with pytest.raises(AirflowRescheduleException):
+            resolve_config(task.context)
