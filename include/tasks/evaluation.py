@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +43,12 @@ if TYPE_CHECKING:
     from include.training.evaluate import Evaluation
 
 
+_FOLDER = ".evaluation-"
+
+_LEFTOVER_SECONDS = 24 * 3600.0
+"""Age at which the folder of an evaluation belongs to one that was killed."""
+
+
 def evaluate_models(
     retraining: Retraining, challenge: Challenge, challenger: Challenger, context: Context
 ) -> Measured:
@@ -62,7 +71,7 @@ def evaluate_models(
             settings.dataset_cache_limit,
         ) as local,
         tempfile.TemporaryDirectory(
-            prefix=".evaluation-", dir=make_trusted_folder(settings.training_root)
+            prefix=_FOLDER, dir=_without_leftovers(make_trusted_folder(settings.training_root))
         ) as folder,
         claim_gpus(_first_device(plan), settings.gpu_locks) as device,
     ):
@@ -78,6 +87,15 @@ def evaluate_models(
         champion_version=champion.version if champion else None,
         champion=champion_result,
     )
+
+
+def _without_leftovers(root: Path) -> Path:
+    """Remove the folders of evaluations that were killed long ago, and return `root`."""
+    for folder in root.glob(f"{_FOLDER}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _LEFTOVER_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+    return root
 
 
 def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersion | None:

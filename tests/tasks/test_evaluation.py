@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
-from include.tasks.evaluation import evaluate_models
+from include.tasks.evaluation import _without_leftovers, evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
@@ -151,3 +153,12 @@ def test_nothing_is_measured_on_data_that_others_could_have_replaced(
     root.chmod(0o777)
     with pytest.raises(AirflowFailException, match=f"can replace {root / '.datasets'}"):
         evaluated(folder, challenger)
+
+
+def test_folders_of_evaluations_that_were_killed_long_ago_are_removed(tmp_path: Path) -> None:
+    for name in ("old", "recent"):
+        (tmp_path / f".evaluation-{name}").mkdir()
+    (tmp_path / ".evaluation-old" / "best.pt").touch()
+    two_days_ago = time.time() - 48 * 3600
+    os.utime(tmp_path / ".evaluation-old", (two_days_ago, two_days_ago))
+    assert [left.name for left in _without_leftovers(tmp_path).iterdir()] == [".evaluation-recent"]
