@@ -154,6 +154,7 @@ OUTAGES = {
     "S3": StoreUnreachable("S3 is away"),
     "an upload": UploadGivenUp("S3 is away"),
     "read-only": psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE"),
+    "idle": psycopg.errors.IdleInTransactionSessionTimeout("terminating connection"),
     "refused": psycopg.OperationalError("connection refused"),
     "SQLAlchemy": WrappedError("SELECT 1", {}, psycopg.OperationalError("connection refused")),
     "a server that hangs": AirflowTaskTimeout("Timeout"),
