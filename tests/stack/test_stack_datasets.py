@@ -37,7 +37,7 @@ def upload_until_killed(*arguments: Any) -> None:
         return send(*part)
 
     datasets._AT_ONCE = 1
-    datasets._send_part = send_or_die
+    datasets._send_part = send_or_die  # type: ignore[assignment]
     upload_dataset(*arguments)
 
 
