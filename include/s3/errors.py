@@ -24,7 +24,9 @@ _WRONG_BYTES = {
     "XAmzContentSHA256Mismatch",
 }
 _NOT_SUPPORTED = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
-_NOT_FOUND = {"NoSuchKey", "404"}
+_NOT_FOUND = "NoSuchKey"
+_PLAIN_404 = "404"
+"""Code of a 404 without S3's own code: a response to HEAD, or that of a proxy whose server is away."""
 _DELETIONS = {"DeleteObject", "DeleteObjects"}
 
 
@@ -147,7 +149,7 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
 
 
 def error_code(error: ClientError) -> str:
-    """Return S3's code, such as `NoSuchKey`; the HTTP status if the response had no body, as for HEAD."""
+    """Return S3's code, such as `NoSuchKey`; the HTTP status if the body is missing (HEAD) or not S3's."""
     return error.response.get("Error", {}).get("Code", "")
 
 
@@ -176,8 +178,8 @@ def is_hopeless(error: BaseException) -> bool:
 
 
 def is_not_found(error: ClientError) -> bool:
-    """Return whether the object does not exist; after a HEAD, it may be the bucket that is missing."""
-    return error_code(error) in _NOT_FOUND
+    """Return whether S3 itself says that the object does not exist, which a response to HEAD never does."""
+    return error_code(error) == _NOT_FOUND
 
 
 def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
@@ -209,8 +211,13 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
             f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; allow the keys of "
             "connection training_s3 s3:GetObject and s3:PutObject on it, and s3:ListBucket on the bucket"
         )
-    if code in _NOT_FOUND:
+    if code == _NOT_FOUND:
         return ObjectNotFound(f"{location.uri} does not exist at {endpoint}")
+    if code == _PLAIN_404:
+        return StoreUnavailable(
+            f"{endpoint} answered {error.operation_name} on {location.uri} with 404, but without S3's error "
+            "code, as a proxy does while its server is away; check both"
+        )
     return StoreUnavailable(
         f"S3 at {endpoint} refused {error.operation_name} on {location.uri}: {code} {message}".rstrip()
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from botocore import UNSIGNED
@@ -23,9 +24,15 @@ from include.s3.errors import (
     StoreAccessDenied,
     StoreError,
     StoreRefusal,
+    StoreUnavailable,
     StoreUnreachable,
 )
 from tests.checkpoints.conftest import VERSION, Connect, checkpoint_file
+from tests.faults.hold import Hold
+from tests.faults.s3_proxy import Answer, Behaviour, Request, S3Proxy
+
+if TYPE_CHECKING:
+    from include.stack.s3 import S3
 
 
 @pytest.mark.parametrize("action", ["head", "upload", "download"])
@@ -143,6 +150,54 @@ def test_refusals_that_only_aws_sends_are_explained(
 
     with aws_that_says(status, code) as endpoint, pytest.raises(error, match=sentence):
         CheckpointStore(Bucket(connect(endpoint), "bucket")).upload(checkpoint, "job", "last", VERSION)
+
+
+def server_gone_since(method: str) -> Behaviour:
+    """Return the behaviour of a proxy whose server goes away before the first request with that method."""
+    gone = False
+
+    def behave(request: Request) -> Answer:
+        nonlocal gone
+        gone = gone or request.method == method
+        page = Answer(404, [("Content-Type", "text/plain")], b"404 page not found\n")
+        return page if gone else request.forward()
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("method", "keep_previous"),
+    [("HEAD", True), ("PUT", True), ("PUT", False)],
+    ids=["before the upload", "before the copy of the previous state", "before the new state"],
+)
+def test_a_proxys_404_does_not_mean_that_the_state_is_gone(
+    connect: Connect, s3: S3, bucket: str, tmp_path: Path, method: str, keep_previous: bool
+) -> None:
+    first, second = (checkpoint_file(tmp_path, epoch, size=1000) for epoch in range(2))
+
+    with S3Proxy(s3.endpoint_url, Hold()) as proxy:
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket))
+        store.upload(first, "job", "last", VERSION)
+        with (
+            proxy.behave_as(server_gone_since(method)),
+            pytest.raises(StoreUnavailable, match="with 404, but without S3's error code"),
+        ):
+            store.upload(second, "job", "last", VERSION, keep_previous=keep_previous)
+        store.upload(second, "job", "last", VERSION, keep_previous=keep_previous)
+
+    assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", second)
+
+
+def test_a_state_is_missing_only_if_s3_itself_says_so(
+    connect: Connect, s3: S3, bucket: str, tmp_path: Path
+) -> None:
+    with S3Proxy(s3.endpoint_url, Hold()) as proxy:
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket))
+        assert store.head("job", "last") is None
+        with proxy.behave_as(server_gone_since("HEAD")), pytest.raises(StoreUnavailable):
+            store.head("job", "last")
+        with proxy.behave_as(server_gone_since("GET")), pytest.raises(StoreUnavailable):
+            store.download("job", "last", tmp_path / "got.pt")
 
 
 def test_only_errors_that_a_person_must_fix_are_refusals() -> None:
