@@ -21,7 +21,7 @@ from include.checkpoints.metadata import checkpoint_in
 from include.checkpoints.writer import ObjectWriter
 from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
-from include.s3.errors import FencedOut, is_condition_failed, translate_s3_errors
+from include.s3.errors import CorruptObject, FencedOut, is_condition_failed, translate_s3_errors
 from include.s3.layout import pretrained_key
 from include.s3.reading import settled_object
 from include.s3.upload import LocalFile, TransferLimits, copy
@@ -161,9 +161,23 @@ class PretrainedStore:
         return f"{self._url.rstrip('/')}/{name}"
 
     def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights:
+        if (recorded := self._recorded(name, head)) is not None:
+            return recorded
+        try:
+            return StoredWeights(self.location(name), self._pin(name, head))
+        except (CorruptObject, UnsafeCheckpoint):
+            # Another run may have recorded the hash in the meantime, which replaces the object.
+            head_now = self._bucket.head(pretrained_key(name))
+            recorded = self._recorded(name, head_now) if head_now is not None else None
+            if recorded is None:
+                raise
+            return recorded
+
+    def _recorded(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights | None:
+        """Return the file if the object's metadata hold its SHA-256."""
         location = self.location(name)
-        known = checkpoint_in(head["Metadata"], location.uri, head["ContentLength"])
-        return StoredWeights(location, known.sha256 if known else self._pin(name, head))
+        found = checkpoint_in(head["Metadata"], location.uri, head["ContentLength"])
+        return StoredWeights(location, found.sha256) if found else None
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""

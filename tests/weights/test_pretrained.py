@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -203,6 +203,41 @@ def test_a_file_stored_by_another_client_is_pinned(s3_client: S3Client, bucket: 
     assert stored.sha256 == _sha256(content)
     head = s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")
     assert head["Metadata"]["sha256"] == stored.sha256
+
+
+def _upload_in_parts(client: S3Client, bucket: str, key: str, content: bytes) -> None:
+    """Upload as `aws s3 cp` uploads a large file: the ETag is then not the MD5 of the content."""
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)
+    at: Any = {"Bucket": bucket, "Key": key, "UploadId": upload["UploadId"]}
+    part = client.upload_part(**at, PartNumber=1, Body=content)
+    parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    client.complete_multipart_upload(**at, MultipartUpload=parts)
+    assert "-" in client.head_object(Bucket=bucket, Key=key)["ETag"]
+
+
+@pytest.mark.parametrize("operation", ["GetObject", "CopyObject"])
+def test_two_concurrent_runs_can_pin_the_same_file(
+    s3: S3,
+    s3_client: S3Client,
+    bucket: str,
+    content: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+) -> None:
+    """The other run records the hash while this one inspects the file, or just before it records it, too."""
+    monkeypatch.setattr("include.s3.reading.REREAD_SECONDS", (0.0, 0.0))
+    key, sha256 = "pretrained/company.pt", _sha256(content)
+    _upload_in_parts(s3_client, bucket, key, content)
+    client, others = s3.client(), iter([{"sha256": sha256, "epoch": "-1", "task": "detect"}])
+
+    def pin(**_: object) -> None:
+        for metadata in others:
+            # As on AWS, a new ETag; SeaweedFS could keep that of an object that is copied onto itself.
+            s3_client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
+
+    client.meta.events.register(f"before-call.s3.{operation}", pin)
+    assert PretrainedStore(Bucket(client, bucket), None).require("company.pt").sha256 == sha256
+    assert next(others, None) is None
 
 
 def test_a_file_replaced_after_its_inspection_is_not_pinned(
