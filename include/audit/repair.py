@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.checkpoint import in_words
@@ -13,7 +14,7 @@ from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location, signature_of
 from include.models.promotion import promote
 from include.models.request import ChosenVersion
-from include.s3.errors import StoreError, StoreUnreachable
+from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import TransferLimits
@@ -40,13 +41,15 @@ def restore(
     """
     if recorded.is_in_production:
         return _promoted_again(connection, bucket, recorded, signing)
+    if (to := _location(recorded)) is None:
+        return None
     for source in _copies(connection, bucket, recorded):
         try:
             found = read_object(bucket.client, source)
             if found.sha256 != recorded.sha256:
                 continue
             metadata = _identity(found, recorded)
-            place(bucket.client, source, found, S3Location.parse(recorded.path), metadata, TransferLimits())
+            place(bucket.client, source, found, to, metadata, TransferLimits())
         except StoreUnreachable:
             raise
         except StoreError as error:
@@ -59,13 +62,14 @@ def restore(
 def advice(client: S3Client, recorded: RecordedObject) -> str:
     """Return advice for a person, as a sentence, about an object that could not be restored."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
-        head = head_object(client, before)
-        stored = stored_checkpoint(before, head).checkpoint if head else None
-        if stored is not None:
-            return (
-                f"The previous generation exists, {before.uri} after {in_words(stored.position)}: "
-                "docs/operations.md says how to go back to it"
-            )
+        with suppress(BucketMissing):
+            head = head_object(client, before)
+            stored = stored_checkpoint(before, head).checkpoint if head else None
+            if stored is not None:
+                return (
+                    f"The previous generation exists, {before.uri} after {in_words(stored.position)}: "
+                    "docs/operations.md says how to go back to it"
+                )
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
 
 
@@ -117,7 +121,16 @@ def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObjec
         yield signature_of(production) if recorded.kind == "signature" else production
 
 
+def _location(recorded: RecordedObject) -> S3Location | None:
+    """Return the location of the object; None if the recorded path is not the address of an object."""
+    try:
+        return S3Location.parse(recorded.path)
+    except ValueError:
+        return None
+
+
 def _previous(recorded: RecordedObject) -> S3Location | None:
-    location = S3Location.parse(recorded.path)
+    if (location := _location(recorded)) is None:
+        return None
     stem = location.key.removesuffix("/last.pt")
     return S3Location(location.bucket, f"{stem}/last.previous.pt") if stem != location.key else None

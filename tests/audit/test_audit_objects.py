@@ -131,6 +131,32 @@ def test_an_object_in_a_bucket_that_is_gone_is_missing(world: World) -> None:
     assert "Bucket 'no-such-bucket' does not exist" in world.finding()["detail"]
 
 
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("s3://no-such-bucket/checkpoints/a", "Bucket 'no-such-bucket' does not exist"),
+        ("/data/a", "is not the address of an object"),
+    ],
+    ids=["a lost bucket", "a local path"],
+)
+def test_an_object_at_no_address_does_not_end_the_audit(
+    world: World, folder: str, said: str, name: str, repair: bool
+) -> None:
+    for job_id in ("a", "b", "c"):  # they have the same bytes, so each is a copy of the others
+        world.job(job_id)
+    kind = name.removesuffix(".pt")
+    world.change("a", **{f"{kind}_checkpoint_path": f"{folder}/{name}"})
+    world.remove(world.uri("b", "best.pt"))
+    world.audit(repair=repair)
+    first, second = world.findings()
+    assert (first["finding"], first["path"], first["repair"]) == ("missing", f"{folder}/{name}", None)
+    assert said in first["detail"]
+    assert second["path"] == world.uri("b", "best.pt")
+    assert (second["repair"] is not None) is repair
+
+
 def test_objects_that_only_a_platform_recorded_are_left_alone(world: World) -> None:
     world.row("7", run_id=None, best_checkpoint_path="s3://models/job 7")
     assert world.audit().checked == 0
