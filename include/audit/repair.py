@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from include.audit.recorded import still_recorded
 from include.checkpoints.checkpoint import in_words
 from include.checkpoints.stored import stored_checkpoint
 from include.database import Statements
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from include.models.signing import ModelSigning
     from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,15 @@ def restore(
 ) -> str | None:
     """Restore the recorded object and return a description of the repair; None if it is impossible.
 
-    Only the damaged object is replaced (If-Match), and the restored one is read back. Raises
-    StoreUnreachable.
+    Only the damaged object is replaced (If-Match), and the restored one is read back. Nothing is restored if
+    the row no longer names the object. Raises StoreUnreachable.
     """
     if recorded.is_in_production:
         return _promoted_again(connection, bucket, recorded, signing)
-    if (to := _location(recorded)) is None:
+    if (to := _location(recorded)) is None or (condition := _condition(bucket.client, to)) is None:
+        return None
+    # If the job is taken over after this check, its new attempt replaces the object that the condition names.
+    if not still_recorded(connection, recorded):
         return None
     for source in _copies(connection, bucket, recorded):
         try:
@@ -49,7 +54,7 @@ def restore(
             if found.sha256 != recorded.sha256:
                 continue
             metadata = _identity(found, recorded)
-            place(bucket.client, source, found, to, metadata, TransferLimits())
+            place(bucket.client, source, found, to, metadata, TransferLimits(), condition)
         except StoreUnreachable:
             raise
         except StoreError as error:
@@ -57,6 +62,18 @@ def restore(
         else:
             return _done(source.uri)
     return None
+
+
+def _condition(client: S3Client, location: S3Location) -> Condition | None:
+    """Return the condition that the present object is still there, or still missing; None if S3 refuses."""
+    try:
+        head = head_object(client, location)
+    except StoreUnreachable:
+        raise
+    except StoreError as error:
+        log.info("%s was not restored: %s", location.uri, error)
+        return None
+    return {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:

@@ -97,12 +97,13 @@ def place(
     to: S3Location,
     metadata: Mapping[str, str],
     limits: TransferLimits,
+    condition: Condition | None = None,
 ) -> None:
     """Copy `source`, whose identity is `found`, to `to` and read the copy back.
 
-    Nothing is copied if `to` is already an intact copy. Only the object that was at `to` before is replaced:
-    raises StoreBusy if another process writes there too, and CorruptObject if source or copy differs from
-    `found`.
+    Nothing is copied if `to` is already an intact copy. Only the object that was at `to` before, or that
+    `condition` names, is replaced: raises StoreBusy if another process writes there too, and CorruptObject if
+    source or copy differs from `found`.
     """
     head = head_object(client, to)
     if (
@@ -112,7 +113,8 @@ def place(
     ):
         log.info("%s is already an intact copy of %s.", to.uri, source.uri)
         return
-    condition: Condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+    if condition is None:
+        condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
     _copy(client, source, found, to, metadata, limits, condition)
     if not _is_whole(client, to, found.sha256, found.size):
         raise CorruptObject(

@@ -190,6 +190,34 @@ def test_a_last_pt_is_restored_from_a_previous_generation_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
+def test_the_state_of_a_run_that_starts_during_the_repair_is_kept(
+    world: World, migrated_url: str, harm: str
+) -> None:
+    world.job("a", previous=LAST)
+    uri = world.uri("a", "last.pt")
+    getattr(world, harm)(uri)
+
+    def take_over(params: dict[str, Any], **_: object) -> None:
+        """Start the job again while the audit reads the copy from which it will restore the state."""
+        if not params["Key"].endswith("/last.previous.pt"):
+            return
+        with psycopg.connect(migrated_url, autocommit=True) as other:
+            other.execute(
+                "UPDATE training_jobs SET status = 'running', run_id = 'another', "
+                "last_checkpoint_path = NULL, last_checkpoint_sha256 = NULL"
+            )
+        world.put(uri, b"the state of the new run")
+
+    event = "provide-client-params.s3.GetObject"
+    world.client.meta.events.register(event, take_over)
+    try:
+        world.audit(full=True)
+    finally:
+        world.client.meta.events.unregister(event, take_over)
+    assert world.body(uri) == b"the state of the new run"
+
+
+@pytest.mark.parametrize("harm", ["remove", "damage"])
 @pytest.mark.parametrize("which", ["job", "version", "production"])
 def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
     world: World, version: ModelVersion, which: str, harm: str
