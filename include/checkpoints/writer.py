@@ -13,6 +13,7 @@ from include.s3.errors import (
     LocalFileChanged,
     SourceChanged,
     StoreBusy,
+    StoreUnavailable,
     is_condition_failed,
     is_hopeless,
     is_not_found,
@@ -21,7 +22,7 @@ from include.s3.errors import (
 )
 from include.s3.multipart import MultipartUpload
 from include.s3.reading import head_object
-from include.s3.upload import copy, put
+from include.s3.upload import LocalFile, copy, put
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from include.checkpoints.stored import StoredCheckpoint
     from include.s3.location import S3Location
-    from include.s3.upload import Condition, LocalFile, TransferLimits
+    from include.s3.upload import Condition, TransferLimits
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +203,12 @@ class ObjectWriter:
     ) -> str | None:
         """Return the ETag of the file if it was stored after all, None if the write may be retried."""
         if is_wrong_bytes(error):
-            raise changed(str(file.path), file.sha256) from error
+            if not self._is_unchanged(file):
+                raise changed(str(file.path), file.sha256) from error
+            raise StoreUnavailable(
+                f"S3 at {self._client.meta.endpoint_url} received other bytes for {location.uri} than were "
+                "sent; nothing was stored, so try again. If this persists, check the network in between"
+            ) from error
         if not (is_condition_failed(error) or is_not_found(error)):
             raise error
         there = self._there_now(location)
@@ -217,6 +223,13 @@ class ObjectWriter:
                 "write to it was in progress; the object itself is unchanged, so try again"
             ) from error
         return None
+
+    def _is_unchanged(self, file: LocalFile) -> bool:
+        """Read the file again: if it is unchanged, its bytes were damaged on their way to the server."""
+        try:
+            return LocalFile.read(file.path, self._limits).sha256 == file.sha256
+        except FileNotFoundError:
+            return False
 
     def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
         head = head_object(self._client, location)

@@ -22,6 +22,7 @@ from include.s3.errors import (
     LocalDiskError,
     LocalFileChanged,
     StoreError,
+    StoreUnavailable,
     StoreUnreachable,
     UploadGivenUp,
 )
@@ -91,6 +92,24 @@ def test_a_file_that_changes_while_it_is_sent_is_refused_by_the_server(
         store.upload(second, "job", "last", VERSION)
 
     assert_only_the_first_generation_is_there(connect(), bucket, first, tmp_path)
+
+
+@both_ways
+def test_a_file_that_is_damaged_on_its_way_is_not_stored_and_can_be_sent_again(
+    connect: Connect, s3: S3, bucket: str, tmp_path: Path, limits: TransferLimits
+) -> None:
+    first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)
+    CheckpointStore(Bucket(connect(), bucket)).upload(first, "job", "last", VERSION)
+
+    with CuttingProxy(s3.endpoint_url, sent=SIZE // 2, cuts=1, then="flip") as proxy:
+        store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket), limits)
+        with pytest.raises(StoreUnavailable, match="received other bytes"):
+            store.upload(second, "job", "last", VERSION)
+        assert_only_the_first_generation_is_there(connect(), bucket, first, tmp_path)
+        store.upload(second, "job", "last", VERSION)
+
+    assert proxy.cuts == 1
+    assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", second)
 
 
 @both_ways

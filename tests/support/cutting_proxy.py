@@ -1,4 +1,4 @@
-"""A failing network: a TCP proxy that cuts connections, makes them hang or trickle, or answers `503`."""
+"""A failing network: a TCP proxy that cuts, stalls, slows or damages connections, or answers `503`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class CuttingProxy:
     `sent` limits the bytes to the server, and `received` the bytes from the server; None means no limit.
     `answer_to_large` cuts a connection that has sent more bytes than this when the server answers, before any
     of the answer passes. Only the first `cuts` connections that reach a limit fail; later ones pass. `then`
-    is the kind of failure: "cut", "hang" (carry nothing until `heal`) or "trickle" (pause before each block).
-    The first `throttled` connections are answered 503 SlowDown.
+    is the kind of failure: "cut", "hang" (carry nothing until `heal`), "trickle" (pause before each block) or
+    "flip" (change a bit of one block). The first `throttled` connections are answered 503 SlowDown.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class CuttingProxy:
         received: int | None = None,
         answer_to_large: int | None = None,
         cuts: int = 1_000_000,
-        then: Literal["cut", "hang", "trickle"] = "cut",
+        then: Literal["cut", "hang", "trickle", "flip"] = "cut",
         throttled: int = 0,
     ) -> None:
         address = urlsplit(endpoint_url)
@@ -105,6 +105,8 @@ class CuttingProxy:
                     failing = True
                     if self._then == "hang":
                         self._healed.wait()
+                    if self._then == "flip":
+                        block = block[:-1] + bytes([block[-1] ^ 1])
                 if failing and self._then == "trickle":
                     self._healed.wait(_TRICKLE_SECONDS)
                 target.sendall(block)
