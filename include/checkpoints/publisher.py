@@ -202,7 +202,7 @@ class BackgroundPublisher:
         with self._changed:
             if self._abandoned:
                 return
-            if gone := [file for file in work.files if not file.exists()]:
+            if gone := [file for file in work.files if _is_gone(file)]:
                 log.error(
                     "The state of %s cannot be stored: %s is gone.", in_words(work.last.position), gone[0]
                 )
@@ -242,5 +242,15 @@ class BackgroundPublisher:
         work = [each for each in (self._waiting, self._in_hand, self._broken_off) if each]
         used = {file for each in work for file in each.files}
         for file in self._files - used:
-            file.unlink(missing_ok=True)
-        self._files &= used
+            with suppress(OSError):  # deleting a copy can wait for the next call; the training cannot
+                file.unlink(missing_ok=True)
+                self._files.remove(file)
+
+
+def _is_gone(file: Path) -> bool:
+    """Return whether the file does not exist. A file that cannot be looked at may still be there."""
+    try:
+        file.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False

@@ -233,6 +233,33 @@ def test_a_snapshot_whose_file_was_removed_does_not_block_later_snapshots(
     assert written == [("last.pt", b"state of epoch 1")]
 
 
+def test_a_copy_that_cannot_be_deleted_does_not_stop_the_publisher(
+    store: CheckpointStore, snapshot: MakeSnapshot, durable: Durable
+) -> None:
+    first = snapshot(0)
+    with first.last.open("rb") as file, publisher_of(store, durable) as publisher:
+        # Not even root can delete such a link, which can be read like the file itself.
+        publisher.publish(replace(first, last=Path(f"/proc/self/fd/{file.fileno()}")))
+        durable.wait_for(0)
+        publisher.publish(snapshot(1))
+    assert publisher.durable == (1, 0)
+
+
+def test_a_copy_that_cannot_be_looked_at_does_not_stop_the_publisher(
+    store: CheckpointStore,
+    snapshot: MakeSnapshot,
+    copies: Path,
+    durable: Durable,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with publisher_of(store, durable) as publisher:
+        publisher.publish(Snapshot(0, copies / ("x" * 300)))  # the name is too long for any system call
+        while "The state of epoch 1 is not durable yet" not in caplog.text:
+            threading.Event().wait(0.02)
+        publisher.publish(snapshot(1))
+    assert publisher.durable == (1, 0)
+
+
 def test_a_snapshot_is_stored_although_training_fails(
     store: CheckpointStore, s3_client: S3Client, bucket: str, snapshot: MakeSnapshot, durable: Durable
 ) -> None:
