@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from include.schema import catalog
 from include.schema.columns import find_type_objection
@@ -100,11 +100,15 @@ def _is_listed(connection: Connection, listing: str, listed: str, value: str) ->
 
 
 def _is_true(connection: Connection, statement: str, value: str) -> bool:
-    """Return whether `statement` is true for `value`. An error counts as false; the transaction continues."""
+    """Return whether `statement` is true for `value`, which it is not if PostgreSQL rejects the value.
+
+    The transaction continues. Raises OperationalError.
+    """
     try:
         with connection.begin_nested():
             return bool(connection.exec_driver_sql(statement, {"value": value}).scalar_one())
     except DBAPIError as error:
-        if error.connection_invalidated:
+        # An OperationalError, such as a lock that times out, says nothing about the value.
+        if error.connection_invalidated or isinstance(error, OperationalError):
             raise
         return False

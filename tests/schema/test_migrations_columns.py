@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from include.schema.errors import MigrationRefused
+from include.schema.errors import MigrationRefused, SchemaBusy
 from include.schema.migrations import apply, plan, verify
+from include.schema.session import LockTimeouts
 from tests.support import platforms
 
 
@@ -120,6 +121,22 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
     with pytest.raises(MigrationRefused, match=said):
         apply(engine)
     assert platforms.structure(connection) == before
+
+
+def test_a_locked_list_of_values_is_not_taken_for_an_empty_one(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
+    connection.execute(
+        "INSERT INTO moods VALUES ('queued'), ('running'), ('completed'), ('failed'), ('stopped')"
+    )
+    connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, status text REFERENCES moods)")
+    connection.commit()
+    connection.execute("LOCK TABLE moods IN ACCESS EXCLUSIVE MODE")
+    with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 50ms"):
+        plan(engine, timeouts=LockTimeouts(table="50ms"))
+    connection.rollback()
+    assert plan(engine).problems == ()
 
 
 @pytest.mark.parametrize(
