@@ -10,12 +10,13 @@ from include.errors import FinalError
 from include.s3.layout import CHECKPOINTS, PICTURES, REPORTS, checked_dataset_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from psycopg import Connection
 
     from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
+    from include.s3.listing import ListedObject
 
 
 class DeletionRefused(FinalError):
@@ -45,17 +46,23 @@ def delete_job(
     if _find(connection, "give_up_job", job) is None:
         raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; check it again")
     objects = size = 0
-    prefixes = [f"{each}{job.job_id}/" for each in (CHECKPOINTS, PICTURES, REPORTS)]
-    for prefix in (*prefixes, checked_dataset_key(job.job_id)):
-        for item in bucket.objects(prefix):
-            if bucket.delete_listed(item):
-                objects, size = objects + 1, size + item.size
+    for item in _objects_of(bucket, job.job_id):
+        if bucket.delete_listed(item):
+            objects, size = objects + 1, size + item.size
     if needed.is_own_table:
         with connection.transaction():
             statements = Statements(connection)
             if statements.changed("delete_job", job_id=job.job_id, run_id=job.run_id):
                 statements.changed("delete_epochs", job_id=job.job_id, first_epoch=0)
     return Deletion(objects, size)
+
+
+def _objects_of(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
+    for prefix in (CHECKPOINTS, PICTURES, REPORTS):
+        yield from bucket.objects(f"{prefix}{job_id}/")
+    key = checked_dataset_key(job_id)
+    # The key of another job may begin with this one: a.json.json, of a job a.json, begins with a.json.
+    yield from (item for item in bucket.objects(key) if item.location.key == key)
 
 
 def require_deletable(

@@ -37,7 +37,12 @@ JOB = (
     "reports/a/dataset.json",
     "datasets/jobs/a.json",
 )
-OF_OTHER_JOBS = ("checkpoints/ab/best.pt", "datasets/jobs/ab.json", "models/m/versions/1/best.pt")
+OF_OTHER_JOBS = (
+    "checkpoints/ab/best.pt",
+    "datasets/jobs/ab.json",
+    "datasets/jobs/a.json.json",
+    "models/m/versions/1/best.pt",
+)
 
 UPLOAD = f"20260101-000000-{'1' * 16}"
 VERSION = (
