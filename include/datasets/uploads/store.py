@@ -253,6 +253,7 @@ class UploadStore:
             raise _unknown(upload_id) from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
+        """Store the record. Raises UploadUnknown if another request has written or removed it."""
         from botocore.exceptions import ClientError
 
         location = self._bucket.at(upload_record_key(upload.upload_id))
@@ -270,7 +271,9 @@ class UploadStore:
             except ClientError as error:
                 if not is_condition_failed(error):
                     raise
-                raise _changed(upload.upload_id) from None
+                # If only the response was lost, boto3's retry has met our own record.
+                if self._read(upload.upload_id)[0] != upload:
+                    raise _changed(upload.upload_id) from None
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
