@@ -26,6 +26,7 @@ ProjectError
     DatasetError
       DatasetChanged
       DatasetNotHere
+      ReaderKilled
     DatasetNeeded
     DatasetUnknown
     DeletionRefused

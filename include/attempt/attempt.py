@@ -20,7 +20,7 @@ from include.attempt.uploads import publish_final
 from include.claim.preparation import show_preparation
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
-from include.datasets.errors import DatasetChanged, DatasetNotHere
+from include.datasets.errors import DatasetChanged, DatasetNotHere, ReaderKilled
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket, training_db_factory
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
@@ -32,6 +32,7 @@ from include.training.contract import (
     DiskError,
     GpuLost,
     MachineUnusable,
+    ProcessKilled,
     TrainingRequest,
     is_disk_error,
 )
@@ -220,7 +221,8 @@ class TrainingAttempt:
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
-        If the training has a state, a refusal by S3 counts as temporary.
+        If the training has a state, a refusal by S3 counts as temporary. Raises ProcessKilled if the process
+        that reads the data is killed: it could read them when they were checked.
         """
         settings = self._settings
         local = materialize(
@@ -232,7 +234,11 @@ class TrainingAttempt:
             settings.dataset_cache_limit,
         )
         with treat_refusals_as_temporary(self._has_state), show_preparation(self._job, self._row.open):
-            return stack.enter_context(local)
+            try:
+                return stack.enter_context(local)
+            except ReaderKilled as error:
+                reader = f"The process that reads dataset {self._dataset.source!r}"
+                raise ProcessKilled(f"{reader} was killed by SIGKILL") from error
 
     def _record_changed_data(self) -> None:
         reason = (

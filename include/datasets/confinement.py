@@ -28,7 +28,7 @@ from include.datasets.caching.disk import (
     is_passing,
     not_stored,
 )
-from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere
+from include.datasets.errors import DatasetChanged, DatasetError, DatasetNotHere, ReaderKilled
 from include.errors import AttemptError
 from include.limits import CHECK_CPU_SECONDS, CHECK_MEMORY, MIB, in_words
 from include.parents_death import die_with
@@ -76,8 +76,9 @@ def run_confined(
     """Return function(*arguments), computed in a limited process, after a round trip through JSON.
 
     source is the dataset as the user named it, for error messages. Raises DatasetError, also if the function
-    fails unexpectedly or exceeds a limit; DatasetNotHere if the disk is full or not writable;
-    UntrustedFolder; and OSError and ConfinedProcessEnded, after which a retry may succeed.
+    fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere if the
+    disk is full or not writable; UntrustedFolder; and OSError and ConfinedProcessEnded, after which a retry
+    may succeed.
     """
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
@@ -96,7 +97,7 @@ def run_confined(
         text=True,
     ) as process:
         try:
-            answer = _converse(process, json.dumps(request))
+            answer = _converse(process, json.dumps(request), source)
         finally:
             process.kill()
     if answer is None:
@@ -115,8 +116,11 @@ def _environment() -> dict[str, str]:
     return add_project_to_path(kept) | fixed
 
 
-def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | None:
-    """Send the request, forward the process's log, and return its answer, or None if it is incomplete."""
+def _converse(process: subprocess.Popen[str], request: str, source: str) -> dict[str, Any] | None:
+    """Send the request, forward the process's log, and return its answer, or None if it is incomplete.
+
+    Raises DatasetError if a line is too long.
+    """
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
     try:
@@ -125,7 +129,12 @@ def _converse(process: subprocess.Popen[str], request: str) -> dict[str, Any] | 
     except BrokenPipeError:
         pass  # the exit status of the process tells the reason
     while line := process.stdout.readline(_LONGEST_MESSAGE):
-        if not line.endswith("\n"):  # the process ended mid-line, or the line is too long
+        if len(line) == _LONGEST_MESSAGE and not line.endswith("\n"):
+            raise DatasetError(
+                f"Dataset {source!r}: the process that reads it answered with more than "
+                f"{in_words(_LONGEST_MESSAGE)}; look for a very large file, or divide the dataset"
+            )
+        if not line.endswith("\n"):  # the process ended mid-line
             process.kill()
             break
         message = json.loads(line)
@@ -147,7 +156,8 @@ def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
             f"Dataset {source!r}: reading it made no progress within {limits.cpu_seconds} s of CPU time, the "
             "limit; look for a damaged or very large file, or divide the dataset"
         )
-    raise DatasetError(
+    refusal = ReaderKilled if number == signal.SIGKILL else DatasetError
+    raise refusal(
         f"Dataset {source!r}: the process that reads it was killed ({number.name}), most likely because "
         "memory ran out or a file is damaged; look for a very large or damaged file, or try again on a "
         "machine with more memory"

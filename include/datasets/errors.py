@@ -64,6 +64,14 @@ class DatasetChanged(DatasetError):
     """The content has changed since `check_dataset` checked it."""
 
 
+class ReaderKilled(DatasetError):
+    """The process that reads the data was killed by SIGKILL, most likely because memory ran out.
+
+    In a check, a very large file may be the reason. Data that were checked before could be read, so there a
+    retry may succeed: see include/attempt/attempt.py.
+    """
+
+
 def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     """Return lines of at most SUMMARY_BYTES in total: for each kind, a heading and some of its places."""
     problems = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"

@@ -15,6 +15,7 @@ from include.attempt.attempt import TrainingAttempt
 from include.attempt.job_record import JobRecord
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
+from include.datasets.caching import fetch
 from include.datasets.check import check_dataset
 from include.datasets.errors import DatasetChanged
 from include.datasets.layouts.boundary import DatasetRoots
@@ -23,9 +24,10 @@ from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
 from include.training import gpus
-from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree
+from include.training.contract import DeviceNotAvailable, GpuLost, NoGpuFree, ProcessKilled
 from include.training.gpus import Gpu
 from tests.support.dataset_steps import unused_client
+from tests.support.killed_reader import be_killed
 from tests.support.tiny_datasets import build
 
 GPU = Gpu("GPU-1", "NVIDIA H200")
@@ -105,6 +107,18 @@ def test_a_machine_without_the_requested_gpu_fetches_nothing(
     with pytest.raises(DeviceNotAvailable, match=f"device={device} is not available"):
         attempt(settings, device=device).run()
     assert not is_fetched(settings)
+
+
+def test_a_killed_reader_of_checked_data_counts_as_a_killed_attempt(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "read_and_fill_view", be_killed)
+    killed = attempt(settings, device="cpu")
+    with pytest.raises(ProcessKilled, match="The process that reads dataset 'digits' was killed by SIGKILL"):
+        killed.run()
+    trace = killed.trace()
+    assert trace is not None
+    assert trace.detail.startswith("The process that reads dataset 'digits' was killed by SIGKILL")
 
 
 def test_data_that_change_while_the_job_waits_for_a_gpu_are_refused(

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -23,7 +24,7 @@ import pytest
 from include import limits
 from include.datasets.caching.disk import translate_disk_errors
 from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, run_confined
-from include.datasets.errors import DatasetError, DatasetNotHere
+from include.datasets.errors import DatasetError, DatasetNotHere, ReaderKilled
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,22 @@ def test_every_end_but_a_result_is_final_and_has_a_sentence(
         run_confined(function, *arguments, source="s3://bucket/data.zip", limits=process_limits)
     assert "Dataset 's3://bucket/data.zip'" in str(refused.value)
     assert "hunter2" not in str(refused.value) + caplog.text, "no content of the parsed file is quoted"
+
+
+@pytest.mark.parametrize(("number", "is_kill"), [(signal.SIGKILL, True), (signal.SIGABRT, False)])
+def test_a_kill_is_told_from_a_crash(number: signal.Signals, is_kill: bool) -> None:
+    with pytest.raises(DatasetError) as refused:
+        run_confined(signal.raise_signal, number, source="data")
+    assert isinstance(refused.value, ReaderKilled) is is_kill
+
+
+def test_an_answer_that_is_too_long_is_refused_and_not_taken_for_a_kill(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("include.datasets.confinement._LONGEST_MESSAGE", 1024)
+    with pytest.raises(DatasetError, match="'data': the process that reads it answered with more") as refused:
+        run_confined(textwrap.fill, "x" * 1024, source="data")
+    assert not isinstance(refused.value, ReaderKilled)
 
 
 def test_a_process_that_was_told_to_stop_does_not_blame_the_data() -> None:

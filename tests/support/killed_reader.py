@@ -1,0 +1,10 @@
+"""The end of a confined process by the kernel, which kills it for lack of memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def be_killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
