@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from include.datasets.caching.disk import is_file, is_passing
 from include.datasets.checking.depths import DepthRules, open_depths
 from include.datasets.checking.maps import check_map
 from include.datasets.conversion.coco import convert_coco
@@ -32,6 +34,8 @@ from tests.support.ndjson_exports import export, write
 from tests.support.tiny_datasets import build
 
 SOURCE = "mine"
+
+_MNT_DETACH = 2  # of umount2(2)
 
 
 @contextmanager
@@ -60,6 +64,24 @@ def break_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
         monkeypatch.setattr(os, call, fail)
 
     return break_call
+
+
+@pytest.fixture
+def dead_mount(tmp_path: Path) -> Iterator[Path]:
+    """Mount a FUSE file system whose daemon is gone, as s3fs or gcsfuse would leave it."""
+    system, folder = ctypes.CDLL(None, use_errno=True), tmp_path / "mount"
+    folder.mkdir()
+    try:
+        daemon = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        pytest.skip(f"FUSE cannot be used here: {error}")
+    options = f"fd={daemon},rootmode=40000,user_id=0,group_id=0".encode()
+    refused = system.mount(b"dead", bytes(folder), b"fuse", 0, options)
+    os.close(daemon)
+    if refused:
+        pytest.skip(f"nothing can be mounted here: {os.strerror(ctypes.get_errno())}")
+    yield folder
+    system.umount2(bytes(folder), _MNT_DETACH)
 
 
 def read_content(folder: Path) -> Callable[[], object]:
@@ -144,6 +166,24 @@ def test_a_disk_error_does_not_make_a_path_missing(
     break_disk("stat", "data")
     with pytest.raises(OSError, match="Input/output error"):
         find_local(LocalPath(folder), str(folder), DatasetRoots((tmp_path,)))
+
+
+def test_a_mount_without_its_daemon_is_not_blamed_on_the_data(dead_mount: Path) -> None:
+    with pytest.raises(OSError, match="Transport endpoint is not connected"):
+        find_local(LocalPath(dead_mount), str(dead_mount), DatasetRoots((dead_mount.parent,)))
+    with pytest.raises(OSError, match="Transport endpoint is not connected"):
+        is_file(f"{dead_mount}/labels/train/0.txt")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.ECONNABORTED),
+        *(errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ESHUTDOWN),
+    ],
+)
+def test_errors_of_a_failing_mount_may_pass(number: int) -> None:
+    assert is_passing(OSError(number, os.strerror(number)))
 
 
 @pytest.mark.parametrize("name", ["0.png", "0.txt"])

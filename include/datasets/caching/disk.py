@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
+_BUSY_MACHINE = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR}
+_FAILING_MOUNT = {
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO),  # NFS
+    *(errno.ENOTCONN, errno.ECONNABORTED),  # FUSE without its daemon: s3fs, gcsfuse, JuiceFS
+    *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET),  # CIFS
+    errno.ESHUTDOWN,  # a Ceph client that its cluster has shut out
+}
+PASSING = _BUSY_MACHINE | _FAILING_MOUNT
 """Temporary errors, of a network file system or a busy machine: a retry may succeed."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
