@@ -1,31 +1,57 @@
-"""Dag runs, accessed through Airflow's REST API as the caller: Airflow's permissions and audit log apply."""
+"""Dag runs, accessed through Airflow's REST API as the caller: Airflow's permissions and audit log apply.
+
+A route that uses this module waits for a second request to the same process. Decorate it with
+`in_own_thread`.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from functools import partial, wraps
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
-import anyio.from_thread
 import httpx
+from anyio import CapacityLimiter, from_thread, to_thread
 
 from include.api.problems import ProblemError
 from include.orchestration.refusal import REFUSAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from fastapi import Request
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _LOGIN = ("authorization", "cookie")
+
+_CALLERS = CapacityLimiter(16)
+"""Maximum number of concurrent routes of this process that call Airflow's API. It is lower than the number of
+threads that all other routes share, so that these requests to Airflow cannot occupy every thread."""
+
+
+def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """Decorate a plain `def` route that calls Airflow's API, so that it occupies none of the shared threads.
+
+    Airflow's routes run in the shared threads, too. If as many routes as there are threads waited for
+    Airflow in them, none of Airflow's routes could run, and the process would never serve a request again.
+    """
+
+    @wraps(route)
+    async def run(*args: P.args, **options: P.kwargs) -> T:
+        return await to_thread.run_sync(partial(route, *args, **options), limiter=_CALLERS)
+
+    return run
 
 
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
-    """Mark the run as failed, with the login of `request`; call this only from a plain `def` route.
+    """Mark the run as failed, with the login of `request`.
 
     Airflow requires the right to edit runs, which some users who may stop a job lack. A refusal is only
     logged: the run then fails by itself when it next claims the job, starts an attempt or gets its GPU.
@@ -38,10 +64,7 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
 
 
 def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
-    """Trigger a run of the Dag, with the login of `request`, and return its id. Raises ProblemError.
-
-    Like all functions here that call Airflow, it works only in a plain `def` route, which runs in a thread.
-    """
+    """Trigger a run of the Dag, with the login of `request`, and return its id. Raises ProblemError."""
     answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": dict(conf)})
     if answer is None:
         raise ProblemError(
@@ -115,4 +138,4 @@ def _send(request: Request, method: str, dag_id: str, *below: str, **options: An
         async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
             return await client.request(method, path, headers=login, **options)
 
-    return anyio.from_thread.run(ask)
+    return from_thread.run(ask)

@@ -80,4 +80,4 @@ def _request_connection() -> Iterator[Connection[Any]]:
 
 
 Database = Annotated[Connection[Any], Depends(_request_connection)]
-"""Parameter of plain `def` routes: a pooled connection, lent until the response has been sent."""
+"""Parameter of routes that run in a thread: a pooled connection, lent until the response has been sent."""

@@ -9,6 +9,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
 from include.api.access import require_can_start
+from include.api.airflow_runs import in_own_thread
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.datasets import (  # FastAPI reads annotations at run time
     DatasetVersionResponse,  # noqa: TC001
@@ -63,6 +64,7 @@ def restore_dataset_version(name: str, version: VersionNumber, database: Databas
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
+@in_own_thread
 def delete_dataset_version(
     request: Request,
     user: GetUserDep,

@@ -10,7 +10,14 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs, require_can_start
-from include.api.airflow_runs import explain_failure, find_run, read_refusal, read_result, trigger_run
+from include.api.airflow_runs import (
+    explain_failure,
+    find_run,
+    in_own_thread,
+    read_refusal,
+    read_result,
+    trigger_run,
+)
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
@@ -72,6 +79,7 @@ class DatasetRegistration(BaseModel):
     responses=responses(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
 )
+@in_own_thread
 def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:
     """Check data and register them as the next version of the dataset, by triggering `register_dataset`."""
     try:
@@ -87,6 +95,7 @@ def register_dataset_version(request: Request, name: str, version: NewVersion) -
     responses=responses(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(REGISTER_DAG)],
 )
+@in_own_thread
 def get_dataset_registration(
     request: Request, database: Database, name: str, run_id: str
 ) -> DatasetRegistration:

@@ -10,7 +10,7 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from fastapi import APIRouter, Query, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
 from include.api.access import require_can_start
-from include.api.airflow_runs import is_running
+from include.api.airflow_runs import in_own_thread, is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.deletion_progress import (  # FastAPI reads annotations at run time
     DeletionStarted,  # noqa: TC001
@@ -34,6 +34,7 @@ router = APIRouter(
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
+@in_own_thread
 def delete(
     request: Request,
     user: GetUserDep,

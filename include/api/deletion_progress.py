@@ -10,7 +10,14 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs
-from include.api.airflow_runs import explain_failure, find_run, read_refusal, read_result, trigger_run
+from include.api.airflow_runs import (
+    explain_failure,
+    find_run,
+    in_own_thread,
+    read_refusal,
+    read_result,
+    trigger_run,
+)
 from include.api.problems import ProblemError, responses
 from include.audit.deletion_request import DELETION_DAG
 
@@ -57,6 +64,7 @@ class DeletionProgress(BaseModel):
     responses=responses(HTTPStatus.NOT_FOUND),
     dependencies=[require_can_see_runs(DELETION_DAG)],
 )
+@in_own_thread
 def get_deletion(request: Request, run_id: str) -> DeletionProgress:
     """Return the progress of a deletion; repeat the request every second while its state is `deleting`."""
     run = find_run(request, DELETION_DAG, run_id)

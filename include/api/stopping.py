@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotation
 from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_start
-from include.api.airflow_runs import end_run
+from include.api.airflow_runs import end_run, in_own_thread
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
@@ -43,6 +43,7 @@ router = APIRouter(
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
+@in_own_thread
 def stop_job(
     request: Request,
     user: GetUserDep,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Request  # noqa: TC002 - FastAPI reads anno
 from pydantic import BaseModel, Field
 
 from include.api.access import require_can_start
-from include.api.airflow_runs import is_running
+from include.api.airflow_runs import in_own_thread, is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaCheck
@@ -45,6 +45,7 @@ class Validation(BaseModel):
 
 
 @router.post("/validate")
+@in_own_thread
 def validate(
     request: Request, user: GetUserDep, database: Database, params: Annotated[dict[str, Any], Body()]
 ) -> Validation:

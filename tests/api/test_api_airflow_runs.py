@@ -1,0 +1,62 @@
+"""Routes that wait for Airflow's own API, which the same process serves."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from inspect import iscoroutinefunction, signature
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from include.api.app import create_app
+from tests.support.api_server import open_app
+
+RUN = "/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
+    """An application in place of Airflow's; it has no routes yet."""
+    app = FastAPI()
+    monkeypatch.setitem(sys.modules, "airflow.api_fastapi.main", SimpleNamespace(app=app))
+    return app
+
+
+def get(path: str) -> httpx.Response:
+    """Send the request on an event loop, and so with shared threads, of its own."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(open_app())
+        async with httpx.AsyncClient(transport=transport, base_url="http://training") as client:
+            return await client.get(path)
+
+    return asyncio.run(ask())
+
+
+def test_a_route_that_waits_for_airflow_occupies_none_of_the_shared_threads(airflow: FastAPI) -> None:
+    """Airflow's routes need those threads: if all of them waited for Airflow, they would wait for ever."""
+    occupied = []
+
+    @airflow.get(RUN)
+    async def get_dag_run() -> dict[str, str]:
+        occupied.append(current_default_thread_limiter().borrowed_tokens)
+        return {"state": "running"}
+
+    assert get("/deletions/run1").json()["state"] == "deleting"
+    assert occupied == [0]
+
+
+OTHERS = {"describe", "get_session"}
+"""Routes that take the request without calling Airflow's API."""
+
+
+def test_every_route_that_may_wait_for_airflow_has_a_thread_of_its_own() -> None:
+    """To call Airflow's API, a route needs the request, which has the caller's login."""
+    endpoints = [route.endpoint for route in create_app().routes if isinstance(route, APIRoute)]
+    with_request = [each for each in endpoints if "request" in signature(each).parameters]
+    assert {each.__name__ for each in with_request if not iscoroutinefunction(each)} == OTHERS
