@@ -84,10 +84,18 @@ def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
 def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | None:
     """Return the run as Airflow's API describes it, or None if the API does not return it.
 
-    None means that the run does not exist, that the user may not see it, or that the API failed or is not
-    served by this process.
+    None means that the run does not exist, that the user may not see it, or that this process does not serve
+    the API. Raises ProblemError (503) if the API fails, because the run may exist.
     """
     answer = _send(request, "GET", dag_id, run_id)
+    if answer is not None and answer.is_server_error:
+        log.warning("Airflow could not look up run %r of %s: %s", run_id, dag_id, answer.text)
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            f"Airflow could not look up run {run_id!r:.200} of {dag_id}: try again in a while; the API "
+            "server's log says why",
+            {"Retry-After": "10"},
+        )
     if answer is None or answer.status_code != HTTPStatus.OK:
         return None
     found: dict[str, Any] = answer.json()
@@ -120,7 +128,10 @@ def explain_failure(dag_id: str, run_id: str) -> str:
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:
-    """Say whether the run is queued or running; return False if `find_run` does not find the run."""
+    """Say whether the run is queued or running; return False if `find_run` does not find the run.
+
+    Raises ProblemError (503) if Airflow's API fails.
+    """
     run = find_run(request, dag_id, run_id)
     return run is not None and run["state"] in {"queued", "running"}
 

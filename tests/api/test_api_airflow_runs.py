@@ -1,4 +1,4 @@
-"""Routes that wait for Airflow's own API, which the same process serves."""
+"""Routes that wait for Airflow's own API, which the same process serves, and may fail."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import httpx
 import pytest
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from include.api.app import create_app
@@ -60,3 +61,18 @@ def test_every_route_that_may_wait_for_airflow_has_a_thread_of_its_own() -> None
     endpoints = [route.endpoint for route in create_app().routes if isinstance(route, APIRoute)]
     with_request = [each for each in endpoints if "request" in signature(each).parameters]
     assert {each.__name__ for each in with_request if not iscoroutinefunction(each)} == OTHERS
+
+
+def test_a_failure_of_airflow_is_not_taken_for_an_unknown_run(airflow: FastAPI) -> None:
+    running = {"state": "running"}
+    answers = iter([JSONResponse({}, 500), JSONResponse(running), JSONResponse({}, 404)])
+
+    @airflow.get(RUN)
+    async def get_dag_run() -> JSONResponse:
+        return next(answers)
+
+    failed, found, unknown = (get("/deletions/run1") for _ in range(3))
+    assert (failed.status_code, failed.headers["Retry-After"]) == (503, "10")
+    assert failed.headers["content-type"] == "application/problem+json"
+    assert found.json()["state"] == "deleting"
+    assert unknown.status_code == 404
