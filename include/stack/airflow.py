@@ -112,16 +112,16 @@ class Airflow:
 
     def start(self) -> bool:
         """Start all parts and wait until they are healthy. Returns False if all were running."""
-        if self.running():
-            return False
+        before = [processes.running(service) for service in self.services]
         *others, scheduler = self.services
         # The scheduler comes last: the tasks that it starts would fail without the API server.
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
+            # Running parts may not be healthy either: a start was interrupted, or they were just restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
-        return True
+        return before != [processes.running(service) for service in self.services]
 
     def stop(self) -> bool:
         """Stop all parts. Returns False if none was running.

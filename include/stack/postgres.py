@@ -55,14 +55,17 @@ class Postgres:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def start(self) -> bool:
-        """Start the server, creating its data folder if necessary. Returns False if it was running."""
-        if processes.running(self.service):
-            return False
+        """Start the server and wait until it answers, creating its data folder if necessary.
+
+        Returns False if it was running.
+        """
+        before = processes.running(self.service)
         if not (self.data / "PG_VERSION").exists():
             self._create_data()
-        processes.start(self.service)
+        process = processes.start(self.service)
+        # A running server may not be ready either: its start was interrupted, or it was just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
-        return True
+        return process != before
 
     def stop(self) -> bool:
         """Stop the server, rolling back open transactions. Returns False if it was not running."""

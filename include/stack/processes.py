@@ -81,14 +81,15 @@ def has_died(service: Service) -> bool:
 def start(service: Service) -> psutil.Process:
     """Start the service detached from this terminal, or return its running process.
 
-    Remaining children of an earlier process are stopped first. Raises PidFileDamaged.
+    Remaining children of an earlier process are stopped first. If an earlier stop was interrupted, it is
+    finished first, because its process may still be ending. Raises PidFileDamaged.
     """
     with _lock(service):
-        process = running(service)
+        remembered = PidFile.read(service.pid_file)
+        process = remembered.process() if remembered and not remembered.is_stopping else None
         if process is None:
             _end([service])
             return _start(service)
-        _remember(service, process)
         return process
 
 

@@ -87,17 +87,20 @@ class S3:
         return f"http://{LOOPBACK}:{self.ports.s3}"
 
     def start(self) -> bool:
-        """Start the server, or apply changed policies. Returns False if it was already running."""
-        if process := processes.running(self.service):
-            if self._store_identities():
-                process.send_signal(signal.SIGHUP)
-            return False
-        private_folder(self._data)
-        prepare_certificates(self.security)
-        self._store_identities()
-        processes.start(self.service)
+        """Start the server, or apply changed policies, and wait until it answers.
+
+        Returns False if it was already running.
+        """
+        before = processes.running(self.service)
+        if before is None:
+            private_folder(self._data)
+            prepare_certificates(self.security)
+        if self._store_identities() and before is not None:
+            before.send_signal(signal.SIGHUP)
+        process = processes.start(self.service)
+        # A running server may not be ready either: its start was interrupted, or it was just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
-        return True
+        return process != before
 
     def stop(self) -> bool:
         """Stop the server. Returns False if it was not running."""

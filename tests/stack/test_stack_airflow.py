@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from include.stack import processes
-from include.stack.airflow import OTHER_TASKS
+from include.stack.airflow import OTHER_TASKS, PARTS, Airflow
 from include.stack.airflow_api import AirflowApi
 from include.stack.errors import StackError
 from include.stack.gpus import gpu_slots
@@ -172,6 +172,23 @@ def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
 def test_a_module_that_cannot_be_preloaded_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
     preload("include.nothing")
     assert "include.nothing could not be imported ahead of the tasks." in caplog.text
+
+
+def test_starting_a_running_airflow_restarts_nothing_and_waits_until_it_is_healthy(
+    airflow_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [processes.running(service) for service in airflow_stack.airflow.services]
+    is_healthy, healthy = Airflow._is_healthy, set()
+
+    def note(airflow: Airflow, part: str) -> bool:
+        if answer := is_healthy(airflow, part):
+            healthy.add(part)
+        return answer
+
+    monkeypatch.setattr(Airflow, "_is_healthy", note)
+    assert not airflow_stack.airflow.start()
+    assert healthy == set(PARTS)
+    assert [processes.running(service) for service in airflow_stack.airflow.services] == before
 
 
 def _scheduler_service(stack: Stack) -> Service:

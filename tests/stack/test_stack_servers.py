@@ -8,9 +8,10 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -18,12 +19,14 @@ import pytest
 import requests
 
 from include.deployment.settings import DEFAULT_BUCKET
+from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.s3 import S3Ports
 from include.stack.steps import quiet
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+from tests.support.airflow_client import until
 from tests.support.first_write import wait_until_storing
 
 
@@ -98,6 +101,32 @@ def test_starting_twice_keeps_the_processes(own_stack: Stack) -> None:
     before = {each.read_text() for each in (own_stack.state.path / "pids").iterdir()}
     own_stack.start_servers(quiet())
     assert {each.read_text() for each in (own_stack.state.path / "pids").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["postgres", "s3"])
+def test_a_server_that_is_still_starting_is_waited_for(
+    own_stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Any = getattr(own_stack, name)
+    answers = type(server)._answers
+    server.stop()
+    # It starts when it is resumed, after it was asked for the first time.
+    command = ("/bin/sh", "-c", 'kill -STOP $$; exec "$@"', "sh", *server.service.command)
+    process = processes.start(replace(server.service, command=command))
+    until(lambda: process.status() == psutil.STATUS_STOPPED, "the server waits", pause=0.02)
+
+    def resume_and_answer(server: Any) -> bool:
+        was_ready: bool = answers(server)
+        process.resume()
+        return was_ready
+
+    monkeypatch.setattr(type(server), "_answers", resume_and_answer)
+    try:
+        assert not server.start()
+        assert answers(server)
+        assert processes.running(server.service) == process
+    finally:
+        process.resume()
 
 
 def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -106,6 +107,40 @@ def test_a_process_that_survives_its_stop_is_stopped_by_the_next_one(
     assert processes.stop(parent)
     assert not of_service(parent)
     assert not parent.pid_file.exists()
+
+
+DRAINING = """
+import signal, time
+from pathlib import Path
+
+def drain(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    Path("draining").touch()
+
+signal.signal(signal.SIGTERM, drain)
+Path("ready").touch()
+time.sleep(600)
+"""
+"""A program that takes ten minutes to stop unless it gets the signal twice."""
+
+
+def test_a_service_whose_stop_was_interrupted_is_started_and_supervised_again(tmp_path: Path) -> None:
+    service = replace(service_of(tmp_path, DRAINING), stop_seconds=600)
+    before = processes.start(service)
+    until((tmp_path / "ready").exists)
+    stopping = get_context("fork").Process(target=processes.stop, args=[service])
+    stopping.start()
+    until((tmp_path / "draining").exists)
+    stopping.kill()
+    stopping.join()
+    try:
+        assert processes.start(service) != before
+        assert not before.is_running()
+        kill(service)
+        Supervisor([service], History(tmp_path / "restarts.json")).restart_dead()
+        assert processes.running(service)
+    finally:
+        processes.stop(replace(service, stop_seconds=0.1))
 
 
 def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> None:
