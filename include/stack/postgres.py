@@ -10,11 +10,13 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -60,8 +62,10 @@ class Postgres:
         Returns False if it was running.
         """
         before = processes.running(self.service)
-        if not (self.data / "PG_VERSION").exists():
-            self._create_data()
+        if before is None:
+            if not (self.data / "PG_VERSION").exists():
+                self._create_data()
+            self._remove_stale_lock()
         process = processes.start(self.service)
         # A running server may not be ready either: its start was interrupted, or it was just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
@@ -163,6 +167,18 @@ class Postgres:
             unfinished.chmod(0o755)
             unfinished.rename(copy)
         return copy / programs
+
+    def _remove_stale_lock(self) -> None:
+        """Remove the lock file of a server that was killed if another program now has that server's pid.
+
+        After a reboot, PostgreSQL would take that program for a server of the same data and refuse to start.
+        A running server works in its data folder. If it is unknown where the program works, the file is kept.
+        """
+        lock = self.data / "postmaster.pid"
+        with suppress(OSError, IndexError, ValueError, psutil.Error):
+            owner = psutil.Process(int(lock.read_text().split()[0]))
+            if not Path(owner.cwd()).samefile(self.data):
+                lock.unlink()
 
     def _create_data(self) -> None:
         """Create the data in a new folder and rename that, because a killed initdb leaves incomplete data."""

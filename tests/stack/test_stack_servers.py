@@ -7,7 +7,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,6 +23,8 @@ from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
+from include.stack.postgres import Postgres
+from include.stack.processes import as_user
 from include.stack.s3 import S3Ports
 from include.stack.steps import quiet
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
@@ -127,6 +129,39 @@ def test_a_server_that_is_still_starting_is_waited_for(
         assert processes.running(server.service) == process
     finally:
         process.resume()
+
+
+@contextmanager
+def stale_lock(postgres: Postgres, working_in: Path) -> Iterator[psutil.Process]:
+    """Kill the server; give its pid, according to its lock file, to a program that works in that folder."""
+    server = processes.running(postgres.service)
+    assert server is not None
+    for process in (server, *server.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # some end by themselves
+            process.kill()
+    server.wait()
+    lock = postgres.data / "postmaster.pid"
+    with subprocess.Popen(["sleep", "600"], cwd=working_in, **as_user(postgres.service.user)) as program:
+        lock.write_text("\n".join([str(program.pid), *lock.read_text().splitlines()[1:], ""]))
+        try:
+            yield psutil.Process(program.pid)
+        finally:
+            program.kill()
+
+
+def test_postgres_starts_although_another_program_has_the_pid_in_its_lock_file(own_stack: Stack) -> None:
+    with stale_lock(own_stack.postgres, Path("/")) as other:
+        assert own_stack.postgres.start()
+        assert other.is_running()
+
+
+def test_postgres_respects_the_lock_file_of_a_server_that_works_in_its_data_folder(own_stack: Stack) -> None:
+    with (
+        stale_lock(own_stack.postgres, own_stack.postgres.data),
+        pytest.raises(StackError, match=r'lock file "postmaster.pid" already exists'),
+    ):
+        own_stack.postgres.start()
+    own_stack.postgres.start()
 
 
 def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
