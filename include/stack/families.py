@@ -125,7 +125,7 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
         if process.pid == session or process.status() == psutil.STATUS_ZOMBIE:
             return False
         if os.getsid(process.pid) == session:
-            return _works_in(process, service.directory)
+            return _works_in(process, service.children_directory or service.directory)
         if service.children_directory:
             return process.name() == Path(service.command[0]).name and _works_in(
                 process, service.children_directory

@@ -30,8 +30,9 @@ class Service:
     command, which every user of the machine can read with ps. user is the account to run as, if not our own.
     The service has stop_seconds to stop before it is killed. With stops_children, its children also get the
     stop signal; without it, the service would wait for them to finish. Children are recognised by the session
-    of the service's process, even after that process has died. Children that start their own sessions are
-    recognised by their working directory, children_directory.
+    of the service's process, even after that process has died, and by their working directory, which is in
+    children_directory, or in directory if that is None. With children_directory, they may start their own
+    sessions.
     """
 
     name: str

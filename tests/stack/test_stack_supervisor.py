@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,26 @@ def test_a_service_whose_pid_cannot_be_stored_does_not_run(tmp_path: Path) -> No
     with pytest.raises(OSError, match=r"example\.pid\.new"):
         processes.start(service)
     until(lambda: not of_service(service))
+
+
+def test_a_process_whose_session_has_the_pid_of_a_service_before_a_reboot_is_kept(tmp_path: Path) -> None:
+    """Its session is no proof that it is a child of PostgreSQL, which itself starts in the root folder."""
+    data = tmp_path / "pgdata"
+    service = Service("postgres", ("postgres",), {}, Path("/"), tmp_path, children_directory=data)
+    script = "sleep 600 >/dev/null 2>&1 & echo $$ $!"
+    leader = subprocess.run(
+        ["sh", "-c", script], cwd="/", start_new_session=True, capture_output=True, text=True, check=True
+    )
+    session, pid = map(int, leader.stdout.split())
+    other = psutil.Process(pid)
+    try:
+        assert os.getsid(pid) == session
+        service.pid_file.parent.mkdir()
+        service.pid_file.write_text(f"{session} other-boot:1\n")
+        assert not processes.stop(service)
+        assert other.is_running()
+    finally:
+        other.kill()
 
 
 @pytest.mark.parametrize("content", ["", "12", "-1 12:34", "no numbers"])
