@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -56,10 +57,13 @@ class Supervisor:
         history = self._history.read()
         for service in self._services:
             restarts, now = history.get(service.name, Restarts()), time.time()
+            since_last = now - restarts.last
+            if since_last < 0:
+                since_last = math.inf  # the clock was set back, which must not lengthen a pause
             if processes.has_died(service):
-                if not restarts.is_given_up and now >= restarts.last + self._pause(restarts.in_row):
+                if not restarts.is_given_up and since_last >= self._pause(restarts.in_row):
                     self._revive(service, restarts, now)
-            elif restarts.in_row and now > restarts.last + STEADY_SECONDS:
+            elif restarts.in_row and since_last > STEADY_SECONDS:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
     def _revive(self, service: Service, before: Restarts, now: float) -> None:

@@ -21,7 +21,7 @@ from include.stack.errors import StackError
 from include.stack.families import start_of
 from include.stack.local import Stack
 from include.stack.processes import Service
-from include.stack.restarts import MOST_RESTARTS, History
+from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.status import describe_service, describe_services
 from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
@@ -295,6 +295,21 @@ def test_nothing_is_left_after_down_whatever_was_killed_before(supervised: Stack
     assert not processes_below(supervised.state.path)
     assert not processes_below(supervised.postgres.data)
     busy.close()
+
+
+def test_setting_the_clock_back_does_not_delay_a_restart(parent: Service) -> None:
+    history = History(parent.state / "restarts.json")
+    history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
+    kill(parent)
+    Supervisor([parent], history).restart_dead()
+    assert processes.running(parent)
+
+
+def test_setting_the_clock_back_does_not_prevent_a_service_from_counting_as_steady(parent: Service) -> None:
+    history = History(parent.state / "restarts.json")
+    history.note("example", Restarts(total=1, in_row=1, last=time.time() + 3600))
+    Supervisor([parent], history).restart_dead()
+    assert history.read()["example"].in_row == 0
 
 
 def test_setting_the_clock_does_not_make_a_service_look_dead(monkeypatch: pytest.MonkeyPatch) -> None:
