@@ -147,6 +147,19 @@ def test_a_page_reports_a_network_outage_and_recovers_from_it(visit: Visitors, p
     expect(page.get_by_text("access-running").first).to_be_visible()
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(visit: Visitors) -> None:
+    visitor = visit()
+    job = f"**{API}/jobs/access-running"
+    visitor.page.route(job, lambda route: route.fulfill(body='{"job_'))
+    page = visitor.open("job?id=access-running")
+    said = page.get_by_text("Airflow is not responding.")
+    expect(said).to_be_visible()
+    page.unroute(job)
+    page.evaluate("window.dispatchEvent(new Event('online'))")  # the page would also ask again by itself
+    expect(page.get_by_text("epoch 7 of 50")).to_be_visible()
+    expect(said).to_have_count(0)
+
+
 def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
     visitor = visit()
     visitor.page.route("**/session", lambda route: route.abort("connectionfailed"), times=1)

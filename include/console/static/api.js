@@ -5,6 +5,8 @@
 export const TRAINING = "../api/v1";
 export const AIRFLOW = "../../api/v2";
 
+const NO_CONTENT = 204;
+
 /** @typedef {Record<string, string | number | boolean | null | undefined | string[]>} Query */
 /** @typedef {Pick<Response, "status" | "statusText"> & { headers: Pick<Headers, "get"> }} Answer */
 
@@ -37,9 +39,9 @@ export async function fetchJson(url, { method = "GET", body, signal } = {}) {
   const content =
     body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
   const answer = await request(url, { method, signal, ...content });
-  const answered = await answer.json().catch(() => null);
-  if (!answer.ok) throw problemOf(answer, answered);
-  return answered;
+  if (!answer.ok) throw problemOf(answer, await answer.json().catch(() => null));
+  if (answer.status === NO_CONTENT) return /** @type {any} */ (null);
+  return answer.json().catch(throwNoAnswer);
 }
 
 /**
@@ -63,8 +65,9 @@ export function uploadFile(url, file, progress) {
       const answered = parse(upload.responseText);
       const { status, statusText } = upload;
       const headers = { get: (/** @type {string} */ name) => upload.getResponseHeader(name) };
-      if (status >= 200 && status < 300) resolve(answered);
-      else reject(problemOf({ status, statusText, headers }, answered));
+      if (status < 200 || status >= 300) reject(problemOf({ status, statusText, headers }, answered));
+      else if (answered === null) reject(connectionProblem());
+      else resolve(answered);
     });
     upload.send(file);
   });
@@ -97,9 +100,18 @@ async function request(url, { headers, ...options }) {
     const sent = { headers: { Accept: "application/json", ...headers }, credentials: "same-origin", ...options };
     return await fetch(url, /** @type {RequestInit} */ (sent));
   } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw connectionProblem();
+    return throwNoAnswer(error);
   }
+}
+
+/**
+ * Throw a Problem for a request without an answer, or whose answer broke off or is not JSON, such as the login page of
+ * a proxy: the request may be repeated. The error of an aborted request is thrown again.
+ * @param {unknown} error
+ * @returns {never}
+ */
+function throwNoAnswer(error) {
+  throw error instanceof DOMException && error.name === "AbortError" ? error : connectionProblem();
 }
 
 export function connectionProblem() {
