@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Request, Response, Route, expect
+from playwright.sync_api import Page, Request, Response, Route, expect
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.limits import UPLOAD_PART
@@ -17,6 +18,9 @@ pytestmark = pytest.mark.timeout(600)
 
 _SLOW = 120_000.0
 """Milliseconds for 32 MiB on a busy machine."""
+
+_FOR_ALL = {"Access-Control-Allow-Origin": "*"}
+"""Without this header, the browser hides the status of S3's response from the page."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,6 +34,28 @@ def large(tmp_path: Path) -> Path:
     file = tmp_path / "large.zip"
     file.write_bytes(b"PK" + bytes(2 * UPLOAD_PART))
     return file
+
+
+@pytest.fixture
+def signs(tmp_path: Path) -> Path:
+    """A folder of three small files, which are sent at the same time."""
+    folder = tmp_path / "signs"
+    for path in ("data.yaml", "images/train/1.jpg", "labels/train/1.txt"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(path.encode())
+    return folder
+
+
+def _send(page: Page, folder: Path, name: str) -> None:
+    page.get_by_label("Dataset folder").set_input_files(folder)
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_role("button", name="Upload and check").click()
+
+
+def _wait(page: Page, condition: Callable[[], bool]) -> None:
+    """Let the page continue until the condition holds, or until the test's time is up."""
+    while not condition():
+        page.wait_for_timeout(20)
 
 
 def _stored_at(stack: Stack, completed: Response) -> str:
@@ -153,6 +179,34 @@ def test_the_page_says_that_the_bucket_lacks_a_cors_rule(
                 break
         expect(alert).to_be_visible()
     page.unroute_all()
+
+
+def test_an_upload_that_has_failed_stays_failed_while_its_other_parts_end(
+    visit: Visitors, api_stack: Stack, signs: Path
+) -> None:
+    visitor = visit()
+    visitor.expects(400, "/uploads/")
+    page = visitor.open("datasets")
+    held: list[Route] = []
+    ended: list[str] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.on("requestfinished", lambda request: ended.append(request.url))
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    page.route(f"{api_stack.s3.endpoint_url}/**", hold)
+    _send(page, signs, "uploads-failed")
+    _wait(page, lambda: len(held) == 3)
+    first, *others = held
+    first.fulfill(status=400, headers=_FOR_ALL)
+    refusal = page.get_by_text("responded with 400")
+    expect(refusal).to_be_visible()
+    for route in others:
+        route.continue_()
+    _wait(page, lambda: {route.request.url for route in held} <= set(ended))
+    expect(page.get_by_role("button", name="Upload and check")).to_be_enabled()
+    expect(refusal).to_be_visible()
 
 
 def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:

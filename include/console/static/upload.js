@@ -117,8 +117,9 @@ async function sendPieces(uploadId, pieces, total, report, signal) {
     };
     try {
       await Promise.all(Array.from({ length: AT_ONCE }, worker));
-    } finally {
-      if (waiting.length) stop.abort(); // A part has failed permanently, so the other transfers need not continue.
+    } catch (problem) {
+      stop.abort(); // A part has failed permanently. The other transfers would report progress after the failure.
+      throw problem;
     }
   }
 }
