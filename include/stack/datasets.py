@@ -56,10 +56,10 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
     with steps.step(f"Upload {source}", spinner=False), hold_lock(stack.state.path / "uploads.lock"):
         upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
-        memory.unlink(missing_ok=True)
-    with steps.step(f"Check every image and label of {name}") as step:
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
+        memory.unlink(missing_ok=True)  # not earlier: if the check cannot be started, nothing is sent again
+    with steps.step(f"Check every image and label of {name}") as step:
         version = _wait_for_version(stack, name, run_id)
         step.result = f"version {version}"
     steps.say(
@@ -100,7 +100,7 @@ def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
 
 
 def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]:
-    """Announce the files, and remember the upload until it is complete."""
+    """Announce the files, and remember the upload until its check has been started."""
     announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
     upload = stack.api.training("POST", "uploads", {"files": announced})
     memory.parent.mkdir(exist_ok=True)

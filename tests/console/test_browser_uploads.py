@@ -52,6 +52,11 @@ def _send(page: Page, folder: Path, name: str) -> None:
     page.get_by_role("button", name="Upload and check").click()
 
 
+def _see_the_check(page: Page) -> None:
+    """Wait for the page to which a browser goes when an upload's check has been started."""
+    page.wait_for_url("**/dataset?*registration=*", wait_until="commit")
+
+
 def _wait(page: Page, condition: Callable[[], bool]) -> None:
     """Let the page continue until the condition holds, or until the test's time is up."""
     while not condition():
@@ -207,6 +212,47 @@ def test_an_upload_that_has_failed_stays_failed_while_its_other_parts_end(
     _wait(page, lambda: {route.request.url for route in held} <= set(ended))
     expect(page.get_by_role("button", name="Upload and check")).to_be_enabled()
     expect(refusal).to_be_visible()
+
+
+def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
+    visit: Visitors, signs: Path
+) -> None:
+    visitor = visit()
+    visitor.expects(503, "/versions")
+    page = visitor.open("datasets")
+    begun: list[str] = []
+    sent: list[str] = []
+
+    def note(request: Request) -> None:
+        if request.method == "PUT":
+            sent.append(request.url)
+        elif request.method == "POST" and request.url.endswith("/uploads"):
+            begun.append(request.url)
+
+    page.on("request", note)
+    page.route("**/versions", lambda route: route.fulfill(status=503), times=1)
+    _send(page, signs, "uploads-checked-later")
+    expect(page.get_by_text("Airflow responded with 503")).to_be_visible()
+    page.get_by_role("button", name="Upload and check").click()
+    _see_the_check(page)
+    assert (len(begun), len(sent)) == (1, 3)
+
+
+def test_an_upload_that_another_tab_completes_ends_in_both(visit: Visitors, signs: Path) -> None:
+    slow, fast = visit(), visit()
+    slow.expects(409, "/parts")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    slow.page.route("**/parts", hold, times=1)
+    _send(slow.open("datasets"), signs, "uploads-tabs")
+    _wait(slow.page, lambda: len(held) == 1)
+    _send(fast.open("datasets"), signs, "uploads-tabs")
+    _see_the_check(fast.page)
+    held[0].continue_()
+    _see_the_check(slow.page)
 
 
 def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import datasets
+from include.stack.airflow_api import AirflowApi, ApiRefusal
 from include.stack.datasets import upload_dataset
 from include.stack.errors import StackError
 from include.stack.local import Stack
@@ -76,6 +77,30 @@ def test_a_folder_whose_upload_was_interrupted_and_then_a_zip_become_versions(
     assert "dataset=by-make@1" in lines
     assert "dataset=by-make@2" in lines
     assert f"{airflow_stack.url}/plugin/trainings/training/console/dataset?name=by-make&version=2" in lines
+
+
+def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
+    airflow_stack: Stack, api: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signs.zip").write_bytes(b"PK")
+    arguments = airflow_stack, quiet(), tmp_path / "signs.zip", "by-outage", "detect"
+    ask, send, sent = AirflowApi.training, datasets._send_part, []
+
+    def fail(own: AirflowApi, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        if path.endswith("/versions"):
+            raise ApiRefusal("Airflow is restarting", 503)
+        return ask(own, method, path, body)
+
+    def note(*part: Any) -> int:
+        sent.append(part)
+        return send(*part)
+
+    monkeypatch.setattr(AirflowApi, "training", fail)
+    monkeypatch.setattr(datasets, "_send_part", note)
+    for _ in range(2):
+        with pytest.raises(ApiRefusal, match="Airflow is restarting"):
+            upload_dataset(*arguments)
+    assert len(sent) == 1
 
 
 def test_two_commands_that_upload_the_same_files_at_once_both_succeed(

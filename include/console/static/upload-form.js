@@ -84,11 +84,12 @@ function useUpload() {
     try {
       const report = (/** @type {number} */ sent, /** @type {number} */ total) =>
         own.signal.aborted || setUpload({ step: "sending", sent, total });
-      const { id, source } = await uploadDataset(files, report, own.signal);
+      const { id, source, forget } = await uploadDataset(files, report, own.signal);
       const body = { source, task, note: note.trim() || null };
       const url = trainingUrl(["datasets", name, "versions"]);
       /** @type {Api.RegistrationStarted} */
       const { run_id: registration } = await fetchJson(url, { method: "POST", body });
+      forget();
       stop.current = null;
       location.assign(`dataset${queryString({ name, registration, task, upload: id })}`);
     } catch (problem) {

@@ -14,28 +14,29 @@ const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
 
 /**
  * Send the files, and return the completed upload. Raises Problem, and AbortError once `signal` is aborted.
+ * Until `forget` is called, the browser remembers the upload, and sends the same files no second time.
  * @param {LocalFile[]} files
  * @param {Report} report
  * @param {AbortSignal} signal
- * @returns {Promise<{ id: string, source: string }>} source is the value for `dataset`
+ * @returns {Promise<{ id: string, source: string, forget: () => void }>} source is the value for `dataset`
  */
 export async function uploadDataset(files, report, signal) {
   const key = `upload:${digestOf(files)}`;
+  report(0, sizeOf(files)); // Nothing else is reported for files that have all arrived.
   let state = await beginOrContinue(files, key, signal);
   for (let round = 0; state.source === null; round += 1) {
-    await sendPieces(state.upload_id, piecesOf(files, state), sizeOf(files), report, signal);
     const path = ["uploads", state.upload_id];
     try {
+      await sendPieces(state.upload_id, piecesOf(files, state), sizeOf(files), report, signal);
       const answer = await fetchJson(trainingUrl([...path, "complete"]), { method: "POST", signal });
       state = { ...state, source: answer.source };
     } catch (problem) {
-      // S3 lacks parts that were sent. Send them again, but not forever.
+      // S3 lacks parts that were sent, or another page has completed the upload. Look again, but not forever.
       if (!(problem instanceof Problem) || problem.status !== 409 || round > 1) throw problem;
       state = await fetchJson(trainingUrl(path), { signal });
     }
   }
-  remember(key, null);
-  return { id: state.upload_id, source: state.source };
+  return { id: state.upload_id, source: state.source, forget: () => remember(key, null) };
 }
 
 /**
