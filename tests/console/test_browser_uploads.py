@@ -255,6 +255,31 @@ def test_an_upload_that_another_tab_completes_ends_in_both(visit: Visitors, sign
     _see_the_check(slow.page)
 
 
+def test_a_part_that_collides_with_another_request_is_sent_again_alone(
+    visit: Visitors, api_stack: Stack, signs: Path
+) -> None:
+    visitor = visit()
+    visitor.expects(409, "/uploads/")
+    page = visitor.open("datasets")
+    sent: list[str] = []
+    held: list[Route] = []
+
+    def refuse_the_first(route: Route) -> None:
+        """Refuse the first part, and hold the others until it is sent again."""
+        sent.append(route.request.url.partition("?")[0])
+        if len(sent) == 1:
+            route.fulfill(status=409, headers=_FOR_ALL)
+            return
+        held.append(route)
+        while sent.count(sent[0]) > 1 and held:
+            held.pop().continue_()
+
+    page.route(f"{api_stack.s3.endpoint_url}/**", refuse_the_first)
+    _send(page, signs, "uploads-collision")
+    _see_the_check(page)
+    assert sorted(sent) == sorted([*set(sent), sent[0]])
+
+
 def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:
     page = visit("viewer").open("datasets")
     expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()

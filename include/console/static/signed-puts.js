@@ -3,8 +3,11 @@
 import { fetchJson, Problem, trainingUrl } from "./api.js";
 
 const MOST_ATTEMPTS = 6;
-/** Statuses of S3 after which a retry with a new link may succeed. */
-const PASSING = new Set([0, 403, 408, 429, 500, 502, 503, 504]);
+/**
+ * Statuses of S3 after which a retry with a new link may succeed. Amazon S3 answers 409 to a conditional PUT while it
+ * processes another one for the same object.
+ */
+const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
 
 /** @typedef {{ file: number, part: number, bytes: Blob }} Piece a part of an upload that is not in S3 yet */
 
