@@ -280,6 +280,16 @@ def test_a_part_that_collides_with_another_request_is_sent_again_alone(
     assert sorted(sent) == sorted([*set(sent), sent[0]])
 
 
+def test_a_form_without_the_rule_for_names_can_be_loaded_again(visit: Visitors) -> None:
+    visitor = visit()
+    visitor.expects(503, "/details")
+    later = {"Retry-After": "60"}  # the page retries by itself, but after the test has pressed the button
+    visitor.page.route("**/details", lambda route: route.fulfill(status=503, headers=later), times=1)
+    page = visitor.open("datasets")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("button", name="Upload and check")).to_be_enabled()
+
+
 def test_a_viewer_sees_the_datasets_and_cannot_upload_any(visit: Visitors) -> None:
     page = visit("viewer").open("datasets")
     expect(page.get_by_role("heading", level=1, name="Datasets")).to_be_visible()

@@ -1,10 +1,10 @@
 // @ts-check
 // The parameters with which a job was started, beside the defaults and the parent's parameters.
-/** @import { Problem } from "./api.js" */
 /** @import { InputChange } from "./h.js" */
-import { html, useEffect, useState } from "./h.js";
+import { html, useMemo, useState } from "./h.js";
 import { airflowUrl, fetchJson } from "./api.js";
 import { formatParameter } from "./format.js";
+import { usePolled } from "./live.js";
 
 const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
 
@@ -18,20 +18,13 @@ const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
  * @property {unknown} initial the value that Airflow sends if none is given
  */
 
-/** Load the parameters of a Dag from Airflow. */
+/** Load the parameters of a Dag from Airflow. Until then, there are no fields. */
 export function useForm(dagId = "train_yolo") {
-  const [form, setForm] = useState(
-    /** @type {{ fields: FormField[], problem: Problem | null }} */ ({ fields: [], problem: null }),
-  );
-  useEffect(() => {
-    /** @type {Promise<Airflow.DagDetails>} */
-    const details = fetchJson(airflowUrl(["dags", dagId, "details"]));
-    details.then(
-      ({ params }) => setForm({ fields: fieldsOf(params), problem: null }),
-      (problem) => setForm({ fields: [], problem }),
-    );
-  }, []);
-  return form;
+  /** @type {(signal: AbortSignal) => Promise<Airflow.DagDetails>} */
+  const load = (signal) => fetchJson(airflowUrl(["dags", dagId, "details"]), { signal });
+  const { data, problem, again } = usePolled(load, null);
+  const fields = useMemo(() => (data ? fieldsOf(data.params) : []), [data]);
+  return { fields, problem, again };
 }
 
 /**

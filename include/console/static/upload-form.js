@@ -31,7 +31,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const [files, setFiles] = useState(/** @type {LocalFile[]} */ ([]));
   const [missing, setMissing] = useState("");
   const { upload, send, cancel } = useUpload();
-  const { fields, problem: unread } = useForm("register_dataset");
+  const { fields, problem: unread, again } = useForm("register_dataset");
   const busy = upload.step === "sending";
   const take = (/** @type {LocalFile[]} */ taken) => {
     setFiles(taken);
@@ -59,7 +59,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
         placeholder="content or changes of this version" maxlength="1000" onInput=${text(setNote)} /></label>
       <button class="button primary" disabled=${busy || !fields.length}>Upload and check</button>
     </div>
-    ${unread && html`<${ProblemNote} problem=${unread} />`}
+    <${ProblemNote} problem=${unread} again=${again} />
     ${missing && html`<p class="error" role="alert">${missing}</p>`}
     <${Progress} upload=${upload} cancel=${cancel} />
   </form>`;

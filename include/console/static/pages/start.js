@@ -32,7 +32,7 @@ const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
 const OWN = ["job_id", "fresh", "resume_from"];
 
 function Start() {
-  const { fields, problem } = useForm();
+  const { fields, problem, again } = useForm();
   const parent = usePolled((signal) => (parentId ? fetchJob(parentId, signal) : Promise.resolve(null)), null);
   const session = useSession();
   const ready = fields.length > 0 && parent.data !== undefined && session !== null;
@@ -40,7 +40,7 @@ function Start() {
   const job = parent.data ?? null;
   const refusal = session && findRefusal(session, job);
   return html`<${Page} tab="jobs" heading=${heading()} lead=${lead()}>
-    <${ProblemNote} problem=${failure} again=${parent.again} />
+    <${ProblemNote} problem=${failure} again=${problem ? again : parent.again} />
     ${!ready && !failure && html`<div class="loading" role="status">Loading…</div>`}
     ${ready && refusal && html`<${Note} kind="warning" title="Permission required">${refusal}</${Note}>`}
     ${ready && !refusal && html`<${QuotaNote} />`}
