@@ -97,6 +97,19 @@ def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitor
     expect(page.get_by_label("epochs", exact=True)).to_have_value("")
 
 
+def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Visitors) -> None:
+    """Chromium keeps no page in memory while Playwright drives it, so a script sends the event."""
+    page = visit().open("start")
+    page.route("**/dagRuns", lambda _: None)
+    page.get_by_label("epochs", exact=True).fill("7")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("button", name="Starting…")).to_be_disabled()
+    restored = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+    page.evaluate(f"setTimeout(() => {restored})")
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
+
+
 def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit: Visitors) -> None:
     page = visit().open("start")
     page.get_by_label("Paste a yolo train command").fill(

@@ -49,6 +49,8 @@ export function Page({ tab, heading, title = heading, lead, actions, children })
  */
 export function show(component) {
   render(html`<${component} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
+  // Back may restore a page from memory as it was left: busy with the action that led away from it.
+  window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 }
 
 /** The page's own query parameters. */
