@@ -34,7 +34,6 @@ declare namespace Airflow {
   }
 
   interface DagRun {
-    dag_run_id: string;
     state: string;
   }
 

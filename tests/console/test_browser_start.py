@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, until
@@ -108,6 +109,26 @@ def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Vis
     page.evaluate(f"setTimeout(() => {restored})")
     expect(page.get_by_role("button", name="Start training")).to_be_enabled()
     expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
+
+
+def test_starting_again_after_a_lost_answer_starts_no_second_run(visit: Visitors, api: Airflow) -> None:
+    runs = api.runs("train_yolo")
+    visitor = visit()
+    visitor.expects(409, "/dagRuns")
+    page = visitor.open("start")
+
+    def lose_the_answer(route: Route) -> None:
+        route.fetch()
+        route.abort("connectionreset")
+
+    page.route("**/dagRuns", lose_the_answer, times=1)
+    with visitor.outage():
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_text("Airflow is not responding.")).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("heading", level=1, name="Waiting for the training")).to_be_visible()
+    (started,) = set(api.runs("train_yolo")) - set(runs)
+    assert parse_qs(urlsplit(page.url).query)["run_id"] == [started]
 
 
 def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit: Visitors) -> None:

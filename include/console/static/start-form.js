@@ -39,6 +39,8 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const [refusal, setRefusal] = useState(/** @type {{ title: string, message: string } | null} */ (null));
   const [busy, setBusy] = useState(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  /** The run that was requested last. If its answer was lost, the next request names the same run. */
+  const asked = useRef({ conf: "", runId: "" });
   const names = new Set(groups.flatMap((group) => group.names));
   const shown = fields.filter(({ name }) => names.has(name));
   const shownText = (/** @type {FormField} */ { name, initial }) =>
@@ -71,12 +73,11 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   /** Check the parameters, trigger a run and open its page; return whether the run was triggered. */
   const start = async () => {
     if (refuse(await findErrors(conf))) return false;
-    /** @type {Airflow.DagRun} */
-    const run = await fetchJson(airflowUrl(["dags", "train_yolo", "dagRuns"]), {
-      method: "POST",
-      body: { logical_date: null, conf },
-    });
-    location.assign(`run${queryString({ dag_id: "train_yolo", run_id: run.dag_run_id })}`);
+    const wanted = JSON.stringify(conf);
+    if (asked.current.conf !== wanted) asked.current = { conf: wanted, runId: newRunId() };
+    const { runId } = asked.current;
+    await trigger(runId, conf);
+    location.assign(`run${queryString({ dag_id: "train_yolo", run_id: runId })}`);
     return true;
   };
 
@@ -133,6 +134,26 @@ async function findErrors(conf) {
     if (error instanceof Problem && error.isTransient) return {};
     throw error;
   }
+}
+
+/**
+ * Trigger the run unless Airflow has it already, because it received the same request before.
+ * @param {string} runId
+ * @param {Record<string, unknown>} conf
+ */
+async function trigger(runId, conf) {
+  const url = airflowUrl(["dags", "train_yolo", "dagRuns"]);
+  try {
+    await fetchJson(url, { method: "POST", body: { dag_run_id: runId, logical_date: null, conf } });
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 409) throw error;
+  }
+}
+
+/** A new id, like those that Airflow gives to manual runs. Pages over plain http have no `crypto.randomUUID`. */
+function newRunId() {
+  const random = [...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, "0"));
+  return `manual__${new Date().toISOString()}_${random.join("")}`;
 }
 
 /** @param {{ group: FieldGroup, children?: Children }} props */
