@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import requests
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
@@ -201,6 +201,61 @@ def test_a_running_job_shows_its_stored_batch_and_the_cost_of_interruptions(
     page.get_by_role("button", name="Stop now").click()
     expect(page.get_by_text("The training stops after the current batch.")).to_be_visible()
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
+
+
+def test_a_job_that_is_loaded_twice_at_once_is_followed_by_one_stream(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(recorded, "pages-twice", status="running", epochs=10, finished=3)
+    visitor = visit()
+    page = visitor.page
+    held: list[Route] = []
+
+    def hold_two(route: Route) -> None:
+        if len(held) < 2:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.add_init_script("""
+        window.streams = [];
+        window.EventSource = class extends EventSource {
+          constructor(...given) { super(...given); window.streams.push(this); }
+        };
+    """)
+    page.route(f"**{API}/jobs/pages-twice", hold_two)
+    visitor.open("job?id=pages-twice")
+    while len(held) < 1:
+        page.wait_for_timeout(20)
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    while len(held) < 2:
+        page.wait_for_timeout(20)
+    held[1].continue_()
+    expect(page.get_by_text("epoch 3 of 10")).to_be_visible()
+    held[0].continue_()
+    finish_epoch(recorded, "pages-twice", 3, 10)
+    expect(page.get_by_text("epoch 4 of 10")).to_be_visible()
+    assert page.evaluate("streams.filter((each) => each.readyState !== EventSource.CLOSED).length") <= 1
+
+
+def test_a_job_that_starts_over_while_its_page_is_hidden_has_no_epoch_of_the_old_training(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    record_training(recorded, "pages-over", status="running", finished=3, origin_run_id="old", attempt=1)
+    page = visit().open("job?id=pages-over")
+    page.get_by_text("Numbers", exact=True).click()
+    rows = page.get_by_role("table", name="Numbers by epoch").get_by_role("row")
+    expect(rows).to_have_count(4)
+
+    page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, value: true })")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    finish_epoch(recorded, "pages-over", 3, 12)
+    recorded.execute("UPDATE training_epochs SET fitness = 0.1234 WHERE job_id = 'pages-over'")
+    recorded.execute("UPDATE training_jobs SET origin_run_id = 'new' WHERE job_id = 'pages-over'")
+    page.evaluate("delete document.hidden")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(rows.filter(has_text="0.1234")).to_have_count(4)
+    expect(rows).to_have_count(5)
 
 
 def test_a_job_that_waits_for_its_quota_can_be_cancelled(

@@ -8,7 +8,7 @@ import { isActive } from "./live.js";
 /**
  * @typedef {Api.TrainingJobResponse} Job
  * @typedef {object} Listener
- * @property {() => Promise<Job>} load loads the job and its new epochs
+ * @property {(signal: AbortSignal) => Promise<Job>} load loads the job and its new epochs
  * @property {() => number} lastEpoch the last known epoch, counted from 0; -1 before the first
  * @property {(job: Job) => void} setJob
  * @property {(added: Api.RecordedEpoch[]) => void} addEpochs
@@ -40,13 +40,18 @@ export function useJob(jobId) {
       setState((before) => ({ ...before, epochs: known.current }));
     };
     const lastEpoch = () => known.current.at(-1)?.epoch ?? -1;
-    const load = async () => {
-      const [job, added] = await Promise.all([
-        fetchJob(jobId, stop.signal),
-        fetchEpochs(jobId, lastEpoch(), stop.signal),
-      ]);
+    let loadedAttempt = "";
+    const load = async (/** @type {AbortSignal} */ signal) => {
+      const job = await fetchJob(jobId, signal);
+      // Another attempt may have repeated known epochs or started over, so its epochs are loaded from the first one.
+      const attempt = `${job.origin_run_id} ${job.attempt}`;
+      const after = attempt === loadedAttempt ? lastEpoch() : -1;
+      const added = await fetchEpochs(jobId, after, signal);
+      signal.throwIfAborted();
+      if (after < 0) known.current = [];
+      loadedAttempt = attempt;
       setJob(job);
-      if (added.length) addEpochs(added);
+      if (added.length || after < 0) addEpochs(added);
       return job;
     };
     const fail = (/** @type {Problem} */ problem) =>
@@ -72,7 +77,9 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
   let source = null;
   /** @type {number | undefined} */
   let timer;
+  let loading = new AbortController();
   const close = () => {
+    loading.abort(); // Otherwise it could open a second stream, or replace newer data.
     source?.close();
     source = null;
     clearTimeout(timer);
@@ -117,12 +124,14 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
   async function resume() {
     close();
     if (document.hidden || signal.aborted) return;
+    const own = new AbortController();
+    loading = own;
     try {
-      const job = await load();
-      if (signal.aborted) return;
+      const job = await load(own.signal);
       if (isActive(job)) listen();
       else resumeIn(20);
     } catch (error) {
+      if (own.signal.aborted) return;
       const problem = /** @type {Problem} */ (error);
       fail(problem);
       if (problem.isTransient) resumeIn(Math.max(problem.retryAfter, 5));
