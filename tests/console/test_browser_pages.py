@@ -347,11 +347,26 @@ def test_a_file_of_weights_is_dropped_replaced_and_used_for_training(
     file = best("detect", tmp_path / "pages-own.pt", architecture=architecture(tmp_path))
     visitor = visit()
     page = visitor.open("models")
+    dropped = page.evaluate_handle(
+        "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'text.pt')); return data; }"
+    )
+    place = page.get_by_text("or drop one here")
+    sent: list[str] = []
+
+    def drop_another(route: Route) -> None:
+        """Drop a file while another one is being sent."""
+        sent.append(route.request.url)
+        if len(sent) == 1:
+            place.dispatch_event("drop", {"dataTransfer": dropped})
+        route.continue_()
+
+    page.route(f"**{API}/pretrained/*.pt", drop_another)
     chosen = page.get_by_label("Weights file")
     chosen.set_input_files(file)
     stored = page.get_by_role("note").filter(has_text="pages-own.pt has been stored")
     expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
     expect(page.get_by_role("table", name="Pretrained weights")).to_contain_text("pages-own.pt")
+    assert len(sent) == 1
 
     best("detect", file, ("x", "y"), architecture=architecture(tmp_path))
     visitor.expects(409, f"{API}/pretrained/pages-own.pt")
@@ -360,11 +375,8 @@ def test_a_file_of_weights_is_dropped_replaced_and_used_for_training(
     page.get_by_role("button", name="Replace it for future jobs").click()
     expect(stored).to_contain_text(hashlib.sha256(file.read_bytes()).hexdigest())
 
-    dropped = page.evaluate_handle(
-        "() => { const data = new DataTransfer(); data.items.add(new File(['x'], 'text.pt')); return data; }"
-    )
     visitor.expects(422, f"{API}/pretrained/text.pt")
-    page.get_by_text("or drop one here").dispatch_event("drop", {"dataTransfer": dropped})
+    place.dispatch_event("drop", {"dataTransfer": dropped})
     expect(page.get_by_text("text.pt is not a checkpoint")).to_be_visible()
 
     page.get_by_role("link", name="Train from pages-own.pt").click()

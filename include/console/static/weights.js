@@ -69,7 +69,7 @@ function DropZone({ stored }) {
   const onDrop = (/** @type {DragEvent} */ event) => {
     event.preventDefault();
     setOver(false);
-    take(event.dataTransfer?.files);
+    if (!busy) take(event.dataTransfer?.files);
   };
   const onDragOver = (/** @type {DragEvent} */ event) => {
     event.preventDefault();
