@@ -258,6 +258,25 @@ def test_a_job_that_starts_over_while_its_page_is_hidden_has_no_epoch_of_the_old
     expect(rows).to_have_count(5)
 
 
+def test_the_state_of_the_run_that_has_taken_over_a_job_is_shown(
+    visit: Visitors, recorded: psycopg.Connection[Any]
+) -> None:
+    own: dict[str, Any] = {"dag_id": "train_yolo", "run_id": "manual__ended"}
+    record_training(recorded, "pages-taken", status="running", finished=2, **own)
+    states = {"manual__ended": "failed", "manual__next": "running"}
+
+    def describe(route: Route) -> None:
+        route.fulfill(json={"state": states[route.request.url.rpartition("/")[2]]})
+
+    visitor = visit()
+    visitor.page.route("**/api/v2/dags/train_yolo/dagRuns/*", describe)
+    page = visitor.open("job?id=pages-taken")
+    run = page.get_by_role("definition").filter(has=page.get_by_role("link", name="Airflow run"))
+    expect(run).to_contain_text("failed")
+    recorded.execute("UPDATE training_jobs SET run_id = 'manual__next' WHERE job_id = 'pages-taken'")
+    expect(run).to_contain_text("running")
+
+
 def test_a_job_that_waits_for_its_quota_can_be_cancelled(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:

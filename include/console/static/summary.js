@@ -39,7 +39,9 @@ export function Summary({ job }) {
 /** @param {{ job: Job }} props */
 function Facts({ job }) {
   const { dag_id: dagId, run_id: runId } = job;
-  const owner = dagId && runId && html`<${Owner} dagId=${dagId} runId=${runId} />`;
+  // A new element begins to poll again, which the old one no longer does once its run has ended.
+  const key = `${runId} ${isActive(job)}`;
+  const owner = dagId && runId && html`<${Owner} key=${key} dagId=${dagId} runId=${runId} />`;
   return html`<dl class="facts">
     <${Inputs} job=${job} />
     <${Times} job=${job} />
