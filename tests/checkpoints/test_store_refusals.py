@@ -170,7 +170,7 @@ def server_gone_since(method: str) -> Behaviour:
     [("HEAD", True), ("PUT", True), ("PUT", False)],
     ids=["before the upload", "before the copy of the previous state", "before the new state"],
 )
-def test_a_proxys_404_does_not_mean_that_the_state_is_gone(
+def test_a_404_of_a_proxy_does_not_mean_that_the_state_is_gone(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path, method: str, keep_previous: bool
 ) -> None:
     first, second = (checkpoint_file(tmp_path, epoch, size=1000) for epoch in range(2))
