@@ -22,7 +22,7 @@ from include.registry.request import RegisterRequest
 from include.request import RequestRefused
 from include.stack.airflow_api import ApiRefusal
 from include.stack.errors import StackError
-from include.stack.private_files import hold_lock
+from include.stack.private_files import hold_lock, private_folder, write_private
 
 if TYPE_CHECKING:
     from include.stack.airflow_api import AirflowApi
@@ -103,8 +103,8 @@ def _begin(stack: Stack, files: dict[str, Path], memory: Path) -> dict[str, Any]
     """Announce the files, and remember the upload until its check has been started."""
     announced = [{"path": path, "size": file.stat().st_size} for path, file in files.items()]
     upload = stack.api.training("POST", "uploads", {"files": announced})
-    memory.parent.mkdir(exist_ok=True)
-    memory.write_text(upload["upload_id"])
+    private_folder(memory.parent)
+    write_private(memory, upload["upload_id"])
     return upload
 
 
