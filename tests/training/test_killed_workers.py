@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from include.training import evaluate as evaluation
 from include.training import loading
@@ -64,6 +65,15 @@ class Numbers(Dataset[torch.Tensor]):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         return torch.tensor(index)
+
+
+@pytest.fixture(autouse=True)
+def sigchld(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let PyTorch install its handler of SIGCHLD, which tests of SIGTERM have replaced in this process."""
+    former = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    yield
+    signal.signal(signal.SIGCHLD, former)
 
 
 @pytest.fixture
