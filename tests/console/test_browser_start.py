@@ -51,9 +51,7 @@ def test_the_form_starts_with_the_common_parameters_and_shows_defaults(visit: Vi
 
 def test_a_form_that_could_not_be_loaded_is_loaded_again(visit: Visitors) -> None:
     visitor = visit()
-    visitor.expects(503, "/details")
-    later = {"Retry-After": "60"}  # the page retries by itself, but after the test has pressed the button
-    visitor.page.route("**/details", lambda route: route.fulfill(status=503, headers=later), times=1)
+    visitor.lose_form()
     page = visitor.open("start")
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_label("epochs", exact=True)).to_be_visible()

@@ -119,6 +119,15 @@ class Visitor:
         """Accept from now on that requests whose URL contains `path` are answered with `status`."""
         self._expected.append((status, path))
 
+    def lose_form(self) -> None:
+        """Answer the next request for the parameters of a Dag with 503.
+
+        Pages also retry by themselves, but only after a minute.
+        """
+        self.expects(503, "/details")
+        later = {"Retry-After": "60"}
+        self.page.route("**/details", lambda route: route.fulfill(status=503, headers=later), times=1)
+
     @contextmanager
     def outage(self) -> Iterator[None]:
         """Accept all failed requests within the block."""
