@@ -18,7 +18,7 @@ from include.models.request import ChosenVersion
 from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import TransferLimits
+from include.s3.upload import TransferLimits, unless_changed_since
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,7 +73,7 @@ def _condition(client: S3Client, location: S3Location) -> Condition | None:
     except StoreError as error:
         log.info("%s was not restored: %s", location.uri, error)
         return None
-    return {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+    return unless_changed_since(head and head["ETag"])
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:

@@ -22,7 +22,7 @@ from include.s3.errors import (
 )
 from include.s3.multipart import MultipartUpload
 from include.s3.reading import head_object
-from include.s3.upload import LocalFile, copy, put
+from include.s3.upload import LocalFile, copy, put, unless_changed_since
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,8 +187,7 @@ class ObjectWriter:
         return there.etag if there and there.checkpoint and there.checkpoint.sha256 == file.sha256 else None
 
     def _condition(self, location: S3Location) -> Condition:
-        known = self._known[location]
-        return {"IfMatch": known} if known else {"IfNoneMatch": "*"}
+        return unless_changed_since(self._known[location])
 
     def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
         """Say whether this writer sent the object without getting a response."""

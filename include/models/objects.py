@@ -19,7 +19,7 @@ from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_
 from include.s3.local_file import in_base64
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import copy
+from include.s3.upload import copy, unless_changed_since
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ def place(
         log.info("%s is already an intact copy of %s.", to.uri, source.uri)
         return
     if condition is None:
-        condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+        condition = unless_changed_since(head and head["ETag"])
     _copy(client, source, found, to, metadata, limits, condition)
     if not _is_whole(client, to, found.sha256, found.size):
         raise CorruptObject(
@@ -138,7 +138,7 @@ def place_signature(
     head = head_object(client, to)
     if head and _is_whole(client, to, signature.sha256, len(signature.content)):
         return
-    condition: Condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+    condition = unless_changed_since(head and head["ETag"])
     with translate_s3_errors(client, to):
         try:
             client.put_object(

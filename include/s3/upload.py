@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from include.s3.location import S3Location
 
-__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put"]
+__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "unless_changed_since"]
 
 
 class Condition(TypedDict, total=False):
@@ -25,6 +25,11 @@ class Condition(TypedDict, total=False):
 
     IfMatch: str
     IfNoneMatch: str
+
+
+def unless_changed_since(etag: str | None) -> Condition:
+    """Return the condition that the object still has this ETag or, with None, is still missing."""
+    return {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
 
 
 def put(

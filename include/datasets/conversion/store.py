@@ -26,7 +26,7 @@ from include.limits import REPORT_BYTES
 from include.s3.errors import StoreBusy, is_condition_failed, translate_s3_errors
 from include.s3.layout import conversion_key, converted_prefix
 from include.s3.local_file import LocalFile, TransferLimits
-from include.s3.upload import put
+from include.s3.upload import put, unless_changed_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,14 +142,14 @@ class ConvertedDatasets:
         file = LocalFile.read(entry.path, TransferLimits())
         if file.sha256 != entry.sha256:
             raise DatasetError(f"{entry.path} changed while it was converted; try again")
-        condition: Condition = {"IfNoneMatch": "*"}
+        condition = unless_changed_since(None)
         for _ in range(_TRIES):
             if (etag := self._create(file, location, condition)) is not None:
                 return entry.name, etag
             head = self._bucket.head(location.key)
             if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
                 return entry.name, head["ETag"].strip('"')
-            condition = {"IfMatch": head["ETag"]} if head else {"IfNoneMatch": "*"}
+            condition = unless_changed_since(head and head["ETag"])
         raise StoreBusy(f"{location.uri} keeps being written by other processes; try again")
 
     def _create(self, file: LocalFile, location: S3Location, condition: Condition) -> str | None:
