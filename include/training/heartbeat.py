@@ -7,11 +7,9 @@ This module uses only the standard library, because the watchdog, which runs wit
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import mmap
 import os
-import signal
 import struct
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,13 +18,12 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from include.training.stacks import enable_stack_dumps
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
-
-STACKS_SIGNAL = signal.SIGUSR1
-"""On this signal, a training process writes the stacks of its threads, even if it cannot run Python code."""
 
 _FORMAT = struct.Struct("=qqqqq")
 """Rank, phase, beats, epoch and batch."""
@@ -203,38 +200,3 @@ def _beat_with_progress_bars(heart: HeartbeatWriter) -> Iterator[None]:
         yield
     finally:
         TQDM.update = update
-
-
-def stacks_file(folder: Path, pid: int) -> Path:
-    """Return the file that a process writes its stacks to."""
-    return folder / f"{pid}.stacks"
-
-
-class _Stacks:
-    """The folder for the stacks of this process and its forked children; None disables them."""
-
-    folder: Path | None = None
-    inherited = False
-
-
-def enable_stack_dumps(folder: Path) -> None:
-    """Make this process and children that it forks later write their stacks to `folder` on STACKS_SIGNAL."""
-    if not _Stacks.inherited:
-        os.register_at_fork(after_in_child=_register)
-        _Stacks.inherited = True
-    _Stacks.folder = folder
-    _register()
-
-
-def disable_stack_dumps() -> None:
-    """Restore the previous reaction to STACKS_SIGNAL."""
-    _Stacks.folder = None
-    faulthandler.unregister(STACKS_SIGNAL)
-
-
-def _register() -> None:
-    """Register the signal handler. Each loader worker, which is forked, gets a stack file of its own."""
-    if _Stacks.folder is not None:
-        with suppress(OSError):  # a full disk must not prevent the training
-            file = stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
-            faulthandler.register(STACKS_SIGNAL, file=file, all_threads=True, chain=False)

@@ -110,14 +110,19 @@ class _Death:
 
 
 def _report(detail: str, attempt: list[Member], folder: Path) -> None:
+    """Write the report, and stop each process of the attempt after it has written its stacks.
+
+    The trainer comes first, so that it cannot notice what happens to the others, and report that as an error.
+    Processes that were stopped come last: continuing them has no effect on the others then.
+    """
     _write(
         f"{detail}. This attempt is hanging and is being killed; the next one resumes from the last durable "
         "state."
     )
-    running = [member for member in attempt if not member.is_stopped]
-    for member in [*running, *(member for member in attempt if member.is_stopped)]:
+    for member in sorted(attempt, key=lambda member: member.is_stopped):
         _write(f"--- {member.describe()}")
         _write(member.stacks(folder) or "(no stacks: this process did not write any)")
+        member.stop()
     for line in gpu_state():
         _write(f"--- {line}")
 

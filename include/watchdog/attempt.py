@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from include.python_path import add_project_to_path
 from include.training.contract import ProcessKilled
-from include.training.heartbeat import Heartbeats, disable_stack_dumps, enable_stack_dumps
+from include.training.heartbeat import Heartbeats
+from include.training.stacks import disable_stack_dumps, enable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.memory import OomKills
 from include.watchdog.traces import leave_trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.training.heartbeat import STACKS_SIGNAL, stacks_file
+from include.training.stacks import STACKS_SIGNAL, stacks_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,17 +82,16 @@ class Member:
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
             return ""
-        stopped = self.is_stopped
         with suppress(ProcessLookupError):
-            os.kill(pid, STACKS_SIGNAL)
-            if stopped:
-                os.kill(pid, signal.SIGCONT)
-            try:
-                return _read_when_complete(path)
-            finally:
-                if stopped:
-                    os.kill(pid, signal.SIGSTOP)
+            _signal_main_thread(pid, STACKS_SIGNAL)
+            os.kill(pid, signal.SIGCONT)
+            return _read_when_complete(path)
         return ""
+
+    def stop(self) -> None:
+        """Stop the process (SIGSTOP), if it still exists."""
+        with suppress(psutil.Error):
+            self.process.suspend()
 
     def _status(self) -> str:
         try:
@@ -126,12 +126,13 @@ def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
     All processes are stopped first; otherwise the trainer would notice the death of a worker, and report it
     as an error.
     """
-    for signal_number in (signal.SIGSTOP, signal.SIGKILL):
-        for member in reversed(attempt):
-            with suppress(psutil.Error):
-                member.process.send_signal(signal_number)
-            if signal_number == signal.SIGKILL and member.process.pid in groups:
-                kill_group(member.process.pid)
+    for member in reversed(attempt):
+        member.stop()
+    for member in reversed(attempt):
+        with suppress(psutil.Error):
+            member.process.kill()
+        if member.process.pid in groups:
+            kill_group(member.process.pid)
 
 
 def kill_group(leader: int) -> None:
@@ -186,11 +187,23 @@ def _handles_signal(pid: int, number: int) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
+def _signal_main_thread(pid: int, number: int) -> None:
+    """Send a signal that only the main thread handles; on systems other than Linux, any thread may.
+
+    Raises ProcessLookupError.
+    """
+    tgkill = getattr(ctypes.CDLL(None), "tgkill", None)
+    if tgkill is None:
+        os.kill(pid, number)
+    elif tgkill(pid, pid, number):
+        raise ProcessLookupError(pid)
+
+
 def _read_when_complete(path: Path) -> str:
     """Return the content of the file once it has stopped growing, or at the time limit."""
     deadline, size = time.monotonic() + _STACKS_SECONDS, 0
     while time.monotonic() < deadline:
-        time.sleep(0.3)
+        time.sleep(0.1)
         new_size = path.stat().st_size
         if new_size and new_size == size:
             break

@@ -65,8 +65,10 @@ def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
     """Write the trace of an attempt that lost a process to a signal, with its position in the training.
 
     `what` describes the kill: a sentence without its full stop. If the kernel has recently killed any process
-    for lack of memory, that counts as the cause.
+    for lack of memory, that counts as the cause. An existing trace is kept, because a hang led to this kill.
     """
+    if (folder / _FILE).exists():
+        return
     beats = read_beats(folder)
     epoch, batch = min(((beat.epoch, beat.batch) for beat in beats if beat.epoch >= 0), default=(-1, 0))
     cause = MEMORY if kills.has_killed else UNKNOWN

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from include.training.heartbeat import Heartbeats
+from include.training.stacks import STACKS_SIGNAL
 from include.watchdog.attempt import watch_attempt
 from include.watchdog.limits import Limits
 
@@ -47,6 +49,8 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
     from tests.support.tiny_trainings import Epochs, recovery, request
 
     options = dict(each.removeprefix("--").split("=") for each in how if each.startswith("--"))
+    if "workers-die-when-asked" in how:
+        os.register_at_fork(after_in_child=die_when_asked_for_stacks)
     for each in how:
         if each in FAULTS:
             event, fault = FAULTS[each]
@@ -96,6 +100,11 @@ def take_all_memory(trainer: Any) -> None:
     taken = []
     while trainer.epoch == 1:
         taken.append(b"x" * 2**26)
+
+
+def die_when_asked_for_stacks() -> None:
+    """Make this process exit on the signal that asks for its stacks."""
+    signal.signal(STACKS_SIGNAL, lambda *_: os._exit(1))
 
 
 FAULTS = {

@@ -27,7 +27,7 @@ from include.training.plan import plan_training
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
-from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, likely_cause
+from include.watchdog.traces import HANG, MEMORY, UNKNOWN, Trace, leave_trace, likely_cause
 from tests.orchestration.test_retries import Task
 from tests.support import hanging, killing
 from tests.support.killing import Machine
@@ -162,11 +162,30 @@ def test_one_suspended_loader_worker_is_named_and_ends_the_attempt(tmp_path: Pat
         worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
         family = loading.family
         worker.suspend()
-        assert loading.status() == -signal.SIGKILL
+        assert loading.status() == -signal.SIGKILL, loading.log
         assert left(family) == []
         assert f"a loader worker (process {worker.pid}) is stopped (SIGSTOP)" in loading.log
         assert " in _worker_loop" in loading.log
         assert "DataLoader worker" not in loading.log  # the trainer had no time to report it
+
+
+def test_workers_that_die_while_the_watchdog_reports_a_hang_do_not_replace_its_reason(tmp_path: Path) -> None:
+    limits, how = Limits(training=3, elsewhere=20), ("--workers=2", "workers-die-when-asked")
+    with attempt(tmp_path, 1, limits, *how) as loading:
+        loading.until_it_trains()
+        worker = next(p for p in loading.root.children() if p.cmdline() == loading.root.cmdline())
+        worker.suspend()
+        assert loading.status() == -signal.SIGKILL, loading.log
+        trace = Trace.read(loading.watchdog)
+        assert trace is not None
+        assert trace.cause == HANG
+
+
+def test_the_first_trace_of_an_attempt_is_kept(tmp_path: Path) -> None:
+    first = Trace(1, HANG, "No batch has finished for 300 s", 2, 5)
+    first.write(tmp_path)
+    leave_trace(tmp_path, 1, OomKills(), "A loader worker was killed")
+    assert Trace.read(tmp_path) == first
 
 
 def test_one_suspended_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path) -> None:

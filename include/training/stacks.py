@@ -1,0 +1,84 @@
+"""The stacks of a training process and its loader workers, which they write when the watchdog asks for them.
+
+On STACKS_SIGNAL, the main thread first writes its own stack, even if it cannot run Python code. If it can, it
+adds the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler would
+write them at once, too, but crashes a process whose threads are running
+(https://github.com/python/cpython/issues/116008).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from io import FileIO
+    from pathlib import Path
+    from types import FrameType
+
+STACKS_SIGNAL = signal.SIGUSR1
+
+
+def stacks_file(folder: Path, pid: int) -> Path:
+    """Return the file that a process writes its stacks to."""
+    return folder / f"{pid}.stacks"
+
+
+class _Stacks:
+    """The folder and file for the stacks of this process; folder is None while it writes none."""
+
+    folder: Path | None = None
+    file: FileIO
+    previous: Any
+    inherited = False
+
+
+def enable_stack_dumps(folder: Path) -> None:
+    """Make this process and children that it forks later write their stacks to `folder` on STACKS_SIGNAL.
+
+    Call it in the main thread.
+    """
+    if not _Stacks.inherited:
+        os.register_at_fork(after_in_child=_register)
+        _Stacks.inherited = True
+    if _Stacks.folder is None:  # later this would replace faulthandler's own handler
+        _Stacks.previous = signal.signal(STACKS_SIGNAL, _write_other_threads)
+    _Stacks.folder = folder
+    _register()
+
+
+def disable_stack_dumps() -> None:
+    """Restore the previous reaction to STACKS_SIGNAL."""
+    _Stacks.folder = None
+    faulthandler.unregister(STACKS_SIGNAL)
+    signal.signal(STACKS_SIGNAL, _Stacks.previous)
+
+
+def _register() -> None:
+    """Register faulthandler. Each loader worker, which is forked, gets a stack file of its own."""
+    if _Stacks.folder is not None:
+        with suppress(OSError):  # a full disk must not prevent the training
+            _Stacks.file = stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
+            faulthandler.register(STACKS_SIGNAL, file=_Stacks.file, all_threads=False, chain=True)
+
+
+def _write_other_threads(*_: object) -> None:
+    frames = sys._current_frames()
+    with suppress(OSError, ValueError):  # a full disk, or a file that has been closed
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and thread.ident in frames:
+                _Stacks.file.write(_format_stack(thread.name, frames[thread.ident]).encode())
+
+
+def _format_stack(name: str, innermost: FrameType) -> str:
+    """Format a thread's stack as faulthandler does."""
+    lines = [f"\nThread {name} (most recent call first):\n"]
+    for frame, line in traceback.walk_stack(innermost):
+        lines.append(f'  File "{frame.f_code.co_filename}", line {line} in {frame.f_code.co_name}\n')
+    return "".join(lines)

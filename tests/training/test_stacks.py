@@ -1,0 +1,113 @@
+"""A process writes the stacks of its threads when asked, and survives that while they run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from include.training.stacks import STACKS_SIGNAL, disable_stack_dumps, enable_stack_dumps, stacks_file
+
+
+def _countdown(number: int) -> Iterator[int]:
+    if number:
+        yield from _countdown(number - 1)
+    yield number
+
+
+@contextmanager
+def _nested(depth: int) -> Iterator[None]:
+    with _nested(depth - 1) if depth else nullcontext():
+        yield
+
+
+def _change_stack_for_ever() -> None:
+    while True:
+        with _nested(8):
+            list(_countdown(20))
+            time.sleep(0)
+
+
+def _run_busy_threads(folder: Path) -> None:
+    enable_stack_dumps(folder)
+    for _ in range(3):
+        threading.Thread(target=_change_stack_for_ever, daemon=True).start()
+    (folder / "started").touch()
+    while True:
+        time.sleep(1)
+
+
+def _wait_in_threads(folder: Path) -> None:
+    enable_stack_dumps(folder)
+    threading.Thread(target=threading.Event().wait, name="uploads", daemon=True).start()
+    (folder / "started").touch()
+    while True:
+        time.sleep(1)
+
+
+@contextmanager
+def _started(program: Callable[[Path], None], folder: Path) -> Iterator[BaseProcess]:
+    process = multiprocessing.get_context("forkserver").Process(target=_in_own_group, args=(program, folder))
+    process.start()
+    assert process.pid is not None
+    try:
+        _wait_until((folder / "started").exists)
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+
+
+def _in_own_group(program: Callable[[Path], None], folder: Path) -> None:
+    os.setsid()
+    program(folder)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_writing_stacks_does_not_crash_a_process_whose_threads_run(tmp_path: Path) -> None:
+    # With all_threads=True, faulthandler crashed this process after 15 to 801 signals.
+    with _started(_run_busy_threads, tmp_path) as process:
+        assert process.pid is not None
+        for _ in range(1000):
+            os.kill(process.pid, STACKS_SIGNAL)
+            time.sleep(0.0005)
+        assert process.exitcode is None
+
+
+def test_the_main_thread_and_each_named_thread_are_written(tmp_path: Path) -> None:
+    with _started(_wait_in_threads, tmp_path) as process:
+        assert process.pid is not None
+        file = stacks_file(tmp_path, process.pid)
+        os.kill(process.pid, STACKS_SIGNAL)
+        _wait_until(lambda: "Thread uploads" in file.read_text())
+        main, _, uploads = file.read_text().partition("Thread uploads (most recent call first):\n")
+        assert " in _wait_in_threads" in main
+        assert " in wait" in uploads
+
+
+def test_the_previous_handler_is_restored(tmp_path: Path) -> None:
+    received: list[int] = []
+    previous = signal.signal(STACKS_SIGNAL, lambda number, _: received.append(number))
+    try:
+        enable_stack_dumps(tmp_path)
+        enable_stack_dumps(tmp_path)  # as for a single process, in which both the task and the training do so
+        os.kill(os.getpid(), STACKS_SIGNAL)
+        assert not received
+        assert " in test_the_previous_handler" in stacks_file(tmp_path, os.getpid()).read_text()
+        disable_stack_dumps()
+        os.kill(os.getpid(), STACKS_SIGNAL)
+        assert received == [STACKS_SIGNAL]
+    finally:
+        signal.signal(STACKS_SIGNAL, previous)
