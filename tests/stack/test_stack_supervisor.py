@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -27,6 +28,8 @@ from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
 
+PR_SET_CHILD_SUBREAPER = 36
+
 PARENT = """
 import os, time
 
@@ -48,6 +51,21 @@ def service_of(folder: Path, program: str) -> Service:
     return Service("example", (sys.executable, "-c", program), os.environ, folder, folder)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def adopted_orphans() -> Iterator[None]:
+    """Adopt orphans, because process 1 of a container or virtual machine may take seconds to reap each."""
+    if sys.platform != "linux":
+        yield
+        return
+    set_option = ctypes.CDLL(None).prctl
+    assert set_option(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    set_option(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    for child in psutil.Process().children():
+        if child.status() == psutil.STATUS_ZOMBIE:
+            child.wait()
+
+
 @pytest.fixture
 def parent(tmp_path: Path) -> Iterator[Service]:
     """A running service with a child."""
@@ -55,7 +73,7 @@ def parent(tmp_path: Path) -> Iterator[Service]:
     processes.start(service)
     until(lambda: len(of_service(service)) == 2)
     yield service
-    processes.stop(service)
+    processes.stop(replace(service, stops_children=True))  # otherwise the child has a second to end by itself
 
 
 def of_service(service: Service) -> list[psutil.Process]:
