@@ -30,6 +30,7 @@ PRELOADED = [
     "airflow.providers.amazon.aws.hooks.s3",
     "airflow.providers.http.hooks.http",
     "airflow.providers.postgres.hooks.postgres",
+    "tests.support.interrupted_attempts",
 ]
 """Modules that take seconds to import and, unlike polars, start no thread, which would not survive a fork."""
 
