@@ -234,8 +234,14 @@ class Airflow:
                 "orphaned_tasks_check_interval": 15,
                 "scheduler_idle_sleep_time": 0.2,
             },
-            # A training run survives minutes without the API server, and soon notices its return.
-            "workers": {"max_failed_heartbeats": 30, "execution_api_retry_wait_max": 5},
+            "workers": {
+                # A training run survives minutes without the API server, and soon notices its return.
+                "max_failed_heartbeats": 30,
+                "execution_api_retry_wait_max": 5,
+                # A supervisor that finds its task's process still ending looks again after this interval, and
+                # only then reports that the task was skipped, failed or killed.
+                "min_heartbeat_interval": 1,
+            },
             # A changed Dag file is parsed within seconds; all Dag files are parsed again every minute.
             "dag_processor": {
                 "refresh_interval": 10,

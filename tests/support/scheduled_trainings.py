@@ -239,7 +239,7 @@ class Training:
 def has_ended(process: psutil.Process) -> bool:
     """Return whether the process and its threads have ended.
 
-    Airflow's supervisor, the parent, may take five seconds to notice; by then the next attempt is training.
+    Airflow's supervisor, the parent, may take a second to notice; by then the next attempt is training.
     """
     try:
         return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() == 1
