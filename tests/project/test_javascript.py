@@ -61,7 +61,7 @@ def test_without_the_registry_the_checks_are_skipped_and_named(
 def empty_registry() -> Iterator[str]:
     """Yield the URL of a registry that responds but has no packages."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 

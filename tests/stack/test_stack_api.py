@@ -37,7 +37,7 @@ def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield AirflowApi(f"http://127.0.0.1:{server.server_port}", "admin", "secret")
         server.shutdown()
 

@@ -39,7 +39,7 @@ def package_index(folder: Path) -> Iterator[PackageIndex]:
     """Serve an empty package index; yield it."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         simple = folder / "simple"
         # `make setup` requests this page to see whether the index can be reached.
         (simple / "pip").mkdir(parents=True)

@@ -91,7 +91,7 @@ def _serve(api_server: ApiServer) -> ThreadingHTTPServer:
             self.wfile.write(content)
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
     return serving
 
 
