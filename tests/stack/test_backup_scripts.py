@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sysconfig
-import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import pytest
 
 from include.stack.postgres import Postgres
 from include.stack.s3 import S3
+from tests.support.airflow_client import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -79,7 +80,8 @@ def test_an_older_backup_is_restored_with_its_own_objects(
         if number == 3:
             s3_client.delete_object(Bucket=bucket, Key="checkpoints/job/best.pt")
         times.append(run("backup.sh").split("database/")[1].split(".dump")[0])
-        time.sleep(1.1)  # names of backups have a resolution of one second
+        # Names of backups have a resolution of one second.
+        until(lambda: f"{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}" > times[-1], "a time for another backup")
     empty(s3_client, bucket)
     with psycopg.connect(database_url) as connection:
         connection.execute("DROP TABLE numbers")
