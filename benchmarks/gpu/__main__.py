@@ -43,11 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     ensure_ultralytics(out / "packages")
     place = Place(_device(options.device), _make_folder(out), options.quick, ends, options.stack)
+    steps = _select_steps(options.steps)
     _prepare(place.folder)
+    if not all(step.trains_elsewhere for step in steps):
+        for module in _IMPORTED_ONCE:
+            importlib.import_module(module)
     record = Record(out / FILE_NAME)
     record.begin(_about(place))
     failed = False
-    for step in _select_steps(options.steps):
+    for step in steps:
         seconds = place.seconds_left if place.quick else min(step.seconds, place.seconds_left)
         if seconds < _LEAST_SECONDS:
             record.end_step(step.name, "skipped", "no time was left", 0)
@@ -89,13 +93,11 @@ def _make_folder(out: Path) -> Path:
 
 
 def _prepare(folder: Path) -> None:
-    """Import the modules of every step once, and isolate Ultralytics from user settings and the network."""
+    """Isolate Ultralytics from user settings and the network."""
     settings = folder / "ultralytics"
     settings.mkdir()
     isolate_ultralytics()
     os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
-    for module in _IMPORTED_ONCE:
-        importlib.import_module(module)
     from ultralytics import settings as integrations
 
     from include.training.quiet import tame_ultralytics

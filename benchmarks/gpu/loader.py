@@ -21,7 +21,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
         data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
     else:
         data = photographs(place.folder, "detect", 2000, 100)
-    for workers in (2, 3) if place.quick else (2, 4, 6, 8, 12, 16):
+    for workers in (2,) if place.quick else (2, 4, 6, 8, 12, 16):
         paces = []
         for name in ("plain", "ours"):
             log = place.folder / f"loader-{workers}.log"

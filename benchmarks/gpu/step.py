@@ -39,6 +39,8 @@ class Step:
     seconds: float
     """Time limit: a step that takes longer is stopped."""
     needs_gpu: bool = False
+    trains_elsewhere: bool = False
+    """Whether no process of this program trains."""
 
     def rows(self, place: Place) -> Iterable[Sequence[Any]]:
         """Measure and yield the rows. Raises Skipped if the step needs a GPU and there is none."""

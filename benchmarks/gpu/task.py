@@ -67,4 +67,5 @@ STEP = Step(
     ("what", "found"),
     _measure,
     seconds=240,
+    trains_elsewhere=True,
 )
