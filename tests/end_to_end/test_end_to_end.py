@@ -16,11 +16,13 @@ import airflow_client.client as airflow
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET
+from include.jobs.spec import DIGITS_MODEL
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs
 from tests.support.dataset_steps import upload_zip
 from tests.support.secrets_kept import BACKEND_TOKEN, places_of, secrets_of
 from tests.support.tiny_datasets import build
+from tests.support.untrained import pretrained_tiny
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -46,7 +48,7 @@ class Backend:
         self.received = received
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/training/completed"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -74,9 +76,10 @@ def row(airflow_stack: Stack) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def finished_job(api: Airflow) -> str:
+def finished_job(api: Airflow, airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A job of two epochs, trained on the bundled digits."""
-    api.run("train_yolo", {"job_id": "two-epochs", "epochs": 2, **SMALL})
+    model = pretrained_tiny(airflow_stack.s3.client(), DEFAULT_BUCKET, tmp_path_factory.mktemp("model"))
+    api.run("train_yolo", {"job_id": "two-epochs", "epochs": 2, "model": model, **SMALL})
     return "two-epochs"
 
 
@@ -115,6 +118,16 @@ def test_last_pt_in_s3_is_the_whole_state_and_best_pt_predicts(
     best = download(airflow_stack, job["best_checkpoint_path"], tmp_path / "best.pt")
     assert best.stat().st_size < last.stat().st_size
     assert len(YOLO(best).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
+
+
+@pytest.mark.long
+def test_a_job_without_a_model_trains_the_default_one_from_scratch(
+    api: Airflow, row: Callable[[str], dict[str, Any]]
+) -> None:
+    api.run("train_yolo", {"job_id": "default-model", "epochs": 1, **SMALL})
+    job = row("default-model")
+    assert (job["status"], job["spec"]["model"]) == ("completed", DIGITS_MODEL)
+    assert job["initial_weights_path"] is None
 
 
 def test_local_files_are_deleted_after_both_objects_are_verified(

@@ -28,7 +28,7 @@ from tests.support.scheduled_trainings import (
 pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 20
-CUT_SECONDS = 20
+CUT_SECONDS = 12
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,12 @@ def job(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def test_an_api_server_that_hangs_does_not_hold_the_training_up(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any]
 ) -> None:
-    training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 16})
+    training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
     training.reaches(0)
     process, server = training.process(), service(airflow_stack, "api-server")
     with standing_still(server, *server.children(recursive=True)):
         until(
-            lambda: recorded_epochs(airflow_stack, "unheard") == [*range(16)] or not process.is_running(),
+            lambda: recorded_epochs(airflow_stack, "unheard") == [*range(8)] or not process.is_running(),
             "the last epoch: one that asks Airflow takes minutes for each",
         )
         assert process.is_running()
