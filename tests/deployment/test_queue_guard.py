@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,28 +13,23 @@ import pytest
 
 from include.deployment.queue_guard import MessageRefused, require_deployed_task
 from tests.support.compose import REPOSITORY, SERVICES
+from tests.support.strangers import in_child
 from tests.support.workloads import task_workload
 
 CONFIG = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
 WORKERS = sorted(name for name in SERVICES if name.startswith("airflow-worker"))
 
-RECEIVE = """
-import json, sys
-from celery.contrib.testing.worker import start_worker
-from airflow.providers.celery.executors.celery_executor_utils import app
 
-with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=120):
-    for name, args in json.load(sys.stdin):
-        answer = app.send_task(name, args)
-        answer.get(timeout=60, propagate=False)
-        print("ANSWER", answer.state, answer.result)
-"""
+def airflows_celery(environment: dict[str, str]) -> Any:
+    """Return Airflow's Celery application with the settings in these environment variables.
 
+    Call this in a process of its own, which keeps only these variables.
+    """
+    os.environ.clear()
+    os.environ |= environment
+    from airflow.providers.celery.executors.celery_executor_utils import app
 
-BACKEND = """
-from airflow.providers.celery.executors.celery_executor_utils import app
-print(type(app.backend).__name__, app.backend.accept)
-"""
+    return app
 
 
 def received(messages: list[tuple[str, list[Any]]], folder: Path, **environment: str) -> list[str]:
@@ -49,18 +42,20 @@ def received(messages: list[tuple[str, list[Any]]], folder: Path, **environment:
         "AIRFLOW__CELERY__RESULT_BACKEND": "cache+memory://",
         **environment,
     }
-    worker = subprocess.run(
-        [sys.executable, "-c", RECEIVE],
-        input=json.dumps(messages),
-        env=given,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert worker.returncode == 0, worker.stderr
-    lines = worker.stdout.splitlines()
-    return [line.removeprefix("ANSWER ") for line in lines if line.startswith("ANSWER ")]
+
+    def receive() -> list[str]:
+        app = airflows_celery(given)
+        from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
+
+        outcomes = []
+        with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=120):
+            for name, args in messages:
+                answer = app.send_task(name, args)
+                answer.get(timeout=60, propagate=False)
+                outcomes.append(f"{answer.state} {answer.result}")
+        return outcomes
+
+    return in_child(receive)
 
 
 def callback(function: str, **arguments: str) -> str:
@@ -103,8 +98,12 @@ def test_results_cannot_run_code_in_the_scheduler(tmp_path: Path) -> None:
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CELERY__RESULT_BACKEND": url,
     }
-    read = subprocess.run([sys.executable, "-c", BACKEND], env=given, capture_output=True, text=True)
-    assert read.stdout.splitlines()[-1:] == ["RedisBackend {'application/json'}"], read.stderr
+
+    def read() -> tuple[str, set[str]]:
+        backend = airflows_celery(given).backend
+        return type(backend).__name__, backend.accept
+
+    assert in_child(read) == ("RedisBackend", {"application/json"})
 
 
 @pytest.mark.long
