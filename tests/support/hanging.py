@@ -17,6 +17,10 @@ from include.watchdog.limits import Limits
 
 EPOCHS = 4
 
+IMAGES = 64
+"""For a run with loader workers, which load up to 32 images ahead: so many that an epoch that has begun needs
+the workers for most of its batches."""
+
 
 def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:
     """Run one attempt at the training run in the folder under a watchdog, as the task `train` does."""
@@ -39,13 +43,16 @@ def fetch() -> None:
 
 
 def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
-    """Train a classifier with five batches per epoch, or continue from an earlier attempt's state."""
+    """Train a classifier, or continue from an earlier attempt's state.
+
+    An epoch has five batches, or sixteen with loader workers.
+    """
     from ultralytics.utils.callbacks.base import default_callbacks
 
     from include.training import run
     from include.training.distributed import train_in_ranks
     from include.training.plan import plan_training
-    from tests.support.tiny_models import IMAGES, architecture
+    from tests.support import tiny_models
     from tests.support.tiny_trainings import Epochs, recovery, request
 
     options = dict(each.removeprefix("--").split("=") for each in how if each.startswith("--"))
@@ -64,8 +71,8 @@ def train(folder: Path, heartbeats: Heartbeats, *how: str) -> None:
     asked = request(
         "classify",
         folder,
-        images=IMAGES,
-        model=architecture(folder, "classify"),
+        images=IMAGES if "workers" in options else tiny_models.IMAGES,
+        model=tiny_models.architecture(folder, "classify"),
         epochs=9999 if options else EPOCHS,  # a run with workers or ranks trains until a test ends it
         save_dir=folder / "run",
         arguments={"imgsz": 64, "batch": 4, "plots": False, "patience": 0},

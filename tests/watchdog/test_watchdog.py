@@ -202,6 +202,7 @@ def test_one_suspended_rank_of_two_is_named_and_ends_the_attempt(tmp_path: Path)
         assert " in _do_train" in ranks.log
 
 
+@pytest.mark.long
 def test_a_suspended_rank_does_not_outlive_a_killed_trainer(tmp_path: Path) -> None:
     with attempt(tmp_path, 1, SHORT, "--ranks=2") as ranks:
         ranks.until_it_trains(processes=2)
@@ -261,13 +262,13 @@ def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_pat
 
 
 def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, Limits(training=12, elsewhere=60)) as suspended:
+    with attempt(tmp_path, 1, Limits(training=10, elsewhere=60)) as suspended:
         suspended.until_it_trains()
         watchdog = next(p for p in suspended.root.children() if "include.watchdog" in p.cmdline())
         suspended.root.suspend()
         time.sleep(1.5)  # the watchdog notices that no batch finishes
         watchdog.suspend()
-        time.sleep(13)
+        time.sleep(11)
         watchdog.resume()
         time.sleep(1.5)  # the watchdog notices the same again
         suspended.root.resume()
@@ -275,10 +276,11 @@ def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_
 
 
 def test_a_trainer_suspended_outside_of_training_is_killed_too(tmp_path: Path) -> None:
-    with attempt(tmp_path, 1, SHORT, "fetch-for-ever") as fetching:
+    limits = Limits(training=1, elsewhere=60)
+    with attempt(tmp_path, 1, limits, "fetch-for-ever") as fetching:
         fetching.until(lambda: "fetching" in fetching.log)
         fetching.until((fetching.watchdog / "watching").exists)
-        time.sleep(SHORT.training + 2)  # an attempt that fetches data is left alone
+        time.sleep(limits.training + 2)  # an attempt that fetches data is left alone
         fetching.root.suspend()
         assert fetching.status() == -signal.SIGKILL
         assert "The trainer has been stopped for " in fetching.log
