@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.training.__main__ import main
 from include.training.loading import load_checkpoint, require_resumable
 from tests.support.killing import Attempt, Machine, Place, stop_when, wait_until
+from tests.support.offline import refuse_network
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import command
 
@@ -20,13 +22,9 @@ ROOT = Path(__file__).parents[2]
 QUICK = ["--set", "imgsz=64", "batch=4", "workers=0"]
 
 OFFLINE = """
-import socket, sys
-
-def refuse(event, args):
-    if event in {"socket.connect", "socket.getaddrinfo"}:
-        raise SystemExit(f"the network was asked: {event} {args}")
-
-sys.addaudithook(refuse)
+import sys
+from tests.support.offline import refuse_network
+refuse_network()
 from include.training.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -36,6 +34,11 @@ def run(*arguments: str | Path, program: str | None = None) -> subprocess.Comple
     start = ["-c", program] if program else ["-m", "include.training"]
     command = [sys.executable, *start, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def resume_offline(*arguments: str) -> int:
+    refuse_network()
+    return main(arguments)
 
 
 def test_the_command_line_trains_and_resumes_without_network_access(tmp_path: Path) -> None:
@@ -49,11 +52,10 @@ def test_the_command_line_trains_and_resumes_without_network_access(tmp_path: Pa
     last = json.loads(done.stdout)["last"]["path"]
     assert last == str(first / "weights" / "last.pt")
 
-    done = run(
-        "--resume", last, "--epochs", "2", "--save-dir", second, "--set", "plots=false", program=OFFLINE
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    resume = ["--resume", last, "--epochs", "2", "--save-dir", str(second), "--set", "plots=false"]
+    with Attempt(resume_offline, *resume, folder=tmp_path / "resume", machine=Machine(threads=1)) as resumed:
+        assert resumed.status() == 0, resumed.log.read_text()
+    result = json.loads("{" + resumed.log.read_text().rpartition("\n{")[2])
     assert (result["start_epoch"], result["epoch"], result["epochs"]) == (1, 1, 2)
     states = [load_checkpoint(folder / "weights" / "last.pt")[EXACT] for folder in (first, second)]
     assert [state["identity"]["data"] for state in states] == [str(data), str(data)]
@@ -75,46 +77,30 @@ def test_a_wrong_command_line_is_status_2() -> None:
     assert run("--set", "imgsz").returncode == 2
 
 
+def train_with_700_mib(*arguments: str) -> int:
+    """Train with 700 MiB in addition to what this process uses: its libraries are loaded already."""
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 700 * 2**20,) * 2)
+    return main(arguments)
+
+
 def test_running_out_of_memory_is_reported_with_a_remedy(tmp_path: Path) -> None:
     data = build("detect", tmp_path / "data")
-    program = f"""
-import resource, sys
-from pathlib import Path
-import include.training.trainers
-import torchvision  # Ultralytics imports it later, and its libraries must be loaded before the limit
-from include.training.__main__ import main
-
-in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (in_use + {700 * 2**20},) * 2)
-sys.exit(main(sys.argv[1:]))
-"""
-    options = ["--set", "imgsz=1280", "batch=8", "workers=0", "plots=false"]
-    done = run("--data", data, "--save-dir", tmp_path / "run", *options, program=program)
-    assert done.returncode == 1
-    assert "error: cpu ran out of memory with batch=8 and imgsz=1280; reduce batch" in done.stderr
+    call = ["--data", str(data), "--save-dir", str(tmp_path / "run")]
+    call += ["--set", "imgsz=1280", "batch=8", "workers=0", "plots=false"]
+    with Attempt(train_with_700_mib, *call, folder=tmp_path / "call", machine=Machine(threads=1)) as training:
+        assert training.status() == 1
+    remedy = "error: cpu ran out of memory with batch=8 and imgsz=1280; reduce batch"
+    assert remedy in training.log.read_text()
 
 
 def test_a_kill_during_the_write_of_last_pt_leaves_the_previous_one(tmp_path: Path) -> None:
     data, weights = build("classify", tmp_path / "data"), tmp_path / "run" / "weights"
-    command = [sys.executable, "-m", "include.training", "--task", "classify", "--device", "cpu"]
-    command += [
-        "--data",
-        str(data),
-        "--epochs",
-        "9999",
-        "--save-dir",
-        str(tmp_path / "run"),
-        *QUICK,
-        "plots=false",
-    ]
-    with (tmp_path / "log").open("w") as log:
-        training = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-    try:
+    call = ["--task", "classify", "--device", "cpu", "--data", str(data), "--epochs", "9999"]
+    call += ["--save-dir", str(tmp_path / "run"), *QUICK, "plots=false"]
+    with Attempt(main, call, folder=tmp_path / "call", machine=Machine(threads=1)) as training:
         wait_until((weights / "last.pt").exists, training.pid)
         stop_when(training.pid, (part := weights / f"last.pt.{training.pid}.part").exists)
-    finally:
-        training.kill()
-        training.wait()
     assert part.exists()
     assert require_resumable(weights / "last.pt").epoch is not None
     assert load_checkpoint(weights / "best.pt")[BEST_EPOCH] >= 0
