@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +83,25 @@ def last_of(wanted: TrainingRequest) -> str:
     return weights_of(wanted.save_dir / "weights" / "last.pt")
 
 
+@pytest.fixture(scope="module")
+def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, list[EpochReport]]]:
+    """Return a function that trains a task without an interruption once, and returns weights and reports."""
+
+    @cache
+    def train_whole(task: str) -> tuple[str, list[EpochReport]]:
+        return uninterrupted(asked(task, tmp_path_factory.mktemp(task)), workers=1)
+
+    return train_whole
+
+
 @pytest.mark.parametrize(
     "task", [task if task == "detect" else pytest.param(task, marks=pytest.mark.long) for task in TASKS]
 )
-def test_every_task_ends_with_the_same_weights_and_the_same_numbers(task: str, tmp_path: Path) -> None:
+def test_every_task_ends_with_the_same_weights_and_the_same_numbers(
+    task: str, whole_of: Callable[[str], tuple[str, list[EpochReport]]], tmp_path: Path
+) -> None:
     wanted = asked(task, tmp_path)
-    whole, reports = uninterrupted(wanted, workers=1)
+    whole, reports = whole_of(task)
     again = interrupted(wanted, (-1, 2), (0, 0), (1, BATCHES), (2, 1), workers=(2, 0, 1, 2, 0))
     assert last_of(wanted) == whole
     # The metrics include running losses and learning rates.
@@ -131,15 +146,15 @@ def test_dropout_draws_the_same_random_numbers(tmp_path: Path) -> None:
 
 
 def test_mosaic_uses_the_images_that_the_interrupted_attempt_would_have_used(tmp_path: Path) -> None:
-    wanted = asked("detect", tmp_path, images=66, batch=2, nbs=8)
+    wanted = replace(asked("detect", tmp_path, images=66, batch=2, nbs=8, close_mosaic=1), epochs=3)
     whole, _ = uninterrupted(wanted, workers=1)
     interrupted(wanted, (0, 20), (1, 31), workers=(2, 0, 1))
     assert last_of(wanted) == whole
 
 
-def test_saving_states_changes_nothing(tmp_path: Path) -> None:
+def test_saving_states_changes_nothing(whole_of: Callable[[str], tuple[str, Any]], tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
-    whole, _ = uninterrupted(wanted)
+    whole, _ = whole_of("detect")
     saves = EndsAt((-1, 2), (0, 1), (2, 4), (9, 9))
     run(wanted, saves)
     assert last_of(wanted) == whole
@@ -229,9 +244,11 @@ def test_no_state_is_saved_in_an_epoch_after_a_nan_or_during_its_repetition(tmp_
     assert [(state.epoch, state.batch) for state in reporter.saved_states] == [(0, 0), (1, 0), (2, 0), (3, 0)]
 
 
-def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(tmp_path: Path) -> None:
+def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(
+    whole_of: Callable[[str], tuple[str, Any]], tmp_path: Path
+) -> None:
     wanted = asked("detect", tmp_path)
-    whole, _ = uninterrupted(wanted)
+    whole, _ = whole_of("detect")
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((-1, 3)))
     attempt = replace(recovery(wanted), best_from=None)
