@@ -44,13 +44,8 @@ class Finished:
 @pytest.fixture(scope="module", params=TASKS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp(request.param)
-    asked = _request(request.param, folder, model=nano(request.param), arguments=QUICK | {"plots": True})
-    epochs, threads = Epochs(), set(threading.enumerate())
-    result = train(asked, epochs)
-    for drawing in set(threading.enumerate()) - threads:
-        if not drawing.daemon:
-            drawing.join()
-    return Finished(asked, result, epochs.reports)
+    asked, epochs = _request(request.param, folder, model=nano(request.param)), Epochs()
+    return Finished(asked, train(asked, epochs), epochs.reports)
 
 
 _request = request  # kept under another name, because the fixture `finished` has a parameter `request`
@@ -107,9 +102,23 @@ def test_every_number_is_finite_or_none(finished: Finished) -> None:
     assert all(number is None or (type(number) is float and math.isfinite(number)) for number in numbers)
 
 
+def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:
+    assert sorted(path.name for path in finished.weights.iterdir()) == ["best.pt", "last.pt"]
+
+
 @needs_node
-def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(finished: Finished) -> None:
-    folder = finished.request.save_dir
+@pytest.mark.parametrize(
+    "task",
+    [task if task in {"pose", "depth"} else pytest.param(task, marks=pytest.mark.long) for task in TASKS],
+)
+def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_path: Path) -> None:
+    """Plots of pose include all of detect, and depth's include one of ours."""
+    asked, threads = request(task, tmp_path, arguments=QUICK | {"plots": True}), set(threading.enumerate())
+    train(asked, Epochs())
+    for drawing in set(threading.enumerate()) - threads:
+        if not drawing.daemon:
+            drawing.join()
+    folder = asked.save_dir
     drawn = {path.name for path in folder.iterdir() if path.suffix in {".jpg", ".png"}}
     kept = [name for name, _ in chosen(folder)]
     assert set(kept) == drawn
@@ -117,10 +126,6 @@ def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(finished: Finish
     captions = evaluate("pictures.js", f"{json.dumps(kept)}.map(module.captionOf)")
     assert len(set(captions)) == len(kept)
     assert "Predictions, validation batch 0" in captions
-
-
-def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:
-    assert sorted(path.name for path in finished.weights.iterdir()) == ["best.pt", "last.pt"]
 
 
 def test_early_stopping_leaves_a_whole_last_pt(tmp_path: Path) -> None:
