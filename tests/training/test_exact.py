@@ -63,8 +63,14 @@ def uninterrupted(wanted: TrainingRequest, workers: int = 0) -> str:
     return digest
 
 
-def test_the_bits_depend_on_the_seed(tmp_path: Path) -> None:
-    assert uninterrupted(asked("classify", tmp_path)) != uninterrupted(asked("classify", tmp_path, seed=1))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the hash of the final weights of an uninterrupted classifier."""
+    return uninterrupted(asked("classify", tmp_path_factory.mktemp("whole")))
+
+
+def test_the_bits_depend_on_the_seed(whole: str, tmp_path: Path) -> None:
+    assert uninterrupted(asked("classify", tmp_path, seed=1)) != whole
 
 
 def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
@@ -76,10 +82,9 @@ def test_early_stopping_stops_at_the_same_epoch(tmp_path: Path) -> None:
 
 
 def test_an_attempt_that_ended_before_the_final_validation_resumes_with_that_validation(
-    tmp_path: Path,
+    whole: str, tmp_path: Path
 ) -> None:
     wanted, epochs = asked("classify", tmp_path), Epochs()
-    whole = uninterrupted(wanted)
     with pytest.raises(GivesUp.Enough):
         train(wanted, GivesUp(after=5))
     result = train(recovery(wanted), epochs)
@@ -165,9 +170,8 @@ class Stops:
         return epoch.epoch + 1 < self.after
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(whole: str, tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
-    whole = uninterrupted(wanted)
     stopped = train(wanted, Stops(after=2))
     assert (stopped.stop_reason, stopped.epoch) == ("stopped", 1)
     assert stopped.fitness is not None

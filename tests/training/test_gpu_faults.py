@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -46,17 +47,26 @@ def out_of_memory(trainer: Any) -> None:
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
-def interrupt(wanted: TrainingRequest, after: int) -> None:
+@pytest.fixture(scope="module")
+def after_two_epochs(tmp_path_factory: pytest.TempPathFactory) -> TrainingRequest:
+    """Interrupt a training run after two epochs; return its request."""
+    wanted = asked(tmp_path_factory.mktemp("after-two-epochs"))
     with pytest.raises(GivesUp.Enough):
-        train(wanted, GivesUp(after=after))
+        train(wanted, GivesUp(after=2))
+    return wanted
+
+
+@pytest.fixture
+def interrupted(after_two_epochs: TrainingRequest, tmp_path: Path) -> TrainingRequest:
+    """Return the request of a run that was interrupted after two epochs, in a folder of this test."""
+    shutil.copytree(after_two_epochs.save_dir, tmp_path / "run")
+    return replace(after_two_epochs, save_dir=tmp_path / "run")
 
 
 def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = asked(tmp_path)
-    interrupt(wanted, after=2)
-    with build_trainer(recovery(wanted), Epochs()) as trainer:
+    with build_trainer(recovery(interrupted), Epochs()) as trainer:
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(
             MemoryTaken, match=r"batch=4 and imgsz=64, although epochs were trained with these before"
@@ -65,11 +75,11 @@ def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
         assert trainer.batch_size == 4
 
 
-def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = asked(tmp_path)
-    interrupt(parent, after=2)
+def test_a_larger_batch_than_before_may_be_halved(
+    interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     larger = TrainingRequest(
-        **(vars(recovery(parent)) | {"recover": False, "arguments": {"batch": 16}, "epochs": 5})
+        **(vars(recovery(interrupted)) | {"recover": False, "arguments": {"batch": 16}, "epochs": 5})
     )
     with build_trainer(larger, Epochs()) as trainer:
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
@@ -78,11 +88,9 @@ def test_a_larger_batch_than_before_may_be_halved(tmp_path: Path, monkeypatch: p
 
 
 def test_a_batch_size_that_fitted_another_device_may_be_halved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted: TrainingRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = asked(tmp_path)
-    interrupt(wanted, after=2)
-    with build_trainer(recovery(wanted), Epochs()) as trainer:
+    with build_trainer(recovery(interrupted), Epochs()) as trainer:
         monkeypatch.setattr(exact, "numeric_profile", lambda _: {"device": "NVIDIA L4", "threads": 1})
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(TrainingError, match="ran out of memory with batch=1 and"):
@@ -154,10 +162,8 @@ def test_the_profile_of_a_gpu_run_includes_the_cpu_that_decodes(monkeypatch: pyt
     assert str(on_gpu["opencv"]).endswith(cv2.getCPUFeaturesLine())
 
 
-def test_a_run_resumed_on_a_gpu_after_a_cpu_gets_loader_workers(tmp_path: Path) -> None:
-    wanted = asked(tmp_path)
-    interrupt(wanted, after=1)
-    moved = replace(recovery(wanted), device="0")
+def test_a_run_resumed_on_a_gpu_after_a_cpu_gets_loader_workers(interrupted: TrainingRequest) -> None:
+    moved = replace(recovery(interrupted), device="0")
     assert moved.resume_from is not None
     assert load_checkpoint(moved.resume_from)["train_args"]["workers"] == 0
     assert "workers" not in load_checkpoint(restore(moved, moved.resume_from).path)["train_args"]
