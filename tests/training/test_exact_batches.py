@@ -260,15 +260,22 @@ def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(
     assert last_of(wanted) == whole
 
 
-def test_a_new_job_continues_within_the_epoch_but_restarts_it_with_another_batch_size(
-    tmp_path: Path,
-) -> None:
-    wanted = asked("detect", tmp_path)
+@pytest.fixture(scope="module")
+def within_epoch(tmp_path_factory: pytest.TempPathFactory) -> TrainingRequest:
+    """Interrupt a training run within its third epoch; return its request. New jobs leave it as it is."""
+    folder = tmp_path_factory.mktemp("within-epoch")
+    wanted = replace(asked("detect", folder), identity={"job": "a", "data": "0" * 64})
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((1, 3)))
-    parent = wanted.save_dir / "weights"
+    return wanted
+
+
+def test_a_new_job_continues_within_the_epoch_but_restarts_it_with_another_batch_size(
+    within_epoch: TrainingRequest, tmp_path: Path
+) -> None:
+    parent = within_epoch.save_dir / "weights"
     child = replace(
-        wanted,
+        within_epoch,
         save_dir=tmp_path / "child",
         resume_from=parent / "last.pt",
         best_from=parent / "best.pt",
@@ -323,13 +330,10 @@ def test_the_batch_may_be_halved_in_the_first_epoch_even_after_a_resume(tmp_path
         assert (restored.fits_memory_of is not None) is fits
 
 
-def test_a_new_job_with_other_data_restarts_the_epoch(tmp_path: Path) -> None:
-    wanted = replace(asked("detect", tmp_path), identity={"job": "a", "data": "0" * 64})
-    with pytest.raises(EndsAt.Enough):
-        run(wanted, EndsAt((1, 3)))
-    last = wanted.save_dir / "weights" / "last.pt"
+def test_a_new_job_with_other_data_restarts_the_epoch(within_epoch: TrainingRequest, tmp_path: Path) -> None:
+    last = within_epoch.save_dir / "weights" / "last.pt"
     for data, batches in (("0" * 64, 3), ("1" * 64, 0)):
-        child = replace(wanted, save_dir=tmp_path / data[:1], resume_from=last, identity={"data": data})
+        child = replace(within_epoch, save_dir=tmp_path / data[:1], resume_from=last, identity={"data": data})
         restored = restore(replace(child, best_from=last.with_name("best.pt")), last)
         assert load_checkpoint(restored.path)[EXACT]["batch"] == batches
         told = None if batches else "the data or the image size changed, so epoch 3 restarted"
