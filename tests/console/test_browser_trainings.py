@@ -10,49 +10,78 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from playwright.sync_api import FrameLocator, Locator, expect
+from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from include.reports.report import DatasetReport
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, job_row, until
-from tests.support.browsing import Visitor, Visitors, log_in
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
+from tests.support.browsing import Visitor, Visitors
 from tests.support.scheduled_trainings import small_job
 
 pytestmark = pytest.mark.timeout(600)
 
-EPOCHS = 4
+PARENT, CHILD = "watched", "watched-on"
+"""The job that is stopped, and the job that continues it to its end."""
 
 
 @pytest.fixture(scope="module")
 def small(airflow_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Parameters of a training run that takes seconds and leaves Ultralytics' pictures behind."""
-    conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), EPOCHS)
+    """Parameters of a training run with many short epochs, which leaves Ultralytics' pictures behind."""
+    conf = small_job(airflow_stack, tmp_path_factory.mktemp("model"), 400)
     return conf | {"overrides": conf["overrides"] | {"plots": True}}
 
 
 @pytest.fixture(scope="module")
-def finished(api: Airflow, small: dict[str, Any]) -> str:
-    """The id of a completed job."""
-    api.run("train_yolo", small | {"job_id": "watched"})
-    return "watched"
-
-
-@pytest.fixture
 def running(api: Airflow, airflow_stack: Stack, small: dict[str, Any]) -> Iterator[str]:
-    """The id of a job with many epochs, which is still running."""
-    job_id = "watched-long"
-    run_id = api.trigger("train_yolo", small | {"job_id": job_id, "epochs": 400})
-    yield job_id
-    with psycopg.connect(airflow_stack.training_db_url, autocommit=True) as connection:
-        connection.execute("UPDATE training_jobs SET stop_requested = TRUE WHERE job_id = %s", [job_id])
+    """The id of a job that runs until a test or `stopped` stops it."""
+    run_id = api.trigger("train_yolo", small | {"job_id": PARENT})
+    yield PARENT
+    _request_stop(airflow_stack)
     api.wait("train_yolo", run_id)
+
+
+@pytest.fixture(scope="module")
+def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
+    """The id of the same job after it was stopped."""
+    until(lambda: len(recorded_epochs(airflow_stack, running)) > 2, "three epochs")
+    _request_stop(airflow_stack)
+    api.succeeds("train_yolo", job_row(airflow_stack, running)["run_id"])
+    return running
+
+
+@pytest.fixture(scope="module")
+def finished(api: Airflow, airflow_stack: Stack, stopped: str) -> str:
+    """The id of a completed job, which a test resumes from its parent's page."""
+    if not recorded_epochs(airflow_stack, CHILD):  # that test was not picked
+        api.run(
+            "train_yolo", {"job_id": CHILD, "resume_from": stopped, "epochs": _trained(airflow_stack) + 2}
+        )
+    assert job_row(airflow_stack, CHILD)["status"] == "completed"
+    return CHILD
+
+
+def _request_stop(stack: Stack) -> None:
+    with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
+        connection.execute("UPDATE training_jobs SET stop_requested = TRUE WHERE job_id = %s", [PARENT])
+
+
+def _trained(stack: Stack) -> int:
+    """Return how many epochs the parent has finished."""
+    return int(job_row(stack, PARENT)["epoch"]) + 1
 
 
 def _done(bar: Locator) -> int:
     return int(bar.get_attribute("aria-valuenow") or 0)
 
 
-def _open_job(visitor: Visitor, job_id: str) -> FrameLocator:
+def _open_job(visitor: Visitor, job_id: str) -> Page:
+    """Open the job's page outside Airflow's UI, which takes seconds to load."""
+    page = visitor.open(f"job?id={job_id}")
+    expect(page.get_by_role("heading", level=1, name=f"Training {job_id}")).to_be_visible()
+    return page
+
+
+def _open_job_in_airflow(visitor: Visitor, job_id: str) -> FrameLocator:
     frame = visitor.open_in_airflow(f"job?id={job_id}")
     expect(frame.get_by_role("heading", level=1, name=f"Training {job_id}")).to_be_visible()
     return frame
@@ -61,8 +90,8 @@ def _open_job(visitor: Visitor, job_id: str) -> FrameLocator:
 def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     visit: Visitors, airflow_stack: Stack, running: str
 ) -> None:
-    visitor = visit(None)
-    log_in(visitor, airflow_stack)
+    visitor = visit()
+    visitor.page.goto(visitor.url)
     visitor.page.get_by_role("link", name="Training runs").click()
     row = visitor.frame.get_by_role("row").filter(has_text=running)
     bar = row.get_by_role("progressbar")
@@ -83,9 +112,40 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     assert job_row(airflow_stack, running)["status"] == "stopped"
 
 
-def test_curves_can_be_read_as_numbers_and_with_the_pointer(visit: Visitors, finished: str) -> None:
-    frame = _open_job(visit(), finished)
-    curves = frame.get_by_role("region", name="Curves")
+def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
+    visit: Visitors, airflow_stack: Stack, stopped: str
+) -> None:
+    frame = _open_job_in_airflow(visit(), stopped)
+    trained = _trained(airflow_stack)
+    frame.get_by_role("link", name="Resume with more epochs").click()
+    expect(frame.get_by_role("heading", level=1, name=f"Resume {stopped}")).to_be_visible()
+    frame.get_by_label("job_id").fill(CHILD)
+    frame.get_by_label("epochs", exact=True).fill(str(trained + 2))
+    frame.get_by_role("button", name="Resume training").click()
+    heading = frame.get_by_role("heading", level=1, name=f"Training {CHILD}")
+    expect(heading).to_be_visible(timeout=60_000)
+    bar = frame.get_by_role("progressbar", name="Progress", exact=True)
+    expect(bar).to_have_attribute("aria-valuenow", str(trained + 2), timeout=180_000)
+    again = frame.get_by_role("link", name="Resume with more epochs")
+    expect(again).to_be_visible(timeout=120_000)
+    row = job_row(airflow_stack, CHILD)
+    assert (row["parent_job_id"], row["resumed_epoch"], row["epoch"]) == (stopped, trained - 1, trained + 1)
+    assert (row["status"], row["triggered_by"]) == ("completed", airflow_stack.username)
+
+    lineage = frame.get_by_role("region", name="Lineage")
+    expect(lineage.get_by_role("link", name=stopped, exact=True)).to_be_visible()
+    expect(lineage.get_by_text(CHILD, exact=True).first).to_be_visible()
+    frame.get_by_role("link", name=re.compile("Compare", re.IGNORECASE)).first.click()
+    expect(frame.get_by_role("heading", level=1, name="Compare training runs")).to_be_visible()
+    for job_id in (stopped, CHILD):
+        expect(frame.get_by_role("link", name=job_id, exact=True).first).to_be_visible()
+
+
+def test_curves_can_be_read_as_numbers_and_with_the_pointer(
+    visit: Visitors, finished: str, airflow_stack: Stack
+) -> None:
+    epochs = job_row(airflow_stack, finished)["epochs"]
+    curves = _open_job(visit(), finished).get_by_role("region", name="Curves")
     chart = curves.get_by_role("figure").filter(has_text="Box loss")
     expect(chart.get_by_text(re.compile("epoch"))).to_have_count(0)
 
@@ -98,12 +158,12 @@ def test_curves_can_be_read_as_numbers_and_with_the_pointer(visit: Visitors, fin
     chart.get_by_role("img").press("Home")
     expect(chart.get_by_text("epoch 1", exact=True)).to_be_visible()
     chart.get_by_role("img").press("End")
-    expect(chart.get_by_text(f"epoch {EPOCHS}", exact=True)).to_be_visible()
+    expect(chart.get_by_text(f"epoch {epochs}", exact=True)).to_be_visible()
     expect(chart.get_by_role("listitem").first).to_contain_text(re.compile(r"\d\.\d{4}"))
 
     curves.get_by_text("Numbers").first.click()
     table = curves.get_by_role("table").first
-    expect(table.get_by_role("row")).to_have_count(EPOCHS + 1)
+    expect(table.get_by_role("row")).to_have_count(epochs + 1)
 
 
 def test_best_pt_is_downloaded_and_predicts(visit: Visitors, finished: str, tmp_path: Path) -> None:
@@ -111,7 +171,7 @@ def test_best_pt_is_downloaded_and_predicts(visit: Visitors, finished: str, tmp_
     from ultralytics import YOLO
 
     visitor = visit()
-    link = _open_job(visitor, finished).get_by_role("link", name="Download best.pt")
+    link = _open_job_in_airflow(visitor, finished).get_by_role("link", name="Download best.pt")
     file = visitor.download(link, tmp_path)
     assert file.name == f"{finished}-best.pt"
     assert len(YOLO(file).predict(np.zeros((64, 64, 3), dtype=np.uint8), imgsz=64, device="cpu")) == 1
@@ -131,7 +191,7 @@ def test_last_pt_is_downloaded_whole(
 def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
     visitor = visit()
     visitor.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    frame = _open_job(visitor, finished)
+    frame = _open_job_in_airflow(visitor, finished)
     frame.get_by_role("button", name="Copy s3:// path of best.pt").click()
     expect(frame.get_by_text("Copied", exact=False).first).to_be_visible()
     copied = visitor.page.evaluate("navigator.clipboard.readText()")
@@ -140,16 +200,16 @@ def test_the_path_of_a_checkpoint_is_copied(visit: Visitors, finished: str, airf
 
 def test_the_dataset_report_of_a_job_is_downloaded(visit: Visitors, finished: str, tmp_path: Path) -> None:
     visitor = visit()
-    frame = _open_job(visitor, finished)
-    expect(frame.get_by_role("table", name="Classes")).to_be_visible()
-    link = frame.get_by_role("link", name="Download the report of the dataset's check")
+    page = _open_job(visitor, finished)
+    expect(page.get_by_role("table", name="Classes")).to_be_visible()
+    link = page.get_by_role("link", name="Download the report of the dataset's check")
     report = DatasetReport.model_validate_json(visitor.download(link, tmp_path).read_bytes())
     assert (report.job_id, report.problems, len(report.class_table)) == (finished, 0, 10)
 
 
 def test_the_pictures_of_a_job_are_shown(visit: Visitors, finished: str) -> None:
-    frame = _open_job(visit(), finished)
-    buttons = frame.get_by_role("region", name="Pictures").get_by_role("button")
+    page = _open_job(visit(), finished)
+    buttons = page.get_by_role("region", name="Pictures").get_by_role("button")
     expect(buttons.first).to_have_accessible_name("Predictions, validation batch 0")
     for button in buttons.all():
         button.scroll_into_view_if_needed()
@@ -157,64 +217,38 @@ def test_the_pictures_of_a_job_are_shown(visit: Visitors, finished: str) -> None
         expect(picture).to_have_js_property("complete", True)
         assert picture.evaluate("img => img.naturalWidth") > 0
     buttons.first.click()
-    large = frame.get_by_role("dialog")
+    large = page.get_by_role("dialog")
     expect(large.get_by_role("img", name="Predictions, validation batch 0")).to_be_visible()
-    frame.locator("body").press("Escape")
+    page.locator("body").press("Escape")
     expect(large).to_have_count(0)
 
 
-def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
-    visit: Visitors, api: Airflow, airflow_stack: Stack, finished: str
+def test_train_again_fills_the_form_with_the_same_parameters(
+    visit: Visitors, finished: str, airflow_stack: Stack
 ) -> None:
-    visitor = visit()
-    frame = _open_job(visitor, finished)
-    frame.get_by_role("link", name="Resume with more epochs").click()
-    expect(frame.get_by_role("heading", level=1, name=f"Resume {finished}")).to_be_visible()
-    frame.get_by_label("job_id").fill("watched-on")
-    frame.get_by_label("epochs", exact=True).fill(str(EPOCHS + 2))
-    frame.get_by_role("button", name="Resume training").click()
-    heading = frame.get_by_role("heading", level=1, name="Training watched-on")
-    expect(heading).to_be_visible(timeout=60_000)
-    bar = frame.get_by_role("progressbar", name="Progress", exact=True)
-    expect(bar).to_have_attribute("aria-valuenow", str(EPOCHS + 2), timeout=180_000)
-    again = frame.get_by_role("link", name="Resume with more epochs")
-    expect(again).to_be_visible(timeout=120_000)
-    row = job_row(airflow_stack, "watched-on")
-    assert (row["parent_job_id"], row["resumed_epoch"], row["epoch"]) == (finished, EPOCHS - 1, EPOCHS + 1)
-    assert row["triggered_by"] == airflow_stack.username
-
-    lineage = frame.get_by_role("region", name="Lineage")
-    expect(lineage.get_by_role("link", name=finished, exact=True)).to_be_visible()
-    expect(lineage.get_by_text("watched-on", exact=True).first).to_be_visible()
-    frame.get_by_role("link", name=re.compile("Compare", re.IGNORECASE)).first.click()
-    expect(frame.get_by_role("heading", level=1, name="Compare training runs")).to_be_visible()
-    for job_id in (finished, "watched-on"):
-        expect(frame.get_by_role("link", name=job_id, exact=True).first).to_be_visible()
-
-
-def test_train_again_fills_the_form_with_the_same_parameters(visit: Visitors, finished: str) -> None:
-    frame = _open_job(visit(), finished)
-    frame.get_by_role("link", name="Train again with changes").click()
-    expect(frame.get_by_role("heading", level=1, name="Train again")).to_be_visible()
-    expect(frame.get_by_label("epochs", exact=True)).to_have_value(str(EPOCHS))
-    expect(frame.get_by_label("imgsz", exact=True)).to_have_value("64")
-    expect(frame.get_by_label("dataset", exact=True)).to_have_value("digits")
+    page = _open_job(visit(), finished)
+    page.get_by_role("link", name="Train again with changes").click()
+    expect(page.get_by_role("heading", level=1, name="Train again")).to_be_visible()
+    epochs = job_row(airflow_stack, finished)["epochs"]
+    expect(page.get_by_label("epochs", exact=True)).to_have_value(str(epochs))
+    expect(page.get_by_label("imgsz", exact=True)).to_have_value("64")
+    expect(page.get_by_label("dataset", exact=True)).to_have_value("digits")
 
 
 def test_fine_tuning_begins_with_the_weights_of_the_job(visit: Visitors, finished: str) -> None:
-    frame = _open_job(visit(), finished)
-    frame.get_by_role("link", name="Fine-tune from this").click()
-    expect(frame.get_by_role("heading", level=1, name="Fine-tune")).to_be_visible()
-    expect(frame.get_by_label("model", exact=True)).to_have_value(f"job:{finished}")
-    expect(frame.get_by_label("imgsz", exact=True)).to_have_value("64")
+    page = _open_job(visit(), finished)
+    page.get_by_role("link", name="Fine-tune from this").click()
+    expect(page.get_by_role("heading", level=1, name="Fine-tune")).to_be_visible()
+    expect(page.get_by_label("model", exact=True)).to_have_value(f"job:{finished}")
+    expect(page.get_by_label("imgsz", exact=True)).to_have_value("64")
 
 
 def test_the_form_explains_a_wrong_parameter_beside_its_field(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
-    frame = visit().open_in_airflow("start")
-    frame.get_by_label("epochs", exact=True).fill("none")
-    frame.get_by_role("button", name="Start training").click()
-    epochs = frame.get_by_label("epochs", exact=True)
+    page = visit().open("start")
+    page.get_by_label("epochs", exact=True).fill("none")
+    page.get_by_role("button", name="Start training").click()
+    epochs = page.get_by_label("epochs", exact=True)
     expect(epochs).to_be_focused()
     expect(epochs).to_have_accessible_description(re.compile("Enter a whole number"))
     assert api.runs("train_yolo") == runs
@@ -229,23 +263,17 @@ def test_a_job_that_its_run_has_refused_is_shown_with_the_reason(
     expect(frame.get_by_role("alert")).to_contain_text(finished)
 
 
-def test_the_tab_on_an_airflow_run_shows_its_job(
+def test_a_job_links_to_its_airflow_run_and_the_tab_on_the_run_shows_the_job(
     visit: Visitors, finished: str, airflow_stack: Stack
 ) -> None:
-    visitor = visit()
-    run_id = job_row(airflow_stack, finished)["run_id"]
-    visitor.page.goto(f"{visitor.url}/dags/train_yolo/runs/{run_id}")
-    visitor.page.get_by_role("link", name="Training", exact=True).click()
-    expect(visitor.frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
-
-
-def test_a_job_links_to_its_airflow_run(visit: Visitors, finished: str, airflow_stack: Stack) -> None:
     visitor = visit()
     href = _open_job(visitor, finished).get_by_role("link", name="Airflow run").get_attribute("href")
     assert href is not None
     visitor.page.goto(href)
     run_id = job_row(airflow_stack, finished)["run_id"]
     expect(visitor.page.get_by_text(run_id).first).to_be_visible()
+    visitor.page.get_by_role("link", name="Training", exact=True).click()
+    expect(visitor.frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
 
 def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished: str) -> None:
@@ -257,12 +285,9 @@ def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished: str) -
     expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
 
-def test_the_theme_follows_airflows_switch_at_once(
-    visit: Visitors, airflow_stack: Stack, finished: str
-) -> None:
-    visitor = visit(None)
-    log_in(visitor, airflow_stack)
-    frame = _open_job(visitor, finished)
+def test_the_theme_follows_airflows_switch_at_once(visit: Visitors, finished: str) -> None:
+    visitor = visit(apart=True)  # the browser keeps the theme
+    frame = _open_job_in_airflow(visitor, finished)
     body = frame.locator("body")
     light = body.evaluate("body => getComputedStyle(body).backgroundColor")
     frame.locator("html").evaluate("html => { html.neverReloaded = true }")

@@ -226,14 +226,23 @@ class Visitors:
     stack: Stack
     _browsers: dict[str, BrowserContext] = field(default_factory=dict)
     _present: list[Visitor] = field(default_factory=list)
-    _strangers: list[BrowserContext] = field(default_factory=list)
+    _of_one_test: list[BrowserContext] = field(default_factory=list)
 
     def __call__(
-        self, role: str | None = "admin", *, url: str = "", width: int = 1280, height: int = 900
+        self,
+        role: str | None = "admin",
+        *,
+        apart: bool = False,
+        url: str = "",
+        width: int = 1280,
+        height: int = 900,
     ) -> Visitor:
-        """Return a logged-in person with the role; for None, a person in a new context without a login."""
+        """Return a logged-in person with the role; for None, a person in a new context without a login.
+
+        With `apart`, the person has a new context, too, so that no other page sees what their pages store.
+        """
         url = url or self.stack.url
-        context = self._stranger() if role is None else self._known(role)
+        context = self._alone(role) if apart or role is None else self._known(role)
         visitor = Visitor(context.new_page(), url, self.stack.s3.endpoint_url)
         visitor.page.set_viewport_size({"width": width, "height": height})
         visitor.watch()
@@ -247,28 +256,34 @@ class Visitors:
             visitor.page.wait_for_timeout(50)  # so that all events up to now are recorded
             problems += visitor.problems
             visitor.leave()
-        for stranger in self._strangers:
-            stranger.close()
-        self._present, self._strangers = [], []
+        for context in self._of_one_test:
+            context.close()
+        self._present, self._of_one_test = [], []
         assert not problems, "\n".join(problems)
 
-    def _stranger(self) -> BrowserContext:
-        self._strangers.append(self._new())
-        return self._strangers[-1]
+    def close(self) -> None:
+        """Close the contexts of all roles."""
+        for context in self._browsers.values():
+            context.close()
+
+    def _alone(self, role: str | None) -> BrowserContext:
+        self._of_one_test.append(self._new(role))
+        return self._of_one_test[-1]
 
     def _known(self, role: str) -> BrowserContext:
         if role not in self._browsers:
-            context = self._browsers[role] = self._new()
+            self._browsers[role] = self._new(role)
+        return self._browsers[role]
+
+    def _new(self, role: str | None) -> BrowserContext:
+        # Certificates are self-signed here, and animations would cost processor time.
+        context = self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
+        context.set_default_timeout(_PATIENCE)
+        if role is not None:
             # Airflow's login form takes seconds, so only `log_in` uses it, for tests of the login itself.
             bearer = log_in_over_rest(self.stack) if role == "admin" else token(self.stack, role)
             cookie = {"name": "_token", "value": bearer, "url": self.stack.url}
             context.add_cookies([cookie])  # type: ignore[list-item]
-        return self._browsers[role]
-
-    def _new(self) -> BrowserContext:
-        # Certificates are self-signed here, and animations would cost processor time.
-        context = self.browser.new_context(ignore_https_errors=True, reduced_motion="reduce")
-        context.set_default_timeout(_PATIENCE)
         return context
 
 
@@ -282,9 +297,9 @@ def log_in(visitor: Visitor, stack: Stack) -> None:
     expect(visitor.page.get_by_role("link", name="Dags").first).to_be_visible()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Yield a browser for the tests of one file, which cannot use asyncio while the browser is open."""
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Open a browser; while it is open, the tests of this process cannot use asyncio."""
     executable = program()
     assert executable is not None
     expect.set_options(timeout=_PATIENCE)
@@ -295,11 +310,20 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Visitors:
-    """Return the visitors for one file's tests, at the Airflow that these tests share."""
+def chromium() -> Iterator[Browser]:
+    """Yield a browser for the tests of one file; the files of tests/console share one."""
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visitors]:
+    """Yield the visitors for one file's tests, at the Airflow that these tests share."""
     from tests.support.distribution import airflow_of  # it is a plugin, which pytest itself has to load first
 
-    return Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))
+    visitors = Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))
+    yield visitors
+    visitors.close()
 
 
 @pytest.fixture
