@@ -8,7 +8,6 @@ The expected permissions are in tests/support/access_table.py. A test fails if t
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 
 
+Asked = list[tuple[str | None, str, str, Any]]
 Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 """Each answer, by method, path and user."""
 
@@ -73,11 +73,17 @@ def served(api_stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def answers(served: Stack) -> Answers:
-    """The answers to all requests of the tables, for every user."""
-    asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
+def asked() -> Asked:
+    """All requests of the tables, for every user."""
+    asked: Asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
     asked += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
     asked.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
+    return asked
+
+
+@pytest.fixture(scope="module")
+def server(served: Stack, asked: Asked) -> dict[str, Any]:
+    """What an API server with FAB has loaded, and its answers to the requests."""
     environment = served.airflow.environment_of("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),
@@ -93,8 +99,16 @@ def answers(served: Stack) -> Answers:
         check=False,
     )
     assert answered.returncode == 0, answered.stderr[-4000:]
-    found = json.loads(answered.stdout)
-    return {(method, path, who): answer for (who, method, path, _), answer in zip(asked, found, strict=True)}
+    found: dict[str, Any] = json.loads(answered.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers(asked: Asked, server: dict[str, Any]) -> Answers:
+    return {
+        (method, path, who): answer
+        for (who, method, path, _), answer in zip(asked, server["answers"], strict=True)
+    }
 
 
 def _routes(app: FastAPI) -> set[tuple[str, str]]:
@@ -114,30 +128,13 @@ def test_the_table_has_every_dag(served: Stack) -> None:
     assert {dag["dag_id"] for dag in found} == set(STARTS)
 
 
-LOADED = """
-import sys
-from airflow import plugins_manager
-plugins_manager.ensure_plugins_loaded()
-print([plugin.name for plugin in plugins_manager._get_plugins()[0]], "include.api.app" in sys.modules)
-plugins_manager.get_fastapi_plugins()
-print("include.api.app" in sys.modules, sorted({"torch", "ultralytics", "cv2"} & set(sys.modules)))
-"""
-
-
-def test_a_task_loads_one_plugin_and_not_the_application(tmp_path: Path) -> None:
-    environment = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "PYTHONPATH": str(ROOT),
+def test_a_task_loads_one_plugin_and_not_the_application(server: dict[str, Any]) -> None:
+    assert server["loaded"] == {
+        "plugins": ["training_console"],
+        "application in a task": False,
+        # The server has not imported any library that could open a checkpoint.
+        "in the server": ["include.api.app"],
     }
-    loaded = subprocess.run(
-        [sys.executable, "-c", LOADED], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
-    said = loaded.stdout.splitlines()
-    assert "['training_console'] False" in said, loaded.stderr
-    # The server has not imported any library that could open a checkpoint.
-    assert said[-1] == "True []"
 
 
 @pytest.mark.parametrize(("path", "row"), TABLE, ids=[f"{row.method} {path}" for path, row in TABLE])

@@ -1,7 +1,8 @@
 """Sends requests as users of each role to an API server with FAB, config/roles.json and config/oidc.py.
 
 Reads requests from standard input as JSON: lists of user, method, path and body. The user is null if nobody
-is logged in. Prints the status, the media type and, for a problem, the detail of each answer.
+is logged in. Prints the status, the media type and, for a problem, the detail of each answer; before that, as
+long as nothing else has been imported, which modules the plugins import.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 import os
 import sys
 from argparse import Namespace
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import requests
 from fastapi.testclient import TestClient
@@ -40,9 +42,21 @@ PEOPLE = {f"{name} by OIDC": f"training-{name}s" for name in USERS}
 """The users who log in by OpenID Connect, with their groups according to the identity provider."""
 
 
+def load_plugins() -> dict[str, Any]:
+    """Load the plugins as a task does, then as the API server does; return what has been imported."""
+    from airflow import plugins_manager
+
+    plugins_manager.ensure_plugins_loaded()
+    names = [plugin.name for plugin in plugins_manager._get_plugins()[0]]
+    by_a_task = "include.api.app" in sys.modules
+    plugins_manager.get_fastapi_plugins()
+    by_the_server = sorted({"include.api.app", "torch", "ultralytics", "cv2"} & set(sys.modules))
+    return {"plugins": names, "application in a task": by_a_task, "in the server": by_the_server}
+
+
 def make_users() -> None:
     """Create FAB's tables, the roles and the users in Airflow's database, as the documented commands do."""
-    from airflow.providers.fab.auth_manager.cli_commands.role_command import roles_import
+    from airflow.providers.fab.auth_manager.cli_commands import role_command
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
     from airflow.providers.fab.auth_manager.models.db import FABDBManager
     from airflow.utils.session import create_session
@@ -52,8 +66,9 @@ def make_users() -> None:
     with get_application_builder() as builder:
         builder.sm.sync_roles()
         builder.sm.create_dag_specific_permissions()
-    roles_import(Namespace(file=str(CONFIG / "roles.json"), verbose=False))
-    with get_application_builder() as builder:
+        # The command would build another application for each role, which takes seconds.
+        with patch.object(role_command, "get_application_builder", lambda: nullcontext(builder)):
+            role_command.roles_import(Namespace(file=str(CONFIG / "roles.json"), verbose=False))
         for name, roles in USERS.items():
             if builder.sm.find_user(username=name) is not None:
                 continue
@@ -101,13 +116,14 @@ def main() -> None:
     asked = json.load(sys.stdin)
     with redirect_stdout(sys.stderr), providing() as provider:
         os.environ.update(CLIENT, OIDC_ISSUER=provider.issuer)
+        loaded = load_plugins()
         make_users()
         from airflow.api_fastapi.main import app
 
         users, client = log_in(), TestClient(app)
         users |= {name: log_in_by_oidc(app, provider, name) for name in PEOPLE}
         answers = [ask(client, method, path, users[who], body) for who, method, path, body in asked]
-    print(json.dumps(answers))
+    print(json.dumps({"loaded": loaded, "answers": answers}))
 
 
 if __name__ == "__main__":
