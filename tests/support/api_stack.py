@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.stack.airflow import Airflow
@@ -12,7 +12,13 @@ from include.stack.local import Stack
 
 if TYPE_CHECKING:
     from include.stack.processes import Service
-    from include.stack.steps import Steps
+
+_TABLES_AND_DAGS = """
+from airflow.cli.cli_parser import get_parser
+for command in ["db", "migrate"], ["dags", "reserialize"]:
+    arguments = get_parser().parse_args(command)
+    arguments.func(arguments)
+"""
 
 
 class ApiServer(Airflow):
@@ -22,17 +28,22 @@ class ApiServer(Airflow):
     def services(self) -> tuple[Service, ...]:
         return tuple(each for each in super().services if each.name == "api-server")
 
-    def load_dags(self) -> None:
-        """Serialize the Dags once, which is otherwise the Dag processor's work."""
-        (server,) = self.services
-        program = Path(server.command[0])
+    def migrate(self) -> bool:
+        """Create the tables, and serialize the Dags once, which is otherwise the Dag processor's work.
+
+        One process does both, because it takes seconds to import Airflow.
+        """
+        if self.is_migrated():
+            return False
         subprocess.run(
-            [program, "dags", "reserialize"],
-            env=dict(server.environment),
-            cwd=server.directory,
+            [sys.executable, "-c", _TABLES_AND_DAGS],
+            env=self.environment_of("api-server"),
+            cwd=self.home,
             capture_output=True,
             check=True,
         )
+        self._stamp.touch()
+        return True
 
 
 class ApiStack(Stack):
@@ -41,9 +52,3 @@ class ApiStack(Stack):
     @property
     def airflow(self) -> ApiServer:
         return ApiServer(**vars(super().airflow))
-
-    def up(self, steps: Steps) -> None:
-        was_running = self.airflow.running()
-        super().up(steps)
-        if not was_running:
-            self.airflow.load_dags()
