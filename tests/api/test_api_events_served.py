@@ -1,18 +1,15 @@
-"""Events arrive through Airflow's own API server without delay, and do not delay its shutdown."""
+"""Events arrive through Airflow's own API server without delay."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 
-import psutil
 import psycopg
 import pytest
 
 from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
-from include.stack import processes
 from include.stack.local import Stack
 from tests.support import platforms
 from tests.support.api_client import token
@@ -49,20 +46,3 @@ def test_an_epoch_arrives_at_once(api_stack: Stack, jobs: JobRepository) -> None
         for epoch in (1, 2):  # each is read before the next one is recorded
             jobs.record_epoch("a", "run1", 1, epoch_report(epoch, loss=0.5))
             assert epochs(stream.until("epoch")) == [epoch]
-
-
-def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
-    api_stack: Stack, jobs: JobRepository
-) -> None:
-    (service,) = [each for each in api_stack.airflow.services if each.name == "api-server"]
-    server = processes.running(service)
-    assert server is not None
-    with closing(listening(api_stack)) as stream:
-        assert epochs(stream.until("epoch")) == [0]
-        server.send_signal(signal.SIGTERM)
-        try:
-            assert list(stream) == []
-            ended, _ = psutil.wait_procs([server], timeout=60)  # half of its timeout for open streams
-            assert ended == [server]
-        finally:
-            api_stack.airflow.start()

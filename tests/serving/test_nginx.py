@@ -1,13 +1,18 @@
-"""nginx as configured in docs/deployment.md: requests that it must stop, and features that must work."""
+"""nginx as configured in docs/deployment.md: requests that it must stop, and features that must work.
+
+The last test stops the API server behind nginx, because each start of another one takes ten seconds.
+"""
 
 from __future__ import annotations
 
 import re
+import signal
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 import requests
@@ -15,11 +20,14 @@ from playwright.sync_api import expect
 
 from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
+from include.stack import processes
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
+from include.stack.processes import Service
 from tests.support import platforms
 from tests.support.airflow_client import until
 from tests.support.api_client import token
+from tests.support.api_servers import port_of
 from tests.support.browsing import Visitors, log_in
 from tests.support.event_streams import Listener, epochs
 from tests.support.jobs import epoch_report, started
@@ -129,3 +137,17 @@ def test_only_logins_are_slowed_down(nginx: Nginx, api_stack: Stack) -> None:
     assert next(status for _ in range(100) if (status := attempt()) != 201) == 429
     assert _ask(nginx, "GET", "/auth/login").status_code == 200
     assert _ask(nginx, "GET", "/api/v2/version").status_code == 200
+
+
+def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
+    proxied: Service, api_stack: Stack, jobs: JobRepository
+) -> None:
+    server = processes.running(proxied)
+    assert server is not None
+    address = f"http://{LOOPBACK}:{port_of(proxied)}{PREFIX}/jobs/a/events"
+    with closing(Listener(address, bearer=token(api_stack, "viewer"))) as stream:
+        assert epochs(stream.until("epoch")) == [0]
+        server.send_signal(signal.SIGTERM)
+        assert list(stream) == []
+        ended, _ = psutil.wait_procs([server], timeout=60)  # half of its timeout for open streams
+        assert ended == [server]

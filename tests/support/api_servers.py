@@ -47,3 +47,8 @@ def another_api_server(stack: Stack, name: str, base_url: str, *options: str) ->
 def port_of(service: Service) -> int:
     """Return the port on which the API server listens."""
     return int(service.environment["AIRFLOW__API__PORT"])
+
+
+def base_url_of(service: Service) -> str:
+    """Return the URL that users of the API server know."""
+    return service.environment["AIRFLOW__API__BASE_URL"]

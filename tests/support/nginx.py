@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -24,7 +25,7 @@ from include.stack import processes
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK, choose
 from include.stack.processes import Service
-from tests.support.api_servers import another_api_server, port_of
+from tests.support.api_servers import another_api_server, base_url_of, port_of
 from tests.support.missing_programs import SystemProgram
 
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx.conf"
@@ -83,32 +84,39 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="module")
-def nginx(api_stack: Stack) -> Iterator[Nginx]:
+def proxied(api_stack: Stack) -> Iterator[Service]:
+    """Yield a separate API server for an nginx in front of it, whose address is the server's base URL."""
+    url = f"https://{NAME}:{choose(set())}"
+    with another_api_server(api_stack, "api-server-behind-nginx", url, "--proxy-headers") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def nginx(api_stack: Stack, proxied: Service) -> Iterator[Nginx]:
     """Yield an nginx in front of a separate API server."""
-    plain, tls = choose(set()), choose(set())
-    url = f"https://{NAME}:{tls}"
+    url = base_url_of(proxied)
+    plain, tls = choose(set()), urlsplit(url).port
     folder = Path(tempfile.mkdtemp(prefix="yolo-training-nginx-"))
     folder.chmod(0o777)  # nginx runs under another account if the tests run as root
     try:
         certificate = _certify(folder)
-        with another_api_server(api_stack, "api-server-behind-nginx", url, "--proxy-headers") as behind:
-            replaced = {
-                "127.0.0.1:8080": f"{LOOPBACK}:{port_of(behind)}",
-                "airflow.example.org": NAME,
-                "listen 80": f"listen {LOOPBACK}:{plain}",
-                "listen 443": f"listen {LOOPBACK}:{tls}",
-                "/etc/nginx/tls/fullchain.pem": str(certificate),
-                "/etc/nginx/tls/privkey.pem": str(folder / "key.pem"),
-                "/var/log/nginx/airflow.log": str(folder / "access.log"),
-                "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS}s",
-            }
-            service = _configure(folder, replaced, api_stack)
-            processes.start(service)
-            try:
-                processes.wait_until_ready(service, (folder / "nginx.pid").exists, 30)
-                yield Nginx(url, f"http://{NAME}:{plain}", certificate, behind.log)
-            finally:
-                processes.stop(service)
+        replaced = {
+            "127.0.0.1:8080": f"{LOOPBACK}:{port_of(proxied)}",
+            "airflow.example.org": NAME,
+            "listen 80": f"listen {LOOPBACK}:{plain}",
+            "listen 443": f"listen {LOOPBACK}:{tls}",
+            "/etc/nginx/tls/fullchain.pem": str(certificate),
+            "/etc/nginx/tls/privkey.pem": str(folder / "key.pem"),
+            "/var/log/nginx/airflow.log": str(folder / "access.log"),
+            "client_header_timeout 10s": f"client_header_timeout {HEAD_SECONDS}s",
+        }
+        service = _configure(folder, replaced, api_stack)
+        processes.start(service)
+        try:
+            processes.wait_until_ready(service, (folder / "nginx.pid").exists, 30)
+            yield Nginx(url, f"http://{NAME}:{plain}", certificate, proxied.log)
+        finally:
+            processes.stop(service)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
