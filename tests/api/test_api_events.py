@@ -39,12 +39,12 @@ def connections(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, tmp_
     lead_to(monkeypatch, migrated_url, s3, "bucket", tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app() -> FastAPI:
     return create_app()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def url(app: FastAPI) -> Iterator[str]:
     with serving(open_app(app)) as url:
         yield url
@@ -301,6 +301,7 @@ Server(uvicorn.Config(open_app(), port=0, timeout_graceful_shutdown=120, log_con
 """
 
 
+@pytest.mark.long
 def test_a_stopping_server_does_not_wait_for_streams(jobs: JobRepository, tmp_path: Path) -> None:
     started(jobs, epochs=1)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
