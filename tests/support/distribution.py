@@ -1,4 +1,4 @@
-"""Distributes the tests over the processes of a test run; tests that share an Airflow stay together."""
+"""Distributes the tests over the processes of a test run; tests that share a server stay together."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 GROUPS = {"airflow_stack": "trainings", "api_stack": "pages"}
 """The groups of tests that share an Airflow, by the fixture that starts it."""
 
+SHARING = {"tracking"}
+"""The folders whose tests share another server that takes seconds to start: MLflow."""
+
 
 @cache
 def airflow_of(path: str) -> str | None:
@@ -21,12 +24,14 @@ def airflow_of(path: str) -> str | None:
 
 
 def group_of(path: str) -> str:
-    """Return the group that runs in one process: all tests that share an Airflow, or the tests of one file.
+    """Return the group that runs in one process: all tests that share a server, or the tests of one file.
 
     So only one process has a scheduler, which keeps a quarter of a core busy even with nothing to schedule.
     """
-    fixture = airflow_of(path)
-    return GROUPS[fixture] if fixture else path
+    if fixture := airflow_of(path):
+        return GROUPS[fixture]
+    folder = Path(path).parent
+    return str(folder) if folder.name in SHARING else path
 
 
 class TogetherByServices(LoadScopeScheduling):  # type: ignore[misc]
