@@ -13,20 +13,31 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_tests_whose_program_is_missing_are_skipped_and_listed() -> None:
-    files = {"Chromium": "tests/console/test_browser_start.py", "nginx": "tests/serving/test_nginx.py"}
+TESTS = """
+def test_of_a_page(chromium): ...
+def test_of_a_proxy(nginx): ...
+def test_of_neither(): ...
+"""
+
+
+def test_tests_whose_program_is_missing_are_skipped_and_listed(tmp_path: Path) -> None:
+    (tmp_path / "test_a.py").write_text(TESTS)
+    missing = {"CHROMIUM": "/nowhere/chromium", "NGINX": "/nowhere/nginx"}
+    plugins = ("-p", "tests.support.browsing", "-p", "tests.support.nginx")
     finished = subprocess.run(
-        [sys.executable, "-m", "pytest", *files.values(), "-n", "0"],
-        cwd=ROOT,
-        env=os.environ | {"CHROMIUM": "/nowhere/chromium", "NGINX": "/nowhere/nginx"},
+        [sys.executable, "-m", "pytest", *plugins, "test_a.py"],
+        cwd=tmp_path,
+        env=os.environ | missing | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
     )
     assert finished.returncode == 0, finished.stdout
-    for name, file in files.items():
+    assert "1 passed, 2 skipped" in finished.stdout
+    for name, test in {"Chromium": "test_of_a_page", "nginx": "test_of_a_proxy"}.items():
         summary = finished.stdout.partition(f"tests that were left out without {name}")[2]
-        assert f"{file}::test_" in summary
-        assert f"need {name}, and there is none (/nowhere/{name.lower()})" in summary
+        assert (
+            f"test_a.py::{test}\n1 tests need {name}, and there is none (/nowhere/{name.lower()})" in summary
+        )
         assert f"`apt-get install {name.lower()}" in summary
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import requests
 
-from include.api.app import PREFIX
 from include.stack.local import Stack
 
 
@@ -31,6 +30,9 @@ def ask(
     stack: Stack, method: str, path: str, bearer: str | None = None, body: Any = None, **query: Any
 ) -> requests.Response:
     """Send a request to a path of the API, with a JSON body unless it is a GET; do not follow redirects."""
+    # Imported here, because this module imports Airflow, which then reads AIRFLOW_HOME.
+    from include.api.app import PREFIX
+
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     sent = None if method == "GET" else body or {}
     with requests.Session() as session:
