@@ -161,10 +161,13 @@ def test_an_answer_that_breaks_off_is_asked_for_again(visit: Visitors) -> None:
 
 
 def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visitors) -> None:
-    visitor = visit()
+    visitor = visit(apart=True)
+    visitor.page.clock.install()
     visitor.page.route("**/session", lambda route: route.abort("connectionfailed"), times=1)
     with visitor.outage():
-        page = visitor.open("jobs?prefix=access-")
+        with visitor.page.expect_event("requestfailed"):
+            page = visitor.open("jobs?prefix=access-")
+        page.clock.fast_forward("01:00")
         expect(page.get_by_role("link", name="Start a training run")).to_be_visible()
 
 
@@ -184,11 +187,13 @@ def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
 def test_a_page_reports_a_database_outage_and_recovers_from_it(
     visit: Visitors, no_database: psycopg.Connection[object]
 ) -> None:
-    visitor = visit()
+    visitor = visit(apart=True)  # all pages of a context share its clock
+    visitor.page.clock.install()
     with visitor.outage():
         page = visitor.open("jobs?prefix=access-")
         said = page.get_by_text("database", exact=False)
         expect(said).to_be_visible()
         no_database.execute("ALTER ROLE training_app LOGIN")
+        page.clock.fast_forward("01:00")  # the longest pause between two attempts of the page
         expect(page.get_by_role("link", name="access-running", exact=True)).to_be_visible()
         expect(said).to_have_count(0)
