@@ -22,6 +22,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.layouts.names import safe_parts
 from include.datasets.layouts.samples import Place
 from tests.support.dataset_steps import check_dataset, materialize
+from tests.support.examined_folders import refuse_each
 from tests.support.tiny_datasets import build
 
 LITTLE = 256 * limits.MIB
@@ -42,8 +43,18 @@ def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
     return str(refused.value)
 
 
+def refusals(folders: dict[str, Path]) -> dict[str, str]:
+    """Return the reason why the check refuses each dataset; one process with little memory reads them all."""
+    paths = [str(folder) for folder in folders.values()]
+    found = run_confined(refuse_each, paths, "detect", source="bombs", limits=ProcessLimits(LITTLE))
+    return dict(zip(folders, found, strict=True))
+
+
 def sentence(folder: Path, task: str = "detect") -> str:
-    message = refusal(folder, task)
+    return require_sentence(refusal(folder, task))
+
+
+def require_sentence(message: str) -> str:
     assert len(message) < LONGEST_SENTENCE, "the message is a sentence, not the file's content"
     assert "reading it needs more than" not in message
     assert "\n" not in message
@@ -112,18 +123,27 @@ YAML_BOMBS: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def yaml_refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folders = {bomb: tmp_path_factory.mktemp("yaml") for bomb in YAML_BOMBS}
+    for bomb, folder in folders.items():
+        text, _ = YAML_BOMBS[bomb]
+        build("detect", folder, train=1, val=1)
+        given = {line.partition(":")[0] for line in text.splitlines()}
+        rest = [
+            line for line in ("train: images/train", "val: images/val") if line.partition(":")[0] not in given
+        ]
+        content = "\n".join([text, *rest]) if not text.startswith("{") else text
+        (folder / "data.yaml").write_bytes(content.encode("utf-8", "surrogateescape"))
+    return refusals(folders)
+
+
 @pytest.mark.parametrize("bomb", YAML_BOMBS)
-def test_a_data_yaml_that_expands_too_much_is_refused_with_a_reason(bomb: str, folder: Path) -> None:
-    text, reason = YAML_BOMBS[bomb]
-    build("detect", folder, train=1, val=1)
-    given = {line.partition(":")[0] for line in text.splitlines()}
-    rest = [
-        line for line in ("train: images/train", "val: images/val") if line.partition(":")[0] not in given
-    ]
-    content = "\n".join([text, *rest]) if not text.startswith("{") else text
-    (folder / "data.yaml").write_bytes(content.encode("utf-8", "surrogateescape"))
-    message = sentence(folder)
-    assert reason in message
+def test_a_data_yaml_that_expands_too_much_is_refused_with_a_reason(
+    bomb: str, yaml_refusals: dict[str, str]
+) -> None:
+    message = require_sentence(yaml_refusals[bomb])
+    assert YAML_BOMBS[bomb][1] in message
     assert "data.yaml" in message or "shorten the name" in message
     assert "hunter2" not in message
 
@@ -167,13 +187,19 @@ LABEL_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def label_refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folders = {bomb: tmp_path_factory.mktemp("label") for bomb in LABEL_BOMBS}
+    for bomb, folder in folders.items():
+        build("detect", folder, train=1, val=1)
+        LABEL_BOMBS[bomb][0](folder / "labels" / "train" / "0.txt")
+    return refusals(folders)
+
+
 @pytest.mark.parametrize("bomb", LABEL_BOMBS)
-def test_a_label_file_that_exceeds_a_limit_is_named(bomb: str, folder: Path) -> None:
-    write, reason = LABEL_BOMBS[bomb]
-    build("detect", folder, train=1, val=1)
-    write(folder / "labels" / "train" / "0.txt")
-    message = refusal(folder)
-    assert reason in message
+def test_a_label_file_that_exceeds_a_limit_is_named(bomb: str, label_refusals: dict[str, str]) -> None:
+    message = label_refusals[bomb]
+    assert LABEL_BOMBS[bomb][1] in message
     assert len(message) < LONGEST_SENTENCE
 
 
@@ -199,16 +225,22 @@ LIST_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def list_refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folders = {bomb: tmp_path_factory.mktemp("list") for bomb in LIST_BOMBS}
+    for bomb, folder in folders.items():
+        data = build("detect", folder, train=1, val=1)
+        data.write_text("train: train.txt\nval: images/val\nnames: [box, arrow]\n")
+        (folder / "train.txt").touch()
+        LIST_BOMBS[bomb][0](folder / "train.txt")
+    return refusals(folders)
+
+
 @pytest.mark.parametrize("bomb", LIST_BOMBS)
-def test_a_list_of_images_that_exceeds_a_limit_is_named(bomb: str, folder: Path) -> None:
-    write, reason = LIST_BOMBS[bomb]
-    data = build("detect", folder, train=1, val=1)
-    data.write_text("train: train.txt\nval: images/val\nnames: [box, arrow]\n")
-    (folder / "train.txt").touch()
-    write(folder / "train.txt")
-    message = sentence(folder)
+def test_a_list_of_images_that_exceeds_a_limit_is_named(bomb: str, list_refusals: dict[str, str]) -> None:
+    message = require_sentence(list_refusals[bomb])
     assert "train.txt is not a list of images" in message
-    assert reason in message
+    assert LIST_BOMBS[bomb][1] in message
 
 
 def test_a_list_of_missing_images_stops_after_a_hundred_problems(folder: Path) -> None:
