@@ -10,7 +10,7 @@ import pytest
 from include.datasets.errors import DatasetError
 from include.datasets.rules import CheckRules, check_rules
 from include.training.run import train
-from tests.support.dataset_steps import check_dataset, describe, materialize, refusal
+from tests.support.dataset_steps import check_dataset, check_here, describe, materialize, refusal
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import QUICK, Epochs, request
@@ -37,7 +37,7 @@ def test_a_training_run_that_validates_on_test_gets_the_test_images(folder: Path
     build("detect", folder)
     data = _add_test_split(folder)
     assert "val: 'images/val' does not exist" in refusal(data, "detect", cache)
-    reference = check_dataset(str(data), "detect", cache, None, split="test")
+    reference = check_here(data, "detect", cache, split="test")
     assert (reference.train_images, reference.val_images, reference.split) == (8, 3, "test")
     view = materialize(reference, cache, None).data
     found = check_det_dataset(view, autodownload=False, split="test")
@@ -53,7 +53,7 @@ def test_a_run_with_test_as_its_validation_split_completes(
         (folder / "val").rename(folder / "test")
     else:
         data = _add_test_split(folder)
-    reference = check_dataset(str(data), task, cache, None, split="test")
+    reference = check_here(data, task, cache, split="test")
     asked = request(
         task,
         tmp_path,
@@ -68,13 +68,14 @@ def test_a_run_with_test_as_its_validation_split_completes(
 def test_a_split_that_the_dataset_lacks_is_refused(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     assert "test: None must be a folder" in refusal(data, "detect", cache, split="test")
-    assert "have no such split" in refusal("digits", "detect", cache, split="test")
+    with pytest.raises(DatasetError, match="have no such split"):
+        check_dataset("digits", "detect", cache, None, split="test")
 
 
 def test_validating_on_train_needs_no_other_images(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     shutil.rmtree(folder / "images" / "val")
-    reference = check_dataset(str(data), "detect", cache, None, split="train")
+    reference = check_here(data, "detect", cache, split="train")
     assert (reference.train_images, reference.val_images) == (8, 8)
     assert materialize(reference, cache, None).data.is_file()
 
@@ -83,8 +84,8 @@ def test_different_splits_of_the_same_data_have_separate_views(folder: Path, cac
     build("classify", folder)
     shutil.copytree(folder / "val", folder / "test")
     (folder / "test" / "box" / "0.png").unlink()
-    usual = check_dataset(str(folder), "classify", cache, None)
-    tested = check_dataset(str(folder), "classify", cache, None, split="test")
+    usual = check_here(folder, "classify", cache)
+    tested = check_here(folder, "classify", cache, split="test")
     assert (usual.val_images, tested.val_images) == (4, 3)
     views = [materialize(reference, cache, None).data for reference in (usual, tested)]
     assert [sorted(path.name for path in view.iterdir()) for view in views] == [
@@ -95,7 +96,7 @@ def test_different_splits_of_the_same_data_have_separate_views(folder: Path, cac
 
 def test_images_of_val_stand_in_for_a_test_split_of_class_folders(folder: Path, cache: Path) -> None:
     build("classify", folder)
-    assert check_dataset(str(folder), "classify", cache, None, split="test").val_images == 4
+    assert check_here(folder, "classify", cache, split="test").val_images == 4
 
 
 @pytest.mark.parametrize(

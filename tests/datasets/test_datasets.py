@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dataset_steps import check_dataset, describe, materialize, refusal
+from tests.support.dataset_steps import check_dataset, check_here, describe, materialize, refusal
 from tests.support.tiny_datasets import TASKS, build
 
 
@@ -28,9 +28,8 @@ def test_a_valid_dataset_of_every_task_is_described(task: str, folder: Path, cac
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_folder_may_be_given_in_place_of_its_data_yaml(task: str, folder: Path, cache: Path) -> None:
-    data = build(task, folder)
-    by_file = check_dataset(str(data), task, cache, None)
-    assert check_dataset(str(folder), task, cache, None).fingerprint == by_file.fingerprint
+    by_file = check_here(build(task, folder), task, cache)
+    assert check_here(folder, task, cache).fingerprint == by_file.fingerprint
 
 
 def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path, cache: Path) -> None:
@@ -135,7 +134,7 @@ def test_a_file_that_is_not_a_data_yaml_is_refused(text: bytes, folder: Path, ca
 
 def test_a_folder_without_or_with_several_yaml_files_is_refused(folder: Path, cache: Path) -> None:
     build("detect", folder).rename(folder / "a.yaml")
-    check_dataset(str(folder), "detect", cache, None)
+    check_here(folder, "detect", cache)
     shutil.copy(folder / "a.yaml", folder / "b.yaml")
     assert "several YAML files (a.yaml, b.yaml)" in refusal(folder, "detect", cache)
     (folder / "a.yaml").unlink()
@@ -146,7 +145,7 @@ def test_a_folder_without_or_with_several_yaml_files_is_refused(folder: Path, ca
 def test_the_path_of_another_machine_is_ignored(folder: Path, cache: Path) -> None:
     build("detect", folder)
     data = describe(folder, path="/content/datasets/mine")
-    assert check_dataset(str(data), "detect", cache, None).train_images == 8
+    assert check_here(data, "detect", cache).train_images == 8
 
 
 def test_splits_may_be_lists_of_images_and_lists_of_folders(folder: Path, cache: Path) -> None:
@@ -155,7 +154,7 @@ def test_splits_may_be_lists_of_images_and_lists_of_folders(folder: Path, cache:
     listed = [f"./images/train/{image.name}" for image in images[:3]] + [str(images[3]), str(images[3])]
     (folder / "train.txt").write_text("\n".join(listed))
     data = describe(folder, train="train.txt", val=["images/val", "images/train"])
-    reference = check_dataset(str(data), "detect", cache, None)
+    reference = check_here(data, "detect", cache)
     assert (reference.train_images, reference.val_images) == (5, 12), "an image listed twice counts twice"
     view = materialize(reference, cache, None).data.parent
     assert len(list((view / "images" / "train").rglob("*.png"))) == 5
@@ -179,6 +178,6 @@ def test_an_export_with_images_and_labels_in_each_split_is_understood(folder: Pa
             (folder / kind / split).rename(folder / split / kind)
     for train in ("../train/images", "train"):  # the path that Roboflow writes, and its parent folder
         data = describe(folder, path=None, train=train, val="val/images")
-        local = materialize(check_dataset(str(data), "detect", cache, None), cache, None)
+        local = materialize(check_here(data, "detect", cache), cache, None)
         labels = list(local.data.parent.rglob("train/**/*.txt"))
         assert len(labels) == 8

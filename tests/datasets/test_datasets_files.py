@@ -12,7 +12,7 @@ from PIL import Image
 
 from include.datasets.checking.kinds import KINDS
 from include.datasets.errors import DatasetError
-from tests.support.dataset_steps import check_dataset, refusal
+from tests.support.dataset_steps import check_dataset, check_here, refusal
 from tests.support.tiny_datasets import build
 
 BOX = "0 0.5 0.5 0.2 0.2"
@@ -123,7 +123,7 @@ def test_labels_of_one_task_are_refused_for_another(folder: Path, cache: Path) -
 
 def test_outlines_are_accepted_for_detection_as_by_ultralytics(folder: Path, cache: Path) -> None:
     data = build("segment", folder)
-    check_dataset(str(data), "detect", cache, None)
+    check_here(data, "detect", cache)
     label = folder / "labels" / "train" / "1.txt"
     label.write_text(label.read_text() + BOX)
     assert "labels/train/1.txt:3: boxes and outlines are mixed" in refusal(data, "detect", cache)
@@ -132,14 +132,14 @@ def test_outlines_are_accepted_for_detection_as_by_ultralytics(folder: Path, cac
 def test_corners_beyond_the_border_are_accepted_for_oriented_boxes(folder: Path, cache: Path) -> None:
     data = build("obb", folder)
     (folder / "labels" / "train" / "0.txt").write_text("0 0.9 -0.05 1.1 0.1 1.0 0.2 0.8 0.1\n")
-    check_dataset(str(data), "obb", cache, None)
+    check_here(data, "obb", cache)
 
 
 @pytest.mark.parametrize("text", ["\ufeff" + BOX, BOX.replace(" ", "\t") + "\r\n", f"\n\n{BOX}\n\n", ""])
 def test_harmless_variations_of_a_label_file_are_accepted(text: str, folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     (folder / "labels" / "train" / "0.txt").write_bytes(text.encode())
-    check_dataset(str(data), "detect", cache, None)
+    check_here(data, "detect", cache)
 
 
 def test_a_label_file_in_another_encoding_is_named(folder: Path, cache: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_split_whose_labels_are_all_empty_is_refused(folder: Path, cache: Path
 def test_a_few_images_without_labels_are_background(folder: Path, cache: Path) -> None:
     data = build("detect", folder)
     (folder / "labels" / "train" / "0.txt").unlink()
-    assert check_dataset(str(data), "detect", cache, None).train_images == 8
+    assert check_here(data, "detect", cache).train_images == 8
 
 
 def test_at_most_twenty_findings_are_listed_and_the_rest_is_counted(folder: Path, cache: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_folder_without_images_is_not_a_class(folder: Path, cache: Path) -> No
     build("classify", folder)
     (folder / "train" / "weights").mkdir()
     (folder / "train" / "weights" / "best.txt").write_text("of an earlier run")
-    reference = check_dataset(str(folder), "classify", cache, None)
+    reference = check_here(folder, "classify", cache)
     assert (reference.classes, reference.warnings) == ({0: "arrow", 1: "box"}, 1)
 
 
@@ -226,7 +226,7 @@ def test_a_missing_split_of_class_folders_is_refused(folder: Path, cache: Path) 
 def test_hidden_folders_are_not_classes(folder: Path, cache: Path) -> None:
     build("classify", folder)
     (folder / "train" / ".ipynb_checkpoints").mkdir()
-    assert sorted(check_dataset(str(folder), "classify", cache, None).classes.values()) == ["arrow", "box"]
+    assert sorted(check_here(folder, "classify", cache).classes.values()) == ["arrow", "box"]
 
 
 def test_a_yaml_for_classify_is_refused(folder: Path, cache: Path) -> None:

@@ -16,7 +16,14 @@ from include.datasets.check import inspect_dataset
 from include.datasets.checking.findings import Finding
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.names import is_ignored
-from tests.support.dataset_steps import check_dataset, describe, materialize, refusal, roots_beside
+from tests.support.dataset_steps import (
+    check_dataset,
+    check_here,
+    describe,
+    materialize,
+    refusal,
+    roots_beside,
+)
 from tests.support.tiny_datasets import MAPS, build
 
 Change = Callable[[Path], object]
@@ -143,7 +150,7 @@ def test_maps_that_ultralytics_trains_on_are_accepted_and_materialized(
     data = changed(task, folder, changes.values())
     everything = {path.stem for path in (folder / "images" / "train").iterdir()}
     assert used_by_ultralytics(data, task) == everything
-    local = materialize(check_dataset(str(data), task, cache, None), cache, None)
+    local = materialize(check_here(data, task, cache), cache, None)
     assert used_by_ultralytics(local.data, task) == everything
 
 
@@ -212,15 +219,15 @@ def test_ids_are_mapped_to_classes(folder: Path, cache: Path) -> None:
         cv2.imwrite(str(path), np.choose(np.minimum(pixels, 2), [7, 11, 33]).astype(np.uint8))
     assert "have the ids 7, 11, 33" in refusal(folder, "semantic", cache)
     data = describe(folder, label_mapping={7: 0, "11": "1", 33: "ignore_label", -1: None})
-    local = materialize(check_dataset(str(data), "semantic", cache, None), cache, None)
+    local = materialize(check_here(data, "semantic", cache), cache, None)
     assert len(used_by_ultralytics(local.data, "semantic")) == 8
 
 
 def test_masks_in_another_folder_are_the_same_data(folder: Path, cache: Path) -> None:
-    before = check_dataset(str(build("semantic", folder)), "semantic", cache, None)
+    before = check_here(build("semantic", folder), "semantic", cache)
     shutil.move(folder / "masks", folder / "annotations" / "fine")
     data = describe(folder, masks_dir="annotations/fine/")
-    reference = check_dataset(str(data), "semantic", cache, None)
+    reference = check_here(data, "semantic", cache)
     assert reference.fingerprint == before.fingerprint
     assert len(used_by_ultralytics(materialize(reference, cache, None).data, "semantic")) == 8
 
@@ -229,7 +236,7 @@ def test_outlines_are_drawn_as_masks_if_there_are_no_masks(folder: Path, cache: 
     from ultralytics.data.dataset import PolygonSemanticDataset
     from ultralytics.data.utils import add_polygon_background, check_det_dataset
 
-    reference = check_dataset(str(build("segment", folder)), "semantic", cache, None)
+    reference = check_here(build("segment", folder), "semantic", cache)
     local = materialize(reference, cache, None)
     data = add_polygon_background(check_det_dataset(str(local.data)))
     used = PolygonSemanticDataset(img_path=data["train"], data=data, task="semantic", imgsz=64, augment=False)
@@ -243,7 +250,7 @@ def test_a_png_is_preferred_to_an_array_as_in_ultralytics(folder: Path, cache: P
     data = build("depth", folder)
     np.save(folder / "depth" / "train" / "0.npy", np.zeros((3, 3, 3)))
     assert len(used_by_ultralytics(data, "depth")) == 8
-    check_dataset(str(data), "depth", cache, None)
+    check_here(data, "depth", cache)
 
 
 @pytest.mark.parametrize("task", ["semantic", "depth"])
@@ -281,7 +288,7 @@ def test_maps_that_would_count_as_images_are_refused(task: str, folder: Path, ca
     for name in ("images", kind):
         shutil.move(folder / name / "train", folder / "train" / name)
     describe(folder, train="train/images")
-    check_dataset(str(folder), task, cache, None)
+    check_here(folder, task, cache)
     describe(folder, train="train")
     assert "its labels would lie" in refusal(folder, task, cache)
     shutil.rmtree(folder / "train" / kind)
@@ -302,19 +309,19 @@ def test_the_images_with_a_class_are_counted(folder: Path, cache: Path) -> None:
         for split in ("train", "val")
         if (paths := sorted((folder / "masks" / split).iterdir()))
     }
-    table = check_dataset(str(folder), "semantic", cache, None).class_table
+    table = check_here(folder, "semantic", cache).class_table
     assert table is not None
     for number, count in enumerate(table):
         expected = {split: sum(number in found for found in masks) for split, masks in names.items()}
         assert (count.train, count.train_images) == (expected["train"], expected["train"])
         assert (count.val, count.val_images) == (expected["val"], expected["val"])
-    assert not check_dataset(str(build("depth", folder.with_name("depth"))), "depth", cache, None).class_table
+    assert not check_here(build("depth", folder.with_name("depth")), "depth", cache).class_table
 
 
 def test_the_pixels_of_a_single_class_are_counted(folder: Path, cache: Path) -> None:
     build("semantic", folder)
     describe(folder, names={0: "arrow"}, label_mapping={255: 0})
-    reference = check_dataset(str(folder), "semantic", cache, None)
+    reference = check_here(folder, "semantic", cache)
     assert reference.class_table is not None
     (count,) = reference.class_table
     assert count.name == "arrow"

@@ -14,7 +14,14 @@ from PIL import Image
 from include.datasets.caching import fetch
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.s3 import S3ObjectReader
-from tests.support.dataset_steps import check_dataset, describe, materialize, snapshot, upload_files
+from tests.support.dataset_steps import (
+    check_dataset,
+    check_here,
+    describe,
+    materialize,
+    snapshot,
+    upload_files,
+)
 from tests.support.tiny_datasets import MAPS, TASKS, build
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ def test_ultralytics_reads_every_materialized_file(task: str, folder: Path, cach
     from ultralytics.data.dataset import ClassificationDataset
     from ultralytics.data.utils import check_cls_dataset, check_det_dataset
 
-    reference = check_dataset(str(build(task, folder)), task, cache, None)
+    reference = check_here(build(task, folder), task, cache)
     before = snapshot(folder)
     local = materialize(reference, cache, None)
     if task == "classify":
@@ -55,7 +62,7 @@ def test_a_download_key_is_never_run(folder: Path, cache: Path, tmp_path: Path) 
     build("detect", folder)
     trace = tmp_path / "trace"
     data = describe(folder, download=f"open({str(trace)!r}, 'w')")
-    local = materialize(check_dataset(str(data), "detect", cache, None), cache, None)
+    local = materialize(check_here(data, "detect", cache), cache, None)
     assert "download" not in yaml.safe_load(local.data.read_text())
     assert not trace.exists()
 
@@ -68,7 +75,7 @@ def test_a_jpeg_with_trailing_bytes_is_accepted_and_stays_unchanged(folder: Path
     Image.new("RGB", (64, 64)).save(photo)
     photo.write_bytes(photo.read_bytes() + b"SEFT: appended by a telephone")
     before = snapshot(folder)
-    reference = check_dataset(str(data), "detect", cache, None)
+    reference = check_here(data, "detect", cache)
     view = materialize(reference, cache, None).data.parent
     # Ultralytics rewrites such a file in place.
     YOLODataset(img_path=str(view / "images" / "train"), data={"names": {0: "box", 1: "arrow"}}, imgsz=64)
@@ -104,7 +111,7 @@ def test_the_same_files_in_another_folder_are_the_same_content(
     build("detect", folder)
     describe(folder, path=None)
     copy = shutil.copytree(folder, tmp_path / "copy")
-    first, second = (check_dataset(str(place), "detect", cache, None) for place in (folder, copy))
+    first, second = (check_here(place, "detect", cache) for place in (folder, copy))
     assert first.fingerprint == second.fingerprint
     views = [materialize(reference, cache, None).data for reference in (first, second)]
     shutil.rmtree(folder)
@@ -114,19 +121,19 @@ def test_the_same_files_in_another_folder_are_the_same_content(
 
 def test_a_view_links_to_the_new_paths_of_files_that_were_moved(folder: Path, cache: Path) -> None:
     build("detect", folder)
-    before = check_dataset(str(describe(folder, path=None)), "detect", cache, None)
+    before = check_here(describe(folder, path=None), "detect", cache)
     materialize(before, cache, None)
     for kind in ("images", "labels"):
         (folder / "train").mkdir(exist_ok=True)
         (folder / kind / "train").rename(folder / "train" / kind)
-    after = check_dataset(str(describe(folder, train="train/images")), "detect", cache, None)
+    after = check_here(describe(folder, train="train/images"), "detect", cache)
     assert after.fingerprint == before.fingerprint
     view = materialize(after, cache, None).data.parent
     assert all(path.exists() for path in (*view.glob("images/*/*"), *view.glob("labels/*/*")))
 
 
 def test_files_that_were_only_touched_count_as_unchanged(folder: Path, cache: Path) -> None:
-    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    reference = check_here(build("detect", folder), "detect", cache)
     os.utime(folder / "labels" / "train" / "0.txt", (1, 1))
     materialize(reference, cache, None)
 
@@ -135,7 +142,7 @@ def test_files_that_were_only_touched_count_as_unchanged(folder: Path, cache: Pa
 def test_content_that_changed_after_the_check_is_not_trained_on(
     keep_times: bool, folder: Path, cache: Path
 ) -> None:
-    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    reference = check_here(build("detect", folder), "detect", cache)
     label = folder / "labels" / "train" / "0.txt"
     times = label.stat().st_atime_ns, label.stat().st_mtime_ns
     label.write_text(label.read_text().replace("5", "6", 1))
@@ -146,7 +153,7 @@ def test_content_that_changed_after_the_check_is_not_trained_on(
 
 
 def test_files_that_change_while_a_training_uses_them_are_noticed(folder: Path, cache: Path) -> None:
-    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    reference = check_here(build("detect", folder), "detect", cache)
     local = materialize(reference, cache, None)
     label = folder / "labels" / "train" / "0.txt"
     content = label.read_text()
@@ -162,7 +169,7 @@ def test_files_that_change_while_a_training_uses_them_are_noticed(folder: Path, 
 
 
 def test_a_path_that_is_missing_on_the_training_machine_is_named(folder: Path, cache: Path) -> None:
-    reference = check_dataset(str(build("detect", folder)), "detect", cache, None)
+    reference = check_here(build("detect", folder), "detect", cache)
     shutil.rmtree(folder)
     with pytest.raises(DatasetError, match="mount it, or upload the data to S3"):
         materialize(reference, cache, None)
@@ -172,7 +179,7 @@ def test_only_checked_files_reach_ultralytics(folder: Path, cache: Path) -> None
     data = build("detect", folder)
     (folder / "labels" / "train.cache").write_bytes(b"a pickle that runs what it likes")
     (folder / "images" / "train" / "0.npy").write_bytes(b"another picture")
-    view = materialize(check_dataset(str(data), "detect", cache, None), cache, None).data.parent
+    view = materialize(check_here(data, "detect", cache), cache, None).data.parent
     assert {path.suffix for path in view.rglob("*") if path.is_file()} == {".png", ".txt", ".yaml"}
 
 
@@ -180,7 +187,7 @@ def test_only_checked_files_reach_ultralytics(folder: Path, cache: Path) -> None
 def test_several_processes_make_the_same_links_as_one(
     task: str, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = check_dataset(str(build(task, folder)), task, cache, None)
+    reference = check_here(build(task, folder), task, cache)
     linked = _links(materialize(reference, cache, None).data)
     monkeypatch.setattr(fetch, "MANY", 1)
     assert _links(materialize(reference, tmp_path / "another cache", None).data) == linked
