@@ -45,7 +45,7 @@ def use(
     tmp_path: Path,
 ) -> Use:
     """Switch to the named machine, and return job a as the named run has resolved it."""
-    build("detect", tmp_path / "data")
+    build("detect", tmp_path / "data", train=3, val=2)
     upload_files(s3_client, bucket, tmp_path / "data", "set/")
 
     def resolved(machine: str, run_id: str = "run1", origin_run_id: str = "run1") -> ResolvedJob:

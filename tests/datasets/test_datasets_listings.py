@@ -32,7 +32,7 @@ class Prefix:
         self.client, self.bucket = client, bucket
         self._folder = folder
         self._reader, self._listings = S3ObjectReader(client), S3Listings(Bucket(client, bucket))
-        build("detect", folder / "data")
+        build("detect", folder / "data", train=3, val=2)
         upload_files(client, bucket, folder / "data", "set/")
 
     def check(self) -> DatasetReference:

@@ -130,13 +130,13 @@ def test_two_processes_at_once_fetch_the_content_once(
     reader: CountingReader,
     tmp_path: Path,
 ) -> None:
-    build("detect", folder, train=60)
+    build("detect", folder, train=28)
     upload_files(s3_client, bucket, folder, "set/")
     reference = check_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checked", reader)
     processes = [start_fetcher(s3, reference, cache, hang=False) for _ in range(2)]
     reads = [int(process.communicate(timeout=60)[0]) for process in processes]
     assert sorted(reads) == [0, reader.reads]
-    assert len(images(materialize(reference, cache, None))) == 64
+    assert len(images(materialize(reference, cache, None))) == 32
 
 
 def test_a_process_killed_while_fetching_leaves_no_content_that_is_used(

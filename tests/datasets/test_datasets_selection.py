@@ -96,7 +96,7 @@ def test_hostile_data_yamls_are_refused(tmp_path: Path) -> None:
 def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
     task: str, tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
-    build(task, tmp_path / "data")
+    build(task, tmp_path / "data", train=3, val=2)
     originals = sorted(path.read_bytes() for path in (tmp_path / "data").rglob("*.png"))
     upload_files(s3_client, bucket, tmp_path / "data")
     yaml = "data.yaml" if task == "detect" else None
@@ -116,13 +116,13 @@ def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
 def test_a_data_yaml_below_a_prefix_selects_only_the_folders_and_lists_that_it_names(
     tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
-    build("detect", tmp_path / "data")
-    (tmp_path / "data" / "train.txt").write_text("".join(f"./images/train/{n}.png\n" for n in range(8)))
+    build("detect", tmp_path / "data", train=3, val=2)
+    (tmp_path / "data" / "train.txt").write_text("".join(f"./images/train/{n}.png\n" for n in range(3)))
     describe(tmp_path / "data", path=None, train="train.txt")
     upload_files(s3_client, bucket, tmp_path / "data", "sets/")
     source = f"s3://{bucket}/sets/data.yaml"
     before = check_dataset(source, "detect", cache, reader)
-    assert (before.train_images, before.val_images) == (8, 4)
+    assert (before.train_images, before.val_images) == (3, 2)
     s3_client.put_object(Bucket=bucket, Key="sets/another/images/0.png", Body=b"of another dataset")
     origin = S3Tree(bucket, "sets/", "data.yaml")
     assert stored_fingerprint(origin, reader) == before.fingerprint
@@ -134,7 +134,7 @@ def test_masks_for_a_list_of_images_are_fetched_from_the_masks_dir_of_the_data_y
     tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     folder = tmp_path / "data"
-    build("semantic", folder)
+    build("semantic", folder, train=3, val=2)
     (folder / "masks").rename(folder / "annotated")
     for split in ("train", "val"):
         names = sorted(path.name for path in (folder / "images" / split).iterdir())
@@ -152,7 +152,7 @@ def test_a_bucket_root_that_is_not_one_dataset_is_refused_with_a_remedy(
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"")
     with pytest.raises(DatasetError, match=r"no data YAML and no train/ at its root; give the prefix"):
         check_dataset(f"s3://{bucket}/", "detect", cache, reader)
-    build("detect", tmp_path / "data")
+    build("detect", tmp_path / "data", train=1, val=1)
     describe(tmp_path / "data", path=None, train=".")
     upload_files(s3_client, bucket, tmp_path / "data")
     with pytest.raises(DatasetError, match=r"data\.yaml names the whole bucket as a folder of images"):
