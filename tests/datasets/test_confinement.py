@@ -159,7 +159,7 @@ def compute_with_progress(seconds: float) -> None:
 
 def test_progress_extends_the_limit_even_if_the_log_level_hides_it(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        run_confined(compute_with_progress, 5, source="data", limits=ProcessLimits(cpu_seconds=2))
+        run_confined(compute_with_progress, 3, source="data", limits=ProcessLimits(cpu_seconds=2))
     assert not caplog.text
 
 

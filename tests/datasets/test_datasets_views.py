@@ -5,66 +5,75 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from include.datasets.caching.fetch import materialize as materializing
 from include.datasets.caching.view_lock import lock_view
-from tests.support.dataset_steps import check_dataset, materialize
+from include.datasets.reference import DatasetReference
+from include.training.run import train
+from tests.support.dataset_steps import check_here, materialize, roots_beside
+from tests.support.killing import Attempt, Machine
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
+from tests.support.tiny_trainings import QUICK, Epochs, request, weights_of
 
 ROOT = Path(__file__).parents[2]
 
-TRAIN = """
-import json, sys, time
-from pathlib import Path
-from include.datasets.layouts.boundary import DatasetRoots
-from include.datasets.caching.fetch import materialize
-from include.datasets.reference import DatasetReference
-from include.training.run import train
-from tests.support.tiny_trainings import QUICK, Epochs, request, weights_of
 
-job = json.loads(sys.argv[1])
-reference = DatasetReference.model_validate(job["reference"])
-mine, cache = Path(job["mine"]), Path(job["cache"])
-with materialize(reference, cache, None, DatasetRoots((cache.parent,), cache)) as local:
-    mine.mkdir()
-    while not all(Path(folder).exists() for folder in job["together"]):
-        time.sleep(0.01)
-    arguments = QUICK | {"cache": "disk"}
-    asked = request(
-        reference.task, mine, model=job["model"], data=local.data, save_dir=mine / "run", arguments=arguments
-    )
-    train(asked, Epochs())
-print(json.dumps([str(local.data), weights_of(mine / "run" / "weights" / "last.pt")]))
-"""
+def train_together(
+    reference: DatasetReference, cache: Path, model: str, mine: Path, together: list[Path]
+) -> int:
+    """Train once all runs of `together` have their data; write the view's path and the weights' hash."""
+    with materializing(reference, cache, None, roots_beside(cache)) as local:
+        mine.mkdir()
+        while not all(folder.exists() for folder in together):
+            time.sleep(0.01)
+        asked = request(
+            reference.task,
+            mine,
+            model=model,
+            data=local.data,
+            save_dir=mine / "run",
+            arguments=QUICK | {"cache": "disk"},
+        )
+        train(asked, Epochs())
+    found = [str(local.data), weights_of(mine / "run" / "weights" / "last.pt")]
+    (mine / "found.json").write_text(json.dumps(found))
+    return 0
 
 
 @pytest.mark.parametrize("task", ["classify", "detect"])
 def test_two_training_runs_that_start_together_do_not_disturb_each_other(task: str, tmp_path: Path) -> None:
     data, cache = build(task, tmp_path / "data", train=16), tmp_path / "cache"
-    reference = check_dataset(str(data), task, cache, None)
+    reference = check_here(data, task, cache)
+    model = architecture(tmp_path, task)
     together = [tmp_path / name for name in ("one", "another")]
-    job: dict[str, Any] = {
-        "reference": reference.model_dump(mode="json"),
-        "cache": str(cache),
-        "model": architecture(tmp_path, task),
-        "together": [str(folder) for folder in together],
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TRAIN, json.dumps(job | {"mine": str(mine)})],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for mine in together
-    ]
-    printed = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    (first, weights), (second, same_weights) = (json.loads(text.splitlines()[-1]) for text in printed)
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                Attempt(
+                    train_together,
+                    reference,
+                    cache,
+                    model,
+                    mine,
+                    together,
+                    folder=tmp_path / f"{mine.name}-attempt",
+                    machine=Machine(threads=1),
+                )
+            )
+            for mine in together
+        ]
+        for run in runs:
+            assert run.ends_within(120)
+            assert run.status() == 0, run.log.read_text()
+    (first, weights), (second, same_weights) = (
+        json.loads((mine / "found.json").read_text()) for mine in together
+    )
     assert first != second
     assert weights == same_weights
     view = materialize(reference, cache, None).data
