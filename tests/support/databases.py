@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from include.stack.postgres import Postgres
 
 
+TABLES = (
+    "training_jobs",
+    "training_epochs",
+    "model_versions",
+    "checkpoint_audits",
+    "datasets",
+    "dataset_numbers",
+    "gpu_usage",
+)
+
+
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[platforms.Database]:
     """Yield a fresh, empty database; drop it after the test."""
@@ -73,10 +84,7 @@ def connection(migrated_url: str, owner: psycopg.Connection[Any]) -> Iterator[ps
     with psycopg.connect(migrated_url) as connection:
         yield connection
         connection.rollback()
-        owner.execute(
-            "TRUNCATE training_jobs, training_epochs, model_versions, checkpoint_audits, datasets, "
-            "dataset_numbers, gpu_usage"
-        )
+        owner.execute("; ".join(f"DELETE FROM {table}" for table in TABLES))  # much faster than TRUNCATE
 
 
 @pytest.fixture
