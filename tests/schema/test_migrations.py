@@ -24,6 +24,7 @@ from include.schema.errors import (
 )
 from include.schema.migrations import apply, plan, verify
 from include.schema.session import LockTimeouts
+from include.stack.postgres import Postgres
 from tests.support import platforms
 
 REVISIONS = revisions(MIGRATIONS)
@@ -41,33 +42,50 @@ OUR_TABLES = {
     "gpu_usage",
 }
 
-VERSION_TABLE_ALONE = {
-    "relation training_schema_version",
-    "column training_schema_version version_num character varying(32) t",
-    "constraint training_schema_version_version_num_not_null NOT NULL version_num",
-    "constraint training_schema_version_pkc PRIMARY KEY (version_num)",
-    (
-        "index CREATE UNIQUE INDEX training_schema_version_pkc ON public.training_schema_version "
-        "USING btree (version_num)"
-    ),
-}
-
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+def of_database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection to a fresh database, for tests that need more than a schema."""
     with psycopg.connect(database_url) as connection:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def stepwise(postgres: Postgres) -> Iterator[platforms.Database]:
+    """Yield a schema that is at any revision, because each test begins where the test before has ended."""
+    with platforms.fresh_schema(postgres) as schema:
+        yield schema
+
+
 @pytest.fixture
-def engine(database_url: str) -> Engine:
-    return platforms.engine(database_url)
+def in_steps(stepwise: platforms.Database) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection to the schema of `stepwise`; delete the jobs after the test."""
+    with psycopg.connect(stepwise.owner_url) as connection:
+        yield connection
+        connection.rollback()
+        connection.execute("DELETE FROM training_jobs")
 
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
     """A copy of the revisions, to which a test can add its own."""
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
+
+
+def _version_table(connection: psycopg.Connection[Any]) -> set[str]:
+    """Describe the schema after a downgrade to base: only the table with the revision is left."""
+    schema = connection.execute("SELECT current_schema()").fetchone()
+    assert schema
+    return {
+        "relation training_schema_version",
+        "column training_schema_version version_num character varying(32) t",
+        "constraint training_schema_version_version_num_not_null NOT NULL version_num",
+        "constraint training_schema_version_pkc PRIMARY KEY (version_num)",
+        (
+            f"index CREATE UNIQUE INDEX training_schema_version_pkc ON {schema[0]}.training_schema_version "
+            "USING btree (version_num)"
+        ),
+    }
 
 
 def _plant(scripts: Path, body: str) -> None:
@@ -77,7 +95,8 @@ def _plant(scripts: Path, body: str) -> None:
     )
 
 
-def test_an_empty_database_gets_every_column_of_the_design(engine: Engine) -> None:
+def test_an_empty_database_gets_every_column_of_the_design(database_url: str) -> None:
+    engine = platforms.engine(database_url)
     apply(engine)
     found = {(column.table, column.name): column.actual for column in verify(engine)}
     assert found["training_jobs", "job_id"] == "text"
@@ -139,7 +158,7 @@ def test_a_downgrade_and_an_upgrade_restore_the_schema(
     apply(engine)
     migrated = platforms.structure(connection)
     apply(engine, "base")
-    assert platforms.structure(connection) == VERSION_TABLE_ALONE
+    assert platforms.structure(connection) == _version_table(connection)
     apply(engine)
     assert platforms.structure(connection) == migrated
 
@@ -175,20 +194,25 @@ def test_a_downgrade_and_an_upgrade_restore_the_schema(
     ],
 )
 def test_a_column_with_data_is_dropped_only_with_confirmation(
-    engine: Engine, connection: psycopg.Connection[Any], revision: str, column: str, value: str
+    stepwise: platforms.Database,
+    in_steps: psycopg.Connection[Any],
+    revision: str,
+    column: str,
+    value: str,
 ) -> None:
+    engine = platforms.engine(stepwise.owner_url)
     apply(engine, revision)
-    connection.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
-    connection.commit()
-    before = platforms.structure(connection)
+    in_steps.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
+    in_steps.commit()
+    before = platforms.structure(in_steps)
     refusal = rf"{column} would lose data \(rows affected: 1\)\. Confirm with confirm_data_loss: true"
     assert column in plan(engine, "-1").problems[0]
     with pytest.raises(MigrationRefused, match=refusal):
         apply(engine, "-1")
-    assert platforms.structure(connection) == before
+    assert platforms.structure(in_steps) == before
     assert "Confirmed: Dropping column" in plan(engine, "-1", confirm_data_loss=True).report
     apply(engine, "-1", confirm_data_loss=True)
-    assert column not in platforms.columns(connection)
+    assert column not in platforms.columns(in_steps)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +244,7 @@ def test_a_table_with_rows_is_dropped_only_with_confirmation(
         apply(engine, "base")
     verify(engine)
     apply(engine, "base", confirm_data_loss=True)
-    assert platforms.structure(connection) == VERSION_TABLE_ALONE
+    assert platforms.structure(connection) == _version_table(connection)
 
 
 @pytest.mark.parametrize(
@@ -291,34 +315,34 @@ def test_the_platforms_own_alembic_is_left_alone(engine: Engine, connection: psy
 
 
 def test_a_table_of_the_same_name_in_a_later_schema_is_left_alone(
-    database_url: str, connection: psycopg.Connection[Any]
+    database_url: str, of_database: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)")  # MLflow's
-    connection.execute("INSERT INTO datasets VALUES ('7c1a')")
-    connection.execute("CREATE SCHEMA ours")
-    connection.commit()
-    before = platforms.structure(connection)
+    of_database.execute("CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)")  # MLflow's
+    of_database.execute("INSERT INTO datasets VALUES ('7c1a')")
+    of_database.execute("CREATE SCHEMA ours")
+    of_database.commit()
+    before = platforms.structure(of_database)
     engine = platforms.engine(database_url, options="-c search_path=ours,public")
     apply(engine)
     verify(engine)
-    assert connection.execute("SELECT count(*) FROM ours.datasets").fetchone() == (0,)
-    connection.commit()
+    assert of_database.execute("SELECT count(*) FROM ours.datasets").fetchone() == (0,)
+    of_database.commit()
     apply(engine, "base")
-    assert platforms.structure(connection) == before
-    assert connection.execute("SELECT dataset_uuid FROM datasets").fetchall() == [("7c1a",)]
+    assert platforms.structure(of_database) == before
+    assert of_database.execute("SELECT dataset_uuid FROM datasets").fetchall() == [("7c1a",)]
 
 
 def test_the_first_schema_of_the_search_path_is_used(
-    database_url: str, connection: psycopg.Connection[Any]
+    database_url: str, of_database: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("CREATE SCHEMA ours")
-    connection.commit()
+    of_database.execute("CREATE SCHEMA ours")
+    of_database.commit()
     engine = platforms.engine(database_url, options="-c search_path=ours,public")
     apply(engine)
     assert verify(engine)
-    assert platforms.structure(connection) == set()
-    assert connection.execute("SELECT count(*) FROM ours.training_epochs").fetchone() == (0,)
-    connection.commit()
+    assert platforms.structure(of_database) == set()
+    assert of_database.execute("SELECT count(*) FROM ours.training_epochs").fetchone() == (0,)
+    of_database.commit()
     apply(engine, "base")
 
 
@@ -364,10 +388,10 @@ def test_a_lost_version_table_is_recreated(engine: Engine, connection: psycopg.C
 
 
 def test_a_migration_does_not_wait_long_for_a_table_in_use(
-    engine: Engine, database_url: str, connection: psycopg.Connection[Any]
+    engine: Engine, platform_url: str, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
-    with psycopg.connect(database_url) as reader:
+    with psycopg.connect(platform_url) as reader:
         reader.execute("SELECT FROM training_jobs")
         with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 100ms"):
             apply(engine, "base", timeouts=LockTimeouts(table="100ms"))
