@@ -147,6 +147,7 @@ def test_the_previous_generation_can_be_fetched(open_store: OpenStore, make: Mak
     assert store.download("job", "last.previous", tmp_path / "got.pt").sha256 == make(0).sha256
 
 
+@pytest.mark.usefixtures("reread_at_once")
 def test_a_damaged_last_does_not_replace_the_previous_generation(
     s3_client: S3Client, bucket: str, open_store: OpenStore, make: Make, tmp_path: Path
 ) -> None:

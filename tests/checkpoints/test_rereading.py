@@ -58,6 +58,7 @@ def test_a_state_that_arrives_corrupted_is_read_again(
     assert "differ from what was stored; reading it again" in caplog.text
 
 
+@pytest.mark.usefixtures("reread_at_once")
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_the_hash_of_an_object_is_that_of_its_stored_bytes(
     times: int, s3: S3, s3_client: S3Client, bucket: str

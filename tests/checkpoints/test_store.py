@@ -176,6 +176,7 @@ def test_verifying_distinguishes_right_wrong_and_missing_bytes(
         store.verify("job", "best", wrong)
 
 
+@pytest.mark.usefixtures("reread_at_once")
 def test_an_object_of_another_program_is_recognised_as_foreign(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:

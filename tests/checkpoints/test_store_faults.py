@@ -178,7 +178,7 @@ def test_a_write_whose_response_was_lost_does_not_fence_out_its_own_writer(
 
 
 @both_ways
-@pytest.mark.parametrize(("then", "silence"), [("hang", 5), ("trickle", 60)])
+@pytest.mark.parametrize(("then", "silence"), [("hang", 2), ("trickle", 60)])
 def test_a_hanging_upload_is_abandoned_and_writes_nothing_later(
     connect: Connect,
     s3: S3,
@@ -273,6 +273,7 @@ def test_an_object_replaced_during_a_download_is_not_mixed_with_the_new_object(
     assert not (tmp_path / "got.pt").exists()
 
 
+@pytest.mark.usefixtures("reread_at_once")
 def test_bytes_damaged_at_rest_are_detected_and_never_reach_the_file(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
@@ -294,6 +295,7 @@ def test_bytes_damaged_at_rest_are_detected_and_never_reach_the_file(
     assert [file.name for file in target.parent.iterdir()] == ["last.pt"]
 
 
+@pytest.mark.usefixtures("reread_at_once")
 def test_a_damaged_start_model_is_detected(connect: Connect, bucket: str, tmp_path: Path) -> None:
     client = connect()
     metadata = {"sha256": "0" * 64, "epoch": "3"}

@@ -130,7 +130,7 @@ class _Answer(BaseHTTPRequestHandler):
 def aws_that_says(status: int, code: str) -> Iterator[str]:
     handler = type("Answer", (_Answer,), {"status": status, "code": code})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
