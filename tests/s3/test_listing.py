@@ -111,7 +111,7 @@ def answering(request: pytest.FixtureRequest) -> Callable[[str], S3Client]:
                 """Stay silent."""
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         request.addfinalizer(server.server_close)
         request.addfinalizer(server.shutdown)
         return boto3.client(
