@@ -179,19 +179,19 @@ def test_four_times_as_many_objects_take_no_more_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages are small here, so that few objects fill many pages; the benchmark has 100,000 objects."""
-    monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 50)
-    monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 15)
+    monkeypatch.setattr("include.s3.listing.PAGE_SIZE", 25)
+    monkeypatch.setattr("include.audit.recorded.PAGE_ROWS", 8)
     policy = NOTHING.model_copy(update={"dry_run": True})
 
     def everything() -> None:
         world.audit()
         retained(world, policy)
 
-    world.plant(jobs=10)
+    world.plant(jobs=5)
     everything()  # so that modules and caches that are loaded only once do not count
-    world.plant(jobs=60, start=10)
+    world.plant(jobs=30, start=5)
     small = _peak(everything)
-    world.plant(jobs=210, start=70)
+    world.plant(jobs=105, start=35)
     assert _peak(everything) < 1.3 * small
-    assert retained(world, policy).objects == 2 * 280
+    assert retained(world, policy).objects == 2 * 140
     world.clear()
