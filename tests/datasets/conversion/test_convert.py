@@ -201,7 +201,13 @@ def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
     assert len(contents(world.train(found[0]))) == 14
 
 
-@pytest.mark.parametrize("task", ["pose", "classify", "depth", "semantic", "obb"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *("pose", "classify", "depth"),
+        *(pytest.param(task, marks=pytest.mark.long) for task in ("semantic", "obb")),
+    ],
+)
 def test_a_converted_export_is_trained_on_after_its_images_are_gone(
     task: str, world: World, host: ImageHost
 ) -> None:
