@@ -24,7 +24,7 @@ from include.schema.errors import (
 )
 from include.schema.migrations import apply, plan, verify
 from include.schema.session import LockTimeouts
-from include.stack.postgres import Postgres
+from include.stack.postgres import TRAINING_APPLICATION, Postgres
 from tests.support import platforms
 
 REVISIONS = revisions(MIGRATIONS)
@@ -74,15 +74,14 @@ def scripts(tmp_path: Path) -> Path:
 
 def _version_table(connection: psycopg.Connection[Any]) -> set[str]:
     """Describe the schema after a downgrade to base: only the table with the revision is left."""
-    schema = connection.execute("SELECT current_schema()").fetchone()
-    assert schema
+    schema = platforms.name_of(connection)
     return {
         "relation training_schema_version",
         "column training_schema_version version_num character varying(32) t",
         "constraint training_schema_version_version_num_not_null NOT NULL version_num",
         "constraint training_schema_version_pkc PRIMARY KEY (version_num)",
         (
-            f"index CREATE UNIQUE INDEX training_schema_version_pkc ON {schema[0]}.training_schema_version "
+            f"index CREATE UNIQUE INDEX training_schema_version_pkc ON {schema}.training_schema_version "
             "USING btree (version_num)"
         ),
     }
@@ -431,3 +430,16 @@ def test_verify_names_what_the_database_lacks(
     connection.commit()
     with pytest.raises(SchemaUnverified, match=said):
         verify(engine)
+
+
+def test_the_schema_of_other_tests_is_a_migrated_one(
+    engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
+) -> None:
+    apply(engine, application_role=TRAINING_APPLICATION)
+    places = [platforms.name_of(each) for each in (connection, owner)]
+    described = [
+        {line.replace(place, "") for line in platforms.structure(each)}
+        for each, place in zip((connection, owner), places, strict=True)
+    ]
+    assert described[0] == described[1]
+    assert verify(platforms.engine(migrated_url), application_role=TRAINING_APPLICATION)

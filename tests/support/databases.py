@@ -65,10 +65,18 @@ def schema(postgres: Postgres) -> Iterator[platforms.Database]:
         yield schema
 
 
+@pytest.fixture(scope="session")
+def migrated_tables(postgres: Postgres) -> str:
+    """Return a dump of a migrated schema, which takes a tenth of a second to load; a migration takes half."""
+    with platforms.fresh_schema(postgres) as schema:
+        schema.migrate()
+        return platforms.dump(postgres, schema)
+
+
 @pytest.fixture(scope="module")
-def migrated_url(schema: platforms.Database) -> str:
+def migrated_url(schema: platforms.Database, migrated_tables: str) -> str:
     """Return the schema's URL for the role that reads and writes rows, after creating our tables."""
-    return schema.migrate()
+    return platforms.load(schema, migrated_tables)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +103,35 @@ def fresh_schema(postgres: Postgres) -> Iterator[Database]:
         connection.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {TRAINING_OWNER}")
         yield database(postgres, "postgres", f"?options=-csearch_path%3D{schema}")
         connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+_NAME = "name_of_the_schema"
+
+
+def dump(postgres: Postgres, schema: Database) -> str:
+    """Return the SQL that makes the tables of a schema, for `load`."""
+    with psycopg.connect(schema.owner_url) as connection:
+        name = name_of(connection)
+    url = schema.owner_url.partition("?")[0]
+    command = [str(postgres.programs / "pg_dump"), "--inserts", "--no-owner", f"--schema={name}", url]
+    dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # Psycopg does not understand the commands of psql, and the schema to fill exists.
+    lines = [line for line in dumped.splitlines() if not line.startswith(("\\", "CREATE SCHEMA "))]
+    return "\n".join(lines).replace(name, _NAME)
+
+
+def load(schema: Database, dumped: str) -> str:
+    """Make the dumped tables in an empty schema, and return the schema's URL for all other work."""
+    with psycopg.connect(schema.owner_url, autocommit=True) as connection:
+        connection.execute(dumped.replace(_NAME, name_of(connection)))
+    return schema.url
+
+
+def name_of(connection: Connection) -> str:
+    """Return the name of the schema that the connection uses."""
+    found = connection.execute("SELECT current_schema()").fetchone()
+    assert found
+    return str(found[0])
 
 
 def migrate(stack: Stack) -> None:
