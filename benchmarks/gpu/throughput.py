@@ -169,7 +169,7 @@ def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
 
 STEP = Step(
     "throughput",
-    "Training images per second of an epoch, including the validation of 100 photographs and saving: 2,000 "
+    "Training images per second over a whole epoch, including the validation of 100 photographs and saving: 2,000 "
     "photographs, imgsz=640, batch=64, AMP, 8 workers. Plain `yolo train` and ours take turns epoch by "
     "epoch, and each goes first in every other round; the one that waits is stopped with its loader "
     "workers. The ratio is the median over epochs that ran side by side, with its 95 % interval. GPU busy "

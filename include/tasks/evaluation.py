@@ -113,7 +113,8 @@ def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
     if found is None:
         raise AirflowFailException(
             f"The dataset of job {challenge.job_id} is not known: run {challenge.run_id} of {TRAINING_DAG} "
-            "was deleted, or its task check_dataset was marked as success by hand; trigger a new run"
+            "was deleted, or its task check_dataset was marked as success by hand; trigger the retraining "
+            "again"
         )
     return DatasetReference.model_validate(found)
 

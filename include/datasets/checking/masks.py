@@ -158,7 +158,7 @@ def _entry(source: object, target: object) -> tuple[int, int]:
         number, meant = 0, -1
     if not 0 <= meant <= IGNORED:
         raise ValueError(
-            f"label_mapping: {show_value(source)}: {show_value(target)} must map an id of the masks to a "
-            f"class id, to {IGNORED} or to ignore_label"
+            f"label_mapping: the entry {show_value(source)}: {show_value(target)} must map an id of the "
+            f"masks to a class id, to {IGNORED} or to ignore_label"
         )
     return number, meant

@@ -168,7 +168,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
 
 
 class _Walk:
-    """Decides which folders to enter, so that a walk that follows links ends."""
+    """Decides which folders to enter, so that links cannot make a walk endless."""
 
     def __init__(self, boundary: Boundary) -> None:
         self._boundary = boundary
