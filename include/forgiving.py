@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Any
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 
 def drop_blanks(values: Any, fields: Container[str]) -> Any:
@@ -19,6 +22,17 @@ def drop_blanks(values: Any, fields: Container[str]) -> Any:
 def as_whole_number(value: Any) -> Any:
     """Return 10 for 10.0, which is the same number in JSON; return any other value unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def use_whole_numbers(values: Any, fields: Mapping[str, FieldInfo]) -> Any:
+    """Return the values with 10 for 10.0 in fields that are whole numbers.
+
+    A value that is not a dictionary is returned unchanged; pydantic refuses it.
+    """
+    if not isinstance(values, dict):
+        return values
+    whole = {name for name, field in fields.items() if field.annotation in (int, int | None)}
+    return {name: as_whole_number(value) if name in whole else value for name, value in values.items()}
 
 
 def as_text(value: Any) -> Any:

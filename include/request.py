@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from include.errors import FinalError
+from include.forgiving import use_whole_numbers
 from include.refusals import first_error_sentence
 
 
@@ -22,6 +23,11 @@ class Request(BaseModel):
 
     dag_id: ClassVar[str]
     """Name of the Dag, for error messages."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _use_whole_numbers(cls, values: Any) -> Any:
+        return use_whole_numbers(values, cls.model_fields)
 
     @classmethod
     def parse(cls, conf: Mapping[str, Any]) -> Self:

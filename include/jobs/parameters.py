@@ -22,7 +22,7 @@ from pydantic import (
 
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
-from include.forgiving import as_text, as_whole_number, drop_blanks, is_blank
+from include.forgiving import as_text, drop_blanks, is_blank, use_whole_numbers
 from include.jobs.loss_parameters import LossSpike, OnLossSpike, OnNan, RollBackLr, RollBackStates
 from include.jobs.model_reference import ModelReference
 from include.jobs.parameter_schema import parameter
@@ -48,9 +48,6 @@ DEFAULTS: dict[str, int | str] = {
     "optimizer": "auto",
 }
 """Ultralytics' own defaults: giving one of them means the same as giving nothing."""
-
-_WHOLE = {"epochs", "imgsz", "workers", "seed", "patience", "publish_every"}
-"""Parameters that are whole numbers."""
 
 REPLACED = {"publish_interval": "publish_seconds"}
 """Parameters of earlier versions that stored specs may still contain, and their replacements."""
@@ -247,12 +244,10 @@ class TrainingParameters(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _normalize(cls, values: Any) -> Any:
-        values = drop_blanks(values, cls.model_fields)
+        values = use_whole_numbers(drop_blanks(values, cls.model_fields), cls.model_fields)
         if not isinstance(values, dict):
             return values
         meant = {name: value for name, value in values.items() if name not in REPLACED}
-        for name in _WHOLE & meant.keys():
-            meant[name] = as_whole_number(meant[name])
         if "device" in meant:
             meant["device"] = as_text(meant["device"])
         return meant

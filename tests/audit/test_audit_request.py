@@ -28,6 +28,10 @@ def test_a_parameter_that_a_run_omits_comes_from_the_deployment() -> None:
     assert policy == RetentionPolicy(keep_newest=1, keep_best=3, expire_after_days=90, dry_run=False)
 
 
+def test_whole_floats_are_accepted() -> None:
+    assert AuditRequest.parse({"sample": 7.0, "keep_best": 2.0}) == AuditRequest(sample=7, keep_best=2)
+
+
 def test_a_run_that_asks_for_a_dry_run_gets_one_under_any_policy() -> None:
     assert AuditRequest.parse({"dry_run": True}).policy(DEPLOYED).dry_run is True
 

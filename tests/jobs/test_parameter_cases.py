@@ -44,6 +44,7 @@ def test_an_unknown_key_is_refused_even_if_it_is_blank() -> None:
         ({"epochs": 10.0}, {"epochs": 10}),
         ({"imgsz": 64.0, "workers": 0.0, "seed": 3.0}, {"imgsz": 64, "workers": 0, "seed": 3}),
         ({"patience": 5.0, "publish_every": 2.0}, {"patience": 5, "publish_every": 2}),
+        ({"on_nan": "roll back", "roll_back_states": 2.0}, {"on_nan": "roll back", "roll_back_states": 2}),
         ({"device": 0}, {"device": "0"}),
         ({"device": 1.0}, {"device": "1"}),
     ],
