@@ -62,15 +62,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep Airflow out of the user's home folder, and limit torch to its share of the cores."""
+    """Keep Airflow and Ultralytics out of the user's home, and limit torch to its share of the cores."""
     # Several test processes share the cores, so more threads per process would make all of them slower.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # A port is bound some time after it was chosen, so each test process has its own candidates.
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports.CANDIDATES = ports.CANDIDATES[process % 8 :: 8]  # 8 divides GRPC_OFFSET
-    isolate_ultralytics()  # some tests import Ultralytics before the code under test isolates it
     home = tempfile.mkdtemp(prefix="yolo-training-airflow-home-")
     os.environ["AIRFLOW_HOME"] = home
+    isolate_ultralytics()  # some tests import Ultralytics before the code under test isolates it
+    os.environ["YOLO_CONFIG_DIR"] = home  # the user's own settings must neither matter nor change
     # No test needs a network, and the shipped retraining plan would keep the test stack busy for minutes.
     os.environ["PRETRAINED_URL"] = "off"
     os.environ["QUOTA_USERS"] = "limited=1:none"  # for tests that start training runs as the user `limited`

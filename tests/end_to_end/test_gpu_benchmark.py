@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.record import FILE_NAME, Record
 from include.stack.airflow import REPOSITORY
 from include.stack.local import Stack
@@ -21,18 +19,11 @@ from tests.support.airflow_client import Airflow
 pytestmark = pytest.mark.timeout(600)
 
 
-def _exit_with_status_of(options: list[str]) -> None:
-    sys.exit(main(options))
-
-
 def test_the_scheduler_continues_a_signalled_task(api: Airflow, airflow_stack: Stack, tmp_path: Path) -> None:
-    options = ["--device", "cpu", "--quick", "--minutes", "8", "--steps", "the task"]
-    options += ["--stack", str(airflow_stack.state.path), "--out", str(tmp_path)]
-    # In a fork, because this process has imported most of what the benchmark imports.
-    benchmark = get_context("fork").Process(target=_exit_with_status_of, args=[options])
-    benchmark.start()
-    benchmark.join()
-    assert benchmark.exitcode == 0, (tmp_path / "the-task.log").read_text()
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--minutes", "8"]
+    command += ["--steps", "the task", "--stack", str(airflow_stack.state.path), "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     outcome = Record(tmp_path / FILE_NAME).latest().outcome("the task")
     found = {row[0]: row[1] for row in outcome.rows}
     assert (outcome.status, found["status of the job"], found["epochs that were trained twice"]) == (
