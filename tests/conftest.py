@@ -301,3 +301,10 @@ def bucket(s3_client: S3Client) -> Iterator[str]:
     s3_client.create_bucket(Bucket=name)
     yield name
     s3_client.delete_bucket(Bucket=name)  # SeaweedFS removes its objects, too
+
+
+@pytest.fixture
+def reread_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pauses before a damaged object is read again, for objects that stay damaged."""
+    for module in ("download", "reading"):
+        monkeypatch.setattr(f"include.s3.{module}.REREAD_SECONDS", (0.0, 0.0))

@@ -258,13 +258,7 @@ def test_a_local_file_that_is_not_a_checkpoint_is_ignored(
     assert machine.begin().epoch == 0
 
 
-@pytest.fixture
-def reads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read damaged bytes again without the usual pauses."""
-    monkeypatch.setattr("include.s3.download.REREAD_SECONDS", (0.0, 0.0))
-
-
-@pytest.mark.usefixtures("reads_at_once")
+@pytest.mark.usefixtures("reread_at_once")
 def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
     machine: Machine, stored: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,7 +280,7 @@ def test_a_missing_last_pt_is_replaced_by_the_previous_generation(
     assert machine.begin(durable=(1, 0)).epoch == 0
 
 
-@pytest.mark.usefixtures("reads_at_once")
+@pytest.mark.usefixtures("reread_at_once")
 def test_two_damaged_generations_are_an_error_and_not_a_new_start(
     machine: Machine, stored: Callable[..., None]
 ) -> None:
@@ -302,7 +296,7 @@ def test_gone_without_a_trace_is_an_error_and_no_new_start(machine: Machine) -> 
         machine.begin(durable=(1, 0))
 
 
-@pytest.mark.usefixtures("reads_at_once")
+@pytest.mark.usefixtures("reread_at_once")
 def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[..., None]) -> None:
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/best.pt")

@@ -54,13 +54,6 @@ def connect(s3: S3) -> Connect:
     return open_client
 
 
-@pytest.fixture
-def reread_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pauses before a damaged object is read again, for objects that stay damaged."""
-    for module in ("download", "reading"):
-        monkeypatch.setattr(f"include.s3.{module}.REREAD_SECONDS", (0.0, 0.0))
-
-
 def checkpoint_file(folder: Path, epoch: int, size: int = SIZE) -> Checkpoint:
     """Write a file whose bytes depend on the epoch; return its description."""
     path = folder / f"epoch-{epoch}.pt"

@@ -26,21 +26,12 @@ from include.schema.migrations import apply, plan, verify
 from include.schema.session import LockTimeouts
 from include.stack.postgres import TRAINING_APPLICATION, Postgres
 from tests.support import platforms
+from tests.support.databases import TABLES
 
 REVISIONS = revisions(MIGRATIONS)
 HEAD = REVISIONS[-1]
 NEXT = f"{int(HEAD) + 1:04}"
 """The name of the next revision, which does not exist yet."""
-
-OUR_TABLES = {
-    "training_jobs",
-    "training_epochs",
-    "model_versions",
-    "checkpoint_audits",
-    "datasets",
-    "dataset_numbers",
-    "gpu_usage",
-}
 
 
 @pytest.fixture
@@ -109,7 +100,7 @@ def test_an_empty_database_gets_every_column_of_the_design(database_url: str) ->
     }
     assert {name for table, name in found if table == "model_versions"} == set(ModelVersion.model_fields)
     assert {name for table, name in found if table == "datasets"} == set(DatasetVersion.model_fields)
-    assert {table for table, _ in found} == OUR_TABLES
+    assert {table for table, _ in found} == TABLES
 
 
 def test_a_plan_shows_the_sql_and_changes_nothing(
@@ -298,7 +289,7 @@ def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_pat
     )
     with pytest.raises(RuntimeError, match="only for real"):
         apply(engine, scripts=scripts)
-    assert {column.table for column in verify(engine)} == OUR_TABLES
+    assert {column.table for column in verify(engine)} == TABLES
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT to_regclass('half')").scalar() is None
 

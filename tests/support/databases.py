@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from include.stack.postgres import Postgres
 
 
-TABLES = (
+TABLES = {
     "training_jobs",
     "training_epochs",
     "model_versions",
@@ -28,7 +28,8 @@ TABLES = (
     "datasets",
     "dataset_numbers",
     "gpu_usage",
-)
+}
+"""All tables of the schema."""
 
 
 @pytest.fixture

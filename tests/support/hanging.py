@@ -18,8 +18,8 @@ from include.watchdog.limits import Limits
 EPOCHS = 4
 
 IMAGES = 64
-"""For a run with loader workers, which load up to 32 images ahead: so many that an epoch that has begun needs
-the workers for most of its batches."""
+"""Number of images for a run with loader workers. They load up to 32 images ahead, and an epoch that has
+begun must still need them."""
 
 
 def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:

@@ -279,15 +279,14 @@ def test_a_file_that_would_run_code_is_not_stored(
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
+@pytest.mark.usefixtures("reread_at_once")
 def test_a_worker_uses_only_the_bytes_that_the_job_started_from(
     store: PretrainedStore,
     s3_client: S3Client,
     bucket: str,
     content: bytes,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("include.s3.download.REREAD_SECONDS", (0.0, 0.0))
     stored, checkpoints = store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))
     fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
