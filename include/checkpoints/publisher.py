@@ -220,7 +220,7 @@ class BackgroundPublisher:
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
         log.warning(
-            "The state of %s is not durable yet: %s. Retrying in %.0f s, with a newer one if there is one.",
+            "The state of %s is not durable yet: %s. Retrying in %.0f s; a newer state may replace this one.",
             *(in_words(work.last.position), repr(error) if unexpected else error, pause),
             exc_info=unexpected,
         )

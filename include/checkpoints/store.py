@@ -242,9 +242,9 @@ class CheckpointStore:
                     _require_whole(uri, object_.sha256, stored.sha256)
                 if sha256 and object_.sha256 != sha256:
                     raise CorruptObject(
-                        f"{uri} holds SHA-256 {object_.sha256}, but the job started from {sha256}: it was "
-                        "replaced since. Restore it, or use another job_id to train from the present "
-                        "file"
+                        f"{uri} holds SHA-256 {object_.sha256}, but the job started from {sha256}: the file "
+                        "has been replaced since then. Restore it, or use another job_id to train from the "
+                        "current file"
                     )
         except ObjectTooLarge as error:
             require_loadable_size(uri, error.size)

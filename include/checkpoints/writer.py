@@ -269,10 +269,11 @@ def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
 def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
     if there is None:
         return (
-            f"{location.uri} is gone: it was deleted since this attempt last saw it, by hand, by a lifecycle "
-            "rule or for a new training run of this name. This attempt stops and has written nothing"
+            f"{location.uri} is gone: it has been deleted since this attempt last saw it, by hand, by a "
+            "lifecycle rule or for a new training run of this name. This attempt stops and has written "
+            "nothing"
         )
     return (
-        f"{location.uri} was changed by another attempt since this one last saw it (now: "
+        f"{location.uri} has been changed by another attempt since this one last saw it (now: "
         f"{there}): that attempt owns the job. This one stops and has overwritten nothing"
     )

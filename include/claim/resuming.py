@@ -105,7 +105,8 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
-            f"{recorded.sha256} was recorded: it was replaced since. Restore it, or start a new training run"
+            f"{recorded.sha256} was recorded: the file has been replaced since then. Restore it, or start a "
+            "new training run"
         )
     if not _belongs_to(parent, last, "last"):
         raise SpecError(

@@ -97,7 +97,7 @@ class Bucket:
             self.client.delete_object(Bucket=self.name, Key=key)
 
     def delete_listed(self, item: ListedObject) -> bool:
-        """Delete exactly the object that was listed. Returns False if it was replaced or removed since."""
+        """Delete exactly the listed object. Returns False if it has since been replaced or removed."""
         from botocore.exceptions import ClientError
 
         with translate_s3_errors(self.client, item.location):

@@ -73,7 +73,8 @@ def _read_until_whole(download: _Download, sha256: str | None) -> FetchedObject:
         if (sha256 or downloaded.metadata.get("sha256")) in (None, downloaded.sha256):
             return downloaded
         log.warning(
-            "The downloaded bytes of %s differ from what was stored; reading it again.", download.location.uri
+            "The downloaded bytes of %s differ from the stored ones; downloading the object again.",
+            download.location.uri,
         )
         time.sleep(pause)
     return download.run()
@@ -110,7 +111,7 @@ class _Download:
                 if breaks == _BREAKS:
                     raise
                 log.warning(
-                    "The download of %s broke off after %d of %d bytes (%s); resuming from there.",
+                    "The download of %s was interrupted after %d of %d bytes (%s); resuming from there.",
                     self.location.uri, self._received, size, error,
                 )  # fmt: skip
             if self._received == size:

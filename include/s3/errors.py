@@ -99,7 +99,7 @@ class ConditionsNotHonoured(StoreRefusal):
 
 
 class FencedOut(StoreRefusal, OwnershipLost):
-    """The checkpoint was written or deleted since this attempt saw it, usually by the job's new owner."""
+    """The checkpoint has been written or deleted since this attempt saw it, usually by the new owner."""
 
 
 class SourceChanged(FencedOut):
@@ -132,8 +132,8 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
         raise CorruptObject(f"{location.uri} is damaged in S3: {error}") from error
     except (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError) as error:
         raise StoreUnreachable(
-            f"S3 at {endpoint} does not answer or broke off ({error}); check that it runs, and the "
-            "endpoint_url of connection training_s3"
+            f"S3 at {endpoint} does not respond, or the connection was interrupted ({error}); check that S3 "
+            "is running, and that the endpoint_url of connection training_s3 is right"
         ) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StoreAccessDenied(
@@ -184,7 +184,7 @@ def is_not_found(error: ClientError) -> bool:
 
 def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
     code = error_code(error)
-    message = error.response.get("Error", {}).get("Message", "")
+    message = error.response.get("Error", {}).get("Message", "").rstrip(".")
     if code == "NoSuchBucket":
         return BucketMissing(
             f"Bucket {location.bucket!r} does not exist at {endpoint}; create it, or set CHECKPOINT_BUCKET "

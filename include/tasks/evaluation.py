@@ -138,8 +138,8 @@ def _prepare_evaluation(
         fetched = Checkpoint.of_file(weights, epoch=-1)
         if fetched.sha256 != sha256:
             raise CorruptObject(
-                f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: it was replaced since; "
-                "restore it, or promote another version"
+                f"{uri} has SHA-256 {fetched.sha256}, but {sha256} was recorded: the file has been "
+                "replaced since then; restore it, or promote another version"
             )
         return evaluate(
             weights,

@@ -195,6 +195,7 @@ class InitialWeightsFinder:
         if there is None or there.sha256 != sha256:
             raise SpecError(
                 f"model={reference.text!r}: {path} has SHA-256 {there.sha256 if there else 'unknown'}, but "
-                f"{sha256} was recorded: it was replaced since; restore it, or give another model"
+                f"{sha256} was recorded: the file has been replaced since then; restore it, or use another "
+                "model"
             )
         return InitialWeights(path=path, sha256=sha256, job_id=job_id)

@@ -166,8 +166,8 @@ def test_a_snapshot_that_a_killed_server_missed_is_durable_after_its_restart(
         run.wait_for_durable(0)
         kill(process_of(own_s3))
         run.publisher.publish(snapshot(1))
-        run.wait_for_failure("does not answer")
-        run.wait_for_failure("does not answer")
+        run.wait_for_failure("does not respond")
+        run.wait_for_failure("does not respond")
         own_s3.start()
         run.wait_for_durable(1)
 
@@ -190,7 +190,7 @@ def test_a_server_killed_between_best_and_last_gets_last_after_its_restart(
     client.meta.events.register("before-send.s3.PutObject", kill_before_last)
     with Run(CheckpointStore(Bucket(client, own_bucket))) as run:
         run.publisher.publish(snapshot(0))
-        run.wait_for_failure("does not answer")
+        run.wait_for_failure("does not respond")
         own_s3.start()
         run.wait_for_durable(0)
 
@@ -208,7 +208,7 @@ def test_late_writes_of_a_suspended_server_are_not_mistaken_for_another_attempt(
         process_of(own_s3).send_signal(signal.SIGSTOP)
         for epoch in (1, 2):
             run.publisher.publish(snapshot(epoch))
-            run.wait_for_failure("does not answer")
+            run.wait_for_failure("does not respond")
         process_of(own_s3).send_signal(signal.SIGCONT)
         run.wait_for_durable(2)
         run.publisher.publish(snapshot(3))
@@ -291,7 +291,7 @@ def test_a_large_state_is_resumed_where_its_connection_broke_before_a_newer_one_
         client = connect(own_s3, endpoint_url=proxy.endpoint_url)
         with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 16 * 1024**2))
-            run.wait_for_failure("broke off")
+            run.wait_for_failure("connection was interrupted")
             run.publisher.publish(snapshot(1))
             run.wait_for_durable(0)
             run.wait_for_durable(1)
@@ -320,7 +320,7 @@ def test_a_state_whose_uploaded_parts_were_removed_is_sent_again(
         client.meta.events.register("before-send.s3.UploadPart", remove_parts)
         with Run(CheckpointStore(Bucket(client, own_bucket), in_parts)) as run:
             run.publisher.publish(snapshot(0, 11 * 1024**2))
-            run.wait_for_failure("broke off")
+            run.wait_for_failure("connection was interrupted")
             run.wait_for_durable(0)
 
     assert next(removers, None) is None

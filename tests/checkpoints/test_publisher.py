@@ -300,7 +300,7 @@ def test_a_server_that_is_gone_stops_no_training(
     with publisher_of(nobody(), durable, drain_seconds=1) as publisher:
         publisher.publish(snapshot(0, is_best=True))
         publisher.publish(snapshot(1))
-        while "does not answer" not in caplog.text:
+        while "does not respond" not in caplog.text:
             threading.Event().wait(0.02)
 
     assert "The state of epoch 2 is not durable: S3 did not accept it in time" in caplog.text

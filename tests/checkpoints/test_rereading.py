@@ -55,7 +55,7 @@ def test_a_state_that_arrives_corrupted_is_read_again(
     with wrong_first(s3, 1) as client:
         got = CheckpointStore(Bucket(client, bucket)).download("job", "last", tmp_path / "got.pt")
     assert Path(got.path).read_bytes() == CONTENT
-    assert "differ from what was stored; reading it again" in caplog.text
+    assert "differ from the stored ones; downloading the object again" in caplog.text
 
 
 @pytest.mark.usefixtures("reread_at_once")

@@ -318,7 +318,7 @@ def test_resume_from_a_foreign_or_replaced_last_pt_is_refused(
     other = tmp_path / "other.pt"
     other.write_bytes(b"other")
     store.upload(Checkpoint.of_file(other, epoch=4), parent, "last", "8.4")
-    assert "it was replaced since" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
+    assert "file has been replaced since then" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
     s3_client.put_object(Bucket=bucket, Key="checkpoints/parent/last.pt", Body=b"foreign")
     assert "not stored by this project" in _refusal(resolving, {"resume_from": parent, "epochs": 9})
 

@@ -71,7 +71,7 @@ def test_a_server_that_does_not_answer_is_a_retryable_error(s3: S3, cache: Path)
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         reader = S3ObjectReader(boto3.client("s3", **arguments(s3, endpoint_url=endpoint), config=ONCE))
-        with pytest.raises(StoreUnavailable, match=f"{endpoint} does not answer .*/b/a.zip") as failed:
+        with pytest.raises(StoreUnavailable, match=f"{endpoint} does not respond, .*/b/a.zip") as failed:
             check_dataset("s3://b/a.zip", "detect", cache, reader)
     assert not isinstance(failed.value, DatasetError)
 

@@ -285,7 +285,7 @@ def test_a_best_pt_that_was_replaced_is_refused(
     resolving: Resolving, trained: str, s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key=f"checkpoints/{trained}/best.pt", Body=b"other")
-    assert "was recorded: it was replaced since" in _refusal(resolving, {"model": "job:trained"})
+    assert "recorded: the file has been replaced since then" in _refusal(resolving, {"model": "job:trained"})
 
 
 def test_a_job_that_goes_on_keeps_the_weights_that_it_began_with(

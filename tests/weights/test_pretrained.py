@@ -291,7 +291,7 @@ def test_a_worker_uses_only_the_bytes_that_the_job_started_from(
     fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
-    with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: it was replaced"):
+    with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: the file has been"):
         checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
     assert not (tmp_path / "again.pt").exists()
 
