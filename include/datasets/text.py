@@ -48,15 +48,13 @@ def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tu
         for read in _read_lines(text, longest):
             if read is None:
                 raise ValueError(
-                    f"line {number + 1} has more than {longest:,} characters, which is the limit; "
-                    "check what wrote the file"
+                    f"line {number + 1} exceeds the limit of {longest:,} characters; check what wrote the "
+                    "file"
                 )
             for line in read.splitlines():
                 number += 1
                 if number > most_lines:
-                    raise ValueError(
-                        f"the file has more than {most_lines:,} lines, which is the limit; split it"
-                    )
+                    raise ValueError(f"the file exceeds the limit of {most_lines:,} lines; split it")
                 yield number, line
 
 

@@ -105,7 +105,7 @@ def test_more_objects_than_the_limit_are_refused(
     monkeypatch.setattr(concurrent_listing, "PREFIX_OBJECTS", len(stored))
     assert len(listed(reader, bucket)) == len(stored)
     monkeypatch.setattr(concurrent_listing, "PREFIX_OBJECTS", len(stored) - 1)
-    with pytest.raises(DatasetError, match=rf"set/ contains more than {len(stored) - 1} objects"):
+    with pytest.raises(DatasetError, match=rf"set/ exceeds the limit of {len(stored) - 1} objects"):
         listed(reader, bucket)
 
 

@@ -172,10 +172,10 @@ LABEL_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "60 MB": (_sparse(60_000_000), "labels/train/0.txt: the file is 57.2 MiB, and the limit is 16 MiB"),
     "one long line": (
         lambda path: path.write_text("0 " * 5_000_000),
-        "line 1 has more than 524,288 characters",
+        "line 1 exceeds the limit of 524,288 characters",
     ),
-    "many lines": (lambda path: path.write_text(f"{BOX}\n" * 100_001), "more than 100,000 lines"),
-    "many empty lines": (lambda path: path.write_text("\f" * 100_001), "more than 100,000 lines"),
+    "many lines": (lambda path: path.write_text(f"{BOX}\n" * 100_001), "exceeds the limit of 100,000 lines"),
+    "many empty lines": (lambda path: path.write_text("\f" * 100_001), "exceeds the limit of 100,000 lines"),
     "many columns": (
         lambda path: path.write_text("0 " * 30_000),
         "0.txt:1: the line has 30,000 columns, more",
@@ -219,7 +219,7 @@ def test_a_check_stops_after_ten_thousand_problems(folder: Path) -> None:
 
 LIST_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "300 MiB": (_sparse(300 * limits.MIB), "the file is 300 MiB, and the limit is 256 MiB"),
-    "one long line": (_sparse(limits.MIB), "line 1 has more than 1,024 characters"),
+    "one long line": (_sparse(limits.MIB), "line 1 exceeds the limit of 1,024 characters"),
     "not text": (lambda path: path.write_bytes(b"\xff" * 1000), "it is not valid UTF-8"),
     "a named pipe": (_pipe, "it is not a regular file"),
 }
@@ -287,7 +287,7 @@ def test_a_class_folder_whose_name_is_not_valid_utf_8_is_refused(folder: Path) -
 IMAGE_BOMBS: dict[str, tuple[Callable[[Path], object], str]] = {
     "200 megapixels": (
         lambda path: Image.new("1", (20_000, 10_000)).save(path),
-        "it has more than 178 megapixels, which is the limit; scale it down",
+        "it exceeds the limit of 178 megapixels; scale it down",
     ),
     "2 GiB": (_sparse(2 * limits.GIB), "the file is 2 GiB, and the limit is 1 GiB"),
 }

@@ -316,4 +316,4 @@ def test_an_image_may_be_listed_a_hundred_times(folder: Path, cache: Path) -> No
     (folder / "data.yaml").write_text("train: list.txt\nval: images/val\nnames: [box, arrow]\n")
     image = next((folder / "images" / "train").iterdir()).name
     (folder / "list.txt").write_text(f"images/train/{image}\n" * 101)
-    assert "lists an image more than 100 times, which is the limit" in examined(folder, cache, "detect")
+    assert "lists an image more than 100 times; list each image" in examined(folder, cache, "detect")

@@ -175,8 +175,8 @@ class _Folders:
             self._objects += objects
             if self._objects > PREFIX_OBJECTS:
                 raise DatasetError(
-                    f"s3://{self.bucket}/{self.prefix} contains more than {PREFIX_OBJECTS:,} objects, which "
-                    "is the limit; give a prefix with fewer"
+                    f"s3://{self.bucket}/{self.prefix} exceeds the limit of {PREFIX_OBJECTS:,} objects; give "
+                    "a prefix with fewer"
                 )
 
     def _require_flat(self, prefix: str) -> None:

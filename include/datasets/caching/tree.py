@@ -55,10 +55,7 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
         found = itertools.islice(_iterate_tree(origin, reader, uri), PREFIX_OBJECTS + 1)
         listing = Listing.write(origin, found)
     if listing.count > PREFIX_OBJECTS:
-        raise DatasetError(
-            f"{uri} contains more than {PREFIX_OBJECTS:,} objects, which is the limit; give a prefix with "
-            "fewer"
-        )
+        raise DatasetError(f"{uri} exceeds the limit of {PREFIX_OBJECTS:,} objects; give a prefix with fewer")
     if not listing.count:
         raise DatasetError(
             f"There are no objects at {uri}; check the bucket and the prefix, or upload the data there"

@@ -112,9 +112,7 @@ def _open_array(path: Path) -> np.ndarray:
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
         raise _Unsuitable("it must hold a two-dimensional array of floating-point numbers, in metres")
     if found.size > IMAGE_PIXELS:
-        raise _Unsuitable(
-            f"it has more than {IMAGE_PIXELS // 10**6} million pixels, which is the limit; scale it down"
-        )
+        raise _Unsuitable(f"it exceeds the limit of {IMAGE_PIXELS // 10**6} megapixels; scale it down")
     return found
 
 

@@ -180,8 +180,7 @@ def _explained() -> Iterator[None]:
         ) from None
     except DecompressionBombError:
         raise UnusableImage(
-            f"it has more than {IMAGE_PIXELS // 10**6} megapixels, which is the limit; scale it down or cut "
-            "it into tiles"
+            f"it exceeds the limit of {IMAGE_PIXELS // 10**6} megapixels; scale it down or cut it into tiles"
         ) from None
     except Exception as error:  # Pillow's decoders raise all kinds of errors: SyntaxError, struct.error, …
         if is_passing(error):

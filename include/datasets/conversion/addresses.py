@@ -63,7 +63,7 @@ def address_of(url: str) -> Address:
     from urllib3.util import parse_url
 
     if len(url) > URL_BYTES:
-        raise ValueError(f"a URL has more than {URL_BYTES:,} characters, which is the limit")
+        raise ValueError(f"a URL exceeds the limit of {URL_BYTES:,} characters")
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise ValueError("a URL contains a character that is not allowed in URLs; percent-encode it")
     try:

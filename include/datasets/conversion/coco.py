@@ -165,8 +165,8 @@ class _Conversion:
             for annotation in file.annotations():
                 self._count += 1
                 if self._count > COCO_ANNOTATIONS:
-                    limit = f"{COCO_ANNOTATIONS:,} annotations, which is the limit"
-                    self._problems.add(f"there are more than {limit}; divide the dataset", file.name)
+                    limit = f"the limit of {COCO_ANNOTATIONS:,} annotations"
+                    self._problems.add(f"the dataset exceeds {limit}; divide it", file.name)
                     return
                 try:
                     self._read_annotation(file, numbers, annotation, rows)

@@ -101,7 +101,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
             except ValueError as problem:
                 problems.add(str(problem), f"{name}: {_ONE_OF[key]} {identify(element)}")
             if len(file.images) > IMAGES:
-                problems.add(f"it lists more than {IMAGES:,} images, which is the limit; divide it", name)
+                problems.add(f"it exceeds the limit of {IMAGES:,} images; divide it", name)
                 return file
     except (ValueError, OSError) as problem:
         if is_passing(problem):
@@ -166,7 +166,7 @@ def _size(given: Mapping[str, Any]) -> tuple[int, int]:
     if not all(is_pixel(side) and side >= 1 and side == int(side) for side in (width, height)):
         raise ValueError("width and height must be whole numbers of pixels, at least 1")
     if width * height > IMAGE_PIXELS:
-        raise ValueError(f"it has more than {IMAGE_PIXELS // 10**6} megapixels, which is the limit")
+        raise ValueError(f"it exceeds the limit of {IMAGE_PIXELS // 10**6} megapixels")
     return int(width), int(height)
 
 
@@ -178,7 +178,7 @@ def _read_category(file: CocoFile, element: Any) -> None:
     if not isinstance(name, str) or not 0 < len(name) <= CLASS_NAME or not is_one_line(name):
         raise ValueError(f"name must be a single-line string of 1 to {CLASS_NAME} characters")
     if len(file.categories) >= CLASSES:
-        raise ValueError(f"there are more than {CLASSES:,} categories, which is the limit")
+        raise ValueError(f"the file exceeds the limit of {CLASSES:,} categories")
     keypoints = given.get("keypoints") or []
     if not isinstance(keypoints, list) or len(keypoints) > KEYPOINTS:
         raise ValueError(f"keypoints must be a list of at most {KEYPOINTS:,} names")

@@ -100,8 +100,8 @@ class _Reader:
                 problem = f"it is not valid JSON ({follows!r} follows a value)" if follows else ""
             if len(self._text) - self._at > self._longest:
                 raise ValueError(
-                    f"it is not valid JSON, or one of its values has more than {self._longest:,} characters, "
-                    "which is the limit"
+                    f"it is not valid JSON, or one of its values exceeds the limit of {self._longest:,} "
+                    "characters"
                 )
             if not self._read(wanted) and problem:
                 raise ValueError(problem)

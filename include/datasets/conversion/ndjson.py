@@ -177,7 +177,7 @@ class _Export:
                     f"it has no images for {split}; assign some to this split, and export it again"
                 )
             if count > IMAGES:
-                raise ValueError(f"it has more than {IMAGES:,} images for {split}, which is the limit")
+                raise ValueError(f"it exceeds the limit of {IMAGES:,} images for {split}")
         self._names.settle()
 
     def write(self, files: ConvertedFiles) -> None:
@@ -217,7 +217,7 @@ class _Export:
             raise ValueError("it has neither class_names nor labels, so there is nothing to learn")
         count = max(self._used | set(given)) + 1
         if count > CLASSES:
-            raise ValueError(f"it has more than {CLASSES:,} classes, which is the limit")
+            raise ValueError(f"it exceeds the limit of {CLASSES:,} classes")
         return [
             given.get(number, f"class{number}" if given else f"class_{number}") for number in range(count)
         ]

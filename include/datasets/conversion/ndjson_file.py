@@ -69,10 +69,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if not line:
                 return
             if len(line) > NDJSON_LINE:
-                raise ValueError(f"line {number} has more than {NDJSON_LINE:,} bytes, which is the limit")
+                raise ValueError(f"line {number} exceeds the limit of {NDJSON_LINE:,} bytes")
             if line.strip():
                 yield number, _parse(line, number)
-    raise ValueError(f"it has more than {3 * IMAGES:,} lines, which is the limit; divide it")
+    raise ValueError(f"it exceeds the limit of {3 * IMAGES:,} lines; divide it")
 
 
 def _parse(line: bytes, number: int) -> Mapping[str, Any]:

@@ -147,16 +147,14 @@ class WebReader:
                 received += len(block)
                 self._require_size(received)
                 if time.monotonic() > deadline:
-                    raise FetchRefused(
-                        f"it took more than {self._limits.seconds:g} seconds, which is the limit"
-                    )
+                    raise FetchRefused(f"it takes longer than the limit of {self._limits.seconds:g} seconds")
                 file.write(block)
         if size is not None and received != size:
             raise _Interrupted(f"broke off after {received:,} of {size:,} bytes")
 
     def _require_size(self, size: int) -> None:
         if size > self._limits.size:
-            raise FetchRefused(f"it is larger than {in_words(self._limits.size)}, which is the limit")
+            raise FetchRefused(f"it exceeds the limit of {in_words(self._limits.size)}")
 
 
 @contextmanager

@@ -137,8 +137,7 @@ def _limit_count(limit: int, images: Iterator[NamedImage], source: str) -> Itera
     for number, image in enumerate(images, start=1):
         if number > limit:
             raise DatasetError(
-                f"Dataset {source!r} has more than {limit:,} images in one split, which is the limit; divide "
-                "the dataset"
+                f"Dataset {source!r} exceeds the limit of {limit:,} images in one split; divide the dataset"
             )
         yield image
 

@@ -97,7 +97,7 @@ class _Reader:
                 images.append((base, name, folder + name))
                 if len(images) > IMAGES:
                     raise DatasetError(
-                        f"Dataset {source!r}: {split} has more than {IMAGES:,} images, which is the limit; "
+                        f"Dataset {source!r}: {split} exceeds the limit of {IMAGES:,} images; "
                         "divide the dataset"
                     )
         if not images:
@@ -121,8 +121,8 @@ class _Reader:
             before, repeat = name, f"repeat{repeats}/" if repeats else ""
             if repeats >= REPEATS:
                 raise DatasetError(
-                    f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times, which is "
-                    "the limit; list each image fewer times, or train for more epochs"
+                    f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times; list "
+                    "each image fewer times, or train for more epochs"
                 )
             image = f"{base}{os.sep}{path}"
             own = self.fetched and image.startswith(f"{self.boundary.folder}{os.sep}")

@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "a missing image": (edit("images", file_name="gone.png"), "image 1 .*the image is not in the dataset"),
     "no width": (remove("images", "width"), "width is missing; add"),
     "a width of zero": (edit("images", width=0), "whole numbers of pixels"),
-    "a huge width": (edit("images", width=10**8, height=10**8), "megapixels, which is the limit"),
+    "a huge width": (edit("images", width=10**8, height=10**8), "it exceeds the limit of 178 megapixels"),
     "a width that is a text": (edit("images", width="64"), "whole numbers of pixels"),
     "the same id for two images": (edit("images", 1, id=1), "image 1: another image has the same id"),
     "an id that is a list": (edit("images", id=[1]), "id must be a whole number or a string"),
@@ -215,7 +215,7 @@ def test_too_many_images_are_refused_wherever_the_annotations_are(
 ) -> None:
     monkeypatch.setattr(coco_file, "IMAGES", 1)
     message = refusal(build_coco(tmp_path / "data"), tmp_path / "work")
-    assert "instances_train2017.json: it lists more than 1 images, which is the limit; divide it" in message
+    assert "instances_train2017.json: it exceeds the limit of 1 images; divide it" in message
 
 
 def test_too_many_annotations_across_all_files_are_refused(
@@ -223,7 +223,7 @@ def test_too_many_annotations_across_all_files_are_refused(
 ) -> None:
     monkeypatch.setattr(coco, "COCO_ANNOTATIONS", 40)
     message = refusal(build_coco(tmp_path / "data"), tmp_path / "work")
-    limit = "there are more than 40 annotations, which is the limit; divide the dataset"
+    limit = "the dataset exceeds the limit of 40 annotations; divide it"
     assert f"instances_val2017.json: {limit}" in message
     assert "cannot be read" not in message
 

@@ -44,7 +44,7 @@ def test_elements_do_not_depend_on_the_chunk_size(
         ('{"a": [1], "a": [2]}', "contains 'a' twice"),
         ('{"a": [nul', "not valid JSON"),
         ('{"a": [' + "[" * 20_000, "nested too deeply"),
-        ('{"a": ["' + "x" * 5000 + '"]}', "more than 1,000 characters, which is the limit"),
+        ('{"a": ["' + "x" * 5000 + '"]}', "exceeds the limit of 1,000 characters"),
         ('{"a": [' + "1" * 900, "the file ends"),
         ('{"a": [' + "1" * 4500 + "]}", "a number with too many digits"),
     ],

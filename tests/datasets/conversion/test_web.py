@@ -121,8 +121,8 @@ def test_large_and_endless_files_are_refused(host: ImageHost, tmp_path: Path) ->
     host.files["/large.png"] = b"x" * 1001
     host.drip.add("/a.png")
     for path, problem in (
-        ("/large.png", "larger than 1000 bytes, which is the limit"),
-        ("/a.png", "more than 1 s"),
+        ("/large.png", "it exceeds the limit of 1000 bytes"),
+        ("/a.png", "longer than the limit of 1 s"),
     ):
         with pytest.raises(FetchRefused, match=problem):
             fetch(host, tmp_path / "b.png", path, limits=replace(LIMITS, seconds=1))
