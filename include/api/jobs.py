@@ -145,9 +145,9 @@ def get_dataset_report(job: FoundJob) -> DatasetReport:
     if report is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
-            f"job_id={job.job_id!r} has no dataset report: its dataset was not checked yet, or the report "
-            "was removed; if the job has no checkpoint yet, clear the run's task check_dataset to create a "
-            "report",
+            f"job_id={job.job_id!r} has no dataset report: its dataset has not been checked yet, or the "
+            "report has been removed; if the job has no checkpoint yet, clear the run's task check_dataset "
+            "to create a report",
         )
     return report
 

@@ -145,7 +145,7 @@ async def _receive(request: Request, file: FilePath) -> str:
                     await writing.write(block)
     except ClientDisconnect:
         raise ProblemError(
-            HTTPStatus.REQUEST_TIMEOUT, "The upload broke off before its end: send the file again"
+            HTTPStatus.REQUEST_TIMEOUT, "The upload was interrupted: send the file again"
         ) from None
     return digest.hexdigest()
 

@@ -52,5 +52,5 @@ class DeletionRequest(Request):
         except DatasetError as error:
             raise ValueError(str(error)) from None
         if named.version is None:
-            raise ValueError(f"dataset={self.dataset!r} names no version: give name@version")
+            raise ValueError(f"dataset={self.dataset!r} does not name a version: give name@version")
         return named.name, named.version

@@ -167,7 +167,7 @@ def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
 def _parse_s3(source: str) -> Source:
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket:
-        raise DatasetError(f"dataset={source!r} names no bucket. {_REMEDY}")
+        raise DatasetError(f"dataset={source!r} has no bucket name. {_REMEDY}")
     lower = key.lower()
     if lower.endswith(".zip"):
         return S3Zip(bucket, key)

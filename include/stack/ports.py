@@ -37,12 +37,13 @@ def choose(taken: set[int], *, with_grpc: bool = False) -> int:
     With `with_grpc`, the port that is GRPC_OFFSET higher is also free.
     """
     candidates = range(CANDIDATES.start, CANDIDATES.stop - GRPC_OFFSET * with_grpc, CANDIDATES.step)
-    for port in random.SystemRandom().sample(candidates, 200):
+    tried = random.SystemRandom().sample(candidates, 200)
+    for port in tried:
         wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
         if not wanted & (taken | _chosen) and all(is_free(each) for each in wanted):
             _chosen.update(wanted)
             return port
     raise StackError(
-        f"No free TCP port on {LOOPBACK} between {candidates.start} and {candidates.stop}. Stop some "
-        "servers, then try again."
+        f"None of {len(tried)} random TCP ports on {LOOPBACK} from {candidates.start} to {candidates[-1]} is "
+        "free. Stop some servers, then try again."
     )

@@ -116,8 +116,8 @@ class ResumableMixin(StateSavingMixin):
             what = f"{self.device} ran out of memory with batch={self.batch_size} and imgsz={self.args.imgsz}"
             if self._fits_memory or getattr(self, "epoch", 0) > self.start_epoch:
                 raise MemoryTaken(
-                    f"{what}, although epochs were trained with these before: another program uses the "
-                    "memory. The training continues when it is free, or on another machine"
+                    f"{what}, although epochs have already been trained with these values: another program "
+                    "is using the memory. Training continues when the memory is free, or on another machine"
                 ) from error
             raise TrainingError(f"{what}; reduce batch or imgsz, or use a smaller model") from error
 

@@ -27,7 +27,7 @@ _STATES = {
     psutil.STATUS_STOPPED: "stopped (SIGSTOP)",
     psutil.STATUS_TRACING_STOP: "stopped by a debugger",
     psutil.STATUS_DISK_SLEEP: "in the kernel, where no signal reaches it (a disk, a network file system or a "
-    "driver that does not answer)",
+    "driver that does not respond)",
     psutil.STATUS_ZOMBIE: "dead",
     psutil.STATUS_RUNNING: "running",
     psutil.STATUS_SLEEPING: "waiting",

@@ -260,7 +260,7 @@ def test_a_suspended_attempt_that_resumes_after_its_successor_began_stops_and_ov
     assert supervisor is not None
     supervisor.suspend()
     old.suspend()
-    until(lambda: training.attempt == 2, "another attempt, because the first one gives no sign of life")
+    until(lambda: training.attempt == 2, "another attempt, because the first one shows no sign of life")
     training.reaches(training.recorded + 1)
     before = durable_epoch(gated_stack, "zombie")
     old.resume()

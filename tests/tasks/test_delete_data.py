@@ -273,8 +273,8 @@ def test_a_deletion_waits_for_a_job_that_is_being_recorded(
     [
         ({}, "give either job_id or dataset"),
         ({"job_id": "a", "dataset": "parts@1"}, "give either job_id or dataset"),
-        ({"dataset": "parts"}, "dataset='parts' names no version: give name@version"),
-        ({"dataset": "s3://b/k"}, "dataset='s3://b/k' names no version"),
+        ({"dataset": "parts"}, "dataset='parts' does not name a version: give name@version"),
+        ({"dataset": "s3://b/k"}, "dataset='s3://b/k' does not name a version"),
         ({"dataset": "parts@x"}, "a version is a whole number from 1"),
         ({"job": "a"}, "job is not a parameter of delete_data"),
     ],

@@ -69,7 +69,7 @@ def test_a_batch_size_that_has_fitted_before_is_not_halved_after_a_resume(
     with build_trainer(recovery(interrupted), Epochs()) as trainer:
         monkeypatch.setattr(trainer, "preprocess_batch", out_of_memory)
         with pytest.raises(
-            MemoryTaken, match=r"batch=4 and imgsz=64, although epochs were trained with these before"
+            MemoryTaken, match=r"batch=4 and imgsz=64, although epochs have already been trained with these"
         ):
             trainer.train()
         assert trainer.batch_size == 4

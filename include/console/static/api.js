@@ -105,8 +105,8 @@ async function request(url, { headers, ...options }) {
 }
 
 /**
- * Throw a Problem for a request without an answer, or whose answer broke off or is not JSON, such as the login page of
- * a proxy: the request may be repeated. The error of an aborted request is thrown again.
+ * Throw a Problem for a request without a response, or whose response was cut off or is not JSON, such as the login
+ * page of a proxy: the request may be repeated. The error of an aborted request is thrown again.
  * @param {unknown} error
  * @returns {never}
  */

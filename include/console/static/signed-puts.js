@@ -93,7 +93,7 @@ function refusal(status, url) {
   const { origin } = new URL(url);
   const cause = status
     ? `S3 at ${origin} responded with ${status}.`
-    : `This browser gets no answer from S3 at ${origin}: either S3 cannot be reached from here, or the bucket’s CORS
+    : `This browser gets no response from S3 at ${origin}: either S3 cannot be reached from here, or the bucket’s CORS
       rules do not allow PUT from ${location.origin} (docs/deployment.md).`;
   return new Problem(status, `${cause.replace(/\s+/g, " ")} Choose the same files again to continue the upload.`);
 }

@@ -120,8 +120,8 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
                 channels, width, height = _decode(content, name, kind, rules)
     if rules.channels not in {1, _COLOUR} and channels != rules.channels:
         raise UnusableImage(
-            f"it has {channels} channels, but the data YAML says channels: {rules.channels}; convert it, or "
-            "correct channels",
+            f"it has {channels} channels, but the data YAML says channels: {rules.channels}; convert the "
+            "image, or correct the value of channels",
             "decode",
         )
     return ImageFacts(sha256, width, height)

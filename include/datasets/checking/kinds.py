@@ -37,7 +37,7 @@ ERRORS = {
     "other": Kind("other problems", "correct each in the file or line given"),
     "links": Kind("files that lead outside the dataset", "replace the links with the files themselves"),
     "list": Kind(
-        "lines in lists of images that name no usable image",
+        "lines in image lists that do not name a usable image",
         "correct the paths in the list, or add the images",
     ),
     "class-folders": Kind(

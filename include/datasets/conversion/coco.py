@@ -154,7 +154,9 @@ class _Conversion:
         self._files.list_assets(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
-        self._notes.add("images are named by no annotation file, and are left out", self._placement.unnamed())
+        self._notes.add(
+            "images are not named in any annotation file, and are left out", self._placement.unnamed()
+        )
         self._notes.add("JSON files have images or annotations, but not both, and are left out", half_files)
         self._notes.log_all(self._problems.source)
         return self._notes.as_json()
@@ -185,7 +187,7 @@ class _Conversion:
             raise ValueError("it is not an object with keys")  # noqa: TRY004  one kind of error for all
         image = annotation.get("image_id")
         if not isinstance(image, int | str) or image not in file.images:
-            raise ValueError("image_id names no image of the file; add the image, or remove the annotation")
+            raise ValueError("image_id matches no image in the file; add the image, or remove the annotation")
         if (number := numbers.get(image)) is None:
             return  # the image has a problem
         row = label_object(annotation, file.images[image], self._task)
@@ -196,7 +198,7 @@ class _Conversion:
             return
         category = annotation.get("category_id")
         if type(category) is not int or category not in file.categories:
-            raise ValueError("category_id names no category of the file; add the category, or correct the id")
+            raise ValueError("category_id matches no category in the file; add the category, or fix the id")
         self._used.add(category)
         if self._task == "pose":
             self._lengths.add((len(row.numbers) - 4) // 3)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 
 _NO_SPLIT = (
-    "neither the annotation file's name nor a folder of the image tells the image's split; name the "
-    "annotation files train.json and val.json, or put the images into folders train/ and val/"
+    "neither the name of the annotation file nor a folder of the image indicates the image's split; name "
+    "the annotation files train.json and val.json, or put the images into folders train/ and val/"
 )
 _MISSING = (
     "the image is not in the dataset, and training would silently leave it out; upload it, or remove it "
@@ -84,7 +84,7 @@ class Placement:
         return [split for split in SPLITS if split in filled]
 
     def unnamed(self) -> int:
-        """Return how many images in the dataset's folder are named by no annotation file."""
+        """Return how many images in the dataset's folder are not named in any annotation file."""
         named = {target.path for target in self.targets}
         return max(len(self.tree.images) - len(named), 0)
 

@@ -45,11 +45,11 @@ class FetchRefused(Exception):
 
 
 class _Interrupted(Exception):
-    """The host gave no answer, is busy or has failed, or the transfer broke off; a retry may succeed."""
+    """The host did not respond, was busy or failed, or the transfer was interrupted; a retry may succeed."""
 
 
 class _PeerRefused(Exception):
-    """A connection led to an address that is not allowed."""
+    """A connection was made to an address that is not allowed."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class WebReader:
                     raise FetchRefused(f"it takes longer than the limit of {self._limits.seconds:g} seconds")
                 file.write(block)
         if size is not None and received != size:
-            raise _Interrupted(f"broke off after {received:,} of {size:,} bytes")
+            raise _Interrupted(f"was cut off after {received:,} of {size:,} bytes")
 
     def _require_size(self, size: int) -> None:
         if size > self._limits.size:
@@ -255,7 +255,7 @@ def _require_good(status: int) -> None:
 
 def _next_block(response: Response) -> bytes:
     """Return the bytes that have arrived; waiting for a full block could take forever on a slow server."""
-    with _translate_errors("broke off"):
+    with _translate_errors("was cut off"):
         block: bytes = response.raw.read1(_BLOCK)
     return block
 

@@ -68,10 +68,13 @@ REFUSED: dict[str, tuple[Callable[[Coco], None], str]] = {
     "a width that is a text": (edit("images", width="64"), "whole numbers of pixels"),
     "the same id for two images": (edit("images", 1, id=1), "image 1: another image has the same id"),
     "an id that is a list": (edit("images", id=[1]), "id must be a whole number or a string"),
-    "an unknown image": (edit("annotations", image_id=77), "annotation 1: image_id names no image"),
-    "an image id that is a list": (edit("annotations", image_id=[1]), "image_id names no image"),
-    "an unknown category": (edit("annotations", category_id=77), "category_id names no category"),
-    "a category id of another kind": (edit("annotations", category_id=True), "category_id names no category"),
+    "an unknown image": (edit("annotations", image_id=77), "annotation 1: image_id matches no image"),
+    "an image id that is a list": (edit("annotations", image_id=[1]), "image_id matches no image"),
+    "an unknown category": (edit("annotations", category_id=77), "category_id matches no category"),
+    "a category id of another kind": (
+        edit("annotations", category_id=True),
+        "category_id matches no category",
+    ),
     "two names for one id": (edit("categories", 1, id=1), "another category has the same id"),
     "a name with a line break": (edit("categories", name="a\nb"), "single-line string"),
     "no box": (remove("annotations", "bbox"), "bbox is missing; add"),
@@ -115,10 +118,10 @@ def test_twenty_locations_are_listed_and_every_problem_is_among_them_and_counted
     with pytest.raises(DatasetError) as refused:
         convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path / "work"))
     assert "Problems in COCO annotations (501); correct each" in str(refused.value)
-    assert 10 < str(refused.value).count("image_id names no image") < 20
-    assert "category_id names no category" in str(refused.value)
-    assert "image_id names no image of the file; add the image, or remove the annotation (500 times)" in str(
-        refused.value
+    assert 10 < str(refused.value).count("image_id matches no image") < 20
+    assert "category_id matches no category" in str(refused.value)
+    assert "image_id matches no image in the file; add the image, or remove the annotation (500 times)" in (
+        str(refused.value)
     )
 
 

@@ -181,7 +181,7 @@ def test_a_dataset_that_was_refused_during_conversion_is_converted_once_it_is_co
     wrong["annotations"][0]["category_id"] = True
     annotations.write_text(json.dumps(wrong), encoding="utf-8")
     for _ in range(2):
-        with pytest.raises(DatasetError, match="names no category"):
+        with pytest.raises(DatasetError, match="matches no category"):
             world.check(str(folder), machine="here/cache")
     annotations.write_text(original, encoding="utf-8")
     assert world.check(str(folder), machine="here/cache").train_images > 0

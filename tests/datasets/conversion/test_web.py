@@ -63,7 +63,7 @@ def test_a_file_is_fetched_with_its_signature_and_nothing_else(host: ImageHost, 
 def test_an_interrupted_download_is_repeated(host: ImageHost, tmp_path: Path) -> None:
     host.cut["/a.png"] = 1
     host.status["/a.png"] = [503, 429]
-    with pytest.raises(ImagesUnavailable, match=r"a\.png broke off \(.*\), 3 times in a row"):
+    with pytest.raises(ImagesUnavailable, match=r"a\.png was cut off \(.*\), 3 times in a row"):
         fetch(host, tmp_path / "a.png")
     fetch(host, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == b"image" * 50
