@@ -164,10 +164,10 @@ def _answer_failed_lookup(_: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_database_error(_: Request, error: Exception) -> JSONResponse:
-    log.warning("The training database does not answer: %s", error)
+    log.warning("The training database does not respond: %s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "The training database does not answer: try again in a while.",
+        "The training database does not respond: try again in a while.",
         {"Retry-After": "10"},
     )
 
@@ -177,7 +177,7 @@ def _answer_storage_error(_: Request, error: Exception) -> JSONResponse:
     log.warning("A request to S3 failed: %s", error)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "S3 does not answer, or refuses the request: try again in a while; the API server's log says why.",
+        "S3 does not respond, or refuses the request: try again in a while; the API server's log says why.",
         {"Retry-After": "10"},
     )
 

@@ -220,5 +220,5 @@ def test_an_outage_of_s3_is_reported_without_details(
     answer = ask()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "10"
-    assert "S3 does not answer" in answer.json()["detail"]
+    assert "S3 does not respond" in answer.json()["detail"]
     assert "127.0.0.1" not in answer.text

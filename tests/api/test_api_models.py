@@ -161,7 +161,7 @@ def test_an_outage_of_the_database_is_reported(
             server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(training))
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "10"
-    assert "The training database does not answer" in answer.json()["detail"]
+    assert "The training database does not respond" in answer.json()["detail"]
     assert "127.0.0.1" not in answer.text
 
 
