@@ -1,7 +1,7 @@
 """FAB's configuration for logins by OpenID Connect, written for Keycloak: docs/access.md says how to use it.
 
-Groups of the identity provider become roles in Airflow, anew at each login. Whoever is in none of them can
-log in, and sees nothing.
+Groups of the identity provider become roles in Airflow, and each login updates them. Whoever is in none of
+them can log in, and sees nothing.
 """
 
 from __future__ import annotations

@@ -47,10 +47,10 @@ class DeletionState(StrEnum):
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
-    objects and bytes count the deleted objects and their bytes; they are null for users who may not read
-    XComs. error says why the deletion was refused. If the run failed for another reason, or if the user may
-    not read XComs, error says where to look. A refused deletion deletes nothing; a failed one may be
-    unfinished.
+    `objects` and `bytes` are the number and the total size of the deleted objects; they are null for users
+    who may not read XComs. `error` says why the deletion was refused. If the run failed for another reason,
+    or if the user may not read XComs, `error` says where to look. A refused deletion deletes nothing; a
+    failed one may be unfinished.
     """
 
     state: DeletionState

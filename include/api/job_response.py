@@ -94,10 +94,10 @@ class TrainingJobResponse(TrainingJob):
 
     Epochs of the row are counted from 0. task, model and dataset are taken from spec. duration_seconds is the
     time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the time
-    until an ended job was resumed are not included. If this time was not recorded, because the job began
-    before revision 0013 or because a host application trains it, duration_seconds is the time from started_at
-    to the job's end, or until now. queue is null unless the job waits for a GPU. fitness_curve holds the
-    fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first.
+    between a job's end and its resumption are not included. If this time was not recorded, because the job
+    began before revision 0013 or because a host application trains it, duration_seconds is the time from
+    started_at to the job's end, or until now. queue is null unless the job waits for a GPU. fitness_curve
+    holds the fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first.
     """
 
     task: str | None

@@ -180,7 +180,7 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
-    """Verify that S3 has every part in its full size, and assemble the files.
+    """Verify that S3 has every part at its full size, and assemble the files.
 
     Repeating the request changes nothing. The files of a complete upload cannot be replaced. A 409 names the
     files that are missing or were not announced.

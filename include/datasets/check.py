@@ -93,13 +93,13 @@ def inspect_dataset(
 ) -> CheckedDataset:
     """Find the data of `source`, fetch them into `cache` if they are in S3, and check images and labels.
 
-    Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. listings
-    record the current objects under an S3 prefix, for `materialize` on other machines. rules are those
-    arguments of the training run that affect which data are valid. manifest is the path of the manifest
-    (manifest.py), and samples is the folder for drawn samples (drawing/); neither is written for the digits.
-    cache_limit is in bytes, see eviction.py. expected is the fingerprint of a registered version, which the
-    content must have; objects that were added to the prefix after the registration are left out. If converter
-    is given, it converts data in a different format; the reference then names the converted copy.
+    Only the splits train and `rules.split` are checked. The bundled digits are not checked at all. `listings`
+    record the current objects under an S3 prefix, for `materialize` on other machines. `rules` are those
+    arguments of the training run that affect which data are valid. `manifest` is the path of the manifest
+    (manifest.py), and `samples` is the folder for drawn samples (drawing/); neither is written for the
+    digits. `cache_limit` is in bytes, see eviction.py. `expected` is the fingerprint of a registered version,
+    which the content must have; objects that were added to the prefix after the registration are left out. If
+    `converter` is given, it converts data in a different format; the reference then names the converted copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a

@@ -127,7 +127,7 @@ def _converse(process: subprocess.Popen[str], request: str, source: str) -> dict
         process.stdin.write(f"{request}\n")
         process.stdin.close()
     except BrokenPipeError:
-        pass  # the exit status of the process tells the reason
+        pass  # the exit status of the process shows why
     while line := process.stdout.readline(_LONGEST_MESSAGE):
         if len(line) == _LONGEST_MESSAGE and not line.endswith("\n"):
             raise DatasetError(

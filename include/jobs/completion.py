@@ -197,7 +197,7 @@ class Completion:
     ) -> dict[str, Any] | None:
         """Return the values to record in the present row `job`; None if they are already recorded.
 
-        before is the row as it was before the files were read.
+        `before` is the row as it was before the files were read.
         """
         callback = self._callback
         if is_recorded(job, callback.model_copy(update=_checkpoint_values(found))):

@@ -85,7 +85,7 @@ class ModelRepository:
     ) -> Sequence[ModelVersion]:
         """Return versions of `name`, or of all models, the newest first.
 
-        before is the name and version of the last entry of the previous page.
+        `before` is the name and version of the last entry of the previous page.
         """
         before_name, before_version = before or (None, None)
         return self._find(

@@ -1,7 +1,7 @@
 """Typed Airflow tasks: plain JSON travels between them, and their functions receive and return models.
 
 A decorated function keeps its type for mypy, which can therefore compare the result of a task with the
-arguments of the next one, as in calls of plain functions.
+arguments of the next one, as in calls to plain functions.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class PictureStore:
     ) -> FetchedObject | None:
         """Return a picture of that training run; None if it has none of this name. Raises StoreErrors.
 
-        known holds the ETags of the pictures that the client has cached, which are not read again.
+        `known` holds the ETags of the pictures that the client has cached, which are not read again.
         """
         if rank_picture(name) is None or origin_run_id is None or not re.fullmatch(JOB_ID, job_id):
             return None

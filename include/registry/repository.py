@@ -146,7 +146,7 @@ class DatasetRepository:
         """Record a checked dataset as the next version of its name, and return the version.
 
         No version is created if the newest version that is not archived has the same content and task, or if
-        the same run has registered them already. The second value tells whether this run created the version.
+        the same run has registered them already. The second value is True if this run created the version.
         """
         name = registration.name
         with self._connection.transaction():

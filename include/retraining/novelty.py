@@ -26,9 +26,9 @@ def find_reason_to_skip(
 ) -> str | None:
     """Return why a training run on `data` with `parameters` (fingerprints) is not worth a GPU; None if it is.
 
-    earlier are versions of the same model. A rejected version counts only if it was compared with the current
-    champion: with a new champion, both the starting point and the bar are different. Versions from job_id
-    itself do not count.
+    `earlier` holds versions of the same model. A rejected version counts only if it was compared with the
+    current champion: with a new champion, both the starting point and the bar are different. Versions from
+    `job_id` itself do not count.
     """
 
     def is_same(version: ModelVersion) -> bool:

@@ -105,7 +105,7 @@ def _fields(item: bytes) -> dict[str, object]:
 
 def _unescape(text: str) -> str:
     """Replace XML's entity references. Raises ParseError for an unknown one."""
-    text = text.replace("&quot;", '"').replace("&#34;", '"')  # as around each ETag
+    text = text.replace("&quot;", '"').replace("&#34;", '"')  # S3 escapes the quotes around each ETag
     return (ElementTree.fromstring(f"<text>{text}</text>").text or "") if "&" in text else text  # noqa: S314
 
 

@@ -172,7 +172,8 @@ class Postgres:
         """Remove the lock file of a server that was killed if another program now has that server's pid.
 
         After a reboot, PostgreSQL would take that program for a server of the same data and refuse to start.
-        A running server works in its data folder. If it is unknown where the program works, the file is kept.
+        A running server's working directory is its data folder. If the program's working directory is
+        unknown, the file is kept.
         """
         lock = self.data / "postmaster.pid"
         with suppress(OSError, IndexError, ValueError, psutil.Error):

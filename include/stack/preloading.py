@@ -62,7 +62,7 @@ class OwnModules:
         self._names = [name for name in sys.modules if name.startswith("include.") and name not in before]
 
     def forget_if_edited(self) -> None:
-        """Remove the modules from this process if a file was changed, added or removed since their import."""
+        """Remove the modules from this process if a file has been changed, added or removed since import."""
         if not self._names or _files() == self._files:
             return
         log.info("The project was edited; from now on, each task imports its modules itself.")

@@ -128,7 +128,7 @@ def _watch_plan(plan: RetrainPlan, datasets: DatasetRepository) -> list[WatchedD
     if not plan.dataset.startswith("s3://"):
         return []
     registered = _watch(datasets.at_source(plan.dataset))
-    if registered or parse_registered(plan.name) is None:  # no dataset can be called digits
+    if registered or parse_registered(plan.name) is None:  # "digits" is reserved for the bundled data
         return registered
     return [WatchedDataset(plan.name, plan.dataset, plan.task, None)]
 

@@ -29,6 +29,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 def reports_killed_worker(error: BaseException) -> bool:
     """Return whether this is PyTorch's report of a killed loader worker.
 
-    PyTorch's handler of SIGCHLD raises it wherever the main thread happens to be.
+    PyTorch's SIGCHLD handler raises it wherever the main thread happens to be.
     """
     return isinstance(error, RuntimeError) and _WORKER_KILLED.match(str(error)) is not None

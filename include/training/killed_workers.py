@@ -1,4 +1,4 @@
-"""Tells an error that a killed loader worker caused from every other error of a training run."""
+"""Distinguishes errors that a killed loader worker caused from all other errors of a training run."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def recognize_killed_workers(patience: float = 5) -> Iterator[None]:
 
 
 def _await_report(seconds: float) -> RuntimeError | None:
-    """Return PyTorch's error about a worker that has died, or None if there is none after so many seconds."""
+    """Return PyTorch's error about a worker that has died, or None if there is none within `seconds`."""
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
-            _error_if_any_worker_fails()  # PyTorch's handler of SIGCHLD may also raise it in the pause
+            _error_if_any_worker_fails()  # PyTorch's SIGCHLD handler may also raise this in sleep()
             time.sleep(0.05)
     except RuntimeError as error:
         return error

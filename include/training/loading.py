@@ -69,7 +69,7 @@ def hand_over(path: Path, state: dict[str, Any], reads: int = 1) -> None:
     """Keep `state`, the content of this file, for the next reads, so that the file is not read again.
 
     The readers, such as Ultralytics, share `state`; the last one owns it. Only the state that was handed over
-    last is kept, and only until it is read so many times.
+    last is kept, and only until it has been read `reads` times.
     """
     _handed_over.clear()
     _handed_over[_identity(path)] = state, reads

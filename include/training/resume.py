@@ -45,12 +45,12 @@ _OTHER_JOB = "give the parameters that it started with, or fresh=true to start o
 class RestoredState:
     """A training run that is ready to continue.
 
-    path is a private copy of the whole state; best_epoch is that of the restored best.pt, -1 without one.
-    within_epoch means that the state has batches of an epoch that has not ended; ended means that no epoch is
-    left; stopped means that a user wants no more epochs. fits_memory_of is the device, as in the numeric
-    profile, on which epochs were trained with this batch and image size. inexact_reason says why the
-    weights may differ from those of an uninterrupted training run, if that is known already. changed names
-    the arguments that were changed on purpose.
+    `path` is a private copy of the whole state; `best_epoch` is that of the restored best.pt, -1 without one.
+    `within_epoch` means that the state has batches of an epoch that has not ended; `ended` means that no
+    epoch is left; `stopped` means that a user wants no more epochs. `fits_memory_of` is the device, as in the
+    numeric profile, on which epochs were trained with this batch and image size. `inexact_reason` says why
+    the weights may differ from those of an uninterrupted training run, if that is known already. `changed`
+    names the arguments that were changed on purpose.
     """
 
     path: Path

@@ -148,7 +148,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     def __getitem__(self, number: int) -> dict[str, Any]:
         sample = self._build(number)
         if self.recent is not None and not self.recent.is_unchanged():
-            recent, self.recent = self.recent, None  # images were overwritten since: decode all of them
+            recent, self.recent = self.recent, None  # images have since been overwritten: decode them all
             sample = self._build(number)
             self.recent = recent
         return sample

@@ -12,7 +12,7 @@ WITH before AS (
     WHERE job_id = %(job_id)s
         AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
         -- A run that was waiting when its job was cancelled may not have noticed, and must not take the job back. A run
-        -- that was cleared since then may take it.
+        -- that has been cleared since then may.
         AND NOT (
             status = 'stopped'
             AND COALESCE(stop_requested, FALSE)

@@ -103,7 +103,7 @@ def test_without_an_intact_listing_any_change_below_the_prefix_is_refused(
         prefix.materialize(reference)
     prefix.client.delete_object(Bucket=prefix.bucket, Key=NEW)
     assert images(prefix.materialize(reference)) == prefix.originals()
-    assert prefix.client.get_object(Bucket=prefix.bucket, Key=key)["Body"].read() == whole, "stored anew"
+    assert prefix.client.get_object(Bucket=prefix.bucket, Key=key)["Body"].read() == whole, "stored again"
 
 
 def test_a_data_yaml_given_as_the_source_is_part_of_the_listing(prefix: Prefix, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Numbers(Dataset[torch.Tensor]):
 
 @pytest.fixture(autouse=True)
 def sigchld(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let PyTorch install its handler of SIGCHLD, which tests of SIGTERM have replaced in this process."""
+    """Let PyTorch install its SIGCHLD handler, which tests of SIGTERM have replaced in this process."""
     former = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     yield
@@ -91,7 +91,7 @@ def kill_worker(worker: int) -> Callable[..., None]:
 
     def kill(*_: object, **__: object) -> None:
         os.kill(worker, signal.SIGKILL)
-        time.sleep(60)  # PyTorch's handler of SIGCHLD raises its error here
+        time.sleep(60)  # PyTorch's SIGCHLD handler raises its error here
 
     return kill
 

@@ -23,7 +23,7 @@ class Instance:
 
 @dataclass(eq=False)
 class Storage:
-    """The numbers of one entry of the archive; viewed counts the numbers in all tensors that view it."""
+    """The numbers of one entry of the archive; `viewed` counts those in all tensors that view it."""
 
     items: int
     viewed: int = 0

@@ -154,7 +154,7 @@ class _Folders:
     def _divide(self, part: _Part, keys: list[str]) -> None:
         """After a full page of these keys, let an idle thread list the rest from a guessed key onwards.
 
-        The guessed key is some pages ahead. If there are no keys after it, that thread finishes at once, and
+        The guessed key is a few pages ahead. If there are no keys after it, that thread finishes at once, and
         the remaining keys are divided again after the next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys

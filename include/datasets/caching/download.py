@@ -89,7 +89,7 @@ class Downloader:
             try:
                 self._write(part, mode)
             except StoreUnavailable as error:
-                # boto3 retries requests itself, but not after a response that breaks off halfway.
+                # boto3 retries requests itself, but not after a response that ends halfway.
                 if attempt == _ATTEMPTS:
                     raise
                 log.warning("Retrying the download of %s: %s", file.stored.uri, error)

@@ -5,7 +5,7 @@ label cache or an .npy file that another process is writing. So a view is locked
 that finds the view locked takes the next one. Views are reused later, together with their caches.
 
 The lock is held until the last process that uses the view ends. If a training run is killed, its loader
-workers hold the lock for some seconds, until they notice that the run has ended.
+workers hold the lock for a few seconds, until they notice that the run has ended.
 
 If a dataset is repaired, its views are outdated, and a file {view}.outdated marks each of them. The next run
 that locks the view removes it, together with the caches of damaged files.

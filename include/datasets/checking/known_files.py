@@ -75,8 +75,8 @@ class KnownFiles:
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
         """Return the result of `read`, without calling it for known labels.
 
-        how names everything on which the result depends besides the file's content: the rules and the image's
-        size. Raises the errors of `read`.
+        `how` names everything on which the result depends besides the file's content: the rules and the
+        image's size. Raises the errors of `read`.
         """
         return self._recall(path, f"labels {how}", _LABELS, read, lambda found: not found.problems)
 

@@ -46,9 +46,10 @@ def convert_coco(
 ) -> dict[str, int] | None:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
-    named is the annotation file that the user named, relative to the folder. Returns how many items were left
-    out or replaced, by note; None if the folder has no COCO annotations, or if it has more than COCO_FILES
-    JSON files and the user named none. Raises DatasetError, and OSErrors after which a retry may succeed.
+    `named` is the annotation file that the user chose, relative to the folder. Returns how many items were
+    left out or replaced, by note; None if the folder has no COCO annotations, or if it has more than
+    COCO_FILES JSON files and the user chose none. Raises DatasetError, and OSErrors after which a retry may
+    succeed.
     """
     boundary = Boundary(Path(folder), source, Path(barred) if barred else None)
     with translate_reading_errors(source):

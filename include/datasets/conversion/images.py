@@ -29,7 +29,7 @@ _FAILURES = 100
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
     """Raise DatasetError unless images may be fetched from all hosts.
 
-    hosts gives the number of files on each host.
+    `hosts` maps each host to its number of files.
     """
     refused = {host: count for host, count in hosts.items() if not allowed.allow(Address.parse(host))}
     if not refused:

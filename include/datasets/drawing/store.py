@@ -66,7 +66,7 @@ class SampleStore:
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
         """Return the picture with this name; None if it is missing or too large. Raises StoreErrors.
 
-        known holds the ETags of pictures that the client already has; such a picture is not read again.
+        `known` holds the ETags of pictures that the client already has; such a picture is not read again.
         """
         if not re.fullmatch(_NAME, name):
             return None
