@@ -55,7 +55,7 @@ class FolderObjects:
 
     def _describe(self, bucket: str, key: str) -> StoredObject:
         status = (self.folder / key).stat()
-        etag = hashlib.md5(f"{key} {status.st_mtime_ns}".encode()).hexdigest()  # noqa: S324  as S3 does
+        etag = hashlib.md5(f"{key} {status.st_mtime_ns}".encode()).hexdigest()  # noqa: S324 - as S3 does
         return StoredObject(bucket, key, status.st_size, etag)
 
     def stat(self, bucket: str, key: str) -> StoredObject:

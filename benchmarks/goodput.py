@@ -85,7 +85,7 @@ class Run:
 
 def simulate(parts: Parts, mean: float, seed: int) -> Run:
     """Simulate training until the job is done, killed every `mean` seconds on average, even in restarts."""
-    dice = random.Random(seed)  # noqa: S311  no secret depends on it
+    dice = random.Random(seed)  # noqa: S311 - no secret depends on it
     clock = repeated = down = durable = 0.0
     kills = 0
     until_kill = dice.expovariate(1 / mean)

@@ -44,7 +44,7 @@ def measure(folder: Path, quick: bool) -> Table:
     data, images = make_digits(folder / "digits")
     starts: dict[str, list[float]] = {name: [] for name in (PLAIN, COLD, HERE, ELSEWHERE)}
     lost: dict[str, list[float]] = {name: [] for name in ("here", "in S3")}
-    dice = random.Random(0)  # noqa: S311  no secret depends on it
+    dice = random.Random(0)  # noqa: S311 - no secret depends on it
     root = folder / "machine"
     with local_services(folder) as services:
         services.begin(JOB)

@@ -31,7 +31,7 @@ def make_photos(folder: Path, train: int, val: int, drawn: int = 400) -> tuple[P
     """
     from sklearn.datasets import load_sample_images
 
-    dice = random.Random(0)  # noqa: S311  no secret depends on it
+    dice = random.Random(0)  # noqa: S311 - no secret depends on it
     backgrounds, scans = load_sample_images().images, load_scans()
     for split, count in (("train", train), ("val", val)):
         images, labels = folder / "images" / split, folder / "labels" / split

@@ -45,7 +45,7 @@ class Restart:
 def measure(folder: Path, quick: bool) -> Table:
     """Kill the training process repeatedly, and wait each time for the next one to train."""
     kills = 1 if quick else 15
-    dice = random.Random(0)  # noqa: S311  no secret depends on it
+    dice = random.Random(0)  # noqa: S311 - no secret depends on it
     with ExitStack() as resources:
         stack = Stack.at(folder / "stack")
         resources.callback(lambda: stack.down(quiet()))

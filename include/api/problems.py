@@ -88,7 +88,7 @@ def document_problems(document: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
+    assert isinstance(error, HTTPException)  # noqa: S101 - the handler is registered for this class
     if error.status_code in _BEFORE_GUARDS:
         error = await authentication_error(request) or error
     if error.status_code == HTTPStatus.NOT_FOUND and _is_described(request.app):
@@ -114,13 +114,13 @@ def http_problem(error: HTTPException) -> JSONResponse:
 
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ProblemError)  # noqa: S101 - registered for it
+    assert isinstance(error, ProblemError)  # noqa: S101 - the handler is registered for this class
     sentence = str(error).removesuffix(".")  # that of a refused parameter has a full stop already
     return problem(error.status, f"{sentence}.", error.headers)
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler is registered for this class
     if refusal := await authentication_error(request):
         return http_problem(refusal)
     first = error.errors()[0]
@@ -137,7 +137,7 @@ def _answer_invalid_cursor(_: Request, error: Exception) -> JSONResponse:
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     """Answer a request with a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
-    assert isinstance(error, psycopg.DataError)  # noqa: S101 - registered for it
+    assert isinstance(error, psycopg.DataError)  # noqa: S101 - the handler is registered for this class
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 

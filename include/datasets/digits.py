@@ -86,7 +86,7 @@ class Dice:
     """Integers from `random.Random.random`, the only method whose sequence Python guarantees."""
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed).random  # noqa: S311  no secret depends on it
+        self._random = random.Random(seed).random  # noqa: S311 - no secret depends on it
 
     def below(self, limit: int) -> int:
         """Draw from 0 to `limit` - 1."""

@@ -103,7 +103,7 @@ def check_no_files(overrides: Mapping[str, object]) -> None:
     """Refuse arguments that name a file, because a job comes from another machine. Raises ValueError."""
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
-            raise ValueError(  # noqa: TRY004 - one sentence for all
+            raise ValueError(  # noqa: TRY004 - callers expect ValueError
                 f"{name}={show_value(value)} is refused: jobs do not read files of a worker; {remedy}"
             )
 

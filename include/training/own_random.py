@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 
-class _OwnRandom(random.Random):  # noqa: S311  no secret depends on it
+class _OwnRandom(random.Random):  # noqa: S311 - no secret depends on it
     """Stands in for the module `random`: it has the same functions, which draw from this generator."""
 
     def __getattr__(self, name: str) -> Any:

@@ -22,7 +22,7 @@ MIB = 1024**2
 def objects(count: int) -> Iterator[tuple[str, StoredObject]]:
     for number in range(count):
         name = f"images/train/{number:07}.jpg"
-        etag = hashlib.md5(name.encode()).hexdigest()  # noqa: S324  as S3 does
+        etag = hashlib.md5(name.encode()).hexdigest()  # noqa: S324 - as S3 does
         yield name, StoredObject("bucket", f"set/{name}", number, etag)
 
 

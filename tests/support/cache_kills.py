@@ -39,7 +39,7 @@ class Objects:
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects below one of the prefixes."""
         for name, content in sorted(self.by_prefix[prefix].items()):
-            etag = hashlib.md5(content).hexdigest()  # noqa: S324  as S3 does
+            etag = hashlib.md5(content).hexdigest()  # noqa: S324 - as S3 does
             yield StoredObject(bucket, prefix + name, len(content), etag)
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:

@@ -42,7 +42,7 @@ def is_passing(error: Exception) -> bool:
 def is_file(path: str) -> bool:
     """Return the same as `os.path.isfile`, but raise OSErrors after which a retry may succeed."""
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116  a million of them
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - faster for a million files
     except (OSError, ValueError) as error:
         if is_passing(error):
             raise

@@ -64,7 +64,7 @@ class Listing:
                 count += 1
                 yield name, stored
 
-        file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the listing
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the listing
         with _write_lines(file, origin) as write:
             fingerprint = tree_fingerprint(written(), origin.yaml)
         return cls(file, origin, fingerprint, count)

@@ -87,7 +87,7 @@ def _iterate_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[tu
         try:
             parts = safe_parts(name)
             if "/".join(parts) != name:
-                raise ValueError("it contains the component '.'")  # noqa: TRY301  one sentence for all
+                raise ValueError("it contains the component '.'")  # noqa: TRY301 - the except clause completes it
         except ValueError as error:
             raise DatasetError(
                 f"{uri} contains {name!r}, which is not an allowed name: {error}. Rename the object"

@@ -77,7 +77,7 @@ def _size(layout: Layout) -> int:
     for sample in chain.from_iterable(layout.splits.values()):
         for path in filter(None, (sample.image, sample.label)):
             with suppress(FileNotFoundError, NotADirectoryError):  # an image without labels
-                found = os.stat(path)  # noqa: PTH116  a million of them
+                found = os.stat(path)  # noqa: PTH116 - faster for a million files
                 numbers.append(found.st_ino)
                 sizes.append(found.st_size)
     _, first = np.unique(np.frombuffer(numbers, np.uint64), return_index=True)

@@ -129,7 +129,7 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
 def _folder(given: object) -> str:
     try:
         if not isinstance(given, str):
-            raise ValueError("it is not a string")  # noqa: TRY004, TRY301  one sentence for all
+            raise ValueError("it is not a string")  # noqa: TRY004, TRY301 - the except clause completes it
         return "/".join(safe_parts(given.strip("/")))
     except ValueError as error:
         raise ValueError(
@@ -143,7 +143,7 @@ def _mapping(given: object) -> dict[int, int]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ValueError(  # noqa: TRY004  one sentence for all
+        raise ValueError(  # noqa: TRY004 - callers expect ValueError
             f"label_mapping: {show_value(given)} must map the ids in the masks to class ids, or to "
             "ignore_label"
         )

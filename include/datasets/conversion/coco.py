@@ -185,7 +185,7 @@ class _Conversion:
         self, file: CocoFile, numbers: Mapping[int | str, int], annotation: Any, rows: Rows
     ) -> None:
         if not isinstance(annotation, dict):
-            raise ValueError("it is not an object with keys")  # noqa: TRY004  one kind of error for all
+            raise ValueError("it is not an object with keys")  # noqa: TRY004 - callers expect ValueError
         image = annotation.get("image_id")
         if not isinstance(image, int | str) or image not in file.images:
             raise ValueError("image_id matches no image in the file; add the image, or remove the annotation")

@@ -190,5 +190,5 @@ def _read_category(file: CocoFile, element: Any) -> None:
 
 def _require_object(element: Any) -> Mapping[str, Any]:
     if not isinstance(element, dict):
-        raise ValueError("it is not an object with keys")  # noqa: TRY004  one kind of error for all
+        raise ValueError("it is not an object with keys")  # noqa: TRY004 - callers expect ValueError
     return element

@@ -55,7 +55,7 @@ class _Reader:
         while self.peek() != "}":
             key = self.value()
             if not isinstance(key, str):
-                raise ValueError("a key is not a string")  # noqa: TRY004  one kind of error for all
+                raise ValueError("a key is not a string")  # noqa: TRY004 - callers expect ValueError
             self._take(":")
             yield key
             self._take_separator("}")

@@ -164,7 +164,7 @@ class _Export:
         train = self._names.lines("train")
         if self.task == "classify" or self._names.lines("val") or len(train) < 2:
             return
-        random.Random(0).shuffle(train)  # noqa: S311  the same choice as Ultralytics
+        random.Random(0).shuffle(train)  # noqa: S311 - the same choice as Ultralytics
         chosen = train[: max(1, len(train) // 10)]
         self._names.move(chosen, "val")
         self.notes.add("images of train are used to validate, as the export has none in val", len(chosen))

@@ -83,7 +83,7 @@ def _parse(line: bytes, number: int) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         raise ValueError(f"line {number} is not valid JSON") from None
     if not isinstance(value, dict):
-        raise ValueError(f"line {number} is not a JSON object")  # noqa: TRY004  one kind of error for all
+        raise ValueError(f"line {number} is not a JSON object")  # noqa: TRY004 - callers expect ValueError
     return value
 
 
@@ -152,7 +152,7 @@ def read_labels(record: Record) -> list[list[float]]:
     """
     labels: Any = next(iter(record.annotations.values()), [])
     if not isinstance(labels, list):
-        raise ValueError("annotations must contain a list of labels")  # noqa: TRY004  one kind of error for all
+        raise ValueError("annotations must contain a list of labels")  # noqa: TRY004 - callers expect ValueError
     for label in labels:
         if not isinstance(label, list) or not all(type(number) in {int, float} for number in label):
             raise ValueError("a label must be a list of numbers, its class id first")

@@ -54,4 +54,4 @@ class Rows:
 
 def in_line(row: Sequence[float]) -> str:
     """Return a row as a line of a label file, in the format of `convert_coco`."""
-    return " ".join("%g" % number for number in row) + "\n"  # noqa: UP031  the format of Ultralytics
+    return " ".join("%g" % number for number in row) + "\n"  # noqa: UP031 - the format of Ultralytics

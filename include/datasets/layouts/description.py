@@ -83,7 +83,7 @@ def read_description(file: Path, task: str, source: str, split: Split = "val") -
     try:
         data = load_yaml(file)
         if not isinstance(data, dict):
-            raise ValueError("it must be a mapping with train, val and names")  # noqa: TRY004, TRY301  one sentence for all
+            raise ValueError("it must be a mapping with train, val and names")  # noqa: TRY004, TRY301 - the except clause completes it
         data["val"] = data.get("val") or data.get("validation")
         names = _names(data)
         maps, labels = _maps(data, task, len(names))
@@ -181,7 +181,7 @@ def _numbered(names: object) -> dict[int, str]:
 
 def _class_name(key: int, given: object) -> str:
     if not isinstance(given, str | int | float | date):
-        raise ValueError(f"names: class {key} has no usable name: {show_value(given)}")  # noqa: TRY004  one sentence for all
+        raise ValueError(f"names: class {key} has no usable name: {show_value(given)}")  # noqa: TRY004 - callers expect ValueError
     name = str(given)
     if not name or len(name) > CLASS_NAME or not is_one_line(name):
         raise ValueError(

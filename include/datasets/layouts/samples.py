@@ -208,7 +208,7 @@ def resolve_samples(named: Iterable[tuple[str, str | None, str]], boundary: Boun
 
     samples = []
     for image, label, name in named:
-        suffix = os.path.splitext(label)[1] if label else ""  # noqa: PTH122  a million of them
+        suffix = os.path.splitext(label)[1] if label else ""  # noqa: PTH122 - faster for a million files
         samples.append(Sample.of(resolve_one(image), label and resolve_one(label), name, suffix))
         if len(findings) >= FINDINGS:
             break
