@@ -126,7 +126,7 @@ class CompletedUpload(BaseModel):
     dependencies=_MAY_CHANGE,
 )
 def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
-    """Announce the files of a dataset. Only announced files can be sent, and only in the announced size."""
+    """Announce the files of a dataset. Only announced files can be sent, and only at the announced size."""
     try:
         planned = plan_upload([AnnouncedFile(file.path, file.size) for file in body.files], user.get_name())
     except UploadRefused as refusal:

@@ -141,7 +141,7 @@ def enforce_safe_loading() -> None:
     from ultralytics.nn import tasks
 
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (
-        "1"  # for Ultralytics' direct calls of torch.load, which reads the variable each time
+        "1"  # Ultralytics also calls torch.load directly, which reads this variable on every call
     )
     tasks.SAFE_LOAD = True
     if unwrap(tasks.torch_safe_load) is tasks.torch_safe_load:

@@ -88,6 +88,6 @@ class _Fetching:
             self._left -= size
             if self._left < 0:
                 raise DatasetError(
-                    f"Dataset {self._source!r} has more than {ARCHIVE_BYTES / GIB:g} GiB of images, which is "
-                    "the limit for images from the web; upload them to S3 with a data YAML"
+                    f"Dataset {self._source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images "
+                    "from the web; upload them to S3 with a data YAML"
                 )
