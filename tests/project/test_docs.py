@@ -21,6 +21,11 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_a_readme_has_at_most_150_lines(name: str) -> None:
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def _headings(document: Path) -> set[str]:
     """Return the anchors of the document's headings."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
