@@ -9,6 +9,8 @@ RUN = .venv/bin/python
 STACK = $(RUN) -m include.stack
 # deptry warns about each line with -c (a constraint).
 DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
+# Builds the documentation site into site/, without a network; a broken link is an error.
+BUILD_DOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 # A version has to be a week old before it is locked: most malware is withdrawn within days. For an urgent fix:
 # make lock COOL_DOWN="0 days" ARGS="--upgrade-package name". Only wheels are locked, because installing a source
@@ -88,10 +90,10 @@ gpu-wheels: setup ## download the packages that a GPU machine needs for bench-gp
 	@$(RUN) -m benchmarks.gpu.packages
 
 docs: .venv-docs/installed ## build the documentation site into site/; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
+	@$(BUILD_DOCS) $(ARGS)
 	@echo "The documentation is built: site/index.html"
 
-lint: setup-dev ## check style, spelling, requirements, types and the console's JavaScript; look for secrets
+lint: setup-dev .venv-docs/installed ## check style, spelling, requirements, types, JavaScript and the documentation's links; look for secrets
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	.venv/bin/typos
@@ -99,6 +101,7 @@ lint: setup-dev ## check style, spelling, requirements, types and the console's 
 	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy
 	$(RUN) -m tests.support.javascript
+	$(BUILD_DOCS)
 	.ci/secrets
 
 lock: setup ## update the requirement locks; ARGS=--upgrade takes newer versions

@@ -2,7 +2,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: [".*/**", "include/console/static/vendor/**"] },
+  { ignores: [".*/**", "site/**", "include/console/static/vendor/**"] },
   js.configs.recommended,
   {
     languageOptions: { ecmaVersion: 2024, globals: globals.browser },
