@@ -1,6 +1,8 @@
+// @ts-check
 import js from "@eslint/js";
 import globals from "globals";
 
+/** @type {import("eslint").Linter.Config[]} */
 export default [
   { ignores: [".*/**", "site/**", "include/console/static/vendor/**"] },
   js.configs.recommended,
