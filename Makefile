@@ -49,7 +49,7 @@ dataset: there ## upload a dataset and register it as a version: make dataset FI
 	@test -n "$(FILE)" && test -n "$(NAME)" || { echo "Say which file, and the dataset's name: make dataset FILE=<a .zip or a folder> NAME=<name> [TASK=detect]" >&2; exit 1; }
 	@$(STACK) dataset "$(FILE)" "$(NAME)" "$(or $(TASK),detect)"
 
-down: there ## stop PostgreSQL, S3 and Airflow; the data stays in .stack/
+down: there ## stop PostgreSQL, S3 and Airflow; the data stay in .stack/
 	@$(STACK) down
 
 rotate: there ## replace every secret except the key that signs models; training runs resume afterwards
@@ -67,7 +67,7 @@ logs: there ## follow the logs of the services
 test: setup-dev ## run the tests, except the longest ones, on separate services; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
 
-test-long: setup-dev ## run the longest tests, and kill training runs a hundred times in all, at every stage; the table goes to .stack/killed-runs.md
+test-long: setup-dev ## run the longest tests and kill training runs a hundred times in total, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # none of them was picked
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
@@ -83,7 +83,7 @@ bench: setup-dev ## compare with plain Ultralytics and other programs; ARGS="tra
 bench-quick: setup-dev ## show in minutes that all benchmarks run, several at a time; the figures mean nothing
 	@$(RUN) -m benchmarks --quick $(ARGS)
 
-bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--device cpu --quick" shows that it runs
+bench-gpu: ## measure on a GPU without a network, for at most eight minutes; ARGS="--device cpu --quick" shows that it runs
 	@$(or $(wildcard $(RUN)),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 gpu-wheels: setup ## download the packages that a GPU machine needs for bench-gpu, into gpu-wheels/

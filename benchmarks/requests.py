@@ -241,7 +241,7 @@ def summary(job: Traffic, stored: list[Stored], epochs: int) -> str:
     return (
         f"the target is no LIST, and there were {job.requests['LIST']}. The job uploaded last.pt "
         f"({size / 1e6:.1f} MB) {len(last)} times and best.pt {len(stored) - len(last)} times, "
-        f"{files / 1e6:.1f} MB in all. Including headers, it sent {job.sent / files:.4f} times as many "
+        f"{files / 1e6:.1f} MB in total. Including headers, it sent {job.sent / files:.4f} times as many "
         f"bytes, which is {job.sent / (epochs * size):.3f} times {epochs} x the size of last.pt, in "
         f"{requests} requests, {requests / epochs:.1f} for each epoch."
     )
