@@ -20,7 +20,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet
 	--generate-hashes --only-binary :all: --excludes .ci/excluded-packages.txt --exclude-newer "$(COOL_DOWN)" $(ARGS)
 LOCKS = $(wildcard requirements*.txt)
 
-# Without bytecode every process of Airflow spends seconds more on its imports.
+# Without bytecode, the imports of each Airflow process take seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 # Use the repository's environment, whatever environment the caller has activated.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
