@@ -9,6 +9,8 @@ RUN = .venv/bin/python
 STACK = $(RUN) -m include.stack
 # deptry warns about each line with -c (a constraint).
 DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
+# Builds the documentation site into site/, without a network; a broken link is an error.
+BUILD_DOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 # A version has to be a week old before it is locked: most malware is withdrawn within days. For an urgent fix:
 # make lock COOL_DOWN="0 days" ARGS="--upgrade-package name". Only wheels are locked, because installing a source
@@ -18,7 +20,7 @@ COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile --quiet
 	--generate-hashes --only-binary :all: --excludes .ci/excluded-packages.txt --exclude-newer "$(COOL_DOWN)" $(ARGS)
 LOCKS = $(wildcard requirements*.txt)
 
-# Without bytecode every process of Airflow spends seconds more on its imports.
+# Without bytecode, the imports of each Airflow process take seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 # Use the repository's environment, whatever environment the caller has activated.
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
@@ -47,7 +49,7 @@ dataset: there ## upload a dataset and register it as a version: make dataset FI
 	@test -n "$(FILE)" && test -n "$(NAME)" || { echo "Say which file, and the dataset's name: make dataset FILE=<a .zip or a folder> NAME=<name> [TASK=detect]" >&2; exit 1; }
 	@$(STACK) dataset "$(FILE)" "$(NAME)" "$(or $(TASK),detect)"
 
-down: there ## stop PostgreSQL, S3 and Airflow; the data stays in .stack/
+down: there ## stop PostgreSQL, S3 and Airflow; the data stay in .stack/
 	@$(STACK) down
 
 rotate: there ## replace every secret except the key that signs models; training runs resume afterwards
@@ -65,7 +67,7 @@ logs: there ## follow the logs of the services
 test: setup-dev ## run the tests, except the longest ones, on separate services; ARGS="-k name" picks some
 	@$(RUN) -m pytest $(ARGS)
 
-test-long: setup-dev ## run the longest tests, and kill training runs a hundred times in all, at every stage; the table goes to .stack/killed-runs.md
+test-long: setup-dev ## run the longest tests and kill training runs a hundred times in total, at every stage; the table goes to .stack/killed-runs.md
 	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # none of them was picked
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
@@ -81,17 +83,17 @@ bench: setup-dev ## compare with plain Ultralytics and other programs; ARGS="tra
 bench-quick: setup-dev ## show in minutes that all benchmarks run, several at a time; the figures mean nothing
 	@$(RUN) -m benchmarks --quick $(ARGS)
 
-bench-gpu: ## measure on a GPU without a network, in eight minutes; ARGS="--device cpu --quick" shows that it runs
+bench-gpu: ## measure on a GPU without a network, for at most eight minutes; ARGS="--device cpu --quick" shows that it runs
 	@$(or $(wildcard $(RUN)),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 gpu-wheels: setup ## download the packages that a GPU machine needs for bench-gpu, into gpu-wheels/
 	@$(RUN) -m benchmarks.gpu.packages
 
 docs: .venv-docs/installed ## build the documentation site into site/; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict $(ARGS)
+	@$(BUILD_DOCS) $(ARGS)
 	@echo "The documentation is built: site/index.html"
 
-lint: setup-dev ## check style, spelling, requirements, types and the console's JavaScript; look for secrets
+lint: setup-dev .venv-docs/installed ## check style, spelling, requirements, types, JavaScript and the documentation's links; look for secrets
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	.venv/bin/typos
@@ -99,6 +101,7 @@ lint: setup-dev ## check style, spelling, requirements, types and the console's 
 	$(DEPTRY) --requirements-files requirements.in,requirements-dev.in --ignore DEP002 tests benchmarks
 	$(RUN) -m mypy
 	$(RUN) -m tests.support.javascript
+	$(BUILD_DOCS)
 	.ci/secrets
 
 lock: setup ## update the requirement locks; ARGS=--upgrade takes newer versions

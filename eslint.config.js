@@ -1,8 +1,10 @@
+// @ts-check
 import js from "@eslint/js";
 import globals from "globals";
 
+/** @type {import("eslint").Linter.Config[]} */
 export default [
-  { ignores: [".*/**", "include/console/static/vendor/**"] },
+  { ignores: [".*/**", "site/**", "include/console/static/vendor/**"] },
   js.configs.recommended,
   {
     languageOptions: { ecmaVersion: 2024, globals: globals.browser },

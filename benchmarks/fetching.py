@@ -66,9 +66,9 @@ def table_of(found: dict[str, list[Spent]], images: int) -> Table:
         "the local stack. Plain: `s5cmd sync` into an empty folder, then what `yolo train` does before its "
         "first batch, which is `check_det_dataset` and the label caches of both splits. Ours: "
         "`check_dataset` into an empty cache, which verifies every byte, image and label, and `materialize`. "
-        "Training with ours also scans the data; `with the scan` includes that. The sides take turns, "
-        f"and the import of torch does not count; medians of {rounds} with the 95 % interval, and processor "
-        "seconds.",
+        "A training run in this project also scans the data; `with the scan` includes that. The sides take "
+        f"turns, and the import of torch is not included; medians of {rounds} with the 95 % interval, and "
+        "processor seconds.",
         ("", "seconds", "processor"),
     )
     rows = (

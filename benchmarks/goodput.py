@@ -143,11 +143,11 @@ def measure(folder: Path, quick: bool) -> Table:
     table = Table(
         "Goodput with kills",
         f"Simulated from measured parts: a job of {parts.job / HOUR:.0f} hours of YOLO11n whose process is "
-        "killed at random moments, at exponentially distributed intervals. Goodput is the training that the "
-        f"job needs as a share of the time that it takes; medians of {seeds} simulated jobs, with the range "
-        "of 90 % of them. Epochs are longer than the job unless stated otherwise, so that only "
-        "`publish_seconds` decides when states are saved. Repeated training and time without training are "
-        "per kill. "
+        "killed at random moments, at exponentially distributed intervals. Goodput is the time that the "
+        f"job's training needs as a share of the time that the job takes; medians of {seeds} simulated jobs, "
+        "with the range of 90 % of them. Epochs are longer than the job unless stated otherwise, so that "
+        "only `publish_seconds` decides when states are saved. Repeated training and time without training "
+        "are per kill. "
         f"Parts: a state pauses the training for {parts.pause * 1000:.0f} ms and is on disk after "
         f"{parts.written * 1000:.0f} ms; its upload takes {parts.upload:.2f} s and a restart "
         f"{parts.restart:.1f} s (medians of {times} measurements). A retry is scheduled after "

@@ -29,8 +29,8 @@ def measure(folder: Path, quick: bool) -> Table:
         "servers run on the same machine. The ratio is the median over epochs that ran side by side, with "
         "its 95 % interval; the next column is the same ratio for the processor time of the training thread, "
         "which other programs disturb less. The control compares plain with plain under another seed: its "
-        "distance from 1 is noise. *Rest* is the time before the second epoch and after the last one, with "
-        "the upload of the final files to S3.",
+        "distance from 1 is noise. *Rest* is the time before the second epoch and after the last one, "
+        "including the upload of the final files to S3.",
         (
             "training", "epochs", "plain, images/s", "ours, images/s", "ours / plain", "by processor time",
             "control", "rest, plain", "rest, ours",

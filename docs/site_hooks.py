@@ -2,6 +2,7 @@
 
 The pages link to each other by their paths in the repository, as GitHub shows them. MkDocs knows only
 files below docs/, so each other file gets a place below repository/, and the links to it are rewritten.
+A folder becomes a page that lists its files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
+_LIST = "index.md"
+"""The name of the page that lists a folder's files; no file of the repository has this name."""
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -30,13 +33,12 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     seen: set[str] = set(pages)
     while pages:
         path = pages.pop()
+        content = _read(path)
         if not path.startswith("docs/"):
-            content = (ROOT / path).read_bytes()
             files.append(File.generated(config, _place_of(path), content=content))
         if path.endswith(".md"):
-            links = _LINK.findall((ROOT / path).read_text(encoding="utf-8"))
-            linked = {_target(path, link) for link in links}
-            outside = {each for each in linked if not each.startswith("docs/") and (ROOT / each).is_file()}
+            linked = {_target(path, link) for link in _LINK.findall(content.decode())}
+            outside = {each for each in linked if not each.startswith("docs/") and _exists(each)}
             pages += outside - seen
             seen |= outside
     return files
@@ -54,8 +56,23 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _target(path: str, link: str) -> str:
-    """Return the path in the repository of what a page at `path` links to."""
-    return posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
+    """Return the path in the repository of what a page at `path` links to; for a folder, that of its list."""
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
+    return f"{target}/{_LIST}" if (ROOT / target).is_dir() else target
+
+
+def _exists(path: str) -> bool:
+    """Return True if the site can have this path: it is a file, or the list of a folder."""
+    return (ROOT / path).is_file() or posixpath.basename(path) == _LIST
+
+
+def _read(path: str) -> bytes:
+    """Return the contents of a file, or the list of a folder's files as Markdown."""
+    folder, name = posixpath.split(path)
+    if name != _LIST:
+        return (ROOT / path).read_bytes()
+    names = sorted(each.name for each in (ROOT / folder).iterdir() if each.is_file())
+    return "\n".join([f"# {folder}", "", *(f"- [{each}]({each})" for each in names), ""]).encode()
 
 
 def _place_of(path: str) -> str:

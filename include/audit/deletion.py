@@ -37,7 +37,7 @@ def delete_job(
     job: TrainingJob,
     is_running: Callable[[str, str], bool],
 ) -> Deletion:
-    """Delete the job's objects, then its row; in a platform's own table the row stays, without its objects.
+    """Delete the job's objects, then its row; in a host application's table, only the objects.
 
     The deletion works in steps: if it is interrupted, calling this function again deletes the rest.
     is_running(dag_id, run_id) says whether Airflow still runs that run. Raises DeletionRefused, StoreErrors.

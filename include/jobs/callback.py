@@ -1,4 +1,4 @@
-"""The payload that announces a completed or stopped job, to the platform's backend or from a trainer."""
+"""The payload that announces a completed or stopped job to a host application, or to us by a trainer."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class JobStatus(StrEnum):
     """Status of a job as its row records it; only Airflow knows whether its run is still active.
 
     A job is queued until it has its GPU and running from then on, even between two attempts. A queued job
-    without a run was written by a platform and waits for its first run.
+    without a run was written by a host application and waits for its first run.
     """
 
     QUEUED = "queued"
@@ -60,7 +60,7 @@ def _object_or_none(value: object) -> object:
     return value if isinstance(value, dict) else None
 
 
-# A platform may have written anything into a JSON column.
+# A host application may have written anything into a JSON column.
 JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
 
 
@@ -75,7 +75,7 @@ class TrainingJob(BaseModel):
     job_id: str
     """Name of the job, and of its checkpoints in S3."""
     status: str | None
-    """A JobStatus, or whatever an existing platform wrote in a row that was never trained here."""
+    """A JobStatus, or whatever an existing host application wrote in a row that was never trained here."""
     stop_requested: bool
     """Whether the job was asked to stop: after its current batch, or after its epoch if stop_after_epoch is
     set. The request remains set in a job that was cancelled while it waited."""
@@ -127,15 +127,15 @@ class TrainingJob(BaseModel):
     best_checkpoint_path: str | None
     """URI of best.pt; None until it is recorded."""
     best_checkpoint_sha256: str | None
-    """Hash of best.pt; None if a platform recorded the path."""
+    """Hash of best.pt; None if a host application recorded the path."""
     best_checkpoint_size: int | None
-    """Size of best.pt; None if a platform recorded the path."""
+    """Size of best.pt; None if a host application recorded the path."""
     last_checkpoint_path: str | None
     """URI of last.pt; None until it is recorded, and after last.pt has expired."""
     last_checkpoint_sha256: str | None
-    """Hash of last.pt; None if a platform recorded the path."""
+    """Hash of last.pt; None if a host application recorded the path."""
     last_checkpoint_size: int | None
-    """Size of last.pt; None if a platform recorded the path."""
+    """Size of last.pt; None if a host application recorded the path."""
     last_checkpoint_expired_at: datetime | None
     """When retention deleted last.pt; None while it is kept."""
     origin: str | None
@@ -185,7 +185,7 @@ class TrainingJob(BaseModel):
 
     @property
     def known_status(self) -> JobStatus | None:
-        """The status, or None if only a platform uses it."""
+        """The status, or None if only a host application uses it."""
         return JobStatus(self.status) if self.status in set(JobStatus) else None
 
     @property

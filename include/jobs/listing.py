@@ -130,7 +130,7 @@ class Lineage(BaseModel):
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
-    """Return the parameter, or None if it is not a string: a platform may have written anything."""
+    """Return the parameter, or None if it is not a string: a host application may have written anything."""
     value = (spec or {}).get(name)
     return value if isinstance(value, str) else None
 

@@ -121,7 +121,7 @@ def _estimate_starts(
 
 
 def _duration(seconds: float) -> timedelta:
-    """Return the duration, capped at ten years, because a platform may have written any number."""
+    """Return the duration, capped at ten years, because a host application may have written any number."""
     return timedelta(seconds=min(seconds, 10 * 365 * 86_400))
 
 

@@ -27,9 +27,9 @@ class RecordedCheckpoint:
     """One checkpoint as a row records it."""
 
     path: str
-    """An s3:// URI, or whatever a platform wrote itself."""
+    """An s3:// URI, or whatever a host application wrote itself."""
     sha256: str | None
-    """SHA-256 of the whole file, in lower-case hex; None where a platform wrote the path."""
+    """SHA-256 of the whole file, in lower-case hex; None where a host application wrote the path."""
     size: int | None
     """Size in bytes."""
 

@@ -36,7 +36,7 @@ class JobTaken(RepositoryError):
 
 
 class JobNotCreatable(RepositoryError):
-    """The table belongs to a platform, and only the platform can create this row."""
+    """The table belongs to a host application, which alone can create this row."""
 
 
 class DatasetGone(RepositoryError):
@@ -84,8 +84,8 @@ class JobRepository(AttemptRepository):
 
         Raises JobTaken if another run was faster, OwnershipLost if the job was cancelled while this run
         waited and the run has not been cleared since (it started at run_started_at), JobNotCreatable if only
-        the platform can create this row, and DatasetGone if the version of the dataset was deleted in the
-        meantime.
+        the host application can create this row, and DatasetGone if the version of the dataset was deleted
+        in the meantime.
         """
         values = {
             "job_id": job_id,
@@ -155,7 +155,7 @@ class JobRepository(AttemptRepository):
             row = self._statements.row("get_class_table", job_id=job_id)
         try:
             return None if row is None else _CLASS_TABLE.validate_python(row.class_table)
-        except ValidationError:  # a platform may have written anything into a column of that name
+        except ValidationError:  # a host application may have written anything into a column of that name
             return None
 
     def has_own_state(self, job_id: str) -> bool:
@@ -259,8 +259,8 @@ class JobRepository(AttemptRepository):
             raise explain_loss(job_id, run_id, job) if job.was_cancelled and job.run_id == run_id else taken
         if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
             raise JobNotCreatable(
-                f"Job {job_id} has no row in training_jobs, and the platform that owns the table uses its "
-                f"numeric key as job_id: it could create row {job_id} itself later. "
+                f"Job {job_id} has no row in training_jobs, and the host application that owns the table "
+                f"uses its numeric key as job_id: it could create row {job_id} itself later. "
                 f"Pass the job_id of an existing row, or a name that is not a number."
             )
         try:
@@ -269,8 +269,8 @@ class JobRepository(AttemptRepository):
             raise taken from error
         except errors.NotNullViolation as error:
             raise JobNotCreatable(
-                f"Job {job_id} has no row in training_jobs, and only the platform that owns the table can "
-                f"create one: its column {error.diag.column_name} is mandatory. "
+                f"Job {job_id} has no row in training_jobs, and only the host application that owns the "
+                f"table can create one: its column {error.diag.column_name} is mandatory. "
                 f"Pass the job_id of an existing row."
             ) from error
         except errors.StringDataRightTruncation as error:

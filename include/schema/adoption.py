@@ -1,4 +1,4 @@
-"""Adopts the table of an existing platform: adds what is missing and leaves everything else alone."""
+"""Adopts the table of an existing host application: adds what is missing and leaves everything else alone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 KEY_TYPES = frozenset({"smallint", "integer", "bigint", "uuid", "text", "character varying"})
 KEY_TRIGGER = "zz_training_schema_job_id"
-"""Triggers fire in the order of their names. This name comes after those of a platform's own triggers, one of
-which may generate the key."""
+"""Triggers fire in the order of their names. This name comes after those of the host application's triggers,
+one of which may generate the key."""
 
 _KEY_FUNCTION = """\
 CREATE FUNCTION training_schema_job_id() RETURNS trigger
@@ -89,7 +89,7 @@ def has_own_table(revision: Revision, table: str, columns: Sequence[Column]) -> 
 
 
 def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> None:
-    """Add the `columns` that the platform's table lacks, and a unique job_id for current and future rows.
+    """Add the `columns` that the table lacks, and a unique job_id for current and future rows.
 
     Raises MigrationRefused with every obstacle.
     """
@@ -105,7 +105,8 @@ def adopt_jobs(revision: Revision, table: str, columns: Sequence[Column]) -> Non
         raise MigrationRefused(problems)
 
     revision.warn(
-        f"{table} belongs to an existing platform: missing columns are added, and its rows stay unchanged."
+        f"{table} belongs to an existing host application: missing columns are added, and its rows stay "
+        "unchanged."
     )
     _warn_of_mandatory_columns(revision, table, columns, actual)
     if "job_id" not in actual:
@@ -127,7 +128,7 @@ def _find_objections(
 
 
 def _find_key(connection: Connection, table: str, actual: dict[str, ActualColumn]) -> str | None:
-    """Return a column that identifies a row of the platform and is never empty."""
+    """Return a column that identifies a row of the host application and is never empty."""
     for name in catalog.unique_columns(connection, table):
         column = actual[name]
         if name != "job_id" and not column.nullable and column.base_type in KEY_TYPES:
@@ -179,7 +180,7 @@ def _name_rows(revision: Revision, table: str, key: str) -> None:
 def _fill_job_id(revision: Revision, table: str, key: str) -> None:
     """Fill job_id by rewriting the table.
 
-    An UPDATE would fire the platform's own triggers and could change more than job_id.
+    An UPDATE would fire the host application's own triggers and could change more than job_id.
     """
     connection = revision.connection
     size = catalog.fetch_number(connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
@@ -202,8 +203,8 @@ def _warn_of_mandatory_columns(
     ]
     if mandatory:
         revision.warn(
-            f"Only the platform can create rows of {table}, because {', '.join(mandatory)} must be filled: "
-            "train_yolo therefore needs the job_id of an existing row."
+            f"Only the host application can create rows of {table}, because {', '.join(mandatory)} must be "
+            "filled: train_yolo therefore needs the job_id of an existing row."
         )
 
 

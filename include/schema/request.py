@@ -26,5 +26,5 @@ class MigrationRequest(Request):
     confirm_data_loss: bool = Field(
         False,
         description="Allow a downgrade to drop our own columns and tables even if they hold data. The table "
-        "of an existing platform is never dropped.",
+        "of an existing host application is never dropped.",
     )

@@ -89,7 +89,7 @@ def _describe(error: psycopg.Error, statement: str | None) -> str:
     message = ". ".join(part.rstrip(".") for part in parts if part)
     remedy = (
         "Give connection training_db_owner (or training_db, where there is none) a role that owns the "
-        "platform's table and may create objects in its schema. "
+        "host application's table and may create objects in its schema. "
     )
     is_missing_right = isinstance(error, errors.InsufficientPrivilege)
     return f"PostgreSQL reported: {message}. {remedy if is_missing_right else ''}Statement: {statement}"

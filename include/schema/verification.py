@@ -31,7 +31,9 @@ class ColumnState:
 
     def __str__(self) -> str:
         kept = (
-            f" (the platform's own; a new table has {self.expected})" if self.actual != self.expected else ""
+            f" (the host application's own; a new table has {self.expected})"
+            if self.actual != self.expected
+            else ""
         )
         return f"{self.table}.{self.name} {self.actual}{kept}"
 

@@ -1,4 +1,4 @@
--- One if the platform's rows get their job_id from the table's own key, otherwise zero.
+-- One if the host application's rows get their job_id from the table's own key, otherwise zero.
 SELECT count(*)
 FROM pg_trigger
 WHERE tgrelid = 'training_jobs'::regclass

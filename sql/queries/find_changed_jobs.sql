@@ -1,5 +1,5 @@
--- Polls all jobs that anybody watches. Every write changes a row's xmin, even one by a platform that does not maintain
--- updated_at.
+-- Polls all jobs that anybody watches. Every write changes a row's xmin, even one by a host application that does not
+-- maintain updated_at.
 SELECT
     job.job_id::text AS job_id,
     job.xmin::text AS version,

@@ -32,7 +32,7 @@ SELECT
     last_checkpoint_sha256::text AS last_checkpoint_sha256,
     last_checkpoint_size,
     last_checkpoint_expired_at::timestamptz AS last_checkpoint_expired_at,
-    -- Any other value was written by a platform.
+    -- Any other value was written by a host application.
     CASE WHEN origin::text = 'external' THEN 'external' END AS origin,
     checkpoint_uploader::text AS checkpoint_uploader,
     checkpoint_finding::text AS checkpoint_finding,

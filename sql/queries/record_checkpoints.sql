@@ -21,7 +21,7 @@ SET
     last_checkpoint_size = %(last_checkpoint_size)s,
     last_checkpoint_expired_at = NULL,
     error = NULL,
-    -- COALESCE casts the parameter to the type of the column, which may be a platform's enum.
+    -- COALESCE casts the parameter to the type of the column, which may be a host application's enum.
     completed_at = CASE WHEN COALESCE(%(status)s, status) = 'completed' THEN COALESCE(completed_at, now()) END,
     updated_at = now()
 WHERE job_id = %(job_id)s

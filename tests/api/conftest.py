@@ -14,7 +14,7 @@ from tests.support.jobs import recorded
 
 @pytest.fixture
 def waiting(connection: psycopg.Connection[Any]) -> None:
-    """Job a waits in a row that a platform wrote; no run owns the row."""
+    """Job a waits in a row that a host application wrote; no run owns the row."""
     connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
     connection.commit()
 

@@ -24,7 +24,7 @@ from include.api.app import PREFIX, create_app
 from include.console import app as console
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.access_table import EVERYBODY, OURS, PAGES, STARTS, TABLE, TOLD_APART, Row
 from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.ask_as_roles import PEOPLE
@@ -42,7 +42,7 @@ Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
     """The stack with a version of a model and of a dataset, and jobs of ada, of the trainer and of nobody."""
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "

@@ -15,7 +15,7 @@ from include.api.app import create_app as create_api
 from include.console.app import PREFIX as CONSOLE
 from include.console.app import create_app as create_console
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.api_client import ask, token
 from tests.support.api_server import open_app, serving
 
@@ -27,7 +27,7 @@ ELSEWHERE = "elsewhere.example"
 @pytest.fixture(scope="module")
 def served(api_stack: Stack) -> Iterator[Stack]:
     """The stack with a job that has ended."""
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
         yield api_stack

@@ -190,7 +190,7 @@ def test_an_expired_state_says_when_it_was_deleted(
     assert "the retention policy deleted it on 2026-03-04; best.pt is kept" in reason(ask("last"))
 
 
-def test_a_path_that_a_platform_recorded_is_named_and_not_opened(
+def test_a_path_that_a_host_application_recorded_is_named_and_not_opened(
     ask: Answer, connection: psycopg.Connection[Any], bucket: str, s3_client: S3Client
 ) -> None:
     completed(connection, bucket)

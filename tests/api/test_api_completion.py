@@ -251,7 +251,7 @@ def test_other_numbers_for_the_same_files_are_refused(
 
 
 @pytest.mark.usefixtures("uploaded")
-def test_numbers_that_a_platform_recorded_do_not_prevent_a_completion(
+def test_numbers_that_a_host_application_recorded_do_not_prevent_a_completion(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute(
@@ -389,7 +389,7 @@ def test_files_that_some_loader_reads_as_an_executable_pickle_are_refused(
 
 
 @pytest.mark.usefixtures("uploaded")
-def test_the_origin_column_of_a_platform_stays_unchanged(
+def test_the_origin_column_of_a_host_application_stays_unchanged(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, origin) VALUES ('a', 'web'), ('b', 'web')")

@@ -153,9 +153,9 @@ def test_a_write_of_another_program_is_sent(
     started(jobs)
     stream = listen()
     stream.until("job")
-    connection.execute("UPDATE training_jobs SET error = 'the platform says so'")
+    connection.execute("UPDATE training_jobs SET error = 'the host application says so'")
     connection.commit()
-    assert stream.until("job")[-1][2]["error"] == "the platform says so"
+    assert stream.until("job")[-1][2]["error"] == "the host application says so"
 
 
 def test_a_job_that_cannot_be_shown_does_not_disturb_other_streams(

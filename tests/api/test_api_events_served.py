@@ -11,7 +11,7 @@ import pytest
 from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.api_client import token
 from tests.support.event_streams import Listener, epochs
 from tests.support.jobs import epoch_report, started
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture
 def jobs(api_stack: Stack) -> Iterator[JobRepository]:
     """Job a runs, and has finished one epoch."""
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         started(jobs, epochs=1)

@@ -13,7 +13,7 @@ from include.api.app import PREFIX
 from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.api_client import get, token
 from tests.support.jobs import claim, epoch_report
 
@@ -25,14 +25,14 @@ PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
 
 @pytest.fixture(scope="module")
 def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="module")
 def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
-    """Job rest-a is completed, rest-b continues it and is running; two rest-c wait in rows of a platform."""
+    """Job rest-a is completed, rest-b continues it and is running; two rest-c wait in foreign rows."""
     jobs = JobRepository(connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)

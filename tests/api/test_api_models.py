@@ -11,7 +11,7 @@ from psycopg import sql
 
 from include.models.repository import ModelRepository
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.api_client import get, token
 
 pytestmark = pytest.mark.timeout(600)
@@ -21,7 +21,7 @@ NAME = "of-the-api"
 
 @pytest.fixture(scope="module")
 def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         yield connection
 

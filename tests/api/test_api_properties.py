@@ -24,7 +24,7 @@ from include.api.app import PREFIX, create_app
 from include.api.pages import encode_cursor
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.api_client import get, token
 from tests.support.jobs import claim, epoch_report
 
@@ -37,7 +37,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 NAMED: dict[str, list[Any]] = {
-    "job_id": ["property-trained", "property-ended", "property platform"],
+    "job_id": ["property-trained", "property-ended", "property host application"],
     "name": ["property"],
     "version": [1],
     "kind": ["best", "last"],
@@ -67,7 +67,7 @@ def _with(made_up: Any, there: dict[str, Any]) -> Any:
 @pytest.fixture(scope="module")
 def seeded(api_stack: Stack) -> Iterator[Stack]:
     """The stack with jobs and a version of a model, so that requests find something."""
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})
@@ -79,7 +79,7 @@ def seeded(api_stack: Stack) -> Iterator[Stack]:
         connection.execute("UPDATE training_jobs SET status = 'failed' WHERE job_id LIKE 'property%'")
         connection.execute(
             "INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) "
-            "VALUES ('property platform', 'stopped', '5', '[]', 'infinity')"
+            "VALUES ('property host application', 'stopped', '5', '[]', 'infinity')"
         )
         connection.execute(
             "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "

@@ -89,12 +89,14 @@ def test_validation_writes_nothing(
     errors_of: Errors, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs, "a")
-    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of a platform', 'queued')")
+    connection.execute(
+        "INSERT INTO training_jobs (job_id, status) VALUES ('of a host application', 'queued')"
+    )
     connection.commit()
     before = connection.execute("SELECT * FROM training_jobs").fetchall()
     connection.rollback()
     errors_of({"job_id": "a"})
-    errors_of({"job_id": "of a platform", "epochs": 0})
+    errors_of({"job_id": "of a host application", "epochs": 0})
     assert connection.execute("SELECT * FROM training_jobs").fetchall() == before
 
 

@@ -157,7 +157,7 @@ def test_an_object_at_no_address_does_not_end_the_audit(
     assert (second["repair"] is not None) is repair
 
 
-def test_objects_that_only_a_platform_recorded_are_left_alone(world: World) -> None:
+def test_objects_that_only_a_host_application_recorded_are_left_alone(world: World) -> None:
     world.row("7", run_id=None, best_checkpoint_path="s3://models/job 7")
     assert world.audit().checked == 0
     assert world.findings() == []

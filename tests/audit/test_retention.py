@@ -18,7 +18,7 @@ from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.stack.postgres import Postgres
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.auditing import LAST, NOTHING, PREVIOUS, World, ended, expired, retained
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
@@ -149,17 +149,17 @@ def test_the_state_of_a_cleared_run_stays(world: World) -> None:
     assert expired(world) == {"failed"}
 
 
-def test_rows_of_a_platform_that_were_never_trained_here_stay(world: World) -> None:
+def test_rows_of_a_host_application_that_were_never_trained_here_stay(world: World) -> None:
     world.row("7", run_id=None, dag_id=None, durable_epoch=None, last_checkpoint_path="s3://theirs/last.pt")
     world.put(world.uri("7", "last.pt"), LAST)
     assert retained(world).objects == 0
     assert world.get("7")["last_checkpoint_path"] == "s3://theirs/last.pt"
 
 
-def test_the_table_of_a_platform_keeps_its_own_types(
+def test_the_table_of_a_host_application_keeps_its_own_types(
     postgres: Postgres, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
-    with platforms.fresh_schema(postgres) as schema:
+    with host_applications.fresh_schema(postgres) as schema:
         with psycopg.connect(schema.owner_url) as connection:
             connection.execute(
                 "CREATE TYPE status AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped'); "

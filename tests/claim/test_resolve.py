@@ -200,7 +200,7 @@ def test_a_cleared_run_takes_its_own_completed_job_again(
     assert _row(jobs, parent).status == "queued"
 
 
-def test_a_waiting_row_of_the_platform_says_why_it_was_refused(
+def test_a_waiting_row_of_the_host_application_says_why_it_was_refused(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waiting', 'queued')")

@@ -29,7 +29,7 @@ def below(api_stack: Stack) -> Iterator[str]:
 def recorded(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
     with recording(api_stack, "below-") as connection:
         record_kinds(connection, "below-")
-        # without a hash, as a platform records checkpoints of its own training runs
+        # without a hash, as a host application records checkpoints of its own training runs
         connection.execute(
             "UPDATE training_jobs SET best_checkpoint_sha256 = NULL WHERE job_id = 'below-child'"
         )

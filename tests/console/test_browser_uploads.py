@@ -11,7 +11,7 @@ from playwright.sync_api import Page, Request, Response, Route, expect
 from include.deployment.settings import DEFAULT_BUCKET
 from include.limits import UPLOAD_PART
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.browsing import Visitors
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,7 +25,7 @@ _FOR_ALL = {"Access-Control-Allow-Origin": "*"}
 
 @pytest.fixture(scope="module", autouse=True)
 def _tables(api_stack: Stack) -> None:
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ SMALL = {"dataset": "digits", "imgsz": 32, "batch": 16, "overrides": {"fraction"
 
 
 class Backend:
-    """A platform's backend, which keeps the callbacks that it receives and can be stopped."""
+    """A host application's backend, which keeps the callbacks that it receives and can be stopped."""
 
     def __init__(self) -> None:
         received: list[dict[str, Any]] = []

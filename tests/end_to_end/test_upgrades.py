@@ -27,7 +27,7 @@ from include.schema.migrations import apply
 from include.training.contract import Progress
 from include.training.loading import load_checkpoint
 from include.training.run import train
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.jobs import recorded
 from tests.support.tiny_trainings import EndsAt, recovery, request
 
@@ -51,7 +51,7 @@ def written(folder: Path) -> dict[str, Any]:
 
 def upgrade(database_url: str, version: str, row: dict[str, Any]) -> None:
     """Insert the row of a job into the tables of that version, and migrate the tables."""
-    engine = platforms.engine(database_url)
+    engine = host_applications.engine(database_url)
     apply(engine, version)
     values = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in row.items()}
     names, places = ", ".join(values), ", ".join(f"%({name})s" for name in values)
@@ -146,7 +146,7 @@ def test_a_running_job_survives_the_way_back_and_the_next_upgrade(
         jobs = JobRepository(connection)
         jobs.start_training("old", "manual__1", 2, first_epoch=2)
         jobs.record_durable("old", "manual__1", 2, 1, 3)
-    engine = platforms.engine(database_url)
+    engine = host_applications.engine(database_url)
 
     apply(engine, version, confirm_data_loss=True)
 

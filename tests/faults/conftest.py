@@ -14,7 +14,7 @@ from tests.faults.database_door import DatabaseProxy
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import S3Proxy
 from tests.faults.scene import Backend, Scene
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.interrupted_attempts import Place
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def scene(postgres: Postgres, s3: S3, tmp_path_factory: pytest.TempPathFactory) 
         DatabaseProxy(url, hold) as database,
         Backend() as backend,
     ):
-        apply(platforms.engine(postgres.url(DATABASE, "faults_owner")), application_role="faults")
+        apply(host_applications.engine(postgres.url(DATABASE, "faults_owner")), application_role="faults")
         place = Place(s3, client, bucket, url, tmp_path_factory.mktemp("faults"))
         scene = Scene(place, postgres.url(DATABASE), hold, proxy, database, backend)
         scene.prepare()

@@ -29,7 +29,7 @@ IMAGES = 48
 
 
 class Backend:
-    """Stands in for the platform's backend, and counts the notifications by job."""
+    """Stands in for the host application's backend, and counts the notifications by job."""
 
     def __init__(self) -> None:
         received = self.received = Counter[str]()

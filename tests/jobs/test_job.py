@@ -26,7 +26,7 @@ def test_every_status_is_active_or_has_ended() -> None:
 
 
 @pytest.mark.parametrize("status", [None, "shipped", "QUEUED"])
-def test_a_status_of_a_platform_is_neither_active_nor_ended(status: str | None) -> None:
+def test_a_status_of_a_host_application_is_neither_active_nor_ended(status: str | None) -> None:
     job = job_of(status)
     assert (job.is_active, job.has_ended, job.has_ended_well) == (False, False, False)
 

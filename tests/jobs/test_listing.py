@@ -1,4 +1,4 @@
-"""Listing jobs: pages that neither repeat nor omit a job, filters, counts, platforms' tables."""
+"""Listing jobs: pages that neither repeat nor omit a job, filters, counts, host applications' tables."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from include.jobs.listing import EXACT_UP_TO, JobFilter, JobListing, PagePositio
 from include.queries import query
 from include.schema.migrations import apply
 from include.stack.postgres import Postgres
-from tests.support import platforms
-from tests.support.platforms import Database
+from tests.support import host_applications
+from tests.support.host_applications import Database
 
 EVERY = JobFilter()
 
 
 @pytest.fixture
 def empty(postgres: Postgres) -> Iterator[Database]:
-    with platforms.fresh_schema(postgres) as schema:
+    with host_applications.fresh_schema(postgres) as schema:
         yield schema
 
 
 @pytest.fixture(autouse=True, scope="module")
 def undated(owner: psycopg.Connection[Any]) -> None:
-    """Allow jobs without a creation time, as in the table of a platform."""
+    """Allow jobs without a creation time, as in the table of a host application."""
     owner.execute("ALTER TABLE training_jobs ALTER created_at DROP NOT NULL")
 
 
@@ -202,7 +202,7 @@ def _plan(connection: psycopg.Connection[Any], name: str, **values: Any) -> str:
 @pytest.fixture(scope="module")
 def many(postgres: Postgres) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection to a schema with 20,000 jobs, which no test changes."""
-    with platforms.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
+    with host_applications.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
         plant(
             connection,
             "SELECT 'job' || n, CASE WHEN n % 100 = 0 THEN 'running' ELSE 'failed' END, "
@@ -244,7 +244,7 @@ def test_a_page_is_read_in_the_order_of_an_index(
     assert "Filter" not in plan or index == "run", plan
 
 
-PLATFORM = """
+HOST_APPLICATION = """
 CREATE TYPE state AS ENUM ('queued', 'running', 'completed', 'failed', 'stopped', 'ARCHIVED');
 CREATE TABLE training_jobs (
     id serial PRIMARY KEY, job_id varchar(200), status state, spec json, metrics json, created_at timestamp,
@@ -261,9 +261,9 @@ INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) VALUES
 
 
 @pytest.mark.parametrize("spec", ["json", "jsonb"])
-def test_the_table_of_a_platform_is_listed_with_any_content(empty: Database, spec: str) -> None:
-    with psycopg.connect(empty.owner_url) as platform:
-        platform.execute(PLATFORM if spec == "json" else PLATFORM.replace(" spec json,", " spec jsonb,"))
+def test_the_table_of_a_host_application_is_listed_with_any_content(empty: Database, spec: str) -> None:
+    with psycopg.connect(empty.owner_url) as host_application:
+        host_application.execute(HOST_APPLICATION.replace(" spec json,", f" spec {spec},"))
     with psycopg.connect(empty.migrate()) as connection:
         listing = JobListing(tolerate_foreign_values(connection))
         every = ["large", "a/b c", "of ours", "6", "empty", "again"]
@@ -277,4 +277,4 @@ def test_the_table_of_a_platform_is_listed_with_any_content(empty: Database, spe
         assert found(listing, JobFilter(prefix="a")) == ["a/b c", "again"]
         assert [job.job_id for job in listing.lineage("a/b c").jobs] == ["a/b c"]
         connection.commit()
-        apply(platforms.engine(empty.owner_url), "base", confirm_data_loss=True)
+        apply(host_applications.engine(empty.owner_url), "base", confirm_data_loss=True)

@@ -81,13 +81,13 @@ def test_places_are_in_the_order_in_which_jobs_were_queued(
     for number, job_id in enumerate(["third", "first", "second"]):
         came = NOW + timedelta(seconds=[3, 1, 2][number])
         claim(jobs, job_id, f"run of {job_id}", queued_at=came)
-    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of a platform', 'queued')")
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of the host', 'queued')")
     assert {name: place.place for name, place in find_places(connection, NOW).items()} == {
         "first": 1,
         "second": 2,
         "third": 3,
     }
-    assert build_response(recorded(jobs, "of a platform"), connection).queue is None
+    assert build_response(recorded(jobs, "of the host"), connection).queue is None
 
 
 def test_the_start_is_estimated_from_similar_training_runs(

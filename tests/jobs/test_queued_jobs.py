@@ -14,7 +14,7 @@ from include.jobs.job import JobStatus
 from include.jobs.repository import JobRepository
 from include.schema.migrations import apply
 from include.training.gpus import Hardware
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.jobs import claim, recorded, started
 
 
@@ -188,9 +188,9 @@ def test_a_run_that_is_cleared_after_its_job_was_cancelled_reclaims_it(jobs: Job
 def test_only_a_waiting_job_with_a_run_can_be_cancelled(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of a platform', 'queued')")
+    connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('of the host', 'queued')")
     connection.commit()
-    assert jobs.cancel("of a platform") is None
+    assert jobs.cancel("of the host") is None
     started(jobs)
     assert jobs.cancel("a") is None
 
@@ -208,7 +208,7 @@ def test_a_refusal_does_not_change_a_job_that_a_run_owns(jobs: JobRepository) ->
 
 
 def test_rows_that_were_running_while_they_waited_are_queued_after_the_upgrade(database_url: str) -> None:
-    engine = platforms.engine(database_url)
+    engine = host_applications.engine(database_url)
     apply(engine, "0007")
     with psycopg.connect(database_url) as connection:
         connection.execute(
@@ -218,7 +218,7 @@ def test_rows_that_were_running_while_they_waited_are_queued_after_the_upgrade(d
             "('waits again', 'running', 'train_yolo', 'r3', 'r2', NULL, 4, '2026-01-01', '2026-01-02'), "
             "('trains', 'running', 'train_yolo', 'r4', 'r4', 1, NULL, '2026-01-01', '2026-01-02'), "
             "('before 0003', 'running', 'train_yolo', 'r5', NULL, NULL, 4, '2026-01-01', '2026-01-02'), "
-            "('of a platform', 'running', 'other', 'r6', NULL, NULL, NULL, '2026-01-01', '2026-01-02')"
+            "('of the host', 'running', 'other', 'r6', NULL, NULL, NULL, '2026-01-01', '2026-01-02')"
         )
         connection.commit()
         before = _states(connection)

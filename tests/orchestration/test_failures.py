@@ -46,7 +46,7 @@ def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is
     assert (row.status, row.error) == ("failed", "check_schema: dataset='x' has no images")
 
 
-def test_a_waiting_job_of_the_platform_gets_the_error_of_its_first_run(
+def test_a_waiting_job_of_the_host_application_gets_the_error_of_its_first_run(
     connection: psycopg.Connection[Any],
     jobs: JobRepository,
     migrated_url: str,

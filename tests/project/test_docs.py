@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ def test_every_link_leads_to_a_file(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
+def test_a_readme_has_at_most_150_lines(name: str) -> None:
+    assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 150
+
+
 def _headings(document: Path) -> set[str]:
     """Return the anchors of the document's headings."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -33,6 +39,12 @@ def test_every_link_into_a_page_leads_to_a_heading(document: Path) -> None:
     for target, heading in links:
         page = document.parent / target if target else document
         assert page.suffix != ".md" or heading in _headings(page), f"{target}#{heading}"
+
+
+def test_lint_builds_the_site_which_fails_on_a_broken_link() -> None:
+    command = ["make", "--dry-run", "lint"]
+    lint = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "mkdocs build --strict" in lint
 
 
 def test_the_architecture_page_names_every_package_and_only_existing_paths() -> None:

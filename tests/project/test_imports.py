@@ -40,7 +40,7 @@ MEANS = {
     "what is served": {"include.api", "include.console"},
     "everything else": {""},
 }
-"""The modules that each entry in the column "what it must not know" forbids; "" stands for all modules."""
+"""The modules that each entry in the column "must not import" forbids; "" stands for all modules."""
 
 
 class Import(NamedTuple):

@@ -8,26 +8,26 @@ import pytest
 from sqlalchemy import Engine
 
 from include.stack.postgres import Postgres
-from tests.support import platforms
+from tests.support import host_applications
 
 
 @pytest.fixture
-def empty(postgres: Postgres) -> Iterator[platforms.Database]:
-    with platforms.fresh_schema(postgres) as schema:
+def empty(postgres: Postgres) -> Iterator[host_applications.Database]:
+    with host_applications.fresh_schema(postgres) as schema:
         yield schema
 
 
 @pytest.fixture
-def platform_url(empty: platforms.Database) -> str:
+def host_application_url(empty: host_applications.Database) -> str:
     return empty.owner_url
 
 
 @pytest.fixture
-def connection(platform_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(platform_url) as connection:
+def connection(host_application_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(host_application_url) as connection:
         yield connection
 
 
 @pytest.fixture
-def engine(platform_url: str) -> Engine:
-    return platforms.engine(platform_url)
+def engine(host_application_url: str) -> Engine:
+    return host_applications.engine(host_application_url)

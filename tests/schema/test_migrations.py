@@ -25,7 +25,7 @@ from include.schema.errors import (
 from include.schema.migrations import apply, plan, verify
 from include.schema.session import LockTimeouts
 from include.stack.postgres import TRAINING_APPLICATION, Postgres
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.databases import TABLES
 
 REVISIONS = revisions(MIGRATIONS)
@@ -42,14 +42,14 @@ def of_database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 @pytest.fixture(scope="module")
-def stepwise(postgres: Postgres) -> Iterator[platforms.Database]:
+def stepwise(postgres: Postgres) -> Iterator[host_applications.Database]:
     """Yield a schema that is at any revision, because each test begins where the test before has ended."""
-    with platforms.fresh_schema(postgres) as schema:
+    with host_applications.fresh_schema(postgres) as schema:
         yield schema
 
 
 @pytest.fixture
-def in_steps(stepwise: platforms.Database) -> Iterator[psycopg.Connection[Any]]:
+def in_steps(stepwise: host_applications.Database) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection to the schema of `stepwise`; delete the jobs after the test."""
     with psycopg.connect(stepwise.owner_url) as connection:
         yield connection
@@ -65,7 +65,7 @@ def scripts(tmp_path: Path) -> Path:
 
 def _version_table(connection: psycopg.Connection[Any]) -> set[str]:
     """Describe the schema after a downgrade to base: only the table with the revision is left."""
-    schema = platforms.name_of(connection)
+    schema = host_applications.name_of(connection)
     return {
         "relation training_schema_version",
         "column training_schema_version version_num character varying(32) t",
@@ -86,7 +86,7 @@ def _plant(scripts: Path, body: str) -> None:
 
 
 def test_an_empty_database_gets_every_column_of_the_design(database_url: str) -> None:
-    engine = platforms.engine(database_url)
+    engine = host_applications.engine(database_url)
     apply(engine)
     found = {(column.table, column.name): column.actual for column in verify(engine)}
     assert found["training_jobs", "job_id"] == "text"
@@ -113,15 +113,15 @@ def test_a_plan_shows_the_sql_and_changes_nothing(
     )
     assert "ALTER TABLE training_jobs ADD COLUMN durable_epoch integer;" in planned.report
     assert "CREATE TABLE training_epochs" in planned.report
-    assert platforms.structure(connection) == set()
+    assert host_applications.structure(connection) == set()
 
 
 def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[Any]) -> None:
     apply(engine)
-    after_one = platforms.structure(connection)
+    after_one = host_applications.structure(connection)
     for _ in range(9):
         assert apply(engine).report == f"Schema: at {HEAD}, target {HEAD}. Nothing to do."
-    assert platforms.structure(connection) == after_one
+    assert host_applications.structure(connection) == after_one
     verify(engine)
 
 
@@ -146,11 +146,11 @@ def test_a_downgrade_and_an_upgrade_restore_the_schema(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
-    migrated = platforms.structure(connection)
+    migrated = host_applications.structure(connection)
     apply(engine, "base")
-    assert platforms.structure(connection) == _version_table(connection)
+    assert host_applications.structure(connection) == _version_table(connection)
     apply(engine)
-    assert platforms.structure(connection) == migrated
+    assert host_applications.structure(connection) == migrated
 
 
 @pytest.mark.parametrize(
@@ -184,25 +184,25 @@ def test_a_downgrade_and_an_upgrade_restore_the_schema(
     ],
 )
 def test_a_column_with_data_is_dropped_only_with_confirmation(
-    stepwise: platforms.Database,
+    stepwise: host_applications.Database,
     in_steps: psycopg.Connection[Any],
     revision: str,
     column: str,
     value: str,
 ) -> None:
-    engine = platforms.engine(stepwise.owner_url)
+    engine = host_applications.engine(stepwise.owner_url)
     apply(engine, revision)
     in_steps.execute(f"INSERT INTO training_jobs (job_id, {column}) VALUES ('a', '{value}')")
     in_steps.commit()
-    before = platforms.structure(in_steps)
+    before = host_applications.structure(in_steps)
     refusal = rf"{column} would lose data \(rows affected: 1\)\. Confirm with confirm_data_loss: true"
     assert column in plan(engine, "-1").problems[0]
     with pytest.raises(MigrationRefused, match=refusal):
         apply(engine, "-1")
-    assert platforms.structure(in_steps) == before
+    assert host_applications.structure(in_steps) == before
     assert "Confirmed: Dropping column" in plan(engine, "-1", confirm_data_loss=True).report
     apply(engine, "-1", confirm_data_loss=True)
-    assert column not in platforms.columns(in_steps)
+    assert column not in host_applications.columns(in_steps)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_table_with_rows_is_dropped_only_with_confirmation(
         apply(engine, "base")
     verify(engine)
     apply(engine, "base", confirm_data_loss=True)
-    assert platforms.structure(connection) == _version_table(connection)
+    assert host_applications.structure(connection) == _version_table(connection)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_failing_revision_leaves_nothing_behind(
     _plant(scripts, body)
     with pytest.raises(MigrationRefused, match=error):
         apply(engine, scripts=scripts)
-    assert platforms.structure(connection) == set()
+    assert host_applications.structure(connection) == set()
 
 
 def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
@@ -276,7 +276,7 @@ def test_a_revision_with_a_bug_leaves_nothing_behind(
     _plant(scripts, "op.execute('CREATE TABLE half (a int)'); raise RuntimeError('a bug')")
     with pytest.raises(RuntimeError, match="a bug"):
         apply(engine, scripts=scripts)
-    assert platforms.structure(connection) == set()
+    assert host_applications.structure(connection) == set()
 
 
 def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_path: Path) -> None:
@@ -294,7 +294,9 @@ def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_pat
         assert connection.exec_driver_sql("SELECT to_regclass('half')").scalar() is None
 
 
-def test_the_platforms_own_alembic_is_left_alone(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_the_host_applications_own_alembic_is_left_alone(
+    engine: Engine, connection: psycopg.Connection[Any]
+) -> None:
     connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
     connection.execute("INSERT INTO alembic_version VALUES ('9f3c1d2e4b5a')")
     connection.commit()
@@ -311,14 +313,14 @@ def test_a_table_of_the_same_name_in_a_later_schema_is_left_alone(
     of_database.execute("INSERT INTO datasets VALUES ('7c1a')")
     of_database.execute("CREATE SCHEMA ours")
     of_database.commit()
-    before = platforms.structure(of_database)
-    engine = platforms.engine(database_url, options="-c search_path=ours,public")
+    before = host_applications.structure(of_database)
+    engine = host_applications.engine(database_url, options="-c search_path=ours,public")
     apply(engine)
     verify(engine)
     assert of_database.execute("SELECT count(*) FROM ours.datasets").fetchone() == (0,)
     of_database.commit()
     apply(engine, "base")
-    assert platforms.structure(of_database) == before
+    assert host_applications.structure(of_database) == before
     assert of_database.execute("SELECT dataset_uuid FROM datasets").fetchall() == [("7c1a",)]
 
 
@@ -327,10 +329,10 @@ def test_the_first_schema_of_the_search_path_is_used(
 ) -> None:
     of_database.execute("CREATE SCHEMA ours")
     of_database.commit()
-    engine = platforms.engine(database_url, options="-c search_path=ours,public")
+    engine = host_applications.engine(database_url, options="-c search_path=ours,public")
     apply(engine)
     assert verify(engine)
-    assert platforms.structure(of_database) == set()
+    assert host_applications.structure(of_database) == set()
     assert of_database.execute("SELECT count(*) FROM ours.training_epochs").fetchone() == (0,)
     of_database.commit()
     apply(engine, "base")
@@ -364,13 +366,13 @@ def test_a_schema_newer_than_the_code_is_left_alone(
 
 def test_a_lost_version_table_is_recreated(engine: Engine, connection: psycopg.Connection[Any]) -> None:
     apply(engine)
-    migrated = platforms.structure(connection)
+    migrated = host_applications.structure(connection)
     connection.execute("INSERT INTO training_jobs (job_id, dataset_name) VALUES ('a', 'parts')")
     connection.execute("DROP TABLE training_schema_version")
     connection.commit()
     apply(engine)
     verify(engine)
-    assert platforms.structure(connection) == migrated
+    assert host_applications.structure(connection) == migrated
     connection.execute("UPDATE training_jobs SET dataset_name = NULL")
     connection.commit()
     with pytest.raises(MigrationRefused, match="table training_jobs would lose"):
@@ -378,10 +380,10 @@ def test_a_lost_version_table_is_recreated(engine: Engine, connection: psycopg.C
 
 
 def test_a_migration_does_not_wait_long_for_a_table_in_use(
-    engine: Engine, platform_url: str, connection: psycopg.Connection[Any]
+    engine: Engine, host_application_url: str, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
-    with psycopg.connect(platform_url) as reader:
+    with psycopg.connect(host_application_url) as reader:
         reader.execute("SELECT FROM training_jobs")
         with pytest.raises(SchemaBusy, match="Another program has been using a table for more than 100ms"):
             apply(engine, "base", timeouts=LockTimeouts(table="100ms"))
@@ -427,10 +429,10 @@ def test_the_schema_of_other_tests_is_a_migrated_one(
     engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
 ) -> None:
     apply(engine, application_role=TRAINING_APPLICATION)
-    places = [platforms.name_of(each) for each in (connection, owner)]
+    places = [host_applications.name_of(each) for each in (connection, owner)]
     described = [
-        {line.replace(place, "") for line in platforms.structure(each)}
+        {line.replace(place, "") for line in host_applications.structure(each)}
         for each, place in zip((connection, owner), places, strict=True)
     ]
     assert described[0] == described[1]
-    assert verify(platforms.engine(migrated_url), application_role=TRAINING_APPLICATION)
+    assert verify(host_applications.engine(migrated_url), application_role=TRAINING_APPLICATION)

@@ -1,4 +1,4 @@
-"""Existing columns of a platform with our names are used unchanged, or refused with a remedy."""
+"""Existing columns of a host application with our names are used unchanged, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from sqlalchemy import Engine
 from include.schema.errors import MigrationRefused, SchemaBusy
 from include.schema.migrations import apply, plan, verify
 from include.schema.session import LockTimeouts
-from tests.support import platforms
+from tests.support import host_applications
 
 
 @pytest.mark.parametrize("job_id", ["varchar(36) PRIMARY KEY", "text NOT NULL UNIQUE"])
-def test_a_platforms_own_job_id_column_is_used(
+def test_a_host_applications_own_job_id_column_is_used(
     engine: Engine, connection: psycopg.Connection[Any], job_id: str
 ) -> None:
     connection.execute(f"CREATE TABLE training_jobs (job_id {job_id})")
     connection.execute("INSERT INTO training_jobs VALUES ('a'), ('b')")
     connection.commit()
     unique = "index CREATE UNIQUE INDEX"
-    indexes = {line for line in platforms.structure(connection) if line.startswith(unique)}
+    indexes = {line for line in host_applications.structure(connection) if line.startswith(unique)}
     apply(engine)
     verify(engine)
-    after = {line for line in platforms.structure(connection) if line.startswith(unique)}
+    after = {line for line in host_applications.structure(connection) if line.startswith(unique)}
     assert {line for line in after if ".training_jobs " in line} == indexes
 
 
-def test_a_platforms_empty_job_ids_are_filled_and_made_unique(
+def test_a_host_applications_empty_job_ids_are_filled_and_made_unique(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("CREATE TABLE training_jobs (id int PRIMARY KEY, job_id varchar(36))")
@@ -43,7 +43,7 @@ def test_a_platforms_empty_job_ids_are_filled_and_made_unique(
     assert named == [(1, "given"), (2, "2"), (3, "3")]
     connection.commit()
     apply(engine, "base", confirm_data_loss=True)
-    assert platforms.columns(connection) == ["id", "job_id"]
+    assert host_applications.columns(connection) == ["id", "job_id"]
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
     connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")
     connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
     connection.commit()
-    before = platforms.structure(connection)
+    before = host_applications.structure(connection)
     assert "PROBLEM: " in plan(engine).report
     with pytest.raises(MigrationRefused, match=said):
         apply(engine)
-    assert platforms.structure(connection) == before
+    assert host_applications.structure(connection) == before
 
 
 def test_a_locked_list_of_values_is_not_taken_for_an_empty_one(
@@ -160,10 +160,10 @@ def test_a_usable_column_of_another_type_stays(
     )
     connection.execute(f"CREATE TABLE training_jobs (id int PRIMARY KEY, {column})")
     connection.commit()
-    before = platforms.structure(connection)
+    before = host_applications.structure(connection)
     apply(engine)
     verify(engine)
-    assert before - platforms.structure(connection) == set()
+    assert before - host_applications.structure(connection) == set()
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_table_that_cannot_be_adopted_is_refused(
 ) -> None:
     connection.execute(create)
     connection.commit()
-    before = platforms.structure(connection)
+    before = host_applications.structure(connection)
     with pytest.raises(MigrationRefused, match=said):
         apply(engine)
-    assert platforms.structure(connection) == before
+    assert host_applications.structure(connection) == before

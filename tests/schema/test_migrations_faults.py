@@ -1,4 +1,4 @@
-"""Concurrent, killed and cut-off migrations, in real processes on a platform's table, leave it correct."""
+"""Concurrent, killed and cut-off migrations, in real processes, leave a host application's table correct."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from include.schema.current import MIGRATIONS, revisions
 from include.schema.migrations import apply, verify
-from tests.support import platforms
-from tests.support.platforms import PLATFORMS
+from tests.support import host_applications
+from tests.support.host_applications import HOST_APPLICATIONS
 
 ROOT = Path(__file__).parents[2]
 REVISIONS = revisions(MIGRATIONS)
@@ -27,7 +27,7 @@ from pathlib import Path
 from include.schema.current import MIGRATIONS, revisions
 from include.schema.migrations import apply
 from include.schema.session import LockTimeouts
-from tests.support.platforms import engine
+from tests.support.host_applications import engine
 scripts, patient = Path(sys.argv[2]) if len(sys.argv) > 2 else MIGRATIONS, LockTimeouts(table="5min")
 print(apply(engine(sys.argv[1], application_name="migration"), scripts=scripts, timeouts=patient).revisions)
 """
@@ -37,19 +37,19 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """The platform's own connection, to a database with its table."""
+    """The host application's own connection, to a database with its table."""
     with psycopg.connect(database_url) as connection:
-        platforms.install(connection, PLATFORMS["integer"])
+        host_applications.install(connection, HOST_APPLICATIONS["integer"])
         yield connection
 
 
 @pytest.fixture
 def as_it_was(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Require that the platform's rows are the same at the end as at the beginning."""
-    columns = platforms.columns(connection)
-    rows = platforms.rows(connection, columns)
+    """Require that the host application's rows are the same at the end as at the beginning."""
+    columns = host_applications.columns(connection)
+    rows = host_applications.rows(connection, columns)
     yield
-    assert platforms.rows(connection, columns) == rows
+    assert host_applications.rows(connection, columns) == rows
 
 
 @pytest.fixture
@@ -114,13 +114,13 @@ def test_of_several_runs_at_once_one_migrates(start: Start, database_url: str, a
     said = sorted(run.communicate()[0].strip() for run in runs)
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert said == [str(REVISIONS), "()", "()"]
-    verify(platforms.engine(database_url))
+    verify(host_applications.engine(database_url))
 
 
 def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_ends_right(
     start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
-    before = platforms.structure(connection)
+    before = host_applications.structure(connection)
     connection.execute("SELECT FROM training_jobs LIMIT 1")
     run = start()
     backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
@@ -128,9 +128,9 @@ def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_ends_rig
     run.wait()
     _gone(database_url, backend)
     connection.commit()
-    assert platforms.structure(connection) == before
-    apply(platforms.engine(database_url))
-    verify(platforms.engine(database_url))
+    assert host_applications.structure(connection) == before
+    apply(host_applications.engine(database_url))
+    verify(host_applications.engine(database_url))
 
 
 def test_the_next_run_completes_one_that_was_killed_between_commits(
@@ -145,7 +145,7 @@ def test_the_next_run_completes_one_that_was_killed_between_commits(
     run.kill()
     run.wait()
     _gone(database_url, backend)
-    engine = platforms.engine(database_url)
+    engine = host_applications.engine(database_url)
     verify(engine)
     with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT to_regclass('half')").fetchone() == (None,)
@@ -155,7 +155,7 @@ def test_the_next_run_completes_one_that_was_killed_between_commits(
 def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
     start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
-    before = platforms.structure(connection)
+    before = host_applications.structure(connection)
     connection.execute("SELECT FROM training_jobs LIMIT 1")
     run = start()
     backend = _backend(database_url, "ALTER TABLE training_jobs ADD COLUMN job_id")
@@ -163,6 +163,6 @@ def test_a_run_whose_connection_is_cut_fails_and_the_next_one_succeeds(
     assert "AdminShutdown" in run.communicate()[1]
     assert run.returncode == 1
     connection.commit()
-    assert platforms.structure(connection) == before
-    apply(platforms.engine(database_url))
-    verify(platforms.engine(database_url))
+    assert host_applications.structure(connection) == before
+    apply(host_applications.engine(database_url))
+    verify(host_applications.engine(database_url))

@@ -19,8 +19,8 @@ from include.schema.migrations import apply, plan, verify
 from include.schema.privileges import KEPT_TABLES, PRIVILEGES
 from include.schema.verification import promised_columns
 from include.stack.postgres import TRAINING_APPLICATION, TRAINING_OWNER, Postgres
-from tests.support import platforms
-from tests.support.platforms import PLATFORMS, Database
+from tests.support import host_applications
+from tests.support.host_applications import HOST_APPLICATIONS, Database
 
 Connection = psycopg.Connection[Any]
 
@@ -44,7 +44,7 @@ def stranger(superuser: Connection) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def trained(postgres: Postgres) -> Iterator[Connection]:
     """A connection to a migrated schema as the role that trains."""
-    with platforms.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
+    with host_applications.fresh_schema(postgres) as schema, psycopg.connect(schema.migrate()) as connection:
         yield connection
         connection.rollback()
 
@@ -133,13 +133,15 @@ def test_a_new_role_gets_its_privileges_at_the_newest_revision(
     assert verify(engine, application_role=TRAINING_APPLICATION)
 
 
-@pytest.mark.parametrize("kind", PLATFORMS)
-def test_on_the_table_of_a_platform_the_role_only_reads_and_writes_rows(empty: Database, kind: str) -> None:
+@pytest.mark.parametrize("kind", HOST_APPLICATIONS)
+def test_on_the_table_of_a_host_application_the_role_only_reads_and_writes_rows(
+    empty: Database, kind: str
+) -> None:
     with psycopg.connect(empty.owner_url) as owner:
-        platforms.install(owner, PLATFORMS[kind])
+        host_applications.install(owner, HOST_APPLICATIONS[kind])
         owner.execute("CREATE TABLE invoices (number integer)")
     with psycopg.connect(empty.migrate(), autocommit=True) as application:
-        application.execute(PLATFORMS[kind].insert, {"name": "ours"})
+        application.execute(HOST_APPLICATIONS[kind].insert, {"name": "ours"})
         application.execute("UPDATE training_jobs SET status = 'running' WHERE name = 'ours'")
         assert application.execute("DELETE FROM training_jobs WHERE name = 'ours'").rowcount == 1
         for statement in ("TABLE invoices", "ALTER TABLE training_jobs DROP name", "DROP VIEW queued_jobs"):
@@ -151,7 +153,7 @@ def test_a_table_of_another_owner_is_reported_in_one_sentence(
     empty: Database, engine: Engine, superuser: Connection, stranger: str
 ) -> None:
     with psycopg.connect(empty.owner_url) as owner:
-        platforms.install(owner, PLATFORMS["integer"])
+        host_applications.install(owner, HOST_APPLICATIONS["integer"])
         schema = owner.execute("SELECT current_schema()").fetchone()
     assert schema is not None
     superuser.execute(f"ALTER TABLE {schema[0]}.training_jobs OWNER TO {stranger}")

@@ -24,7 +24,7 @@ from include.stack import processes
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
-from tests.support import platforms
+from tests.support import host_applications
 from tests.support.airflow_client import until
 from tests.support.api_client import token
 from tests.support.api_servers import port_of
@@ -42,7 +42,7 @@ SPOOFED = "203.0.113.77"
 @pytest.fixture
 def jobs(api_stack: Stack) -> Iterator[JobRepository]:
     """Job a is running, and has finished one epoch."""
-    platforms.migrate(api_stack)
+    host_applications.migrate(api_stack)
     with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
         jobs = JobRepository(connection)
         started(jobs, epochs=1)

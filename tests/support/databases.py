@@ -14,7 +14,7 @@ from include.jobs.repository import JobRepository
 from include.models.repository import ModelRepository
 from include.registry.repository import DatasetRepository
 from include.stack.postgres import TRAINING_OWNER
-from tests.support import platforms
+from tests.support import host_applications
 
 if TYPE_CHECKING:
     from include.stack.postgres import Postgres
@@ -33,7 +33,7 @@ TABLES = {
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[platforms.Database]:
+def database(postgres: Postgres) -> Iterator[host_applications.Database]:
     """Yield a fresh, empty database; drop it after the test."""
     name = f"test_{secrets.token_hex(6)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
@@ -42,46 +42,46 @@ def database(postgres: Postgres) -> Iterator[platforms.Database]:
                 sql.Identifier(name), sql.Identifier(TRAINING_OWNER)
             )
         )
-    yield platforms.database(postgres, name)
+    yield host_applications.database(postgres, name)
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
-def database_url(database: platforms.Database) -> str:
+def database_url(database: host_applications.Database) -> str:
     """Return the owner's URL of the fresh, empty database."""
     return database.owner_url
 
 
 @pytest.fixture
-def training_url(database: platforms.Database) -> str:
+def training_url(database: host_applications.Database) -> str:
     """Return the fresh database's URL for the role that reads and writes rows, after creating our tables."""
     return database.migrate()
 
 
 @pytest.fixture(scope="module")
-def schema(postgres: Postgres) -> Iterator[platforms.Database]:
+def schema(postgres: Postgres) -> Iterator[host_applications.Database]:
     """Yield a schema for all tests of a file."""
-    with platforms.fresh_schema(postgres) as schema:
+    with host_applications.fresh_schema(postgres) as schema:
         yield schema
 
 
 @pytest.fixture(scope="session")
 def migrated_tables(postgres: Postgres) -> str:
     """Return a dump of a migrated schema, which takes a tenth of a second to load; a migration takes half."""
-    with platforms.fresh_schema(postgres) as schema:
+    with host_applications.fresh_schema(postgres) as schema:
         schema.migrate()
-        return platforms.dump(postgres, schema)
+        return host_applications.dump(postgres, schema)
 
 
 @pytest.fixture(scope="module")
-def migrated_url(schema: platforms.Database, migrated_tables: str) -> str:
+def migrated_url(schema: host_applications.Database, migrated_tables: str) -> str:
     """Return the schema's URL for the role that reads and writes rows, after creating our tables."""
-    return platforms.load(schema, migrated_tables)
+    return host_applications.load(schema, migrated_tables)
 
 
 @pytest.fixture(scope="module")
-def owner(schema: platforms.Database, migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
+def owner(schema: host_applications.Database, migrated_url: str) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection to the file's schema as the role that owns the tables."""
     with psycopg.connect(schema.owner_url, autocommit=True) as connection:
         yield connection

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 
 SPEC = {"task": "detect", "dataset": "digits", "model": "yolo11n.yaml", "imgsz": 64, "batch": 16, "lr0": 0.01}
 
@@ -140,7 +140,7 @@ def finish_epoch(connection: psycopg.Connection[Any], job_id: str, epoch: int, e
 @contextmanager
 def recording(stack: Stack, prefix: str) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection to the stack's training database; afterwards remove jobs with this id prefix."""
-    platforms.migrate(stack)
+    host_applications.migrate(stack)
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:
         yield connection
     with psycopg.connect(stack.training_db_url, autocommit=True) as connection:

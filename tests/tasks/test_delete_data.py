@@ -126,7 +126,7 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
 
 
 @pytest.mark.usefixtures("ended")
-def test_the_row_of_a_platform_stays_and_names_no_objects(
+def test_the_row_of_a_host_application_stays_and_names_no_objects(
     delete: Delete, owner: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     owner.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")

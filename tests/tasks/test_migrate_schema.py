@@ -14,7 +14,7 @@ from include.request import RequestRefused
 from include.schema.migrations import verify
 from include.schema.request import MigrationRequest
 from include.stack.local import Stack
-from tests.support import platforms
+from tests.support import host_applications
 
 DONE = {"plan": "success", "apply": "success", "verify": "success"}
 
@@ -65,7 +65,7 @@ def test_a_run_without_parameters_migrates_to_the_newest_revision(
 ) -> None:
     assert migrated.states == DONE, migrated.logs
     assert "training_jobs.last_checkpoint_path character varying(500)" in migrated.logs["verify"]
-    assert verify(platforms.engine(airflow_stack.training_db_url))
+    assert verify(host_applications.engine(airflow_stack.training_db_url))
 
 
 def test_a_dry_run_shows_the_sql_and_applies_nothing(airflow_stack: Stack, migrated: Run) -> None:
@@ -73,7 +73,7 @@ def test_a_dry_run_shows_the_sql_and_applies_nothing(airflow_stack: Stack, migra
     assert run.states == {"plan": "success", "apply": "skipped", "verify": "skipped"}, run.logs
     assert "DROP TABLE training_epochs;" in run.logs["plan"]
     assert "This is a dry run: nothing was changed" in run.logs["apply"]
-    assert verify(platforms.engine(airflow_stack.training_db_url))
+    assert verify(host_applications.engine(airflow_stack.training_db_url))
 
 
 def test_a_plan_reports_what_apply_refuses(airflow_stack: Stack, trained_job: None) -> None:
@@ -81,7 +81,7 @@ def test_a_plan_reports_what_apply_refuses(airflow_stack: Stack, trained_job: No
     assert run.states == {"plan": "success", "apply": "failed", "verify": "upstream_failed"}, run.logs
     assert "PROBLEM: Dropping " in run.logs["plan"]
     assert "Confirm with confirm_data_loss: true." in run.logs["apply"]
-    assert verify(platforms.engine(airflow_stack.training_db_url))
+    assert verify(host_applications.engine(airflow_stack.training_db_url))
 
 
 @pytest.mark.long  # test_audit_dag.py shows it for another Dag, and the cases below for this one

@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from include.schema.request import MigrationRequest
 from include.tasks.migrate_schema import apply_migration, plan_migration, verify_migration
 from tests.support.airflow_connections import context_of
-from tests.support.platforms import Database
+from tests.support.host_applications import Database
 
 ONE_ROLE = (
     "has no connection training_db_owner, so training_db migrates: every worker could change the schema"

@@ -16,7 +16,7 @@ STATUSES = ("queued", "running", "completed", "failed", "stopped")
 
 COLUMNS = {
     "training_jobs": (
-        # A platform's own column may be shorter than our ids may be.
+        # A host application's own column may be shorter than our ids may be.
         Column("job_id", "text", required=True, longest=1),
         Column(
             "status",
@@ -44,7 +44,7 @@ COLUMNS = {
         Column("completed_at", "timestamp with time zone"),
         Column("updated_at", "timestamp with time zone", "now()", required=True),
     ),
-    # No foreign key: it would block a platform's own DELETE and TRUNCATE.
+    # No foreign key: it would block a host application's own DELETE and TRUNCATE.
     "training_epochs": (
         Column("job_id", "text", required=True),
         Column("epoch", "integer", required=True),
@@ -58,7 +58,7 @@ COLUMNS = {
 
 
 def upgrade() -> None:
-    """Create both tables, or adopt a platform's existing table of jobs."""
+    """Create both tables, or adopt a host application's existing table of jobs."""
     with open_revision(revision, op.get_context()) as step:
         step.create_journal()
         _create_or_adopt_jobs(step)

@@ -20,9 +20,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {}
 TABLE = "training_jobs"
 
 _NEWEST = "(COALESCE(created_at, '-infinity')), job_id"
-"""The order of the list. A platform may leave created_at empty, but pages need a position for every row."""
+"""The order of the list. A host application may leave created_at empty, but every row needs a position."""
 
-# A platform may have written values of any length, but index entries must be short.
+# A host application may have written values of any length, but index entries must be short.
 _DATASET = "(left(spec ->> 'dataset', 250))"
 _MODEL = "(left(spec ->> 'model', 250))"
 

@@ -1,4 +1,4 @@
-"""Tables `training_jobs` of existing platforms, and functions that show whether they have changed."""
+"""Tables `training_jobs` of existing host applications, and functions that show whether they have changed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True)
-class Platform:
-    """A platform: `key` is its own primary key, `create` creates its table, and `insert` adds a row."""
+class HostApplication:
+    """A host application: `key` is its primary key, `create` creates its table, and `insert` adds a row."""
 
     key: str
     create: str
@@ -38,31 +38,31 @@ _SHARED = """
     touched integer NOT NULL DEFAULT 0
 """
 
-PLATFORMS = {
-    "integer": Platform(
+HOST_APPLICATIONS = {
+    "integer": HostApplication(
         "id",
         f"CREATE TABLE training_jobs (id serial PRIMARY KEY, {_SHARED})",
         "INSERT INTO training_jobs (name) VALUES (%(name)s)",
     ),
-    "identity": Platform(
+    "identity": HostApplication(
         "Job Number",
         'CREATE TABLE training_jobs ("Job Number" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, '
         f"{_SHARED})",
         "INSERT INTO training_jobs (name) VALUES (%(name)s)",
     ),
-    "uuid": Platform(
+    "uuid": HostApplication(
         "id",
         f"CREATE TABLE training_jobs (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), {_SHARED})",
         "INSERT INTO training_jobs (name) VALUES (%(name)s)",
     ),
-    "varchar": Platform(
+    "varchar": HostApplication(
         "id",
         f"CREATE TABLE training_jobs (id varchar(64) PRIMARY KEY, {_SHARED})",
         "INSERT INTO training_jobs (id, name) VALUES (md5(%(name)s), %(name)s)",
     ),
 }
 
-# A platform's own objects on its table: our migrations must neither trigger nor break them.
+# A host application's own objects on its table: our migrations must neither trigger nor break them.
 _AROUND = """
 CREATE FUNCTION count_touches() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.touched := NEW.touched + 1; RETURN NEW; END $$;
@@ -98,7 +98,7 @@ def database(postgres: Postgres, name: str, options: str = "") -> Database:
 @contextmanager
 def fresh_schema(postgres: Postgres) -> Iterator[Database]:
     """Yield an empty schema, alone on the search path, which is much faster to create than a database."""
-    schema = f"platform_{secrets.token_hex(4)}"
+    schema = f"host_application_{secrets.token_hex(4)}"
     with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {TRAINING_OWNER}")
         yield database(postgres, "postgres", f"?options=-csearch_path%3D{schema}")
@@ -139,12 +139,12 @@ def migrate(stack: Stack) -> None:
     database(stack.postgres, "training").migrate()
 
 
-def install(connection: Connection, platform: Platform) -> None:
-    """Create the platform's table with a trigger, a view and an index, and fill the table."""
-    connection.execute(platform.create)
+def install(connection: Connection, host_application: HostApplication) -> None:
+    """Create the host application's table with a trigger, a view and an index, and fill the table."""
+    connection.execute(host_application.create)
     connection.execute(_AROUND)
     with connection.cursor() as cursor:
-        cursor.executemany(platform.insert, [{"name": f"job {number}"} for number in range(ROWS)])
+        cursor.executemany(host_application.insert, [{"name": f"job {number}"} for number in range(ROWS)])
     connection.execute(
         "UPDATE training_jobs SET best_checkpoint_path = 's3://models/' || name, "
         "config = '{\"b\": 1,  \"a\": [2]}' WHERE name LIKE '%5'"
@@ -153,7 +153,7 @@ def install(connection: Connection, platform: Platform) -> None:
 
 
 def rows(connection: Connection, columns: list[str]) -> list[str]:
-    """Return the text of each row in these columns, ordered by the platform's column `name`."""
+    """Return the text of each row in these columns, ordered by the host application's column `name`."""
     shown = ", ".join(f'"{column}"' for column in columns)
     selected = connection.execute(f"SELECT ROW({shown})::text FROM training_jobs ORDER BY name")
     found = [row[0] for row in selected]

@@ -1,4 +1,4 @@
-"""Jobs in the adopted table of a platform: its rows are trained, and its constraints are respected."""
+"""Jobs in a host application's adopted table: its rows are trained, and its constraints are respected."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from include.jobs.repository import (
     JobTaken,
 )
 from include.stack.postgres import Postgres
-from tests.support import platforms
+from tests.support import host_applications
+from tests.support.host_applications import HOST_APPLICATIONS, Database
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
-from tests.support.platforms import PLATFORMS, Database
 
 
 @pytest.fixture
 def empty(postgres: Postgres) -> Iterator[Database]:
-    with platforms.fresh_schema(postgres) as schema:
+    with host_applications.fresh_schema(postgres) as schema:
         yield schema
 
 
 @pytest.fixture
-def platform(empty: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to an adopted table in which only the platform can create rows."""
+def host_application(empty: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to an adopted table in which only the host application can create rows."""
     with psycopg.connect(empty.owner_url) as theirs:
-        platforms.install(theirs, PLATFORMS["integer"])
+        host_applications.install(theirs, HOST_APPLICATIONS["integer"])
     with psycopg.connect(empty.migrate()) as connection:
         yield connection
 
 
-def test_a_refusal_is_recorded_in_a_waiting_row(platform: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(platform)
+def test_a_refusal_is_recorded_in_a_waiting_row(host_application: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(host_application)
     jobs.request_stop("7")
     assert jobs.refuse("7", "epochs=0 is refused") is True
     row = recorded(jobs, "7")
@@ -45,8 +45,8 @@ def test_a_refusal_is_recorded_in_a_waiting_row(platform: psycopg.Connection[Any
     assert jobs.refuse("7", "again") is False
 
 
-def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(platform)
+def test_a_host_applications_row_is_trained_and_recorded(host_application: psycopg.Connection[Any]) -> None:
+    jobs = JobRepository(host_application)
     waiting = jobs.get("7")
     assert waiting is not None
     assert (waiting.status, waiting.run_id, waiting.stop_requested) == ("queued", None, False)
@@ -60,9 +60,9 @@ def test_a_platforms_row_is_trained_and_recorded(platform: psycopg.Connection[An
 
 
 def test_a_waiting_row_with_a_stop_request_stops_once_it_is_trained(
-    platform: psycopg.Connection[Any],
+    host_application: psycopg.Connection[Any],
 ) -> None:
-    jobs = JobRepository(platform)
+    jobs = JobRepository(host_application)
     assert jobs.request_stop("7") is True
     assert claim(jobs, "7").stop_requested is True
     jobs.leave_queue("7", "run1", 1)
@@ -72,7 +72,7 @@ def test_a_waiting_row_with_a_stop_request_stops_once_it_is_trained(
 
 @pytest.mark.parametrize("status", ["state", "varchar(20)"])
 @pytest.mark.parametrize("end", ["completed", "stopped"])
-def test_a_platforms_own_column_types_accept_all_writes_of_an_attempt(
+def test_a_host_applications_own_column_types_accept_all_writes_of_an_attempt(
     empty: Database, status: str, end: str
 ) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
@@ -101,33 +101,37 @@ def test_a_platforms_own_column_types_accept_all_writes_of_an_attempt(
         assert (ended.status, ended.durable_epoch, ended.stop_requested) == (end, 2, False)
 
 
-def test_a_platforms_row_that_another_run_has_taken_is_not_claimed(platform: psycopg.Connection[Any]) -> None:
-    jobs = JobRepository(platform)
+def test_a_host_applications_row_that_another_run_has_taken_is_not_claimed(
+    host_application: psycopg.Connection[Any],
+) -> None:
+    jobs = JobRepository(host_application)
     owned = claim(jobs, "7")
     with pytest.raises(JobTaken, match="Job 7 was taken by another run while run run2"):
         claim(jobs, "7", run_id="run2")
     assert jobs.get("7") == owned
 
 
-def test_a_job_that_only_the_platform_can_create_is_refused(platform: psycopg.Connection[Any]) -> None:
+def test_a_job_that_only_the_host_application_can_create_is_refused(
+    host_application: psycopg.Connection[Any],
+) -> None:
     with pytest.raises(
         JobNotCreatable, match=r"column name is mandatory\. Pass the job_id of an existing row"
     ):
-        claim(JobRepository(platform), "digits-1")
+        claim(JobRepository(host_application), "digits-1")
 
 
-def test_a_number_that_could_become_a_key_of_the_platform_is_refused(
-    platform: psycopg.Connection[Any], empty: Database
+def test_a_number_that_could_become_a_key_of_the_host_application_is_refused(
+    host_application: psycopg.Connection[Any], empty: Database
 ) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
         theirs.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
-    jobs = JobRepository(platform)
+    jobs = JobRepository(host_application)
     with pytest.raises(JobNotCreatable, match="it could create row 999 itself later"):
         claim(jobs, "999")
     assert claim(jobs, "digits-999").status == "queued"
 
 
-def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty: Database) -> None:
+def test_a_job_id_that_is_too_long_for_the_host_application_is_refused(empty: Database) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
         theirs.execute("CREATE TABLE training_jobs (job_id varchar(8) PRIMARY KEY)")
     with psycopg.connect(empty.migrate()) as connection:
@@ -137,7 +141,7 @@ def test_a_job_id_that_is_too_long_for_the_platform_is_refused(empty: Database) 
         assert claim(jobs, "digits-1").run_id == "run1"
 
 
-def test_rows_that_only_the_platform_has_written_can_be_read(empty: Database) -> None:
+def test_rows_that_only_the_host_application_has_written_can_be_read(empty: Database) -> None:
     with psycopg.connect(empty.owner_url) as theirs:
         theirs.execute(
             "CREATE TABLE training_jobs (id int PRIMARY KEY, status text, metrics json, created_at timestamp)"

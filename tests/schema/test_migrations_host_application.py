@@ -1,4 +1,4 @@
-"""The table of an existing platform is adopted: missing columns are added, all else is unchanged."""
+"""The table of an existing host application is adopted: missing columns are added, all else is unchanged."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sqlalchemy import Engine
 from include.schema.errors import MigrationRefused, SchemaUnverified
 from include.schema.migrations import apply, plan, verify
 from include.stack.postgres import TRAINING_APPLICATION
-from tests.support import platforms
-from tests.support.platforms import PLATFORMS, ROWS, Platform
+from tests.support import host_applications
+from tests.support.host_applications import HOST_APPLICATIONS, ROWS, HostApplication
 
 
-@pytest.fixture(params=PLATFORMS)
-def platform(request: pytest.FixtureRequest, connection: psycopg.Connection[Any]) -> Platform:
-    """Install each kind of platform in turn."""
-    installed = PLATFORMS[request.param]
-    platforms.install(connection, installed)
+@pytest.fixture(params=HOST_APPLICATIONS)
+def host_application(request: pytest.FixtureRequest, connection: psycopg.Connection[Any]) -> HostApplication:
+    """Install each kind of host application in turn."""
+    installed = HOST_APPLICATIONS[request.param]
+    host_applications.install(connection, installed)
     return installed
 
 
 @pytest.fixture
-def adopted(engine: Engine, connection: psycopg.Connection[Any]) -> Platform:
-    """A platform that numbers its rows, installed and migrated."""
-    installed = PLATFORMS["integer"]
-    platforms.install(connection, installed)
+def adopted(engine: Engine, connection: psycopg.Connection[Any]) -> HostApplication:
+    """A host application that numbers its rows, installed and migrated."""
+    installed = HOST_APPLICATIONS["integer"]
+    host_applications.install(connection, installed)
     apply(engine)
     return installed
 
@@ -40,97 +40,97 @@ def _one(connection: psycopg.Connection[Any], statement: str) -> Any:
 
 
 def test_every_row_is_as_it_was_and_named_by_its_key(
-    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+    host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    columns = platforms.columns(connection)
-    before = platforms.rows(connection, columns)
+    columns = host_applications.columns(connection)
+    before = host_applications.rows(connection, columns)
     apply(engine)
     verify(engine)
-    assert platforms.rows(connection, columns) == before
-    named = f'SELECT count(*) FROM training_jobs WHERE job_id = "{platform.key}"::text'
+    assert host_applications.rows(connection, columns) == before
+    named = f'SELECT count(*) FROM training_jobs WHERE job_id = "{host_application.key}"::text'
     assert _one(connection, named) == ROWS
 
 
-def test_the_platforms_own_objects_are_unchanged(
-    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+def test_the_host_applications_own_objects_are_unchanged(
+    host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    before = platforms.structure(connection)
+    before = host_applications.structure(connection)
     apply(engine)
-    assert before - platforms.structure(connection) == set()
+    assert before - host_applications.structure(connection) == set()
 
 
-def test_a_plan_for_a_platform_changes_nothing(
-    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+def test_a_plan_for_a_host_application_changes_nothing(
+    host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    columns, before = platforms.columns(connection), platforms.structure(connection)
-    rows = platforms.rows(connection, columns)
+    columns, before = host_applications.columns(connection), host_applications.structure(connection)
+    rows = host_applications.rows(connection, columns)
     planned = plan(engine)
     assert planned.problems == ()
-    assert f"fill job_id from {platform.key}" in planned.report
-    assert platforms.structure(connection) == before
-    assert platforms.rows(connection, columns) == rows
+    assert f"fill job_id from {host_application.key}" in planned.report
+    assert host_applications.structure(connection) == before
+    assert host_applications.rows(connection, columns) == rows
 
 
-def test_rows_that_the_platform_inserts_later_get_their_key_as_job_id(
-    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+def test_rows_that_the_host_application_inserts_later_get_their_key_as_job_id(
+    host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine)
-    connection.execute(platform.insert, {"name": "later"})
+    connection.execute(host_application.insert, {"name": "later"})
     assert _one(
         connection,
-        f"SELECT job_id = \"{platform.key}\"::text AND status = 'queued' AND run_id IS NULL "
+        f"SELECT job_id = \"{host_application.key}\"::text AND status = 'queued' AND run_id IS NULL "
         "FROM training_jobs WHERE name = 'later'",
     )
     verify(engine)
 
 
-def test_ten_migrations_on_a_platform_have_the_same_result_as_one(
-    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
+def test_ten_migrations_on_a_host_application_have_the_same_result_as_one(
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    columns, after_one = platforms.columns(connection), platforms.structure(connection)
-    rows = platforms.rows(connection, columns)
+    columns, after_one = host_applications.columns(connection), host_applications.structure(connection)
+    rows = host_applications.rows(connection, columns)
     for _ in range(9):
         apply(engine)
-    assert platforms.structure(connection) == after_one
-    assert platforms.rows(connection, columns) == rows
+    assert host_applications.structure(connection) == after_one
+    assert host_applications.rows(connection, columns) == rows
 
 
-def test_a_downgrade_leaves_the_platform_as_it_was(
-    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+def test_a_downgrade_leaves_the_host_application_as_it_was(
+    host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
-    columns, before = platforms.columns(connection), platforms.structure(connection)
-    rows = platforms.rows(connection, columns)
+    columns, before = host_applications.columns(connection), host_applications.structure(connection)
+    rows = host_applications.rows(connection, columns)
     apply(engine)
     apply(engine, "base")
-    left = {line for line in platforms.structure(connection) if "training_schema_version" not in line}
+    left = {line for line in host_applications.structure(connection) if "training_schema_version" not in line}
     assert left == before
-    assert platforms.rows(connection, columns) == rows
+    assert host_applications.rows(connection, columns) == rows
 
 
 def test_a_later_revision_does_not_change_rows_of_trained_jobs(
-    platform: Platform, engine: Engine, connection: psycopg.Connection[Any]
+    host_application: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     apply(engine, "0002")
     connection.execute("UPDATE training_jobs SET run_id = 'run1', epoch = 3 WHERE name LIKE '%5'")
     connection.commit()
-    columns, before = platforms.columns(connection), platforms.structure(connection)
-    rows = platforms.rows(connection, columns)
+    columns, before = host_applications.columns(connection), host_applications.structure(connection)
+    rows = host_applications.rows(connection, columns)
     apply(engine)
     verify(engine)
-    assert platforms.rows(connection, columns) == rows
+    assert host_applications.rows(connection, columns) == rows
     assert _one(connection, "SELECT count(*) FROM training_jobs WHERE origin_run_id IS NOT NULL") == 0
     apply(engine, "0002")
-    assert platforms.structure(connection) == before
-    assert platforms.rows(connection, columns) == rows
+    assert host_applications.structure(connection) == before
+    assert host_applications.rows(connection, columns) == rows
 
 
-def test_a_given_job_id_is_kept(adopted: Platform, connection: psycopg.Connection[Any]) -> None:
+def test_a_given_job_id_is_kept(adopted: HostApplication, connection: psycopg.Connection[Any]) -> None:
     connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
     assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'ours'") == "digits-1"
 
 
-def test_an_upsert_of_the_platform_still_works(
-    adopted: Platform, connection: psycopg.Connection[Any]
+def test_an_upsert_of_the_host_application_still_works(
+    adopted: HostApplication, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute(
         "INSERT INTO training_jobs (id, name) VALUES (7, 'new name') "
@@ -140,7 +140,7 @@ def test_an_upsert_of_the_platform_still_works(
 
 
 def test_an_application_that_knows_only_insert_can_still_insert(
-    adopted: Platform, connection: psycopg.Connection[Any], empty: platforms.Database
+    adopted: HostApplication, connection: psycopg.Connection[Any], empty: host_applications.Database
 ) -> None:
     schema = _one(connection, "SELECT current_schema()")
     connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO {TRAINING_APPLICATION}")
@@ -152,8 +152,8 @@ def test_an_application_that_knows_only_insert_can_still_insert(
     assert _one(connection, "SELECT job_id = id::text FROM training_jobs WHERE name = 'theirs'")
 
 
-def test_a_renamed_key_does_not_break_the_platforms_inserts(
-    adopted: Platform, connection: psycopg.Connection[Any]
+def test_a_renamed_key_does_not_break_the_host_applications_inserts(
+    adopted: HostApplication, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("ALTER TABLE training_jobs RENAME id TO number")
     connection.execute("INSERT INTO training_jobs (name) VALUES ('renamed')")
@@ -161,7 +161,7 @@ def test_a_renamed_key_does_not_break_the_platforms_inserts(
 
 
 def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
-    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute(
         "UPDATE training_jobs SET last_checkpoint_path = 's3://b/last.pt', epoch = 3 WHERE id = 7"
@@ -171,11 +171,11 @@ def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
         apply(engine, "base")
     apply(engine, "base", confirm_data_loss=True)
     assert _one(connection, "SELECT count(*) FROM training_jobs") == ROWS
-    assert "epoch" not in platforms.columns(connection)
+    assert "epoch" not in host_applications.columns(connection)
 
 
 def test_job_ids_that_are_not_keys_are_data(
-    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any]
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (name, job_id) VALUES ('ours', 'digits-1')")
     connection.commit()
@@ -185,12 +185,12 @@ def test_job_ids_that_are_not_keys_are_data(
         apply(engine, "base")
 
 
-def test_a_platform_in_another_schema_of_the_search_path_is_adopted_there(database_url: str) -> None:
+def test_a_host_application_in_another_schema_of_the_search_path_is_adopted_there(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
-        platforms.install(connection, PLATFORMS["integer"])
+        host_applications.install(connection, HOST_APPLICATIONS["integer"])
         connection.execute("CREATE SCHEMA ours")
         connection.commit()
-        engine = platforms.engine(database_url, options="-c search_path=ours,public")
+        engine = host_applications.engine(database_url, options="-c search_path=ours,public")
         apply(engine)
         verify(engine)
         connection.execute("INSERT INTO public.training_jobs (name) VALUES ('later')")
@@ -198,15 +198,17 @@ def test_a_platform_in_another_schema_of_the_search_path_is_adopted_there(databa
         assert _one(connection, "SELECT to_regclass('ours.training_jobs') IS NULL")
 
 
-def test_a_mandatory_column_of_the_platform_is_announced(adopted: Platform, engine: Engine) -> None:
+def test_a_mandatory_column_of_the_host_application_is_announced(
+    adopted: HostApplication, engine: Engine
+) -> None:
     apply(engine, "base")
-    warned = "Only the platform can create rows of training_jobs, because name must be filled"
+    warned = "Only the host application can create rows of training_jobs, because name must be filled"
     assert any(warned in warning for warning in plan(engine).warnings)
 
 
 @pytest.mark.parametrize("revision", ["0004", "0009"])
 def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
-    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], revision: str
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any], revision: str
 ) -> None:
     connection.execute(
         "INSERT INTO training_jobs (name) SELECT repeat('x', 250) FROM generate_series(1, 10000)"
@@ -227,7 +229,7 @@ def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
     ],
 )
 def test_verify_names_what_an_adopted_table_lost(
-    adopted: Platform, engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
 ) -> None:
     connection.execute(damage)
     connection.commit()
