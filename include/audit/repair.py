@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.recorded import still_recorded
 from include.checkpoints.checkpoint import in_words
-from include.checkpoints.stored import stored_checkpoint
+from include.checkpoints.stored import find_checkpoint
 from include.database import Statements
 from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location, signature_of
@@ -80,11 +80,11 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
     """Return advice for a person, as a sentence, about an object that could not be restored."""
     if recorded.kind == "last" and (before := _previous(recorded)) is not None:
         with suppress(BucketMissing):
-            head = head_object(client, before)
-            stored = stored_checkpoint(before, head).checkpoint if head else None
-            if stored is not None:
+            stored = find_checkpoint(client, before)
+            if stored and stored.checkpoint:
+                position = in_words(stored.checkpoint.position)
                 return (
-                    f"The previous generation exists, {before.uri} after {in_words(stored.position)}: "
+                    f"The previous generation exists, {before.uri} after {position}: "
                     "docs/operations.md says how to go back to it"
                 )
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"

@@ -14,7 +14,6 @@ from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
 from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
-from include.checkpoints.stored import stored_checkpoint
 from include.checkpoints.writer import ObjectWriter, changed
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines
@@ -35,8 +34,6 @@ from include.s3.reading import head_object
 from include.s3.upload import LocalFile, TransferLimits
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
-
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
     from include.checkpoints.inspection.contents import Contents
     from include.checkpoints.stored import StoredCheckpoint
@@ -95,9 +92,7 @@ class CheckpointStore:
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
         """Return the stored checkpoint from its object's metadata; None if there is no object."""
-        location = self._location(job_id, kind)
-        head = self._writer.find(location)
-        return stored_checkpoint(location, head) if head else None
+        return self._writer.find(self._location(job_id, kind))
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
         """Say whether the stored checkpoint has the bytes of `wanted`."""
@@ -165,14 +160,13 @@ class CheckpointStore:
         `expected`, and FencedOut.
         """
         location = self._location(job_id, kind)
-        head = self._writer.find(location)
-        there = stored_checkpoint(location, head) if head else None
+        there = self._writer.find(location)
         if there and there.checkpoint and there.run_id == self._run_id:
             return there
         parent = self.verify(parent_job_id, kind, expected)
         self._writer.require_unchanged(location, there)
-        if kind == "last" and head:
-            self._keep_previous(job_id, head)
+        if kind == "last" and there:
+            self._keep_previous(job_id, there)
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
@@ -266,8 +260,7 @@ class CheckpointStore:
         keep_parts: bool,
     ) -> tuple[StoredCheckpoint, bool]:
         location = self._location(job_id, kind)
-        head = self._writer.find(location)
-        there = stored_checkpoint(location, head) if head else None
+        there = self._writer.find(location)
         if there and there.is_the_same_as(checkpoint):
             self._writer.accept(location, there)
             return there, False
@@ -276,8 +269,8 @@ class CheckpointStore:
         self._writer.require_unchanged(location, there, fence)
         if there and there.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
-        if kind == "last" and head and keep_previous:
-            self._keep_previous(job_id, head)
+        if kind == "last" and there and keep_previous:
+            self._keep_previous(job_id, there)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
         return self._writer.put(file, location, metadata, fence, keep_parts=keep_parts), True
 
@@ -293,11 +286,11 @@ class CheckpointStore:
             raise changed(checkpoint.path, checkpoint.sha256)
         return file
 
-    def _keep_previous(self, job_id: str, head: HeadObjectOutputTypeDef) -> None:
+    def _keep_previous(self, job_id: str, there: StoredCheckpoint) -> None:
         last, previous = self._location(job_id, "last"), self._location(job_id, "last.previous")
         self._writer.look(previous)
         try:
-            self._writer.copy(last, head["ETag"], head["ContentLength"], previous, head["Metadata"])
+            self._writer.copy(last, there.etag, there.size, previous, there.metadata)
         except SourceChanged:
             raise
         except FencedOut as error:
