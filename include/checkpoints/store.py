@@ -45,17 +45,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Upload:
-    """Result of `upload`: sent is False if S3 already had these bytes. size is in bytes."""
+    """Result of `upload`: sent is False if S3 already had these bytes."""
 
     stored: StoredCheckpoint
-    size: int
     sent: bool
-    seconds: float
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Throughput from the first request to the verified object; 0 if nothing was sent."""
-        return self.size / self.seconds if self.sent else 0.0
 
 
 class CheckpointStore:
@@ -134,13 +127,11 @@ class CheckpointStore:
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
-            stored, sent = self._store(
-                checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts
-            )
-        upload = Upload(stored, checkpoint.size, sent, seconds=time.monotonic() - started)
-        if sent:
-            speed = upload.bytes_per_second / 1e6
-            log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, upload.seconds, speed, stored)
+            upload = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts)
+        stored, seconds = upload.stored, time.monotonic() - started
+        if upload.sent:
+            speed = checkpoint.size / seconds / 1e6
+            log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, seconds, speed, stored)
         else:
             log.info("%s already holds these bytes (%s); nothing was sent.", stored.uri, stored)
         return upload
@@ -258,12 +249,12 @@ class CheckpointStore:
         version: str,
         keep_previous: bool,
         keep_parts: bool,
-    ) -> tuple[StoredCheckpoint, bool]:
+    ) -> Upload:
         location = self._location(job_id, kind)
         there = self._writer.find(location)
         if there and there.is_the_same_as(checkpoint):
             self._writer.accept(location, there)
-            return there, False
+            return Upload(there, sent=False)
         file = self._read(checkpoint, location)
         fence = self._location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, there, fence)
@@ -272,7 +263,8 @@ class CheckpointStore:
         if kind == "last" and there and keep_previous:
             self._keep_previous(job_id, there)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
-        return self._writer.put(file, location, metadata, fence, keep_parts=keep_parts), True
+        stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
+        return Upload(stored, sent=True)
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:
