@@ -92,6 +92,7 @@ ProjectError
         StoreAccessDenied
       UnsafeCheckpoint
     StoreUnavailable (TransientError)
+      ConditionFailed
       RefusedForNow
       StoreBusy
       StoreUnreachable

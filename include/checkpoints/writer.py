@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from include.checkpoints.stored import find_checkpoint
 from include.s3.answers import answer_or_look
 from include.s3.errors import (
+    ConditionFailed,
     CorruptObject,
     FencedOut,
     LocalFileChanged,
+    ObjectNotFound,
     SourceChanged,
     StoreBusy,
     StoreUnavailable,
@@ -131,18 +133,13 @@ class ObjectWriter:
         size is the size of the object in bytes. Raises SourceChanged if the source has changed, and FencedOut
         if the target has.
         """
-        from botocore.exceptions import ClientError
-
-        with translate_s3_errors(self._client, to):
-            try:
-                copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
-            except ClientError as error:
-                if not (is_condition_failed(error) or is_not_found(error)):
-                    raise
-                there = self._there_now(source)
-                if there is None or there.etag != etag:
-                    raise SourceChanged(_overtaken(source, there)) from error
-                # Look at the target: if only the response was lost, the retry met the finished copy.
+        try:
+            copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
+        except (ConditionFailed, ObjectNotFound) as error:
+            there = self._there_now(source)
+            if there is None or there.etag != etag:
+                raise SourceChanged(_overtaken(source, there)) from error
+            # Look at the target: if only the response was lost, the retry met the finished copy.
         there = self._there_now(to)
         if there is None or not metadata.items() <= there.metadata.items():
             raise _fenced(to, there)

@@ -19,7 +19,7 @@ from include.jobs.listing import JobUnknown
 from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
 from include.jobs.repository import JobRepository
 from include.jobs.storable import finite
-from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound
 from include.s3.reading import ObjectSource, read_object
 from include.s3.upload import TransferLimits, copy
 
@@ -169,28 +169,23 @@ class Completion:
         self, location: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob
     ) -> None:
         """Give the object the metadata of a checkpoint, on which audits and resuming rely."""
-        from botocore.exceptions import ClientError
-
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
-        with translate_s3_errors(self._bucket.client, location):
-            try:
-                copy(
-                    self._bucket.client,
-                    location,
-                    read.etag,
-                    read.size,
-                    location,
-                    metadata,
-                    TransferLimits(),
-                    {"IfMatch": read.etag},
-                )
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                raise CompletionRefused(
-                    f"{location.uri} was replaced while it was being read; complete the job once its upload "
-                    "has finished"
-                ) from None
+        try:
+            copy(
+                self._bucket.client,
+                location,
+                read.etag,
+                read.size,
+                location,
+                metadata,
+                TransferLimits(),
+                {"IfMatch": read.etag},
+            )
+        except ConditionFailed:
+            raise CompletionRefused(
+                f"{location.uri} was replaced while it was being read; complete the job once its upload has "
+                "finished"
+            ) from None
 
     def _values(
         self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
+from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
 from include.s3.listing import pages
 from include.s3.local_file import in_base64
 from include.s3.location import S3Location
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.s3.listing import ListedObject
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +81,9 @@ class Bucket:
         *,
         content_type: str = "binary/octet-stream",  # S3's own default
         metadata: Mapping[str, str] | None = None,
+        condition: Condition | None = None,
     ) -> None:
-        """Store a small object, replacing any other."""
+        """Store a small object if the condition holds; without a condition, replace any other object."""
         with translate_s3_errors(self.client, self.at(key)):
             self.client.put_object(
                 Bucket=self.name,
@@ -89,6 +92,7 @@ class Bucket:
                 ChecksumSHA256=checksum_of(content),
                 ContentType=content_type,
                 Metadata=metadata or {},
+                **(condition or {}),
             )
 
     def delete(self, key: str) -> None:
@@ -98,16 +102,12 @@ class Bucket:
 
     def delete_listed(self, item: ListedObject) -> bool:
         """Delete exactly the object that was listed. Returns False if it was replaced or removed since."""
-        from botocore.exceptions import ClientError
-
-        with translate_s3_errors(self.client, item.location):
-            try:
+        try:
+            with translate_s3_errors(self.client, item.location):
                 self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)
-            except ClientError as error:
-                if is_condition_failed(error) or is_not_found(error):
-                    log.info("%s has changed since it was listed; not deleted.", item.location.uri)
-                    return False
-                raise
+        except (ConditionFailed, ObjectNotFound):
+            log.info("%s has changed since it was listed; not deleted.", item.location.uri)
+            return False
         return True
 
     def delete_below(self, prefix: str, keep: str | None = None) -> tuple[int, int]:
@@ -134,13 +134,12 @@ class Bucket:
                 Delete={"Objects": [{"Key": item.location.key} for item in items], "Quiet": True},
             )
         for refused in answer.get("Errors", ()):
-            error = ClientError(
-                {"Error": {"Code": refused.get("Code", ""), "Message": refused.get("Message", "")}},
-                "DeleteObjects",
-            )
-            if not is_not_found(error):
-                with translate_s3_errors(self.client, self.at(refused.get("Key", ""))):
-                    raise error
+            location = self.at(refused.get("Key", ""))
+            with suppress(ObjectNotFound), translate_s3_errors(self.client, location):
+                raise ClientError(
+                    {"Error": {"Code": refused.get("Code", ""), "Message": refused.get("Message", "")}},
+                    "DeleteObjects",
+                )
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """List the objects below `prefix`, page by page, in the order of their keys."""

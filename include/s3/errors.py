@@ -42,6 +42,10 @@ class StoreUnreachable(StoreUnavailable):
     """The endpoint does not respond, or closed the connection."""
 
 
+class ConditionFailed(StoreUnavailable):
+    """The condition of the request did not hold, or a concurrent write made it impossible to check."""
+
+
 class StoreBusy(StoreUnavailable):
     """The same object was being written or replaced at the same time."""
 
@@ -218,6 +222,7 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
             f"{endpoint} answered {error.operation_name} on {location.uri} with 404, but without S3's error "
             "code, as a proxy does while its server is away; check both"
         )
-    return StoreUnavailable(
+    refused = ConditionFailed if code in _CONDITION_FAILED else StoreUnavailable
+    return refused(
         f"S3 at {endpoint} refused {error.operation_name} on {location.uri}: {code} {message}".rstrip()
     )

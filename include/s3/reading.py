@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from include.s3.download import REREAD_SECONDS, FetchedObject
-from include.s3.errors import CorruptObject, StoreBusy, is_condition_failed, is_not_found, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, StoreBusy, is_not_found, translate_s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -94,22 +94,18 @@ class ObjectSource:
 
     def read(self, start: int, length: int) -> bytes:
         """Return the `length` bytes from `start` on. Raises StoreErrors."""
-        from botocore.exceptions import ClientError
-
         if length == 0:
             return b""
-        with translate_s3_errors(self._client, self._location):
-            try:
+        try:
+            with translate_s3_errors(self._client, self._location):
                 return self._client.get_object(
                     Bucket=self._location.bucket,
                     Key=self._location.key,
                     Range=f"bytes={start}-{start + length - 1}",
                     IfMatch=self._etag,
                 )["Body"].read()
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                raise CorruptObject(
-                    f"{self._location.uri} was replaced while it was being read; try again once its upload "
-                    "has finished"
-                ) from None
+        except ConditionFailed:
+            raise CorruptObject(
+                f"{self._location.uri} was replaced while it was being read; try again once its upload has "
+                "finished"
+            ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
+from include.s3.errors import translate_s3_errors
 from include.s3.local_file import LocalFile, TransferLimits, body
 from include.s3.multipart import MultipartUpload
 
@@ -68,24 +69,26 @@ def copy(
     """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
 
     The metadata is set explicitly, because a multipart copy would lose it. condition says what the copy
-    may replace. Raises what boto3 raises; then nothing has changed, unless only the response was lost.
+    may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
+    gone, and other StoreErrors; then nothing has changed, unless only the response was lost.
     """
-    if size > limits.copied_at_once:
-        upload = MultipartUpload(client, to, metadata)
-        try:
-            upload.copy(location, etag, size, limits.copied_at_once)
-            upload.complete(condition)
-        except BaseException:
-            upload.abort()
-            raise
-        return
-    client.copy_object(
-        Bucket=to.bucket,
-        Key=to.key,
-        CopySource={"Bucket": location.bucket, "Key": location.key},
-        CopySourceIfMatch=etag,
-        MetadataDirective="REPLACE",
-        Metadata=metadata,
-        ChecksumAlgorithm="SHA256",
-        **condition,
-    )
+    with translate_s3_errors(client, to):
+        if size > limits.copied_at_once:
+            upload = MultipartUpload(client, to, metadata)
+            try:
+                upload.copy(location, etag, size, limits.copied_at_once)
+                upload.complete(condition)
+            except BaseException:
+                upload.abort()
+                raise
+            return
+        client.copy_object(
+            Bucket=to.bucket,
+            Key=to.key,
+            CopySource={"Bucket": location.bucket, "Key": location.key},
+            CopySourceIfMatch=etag,
+            MetadataDirective="REPLACE",
+            Metadata=metadata,
+            ChecksumAlgorithm="SHA256",
+            **condition,
+        )

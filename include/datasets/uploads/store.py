@@ -20,8 +20,7 @@ from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, Uploa
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
-from include.s3.bucket import checksum_of
-from include.s3.errors import ObjectNotFound, is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
 from include.s3.layout import UPLOADS, upload_record_key
 
 if TYPE_CHECKING:
@@ -254,26 +253,13 @@ class UploadStore:
 
     def _write(self, upload: Upload, condition: Condition) -> None:
         """Store the record. Raises UploadUnknown if another request has written or removed it."""
-        from botocore.exceptions import ClientError
-
-        location = self._bucket.at(upload_record_key(upload.upload_id))
-        with translate_s3_errors(self._bucket.client, location):
-            try:
-                content = upload.model_dump_json().encode()
-                self._bucket.client.put_object(
-                    Bucket=location.bucket,
-                    Key=location.key,
-                    Body=content,
-                    ChecksumSHA256=checksum_of(content),
-                    ContentType="application/json",
-                    **condition,
-                )
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                # If only the response was lost, boto3's retry has met our own record.
-                if self._read(upload.upload_id)[0] != upload:
-                    raise _changed(upload.upload_id) from None
+        key, content = upload_record_key(upload.upload_id), upload.model_dump_json().encode()
+        try:
+            self._bucket.put(key, content, content_type="application/json", condition=condition)
+        except ConditionFailed:
+            # If only the response was lost, boto3's retry has met our own record.
+            if self._read(upload.upload_id)[0] != upload:
+                raise _changed(upload.upload_id) from None
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
