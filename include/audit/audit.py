@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.audit.dataset_orphans import find_dataset_orphans
+from include.audit.findings import Finding, FindingKind
 from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
 from include.audit.objects import Sample, examine
@@ -20,14 +21,12 @@ from include.audit.recorded import recorded_objects, still_recorded
 from include.audit.repair import advice, restore
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
-from include.audit.unfenced import find_unfenced
 from include.audit.uploads import find_abandoned_uploads
 from include.models.signing import ModelSigning
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from include.audit.findings import Finding
     from include.audit.liveness import LiveRuns
     from include.audit.recorded import RecordedObject
     from include.audit.request import AuditRequest
@@ -77,6 +76,18 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     for finding in findings:
         ledger.add(finding)
     return report
+
+
+def find_unfenced(bucket: str, found: ConditionalWrites | None) -> Iterator[Finding]:
+    """Find the kinds of writes whose conditions the server does not honour; none if nothing was probed."""
+    for problem in found.problems() if found else ():
+        yield Finding(
+            FindingKind.UNFENCED,
+            f"The server of bucket {bucket} does not refuse {problem}: processes that work on one job at the "
+            "same time can overwrite or delete each other's state. Use a server that honours If-Match and "
+            "If-None-Match",
+            path=f"s3://{bucket}",
+        )
 
 
 def find_losses(

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.audit.findings import FindingKind
 from include.checkpoints.stored import find_checkpoint
-from include.s3.errors import (
-    BucketMissing,
-    CorruptObject,
-    ObjectNotFound,
-    StoreError,
-    StoreRefusal,
-)
+from include.s3.errors import BucketMissing, CorruptObject, ObjectNotFound, StoreError, StoreRefusal
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.audit.audit import find_unfenced
 from include.audit.findings import FindingKind
-from include.audit.unfenced import find_unfenced
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import (
     ConditionalWrites,
