@@ -54,7 +54,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     for pause in (0.0, *REREAD_SECONDS):
         time.sleep(pause)
         md5 = hashlib.md5(usedforsecurity=False)
-        read = _read(client, location, hashlib.sha256(), md5)
+        read = read_object(client, location, md5)
         if read.etag.strip('"') == md5.hexdigest():
             return read
         readings.append(read)
@@ -63,19 +63,12 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     return readings[0]
 
 
-def read_object(client: S3Client, location: S3Location) -> FetchedObject:
-    """Read the whole object without keeping it, and return its identity.
+def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
+    """Read the whole object without keeping it, also into `more` digests, and return its identity.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """
-    return _read(client, location, hashlib.sha256())
-
-
-def _read(
-    client: S3Client, location: S3Location, sha256: hashlib._Hash, *more: hashlib._Hash
-) -> FetchedObject:
-    """Read the object into the digests, and return its identity."""
-    size = 0
+    sha256, size = hashlib.sha256(), 0
     with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
         for block in answer["Body"].iter_chunks(_BLOCK):
