@@ -17,7 +17,6 @@ from include.s3.errors import FencedOut, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from include.checkpoints.checkpoint import CheckpointKind, Position
     from include.checkpoints.store import CheckpointStore
@@ -124,9 +123,7 @@ class BackgroundPublisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:
