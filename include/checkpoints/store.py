@@ -75,17 +75,19 @@ class CheckpointStore:
         self._limits = limits or TransferLimits()
         self._writer = ObjectWriter(bucket.client, self._limits)
 
-    def key(self, job_id: str, kind: StoredKind) -> str:
-        """Return `checkpoints/{job_id}/{kind}.pt`; raises ValueError for an invalid job id."""
-        return self._location(job_id, kind).key
+    def location(self, job_id: str, kind: StoredKind) -> S3Location:
+        """Return the address of `checkpoints/{job_id}/{kind}.pt`; raises ValueError for an invalid job id."""
+        if not re.match(JOB_ID, job_id):
+            raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
+        return self._bucket.at(checkpoint_key(job_id, kind))
 
     def uri(self, job_id: str, kind: StoredKind) -> str:
-        """Return the s3:// URI of `key`."""
-        return self._location(job_id, kind).uri
+        """Return the s3:// URI of `location`."""
+        return self.location(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
         """Return the stored checkpoint from its object's metadata; None if there is no object."""
-        return self._writer.find(self._location(job_id, kind))
+        return self._writer.find(self.location(job_id, kind))
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
         """Say whether the stored checkpoint has the bytes of `wanted`."""
@@ -138,7 +140,7 @@ class CheckpointStore:
 
     def keeps_parts(self, job_id: str) -> bool:
         """Say whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
-        return any(self._writer.keeps_parts(self._location(job_id, kind)) for kind in CHECKPOINT_KINDS)
+        return any(self._writer.keeps_parts(self.location(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
@@ -150,7 +152,7 @@ class CheckpointStore:
         last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer
         `expected`, and FencedOut.
         """
-        location = self._location(job_id, kind)
+        location = self.location(job_id, kind)
         there = self._writer.find(location)
         if there and there.checkpoint and there.run_id == self._run_id:
             return there
@@ -161,7 +163,7 @@ class CheckpointStore:
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
-            source = self._location(parent_job_id, kind)
+            source = self.location(parent_job_id, kind)
             seeded = self._writer.copy(source, parent.etag, expected.size, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
@@ -179,7 +181,7 @@ class CheckpointStore:
         Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not
         `expected`), LocalDiskError and the other StoreErrors.
         """
-        location = self._location(job_id, kind)
+        location = self.location(job_id, kind)
         try:
             with download(self._bucket.client, location, to) as object_:
                 stored = checkpoint_in(object_.metadata, location.uri, object_.size)
@@ -236,11 +238,6 @@ class CheckpointStore:
             raise
         return to
 
-    def _location(self, job_id: str, kind: StoredKind) -> S3Location:
-        if not re.match(JOB_ID, job_id):
-            raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return self._bucket.at(checkpoint_key(job_id, kind))
-
     def _store(
         self,
         checkpoint: Checkpoint,
@@ -250,13 +247,13 @@ class CheckpointStore:
         keep_previous: bool,
         keep_parts: bool,
     ) -> Upload:
-        location = self._location(job_id, kind)
+        location = self.location(job_id, kind)
         there = self._writer.find(location)
         if there and there.is_the_same_as(checkpoint):
             self._writer.accept(location, there)
             return Upload(there, sent=False)
         file = self._read(checkpoint, location)
-        fence = self._location(job_id, "last") if kind == "best" else None
+        fence = self.location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, there, fence)
         if there and there.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
@@ -279,7 +276,7 @@ class CheckpointStore:
         return file
 
     def _keep_previous(self, job_id: str, there: StoredCheckpoint) -> None:
-        last, previous = self._location(job_id, "last"), self._location(job_id, "last.previous")
+        last, previous = self.location(job_id, "last"), self.location(job_id, "last.previous")
         self._writer.look(previous)
         try:
             self._writer.copy(last, there.etag, there.size, previous, there.metadata)

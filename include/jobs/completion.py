@@ -122,7 +122,7 @@ class Completion:
 
     def _verify(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
         """Read the whole object and identify it by its bytes, because its metadata prove nothing."""
-        location = self._bucket.at(self._store.key(self._job_id, kind))
+        location = self._store.location(self._job_id, kind)
         columns, reported = column_names(kind), self._callback.checkpoint(kind)
         try:
             read = read_object(self._bucket.client, location)

@@ -88,7 +88,7 @@ def test_the_server_keeps_the_checksum_of_the_whole_file(
     checkpoint = make(epoch=1)
     store.upload(checkpoint, "job", "best", VERSION)
 
-    head = client.head_object(Bucket=bucket, Key=store.key("job", "best"), ChecksumMode="ENABLED")
+    head = client.head_object(Bucket=bucket, Key=store.location("job", "best").key, ChecksumMode="ENABLED")
 
     digest = hashlib.sha256(Path(checkpoint.path).read_bytes())
     assert checkpoint.sha256 == digest.hexdigest()
@@ -188,7 +188,9 @@ def test_verifying_distinguishes_right_wrong_and_missing_bytes(
 def test_an_object_of_another_program_is_recognised_as_foreign(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
-    client.put_object(Bucket=bucket, Key=store.key("job", "last"), Body=b"theirs", Metadata={"sha256": "no"})
+    client.put_object(
+        Bucket=bucket, Key=store.location("job", "last").key, Body=b"theirs", Metadata={"sha256": "no"}
+    )
 
     found = store.head("job", "last")
 
@@ -203,7 +205,7 @@ def test_an_object_of_another_program_is_recognised_as_foreign(
 def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
     store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
 ) -> None:
-    client.put_object(Bucket=bucket, Key=store.key("job", "last"), Body=b"theirs")
+    client.put_object(Bucket=bucket, Key=store.location("job", "last").key, Body=b"theirs")
 
     store.upload(make(epoch=0), "job", "last", VERSION)
 
@@ -248,7 +250,7 @@ def test_a_large_file_is_uploaded_in_parts_and_downloaded_whole(
 
     store.upload(checkpoint, "job", "last", VERSION)
 
-    head = client.head_object(Bucket=bucket, Key=store.key("job", "last"), ChecksumMode="ENABLED")
+    head = client.head_object(Bucket=bucket, Key=store.location("job", "last").key, ChecksumMode="ENABLED")
     assert head["ChecksumSHA256"].endswith("-2")
     assert store.download("job", "last", tmp_path / "got.pt").sha256 == checkpoint.sha256
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
@@ -276,7 +278,7 @@ def test_an_attempt_whose_objects_were_deleted_is_refused(
     store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
 ) -> None:
     store.upload(make(epoch=0), "job", "last", VERSION)
-    client.delete_object(Bucket=bucket, Key=store.key("job", "last"))
+    client.delete_object(Bucket=bucket, Key=store.location("job", "last").key)
 
     with pytest.raises(FencedOut, match="is gone: it was deleted since this attempt last saw it"):
         store.upload(make(epoch=1), "job", "last", VERSION)
