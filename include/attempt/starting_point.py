@@ -16,12 +16,7 @@ from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.loading import (
-    batches_into_epoch,
-    hand_over,
-    load_checkpoint,
-    load_training_state,
-)
+from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 from include.audit.findings import Finding, FindingKind
 from include.database import Statements
 from include.models.objects import production_name
-from include.s3.layout import (
-    CHECKPOINTS,
-    MODELS,
-    PICTURES,
-    PRETRAINED,
-    PROBE_KEY,
-    REPORTS,
-    SIGNATURE_SUFFIX,
-)
+from include.s3.layout import CHECKPOINTS, MODELS, PICTURES, PRETRAINED, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
     from psycopg import Connection

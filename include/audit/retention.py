@@ -91,10 +91,7 @@ class RetentionReport:
 
 
 def retain(
-    connection: Connection[Any],
-    bucket: Bucket,
-    policy: RetentionPolicy,
-    live_runs: LiveRuns,
+    connection: Connection[Any], bucket: Bucket, policy: RetentionPolicy, live_runs: LiveRuns
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run only report them.
 

@@ -34,11 +34,7 @@ def unless_changed_since(etag: str | None) -> Condition:
 
 
 def put(
-    client: S3Client,
-    file: LocalFile,
-    location: S3Location,
-    metadata: Mapping[str, str],
-    condition: Condition,
+    client: S3Client, file: LocalFile, location: S3Location, metadata: Mapping[str, str], condition: Condition
 ) -> str:
     """Upload `file` in one request; return its ETag.
 
