@@ -9,7 +9,13 @@ from psycopg.rows import namedtuple_row
 from include.queries import query
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from psycopg import Connection, Cursor
+
+    OpenDatabase = Callable[[], AbstractContextManager[Connection[Any]]]
+    """Opens a connection to the training database, which the end of the `with` block closes."""
 
 
 class Statements:

@@ -24,12 +24,8 @@ from include.s3.reading import ObjectSource, read_object
 from include.s3.upload import TransferLimits, copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from psycopg import Connection
-
     from include.checkpoints.checkpoint import CheckpointKind
+    from include.database import OpenDatabase
     from include.jobs.callback import TrainingCompletionCallback
     from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
@@ -71,7 +67,7 @@ class Completion:
         self,
         job_id: str,
         callback: TrainingCompletionCallback,
-        open_database: Callable[[], AbstractContextManager[Connection[Any]]],
+        open_database: OpenDatabase,
         bucket: Bucket,
         user: str,
     ) -> None:
