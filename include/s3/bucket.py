@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
@@ -110,20 +110,19 @@ class Bucket:
             return False
         return True
 
-    def delete_below(self, prefix: str, keep: str | None = None) -> tuple[int, int]:
-        """Delete the objects below `prefix`, except the one with the key `keep`.
+    def delete_below(self, prefix: str, chosen: Callable[[str], bool] = lambda key: True) -> tuple[int, int]:
+        """Delete the objects below `prefix` for whose keys `chosen` returns True, whatever they contain now.
 
-        Returns their number and total size. The caller must ensure that nobody writes below `prefix`.
+        Returns their number and total size. The caller must ensure that nobody writes there.
         """
         objects = size = 0
         for page in self.pages(prefix):
-            doomed = [item for item in page if item.location.key != keep]
-            self.delete_page(doomed)
+            doomed = [item for item in page if chosen(item.location.key)]
+            self._delete_page(doomed)
             objects, size = objects + len(doomed), size + sum(item.size for item in doomed)
         return objects, size
 
-    def delete_page(self, items: Sequence[ListedObject]) -> None:
-        """Delete at most a page of objects with one request, whatever they contain now."""
+    def _delete_page(self, items: Sequence[ListedObject]) -> None:
         from botocore.exceptions import ClientError
 
         if not items:

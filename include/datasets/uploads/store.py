@@ -166,7 +166,7 @@ class UploadStore:
             if file.multipart_id is not None:
                 parts.abort(self._bucket, upload.key(file), file.multipart_id)
         # The record goes last: as long as it exists, the upload can be found, and its removal repeated.
-        removed = self._bucket.delete_below(upload.prefix, keep=record)
+        removed = self._bucket.delete_below(upload.prefix, lambda key: key != record)
         self._bucket.delete(record)
         return removed
 
