@@ -21,7 +21,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.storable import finite
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound
 from include.s3.reading import ObjectSource, read_object
-from include.s3.upload import TransferLimits, copy
+from include.s3.upload import set_metadata
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind
@@ -167,16 +167,7 @@ class Completion:
         """Give the object the metadata of a checkpoint, on which audits and resuming rely."""
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
         try:
-            copy(
-                self._bucket.client,
-                location,
-                read.etag,
-                read.size,
-                location,
-                metadata,
-                TransferLimits(),
-                {"IfMatch": read.etag},
-            )
+            set_metadata(self._bucket.client, location, read, metadata)
         except ConditionFailed:
             raise CompletionRefused(
                 f"{location.uri} was replaced while it was being read; complete the job once its upload has "

@@ -16,9 +16,10 @@ from include.s3.multipart import MultipartUpload
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.s3.download import FetchedObject
     from include.s3.location import S3Location
 
-__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "unless_changed_since"]
+__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "set_metadata", "unless_changed_since"]
 
 
 class Condition(TypedDict, total=False):
@@ -88,3 +89,14 @@ def copy(
             ChecksumAlgorithm="SHA256",
             **condition,
         )
+
+
+def set_metadata(
+    client: S3Client, location: S3Location, found: FetchedObject, metadata: Mapping[str, str]
+) -> None:
+    """Replace the metadata of an object that was read.
+
+    Raises ConditionFailed if it has been replaced since, and other StoreErrors.
+    """
+    unchanged = Condition(IfMatch=found.etag)
+    copy(client, location, found.etag, found.size, location, metadata, TransferLimits(), unchanged)

@@ -24,7 +24,7 @@ from include.jobs.model_reference import WEIGHTS_NAME
 from include.s3.errors import ConditionFailed, CorruptObject, FencedOut
 from include.s3.layout import pretrained_key
 from include.s3.reading import settled_object
-from include.s3.upload import LocalFile, TransferLimits, copy
+from include.s3.upload import LocalFile, TransferLimits, set_metadata
 from include.training.architectures import (
     find_architecture,
     published_weights,
@@ -194,10 +194,7 @@ class PretrainedStore:
             raise replaced
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
         try:
-            copy(
-                self._bucket.client, location, found.etag, found.size, location, metadata,
-                TransferLimits(), {"IfMatch": found.etag},
-            )  # fmt: skip
+            set_metadata(self._bucket.client, location, found, metadata)
         except ConditionFailed:
             raise replaced from None
         log.info("%s was uploaded by another client; recorded its SHA-256 as %s.", location.uri, found.sha256)
