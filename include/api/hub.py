@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.api.job_response import build_response
-from include.database import Statements
+from include.database import fetch_rows
 from include.deployment.retrying import database_errors
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
@@ -128,8 +128,7 @@ class Hub:
 def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> dict[str, JobState]:
     """Return the new state of each job whose state differs from the known one."""
     with open_database() as connection:
-        with connection.transaction():
-            rows = Statements(connection).rows("find_changed_jobs", job_ids=list(known))
+        rows = fetch_rows(connection, "find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}
         # A job's place in the queue depends on the rows of other jobs.
         is_queued = any(row.is_queued for row in rows)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
-from include.database import Statements
+from include.database import fetch_rows
 from include.models.objects import production_name
 from include.s3.layout import CHECKPOINTS, MODELS, PICTURES, PRETRAINED, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
 
@@ -109,5 +109,4 @@ def report_orphan(item: ListedObject, detail: str) -> Finding:
 
 def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
     """Return those of the values that the query finds."""
-    with connection.transaction():
-        return {value for (value,) in Statements(connection).rows(name, values=values)}
+    return {value for (value,) in fetch_rows(connection, name, values=values)}

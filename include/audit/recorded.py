@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from include.audit.findings import Finding
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.jobs.recorded_checkpoint import RecordedCheckpoint
 from include.models.objects import production_location, signature_of
 from include.s3.location import S3Location
@@ -69,11 +69,11 @@ def objects_of(row: Any) -> list[RecordedObject]:
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
     """Yield every object that a row names with a hash, page by page, as of the time when the page is read."""
     job_id = ""
-    while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
+    while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
         yield [recorded for row in rows for recorded in objects_of(row)]
     name, version = "", 0
-    while rows := _rows(
+    while rows := fetch_rows(
         connection, "list_recorded_versions", after_name=name, after_version=version, limit=PAGE_ROWS
     ):
         name, version = rows[-1].name, rows[-1].version
@@ -110,8 +110,3 @@ def _of_version(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
 def _signature(kind: RecordedKind, signed: RecordedObject, sha256: str) -> RecordedObject:
     path = signature_of(S3Location.parse(signed.path)).uri
     return replace(signed, kind=kind, path=path, sha256=sha256, size=None)
-
-
-def _rows(connection: Connection[Any], name: str, **values: Any) -> list[Any]:
-    with connection.transaction():
-        return Statements(connection).rows(name, **values)

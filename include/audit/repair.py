@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from include.audit.recorded import still_recorded
 from include.checkpoints.checkpoint import in_words
 from include.checkpoints.stored import find_checkpoint
-from include.database import Statements
+from include.database import fetch_rows
 from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location, signature_of
 from include.models.promotion import promote
@@ -119,9 +119,7 @@ def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObjec
     """Yield the other locations that should hold the same bytes."""
     if (before := _previous(recorded)) is not None:
         yield before
-    with connection.transaction():
-        rows = Statements(connection).rows("list_copies", sha256=recorded.sha256)
-    for (path,) in rows:
+    for (path,) in fetch_rows(connection, "list_copies", sha256=recorded.sha256):
         if path != recorded.path and (location := _location(path)) is not None:
             yield location
     if recorded.name is not None:
