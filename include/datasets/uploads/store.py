@@ -22,6 +22,7 @@ from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
 from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
 from include.s3.layout import UPLOADS, upload_record_key
+from include.s3.listing import list_level
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -172,12 +173,8 @@ class UploadStore:
 
     def unfinished(self, before: datetime) -> Iterator[Upload]:
         """Yield incomplete uploads that were begun before this time, including partly removed uploads."""
-        client, location = self._bucket.client, self._bucket.at(UPLOADS)
-        with translate_s3_errors(client, location):
-            pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=location.bucket, Prefix=location.key, Delimiter="/"
-            )
-            folders = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", ())]
+        pages = list_level(self._bucket.client, self._bucket.at(UPLOADS))
+        folders = [found for page in pages for found in page if isinstance(found, str)]
         for folder in folders:
             try:
                 upload = self.find(folder.removeprefix(UPLOADS).rstrip("/"))
