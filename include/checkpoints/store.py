@@ -213,7 +213,6 @@ class CheckpointStore:
         head = head_object(self._bucket.client, location)
         if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
-        require_loadable_size(uri, head["ContentLength"])
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
-from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
+from include.checkpoints.inspection.in_s3 import inspect_object
 from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.metadata import checkpoint_in
 from include.checkpoints.writer import ObjectWriter
@@ -182,7 +182,6 @@ class PretrainedStore:
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
         location = self.location(name)
-        require_loadable_size(location.uri, head["ContentLength"])
         contents: Contents = inspect_object(
             self._bucket.client, location, head["ContentLength"], head["ETag"]
         )
