@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
 
 from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
 from include.s3.listing import pages
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BLOCK = 1024**2
 
@@ -58,12 +62,19 @@ class Bucket:
         """Return S3's response to HEAD; None if the object does not exist."""
         return head_object(self.client, self.at(key))
 
-    def read(self, key: str, largest: int) -> bytes | None:
-        """Return the object's bytes; None if it does not exist or has more than `largest` bytes."""
+    def read(self, key: str, largest: int, parse: Callable[[bytes], T]) -> T | None:
+        """Return what `parse` makes of the object.
+
+        None if the object does not exist, has more than `largest` bytes, or is not valid for pydantic.
+        """
         head = self.head(key)
         if head is None or head["ContentLength"] > largest:
             return None
-        return self.read_version(key, head["ETag"])
+        content = self.read_version(key, head["ETag"])
+        try:
+            return parse(content)
+        except ValidationError:
+            return None
 
     def read_version(self, key: str, etag: str) -> bytes:
         """Return the bytes of the object with that ETag; raises StoreUnavailable if it was replaced."""

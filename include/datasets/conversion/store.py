@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.caching.listing import Listing
 from include.datasets.errors import DatasetError
@@ -71,12 +71,8 @@ class ConvertedDatasets:
 
     def find(self, key: str) -> Converted | None:
         """Return the result of converting the content with that key; None if it is not completely in S3."""
-        content = self._bucket.read(conversion_key(key), REPORT_BYTES)
-        if content is None:
-            return None
-        try:
-            converted = Converted.model_validate_json(content)
-        except ValidationError:
+        converted = self._bucket.read(conversion_key(key), REPORT_BYTES, Converted.model_validate_json)
+        if converted is None:
             return None
         listed = self._listings.load(converted.fingerprint, self._origin(converted)) is not None
         return converted if listed and self.is_stored(converted) else None
