@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.claim.resolved_job import ResolvedJob, ResumePoint
+    from include.jobs.attempts import FinishedEpoch
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +51,11 @@ class StartingPoint:
     batch: int = 0
     own: bool = False
     trained_seconds: float = 0.0
-    finished: tuple[tuple[int, Mapping[str, float | None], float], ...] = ()
+    finished: tuple[FinishedEpoch, ...] = ()
 
 
-def read_finished_epochs(
-    state: Mapping[str, Any],
-) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
-    """Return epoch, metrics and seconds of each finished epoch in the state."""
+def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]:
+    """Return the finished epochs in the state."""
     columns = dict(state.get("train_results") or {})
     epochs, times = columns.pop("epoch", []), columns.pop("time", [])
     seconds = [later - before for before, later in pairwise([0.0, *times])]
@@ -137,7 +136,7 @@ class Recovery:
                 *own.position,
                 own=True,
                 trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
-                finished=read_finished_epochs(own.state),
+                finished=_read_finished_epochs(own.state),
             )
         parent = self._job.resume
         if parent is not None and (durable is None or durable <= parent.last.position):
