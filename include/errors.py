@@ -92,6 +92,7 @@ ProjectError
         StoreAccessDenied
       UnsafeCheckpoint
     StoreUnavailable (TransientError)
+      BytesRefused
       ConditionFailed
       RefusedForNow
       StoreBusy

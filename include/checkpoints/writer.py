@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.stored import find_checkpoint
 from include.s3.answers import answer_or_look
 from include.s3.errors import (
+    BytesRefused,
     ConditionFailed,
     CorruptObject,
     FencedOut,
@@ -16,10 +17,7 @@ from include.s3.errors import (
     SourceChanged,
     StoreBusy,
     StoreUnavailable,
-    is_condition_failed,
     is_hopeless,
-    is_not_found,
-    is_wrong_bytes,
     translate_s3_errors,
 )
 from include.s3.multipart import MultipartUpload
@@ -28,10 +26,10 @@ from include.s3.upload import LocalFile, copy, put, unless_changed_since
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
 
     from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.errors import StoreError
     from include.s3.location import S3Location
     from include.s3.upload import Condition, TransferLimits
 
@@ -109,16 +107,14 @@ class ObjectWriter:
 
         With keep_parts, parts that arrived before the connection broke are kept for the next call.
         """
-        from botocore.exceptions import ClientError
-
         self._in_doubt.setdefault(location, set()).add(file.sha256)
         etag = None
-        with translate_s3_errors(self._client, location):
-            while etag is None:
-                try:
+        while etag is None:
+            try:
+                with translate_s3_errors(self._client, location):
                     etag = self._send(file, location, metadata, keep_parts=keep_parts)
-                except ClientError as error:
-                    etag = self._after_refusal(error, file, location, fence)
+            except (BytesRefused, ConditionFailed, ObjectNotFound) as error:
+                etag = self._after_refusal(error, file, location, fence)
         self._known[location] = etag
         stored = self._verify(file, location)
         self._written.add(location)
@@ -188,18 +184,16 @@ class ObjectWriter:
         return there is not None and there.sha256 in self._in_doubt.get(location, ())
 
     def _after_refusal(
-        self, error: ClientError, file: LocalFile, location: S3Location, fence: S3Location | None
+        self, error: StoreError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
         """Return the ETag of the file if it was stored after all, None if the write may be retried."""
-        if is_wrong_bytes(error):
+        if isinstance(error, BytesRefused):
             if not self._is_unchanged(file):
                 raise changed(str(file.path), file.sha256) from error
             raise StoreUnavailable(
                 f"S3 at {self._client.meta.endpoint_url} received other bytes for {location.uri} than were "
                 "sent; nothing was stored, so try again. If this persists, check the network in between"
             ) from error
-        if not (is_condition_failed(error) or is_not_found(error)):
-            raise error
         there = self._there_now(location)
         if there and there.sha256 == file.sha256:
             # The write had succeeded, but its response was lost: boto3 retried and met our own object.
