@@ -142,15 +142,20 @@ def _audit(services: Services) -> None:
 
     from include.audit.audit import AuditScope, audit
     from include.audit.request import AuditRequest
+    from include.models.signing import ModelSigning
+    from include.s3.conditional_writes import probe_conditional_writes
 
+    bucket = Bucket(services.client(), services.bucket)
     with psycopg.connect(services.database_url) as connection:
         later = datetime.now(UTC) + timedelta(days=1)
         scope = AuditScope(
             connection,
-            Bucket(services.client(), services.bucket),
+            bucket,
             Path("/nonexistent"),
             lambda runs: set(),
             later,
+            probe_conditional_writes(bucket),
+            ModelSigning(),
         )
         report = audit(scope, AuditRequest(), "benchmark")
     if report.found:

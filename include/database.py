@@ -9,7 +9,13 @@ from psycopg.rows import namedtuple_row
 from include.queries import query
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from psycopg import Connection, Cursor
+
+    OpenDatabase = Callable[[], AbstractContextManager[Connection[Any]]]
+    """Opens a connection to the training database, which the end of the `with` block closes."""
 
 
 class Statements:
@@ -38,3 +44,9 @@ class Statements:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
         # A prepared statement may get a generic plan, which ignores the values.
         return cursor.execute(query(name), values, prepare=False)
+
+
+def fetch_rows(connection: Connection[Any], name: str, /, **values: Any) -> list[Any]:
+    """Return every row that the statement returns, run in a transaction of its own."""
+    with connection.transaction():
+        return Statements(connection).rows(name, **values)

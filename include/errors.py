@@ -92,6 +92,8 @@ ProjectError
         StoreAccessDenied
       UnsafeCheckpoint
     StoreUnavailable (TransientError)
+      BytesRefused
+      ConditionFailed
       RefusedForNow
       StoreBusy
       StoreUnreachable

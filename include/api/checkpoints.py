@@ -53,7 +53,7 @@ def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
     """Return the location of the checkpoint. Raises ProblemError, with the reason, if there is none."""
     store = CheckpointStore(bucket)
     try:
-        location = bucket.at(store.key(job.job_id, kind))
+        location = store.location(job.job_id, kind)
     except ValueError as error:
         raise ProblemError(HTTPStatus.NOT_FOUND, str(error)) from None
     recorded = job.checkpoint(kind)

@@ -11,16 +11,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.api.job_response import build_response
-from include.database import Statements
+from include.database import fetch_rows
 from include.deployment.retrying import database_errors
 from include.jobs.queue import find_places
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping
 
     from psycopg import Connection
+
+    from include.database import OpenDatabase
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,7 @@ class Hub:
     unavailable, the hub keeps trying. Everything except the poll itself runs on one event loop.
     """
 
-    def __init__(
-        self,
-        open_database: Callable[[], AbstractContextManager[Connection[Any]]],
-        seconds: float = POLL_SECONDS,
-    ) -> None:
+    def __init__(self, open_database: OpenDatabase, seconds: float = POLL_SECONDS) -> None:
         self._open_database, self._seconds = open_database, seconds
         self._watchers: Counter[str] = Counter()
         self._states: dict[str, JobState] = {}
@@ -128,14 +125,10 @@ class Hub:
             await asyncio.wait_for(self._woken.wait(), self._seconds)
 
 
-def poll(
-    known: Mapping[str, JobState | None],
-    open_database: Callable[[], AbstractContextManager[Connection[Any]]],
-) -> dict[str, JobState]:
+def poll(known: Mapping[str, JobState | None], open_database: OpenDatabase) -> dict[str, JobState]:
     """Return the new state of each job whose state differs from the known one."""
     with open_database() as connection:
-        with connection.transaction():
-            rows = Statements(connection).rows("find_changed_jobs", job_ids=list(known))
+        rows = fetch_rows(connection, "find_changed_jobs", job_ids=list(known))
         found = {row.job_id: row for row in rows}
         # A job's place in the queue depends on the rows of other jobs.
         is_queued = any(row.is_queued for row in rows)

@@ -194,29 +194,24 @@ class TrainingAttempt:
         stack.callback(shutil.rmtree, self._snapshots, ignore_errors=True)
 
     def _run(self, termination: Termination, device: str | None, dataset: LocalDataset) -> TrainingManifest:
-        hardware = describe_hardware(device)
+        job, hardware = self._job, describe_hardware(device)
         retry_while_unavailable(lambda: self._row.leave_queue(hardware))
         with self._row.counting_gpu_use():
-            return self._run_on_gpu(termination, device, dataset)
-
-    def _run_on_gpu(
-        self, termination: Termination, device: str | None, dataset: LocalDataset
-    ) -> TrainingManifest:
-        store, start, stop = retry_while_unavailable(self._take_over_job)
-        request = retry_while_unavailable(
-            lambda: self._build_request(dataset.data, start, store, stop, device)
-        )
-        with Tracker(tracking_server(), self._job.job_id, self._job.origin_run_id, self._row.open) as tracker:
-            result = train_and_report(
-                request, self._job, start, self._row, store, tracker, termination, self._snapshots
+            store, start, stop = retry_while_unavailable(self._take_over_job)
+            request = retry_while_unavailable(
+                lambda: self._build_request(dataset.data, start, store, stop, device)
             )
-            if not dataset.is_unchanged():
-                retry_while_unavailable(self._record_changed_data)
-            manifest = TrainingManifest.of(self._job, result)
-            retry_while_unavailable(lambda: publish_final(manifest, store))
-            store_pictures(self._save_dir, self._settings, self._job)
-            tracker.end(predict_final_row(manifest, store))
-        return manifest
+            with Tracker(tracking_server(), job.job_id, job.origin_run_id, self._row.open) as tracker:
+                result = train_and_report(
+                    request, job, start, self._row, store, tracker, termination, self._snapshots
+                )
+                if not dataset.is_unchanged():
+                    retry_while_unavailable(self._record_changed_data)
+                manifest = TrainingManifest.of(job, result)
+                retry_while_unavailable(lambda: publish_final(manifest, store))
+                store_pictures(self._save_dir, self._settings, job)
+                tracker.end(predict_final_row(manifest, store))
+            return manifest
 
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Fetch the checked data and reserve them for this training run until `stack` closes.

@@ -119,13 +119,13 @@ class EpochRecorder:
             try:
                 stop = self._write(entry)
             except Exception as error:
-                if not is_transient(error):
-                    self._end_with(error)
-                    return
                 with self._changed:
+                    self._changed.notify_all()
+                    if not is_transient(error):
+                        self._error = error  # the training's thread raises it
+                        return
                     self._tries += 1
                     self._report_outage(error)
-                    self._changed.notify_all()
             else:
                 with self._changed:
                     self._stop = stop
@@ -133,12 +133,6 @@ class EpochRecorder:
                         self._waiting.popleft()
                     self._report_recovery()
                     self._changed.notify_all()
-
-    def _end_with(self, error: Exception) -> None:
-        """Leave the error to the training's thread, which raises it."""
-        with self._changed:
-            self._error = error
-            self._changed.notify_all()
 
     def _next(self) -> EpochReport | Progress | None:
         """Return the next entry to write, after a pause if the last write failed; None once closed."""

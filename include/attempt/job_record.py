@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.deployment.retrying import database_errors
 from include.jobs.attempts import AttemptRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
-    from psycopg import Connection
+    from collections.abc import Iterator
 
     from include.attempt.starting_point import StartingPoint
+    from include.database import OpenDatabase
     from include.jobs.job import StopRequest, TrainingJob
     from include.training.contract import EpochReport, Progress
     from include.training.gpus import Hardware
@@ -33,7 +31,7 @@ class JobRecord:
     job_id: str
     run_id: str
     attempt: int
-    open: Callable[[], AbstractContextManager[Connection[Any]]]
+    open: OpenDatabase
 
     def require_own(self) -> TrainingJob:
         """Read the row. Raises OwnershipLost if this attempt does not own it."""

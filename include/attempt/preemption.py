@@ -40,8 +40,9 @@ class Termination:
 
     def __init__(self) -> None:
         self._process = os.getpid()
+        self.requested = False
+        """Whether SIGTERM has arrived."""
         self._holds = 0
-        self._requested = False
         self._announced = False
         self._awaits_batch = False
         self._deadline = 0.0
@@ -55,14 +56,9 @@ class Termination:
         """
         self._awaits_batch = True
 
-    @property
-    def requested(self) -> bool:
-        """Whether SIGTERM has arrived."""
-        return self._requested
-
     def check(self) -> None:
         """Raise Preempted if SIGTERM has arrived, even if an earlier Preempted was caught and discarded."""
-        if self._requested:
+        if self.requested:
             self._announced = True
             _silence_dying_workers()
             raise Preempted
@@ -88,8 +84,8 @@ class Termination:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        if not self._requested:
-            self._requested, self._deadline = True, time.monotonic() + _BATCH_SECONDS
+        if not self.requested:
+            self.requested, self._deadline = True, time.monotonic() + _BATCH_SECONDS
             if self._awaits_batch:
                 self._again = threading.Timer(_BATCH_SECONDS, os.kill, (self._process, number))
                 self._again.daemon = True
@@ -106,7 +102,7 @@ class Termination:
     def _announce(self) -> None:
         """Raise Preempted, but only once: a second one would interrupt the handling of the first."""
         waits = self._holds or (self._awaits_batch and time.monotonic() < self._deadline)
-        if self._requested and not self._announced and not waits:
+        if self.requested and not self._announced and not waits:
             self.check()
 
 

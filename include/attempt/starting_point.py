@@ -16,12 +16,7 @@ from include.deployment.retrying import treat_refusals_as_temporary
 from include.s3.errors import CorruptObject
 from include.training.contract import NotResumable, StateMismatch, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
-from include.training.loading import (
-    batches_into_epoch,
-    hand_over,
-    load_checkpoint,
-    load_training_state,
-)
+from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.claim.resolved_job import ResolvedJob, ResumePoint
+    from include.jobs.attempts import FinishedEpoch
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +51,11 @@ class StartingPoint:
     batch: int = 0
     own: bool = False
     trained_seconds: float = 0.0
-    finished: tuple[tuple[int, Mapping[str, float | None], float], ...] = ()
+    finished: tuple[FinishedEpoch, ...] = ()
 
 
-def read_finished_epochs(
-    state: Mapping[str, Any],
-) -> tuple[tuple[int, Mapping[str, float | None], float], ...]:
-    """Return epoch, metrics and seconds of each finished epoch in the state."""
+def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]:
+    """Return the finished epochs in the state."""
     columns = dict(state.get("train_results") or {})
     epochs, times = columns.pop("epoch", []), columns.pop("time", [])
     seconds = [later - before for before, later in pairwise([0.0, *times])]
@@ -142,7 +136,7 @@ class Recovery:
                 *own.position,
                 own=True,
                 trained_seconds=float(own.state[EXACT].get("trained_seconds", 0.0)),
-                finished=read_finished_epochs(own.state),
+                finished=_read_finished_epochs(own.state),
             )
         parent = self._job.resume
         if parent is not None and (durable is None or durable <= parent.last.position):

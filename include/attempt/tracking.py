@@ -11,7 +11,7 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from include.database import Statements
 from include.deployment.retrying import database_errors
@@ -21,17 +21,14 @@ from include.tracking.errors import TrackingError, TrackingSettingsError, Tracki
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
-    from psycopg import Connection
 
     from include.attempt.manifest import TrainingManifest
     from include.checkpoints.store import CheckpointStore
+    from include.database import OpenDatabase
     from include.jobs.job import TrainingJob
     from include.tracking.mirror import JobMirror
     from include.tracking.server import TrackingServer
 
-    OpenDatabase = Callable[[], AbstractContextManager[Connection[Any]]]
     RowUpdate = Callable[[TrainingJob], TrainingJob]
 
 log = logging.getLogger(__name__)

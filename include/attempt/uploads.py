@@ -46,7 +46,8 @@ def upload(
     else:
         _require_own(local, kind, settings.run_folder(manifest.job_id))
         store.upload(local, manifest.job_id, kind, manifest.ultralytics_version)
-    if not manifest.keep_local and _both_stored(manifest, store):
+    both = manifest.checkpoints()
+    if not manifest.keep_local and all(store.holds(manifest.job_id, kind, file) for file, kind in both):
         folder = settings.job_folder(manifest.job_id)
         shutil.rmtree(folder, ignore_errors=True)
         log.info("Both checkpoints are verified in S3; removed the local files in %s.", folder)
@@ -66,7 +67,3 @@ def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> N
             f"{kind}.pt of this training run (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
             f"where this machine keeps it, {own}; clear the task `train` of this run to create it again"
         )
-
-
-def _both_stored(manifest: TrainingManifest, store: CheckpointStore) -> bool:
-    return all(store.holds(manifest.job_id, kind, checkpoint) for checkpoint, kind in manifest.checkpoints())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.audit.dataset_orphans import find_dataset_orphans
+from include.audit.findings import Finding, FindingKind
 from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
 from include.audit.objects import Sample, examine
@@ -20,17 +21,15 @@ from include.audit.recorded import recorded_objects, still_recorded
 from include.audit.repair import advice, restore
 from include.audit.report import AuditReport
 from include.audit.stuck import find_stuck
-from include.audit.unfenced import find_unfenced
 from include.audit.uploads import find_abandoned_uploads
-from include.models.signing import ModelSigning
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from include.audit.findings import Finding
     from include.audit.liveness import LiveRuns
     from include.audit.recorded import RecordedObject
     from include.audit.request import AuditRequest
+    from include.models.signing import ModelSigning
     from include.s3.bucket import Bucket
     from include.s3.conditional_writes import ConditionalWrites
 
@@ -42,8 +41,8 @@ _AT_ONCE = 8
 class AuditScope:
     """The scope of an audit: a database, a bucket, this machine's folder, Airflow's runs, and the time.
 
-    conditional_writes says how the bucket's server treats such writes; None if that was not tested. signing
-    verifies a version whose copy in production is repaired.
+    conditional_writes says how the bucket's server treats such writes. signing verifies a version whose copy
+    in production is repaired.
     """
 
     connection: Connection[Any]
@@ -51,8 +50,8 @@ class AuditScope:
     training_root: Path
     live_runs: LiveRuns
     now: datetime
-    conditional_writes: ConditionalWrites | None = None
-    signing: ModelSigning = field(default_factory=ModelSigning)
+    conditional_writes: ConditionalWrites
+    signing: ModelSigning
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
@@ -77,6 +76,18 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     for finding in findings:
         ledger.add(finding)
     return report
+
+
+def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[Finding]:
+    """Find the kinds of writes whose conditions the server does not honour."""
+    for problem in found.problems():
+        yield Finding(
+            FindingKind.UNFENCED,
+            f"The server of bucket {bucket} does not refuse {problem}: processes that work on one job at the "
+            "same time can overwrite or delete each other's state. Use a server that honours If-Match and "
+            "If-None-Match",
+            path=f"s3://{bucket}",
+        )
 
 
 def find_losses(

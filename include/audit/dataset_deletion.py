@@ -112,8 +112,5 @@ def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tup
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))
     own = f"{fingerprint}-{task}"
-    for page in bucket.pages(DIFFERENCES):
-        doomed = [item for item in page if own in item.location.key]
-        bucket.delete_page(doomed)
-        yield len(doomed), sum(item.size for item in doomed)
+    yield bucket.delete_below(DIFFERENCES, lambda key: own in key)
     yield bucket.delete_below(manifest_key(fingerprint, task))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.orphans import find_known, report_orphan
+from include.audit.orphans import find_known, list_settled, report_orphan
 from include.s3.layout import DATASETS, UPLOADS
 from include.time_limited_connection import long_transaction
 
@@ -33,28 +33,21 @@ class _Owner:
     """Pattern of the beginning of the keys; its group is the owner's name."""
     query: str
     """Name of the statement that finds existing owners."""
-    age: timedelta
-    """Age above which an object's owner must exist."""
     absence: str
     """The problem with objects without an owner, as a clause."""
 
 
 _UPLOADS = _Owner(
-    re.compile(rf"{UPLOADS}([^/]+)/"),
-    "list_known_uploads",
-    UNREGISTERED,
-    "no dataset and no job names the upload",
+    re.compile(rf"{UPLOADS}([^/]+)/"), "list_known_uploads", "no dataset and no job names the upload"
 )
 _CONTENTS = _Owner(
     re.compile(rf"{DATASETS}([0-9a-f]{{64}})/"),
     "list_known_contents",
-    UNREGISTERED,
     "no dataset and no job has this content",
 )
 _DATASETS = _Owner(
     re.compile(rf"{DATASETS}(?:manifests|differences|reports|samples)/([0-9a-f]{{64}}-[a-z]+)[./]"),
     "list_known_datasets",
-    UNREGISTERED,
     "no dataset has this content for this task",
 )
 
@@ -69,11 +62,9 @@ def find_dataset_orphans(
     """
     for prefix, owners in ((UPLOADS, (_UPLOADS,)), (DATASETS, (_CONTENTS, _DATASETS))):
         used: dict[_Owner, set[str]] = {owner: set() for owner in owners}
-        for page in bucket.pages(prefix):
-            report.listed(page)
+        for page in list_settled(bucket, prefix, now - UNREGISTERED, report):
             for owner in owners:
-                settled = [item for item in page if item.modified <= now - owner.age]
-                yield from _find_unused(connection, settled, owner, used[owner])
+                yield from _find_unused(connection, page, owner, used[owner])
 
 
 def _find_unused(

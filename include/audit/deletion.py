@@ -32,10 +32,7 @@ class Deletion:
 
 
 def delete_job(
-    connection: Connection[Any],
-    bucket: Bucket,
-    job: TrainingJob,
-    is_running: Callable[[str, str], bool],
+    connection: Connection[Any], bucket: Bucket, job: TrainingJob, is_running: Callable[[str, str], bool]
 ) -> Deletion:
     """Delete the job's objects, then its row; in a host application's table, only the objects.
 

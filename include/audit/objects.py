@@ -7,14 +7,8 @@ import random
 from typing import TYPE_CHECKING
 
 from include.audit.findings import FindingKind
-from include.checkpoints.stored import stored_checkpoint
-from include.s3.errors import (
-    BucketMissing,
-    CorruptObject,
-    ObjectNotFound,
-    StoreError,
-    StoreRefusal,
-)
+from include.checkpoints.stored import find_checkpoint
+from include.s3.errors import BucketMissing, CorruptObject, ObjectNotFound, StoreError, StoreRefusal
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
 
@@ -38,18 +32,17 @@ def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Find
     """
     try:
         location = S3Location.parse(recorded.path)
-        head = head_object(client, location)
+        stored = find_checkpoint(client, location)
     except (ValueError, BucketMissing) as error:
         return recorded.finding(FindingKind.MISSING, f"{recorded} names {recorded.path}: {error}")
-    if head is None:
+    if stored is None:
         return recorded.finding(
             FindingKind.MISSING, f"{recorded} names {recorded.path}, but there is no such object"
         )
-    stored = stored_checkpoint(location, head).checkpoint
     problem = None
-    if recorded.size is not None and head["ContentLength"] != recorded.size:
-        problem = f"has {head['ContentLength']} bytes instead of {recorded.size}"
-    elif stored is None:
+    if recorded.size is not None and stored.size != recorded.size:
+        problem = f"has {stored.size} bytes instead of {recorded.size}"
+    elif stored.sha256 is None:
         problem = "was replaced by an object that this project did not write: it carries no checksum"
     elif stored.sha256 != recorded.sha256:
         problem = f"is another file: its SHA-256 is {stored.sha256} instead of {recorded.sha256}"

@@ -8,17 +8,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
-from include.database import Statements
+from include.database import fetch_rows
 from include.models.objects import production_name
-from include.s3.layout import (
-    CHECKPOINTS,
-    MODELS,
-    PICTURES,
-    PRETRAINED,
-    PROBE_KEY,
-    REPORTS,
-    SIGNATURE_SUFFIX,
-)
+from include.s3.layout import CHECKPOINTS, MODELS, PICTURES, PRETRAINED, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -46,32 +38,38 @@ def find_orphans(
     They are never removed here. Pretrained weights are only counted, because no row names them. Rows are read
     after a page of objects was listed, so that the row of a job that starts in the meantime is found.
     """
-    for page in bucket.pages(CHECKPOINTS):
-        report.listed(page)
-        jobs = find_known(
-            connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id})
-        )
-        for item in page:
-            if item.modified > now - YOUNG or item.location.key == PROBE_KEY:
-                continue
-            if item.job_id is None or item.job_id not in jobs:
-                job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
-                yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
-            elif item.name not in _KEPT:
-                yield report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
-    for page in bucket.pages(MODELS):
-        report.listed(page)
-        yield from _unknown_models(
-            connection, bucket, [item for item in page if item.modified <= now - YOUNG]
-        )
+    before = now - YOUNG
+    for page in list_settled(bucket, CHECKPOINTS, before, report):
+        yield from _unknown_checkpoints(connection, page)
+    for page in list_settled(bucket, MODELS, before, report):
+        yield from _unknown_models(connection, bucket, page)
     for prefix in _FILES:
-        for page in bucket.pages(prefix):
-            report.listed(page)
-            yield from _unknown_files(
-                connection, prefix, [item for item in page if item.modified <= now - YOUNG]
-            )
+        for page in list_settled(bucket, prefix, before, report):
+            yield from _unknown_files(connection, prefix, page)
     for page in bucket.pages(PRETRAINED):
         report.listed(page)
+
+
+def list_settled(
+    bucket: Bucket, prefix: str, before: datetime, report: AuditReport
+) -> Iterator[list[ListedObject]]:
+    """List the objects below `prefix`, count them in the report, and yield those older than `before`."""
+    for page in bucket.pages(prefix):
+        report.listed(page)
+        yield [item for item in page if item.modified <= before]
+
+
+def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
+    """Find objects of jobs that do not exist, and objects that are not checkpoints."""
+    jobs = find_known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
+    for item in page:
+        if item.location.key == PROBE_KEY:
+            continue
+        if item.job_id not in jobs:
+            job = f"there is no job {item.job_id!r}" if item.job_id else "it belongs to no job"
+            yield report_orphan(item, f"{item.location.uri} is an orphan: {job} in training_jobs")
+        elif item.name not in _KEPT:
+            yield report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
 
 
 def _unknown_files(connection: Connection[Any], prefix: str, page: list[ListedObject]) -> Iterator[Finding]:
@@ -111,5 +109,4 @@ def report_orphan(item: ListedObject, detail: str) -> Finding:
 
 def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
     """Return those of the values that the query finds."""
-    with connection.transaction():
-        return {value for (value,) in Statements(connection).rows(name, values=values)}
+    return {value for (value,) in fetch_rows(connection, name, values=values)}

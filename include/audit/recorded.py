@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from include.audit.findings import Finding
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.jobs.recorded_checkpoint import RecordedCheckpoint
 from include.models.objects import production_location, signature_of
 from include.s3.location import S3Location
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from psycopg import Connection
 
     from include.audit.findings import FindingKind
-    from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
 
 RecordedKind = Literal[CheckpointKind, "version", "production", "signature", "production_signature"]
@@ -42,12 +41,10 @@ class RecordedObject:
     version: int | None = None
 
     def __str__(self) -> str:
-        match self.kind:
-            case "production" | "production_signature":
-                return f"version {self.version}, in production, of model {self.name}"
-            case "version" | "signature":
-                return f"version {self.version} of model {self.name}"
-        return f"job {self.job_id}"
+        if self.name is None:
+            return f"job {self.job_id}"
+        where = ", in production," if self.is_in_production else ""
+        return f"version {self.version}{where} of model {self.name}"
 
     @property
     def is_in_production(self) -> bool:
@@ -59,19 +56,24 @@ class RecordedObject:
         return Finding(kind, detail, self.job_id, self.path, self.size)
 
 
-def objects_of(job: TrainingJob) -> list[RecordedObject]:
+def objects_of(row: Any) -> list[RecordedObject]:
     """Return the objects that the job's row names with a hash; the host application's rows have none."""
-    return _of_job(job)
+    named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
+    return [
+        RecordedObject(kind, recorded.path, recorded.sha256, recorded.size, row.job_id)
+        for kind, recorded in named
+        if recorded is not None and recorded.sha256 is not None
+    ]
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
     """Yield every object that a row names with a hash, page by page, as of the time when the page is read."""
     job_id = ""
-    while rows := _rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
+    while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
-        yield [recorded for row in rows for recorded in _of_job(row)]
+        yield [recorded for row in rows for recorded in objects_of(row)]
     name, version = "", 0
-    while rows := _rows(
+    while rows := fetch_rows(
         connection, "list_recorded_versions", after_name=name, after_version=version, limit=PAGE_ROWS
     ):
         name, version = rows[-1].name, rows[-1].version
@@ -93,15 +95,6 @@ def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> boo
     return bool(is_recorded)
 
 
-def _of_job(row: Any) -> list[RecordedObject]:
-    named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
-    return [
-        RecordedObject(kind, recorded.path, recorded.sha256, recorded.size, row.job_id)
-        for kind, recorded in named
-        if recorded is not None and recorded.sha256 is not None
-    ]
-
-
 def _of_version(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
     version = RecordedObject("version", row.path, row.sha256, row.size, row.job_id, row.name, row.version)
     production = replace(version, kind="production", path=production_location(bucket, row.name).uri)
@@ -117,8 +110,3 @@ def _of_version(row: Any, bucket: Bucket) -> Iterator[RecordedObject]:
 def _signature(kind: RecordedKind, signed: RecordedObject, sha256: str) -> RecordedObject:
     path = signature_of(S3Location.parse(signed.path)).uri
     return replace(signed, kind=kind, path=path, sha256=sha256, size=None)
-
-
-def _rows(connection: Connection[Any], name: str, **values: Any) -> list[Any]:
-    with connection.transaction():
-        return Statements(connection).rows(name, **values)

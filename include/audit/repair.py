@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.recorded import still_recorded
 from include.checkpoints.checkpoint import in_words
-from include.checkpoints.stored import stored_checkpoint
-from include.database import Statements
+from include.checkpoints.stored import find_checkpoint
+from include.database import fetch_rows
 from include.models.errors import ModelError
 from include.models.objects import identity_of, place, production_location, signature_of
 from include.models.promotion import promote
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from include.models.signing import ModelSigning
     from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
-    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +40,26 @@ def restore(
     Only the damaged object is replaced (If-Match), and the restored one is read back. Nothing is restored if
     the row no longer names the object. Raises StoreUnreachable.
     """
-    if recorded.is_in_production:
-        return _promoted_again(connection, bucket, recorded, signing)
-    if (to := _location(recorded)) is None or (condition := _condition(bucket.client, to)) is None:
+    source: str | None
+    try:
+        if recorded.is_in_production:
+            source = _promote_again(connection, bucket, recorded, signing)
+        else:
+            source = _copy_back(connection, bucket, recorded)
+    except StoreUnreachable:
+        raise
+    except (ModelError, StoreError) as error:
+        log.info("%s was not restored: %s", recorded.path, error)
         return None
+    return source and f"copied again from {source}, whose bytes are the recorded ones, and read back"
+
+
+def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
+    """Replace the object with an intact copy, and return that copy's URI; None if there is none."""
+    if (to := _location(recorded.path)) is None:
+        return None
+    head = head_object(bucket.client, to)
+    condition = unless_changed_since(head and head["ETag"])
     # If the job is taken over after this check, its new attempt replaces the object that the condition names.
     if not still_recorded(connection, recorded):
         return None
@@ -60,57 +75,37 @@ def restore(
         except StoreError as error:
             log.info("%s was not restored from %s: %s", recorded.path, source.uri, error)
         else:
-            return _done(source.uri)
+            return source.uri
     return None
-
-
-def _condition(client: S3Client, location: S3Location) -> Condition | None:
-    """Return the condition that the present object is still there, or still missing; None if S3 refuses."""
-    try:
-        head = head_object(client, location)
-    except StoreUnreachable:
-        raise
-    except StoreError as error:
-        log.info("%s was not restored: %s", location.uri, error)
-        return None
-    return unless_changed_since(head and head["ETag"])
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:
     """Return advice for a person, as a sentence, about an object that could not be restored."""
-    if recorded.kind == "last" and (before := _previous(recorded)) is not None:
+    if (before := _previous(recorded)) is not None:
         with suppress(BucketMissing):
-            head = head_object(client, before)
-            stored = stored_checkpoint(before, head).checkpoint if head else None
-            if stored is not None:
+            stored = find_checkpoint(client, before)
+            if stored and stored.checkpoint:
+                position = in_words(stored.checkpoint.position)
                 return (
-                    f"The previous generation exists, {before.uri} after {in_words(stored.position)}: "
+                    f"The previous generation exists, {before.uri} after {position}: "
                     "docs/operations.md says how to go back to it"
                 )
     return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
 
 
-def _promoted_again(
+def _promote_again(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
-) -> str | None:
-    """Promote the version in production again, which copies its file again under the lock of promotions."""
+) -> str:
+    """Promote the version in production again, which copies its file under the lock of promotions.
+
+    Returns the URI of that file.
+    """
     assert recorded.name is not None  # noqa: S101 - it is a version
     assert recorded.version is not None  # noqa: S101
     present = ChosenVersion(
         name=recorded.name, version=recorded.version, expected=recorded.version, reason=None
     )
-    try:
-        again = promote(connection, bucket, present, by=None, signing=signing)
-    except StoreUnreachable:
-        raise
-    except (ModelError, StoreError) as error:
-        log.info("%s was not restored: %s", recorded.path, error)
-        return None
-    return _done(again.path)
-
-
-def _done(source: str) -> str:
-    return f"copied again from {source}, whose bytes are the recorded ones, and read back"
+    return promote(connection, bucket, present, by=None, signing=signing).path
 
 
 def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
@@ -122,32 +117,27 @@ def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
 
 def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> Iterator[S3Location]:
     """Yield the other locations that should hold the same bytes."""
-    if recorded.kind == "last" and (before := _previous(recorded)) is not None:
+    if (before := _previous(recorded)) is not None:
         yield before
-    with connection.transaction():
-        rows = Statements(connection).rows("list_copies", sha256=recorded.sha256)
-    for (path,) in rows:
-        try:
-            location = S3Location.parse(path)
-        except ValueError:
-            continue
-        if path != recorded.path:
+    for (path,) in fetch_rows(connection, "list_copies", sha256=recorded.sha256):
+        if path != recorded.path and (location := _location(path)) is not None:
             yield location
     if recorded.name is not None:
         production = production_location(bucket, recorded.name)
         yield signature_of(production) if recorded.kind == "signature" else production
 
 
-def _location(recorded: RecordedObject) -> S3Location | None:
-    """Return the location of the object; None if the recorded path is not the address of an object."""
+def _location(path: str) -> S3Location | None:
+    """Return the location of the object at this URI; None if it is not the address of an object."""
     try:
-        return S3Location.parse(recorded.path)
+        return S3Location.parse(path)
     except ValueError:
         return None
 
 
 def _previous(recorded: RecordedObject) -> S3Location | None:
-    if (location := _location(recorded)) is None:
+    """Return the location of the previous generation of a last.pt; None for any other object."""
+    location = _location(recorded.path)
+    if recorded.kind != "last" or location is None or not location.key.endswith("/last.pt"):
         return None
-    stem = location.key.removesuffix("/last.pt")
-    return S3Location(location.bucket, f"{stem}/last.previous.pt") if stem != location.key else None
+    return S3Location(location.bucket, f"{location.key.removesuffix('last.pt')}last.previous.pt")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.audit.report import human
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.s3.layout import CHECKPOINTS, REPORTS
 from include.time_limited_connection import long_transaction
 
@@ -91,10 +91,7 @@ class RetentionReport:
 
 
 def retain(
-    connection: Connection[Any],
-    bucket: Bucket,
-    policy: RetentionPolicy,
-    live_runs: LiveRuns,
+    connection: Connection[Any], bucket: Bucket, policy: RetentionPolicy, live_runs: LiveRuns
 ) -> RetentionReport:
     """Delete the states that the policy does not keep; in a dry run only report them.
 
@@ -140,7 +137,7 @@ def _going(
     connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
 ) -> set[str]:
     """Return the jobs whose states are deleted: marked now, or marked before and not deleted yet."""
-    rows = _rows(connection, "find_expiring_states", sorted(filter(None, job_ids)))
+    rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]
     # A cleared run continues from its state, but until the training starts, its row does not show that.
@@ -148,9 +145,4 @@ def _going(
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:
         return marked | set(chosen)
-    return marked | {row.job_id for row in _rows(connection, "expire_states", chosen)}
-
-
-def _rows(connection: Connection[Any], name: str, job_ids: list[str]) -> list[Any]:
-    with connection.transaction():
-        return Statements(connection).rows(name, job_ids=job_ids)
+    return marked | {row.job_id for row in fetch_rows(connection, "expire_states", job_ids=chosen)}

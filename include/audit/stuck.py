@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.audit.findings import Finding, FindingKind
 from include.checkpoints.checkpoint import in_words
-from include.database import Statements
+from include.database import fetch_rows
 from include.jobs.repository import JobRepository
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def find_stuck(
     triggered again. A row without a run waits for its first run, and is not stuck.
     """
     job_id = ""
-    while rows := _page(connection, job_id, now - GRACE):
+    while rows := fetch_rows(
+        connection, "list_unfinished_jobs", after=job_id, before=now - GRACE, limit=_PAGE_ROWS
+    ):
         job_id = rows[-1].job_id
         live = live_runs([(row.dag_id, row.run_id) for row in rows])
         for row in rows:
@@ -56,10 +58,3 @@ def _record_failure(connection: Connection[Any], row: Any) -> str | None:
     )
     failed = JobRepository(connection).fail_run(row.dag_id, row.run_id, error)
     return "recorded as failed" if failed else None
-
-
-def _page(connection: Connection[Any], after: str, before: datetime) -> list[Any]:
-    with connection.transaction():
-        return Statements(connection).rows(
-            "list_unfinished_jobs", after=after, before=before, limit=_PAGE_ROWS
-        )

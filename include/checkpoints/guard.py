@@ -22,15 +22,8 @@ _REFUSED = {
     "urllib.Request", "webbrowser.open",
 }  # fmt: skip
 _REFUSED_FAMILIES = (
-    "ctypes.",
-    "ftplib.",
-    "http.client.",
-    "shutil.",
-    "smtplib.",
-    "socket.",
-    "subprocess.",
-    "tempfile.",
-)
+    "ctypes.", "ftplib.", "http.client.", "shutil.", "smtplib.", "socket.", "subprocess.", "tempfile.",
+)  # fmt: skip
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _guarded = threading.local()

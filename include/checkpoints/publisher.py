@@ -17,7 +17,6 @@ from include.s3.errors import FencedOut, StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from include.checkpoints.checkpoint import CheckpointKind, Position
     from include.checkpoints.store import CheckpointStore
@@ -71,15 +70,11 @@ class BackgroundPublisher:
         self._pause = self._limits.first_pause
         self._lag = Lag(self._limits.lag_epochs, self._limits.lag_seconds, durable)
         self._deadline: Deadline = Deadline(0)
-        self._durable = durable
+        self.durable = durable
+        """Position of the newest stored state; None before the first."""
         self._fenced: FencedOut | None = None
         self._thread = threading.Thread(target=self._run, name=f"publish-{job_id}", daemon=True)
         self._thread.start()
-
-    @property
-    def durable(self) -> Position | None:
-        """Position of the newest stored state; None before the first."""
-        return self._durable
 
     def publish(self, snapshot: Snapshot) -> None:
         """Queue the snapshot and return at once; its files are deleted when they are no longer needed.
@@ -124,9 +119,7 @@ class BackgroundPublisher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:
@@ -187,7 +180,7 @@ class BackgroundPublisher:
     def _finish(self, position: Position) -> None:
         """Record that the state is durable."""
         with self._changed:
-            self._durable = position
+            self.durable = position
             self._lag.stored(position)
             self._in_hand = None
             self._pause = self._limits.first_pause

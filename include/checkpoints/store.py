@@ -14,7 +14,6 @@ from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
 from include.checkpoints.metadata import SEEDED_FROM, checkpoint_in, metadata_of
-from include.checkpoints.stored import stored_checkpoint
 from include.checkpoints.writer import ObjectWriter, changed
 from include.limits import WEIGHTS_BYTES
 from include.s3.deadline import obey_deadlines
@@ -35,8 +34,6 @@ from include.s3.reading import head_object
 from include.s3.upload import LocalFile, TransferLimits
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
-
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
     from include.checkpoints.inspection.contents import Contents
     from include.checkpoints.stored import StoredCheckpoint
@@ -48,17 +45,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Upload:
-    """Result of `upload`: sent is False if S3 already had these bytes. size is in bytes."""
+    """Result of `upload`: sent is False if S3 already had these bytes."""
 
     stored: StoredCheckpoint
-    size: int
     sent: bool
-    seconds: float
-
-    @property
-    def bytes_per_second(self) -> float:
-        """Throughput from the first request to the verified object; 0 if nothing was sent."""
-        return self.size / self.seconds if self.sent else 0.0
 
 
 class CheckpointStore:
@@ -85,19 +75,19 @@ class CheckpointStore:
         self._limits = limits or TransferLimits()
         self._writer = ObjectWriter(bucket.client, self._limits)
 
-    def key(self, job_id: str, kind: StoredKind) -> str:
-        """Return `checkpoints/{job_id}/{kind}.pt`; raises ValueError for an invalid job id."""
-        return self._location(job_id, kind).key
+    def location(self, job_id: str, kind: StoredKind) -> S3Location:
+        """Return the address of `checkpoints/{job_id}/{kind}.pt`; raises ValueError for an invalid job id."""
+        if not re.match(JOB_ID, job_id):
+            raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
+        return self._bucket.at(checkpoint_key(job_id, kind))
 
     def uri(self, job_id: str, kind: StoredKind) -> str:
-        """Return the s3:// URI of `key`."""
-        return self._location(job_id, kind).uri
+        """Return the s3:// URI of `location`."""
+        return self.location(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
         """Return the stored checkpoint from its object's metadata; None if there is no object."""
-        location = self._location(job_id, kind)
-        head = self._writer.find(location)
-        return stored_checkpoint(location, head) if head else None
+        return self._writer.find(self.location(job_id, kind))
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
         """Say whether the stored checkpoint has the bytes of `wanted`."""
@@ -139,20 +129,18 @@ class CheckpointStore:
         """
         started = time.monotonic()
         with deadline.applied() if deadline else nullcontext():
-            stored, sent = self._store(
-                checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts
-            )
-        upload = Upload(stored, checkpoint.size, sent, seconds=time.monotonic() - started)
-        if sent:
-            speed = upload.bytes_per_second / 1e6
-            log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, upload.seconds, speed, stored)
+            upload = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts)
+        stored, seconds = upload.stored, time.monotonic() - started
+        if upload.sent:
+            speed = checkpoint.size / seconds / 1e6
+            log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, seconds, speed, stored)
         else:
             log.info("%s already holds these bytes (%s); nothing was sent.", stored.uri, stored)
         return upload
 
     def keeps_parts(self, job_id: str) -> bool:
         """Say whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
-        return any(self._writer.keeps_parts(self._location(job_id, kind)) for kind in CHECKPOINT_KINDS)
+        return any(self._writer.keeps_parts(self.location(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
@@ -164,19 +152,18 @@ class CheckpointStore:
         last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer
         `expected`, and FencedOut.
         """
-        location = self._location(job_id, kind)
-        head = self._writer.find(location)
-        there = stored_checkpoint(location, head) if head else None
+        location = self.location(job_id, kind)
+        there = self._writer.find(location)
         if there and there.checkpoint and there.run_id == self._run_id:
             return there
         parent = self.verify(parent_job_id, kind, expected)
         self._writer.require_unchanged(location, there)
-        if kind == "last" and head:
-            self._keep_previous(job_id, head)
+        if kind == "last" and there:
+            self._keep_previous(job_id, there)
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
-            source = self._location(parent_job_id, kind)
+            source = self.location(parent_job_id, kind)
             seeded = self._writer.copy(source, parent.etag, expected.size, location, metadata)
         except SourceChanged as error:
             raise CorruptObject(
@@ -194,7 +181,7 @@ class CheckpointStore:
         Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not
         `expected`), LocalDiskError and the other StoreErrors.
         """
-        location = self._location(job_id, kind)
+        location = self.location(job_id, kind)
         try:
             with download(self._bucket.client, location, to) as object_:
                 stored = checkpoint_in(object_.metadata, location.uri, object_.size)
@@ -226,7 +213,6 @@ class CheckpointStore:
         head = head_object(self._bucket.client, location)
         if head is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
-        require_loadable_size(uri, head["ContentLength"])
         return inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
 
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
@@ -251,11 +237,6 @@ class CheckpointStore:
             raise
         return to
 
-    def _location(self, job_id: str, kind: StoredKind) -> S3Location:
-        if not re.match(JOB_ID, job_id):
-            raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
-        return self._bucket.at(checkpoint_key(job_id, kind))
-
     def _store(
         self,
         checkpoint: Checkpoint,
@@ -264,22 +245,22 @@ class CheckpointStore:
         version: str,
         keep_previous: bool,
         keep_parts: bool,
-    ) -> tuple[StoredCheckpoint, bool]:
-        location = self._location(job_id, kind)
-        head = self._writer.find(location)
-        there = stored_checkpoint(location, head) if head else None
+    ) -> Upload:
+        location = self.location(job_id, kind)
+        there = self._writer.find(location)
         if there and there.is_the_same_as(checkpoint):
             self._writer.accept(location, there)
-            return there, False
+            return Upload(there, sent=False)
         file = self._read(checkpoint, location)
-        fence = self._location(job_id, "last") if kind == "best" else None
+        fence = self.location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, there, fence)
         if there and there.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
-        if kind == "last" and head and keep_previous:
-            self._keep_previous(job_id, head)
+        if kind == "last" and there and keep_previous:
+            self._keep_previous(job_id, there)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
-        return self._writer.put(file, location, metadata, fence, keep_parts=keep_parts), True
+        stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
+        return Upload(stored, sent=True)
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:
@@ -293,11 +274,11 @@ class CheckpointStore:
             raise changed(checkpoint.path, checkpoint.sha256)
         return file
 
-    def _keep_previous(self, job_id: str, head: HeadObjectOutputTypeDef) -> None:
-        last, previous = self._location(job_id, "last"), self._location(job_id, "last.previous")
+    def _keep_previous(self, job_id: str, there: StoredCheckpoint) -> None:
+        last, previous = self.location(job_id, "last"), self.location(job_id, "last.previous")
         self._writer.look(previous)
         try:
-            self._writer.copy(last, head["ETag"], head["ContentLength"], previous, head["Metadata"])
+            self._writer.copy(last, there.etag, there.size, previous, there.metadata)
         except SourceChanged:
             raise
         except FencedOut as error:

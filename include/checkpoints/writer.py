@@ -5,33 +5,31 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from include.checkpoints.stored import stored_checkpoint
+from include.checkpoints.stored import find_checkpoint
 from include.s3.answers import answer_or_look
 from include.s3.errors import (
+    BytesRefused,
+    ConditionFailed,
     CorruptObject,
     FencedOut,
     LocalFileChanged,
+    ObjectNotFound,
     SourceChanged,
     StoreBusy,
     StoreUnavailable,
-    is_condition_failed,
     is_hopeless,
-    is_not_found,
-    is_wrong_bytes,
     translate_s3_errors,
 )
 from include.s3.multipart import MultipartUpload
-from include.s3.reading import head_object
 from include.s3.upload import LocalFile, copy, put, unless_changed_since
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.checkpoints.stored import StoredCheckpoint
+    from include.s3.errors import StoreError
     from include.s3.location import S3Location
     from include.s3.upload import Condition, TransferLimits
 
@@ -59,16 +57,16 @@ class ObjectWriter:
         self._written: set[S3Location] = set()
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
-    def find(self, location: S3Location) -> HeadObjectOutputTypeDef | None:
-        """Read the object's metadata. This writer may replace the first version that it sees."""
-        head = head_object(self._client, location)
-        self.meet(location, head["ETag"] if head else None)
-        return head
+    def find(self, location: S3Location) -> StoredCheckpoint | None:
+        """Return the stored object. This writer may replace the first version that it sees."""
+        there = self._there_now(location)
+        self.meet(location, there.etag if there else None)
+        return there
 
     def look(self, location: S3Location) -> None:
         """Let this writer replace the present version, too: for objects that only a fence protects."""
-        head = head_object(self._client, location)
-        self._known[location] = head["ETag"] if head else None
+        there = self._there_now(location)
+        self._known[location] = there.etag if there else None
 
     def meet(self, location: S3Location, etag: str | None) -> None:
         """Remember this version, unless this writer already knows one."""
@@ -85,8 +83,7 @@ class ObjectWriter:
     ) -> None:
         """Raise FencedOut unless this writer may replace `there`, which was just found at `location`."""
         if fence is not None:
-            head = self.find(fence)
-            self.require_unchanged(fence, stored_checkpoint(fence, head) if head else None)
+            self.require_unchanged(fence, self.find(fence))
         etag = there.etag if there else None
         if self._known[location] != etag and not self._sent(location, there) and fence not in self._written:
             if broken_off := self._broken_off.pop(location, None):
@@ -110,16 +107,14 @@ class ObjectWriter:
 
         With keep_parts, parts that arrived before the connection broke are kept for the next call.
         """
-        from botocore.exceptions import ClientError
-
         self._in_doubt.setdefault(location, set()).add(file.sha256)
         etag = None
-        with translate_s3_errors(self._client, location):
-            while etag is None:
-                try:
+        while etag is None:
+            try:
+                with translate_s3_errors(self._client, location):
                     etag = self._send(file, location, metadata, keep_parts=keep_parts)
-                except ClientError as error:
-                    etag = self._after_refusal(error, file, location, fence)
+            except (BytesRefused, ConditionFailed, ObjectNotFound) as error:
+                etag = self._after_refusal(error, file, location, fence)
         self._known[location] = etag
         stored = self._verify(file, location)
         self._written.add(location)
@@ -134,23 +129,18 @@ class ObjectWriter:
         size is the size of the object in bytes. Raises SourceChanged if the source has changed, and FencedOut
         if the target has.
         """
-        from botocore.exceptions import ClientError
-
-        with translate_s3_errors(self._client, to):
-            try:
-                copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
-            except ClientError as error:
-                if not (is_condition_failed(error) or is_not_found(error)):
-                    raise
-                there = self._there_now(source)
-                if there is None or there.etag != etag:
-                    raise SourceChanged(_overtaken(source, there)) from error
-                # Look at the target: if only the response was lost, the retry met the finished copy.
-        head = head_object(self._client, to)
-        if head is None or not metadata.items() <= head["Metadata"].items():
-            raise _fenced(to, stored_checkpoint(to, head) if head else None)
-        self._known[to] = head["ETag"]
-        return stored_checkpoint(to, head)
+        try:
+            copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
+        except (ConditionFailed, ObjectNotFound) as error:
+            there = self._there_now(source)
+            if there is None or there.etag != etag:
+                raise SourceChanged(_overtaken(source, there)) from error
+            # Look at the target: if only the response was lost, the retry met the finished copy.
+        there = self._there_now(to)
+        if there is None or not metadata.items() <= there.metadata.items():
+            raise _fenced(to, there)
+        self._known[to] = there.etag
+        return there
 
     def keeps_parts(self, location: S3Location) -> bool:
         """Say whether S3 holds parts of an interrupted upload to `location`."""
@@ -184,34 +174,28 @@ class ObjectWriter:
     def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
         """Return the object's ETag if it holds the file."""
         there = self._there_now(location)
-        return there.etag if there and there.checkpoint and there.checkpoint.sha256 == file.sha256 else None
+        return there.etag if there and there.sha256 == file.sha256 else None
 
     def _condition(self, location: S3Location) -> Condition:
         return unless_changed_since(self._known[location])
 
     def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
         """Say whether this writer sent the object without getting a response."""
-        return (
-            there is not None
-            and there.checkpoint is not None
-            and there.checkpoint.sha256 in self._in_doubt.get(location, ())
-        )
+        return there is not None and there.sha256 in self._in_doubt.get(location, ())
 
     def _after_refusal(
-        self, error: ClientError, file: LocalFile, location: S3Location, fence: S3Location | None
+        self, error: StoreError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
         """Return the ETag of the file if it was stored after all, None if the write may be retried."""
-        if is_wrong_bytes(error):
+        if isinstance(error, BytesRefused):
             if not self._is_unchanged(file):
                 raise changed(str(file.path), file.sha256) from error
             raise StoreUnavailable(
                 f"S3 at {self._client.meta.endpoint_url} received other bytes for {location.uri} than were "
                 "sent; nothing was stored, so try again. If this persists, check the network in between"
             ) from error
-        if not (is_condition_failed(error) or is_not_found(error)):
-            raise error
         there = self._there_now(location)
-        if there and there.checkpoint and there.checkpoint.sha256 == file.sha256:
+        if there and there.sha256 == file.sha256:
             # The write had succeeded, but its response was lost: boto3 retried and met our own object.
             return there.etag
         known = self._known[location]
@@ -231,18 +215,12 @@ class ObjectWriter:
             return False
 
     def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
-        head = head_object(self._client, location)
-        if head is None or head["ETag"] != self._known[location]:
-            raise _fenced(location, stored_checkpoint(location, head) if head else None)
-        stored = stored_checkpoint(location, head)
-        there = stored.checkpoint
+        stored = self._there_now(location)
+        if stored is None or stored.etag != self._known[location]:
+            raise _fenced(location, stored)
         # Some servers verify the checksum of an upload, but do not store it.
-        checksum = head.get("ChecksumSHA256", file.stored_checksum)
-        if (
-            there is None
-            or (there.sha256, there.size) != (file.sha256, file.size)
-            or checksum != file.stored_checksum
-        ):
+        checksum = file.stored_checksum if stored.checksum is None else stored.checksum
+        if (stored.sha256, stored.size, checksum) != (file.sha256, file.size, file.stored_checksum):
             raise CorruptObject(
                 f"{location.uri} is not what was sent ({file.size} bytes, SHA-256 {file.sha256}): the "
                 f"server has {stored}, checksum {checksum}; check the S3 server, then clear this task"
@@ -250,8 +228,7 @@ class ObjectWriter:
         return stored
 
     def _there_now(self, location: S3Location) -> StoredCheckpoint | None:
-        head = head_object(self._client, location)
-        return stored_checkpoint(location, head) if head else None
+        return find_checkpoint(self._client, location)
 
 
 def changed(path: str, expected: str) -> LocalFileChanged:

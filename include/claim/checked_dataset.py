@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from include.datasets.reference import DatasetReference
 from include.deployment.connections import open_training_db
@@ -59,12 +59,9 @@ class CheckedDatasets:
 
         Raises StoreErrors.
         """
-        content = self._bucket.read(checked_dataset_key(job.job_id), REPORT_BYTES)
-        if content is None:
-            return None
-        try:
-            stored = _CheckedDataset.model_validate_json(content)
-        except ValidationError:
+        key = checked_dataset_key(job.job_id)
+        stored = self._bucket.read(key, REPORT_BYTES, _CheckedDataset.model_validate_json)
+        if stored is None:
             return None
         expected = (job.origin_run_id, job.spec.dataset, job.spec.task)
         found = (stored.origin_run_id, stored.dataset.parameter, stored.dataset.task)

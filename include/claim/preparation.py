@@ -19,10 +19,10 @@ from include.jobs.repository import JobRepository
 from include.jobs.storable import make_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
     from include.claim.resolved_job import ResolvedJob
+    from include.database import OpenDatabase
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +31,7 @@ _LONGEST_WAIT = 15.0
 
 
 @contextmanager
-def show_preparation(
-    job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]
-) -> Iterator[None]:
+def show_preparation(job: ResolvedJob, open_database: OpenDatabase) -> Iterator[None]:
     """Record in the job's row the progress that the preparation in this block logs.
 
     If the database is down, only this record is lost.
@@ -50,9 +48,7 @@ def show_preparation(
 class _Recorder(logging.Handler):
     """Writes the newest line in its own thread, so that the preparation does not wait for the database."""
 
-    def __init__(
-        self, job: ResolvedJob, open_database: Callable[[], AbstractContextManager[psycopg.Connection]]
-    ) -> None:
+    def __init__(self, job: ResolvedJob, open_database: OpenDatabase) -> None:
         super().__init__(logging.INFO)
         self._job, self._open_database = job, open_database
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
+    from include.database import OpenDatabase
     from include.deployment.settings import Settings
     from include.s3.bucket import Bucket
 
@@ -32,7 +33,7 @@ respond. After keepalives_idle silent seconds, libpq sends a keepalive: an audit
 silent for minutes."""
 
 
-def training_db_factory() -> Callable[[], AbstractContextManager[Connection[Any]]]:
+def training_db_factory() -> OpenDatabase:
     """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
     A training run outlives restarts of the API server and records from several threads, so it does not use

@@ -19,17 +19,13 @@ from include.jobs.listing import JobUnknown
 from include.jobs.recorded_checkpoint import checkpoint_columns, column_names
 from include.jobs.repository import JobRepository
 from include.jobs.storable import finite
-from include.s3.errors import CorruptObject, ObjectNotFound, is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound
 from include.s3.reading import ObjectSource, read_object
-from include.s3.upload import TransferLimits, copy
+from include.s3.upload import set_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from psycopg import Connection
-
     from include.checkpoints.checkpoint import CheckpointKind
+    from include.database import OpenDatabase
     from include.jobs.callback import TrainingCompletionCallback
     from include.jobs.job import TrainingJob
     from include.s3.bucket import Bucket
@@ -71,7 +67,7 @@ class Completion:
         self,
         job_id: str,
         callback: TrainingCompletionCallback,
-        open_database: Callable[[], AbstractContextManager[Connection[Any]]],
+        open_database: OpenDatabase,
         bucket: Bucket,
         user: str,
     ) -> None:
@@ -122,7 +118,7 @@ class Completion:
 
     def _verify(self, kind: CheckpointKind, job: TrainingJob) -> _Upload:
         """Read the whole object and identify it by its bytes, because its metadata prove nothing."""
-        location = self._bucket.at(self._store.key(self._job_id, kind))
+        location = self._store.location(self._job_id, kind)
         columns, reported = column_names(kind), self._callback.checkpoint(kind)
         try:
             read = read_object(self._bucket.client, location)
@@ -169,28 +165,14 @@ class Completion:
         self, location: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob
     ) -> None:
         """Give the object the metadata of a checkpoint, on which audits and resuming rely."""
-        from botocore.exceptions import ClientError
-
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
-        with translate_s3_errors(self._bucket.client, location):
-            try:
-                copy(
-                    self._bucket.client,
-                    location,
-                    read.etag,
-                    read.size,
-                    location,
-                    metadata,
-                    TransferLimits(),
-                    {"IfMatch": read.etag},
-                )
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                raise CompletionRefused(
-                    f"{location.uri} was replaced while it was being read; complete the job once its upload "
-                    "has finished"
-                ) from None
+        try:
+            set_metadata(self._bucket.client, location, read, metadata)
+        except ConditionFailed:
+            raise CompletionRefused(
+                f"{location.uri} was replaced while it was being read; complete the job once its upload has "
+                "finished"
+            ) from None
 
     def _values(
         self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.database import Statements
+from include.database import fetch_rows
 from include.jobs.job import JobStatus
 from include.training.devices import count_devices
 
@@ -73,8 +73,7 @@ class QueuePlace:
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:
     """Return the place of each job that waits for a GPU, by its id."""
-    with connection.transaction():
-        rows = Statements(connection).rows("find_queue")
+    rows = fetch_rows(connection, "find_queue")
     return assign_places([ActiveJob(**row._asdict()) for row in rows], now)
 
 

@@ -7,14 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import CheckpointNotFound
-from include.s3.errors import (
-    CorruptObject,
-    ObjectNotFound,
-    StoreBusy,
-    is_condition_failed,
-    is_not_found,
-    translate_s3_errors,
-)
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy, translate_s3_errors
 from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
 from include.s3.local_file import in_base64
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
@@ -132,15 +125,13 @@ def place_signature(
     Only the object that was there before is replaced: raises StoreBusy if another process writes there too,
     and other StoreErrors.
     """
-    from botocore.exceptions import ClientError
-
     to = signature_of(signed)
     head = head_object(client, to)
     if head and _is_whole(client, to, signature.sha256, len(signature.content)):
         return
     condition = unless_changed_since(head and head["ETag"])
-    with translate_s3_errors(client, to):
-        try:
+    try:
+        with translate_s3_errors(client, to):
             client.put_object(
                 Bucket=to.bucket,
                 Key=to.key,
@@ -149,12 +140,10 @@ def place_signature(
                 Metadata={**metadata, "sha256": signature.sha256},
                 **condition,
             )
-        except ClientError as error:
-            if not is_condition_failed(error):
-                raise
-            raise StoreBusy(
-                f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
-            ) from error
+    except ConditionFailed as error:
+        raise StoreBusy(
+            f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
+        ) from error
     log.info("Stored %s.", to.uri)
 
 
@@ -167,27 +156,22 @@ def _copy(
     limits: TransferLimits,
     condition: Condition,
 ) -> None:
-    from botocore.exceptions import ClientError
-
-    with translate_s3_errors(client, to):
-        try:
-            copy(client, source, found.etag, found.size, to, metadata, limits, condition)
-        except ClientError as error:
-            if not (is_condition_failed(error) or is_not_found(error)):
-                raise
-            there = head_object(client, source)
-            if there is None or there["ETag"] != found.etag:
-                raise CorruptObject(
-                    f"{source.uri} was replaced or removed while it was being copied; nothing was stored. "
-                    "Find out who else writes there, then clear this task"
-                ) from error
-            there = head_object(client, to)
-            if there and metadata.items() <= there["Metadata"].items():
-                return  # the copy had succeeded, but not its response: a retry met our own copy
-            # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
-            raise StoreBusy(
-                f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
+    try:
+        copy(client, source, found.etag, found.size, to, metadata, limits, condition)
+    except (ConditionFailed, ObjectNotFound) as error:
+        there = head_object(client, source)
+        if there is None or there["ETag"] != found.etag:
+            raise CorruptObject(
+                f"{source.uri} was replaced or removed while it was being copied; nothing was stored. Find "
+                "out who else writes there, then clear this task"
             ) from error
+        there = head_object(client, to)
+        if there and metadata.items() <= there["Metadata"].items():
+            return  # the copy had succeeded, but not its response: a retry met our own copy
+        # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
+        raise StoreBusy(
+            f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
+        ) from error
 
 
 def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) -> bool:

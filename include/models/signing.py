@@ -120,5 +120,4 @@ class ModelSigning:
 
 def _read(client: S3Client, version: ModelVersion) -> Signature | None:
     location = S3Location.parse(version.signature_path)
-    content = Bucket(client, location.bucket).read(location.key, SIGNATURE_BYTES)
-    return None if content is None else Signature.of(content)
+    return Bucket(client, location.bucket).read(location.key, SIGNATURE_BYTES, Signature.of)

@@ -6,7 +6,7 @@ from itertools import groupby, zip_longest
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.registry.manifests import open_manifest
 from include.s3.layout import difference_key
@@ -75,13 +75,7 @@ class FileDifference(BaseModel):
 
 def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference | None:
     """Return the stored difference; None if none is stored. Raises StoreErrors."""
-    content = bucket.read(_key(base, version), _LARGEST)
-    if content is None:
-        return None
-    try:
-        return FileDifference.model_validate_json(content)
-    except ValidationError:
-        return None
+    return bucket.read(_key(base, version), _LARGEST, FileDifference.model_validate_json)
 
 
 def store_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> None:

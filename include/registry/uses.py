@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from include.database import Statements
+from include.database import fetch_rows
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -29,6 +29,5 @@ class DatasetJob(BaseModel):
 
 def find_jobs(connection: Connection[Any], name: str, version: int) -> list[DatasetJob]:
     """Return the newest jobs that use the version of the dataset, at most LISTED."""
-    with connection.transaction():
-        rows = Statements(connection).rows("list_dataset_jobs", name=name, version=version, limit=LISTED)
+    rows = fetch_rows(connection, "list_dataset_jobs", name=name, version=version, limit=LISTED)
     return [DatasetJob.model_validate(row._asdict()) for row in rows]

@@ -10,8 +10,6 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pydantic import ValidationError
-
 from include.limits import REPORT_BYTES
 from include.reports.report import DatasetReport
 from include.s3.layout import dataset_report_key, version_report_key
@@ -48,10 +46,4 @@ class ReportStore:
         """Return the job's report; None if it is missing, invalid or too large. Raises StoreErrors."""
         if not re.fullmatch(JOB_ID, job_id):
             return None
-        content = self._bucket.read(dataset_report_key(job_id), REPORT_BYTES)
-        if content is None:
-            return None
-        try:
-            return DatasetReport.model_validate_json(content)
-        except ValidationError:
-            return None
+        return self._bucket.read(dataset_report_key(job_id), REPORT_BYTES, DatasetReport.model_validate_json)

@@ -44,14 +44,11 @@ def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seco
 def _found(look: Callable[[], str | None]) -> str | None:
     """Return the result of look(), without counting its requests as progress of the upload."""
     check_deadline()
+    context = copy_context()
+    context.run(forget_deadline)
     try:
-        return copy_context().run(_without_deadline, look)
+        return context.run(look)
     except UploadGivenUp:
         raise
     except StoreError:  # the pending upload will report the problem
         return None
-
-
-def _without_deadline(look: Callable[[], str | None]) -> str | None:
-    forget_deadline()
-    return look()

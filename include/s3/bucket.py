@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
-from include.s3.errors import is_condition_failed, is_not_found, translate_s3_errors
+from pydantic import ValidationError
+
+from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
 from include.s3.listing import pages
 from include.s3.local_file import in_base64
 from include.s3.location import S3Location
@@ -22,8 +25,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.s3.listing import ListedObject
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _BLOCK = 1024**2
 
@@ -56,12 +62,19 @@ class Bucket:
         """Return S3's response to HEAD; None if the object does not exist."""
         return head_object(self.client, self.at(key))
 
-    def read(self, key: str, largest: int) -> bytes | None:
-        """Return the object's bytes; None if it does not exist or has more than `largest` bytes."""
+    def read(self, key: str, largest: int, parse: Callable[[bytes], T]) -> T | None:
+        """Return what `parse` makes of the object.
+
+        None if the object does not exist, has more than `largest` bytes, or is not valid for pydantic.
+        """
         head = self.head(key)
         if head is None or head["ContentLength"] > largest:
             return None
-        return self.read_version(key, head["ETag"])
+        content = self.read_version(key, head["ETag"])
+        try:
+            return parse(content)
+        except ValidationError:
+            return None
 
     def read_version(self, key: str, etag: str) -> bytes:
         """Return the bytes of the object with that ETag; raises StoreUnavailable if it was replaced."""
@@ -79,8 +92,9 @@ class Bucket:
         *,
         content_type: str = "binary/octet-stream",  # S3's own default
         metadata: Mapping[str, str] | None = None,
+        condition: Condition | None = None,
     ) -> None:
-        """Store a small object, replacing any other."""
+        """Store a small object if the condition holds; without a condition, replace any other object."""
         with translate_s3_errors(self.client, self.at(key)):
             self.client.put_object(
                 Bucket=self.name,
@@ -89,6 +103,7 @@ class Bucket:
                 ChecksumSHA256=checksum_of(content),
                 ContentType=content_type,
                 Metadata=metadata or {},
+                **(condition or {}),
             )
 
     def delete(self, key: str) -> None:
@@ -98,32 +113,27 @@ class Bucket:
 
     def delete_listed(self, item: ListedObject) -> bool:
         """Delete exactly the listed object. Returns False if it has since been replaced or removed."""
-        from botocore.exceptions import ClientError
-
-        with translate_s3_errors(self.client, item.location):
-            try:
+        try:
+            with translate_s3_errors(self.client, item.location):
                 self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)
-            except ClientError as error:
-                if is_condition_failed(error) or is_not_found(error):
-                    log.info("%s has changed since it was listed; not deleted.", item.location.uri)
-                    return False
-                raise
+        except (ConditionFailed, ObjectNotFound):
+            log.info("%s has changed since it was listed; not deleted.", item.location.uri)
+            return False
         return True
 
-    def delete_below(self, prefix: str, keep: str | None = None) -> tuple[int, int]:
-        """Delete the objects below `prefix`, except the one with the key `keep`.
+    def delete_below(self, prefix: str, chosen: Callable[[str], bool] = lambda key: True) -> tuple[int, int]:
+        """Delete the objects below `prefix` for whose keys `chosen` returns True, whatever they contain now.
 
-        Returns their number and total size. The caller must ensure that nobody writes below `prefix`.
+        Returns their number and total size. The caller must ensure that nobody writes there.
         """
         objects = size = 0
         for page in self.pages(prefix):
-            doomed = [item for item in page if item.location.key != keep]
-            self.delete_page(doomed)
+            doomed = [item for item in page if chosen(item.location.key)]
+            self._delete_page(doomed)
             objects, size = objects + len(doomed), size + sum(item.size for item in doomed)
         return objects, size
 
-    def delete_page(self, items: Sequence[ListedObject]) -> None:
-        """Delete at most a page of objects with one request, whatever they contain now."""
+    def _delete_page(self, items: Sequence[ListedObject]) -> None:
         from botocore.exceptions import ClientError
 
         if not items:
@@ -134,13 +144,12 @@ class Bucket:
                 Delete={"Objects": [{"Key": item.location.key} for item in items], "Quiet": True},
             )
         for refused in answer.get("Errors", ()):
-            error = ClientError(
-                {"Error": {"Code": refused.get("Code", ""), "Message": refused.get("Message", "")}},
-                "DeleteObjects",
-            )
-            if not is_not_found(error):
-                with translate_s3_errors(self.client, self.at(refused.get("Key", ""))):
-                    raise error
+            location = self.at(refused.get("Key", ""))
+            with suppress(ObjectNotFound), translate_s3_errors(self.client, location):
+                raise ClientError(
+                    {"Error": {"Code": refused.get("Code", ""), "Message": refused.get("Message", "")}},
+                    "DeleteObjects",
+                )
 
     def pages(self, prefix: str) -> Iterator[list[ListedObject]]:
         """List the objects below `prefix`, page by page, in the order of their keys."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from include.s3.bucket import checksum_of
 from include.s3.errors import (
+    BytesRefused,
     ConditionsNotHonoured,
     StoreAccessDenied,
     is_condition_failed,
     is_not_supported,
-    is_wrong_bytes,
     translate_s3_errors,
 )
 from include.s3.layout import PROBE_KEY
@@ -100,18 +100,13 @@ def require_conditional_writes(bucket: Bucket) -> None:
 
 def require_verified_writes(bucket: Bucket) -> None:
     """Raise ConditionsNotHonoured if the server stores bytes that do not match the SHA-256 sent with them."""
-    from botocore.exceptions import ClientError
-
-    location = bucket.at(PROBE_KEY)
-    with translate_s3_errors(bucket.client, location):
-        try:
+    try:
+        with translate_s3_errors(bucket.client, bucket.at(PROBE_KEY)):
             bucket.client.put_object(
                 Bucket=bucket.name, Key=PROBE_KEY, Body=_CONTENT, ChecksumSHA256=checksum_of(_CONTENT[1:])
             )
-        except ClientError as error:
-            if is_wrong_bytes(error):
-                return
-            raise
+    except BytesRefused:
+        return
     raise ConditionsNotHonoured(
         f"S3 at {bucket.endpoint} stores bytes that do not match the SHA-256 sent with them, so a state that "
         f"was damaged on its way to bucket {bucket.name!r} would be recorded as whole. It is not safe to "

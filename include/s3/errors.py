@@ -42,6 +42,14 @@ class StoreUnreachable(StoreUnavailable):
     """The endpoint does not respond, or closed the connection."""
 
 
+class BytesRefused(StoreUnavailable):
+    """The server received bytes that do not match the checksum sent with them."""
+
+
+class ConditionFailed(StoreUnavailable):
+    """The condition of the request did not hold, or a concurrent write made it impossible to check."""
+
+
 class StoreBusy(StoreUnavailable):
     """The same object was being written or replaced at the same time."""
 
@@ -158,11 +166,6 @@ def is_condition_failed(error: ClientError) -> bool:
     return error_code(error) in _CONDITION_FAILED
 
 
-def is_wrong_bytes(error: ClientError) -> bool:
-    """Return whether the server received bytes that do not match the checksum."""
-    return error_code(error) in _WRONG_BYTES
-
-
 def is_not_supported(error: ClientError) -> bool:
     """Return whether the server does not support the request or one of its arguments."""
     return error_code(error) in _NOT_SUPPORTED
@@ -173,7 +176,7 @@ def is_hopeless(error: BaseException) -> bool:
     from botocore.exceptions import ClientError
 
     if isinstance(error, ClientError):
-        return is_condition_failed(error) or is_wrong_bytes(error) or is_not_found(error)
+        return error_code(error) in {*_CONDITION_FAILED, *_WRONG_BYTES, _NOT_FOUND}
     return not isinstance(error, Exception)
 
 
@@ -218,6 +221,11 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
             f"{endpoint} answered {error.operation_name} on {location.uri} with 404, but without S3's error "
             "code, as a proxy does while its server is away; check both"
         )
-    return StoreUnavailable(
+    refusal = StoreUnavailable
+    if code in _CONDITION_FAILED:
+        refusal = ConditionFailed
+    elif code in _WRONG_BYTES:
+        refusal = BytesRefused
+    return refusal(
         f"S3 at {endpoint} refused {error.operation_name} on {location.uri}: {code} {message}".rstrip()
     )

@@ -16,7 +16,6 @@ from include.s3.location import S3Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.paginator import ListObjectsV2Paginator
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 PAGE_SIZE = 1000
@@ -46,12 +45,8 @@ class ListedObject:
 
 def pages(client: S3Client, prefix: S3Location) -> Iterator[list[ListedObject]]:
     """Yield the objects below `prefix` in pages of at most PAGE_SIZE. Raises StoreErrors."""
-    paginator = _paginator(client)
-    with translate_s3_errors(client, prefix):
-        for page in paginator.paginate(
-            Bucket=prefix.bucket, Prefix=prefix.key, PaginationConfig={"PageSize": PAGE_SIZE}
-        ):
-            yield list(_objects(page, prefix.bucket))
+    for page in _pages(client, prefix):
+        yield list(_objects(page, prefix.bucket))
 
 
 def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterator[list[ListedObject | str]]:
@@ -59,25 +54,21 @@ def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterato
 
     Only keys and prefixes that come after `after` are listed. Raises StoreErrors.
     """
-    paginator = _paginator(client)
-    start: dict[str, Any] = {"StartAfter": after} if after else {}
-    with translate_s3_errors(client, prefix):
-        for page in paginator.paginate(
-            Bucket=prefix.bucket,
-            Prefix=prefix.key,
-            Delimiter="/",
-            PaginationConfig={"PageSize": PAGE_SIZE},
-            **start,
-        ):
-            folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
-            yield [*_objects(page, prefix.bucket), *folders]
+    start = {"StartAfter": after} if after else {}
+    for page in _pages(client, prefix, Delimiter="/", **start):
+        folders = (item["Prefix"] for item in page.get("CommonPrefixes", ()))
+        yield [*_objects(page, prefix.bucket), *folders]
 
 
-def _paginator(client: S3Client) -> ListObjectsV2Paginator:
-    """Return a paginator that reads the objects of a page in a tenth of the time that botocore takes."""
+def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
+    """Yield S3's responses, reading the objects of each in a tenth of the time that botocore takes."""
     # A handler with an id is registered once, however often this is called.
     client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects, unique_id="read-objects")
-    return client.get_paginator("list_objects_v2")
+    paginator = client.get_paginator("list_objects_v2")
+    with translate_s3_errors(client, prefix):
+        yield from paginator.paginate(
+            Bucket=prefix.bucket, Prefix=prefix.key, PaginationConfig={"PageSize": PAGE_SIZE}, **more
+        )
 
 
 def _read_objects(

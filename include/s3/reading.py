@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from include.s3.download import REREAD_SECONDS, FetchedObject
-from include.s3.errors import CorruptObject, StoreBusy, is_condition_failed, is_not_found, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, StoreBusy, is_not_found, translate_s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -54,7 +54,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     for pause in (0.0, *REREAD_SECONDS):
         time.sleep(pause)
         md5 = hashlib.md5(usedforsecurity=False)
-        read = _read(client, location, hashlib.sha256(), md5)
+        read = read_object(client, location, md5)
         if read.etag.strip('"') == md5.hexdigest():
             return read
         readings.append(read)
@@ -63,19 +63,12 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     return readings[0]
 
 
-def read_object(client: S3Client, location: S3Location) -> FetchedObject:
-    """Read the whole object without keeping it, and return its identity.
+def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
+    """Read the whole object without keeping it, also into `more` digests, and return its identity.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """
-    return _read(client, location, hashlib.sha256())
-
-
-def _read(
-    client: S3Client, location: S3Location, sha256: hashlib._Hash, *more: hashlib._Hash
-) -> FetchedObject:
-    """Read the object into the digests, and return its identity."""
-    size = 0
+    sha256, size = hashlib.sha256(), 0
     with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
         for block in answer["Body"].iter_chunks(_BLOCK):
@@ -94,22 +87,18 @@ class ObjectSource:
 
     def read(self, start: int, length: int) -> bytes:
         """Return the `length` bytes from `start` on. Raises StoreErrors."""
-        from botocore.exceptions import ClientError
-
         if length == 0:
             return b""
-        with translate_s3_errors(self._client, self._location):
-            try:
+        try:
+            with translate_s3_errors(self._client, self._location):
                 return self._client.get_object(
                     Bucket=self._location.bucket,
                     Key=self._location.key,
                     Range=f"bytes={start}-{start + length - 1}",
                     IfMatch=self._etag,
                 )["Body"].read()
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                raise CorruptObject(
-                    f"{self._location.uri} was replaced while it was being read; try again once its upload "
-                    "has finished"
-                ) from None
+        except ConditionFailed:
+            raise CorruptObject(
+                f"{self._location.uri} was replaced while it was being read; try again once its upload has "
+                "finished"
+            ) from None

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
+from include.s3.errors import translate_s3_errors
 from include.s3.local_file import LocalFile, TransferLimits, body
 from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.s3.download import FetchedObject
     from include.s3.location import S3Location
 
-__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "unless_changed_since"]
+__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "set_metadata", "unless_changed_since"]
 
 
 class Condition(TypedDict, total=False):
@@ -33,11 +35,7 @@ def unless_changed_since(etag: str | None) -> Condition:
 
 
 def put(
-    client: S3Client,
-    file: LocalFile,
-    location: S3Location,
-    metadata: Mapping[str, str],
-    condition: Condition,
+    client: S3Client, file: LocalFile, location: S3Location, metadata: Mapping[str, str], condition: Condition
 ) -> str:
     """Upload `file` in one request; return its ETag.
 
@@ -68,24 +66,37 @@ def copy(
     """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
 
     The metadata is set explicitly, because a multipart copy would lose it. condition says what the copy
-    may replace. Raises what boto3 raises; then nothing has changed, unless only the response was lost.
+    may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
+    gone, and other StoreErrors; then nothing has changed, unless only the response was lost.
     """
-    if size > limits.copied_at_once:
-        upload = MultipartUpload(client, to, metadata)
-        try:
-            upload.copy(location, etag, size, limits.copied_at_once)
-            upload.complete(condition)
-        except BaseException:
-            upload.abort()
-            raise
-        return
-    client.copy_object(
-        Bucket=to.bucket,
-        Key=to.key,
-        CopySource={"Bucket": location.bucket, "Key": location.key},
-        CopySourceIfMatch=etag,
-        MetadataDirective="REPLACE",
-        Metadata=metadata,
-        ChecksumAlgorithm="SHA256",
-        **condition,
-    )
+    with translate_s3_errors(client, to):
+        if size > limits.copied_at_once:
+            upload = MultipartUpload(client, to, metadata)
+            try:
+                upload.copy(location, etag, size, limits.copied_at_once)
+                upload.complete(condition)
+            except BaseException:
+                upload.abort()
+                raise
+            return
+        client.copy_object(
+            Bucket=to.bucket,
+            Key=to.key,
+            CopySource={"Bucket": location.bucket, "Key": location.key},
+            CopySourceIfMatch=etag,
+            MetadataDirective="REPLACE",
+            Metadata=metadata,
+            ChecksumAlgorithm="SHA256",
+            **condition,
+        )
+
+
+def set_metadata(
+    client: S3Client, location: S3Location, found: FetchedObject, metadata: Mapping[str, str]
+) -> None:
+    """Replace the metadata of an object that was read.
+
+    Raises ConditionFailed if it has been replaced since, and other StoreErrors.
+    """
+    unchanged = Condition(IfMatch=found.etag)
+    copy(client, location, found.etag, found.size, location, metadata, TransferLimits(), unchanged)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from include.checkpoints.store import CheckpointStore
-from include.checkpoints.stored import stored_checkpoint
+from include.checkpoints.stored import find_checkpoint
 from include.jobs.model_reference import ModelKind, ModelReference, require_same_task
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
@@ -17,7 +17,7 @@ from include.models.objects import production_name
 from include.models.repository import ModelRepository
 from include.s3.errors import ObjectNotFound
 from include.s3.location import S3Location
-from include.s3.reading import head_object, settled_object
+from include.s3.reading import settled_object
 from include.weights.initial_weights import InitialWeights
 from include.weights.pretrained import PretrainedStore, WeightsUnavailable
 
@@ -140,15 +140,14 @@ class InitialWeightsFinder:
         version = self._version_at(location)
         if version is not None:
             return self._registered(reference, version)
-        head = head_object(self.bucket.client, location)
-        if head is None:
+        stored = find_checkpoint(self.bucket.client, location)
+        if stored is None:
             raise ObjectNotFound(f"{uri} does not exist at {self.bucket.endpoint}")
-        stored = stored_checkpoint(location, head)
-        if stored.checkpoint is None:
+        if stored.sha256 is None:
             self.checkpoints.require_checkpoint(uri)  # cheaper than reading all of it, so it comes first
             return InitialWeights(path=uri, sha256=settled_object(self.bucket.client, location).sha256)
         trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
-        return InitialWeights(path=uri, sha256=stored.checkpoint.sha256, job_id=trained_by)
+        return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)
 
     def _version_at(self, location: S3Location) -> ModelVersion | None:
         """Return the version whose own file, or whose copy in production, is at this location, or None."""
@@ -188,14 +187,12 @@ class InitialWeightsFinder:
 
     def _recorded(self, reference: ModelReference, path: str, sha256: str, job_id: str) -> InitialWeights:
         location = S3Location.parse(path)
-        head = head_object(self.bucket.client, location)
-        if head is None:
+        stored = find_checkpoint(self.bucket.client, location)
+        if stored is None:
             raise SpecError(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
-        there = stored_checkpoint(location, head).checkpoint
-        if there is None or there.sha256 != sha256:
+        if stored.sha256 != sha256:
             raise SpecError(
-                f"model={reference.text!r}: {path} has SHA-256 {there.sha256 if there else 'unknown'}, but "
-                f"{sha256} was recorded: the file has been replaced since then; restore it, or use another "
-                "model"
+                f"model={reference.text!r}: {path} has SHA-256 {stored.sha256 or 'unknown'}, but {sha256} was "
+                "recorded: the file has been replaced since then; restore it, or use another model"
             )
         return InitialWeights(path=path, sha256=sha256, job_id=job_id)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
-from include.checkpoints.inspection.in_s3 import inspect_object, require_loadable_size
+from include.checkpoints.inspection.in_s3 import inspect_object
 from include.checkpoints.inspection.inspect import inspect_file
 from include.checkpoints.metadata import checkpoint_in
 from include.checkpoints.writer import ObjectWriter
 from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
-from include.s3.errors import CorruptObject, FencedOut, is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, FencedOut
 from include.s3.layout import pretrained_key
 from include.s3.reading import settled_object
-from include.s3.upload import LocalFile, TransferLimits, copy
+from include.s3.upload import LocalFile, TransferLimits, set_metadata
 from include.training.architectures import (
     find_architecture,
     published_weights,
@@ -181,10 +181,7 @@ class PretrainedStore:
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
-        from botocore.exceptions import ClientError
-
         location = self.location(name)
-        require_loadable_size(location.uri, head["ContentLength"])
         contents: Contents = inspect_object(
             self._bucket.client, location, head["ContentLength"], head["ETag"]
         )
@@ -195,16 +192,10 @@ class PretrainedStore:
         if found.etag != head["ETag"]:  # these bytes were not inspected
             raise replaced
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
-        with translate_s3_errors(self._bucket.client, location):
-            try:
-                copy(
-                    self._bucket.client, location, found.etag, found.size, location, metadata,
-                    TransferLimits(), {"IfMatch": found.etag},
-                )  # fmt: skip
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                raise replaced from None
+        try:
+            set_metadata(self._bucket.client, location, found, metadata)
+        except ConditionFailed:
+            raise replaced from None
         log.info("%s was uploaded by another client; recorded its SHA-256 as %s.", location.uri, found.sha256)
         return found.sha256
 

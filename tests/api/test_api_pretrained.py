@@ -26,8 +26,8 @@ from tests.support.untrained import best
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
+    from include.checkpoints.stored import StoredCheckpoint
     from include.s3.location import S3Location
     from include.stack.s3 import S3
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_deleted_during_the_comparison_is_named(
     store(weights)
     find = ObjectWriter.find
 
-    def find_and_delete(writer: ObjectWriter, location: S3Location) -> HeadObjectOutputTypeDef | None:
+    def find_and_delete(writer: ObjectWriter, location: S3Location) -> StoredCheckpoint | None:
         found = find(writer, location)
         s3_client.delete_object(Bucket=bucket, Key=location.key)
         return found

@@ -113,8 +113,8 @@ def test_a_stored_manifest_is_sorted_whatever_order_the_check_wrote(
         found = [json.loads(entry.key) for entry in entries]
     assert sorted(found) == sorted(names)
     assert found == sorted(names, key=json.dumps)
-    stored = kept.read(manifest_key("0f" * 32, "detect"), 2**20) or b""
-    assert json.loads(gzip.decompress(stored).splitlines()[0])["classes"] == {"0": 3}
+    unpacked = kept.read(manifest_key("0f" * 32, "detect"), 2**20, gzip.decompress) or b""
+    assert json.loads(unpacked.splitlines()[0])["classes"] == {"0": 3}
 
 
 @pytest.mark.parametrize(

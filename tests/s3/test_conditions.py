@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from include.audit.audit import find_unfenced
 from include.audit.findings import FindingKind
-from include.audit.unfenced import find_unfenced
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import (
-    ConditionalWrites,
-    Support,
     probe_conditional_writes,
     require_conditional_deletes,
     require_conditional_writes,
@@ -24,14 +22,13 @@ from include.s3.errors import ConditionsNotHonoured
 from include.s3.layout import PROBE_KEY
 from include.tasks.train_yolo import resolve_config
 from tests.support.airflow_connections import context_of_run, lead_to
+from tests.support.auditing import HONOURED
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.jobs.repository import JobRepository
     from include.stack.s3 import S3
-
-HONOURED = ConditionalWrites(*[Support.HONOURED] * 4)
 
 Ignoring = Callable[..., "S3Client"]
 

@@ -24,6 +24,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.metadata import metadata_of
 from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
+from include.s3.conditional_writes import ConditionalWrites, Support
 from tests.support.model_versions import body, metadata, replace
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ BEST, LAST, PREVIOUS = b"best" * 1000, b"last" * 2000, b"the one before" * 500
 
 WHOLE = {"best.pt", "last.pt", "last.previous.pt"}
 NOTHING = RetentionPolicy(keep_newest=0, keep_best=0, expire_after_days=0, dry_run=False)
+
+HONOURED = ConditionalWrites(*[Support.HONOURED] * 4)
 
 LATER = timedelta(days=2)
 """Audits run two days in the future, when all objects of the test are old enough to be judged."""
@@ -59,7 +62,8 @@ class World:
             self.root,
             self.live_runs,
             datetime.now(UTC) + later,
-            signing=self.signing,
+            HONOURED,
+            self.signing,
         )
         return audit(scope, AuditRequest.parse(request), run_id)
 

@@ -266,7 +266,7 @@ def stored_weights(stack: Stack, job_id: str, folder: Path) -> str:
 
 def damage(stack: Stack, job_id: str) -> None:
     """Change a byte of the job's last.pt in S3, but keep its size and metadata, as a bad disk may."""
-    client, key = stack.s3.client(), store(stack).key(job_id, "last")
+    client, key = stack.s3.client(), store(stack).location(job_id, "last").key
     there = client.get_object(Bucket=DEFAULT_BUCKET, Key=key)
     content = bytearray(there["Body"].read())
     content[len(content) // 2] ^= 1

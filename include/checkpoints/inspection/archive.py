@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
@@ -29,10 +29,11 @@ MAX_BESIDE = 1024
 MAX_PADDING = 64 * 1024
 """Maximum bytes between an entry's header and its data, which torch aligns to 64 bytes."""
 
-_HEADER = struct.Struct("<4s5H3L2H")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
+# "x" skips what is not needed: versions, times, checksums, attributes, and the sizes in a header.
+_HEADER = struct.Struct("<4s2x2H16x2H")
+_ENTRY = struct.Struct("<4s4x2H8x2L4H6xL")
 _END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q")
+_END64 = struct.Struct("<4sQ4x2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _WIDE = {0xFFFF, 0xFFFFFFFF}  # these mean that the number is in the 64-bit record
 _FLAGS = 0x0808  # names are in UTF-8, and sizes are repeated after the data
@@ -122,10 +123,8 @@ def _entries(source: Source) -> list[_Entry]:
         entries.append(entry)
     if at != length or not entries or entries[0].start != 0:
         raise _damaged()
-    bounded = [
-        _Entry(entry.name, entry.start, entry.size, end)
-        for entry, end in zip(entries, [*(each.start for each in entries[1:]), start], strict=True)
-    ]
+    ends = [*(entry.start for entry in entries[1:]), start]
+    bounded = [replace(entry, end=end) for entry, end in zip(entries, ends, strict=True)]
     for entry in bounded:
         room = entry.end - entry.start - _HEADER.size - len(entry.name.encode()) - entry.size
         if not 0 <= room <= MAX_PADDING:
@@ -159,7 +158,7 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
 
 
 def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
-    sign, size, _, _, disk, disk0, here, count, length, start = _END64.unpack_from(record)
+    sign, size, disk, disk0, here, count, length, start = _END64.unpack_from(record)
     locator, locator_disk, place, disks = _LOCATOR64.unpack_from(record, _END64.size)
     if (sign, size, disk, disk0, here) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
         raise _damaged()
@@ -171,25 +170,8 @@ def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
 def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
     if at + _ENTRY.size > len(data):
         raise _damaged()
-    (
-        sign,
-        _,
-        _,
-        flags,
-        method,
-        _,
-        _,
-        _,
-        packed,
-        size,
-        name_length,
-        extra_length,
-        comment,
-        disk,
-        _,
-        _,
-        start,
-    ) = _ENTRY.unpack_from(data, at)
+    fields = _ENTRY.unpack_from(data, at)
+    sign, flags, method, packed, size, name_length, extra_length, comment, disk, start = fields
     name_at = at + _ENTRY.size
     extra_at = name_at + name_length
     if sign != b"PK\x01\x02" or flags & ~_FLAGS or comment or disk or extra_at + extra_length > len(data):
@@ -227,7 +209,7 @@ def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
 def _content(source: Source, entry: _Entry) -> bytes:
     """Read the bytes of the entry after the header that precedes them, where torch reads them too."""
     raw = source.read(entry.start, entry.end - entry.start)
-    sign, _, flags, method, _, _, _, _, _, name_length, extra_length = _HEADER.unpack_from(raw)
+    sign, flags, method, name_length, extra_length = _HEADER.unpack_from(raw)
     start = _HEADER.size + name_length + extra_length
     if (sign, method, flags & ~_FLAGS) != (b"PK\x03\x04", 0, 0) or start + entry.size > len(raw):
         raise _damaged()

@@ -21,21 +21,9 @@ ITEM_SIZES = {
 """Bytes of one number in each of PyTorch's storages."""
 
 DTYPES = {
-    f"torch.{name}"
-    for name in (
-        "float64",
-        "float32",
-        "float16",
-        "bfloat16",
-        "int64",
-        "int32",
-        "int16",
-        "int8",
-        "uint8",
-        "bool",
-    )
-}
-
+    "torch.float64", "torch.float32", "torch.float16", "torch.bfloat16", "torch.int64", "torch.int32",
+    "torch.int16", "torch.int8", "torch.uint8", "torch.bool",
+}  # fmt: skip
 _NUMPY_SIZES = {
     "f8": 8, "f4": 4, "f2": 2, "i8": 8, "i4": 4, "i2": 2, "i1": 1, "u8": 8, "u4": 4, "u2": 2, "u1": 1,
     "b1": 1,

@@ -21,8 +21,10 @@ def inspect_object(client: S3Client, location: S3Location, size: int, etag: str)
     """Describe the checkpoint in S3, of `size` bytes, without reading its weights.
 
     Only a file that seems unfit is read whole, to be certain of its content, and then inspected again.
-    Raises UnsafeCheckpoint, CorruptObject if the object no longer has that ETag, and other StoreErrors.
+    Raises UnsafeCheckpoint, also for an object that is too large for a model to start from, CorruptObject if
+    the object no longer has that ETag, and other StoreErrors.
     """
+    require_loadable_size(location.uri, size)
     source = ObjectSource(client, location, size, etag)
     try:
         return inspect_source(source)

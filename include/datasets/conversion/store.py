@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.caching.listing import Listing
 from include.datasets.errors import DatasetError
@@ -23,7 +23,7 @@ from include.datasets.progress import Progress
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.limits import REPORT_BYTES
-from include.s3.errors import StoreBusy, is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, StoreBusy, translate_s3_errors
 from include.s3.layout import conversion_key, converted_prefix
 from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.upload import put, unless_changed_since
@@ -71,12 +71,8 @@ class ConvertedDatasets:
 
     def find(self, key: str) -> Converted | None:
         """Return the result of converting the content with that key; None if it is not completely in S3."""
-        content = self._bucket.read(conversion_key(key), REPORT_BYTES)
-        if content is None:
-            return None
-        try:
-            converted = Converted.model_validate_json(content)
-        except ValidationError:
+        converted = self._bucket.read(conversion_key(key), REPORT_BYTES, Converted.model_validate_json)
+        if converted is None:
             return None
         listed = self._listings.load(converted.fingerprint, self._origin(converted)) is not None
         return converted if listed and self.is_stored(converted) else None
@@ -154,13 +150,9 @@ class ConvertedDatasets:
 
     def _create(self, file: LocalFile, location: S3Location, condition: Condition) -> str | None:
         """Store the object and return its ETag; None if the condition does not hold."""
-        from botocore.exceptions import ClientError
-
-        with translate_s3_errors(self._bucket.client, location):
-            try:
+        try:
+            with translate_s3_errors(self._bucket.client, location):
                 etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
-            except ClientError as error:
-                if is_condition_failed(error):
-                    return None
-                raise
+        except ConditionFailed:
+            return None
         return etag.strip('"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter
 
 from include.datasets.drawing.draw import INDEX
 from include.limits import MIB
@@ -57,11 +57,8 @@ class SampleStore:
 
         Raises StoreErrors.
         """
-        content = self._bucket.read(f"{samples_prefix(fingerprint, task)}{INDEX}", _LARGEST)
-        try:
-            return [] if content is None else _DRAWN.validate_json(content)
-        except ValidationError:
-            return []
+        key = f"{samples_prefix(fingerprint, task)}{INDEX}"
+        return self._bucket.read(key, _LARGEST, _DRAWN.validate_json) or []
 
     def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
         """Return the picture with this name; None if it is missing or too large. Raises StoreErrors.

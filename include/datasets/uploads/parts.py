@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from include.s3.errors import is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, translate_s3_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,22 +44,16 @@ def list_stored(bucket: Bucket, key: str, multipart_id: str) -> dict[int, Stored
 
 def assemble(bucket: Bucket, key: str, multipart_id: str, parts: Mapping[int, StoredPart]) -> None:
     """Assemble the object from these parts, unless it exists or the multipart upload has ended."""
-    from botocore.exceptions import ClientError
-
-    with translate_s3_errors(bucket.client, bucket.at(key)):
-        try:
-            bucket.client.complete_multipart_upload(
-                Bucket=bucket.name,
-                Key=key,
-                UploadId=multipart_id,
-                MultipartUpload={
-                    "Parts": [{"PartNumber": number, "ETag": parts[number].etag} for number in sorted(parts)]
-                },
-                IfNoneMatch="*",
-            )
-        except ClientError as error:
-            if not is_condition_failed(error):
-                raise
+    with suppress(ConditionFailed), translate_s3_errors(bucket.client, bucket.at(key)):
+        bucket.client.complete_multipart_upload(
+            Bucket=bucket.name,
+            Key=key,
+            UploadId=multipart_id,
+            MultipartUpload={
+                "Parts": [{"PartNumber": number, "ETag": parts[number].etag} for number in sorted(parts)]
+            },
+            IfNoneMatch="*",
+        )
 
 
 def abort(bucket: Bucket, key: str, multipart_id: str) -> None:

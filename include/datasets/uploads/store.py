@@ -20,9 +20,9 @@ from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, Uploa
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
-from include.s3.bucket import checksum_of
-from include.s3.errors import ObjectNotFound, is_condition_failed, translate_s3_errors
+from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
 from include.s3.layout import UPLOADS, upload_record_key
+from include.s3.listing import list_level
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -167,18 +167,14 @@ class UploadStore:
             if file.multipart_id is not None:
                 parts.abort(self._bucket, upload.key(file), file.multipart_id)
         # The record goes last: as long as it exists, the upload can be found, and its removal repeated.
-        removed = self._bucket.delete_below(upload.prefix, keep=record)
+        removed = self._bucket.delete_below(upload.prefix, lambda key: key != record)
         self._bucket.delete(record)
         return removed
 
     def unfinished(self, before: datetime) -> Iterator[Upload]:
         """Yield incomplete uploads that were begun before this time, including partly removed uploads."""
-        client, location = self._bucket.client, self._bucket.at(UPLOADS)
-        with translate_s3_errors(client, location):
-            pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=location.bucket, Prefix=location.key, Delimiter="/"
-            )
-            folders = [folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", ())]
+        pages = list_level(self._bucket.client, self._bucket.at(UPLOADS))
+        folders = [found for page in pages for found in page if isinstance(found, str)]
         for folder in folders:
             try:
                 upload = self.find(folder.removeprefix(UPLOADS).rstrip("/"))
@@ -254,26 +250,13 @@ class UploadStore:
 
     def _write(self, upload: Upload, condition: Condition) -> None:
         """Store the record. Raises UploadUnknown if another request has written or removed it."""
-        from botocore.exceptions import ClientError
-
-        location = self._bucket.at(upload_record_key(upload.upload_id))
-        with translate_s3_errors(self._bucket.client, location):
-            try:
-                content = upload.model_dump_json().encode()
-                self._bucket.client.put_object(
-                    Bucket=location.bucket,
-                    Key=location.key,
-                    Body=content,
-                    ChecksumSHA256=checksum_of(content),
-                    ContentType="application/json",
-                    **condition,
-                )
-            except ClientError as error:
-                if not is_condition_failed(error):
-                    raise
-                # If only the response was lost, boto3's retry has met our own record.
-                if self._read(upload.upload_id)[0] != upload:
-                    raise _changed(upload.upload_id) from None
+        key, content = upload_record_key(upload.upload_id), upload.model_dump_json().encode()
+        try:
+            self._bucket.put(key, content, content_type="application/json", condition=condition)
+        except ConditionFailed:
+            # If only the response was lost, boto3's retry has met our own record.
+            if self._read(upload.upload_id)[0] != upload:
+                raise _changed(upload.upload_id) from None
 
 
 def find_upload_id(bucket: Bucket, source: str | None) -> str | None:
