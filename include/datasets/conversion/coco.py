@@ -7,6 +7,7 @@ itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from include.datasets.conversion.coco_images import Placement
 from include.datasets.conversion.coco_labels import label_object
 from include.datasets.conversion.coco_search import choose_files, split_of, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
-from include.datasets.conversion.problems import Notes, Problems
+from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.conversion.rows import Rows, in_line
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
@@ -135,7 +136,7 @@ class _Conversion:
     ) -> None:
         self._task, self._found, self._numbers = task, found, numbers
         self._placement, self._files, self._problems = placement, files, problems
-        self._notes = Notes()
+        self._notes = Counter[str]()
         self._used, self._lengths, self._count = set[int](), set[int](), 0
 
     def write(self, half_files: int) -> dict[str, int]:
@@ -154,10 +155,13 @@ class _Conversion:
         self._files.list_assets(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
-        self._notes.add("images are named by no annotation file, and are left out", self._placement.unnamed())
-        self._notes.add("JSON files have images or annotations, but not both, and are left out", half_files)
-        self._notes.log_all(self._problems.source)
-        return self._notes.as_json()
+        left_out = {
+            "images are named by no annotation file, and are left out": self._placement.unnamed(),
+            "JSON files have images or annotations, but not both, and are left out": half_files,
+        }
+        self._notes += Counter(left_out)  # adds only those above zero
+        log_notes(self._notes, self._problems.source)
+        return self._notes
 
     def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: Rows) -> None:
         progress = Progress(f"Reading annotations of {file.name}", None, "annotations")
@@ -190,7 +194,7 @@ class _Conversion:
             return  # the image has a problem
         row = label_object(annotation, file.images[image], self._task)
         if row.note:
-            self._notes.add(row.note)
+            self._notes[row.note] += 1
         if not row.numbers:
             rows.add(number)
             return

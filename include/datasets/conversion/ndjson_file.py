@@ -47,10 +47,6 @@ class Record:
     depth_url: str | None
     raw: Mapping[str, Any]
 
-    def urls(self) -> Iterator[str]:
-        """Yield the URLs of its files."""
-        yield from (url for url in (self.url, self.depth_url) if url is not None)
-
     def class_id(self) -> int | None:
         """Return the class of an image for classify; None if it has none. Raises ValueError."""
         given = self.annotations.get("classification")
