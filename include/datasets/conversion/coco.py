@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
 
 
 def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
-    if empty := placement.empty_splits():
+    if empty := sorted({"train", "val"}.difference(placement.filled_splits())):
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
@@ -122,22 +123,23 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
         )
 
 
+@dataclass
 class _Conversion:
     """Converts the annotations of all files to label files."""
 
-    def __init__(
-        self,
-        task: str,
-        found: Sequence[CocoFile],
-        numbers: Sequence[Mapping[int | str, int]],
-        placement: Placement,
-        files: ConvertedFiles,
-        problems: Problems,
-    ) -> None:
-        self._task, self._found, self._numbers = task, found, numbers
-        self._placement, self._files, self._problems = placement, files, problems
-        self._notes = Counter[str]()
-        self._used, self._lengths, self._count = set[int](), set[int](), 0
+    _task: str
+    _found: Sequence[CocoFile]
+    _numbers: Sequence[Mapping[int | str, int]]
+    """For each file, the indexes of its images in the targets of the placement, by the ids of the images."""
+    _placement: Placement
+    _files: ConvertedFiles
+    _problems: Problems
+    _notes: Counter[str] = field(default_factory=Counter)
+    _used: set[int] = field(default_factory=set)
+    """The categories that have annotations."""
+    _lengths: set[int] = field(default_factory=set)
+    """The numbers of keypoints in annotations."""
+    _count: int = 0
 
     def write(self, half_files: int) -> dict[str, int]:
         """Write all files. Returns how many items were left out or replaced, by note.
