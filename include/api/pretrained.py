@@ -75,7 +75,9 @@ class StoredFile(BaseModel):
 def list_pretrained() -> PretrainedFiles:
     """List the stored files. A file that Ultralytics publishes is added when a job first needs it."""
     found, truncated = _open_store().stored(MAX_LISTED)
-    files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
+    files = [
+        PretrainedFile(name=name, size=item.size, stored_at=item.modified) for name, item in found.items()
+    ]
     return PretrainedFiles(files=files, truncated=truncated)
 
 

@@ -34,12 +34,10 @@ from include.training.architectures import (
 from include.weights.download import DownloadFailed, DownloadLimits, download
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from include.checkpoints.inspection.contents import Contents
     from include.s3.bucket import Bucket
+    from include.s3.listing import ListedObject
     from include.s3.location import S3Location
 
 log = logging.getLogger(__name__)
@@ -58,15 +56,6 @@ class StoredWeights:
 
     location: S3Location
     sha256: str
-
-
-@dataclass(frozen=True)
-class ListedWeights:
-    """A stored file as a listing shows it: size in bytes, and when it was stored."""
-
-    name: str
-    size: int
-    modified: datetime
 
 
 class PretrainedStore:
@@ -115,18 +104,15 @@ class PretrainedStore:
             self._address(name)
         return stored
 
-    def stored(self, limit: int) -> tuple[list[ListedWeights], bool]:
-        """List the weights among the first `limit` stored files by name, and return whether more are stored.
+    def stored(self, limit: int) -> tuple[dict[str, ListedObject], bool]:
+        """Return the weights among the first `limit` stored files by name, and whether more are stored.
 
         Raises StoreErrors.
         """
         prefix = pretrained_key("")
         found = list(islice(self._bucket.objects(prefix), limit + 1))
         named = ((item.location.key.removeprefix(prefix), item) for item in found[:limit])
-        files = [
-            ListedWeights(name, item.size, item.modified) for name, item in named if WEIGHTS_NAME.match(name)
-        ]
-        return files, len(found) > limit
+        return {name: item for name, item in named if WEIGHTS_NAME.match(name)}, len(found) > limit
 
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
         """Inspect the local file, store it as `name`, and return the stored file.
@@ -182,9 +168,7 @@ class PretrainedStore:
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
         location = self.location(name)
-        contents: Contents = inspect_object(
-            self._bucket.client, location, head["ContentLength"], head["ETag"]
-        )
+        contents = inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
         found = settled_object(self._bucket.client, location)
         replaced = UnsafeCheckpoint(
             f"{location.uri} was replaced while it was being read; try again once its upload has finished"
