@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.caching.listing import Listing
+from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.parallel import map_in_order
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.conversion.inventory import Entry, Inventory
-    from include.datasets.storage import Listings
     from include.s3.bucket import Bucket
     from include.s3.location import S3Location
     from include.s3.upload import Condition
@@ -62,8 +62,8 @@ class Converted(BaseModel):
 class ConvertedDatasets:
     """The converted datasets in one bucket. Methods that send requests raise StoreErrors."""
 
-    def __init__(self, bucket: Bucket, listings: Listings) -> None:
-        self._bucket, self._listings = bucket, listings
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket, self._listings = bucket, S3Listings(bucket)
 
     def uri(self, converted: Converted) -> str:
         """Return the value of the parameter `dataset` that names the converted dataset."""
