@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import groupby, zip_longest
-from operator import attrgetter
+import heapq
+from itertools import groupby, repeat, zip_longest
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -134,19 +134,16 @@ def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
     """Yield, for each name in either manifest, the images of that name in both manifests."""
-    olds, news = (groupby(entries, attrgetter("key")) for entries in (before, after))
-    old, new = next(olds, None), next(news, None)
-    while old or new:
-        if new is None or (old is not None and old[0] < new[0]):
-            assert old is not None  # noqa: S101 - one of them is there
-            yield list(old[1]), []
-            old = next(olds, None)
-        elif old is None or new[0] < old[0]:
-            yield [], list(new[1])
-            new = next(news, None)
-        else:
-            yield list(old[1]), list(new[1])
-            old, new = next(olds, None), next(news, None)
+
+    def name_of(pair: tuple[ManifestEntry, int]) -> str:
+        return pair[0].key
+
+    both = heapq.merge(zip(before, repeat(0)), zip(after, repeat(1)), key=name_of)
+    for _, named in groupby(both, name_of):
+        found: tuple[list[ManifestEntry], list[ManifestEntry]] = [], []
+        for entry, manifest in named:
+            found[manifest].append(entry)
+        yield found
 
 
 def _pair_by_split(
