@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg.types.json import Jsonb
+from pydantic import BaseModel, ConfigDict
 
 from include.database import Statements
 from include.jobs.listing import pattern_of
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _NAMED = 20
 """Number of datasets, or of versions, that an error lists."""
+
+_JOBS = 50
+"""Number of jobs that are listed for a version."""
 
 
 class DatasetPosition(NamedTuple):
@@ -63,6 +68,17 @@ class Registration:
     only_if_changed: bool = False
     """If true, no version is created if the newest version from the same address has this content, even if
     that version is archived or versions from other addresses followed it."""
+
+
+class DatasetJob(BaseModel):
+    """A job that uses a version of a dataset; its status does not matter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    status: str | None
+    created_at: datetime | None
+    triggered_by: str | None
 
 
 class DatasetRepository:
@@ -111,6 +127,12 @@ class DatasetRepository:
         with self._connection.transaction():
             rows = self._statements.rows("list_dataset_versions", name=name, before=before, limit=limit)
         return [DatasetSummary.model_validate(row._asdict()) for row in rows]
+
+    def jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
+        """Return the newest jobs that use the version of the dataset, at most _JOBS."""
+        with self._connection.transaction():
+            rows = self._statements.rows("list_dataset_jobs", name=name, version=version, limit=_JOBS)
+        return [DatasetJob.model_validate(row._asdict()) for row in rows]
 
     def list(
         self,
