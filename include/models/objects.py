@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import CheckpointNotFound
-from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy, translate_s3_errors
+from include.s3.bucket import Bucket
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy
 from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
-from include.s3.local_file import in_base64
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import copy, unless_changed_since
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from include.models.signing import Signature
     from include.models.version import ModelVersion
-    from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
     from include.s3.upload import Condition, TransferLimits
 
@@ -130,20 +129,11 @@ def place_signature(
     if head and _is_whole(client, to, signature.sha256, len(signature.content)):
         return
     condition = unless_changed_since(head and head["ETag"])
+    described = {**metadata, "sha256": signature.sha256}
     try:
-        with translate_s3_errors(client, to):
-            client.put_object(
-                Bucket=to.bucket,
-                Key=to.key,
-                Body=signature.content,
-                ChecksumSHA256=in_base64(bytes.fromhex(signature.sha256)),
-                Metadata={**metadata, "sha256": signature.sha256},
-                **condition,
-            )
+        Bucket(client, to.bucket).put(to.key, signature.content, metadata=described, condition=condition)
     except ConditionFailed as error:
-        raise StoreBusy(
-            f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
-        ) from error
+        raise _busy(to) from error
     log.info("Stored %s.", to.uri)
 
 
@@ -169,9 +159,11 @@ def _copy(
         if there and metadata.items() <= there["Metadata"].items():
             return  # the copy had succeeded, but not its response: a retry met our own copy
         # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
-        raise StoreBusy(
-            f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
-        ) from error
+        raise _busy(to) from error
+
+
+def _busy(location: S3Location) -> StoreBusy:
+    return StoreBusy(f"{location.uri} was changed in the meantime, so it was not overwritten; try again")
 
 
 def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) -> bool:

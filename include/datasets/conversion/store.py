@@ -11,6 +11,7 @@ record is written last.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     from include.datasets.conversion.inventory import Entry, Inventory
     from include.s3.bucket import Bucket
-    from include.s3.location import S3Location
-    from include.s3.upload import Condition
 
 _CONNECTIONS = 8
 _TRIES = 5
@@ -140,19 +139,11 @@ class ConvertedDatasets:
             raise DatasetError(f"{entry.path} changed while it was converted; try again")
         condition = unless_changed_since(None)
         for _ in range(_TRIES):
-            if (etag := self._create(file, location, condition)) is not None:
-                return entry.name, etag
+            with suppress(ConditionFailed), translate_s3_errors(self._bucket.client, location):
+                etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
+                return entry.name, etag.strip('"')
             head = self._bucket.head(location.key)
             if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
                 return entry.name, head["ETag"].strip('"')
             condition = unless_changed_since(head and head["ETag"])
         raise StoreBusy(f"{location.uri} keeps being written by other processes; try again")
-
-    def _create(self, file: LocalFile, location: S3Location, condition: Condition) -> str | None:
-        """Store the object and return its ETag; None if the condition does not hold."""
-        try:
-            with translate_s3_errors(self._bucket.client, location):
-                etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
-        except ConditionFailed:
-            return None
-        return etag.strip('"')
