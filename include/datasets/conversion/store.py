@@ -96,7 +96,9 @@ class ConvertedDatasets:
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
         )
-        self._note_stored(inventory, prefix)
+        there = converted_prefix(prefix)
+        for item in self._bucket.objects(there):
+            inventory.recognize(item.location.key.removeprefix(there), item.etag.strip('"'))
         missing = sum(entry.etag is None for entry in inventory)
         progress = Progress("Storing the converted dataset", missing, "files")
         waiting = (entry for entry in inventory if entry.etag is None)
@@ -115,18 +117,6 @@ class ConvertedDatasets:
         for entry in inventory:
             key = converted_prefix(prefix) + entry.name
             yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")
-
-    def _note_stored(self, inventory: Inventory, prefix: str) -> None:
-        """Record the ETags of objects that already exist with the right bytes."""
-        there = converted_prefix(prefix)
-        md5s = ((entry.name, entry.md5) for entry in inventory)
-        name, md5 = next(md5s, ("", ""))
-        for item in self._bucket.objects(there):
-            stored = item.location.key.removeprefix(there)
-            while name and name < stored:
-                name, md5 = next(md5s, ("", ""))
-            if name == stored and item.etag.strip('"') == md5:
-                inventory.set_etag(name, md5)
 
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
         """Create the object; return its name and ETag.
