@@ -107,7 +107,10 @@ def place(
         return
     if condition is None:
         condition = unless_changed_since(head and head["ETag"])
-    _copy(client, source, found, to, metadata, limits, condition)
+    try:
+        copy(client, source, found.etag, found.size, to, metadata, limits, condition)
+    except (ConditionFailed, ObjectNotFound):
+        _require_copied(client, source, found, to, metadata)
     if not _is_whole(client, to, found.sha256, found.size):
         raise CorruptObject(
             f"{to.uri} differs from {source.uri}, from which it was just copied (SHA-256 {found.sha256} "
@@ -137,29 +140,20 @@ def place_signature(
     log.info("Stored %s.", to.uri)
 
 
-def _copy(
-    client: S3Client,
-    source: S3Location,
-    found: FetchedObject,
-    to: S3Location,
-    metadata: Mapping[str, str],
-    limits: TransferLimits,
-    condition: Condition,
+def _require_copied(
+    client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    try:
-        copy(client, source, found.etag, found.size, to, metadata, limits, condition)
-    except (ConditionFailed, ObjectNotFound) as error:
-        there = head_object(client, source)
-        if there is None or there["ETag"] != found.etag:
-            raise CorruptObject(
-                f"{source.uri} was replaced or removed while it was being copied; nothing was stored. Find "
-                "out who else writes there, then clear this task"
-            ) from error
-        there = head_object(client, to)
-        if there and metadata.items() <= there["Metadata"].items():
-            return  # the copy had succeeded, but not its response: a retry met our own copy
+    """Raise unless a refused copy had succeeded, but not its response: then a retry met our own copy."""
+    there = head_object(client, source)
+    if there is None or there["ETag"] != found.etag:
+        raise CorruptObject(
+            f"{source.uri} was replaced or removed while it was being copied; nothing was stored. Find out "
+            "who else writes there, then clear this task"
+        )
+    there = head_object(client, to)
+    if there is None or not metadata.items() <= there["Metadata"].items():
         # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
-        raise _busy(to) from error
+        raise _busy(to)
 
 
 def _busy(location: S3Location) -> StoreBusy:
