@@ -19,7 +19,6 @@ import requests
 from pydantic import BaseModel, ValidationError
 
 from include.tracking.errors import TrackingRefused, TrackingSettingsError, TrackingUnavailable
-from include.tracking.run import Metric, Run
 
 DEFAULT_EXPERIMENT = "train_yolo"
 
@@ -34,6 +33,44 @@ LONGEST_TAG = 5000
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
 """Limits for one request: a server accepts 1000 items in total, with up to 100 parameters and 100 tags."""
+
+
+class Metric(BaseModel):
+    """One number at one step; timestamp in milliseconds since 1970."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+
+
+class Entry(BaseModel):
+    """A parameter or a tag."""
+
+    key: str
+    value: str = ""
+
+
+class RunInfo(BaseModel):
+    """MLflow's own data about a run."""
+
+    run_id: str
+    status: str = "RUNNING"
+
+
+class RunData(BaseModel):
+    """The data logged to a run, with only the latest value of each metric."""
+
+    metrics: list[Metric] = []
+    params: list[Entry] = []
+    tags: list[Entry] = []
+
+
+class Run(BaseModel):
+    """A run in MLflow."""
+
+    info: RunInfo
+    data: RunData = RunData()
 
 
 class _Experiment(BaseModel):
