@@ -142,23 +142,18 @@ class TrackingServer:
 
     def experiment_id(self) -> str:
         """Return the id of the experiment, creating it if it does not exist."""
-        query = {"experiment_name": self.experiment}
         try:
-            found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+            return self._find_experiment()
         except TrackingRefused as error:
             if error.code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        else:
-            return found.experiment.experiment_id
         try:
             body = {"name": self.experiment}
             return self._call("POST", "experiments/create", _Experiment, body=body).experiment_id
         except TrackingRefused as error:
             if error.code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        # Another process created it first.
-        found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
-        return found.experiment.experiment_id
+        return self._find_experiment()  # another process created it first
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
         """List the experiment's oldest 1000 runs with this tag, in order; value must not contain quotes."""
@@ -214,6 +209,11 @@ class TrackingServer:
         """
         body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
         self._call("POST", "runs/update", _Nothing, body=body)
+
+    def _find_experiment(self) -> str:
+        query = {"experiment_name": self.experiment}
+        found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+        return found.experiment.experiment_id
 
     @cached_property
     def _session(self) -> requests.Session:
