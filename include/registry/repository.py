@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict
 
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.jobs.listing import pattern_of
 from include.jobs.storable import make_storable
 from include.registry.errors import DatasetUnknown
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
     from include.datasets.registered import RegisteredName
     from include.registry.version import WarningCount
+
+Found = TypeVar("Found", bound=BaseModel)
 
 _NAMED = 20
 """Number of datasets, or of versions, that an error lists."""
@@ -118,21 +120,15 @@ class DatasetRepository:
 
         Archived versions are returned, too, because they show that the content was registered before.
         """
-        with self._connection.transaction():
-            rows = self._statements.rows("find_datasets_at_source", source=source.rstrip("/"), name=name)
-        return [DatasetVersion.model_validate(row._asdict()) for row in rows]
+        return self._all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
 
     def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
         """Return versions of the dataset, newest first; with `before`, only versions with lower numbers."""
-        with self._connection.transaction():
-            rows = self._statements.rows("list_dataset_versions", name=name, before=before, limit=limit)
-        return [DatasetSummary.model_validate(row._asdict()) for row in rows]
+        return self._all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
 
     def jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
         """Return the newest jobs that use the version of the dataset, at most _JOBS."""
-        with self._connection.transaction():
-            rows = self._statements.rows("list_dataset_jobs", name=name, version=version, limit=_JOBS)
-        return [DatasetJob.model_validate(row._asdict()) for row in rows]
+        return self._all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
 
     def list(
         self,
@@ -235,9 +231,11 @@ class DatasetRepository:
         )
 
     def _one(self, query: str, **values: Any) -> DatasetVersion | None:
-        with self._connection.transaction():
-            row = self._statements.row(query, **values)
-        return DatasetVersion.model_validate(row._asdict()) if row else None
+        return next(iter(self._all(DatasetVersion, query, **values)), None)
+
+    def _all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
+        rows = fetch_rows(self._connection, query, **values)
+        return [kind.model_validate(row._asdict()) for row in rows]
 
 
 def _is_same(version: DatasetVersion, dataset: DatasetReference) -> bool:
