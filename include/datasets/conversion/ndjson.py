@@ -96,27 +96,19 @@ class _Export:
         digest = hashlib.sha256(json.dumps([_VERSION, self.task]).encode())
         digest.update(json.dumps(first[1], sort_keys=True).encode())
         problems = Problems(self.source, "export")
-        for record in self._records(lines, problems):
-            digest.update(self._canonical(record.raw))
+        progress = Progress(f"Reading {self.source}", None, "images")
+        for number, given in lines:
+            try:
+                self._survey_record(read_record(number, given, self.task))
+            except ValueError as problem:
+                problems.add(str(problem), self.source.rpartition("/")[2], number)
+            else:
+                digest.update(self._canonical(given))
+            progress.advance()
         problems.raise_any()
         self.key = digest.hexdigest()
         self._choose_validation()
         self._require_complete()
-
-    def _records(
-        self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
-    ) -> Iterator[Record]:
-        """Survey and yield each valid image, and collect the problems of invalid images."""
-        progress = Progress(f"Reading {self.source}", None, "images")
-        for number, given in lines:
-            try:
-                record = read_record(number, given, self.task)
-                self._survey_record(record)
-            except ValueError as problem:
-                problems.add(str(problem), self.source.rpartition("/")[2], number)
-            else:
-                yield record
-            progress.advance()
 
     def _canonical(self, raw: Mapping[str, Any]) -> bytes:
         """Return the line as bytes that do not change if Platform has only signed its URLs again."""
