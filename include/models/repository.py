@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from psycopg.types.json import Jsonb
 
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.jobs.storable import finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
@@ -90,8 +90,7 @@ class ModelRepository:
 
     def unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""
-        with self._connection.transaction():
-            names = [row.name for row in self._statements.rows("list_models")]
+        names = [row.name for row in fetch_rows(self._connection, "list_models")]
         known = f"give one of {', '.join(names)}" if names else "none is registered yet; run retrain_yolo"
         return VersionUnknown(f"name={name!r} is not a registered model: {known}")
 
@@ -213,6 +212,5 @@ class ModelRepository:
         return found[0] if found else None
 
     def _find(self, **filters: Any) -> Sequence[ModelVersion]:
-        with self._connection.transaction():
-            rows = self._statements.rows("find_model_versions", **_EVERY | filters)
+        rows = fetch_rows(self._connection, "find_model_versions", **_EVERY | filters)
         return [ModelVersion.model_validate(row._asdict()) for row in rows]
