@@ -212,8 +212,8 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
             f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename the file, or "
             "set replace=true to replace it for future jobs",
         )
-    log.info("%s uploaded %s, SHA-256 %s.", user, stored.location.uri, sha256)
-    return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
+    log.info("%s uploaded %s, SHA-256 %s.", user, stored.path, sha256)
+    return StoredFile(name=name, path=stored.path, sha256=sha256)
 
 
 def _open_store(*, interactive: bool = True) -> PretrainedStore:

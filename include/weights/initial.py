@@ -71,8 +71,7 @@ class InitialWeightsFinder:
                 return None
             case ModelKind.PRETRAINED:
                 with _refusals():
-                    stored = self._pretrained.require(reference.name)
-                found = InitialWeights(path=stored.location.uri, sha256=stored.sha256)
+                    found = self._pretrained.require(reference.name)
             case ModelKind.OBJECT:
                 found = self._object(reference)
             case ModelKind.JOB | ModelKind.VERSION:

@@ -7,7 +7,6 @@ another client uploaded it. A name always means the same file, unless the object
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +31,7 @@ from include.training.architectures import (
     ultralytics_version,
 )
 from include.weights.download import DownloadFailed, DownloadLimits, download
+from include.weights.initial_weights import InitialWeights
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
@@ -50,14 +50,6 @@ class WeightsUnavailable(FinalError):
     """A pretrained file is not available; the sentence says what to do about it."""
 
 
-@dataclass(frozen=True)
-class StoredWeights:
-    """A file of weights in S3. sha256 is that of the whole file, in lower-case hex."""
-
-    location: S3Location
-    sha256: str
-
-
 class PretrainedStore:
     """The pretrained weights of one bucket.
 
@@ -72,7 +64,7 @@ class PretrainedStore:
         """Return the location of the file `name`."""
         return self._bucket.at(pretrained_key(name))
 
-    def require(self, name: str) -> StoredWeights:
+    def require(self, name: str) -> InitialWeights:
         """Return the file, downloading and storing it if S3 does not have it.
 
         Raises WeightsUnavailable, UnsafeCheckpoint for a file that must not be loaded, and the other
@@ -114,7 +106,7 @@ class PretrainedStore:
         named = ((item.location.key.removeprefix(prefix), item) for item in found[:limit])
         return {name: item for name, item in named if WEIGHTS_NAME.match(name)}, len(found) > limit
 
-    def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
+    def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> InitialWeights:
         """Inspect the local file, store it as `name`, and return the stored file.
 
         A file that is stored already is kept and returned; with `replace` it is replaced. Raises
@@ -136,7 +128,7 @@ class PretrainedStore:
                 log.info("%s was just stored by another run.", location.uri)
             else:
                 log.info("Stored %s from %s: SHA-256 %s.", location.uri, source, local.sha256)
-                return StoredWeights(location, local.sha256)
+                return InitialWeights(path=location.uri, sha256=local.sha256)
         return self.require(name)
 
     def _address(self, name: str) -> str:
@@ -146,11 +138,11 @@ class PretrainedStore:
             raise WeightsUnavailable(self._missing(name, "PRETRAINED_URL is off"))
         return f"{self._url.rstrip('/')}/{name}"
 
-    def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights:
+    def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights:
         if (recorded := self._recorded(name, head)) is not None:
             return recorded
         try:
-            return StoredWeights(self.location(name), self._pin(name, head))
+            return InitialWeights(path=self.location(name).uri, sha256=self._pin(name, head))
         except (CorruptObject, UnsafeCheckpoint):
             # Another run may have recorded the hash in the meantime, which replaces the object.
             head_now = self._bucket.head(pretrained_key(name))
@@ -159,11 +151,11 @@ class PretrainedStore:
                 raise
             return recorded
 
-    def _recorded(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights | None:
+    def _recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
         """Return the file if the object's metadata hold its SHA-256."""
-        location = self.location(name)
-        found = checkpoint_in(head["Metadata"], location.uri, head["ContentLength"])
-        return StoredWeights(location, found.sha256) if found else None
+        uri = self.location(name).uri
+        found = checkpoint_in(head["Metadata"], uri, head["ContentLength"])
+        return InitialWeights(path=uri, sha256=found.sha256) if found else None
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
