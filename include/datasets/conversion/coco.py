@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.caching.disk import is_passing
-from include.datasets.conversion.classes import drop_umbrella, merge_categories
+from include.datasets.conversion.classes import describe_keypoints, drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
 from include.datasets.conversion.coco_labels import label_object
@@ -152,8 +152,9 @@ class _Conversion:
                 self._read_annotations(file, numbers, rows)
             self._problems.raise_any()
             classes = drop_umbrella(classes, self._used)
-            self._write_labels(rows, classes.numbers())
-        self._files.describe(self._placement.filled_splits(), classes.names, self._extras(classes))
+            self._write_labels(rows, {key: number for number, key in enumerate(classes)})
+        names = [category.name for category in classes.values()]
+        self._files.describe(self._placement.filled_splits(), names, self._extras(classes))
         self._files.list_assets(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
@@ -220,6 +221,6 @@ class _Conversion:
         if self._task != "pose":
             return {}
         try:
-            return classes.keypoints(self._lengths)
+            return describe_keypoints(classes, self._lengths)
         except ValueError as problem:
             raise DatasetError(f"Dataset {self._problems.source!r}: {problem}") from None
