@@ -17,8 +17,13 @@ from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.limits import COMPARED_IMAGES
 from include.plain_text import escape_all_controls
-from include.registry.class_changes import ClassDifference, compare_classes
-from include.registry.difference import FileDifference, find_difference, load_difference
+from include.registry.difference import (
+    ClassDifference,
+    FileDifference,
+    compare_classes,
+    find_difference,
+    load_difference,
+)
 from include.registry.manifests import ManifestMissing
 from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository  # noqa: TC001 - read at run time
 from include.registry.request import REGISTER_DAG
