@@ -52,7 +52,6 @@ class ListedDataset:
     versions: int
     """Number of its versions."""
     position: DatasetPosition
-    """Its position in the list."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,6 @@ class Registration:
     """The registration of a version of a dataset: by whom, and with which note."""
 
     name: str
-    """Name of the dataset."""
     run_id: str | None = None
     """Dag run that registers it."""
     created_by: str | None = None
