@@ -17,12 +17,16 @@ from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.limits import COMPARED_IMAGES
 from include.plain_text import escape_all_controls
-from include.registry.class_changes import ClassDifference, compare_classes
-from include.registry.difference import FileDifference, find_difference, load_difference
+from include.registry.difference import (
+    ClassDifference,
+    FileDifference,
+    compare_classes,
+    find_difference,
+    load_difference,
+)
 from include.registry.manifests import ManifestMissing
-from include.registry.repository import DatasetPosition, DatasetRepository
+from include.registry.repository import DatasetJob, DatasetPosition, DatasetRepository  # noqa: TC001 - read at run time
 from include.registry.request import REGISTER_DAG
-from include.registry.uses import DatasetJob, find_jobs  # noqa: TC001 - FastAPI reads annotations at run time
 from include.registry.version import DatasetSummary, DatasetVersion
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_can_see_runs(REGISTER_DAG)])
@@ -162,7 +166,7 @@ def compare_dataset_versions(
 
 def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
     """Return the version as the API shows it."""
-    jobs = find_jobs(database, version.name, version.version)
+    jobs = DatasetRepository(database).jobs(version.name, version.version)
     return escape(DatasetVersionResponse(**dict(version), jobs=jobs))
 
 

@@ -75,7 +75,9 @@ class StoredFile(BaseModel):
 def list_pretrained() -> PretrainedFiles:
     """List the stored files. A file that Ultralytics publishes is added when a job first needs it."""
     found, truncated = _open_store().stored(MAX_LISTED)
-    files = [PretrainedFile(name=each.name, size=each.size, stored_at=each.modified) for each in found]
+    files = [
+        PretrainedFile(name=name, size=item.size, stored_at=item.modified) for name, item in found.items()
+    ]
     return PretrainedFiles(files=files, truncated=truncated)
 
 
@@ -210,8 +212,8 @@ def _store_file(file: FilePath, name: str, sha256: str, replace: bool, user: str
             f"{name} is already stored with different content (SHA-256 {stored.sha256}); rename the file, or "
             "set replace=true to replace it for future jobs",
         )
-    log.info("%s uploaded %s, SHA-256 %s.", user, stored.location.uri, sha256)
-    return StoredFile(name=name, path=stored.location.uri, sha256=sha256)
+    log.info("%s uploaded %s, SHA-256 %s.", user, stored.path, sha256)
+    return StoredFile(name=name, path=stored.path, sha256=sha256)
 
 
 def _open_store(*, interactive: bool = True) -> PretrainedStore:

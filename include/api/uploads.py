@@ -16,7 +16,7 @@ from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
-from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import Part, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.lookup import LookupFailed
@@ -128,7 +128,8 @@ class CompletedUpload(BaseModel):
 def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
     """Announce the files of a dataset. Only announced files can be sent, and only at the announced size."""
     try:
-        planned = plan_upload([AnnouncedFile(file.path, file.size) for file in body.files], user.get_name())
+        announced = [UploadFile(path=file.path, size=file.size) for file in body.files]
+        planned = plan_upload(announced, user.get_name())
     except UploadRefused as refusal:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
     upload = _open_store().begin(planned)

@@ -72,7 +72,7 @@ def _find_conflicts(
     settings, jobs, now = Settings.from_environment(), JobRepository(database), datetime.now(UTC)
     bucket = open_bucket(settings, interactive=True)
     store = CheckpointStore(bucket)
-    finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, database, verification(settings))
+    finder = InitialWeightsFinder(bucket, settings.pretrained_url, database, verification(settings))
     not_triggered = RunIdentity(TRAINING_DAG, "", now, user)
     try:
         wait = check(

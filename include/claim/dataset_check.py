@@ -39,7 +39,7 @@ def check_parameter(
             *_storage(settings, bucket),
             rules,
             cache_limit=settings.dataset_cache_limit,
-            converter=Converter.of(bucket, settings.dataset_url_hosts),
+            converter=Converter(bucket, settings.dataset_url_hosts),
         )
         # Again, because the upload may have been deleted since the first check.
         require_complete_upload(bucket, dataset)
@@ -66,7 +66,7 @@ def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -
             manifest,
             samples,
             settings.dataset_cache_limit,
-            converter=Converter.of(bucket, settings.dataset_url_hosts),
+            converter=Converter(bucket, settings.dataset_url_hosts),
         )
         if manifest.exists():  # the bundled digits have none
             store_manifest(bucket, manifest, found.reference.fingerprint, task)

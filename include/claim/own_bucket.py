@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.listings import S3Listings
 from include.datasets.conversion.store import Converted, ConvertedDatasets
 from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown
@@ -68,7 +67,7 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
     if copy:
         yaml = dataset.source.partition(copy)[2].strip("/") or None
         converted = Converted(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
-        stored = ConvertedDatasets(bucket, S3Listings(bucket)).is_stored(converted)
+        stored = ConvertedDatasets(bucket).is_stored(converted)
     digits = dataset.source == "digits"  # they have no manifest
     if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):
         raise DatasetError(

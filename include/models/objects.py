@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 from include.checkpoints.errors import CheckpointNotFound
-from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy, translate_s3_errors
+from include.s3.bucket import Bucket
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy
 from include.s3.layout import MODELS, SIGNATURE_SUFFIX, production_key, version_key
-from include.s3.local_file import in_base64
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object, read_object
 from include.s3.upload import copy, unless_changed_since
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from include.models.signing import Signature
     from include.models.version import ModelVersion
-    from include.s3.bucket import Bucket
     from include.s3.download import FetchedObject
     from include.s3.upload import Condition, TransferLimits
 
@@ -108,7 +107,10 @@ def place(
         return
     if condition is None:
         condition = unless_changed_since(head and head["ETag"])
-    _copy(client, source, found, to, metadata, limits, condition)
+    try:
+        copy(client, source, found.etag, found.size, to, metadata, limits, condition)
+    except (ConditionFailed, ObjectNotFound):
+        _require_copied(client, source, found, to, metadata)
     if not _is_whole(client, to, found.sha256, found.size):
         raise CorruptObject(
             f"{to.uri} differs from {source.uri}, from which it was just copied (SHA-256 {found.sha256} "
@@ -130,48 +132,32 @@ def place_signature(
     if head and _is_whole(client, to, signature.sha256, len(signature.content)):
         return
     condition = unless_changed_since(head and head["ETag"])
+    described = {**metadata, "sha256": signature.sha256}
     try:
-        with translate_s3_errors(client, to):
-            client.put_object(
-                Bucket=to.bucket,
-                Key=to.key,
-                Body=signature.content,
-                ChecksumSHA256=in_base64(bytes.fromhex(signature.sha256)),
-                Metadata={**metadata, "sha256": signature.sha256},
-                **condition,
-            )
+        Bucket(client, to.bucket).put(to.key, signature.content, metadata=described, condition=condition)
     except ConditionFailed as error:
-        raise StoreBusy(
-            f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
-        ) from error
+        raise _busy(to) from error
     log.info("Stored %s.", to.uri)
 
 
-def _copy(
-    client: S3Client,
-    source: S3Location,
-    found: FetchedObject,
-    to: S3Location,
-    metadata: Mapping[str, str],
-    limits: TransferLimits,
-    condition: Condition,
+def _require_copied(
+    client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    try:
-        copy(client, source, found.etag, found.size, to, metadata, limits, condition)
-    except (ConditionFailed, ObjectNotFound) as error:
-        there = head_object(client, source)
-        if there is None or there["ETag"] != found.etag:
-            raise CorruptObject(
-                f"{source.uri} was replaced or removed while it was being copied; nothing was stored. Find "
-                "out who else writes there, then clear this task"
-            ) from error
-        there = head_object(client, to)
-        if there and metadata.items() <= there["Metadata"].items():
-            return  # the copy had succeeded, but not its response: a retry met our own copy
+    """Raise unless a refused copy had succeeded, but not its response: then a retry met our own copy."""
+    there = head_object(client, source)
+    if there is None or there["ETag"] != found.etag:
+        raise CorruptObject(
+            f"{source.uri} was replaced or removed while it was being copied; nothing was stored. Find out "
+            "who else writes there, then clear this task"
+        )
+    there = head_object(client, to)
+    if there is None or not metadata.items() <= there["Metadata"].items():
         # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
-        raise StoreBusy(
-            f"{to.uri} was changed in the meantime, so it was not overwritten; try again"
-        ) from error
+        raise _busy(to)
+
+
+def _busy(location: S3Location) -> StoreBusy:
+    return StoreBusy(f"{location.uri} was changed in the meantime, so it was not overwritten; try again")
 
 
 def _is_whole(client: S3Client, location: S3Location, sha256: str, size: int) -> bool:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
-    from include.jobs.job import TrainingJob
     from include.models.repository import Evidence
     from include.models.request import PromotionRequest
     from include.models.signing import Signature
@@ -60,15 +59,8 @@ def register_copy(
     source, found = _recorded_best(connection, bucket.client, job_id)
 
     def place_version(version: int) -> str:
-        to = version_location(bucket, name, version)
-        place(
-            bucket.client,
-            source,
-            found,
-            to,
-            identity_of(found, name, version),
-            limits or TransferLimits(),
-        )
+        to, identity = version_location(bucket, name, version), identity_of(found, name, version)
+        place(bucket.client, source, found, to, identity, limits or TransferLimits())
         return to.uri
 
     registered = ModelRepository(connection).register(
@@ -188,26 +180,22 @@ def _recorded_best(
     job = JobRepository(connection).get(job_id)
     if job is None:
         raise NotRegistered(f"Job {job_id} has no row in training_jobs; train it, or give another job")
-    location, sha256, size = _recorded(job)
+    best = job.checkpoint("best")
+    if best is None or best.sha256 is None or best.size is None:
+        raise NotRegistered(
+            f"Job {job_id} (status {job.status}) has recorded no best.pt with a checksum; wait until it is "
+            "completed, or train it again"
+        )
+    location = S3Location.parse(best.path)
     head = head_object(client, location)
     if head is None:
         raise CheckpointNotFound(
             f"{location.uri} does not exist, although job {job_id} has recorded it; train the job again"
         )
     metadata = head["Metadata"]
-    if (metadata.get("sha256"), head["ContentLength"]) != (sha256, size):
+    if (metadata.get("sha256"), head["ContentLength"]) != (best.sha256, best.size):
         raise CorruptObject(
             f"{location.uri} holds {head['ContentLength']} bytes, SHA-256 {metadata.get('sha256')}, but job "
-            f"{job_id} has recorded {size} bytes, SHA-256 {sha256}; train the job again"
+            f"{job_id} has recorded {best.size} bytes, SHA-256 {best.sha256}; train the job again"
         )
-    return location, FetchedObject(sha256, size, head["ETag"], metadata)
-
-
-def _recorded(job: TrainingJob) -> tuple[S3Location, str, int]:
-    best = job.checkpoint("best")
-    if best is None or best.sha256 is None or best.size is None:
-        raise NotRegistered(
-            f"Job {job.job_id} (status {job.status}) has recorded no best.pt with a checksum; wait until it "
-            "is completed, or train it again"
-        )
-    return S3Location.parse(best.path), best.sha256, best.size
+    return location, FetchedObject(best.sha256, best.size, head["ETag"], metadata)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from psycopg.types.json import Jsonb
 
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.jobs.storable import finite
 from include.models.errors import NotRegistered, PromotionConflict, PromotionRefused, VersionUnknown
 from include.models.version import ModelVersion, Stage
@@ -31,7 +31,7 @@ class Evidence(TypedDict, total=False):
 
 _NO_EVIDENCE: dict[str, None] = dict.fromkeys(Evidence.__annotations__)
 _EVERY = dict.fromkeys(
-    ("name", "version", "stage", "job_id", "run_id", "path", "before_name", "before_version", "limit")
+    ("name", "version", "stage", "job_id", "path", "before_name", "before_version", "limit")
 )
 
 
@@ -45,13 +45,9 @@ class ModelRepository:
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection, self._statements = connection, Statements(connection)
 
-    def get(self, name: str, version: int) -> ModelVersion | None:
-        """Return the version, or None if there is no such row."""
-        return self._one(name=name, version=version)
-
     def require(self, name: str, version: int) -> ModelVersion:
         """Return the version. Raises VersionUnknown, which names the existing versions."""
-        found = self.get(name, version)
+        found = self._one(name=name, version=version)
         if found is not None:
             return found
         newest = self.list(name, limit=1)
@@ -92,18 +88,9 @@ class ModelRepository:
             name=name, stage=stage, limit=limit, before_name=before_name, before_version=before_version
         )
 
-    def of_run(self, run_id: str) -> Sequence[ModelVersion]:
-        """Return the versions that the Dag run registered, the newest first."""
-        return self._find(run_id=run_id)
-
-    def names(self) -> Sequence[str]:
-        """Return the names of all models in alphabetical order."""
-        with self._connection.transaction():
-            return [row.name for row in self._statements.rows("list_models")]
-
     def unknown(self, name: str) -> VersionUnknown:
         """Return the error for a model that has no versions."""
-        names = self.names()
+        names = [row.name for row in fetch_rows(self._connection, "list_models")]
         known = f"give one of {', '.join(names)}" if names else "none is registered yet; run retrain_yolo"
         return VersionUnknown(f"name={name!r} is not a registered model: {known}")
 
@@ -225,6 +212,5 @@ class ModelRepository:
         return found[0] if found else None
 
     def _find(self, **filters: Any) -> Sequence[ModelVersion]:
-        with self._connection.transaction():
-            rows = self._statements.rows("find_model_versions", **_EVERY | filters)
+        rows = fetch_rows(self._connection, "find_model_versions", **_EVERY | filters)
         return [ModelVersion.model_validate(row._asdict()) for row in rows]

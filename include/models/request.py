@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
 from include.models.objects import MODEL_NAME, MODEL_NAME_RULE
+from include.payload import Payload
 from include.request import Request
 
 
@@ -34,14 +35,12 @@ class PromotionRequest(Request):
     )
 
 
-class ChosenVersion(BaseModel):
+class ChosenVersion(Payload):
     """The version to promote, decided once, because a retried task must not roll back further.
 
     expected is the version that it should replace, or None: the version that was in production when this one
     was chosen, or against which this one was evaluated.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     version: int

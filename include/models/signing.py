@@ -24,15 +24,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Signature:
-    """The bytes of a signature, and their SHA-256 in hex."""
+    """The bytes of a signature."""
 
     content: bytes
-    sha256: str
 
-    @classmethod
-    def of(cls, content: bytes) -> Self:
-        """Return the signature with its hash."""
-        return cls(content, hashlib.sha256(content).hexdigest())
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,9 @@ class ModelSigning:
                 "clear this task"
             )
         log.info("Signing %s, SHA-256 %s.", version, version.sha256)
-        return Signature.of(self.key.sign(version))
+        return Signature(self.key.sign(version))
 
 
 def _read(client: S3Client, version: ModelVersion) -> Signature | None:
     location = S3Location.parse(version.signature_path)
-    return Bucket(client, location.bucket).read(location.key, SIGNATURE_BYTES, Signature.of)
+    return Bucket(client, location.bucket).read(location.key, SIGNATURE_BYTES, Signature)

@@ -30,7 +30,7 @@ def check_version(
     roots: DatasetRoots,
     listings: Listings,
     rules: CheckRules,
-    cache_limit: int | None = None,
+    cache_limit: int | None,
 ) -> CheckedDataset:
     """Fetch and check the version with `inspect_dataset`; return the result with a reference to the version.
 

@@ -1,18 +1,19 @@
-"""Compares the files of two versions of a dataset."""
+"""Compares the files, and the classes, of two versions of a dataset."""
 
 from __future__ import annotations
 
-from itertools import groupby, zip_longest
-from operator import attrgetter
+import heapq
+from itertools import groupby, repeat, zip_longest
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from include.datasets.class_table import ClassCount
 from include.registry.manifests import open_manifest
 from include.s3.layout import difference_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from include.registry.manifests import ManifestEntry
     from include.registry.version import DatasetSummary
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = 50
 """Number of images that are named for each kind of change."""
+
+_LISTED_CLASSES = 500
+"""Number of classes that are named; most detection datasets have fewer."""
 
 _LARGEST = 4 * 1024**2
 """Maximum size of a stored difference in bytes: far more than EXAMPLES names of a kilobyte for each of the
@@ -73,6 +77,31 @@ class FileDifference(BaseModel):
     """Images that are now in a different split."""
 
 
+class ClassChange(BaseModel):
+    """A class whose counts differ: before is None if the class is new, and after is None if it is gone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    before: ClassCount | None
+    after: ClassCount | None
+
+
+class ClassDifference(BaseModel):
+    """The difference of two class tables. Classes are identified by their names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    added: int
+    """Number of classes that are new."""
+    removed: int
+    """Number of classes that are gone."""
+    renumbered: bool
+    """Whether any class has different numbers in the two versions, so that labels changed their meaning."""
+    changes: list[ClassChange] = Field(max_length=_LISTED_CLASSES)
+    """The first classes that are new, are gone, or have different counts."""
+
+
 def load_difference(bucket: Bucket, base: DatasetSummary, version: DatasetSummary) -> FileDifference | None:
     """Return the stored difference; None if none is stored. Raises StoreErrors."""
     return bucket.read(_key(base, version), _LARGEST, FileDifference.model_validate_json)
@@ -115,6 +144,28 @@ def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> 
     return found
 
 
+def compare_classes(
+    before: Sequence[ClassCount] | None, after: Sequence[ClassCount] | None
+) -> ClassDifference | None:
+    """Compare two class tables; None if the classes of either version were not counted."""
+    if before is None or after is None:
+        return None
+    old, new = ({count.name: count for count in table} for table in (before, after))
+    numbers = [{count.name: number for number, count in enumerate(table)} for table in (before, after)]
+    names = list(dict.fromkeys([*new, *old]))
+    changes = [
+        ClassChange(name=name, before=old.get(name), after=new.get(name))
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+    return ClassDifference(
+        added=len(new.keys() - old.keys()),
+        removed=len(old.keys() - new.keys()),
+        renumbered=any(numbers[0][name] != numbers[1][name] for name in old.keys() & new.keys()),
+        changes=changes[:_LISTED_CLASSES],
+    )
+
+
 def _record_moves(gone: list[ManifestEntry], come: list[ManifestEntry], found: FileDifference) -> None:
     """Record images with the same name that are gone from one split or new in another."""
     for entry in come:
@@ -134,19 +185,16 @@ def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
     """Yield, for each name in either manifest, the images of that name in both manifests."""
-    olds, news = (groupby(entries, attrgetter("key")) for entries in (before, after))
-    old, new = next(olds, None), next(news, None)
-    while old or new:
-        if new is None or (old is not None and old[0] < new[0]):
-            assert old is not None  # noqa: S101 - one of them is there
-            yield list(old[1]), []
-            old = next(olds, None)
-        elif old is None or new[0] < old[0]:
-            yield [], list(new[1])
-            new = next(news, None)
-        else:
-            yield list(old[1]), list(new[1])
-            old, new = next(olds, None), next(news, None)
+
+    def name_of(pair: tuple[ManifestEntry, int]) -> str:
+        return pair[0].key
+
+    both = heapq.merge(zip(before, repeat(0)), zip(after, repeat(1)), key=name_of)
+    for _, named in groupby(both, name_of):
+        found: tuple[list[ManifestEntry], list[ManifestEntry]] = [], []
+        for entry, manifest in named:
+            found[manifest].append(entry)
+        yield found
 
 
 def _pair_by_split(

@@ -83,20 +83,16 @@ def open_manifest(bucket: Bucket, fingerprint: str, task: str) -> Iterator[Itera
 
 
 def _read_stored(file: Path, uri: str) -> Iterator[ManifestEntry]:
+    before = ("", "")
     try:
-        yield from _read_in_order(file)
+        for line in _read_lines(file):
+            entry = _parse(line)
+            if (entry.key, entry.split) < before:
+                raise ValueError(f"{entry.key} is not in order")
+            before = entry.key, entry.split
+            yield entry
     except _DAMAGE as error:
         raise CorruptObject(f"{uri} is damaged: {error}") from error
-
-
-def _read_in_order(file: Path) -> Iterator[ManifestEntry]:
-    before: tuple[str, str] | None = None
-    for line in _read_lines(file):
-        entry = _parse(line)
-        if before is not None and (entry.key, entry.split) < before:
-            raise ValueError(f"{entry.key} is not in order")
-        before = entry.key, entry.split
-        yield entry
 
 
 def _parse(line: bytes) -> ManifestEntry:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from psycopg.types.json import Jsonb
+from pydantic import BaseModel, ConfigDict
 
-from include.database import Statements
+from include.database import Statements, fetch_rows
 from include.jobs.listing import pattern_of
 from include.jobs.storable import make_storable
 from include.registry.errors import DatasetUnknown
@@ -22,8 +24,13 @@ if TYPE_CHECKING:
     from include.datasets.registered import RegisteredName
     from include.registry.version import WarningCount
 
+Found = TypeVar("Found", bound=BaseModel)
+
 _NAMED = 20
 """Number of datasets, or of versions, that an error lists."""
+
+_JOBS = 50
+"""Number of jobs that are listed for a version."""
 
 
 class DatasetPosition(NamedTuple):
@@ -45,7 +52,6 @@ class ListedDataset:
     versions: int
     """Number of its versions."""
     position: DatasetPosition
-    """Its position in the list."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,6 @@ class Registration:
     """The registration of a version of a dataset: by whom, and with which note."""
 
     name: str
-    """Name of the dataset."""
     run_id: str | None = None
     """Dag run that registers it."""
     created_by: str | None = None
@@ -63,6 +68,17 @@ class Registration:
     only_if_changed: bool = False
     """If true, no version is created if the newest version from the same address has this content, even if
     that version is archived or versions from other addresses followed it."""
+
+
+class DatasetJob(BaseModel):
+    """A job that uses a version of a dataset; its status does not matter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    status: str | None
+    created_at: datetime | None
+    triggered_by: str | None
 
 
 class DatasetRepository:
@@ -102,15 +118,15 @@ class DatasetRepository:
 
         Archived versions are returned, too, because they show that the content was registered before.
         """
-        with self._connection.transaction():
-            rows = self._statements.rows("find_datasets_at_source", source=source.rstrip("/"), name=name)
-        return [DatasetVersion.model_validate(row._asdict()) for row in rows]
+        return self._all(DatasetVersion, "find_datasets_at_source", source=source.rstrip("/"), name=name)
 
     def versions(self, name: str, limit: int = 100, before: int | None = None) -> Sequence[DatasetSummary]:
         """Return versions of the dataset, newest first; with `before`, only versions with lower numbers."""
-        with self._connection.transaction():
-            rows = self._statements.rows("list_dataset_versions", name=name, before=before, limit=limit)
-        return [DatasetSummary.model_validate(row._asdict()) for row in rows]
+        return self._all(DatasetSummary, "list_dataset_versions", name=name, before=before, limit=limit)
+
+    def jobs(self, name: str, version: int) -> Sequence[DatasetJob]:
+        """Return the newest jobs that use the version of the dataset, at most _JOBS."""
+        return self._all(DatasetJob, "list_dataset_jobs", name=name, version=version, limit=_JOBS)
 
     def list(
         self,
@@ -213,9 +229,11 @@ class DatasetRepository:
         )
 
     def _one(self, query: str, **values: Any) -> DatasetVersion | None:
-        with self._connection.transaction():
-            row = self._statements.row(query, **values)
-        return DatasetVersion.model_validate(row._asdict()) if row else None
+        return next(iter(self._all(DatasetVersion, query, **values)), None)
+
+    def _all(self, kind: type[Found], query: str, **values: Any) -> Sequence[Found]:
+        rows = fetch_rows(self._connection, query, **values)
+        return [kind.model_validate(row._asdict()) for row in rows]
 
 
 def _is_same(version: DatasetVersion, dataset: DatasetReference) -> bool:

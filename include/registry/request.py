@@ -58,9 +58,7 @@ class CheckedData(Payload):
     """Checked data that are about to become a version."""
 
     request: RegisterRequest
-    """The user's request."""
     dataset: DatasetReference
-    """The data."""
     warnings: list[WarningCount] = Field(default_factory=list)
     """The check's warnings, by kind."""
     report: str | None = None
@@ -71,9 +69,7 @@ class RegisteredVersion(Payload):
     """The version that has the checked content."""
 
     name: str
-    """Name of the dataset."""
     version: int
-    """Number of the version."""
     fingerprint: str
     """Identifies the content."""
     created: bool

@@ -170,7 +170,7 @@ class Plans:
         raise PlanError(f"plan={show_value(name)} is not in {self.path}; the valid plans there are: {known}")
 
 
-def load_plans(path: Path = PLANS) -> Plans:
+def load_plans(path: Path) -> Plans:
     """Read a file of plans. Never raises: `errors` lists the problems, with plan and field."""
     try:
         content = load_yaml(path)

@@ -38,5 +38,5 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
         raise StackError(f"{file} {error}.") from None
     except (OSError, StoreError) as error:
         raise StackError(f"{file} was not stored: {error}.") from None
-    steps.say(f"Stored {stored.location.uri}, SHA-256 {stored.sha256}.")
+    steps.say(f"Stored {stored.path}, SHA-256 {stored.sha256}.")
     steps.say(f"Start training from it with model={name}")

@@ -109,7 +109,7 @@ def _claim(context: Context) -> ResolvedJob:
         with reason_in_waiting_row(conf.get("job_id"), run, jobs, settings.ownership):
             require_conditional_writes(bucket)
             require_verified_writes(bucket)
-        finder = InitialWeightsFinder.of(bucket, settings.pretrained_url, connection, verification(settings))
+        finder = InitialWeightsFinder(bucket, settings.pretrained_url, connection, verification(settings))
         datasets = DatasetRepository(connection)
         quota = QuotaCheck(settings.quotas, UsageRepository(connection), datetime.now(UTC))
         return resolve(conf, run, jobs, store, is_running, finder, datasets, quota, settings.ownership)

@@ -19,7 +19,6 @@ import requests
 from pydantic import BaseModel, ValidationError
 
 from include.tracking.errors import TrackingRefused, TrackingSettingsError, TrackingUnavailable
-from include.tracking.run import Metric, Run
 
 DEFAULT_EXPERIMENT = "train_yolo"
 
@@ -34,6 +33,44 @@ LONGEST_TAG = 5000
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
 """Limits for one request: a server accepts 1000 items in total, with up to 100 parameters and 100 tags."""
+
+
+class Metric(BaseModel):
+    """One number at one step; timestamp in milliseconds since 1970."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int = 0
+
+
+class Entry(BaseModel):
+    """A parameter or a tag."""
+
+    key: str
+    value: str = ""
+
+
+class RunInfo(BaseModel):
+    """MLflow's own data about a run."""
+
+    run_id: str
+    status: str = "RUNNING"
+
+
+class RunData(BaseModel):
+    """The data logged to a run, with only the latest value of each metric."""
+
+    metrics: list[Metric] = []
+    params: list[Entry] = []
+    tags: list[Entry] = []
+
+
+class Run(BaseModel):
+    """A run in MLflow."""
+
+    info: RunInfo
+    data: RunData = RunData()
 
 
 class _Experiment(BaseModel):
@@ -105,23 +142,18 @@ class TrackingServer:
 
     def experiment_id(self) -> str:
         """Return the id of the experiment, creating it if it does not exist."""
-        query = {"experiment_name": self.experiment}
         try:
-            found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+            return self._find_experiment()
         except TrackingRefused as error:
             if error.code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-        else:
-            return found.experiment.experiment_id
         try:
             body = {"name": self.experiment}
             return self._call("POST", "experiments/create", _Experiment, body=body).experiment_id
         except TrackingRefused as error:
             if error.code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        # Another process created it first.
-        found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
-        return found.experiment.experiment_id
+        return self._find_experiment()  # another process created it first
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
         """List the experiment's oldest 1000 runs with this tag, in order; value must not contain quotes."""
@@ -177,6 +209,11 @@ class TrackingServer:
         """
         body = {"run_id": run_id, "status": status} | ({"end_time": ended} if ended is not None else {})
         self._call("POST", "runs/update", _Nothing, body=body)
+
+    def _find_experiment(self) -> str:
+        query = {"experiment_name": self.experiment}
+        found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+        return found.experiment.experiment_id
 
     @cached_property
     def _session(self) -> requests.Session:

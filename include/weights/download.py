@@ -45,13 +45,12 @@ class DownloadLimits:
     """Seconds before a retry."""
 
 
-def download(url: str, to: Path, limits: DownloadLimits | None = None) -> None:
+def download(url: str, to: Path, limits: DownloadLimits) -> None:
     """Download `url` to the file `to`, following redirects, but none from https to http.
 
     The length and the checksum that the server states are verified. Raises DownloadFailed, and OSError if
     `to` cannot be created or closed.
     """
-    limits = limits or DownloadLimits()
     deadline = time.monotonic() + limits.seconds
     for left in reversed(range(limits.tries)):
         try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.store import CheckpointStore
 from include.checkpoints.stored import find_checkpoint
@@ -40,38 +39,25 @@ def _refusals() -> Iterator[None]:
         raise SpecError(str(error)) from error
 
 
-@dataclass(frozen=True)
 class InitialWeightsFinder:
     """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions.
 
-    Versions that were promoted must be signed, if `signing` has keys to verify them with.
+    Versions that were promoted must be signed, if `signing` has keys to verify them with. URL and limits are
+    those of PretrainedStore.
     """
 
-    bucket: Bucket
-    checkpoints: CheckpointStore
-    pretrained: PretrainedStore
-    jobs: JobRepository
-    models: ModelRepository
-    signing: ModelSigning
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         bucket: Bucket,
         pretrained_url: str | None,
         database: Connection[Any],
         signing: ModelSigning,
         limits: DownloadLimits | None = None,
-    ) -> Self:
-        """Create a finder over that bucket and database; URL and limits are those of PretrainedStore."""
-        return cls(
-            bucket,
-            CheckpointStore(bucket),
-            PretrainedStore(bucket, pretrained_url, limits),
-            JobRepository(database),
-            ModelRepository(database),
-            signing,
-        )
+    ) -> None:
+        self._bucket, self._signing = bucket, signing
+        self._checkpoints = CheckpointStore(bucket)
+        self._pretrained = PretrainedStore(bucket, pretrained_url, limits)
+        self._jobs, self._models = JobRepository(database), ModelRepository(database)
 
     def find(self, model: str, task: Task, job_id: str) -> InitialWeights | None:
         """Return the initial weights of job `job_id`; None if `model` is trained from scratch.
@@ -85,8 +71,7 @@ class InitialWeightsFinder:
                 return None
             case ModelKind.PRETRAINED:
                 with _refusals():
-                    stored = self.pretrained.require(reference.name)
-                found = InitialWeights(path=stored.location.uri, sha256=stored.sha256)
+                    found = self._pretrained.require(reference.name)
             case ModelKind.OBJECT:
                 found = self._object(reference)
             case ModelKind.JOB | ModelKind.VERSION:
@@ -105,9 +90,9 @@ class InitialWeightsFinder:
                 return
             case ModelKind.PRETRAINED:
                 with _refusals():
-                    if not self.pretrained.is_stored(reference.name):
+                    if not self._pretrained.is_stored(reference.name):
                         return
-                path = self.pretrained.location(reference.name).uri
+                path = self._pretrained.location(reference.name).uri
             case ModelKind.OBJECT:
                 version = self._version_at(S3Location.parse(reference.name))
                 path = self._registered(reference, version).path if version else reference.name
@@ -116,7 +101,7 @@ class InitialWeightsFinder:
         self._require_task(reference, path, task)
 
     def _require_task(self, reference: ModelReference, path: str, task: Task) -> None:
-        contents = self.checkpoints.require_checkpoint(path)
+        contents = self._checkpoints.require_checkpoint(path)
         with _refusals():
             require_same_task(reference.text, contents.task, task)
 
@@ -128,7 +113,7 @@ class InitialWeightsFinder:
     def _registered(self, reference: ModelReference, version: ModelVersion) -> InitialWeights:
         found = self._recorded(reference, version.path, version.sha256, version.job_id)
         try:
-            self.signing.require_genuine(self.bucket.client, version)
+            self._signing.require_genuine(self._bucket.client, version)
         except SignatureRefused as refusal:
             raise SpecError(f"model={reference.text!r}: {refusal}") from None
         return found
@@ -140,24 +125,24 @@ class InitialWeightsFinder:
         version = self._version_at(location)
         if version is not None:
             return self._registered(reference, version)
-        stored = find_checkpoint(self.bucket.client, location)
+        stored = find_checkpoint(self._bucket.client, location)
         if stored is None:
-            raise ObjectNotFound(f"{uri} does not exist at {self.bucket.endpoint}")
+            raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
         if stored.sha256 is None:
-            self.checkpoints.require_checkpoint(uri)  # cheaper than reading all of it, so it comes first
-            return InitialWeights(path=uri, sha256=settled_object(self.bucket.client, location).sha256)
-        trained_by = stored.job_id if stored.job_id and self.jobs.get(stored.job_id) else None
+            self._checkpoints.require_checkpoint(uri)  # cheaper than reading all of it, so it comes first
+            return InitialWeights(path=uri, sha256=settled_object(self._bucket.client, location).sha256)
+        trained_by = stored.job_id if stored.job_id and self._jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)
 
     def _version_at(self, location: S3Location) -> ModelVersion | None:
         """Return the version whose own file, or whose copy in production, is at this location, or None."""
-        name = production_name(self.bucket, location)
-        return self.models.production(name) if name else self.models.at(location.uri)
+        name = production_name(self._bucket, location)
+        return self._models.production(name) if name else self._models.at(location.uri)
 
     def _best_of(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:
             raise SpecError(f"model={reference.text!r} is this job itself; give another job_id")
-        job = self.jobs.get(reference.name)
+        job = self._jobs.get(reference.name)
         if job is None:
             raise SpecError(f"model={reference.text!r}: there is no such job; give the id of an earlier one")
         best = job.checkpoint("best")
@@ -171,13 +156,13 @@ class InitialWeightsFinder:
     def _version(self, reference: ModelReference) -> ModelVersion:
         try:
             if reference.version is not None:
-                return self.models.require(reference.name, reference.version)
-            production = self.models.production(reference.name)
+                return self._models.require(reference.name, reference.version)
+            production = self._models.production(reference.name)
             if production is not None:
                 return production
-            newest = self.models.list(reference.name, limit=1)
+            newest = self._models.list(reference.name, limit=1)
             if not newest:
-                raise self.models.unknown(reference.name)
+                raise self._models.unknown(reference.name)
         except ModelError as error:
             raise SpecError(f"model={reference.text!r}: {error}") from None
         raise SpecError(
@@ -187,7 +172,7 @@ class InitialWeightsFinder:
 
     def _recorded(self, reference: ModelReference, path: str, sha256: str, job_id: str) -> InitialWeights:
         location = S3Location.parse(path)
-        stored = find_checkpoint(self.bucket.client, location)
+        stored = find_checkpoint(self._bucket.client, location)
         if stored is None:
             raise SpecError(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
         if stored.sha256 != sha256:

@@ -7,7 +7,6 @@ another client uploaded it. A name always means the same file, unless the object
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,14 +31,13 @@ from include.training.architectures import (
     ultralytics_version,
 )
 from include.weights.download import DownloadFailed, DownloadLimits, download
+from include.weights.initial_weights import InitialWeights
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-    from include.checkpoints.inspection.contents import Contents
     from include.s3.bucket import Bucket
+    from include.s3.listing import ListedObject
     from include.s3.location import S3Location
 
 log = logging.getLogger(__name__)
@@ -50,23 +48,6 @@ SOURCE = "source"
 
 class WeightsUnavailable(FinalError):
     """A pretrained file is not available; the sentence says what to do about it."""
-
-
-@dataclass(frozen=True)
-class StoredWeights:
-    """A file of weights in S3. sha256 is that of the whole file, in lower-case hex."""
-
-    location: S3Location
-    sha256: str
-
-
-@dataclass(frozen=True)
-class ListedWeights:
-    """A stored file as a listing shows it: size in bytes, and when it was stored."""
-
-    name: str
-    size: int
-    modified: datetime
 
 
 class PretrainedStore:
@@ -83,7 +64,7 @@ class PretrainedStore:
         """Return the location of the file `name`."""
         return self._bucket.at(pretrained_key(name))
 
-    def require(self, name: str) -> StoredWeights:
+    def require(self, name: str) -> InitialWeights:
         """Return the file, downloading and storing it if S3 does not have it.
 
         Raises WeightsUnavailable, UnsafeCheckpoint for a file that must not be loaded, and the other
@@ -115,20 +96,17 @@ class PretrainedStore:
             self._address(name)
         return stored
 
-    def stored(self, limit: int) -> tuple[list[ListedWeights], bool]:
-        """List the weights among the first `limit` stored files by name, and return whether more are stored.
+    def stored(self, limit: int) -> tuple[dict[str, ListedObject], bool]:
+        """Return the weights among the first `limit` stored files by name, and whether more are stored.
 
         Raises StoreErrors.
         """
         prefix = pretrained_key("")
         found = list(islice(self._bucket.objects(prefix), limit + 1))
         named = ((item.location.key.removeprefix(prefix), item) for item in found[:limit])
-        files = [
-            ListedWeights(name, item.size, item.modified) for name, item in named if WEIGHTS_NAME.match(name)
-        ]
-        return files, len(found) > limit
+        return {name: item for name, item in named if WEIGHTS_NAME.match(name)}, len(found) > limit
 
-    def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> StoredWeights:
+    def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> InitialWeights:
         """Inspect the local file, store it as `name`, and return the stored file.
 
         A file that is stored already is kept and returned; with `replace` it is replaced. Raises
@@ -150,7 +128,7 @@ class PretrainedStore:
                 log.info("%s was just stored by another run.", location.uri)
             else:
                 log.info("Stored %s from %s: SHA-256 %s.", location.uri, source, local.sha256)
-                return StoredWeights(location, local.sha256)
+                return InitialWeights(path=location.uri, sha256=local.sha256)
         return self.require(name)
 
     def _address(self, name: str) -> str:
@@ -160,11 +138,11 @@ class PretrainedStore:
             raise WeightsUnavailable(self._missing(name, "PRETRAINED_URL is off"))
         return f"{self._url.rstrip('/')}/{name}"
 
-    def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights:
+    def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights:
         if (recorded := self._recorded(name, head)) is not None:
             return recorded
         try:
-            return StoredWeights(self.location(name), self._pin(name, head))
+            return InitialWeights(path=self.location(name).uri, sha256=self._pin(name, head))
         except (CorruptObject, UnsafeCheckpoint):
             # Another run may have recorded the hash in the meantime, which replaces the object.
             head_now = self._bucket.head(pretrained_key(name))
@@ -173,18 +151,16 @@ class PretrainedStore:
                 raise
             return recorded
 
-    def _recorded(self, name: str, head: HeadObjectOutputTypeDef) -> StoredWeights | None:
+    def _recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
         """Return the file if the object's metadata hold its SHA-256."""
-        location = self.location(name)
-        found = checkpoint_in(head["Metadata"], location.uri, head["ContentLength"])
-        return StoredWeights(location, found.sha256) if found else None
+        uri = self.location(name).uri
+        found = checkpoint_in(head["Metadata"], uri, head["ContentLength"])
+        return InitialWeights(path=uri, sha256=found.sha256) if found else None
 
     def _pin(self, name: str, head: HeadObjectOutputTypeDef) -> str:
         """Record the SHA-256 of an object that another S3 client uploaded, and return it."""
         location = self.location(name)
-        contents: Contents = inspect_object(
-            self._bucket.client, location, head["ContentLength"], head["ETag"]
-        )
+        contents = inspect_object(self._bucket.client, location, head["ContentLength"], head["ETag"])
         found = settled_object(self._bucket.client, location)
         replaced = UnsafeCheckpoint(
             f"{location.uri} was replaced while it was being read; try again once its upload has finished"

@@ -25,7 +25,6 @@ WHERE (%(name)s::text IS NULL OR name = %(name)s)
     AND (%(version)s::integer IS NULL OR version = %(version)s)
     AND (%(stage)s::text IS NULL OR stage = %(stage)s)
     AND (%(job_id)s::text IS NULL OR job_id = %(job_id)s)
-    AND (%(run_id)s::text IS NULL OR run_id = %(run_id)s)
     AND (%(path)s::text IS NULL OR path = %(path)s)
     AND (
         %(before_name)s::text IS NULL

@@ -17,7 +17,7 @@ import requests
 
 from include.audit.uploads import find_abandoned_uploads
 from include.datasets.uploads.errors import UploadUnknown
-from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.limits import UPLOAD_FILES, UPLOAD_PART
 from include.registry.objects import lock_objects
@@ -192,7 +192,7 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
     ask: Ask, s3_client: S3Client, bucket: str
 ) -> None:
     store = UploadStore(Bucket(s3_client, bucket))
-    upload_id = store.begin(plan_upload([AnnouncedFile("set.zip", 3)], "grace")).upload_id
+    upload_id = store.begin(plan_upload([UploadFile(path="set.zip", size=3)], "grace")).upload_id
     part = {"parts": [{"file": 0, "part": 1}]}
     for answer in (
         ask("GET", f"/{upload_id}"),

@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from include.datasets.uploads.errors import UploadUnknown
-from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def upload() -> Upload:
-    return plan_upload([AnnouncedFile("data.zip", 4)], "ada")
+    return plan_upload([UploadFile(path="data.zip", size=4)], "ada")
 
 
 @contextmanager

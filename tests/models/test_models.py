@@ -32,7 +32,7 @@ def test_a_version_is_recorded_with_all_its_details(models: ModelRepository) -> 
         champion_metrics={"mAP50": 0.8},
         reason="better by 0.1",
     )
-    assert version == models.get("digits", 1)
+    assert version == models.require("digits", 1)
     assert version.model_dump(exclude={"created_at"}) == {
         "name": "digits",
         "version": 1,
@@ -146,7 +146,7 @@ def test_a_promotion_archives_the_version_that_was_in_production(models: ModelRe
     second = models.promote("digits", 2, by="eve", reason="because")
     assert (second.stage, second.promoted_by, second.reason) == (Stage.PRODUCTION, "eve", "because")
     assert models.production("digits") == second
-    assert models.get("digits", 1) == first.model_copy(update={"stage": Stage.ARCHIVED})
+    assert models.require("digits", 1) == first.model_copy(update={"stage": Stage.ARCHIVED})
 
 
 def test_versions_are_listed_in_pages_the_newest_first(models: ModelRepository) -> None:
@@ -159,16 +159,9 @@ def test_versions_are_listed_in_pages_the_newest_first(models: ModelRepository) 
         before = (page[-1].name, page[-1].version)
     assert pages == ["ed", "cb", "a"]
     assert [version.job_id for version in models.list("gears")] == ["d", "b"]
-    assert models.names() == ["digits", "gears"]
+    assert str(models.unknown("bolts")).endswith("give one of digits, gears")
     promoted(models, 2)
     assert [version.job_id for version in models.list(stage=Stage.PRODUCTION)] == ["c"]
-
-
-def test_the_versions_of_a_run_are_found(models: ModelRepository) -> None:
-    registered(models, "a")
-    mine = registered(models, "b", run_id="run2")
-    assert models.of_run("run2") == [mine]
-    assert models.of_run("run3") == []
 
 
 def test_a_candidate_is_refused_with_a_reason(models: ModelRepository) -> None:

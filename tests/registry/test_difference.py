@@ -15,8 +15,7 @@ import pytest
 from include.datasets.class_table import ClassCount
 from include.limits import MANIFEST_LINE
 from include.registry import manifests
-from include.registry.class_changes import compare_classes
-from include.registry.difference import EXAMPLES, FileDifference, compare
+from include.registry.difference import EXAMPLES, FileDifference, compare, compare_classes
 from include.registry.manifests import ManifestEntry, open_manifest, store_manifest
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject

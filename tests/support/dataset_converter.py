@@ -29,7 +29,7 @@ def main() -> None:
         Path(job["cache"]),
         S3ObjectReader(client),
         listings=S3Listings(bucket),
-        converter=Converter.of(bucket, AllowedHosts.parse(job["hosts"])),
+        converter=Converter(bucket, AllowedHosts.parse(job["hosts"])),
     )
 
 

@@ -106,6 +106,4 @@ def finder(
     signing: ModelSigning | None = None,
 ) -> InitialWeightsFinder:
     """Return a finder of weights that downloads only with `url`, and verifies only with `signing`."""
-    return InitialWeightsFinder.of(
-        Bucket(client, bucket), url, connection, signing or ModelSigning(), QUICKLY
-    )
+    return InitialWeightsFinder(Bucket(client, bucket), url, connection, signing or ModelSigning(), QUICKLY)

@@ -13,7 +13,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.datasets.reference import DatasetVersionName
-from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.jobs.repository import DatasetGone, JobRepository
 from include.registry.repository import DatasetRepository
@@ -147,7 +147,9 @@ def test_the_row_of_a_host_application_stays_and_names_no_objects(
 def filled(s3_client: S3Client, bucket: str) -> None:
     for key in (*VERSION, *OF_OTHER_VERSIONS):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
-    upload = plan_upload([AnnouncedFile("data.zip", 4)], "ada").model_copy(update={"upload_id": UPLOAD})
+    upload = plan_upload([UploadFile(path="data.zip", size=4)], "ada").model_copy(
+        update={"upload_id": UPLOAD}
+    )
     UploadStore(Bucket(s3_client, bucket)).begin(upload)
 
 

@@ -18,7 +18,7 @@ from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.rules import CheckRules
 from include.datasets.s3 import S3ObjectReader
-from include.datasets.uploads.plan import AnnouncedFile, plan_upload
+from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import UploadStore
 from include.deployment.settings import Settings
 from include.orchestration.assets import TRAINING_DATASET
@@ -194,7 +194,7 @@ def test_only_a_complete_upload_can_be_used(
     store = UploadStore(Bucket(s3_client, bucket))
     files = [file for file in (machine / "data").rglob("*") if file.is_file()]
     announced = [
-        AnnouncedFile(str(file.relative_to(machine / "data")), file.stat().st_size) for file in files
+        UploadFile(path=str(file.relative_to(machine / "data")), size=file.stat().st_size) for file in files
     ]
     upload = store.begin(plan_upload(announced, "ada"))
     upload_files(s3_client, bucket, machine / "data", upload.prefix)

@@ -74,7 +74,7 @@ def test_a_file_is_downloaded_once_and_pinned(
     store: PretrainedStore, release: Release, content: bytes, s3_client: S3Client, bucket: str
 ) -> None:
     first = store.require(NAME)
-    assert first.location.uri == f"s3://{bucket}/pretrained/{NAME}"
+    assert first.path == f"s3://{bucket}/pretrained/{NAME}"
     assert first.sha256 == _sha256(content)
     release.files[NAME] = b"something else by now"
     assert store.require(NAME) == first
@@ -288,11 +288,11 @@ def test_a_worker_uses_only_the_bytes_that_the_job_started_from(
     tmp_path: Path,
 ) -> None:
     stored, checkpoints = store.require(NAME), CheckpointStore(Bucket(s3_client, bucket))
-    fetched = checkpoints.fetch_object(stored.location.uri, tmp_path / NAME, stored.sha256)
+    fetched = checkpoints.fetch_object(stored.path, tmp_path / NAME, stored.sha256)
     assert fetched.read_bytes() == content
     s3_client.put_object(Bucket=bucket, Key=f"pretrained/{NAME}", Body=content + b"x")
     with pytest.raises(CorruptObject, match=f"but the job started from {stored.sha256}: the file has been"):
-        checkpoints.fetch_object(stored.location.uri, tmp_path / "again.pt", stored.sha256)
+        checkpoints.fetch_object(stored.path, tmp_path / "again.pt", stored.sha256)
     assert not (tmp_path / "again.pt").exists()
 
 

@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+from include.datasets.conversion.coco_file import Category
 
-    from include.datasets.conversion.coco_file import Category
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from include.datasets.conversion.problems import Problems
 
 _MIRRORED = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
 
 
-@dataclass(frozen=True)
-class Classes:
-    """The categories that become classes, by id in ascending order."""
-
-    categories: Mapping[int, Category]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the classes, in the order of their ids."""
-        return [category.name for category in self.categories.values()]
-
-    def numbers(self) -> dict[int, int]:
-        """Return the class id for each COCO category id."""
-        return {key: number for number, key in enumerate(self.categories)}
-
-    def keypoints(self, lengths: Collection[int]) -> dict[str, Any]:
-        """Return the keypoint keys of the data YAML; lengths are the numbers of keypoints in annotations.
-
-        Raises ValueError unless there is exactly one such number.
-        """
-        if len(lengths) != 1:
-            found = " and ".join(map(str, sorted(lengths))) or "no"
-            raise ValueError(
-                f"annotations have {found} keypoints, but one model needs the same number for all; separate "
-                "the categories"
-            )
-        (count,) = lengths
-        names = {category.keypoints for category in self.categories.values() if category.keypoints}
-        shape: dict[str, Any] = {"kpt_shape": [count, 3]}
-        if len(names) != 1 or len(points := next(iter(names))) != count:
-            return shape
-        named = {"kpt_names": {number: list(points) for number in range(len(self.categories))}}
-        flip = _mirror(points)
-        return shape | named | ({"flip_idx": flip} if flip else {})
+Classes = Mapping[int, Category]
+"""The categories that become classes, by id in ascending order."""
 
 
-def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], problems: Problems) -> Classes:
+def merge_categories(files: Iterable[tuple[str, Classes]], problems: Problems) -> Classes:
     """Return the classes of several files; add a problem for each id whose name differs between them."""
     merged: dict[int, Category] = {}
     for name, categories in files:
@@ -62,7 +31,7 @@ def merge_categories(files: Iterable[tuple[str, Mapping[int, Category]]], proble
                     "categories in all of them",
                     f"{name}: category {key}",
                 )
-    return Classes(dict(sorted(merged.items())))
+    return dict(sorted(merged.items()))
 
 
 def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
@@ -70,14 +39,35 @@ def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
 
     Such a category has the lowest id, no supercategory of its own, and no annotations.
     """
-    (first, umbrella), *others = classes.categories.items()
+    (first, umbrella), *others = classes.items()
     is_umbrella = (
         first not in used
         and umbrella.above in {None, "none"}
         and others
         and all(category.above == umbrella.name for _, category in others)
     )
-    return Classes(dict(others)) if is_umbrella else classes
+    return dict(others) if is_umbrella else classes
+
+
+def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, Any]:
+    """Return the keypoint keys of the data YAML; lengths are the numbers of keypoints in annotations.
+
+    Raises ValueError unless there is exactly one such number.
+    """
+    if len(lengths) != 1:
+        found = " and ".join(map(str, sorted(lengths))) or "no"
+        raise ValueError(
+            f"annotations have {found} keypoints, but one model needs the same number for all; separate the "
+            "categories"
+        )
+    (count,) = lengths
+    names = {category.keypoints for category in classes.values() if category.keypoints}
+    shape: dict[str, Any] = {"kpt_shape": [count, 3]}
+    if len(names) != 1 or len(points := next(iter(names))) != count:
+        return shape
+    named = {"kpt_names": {number: list(points) for number in range(len(classes))}}
+    flip = _mirror(points)
+    return shape | named | ({"flip_idx": flip} if flip else {})
 
 
 def _mirror(points: Collection[str]) -> list[int] | None:

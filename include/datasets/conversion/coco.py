@@ -7,18 +7,20 @@ itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.caching.disk import is_passing
-from include.datasets.conversion.classes import drop_umbrella, merge_categories
+from include.datasets.conversion.classes import describe_keypoints, drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
 from include.datasets.conversion.coco_labels import label_object
 from include.datasets.conversion.coco_search import choose_files, split_of, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
-from include.datasets.conversion.problems import Notes, Problems
+from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.conversion.rows import Rows, in_line
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
@@ -114,7 +116,7 @@ def _read(tree: Tree, boundary: Boundary, name: str, problems: Problems) -> Coco
 
 
 def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source: str) -> None:
-    if empty := placement.empty_splits():
+    if empty := sorted({"train", "val"}.difference(placement.filled_splits())):
         names = ", ".join(file.name for file in found[:5])
         raise DatasetError(
             f"Dataset {source!r} has no image for {' and '.join(empty)} in its COCO annotations ({names}); "
@@ -122,22 +124,23 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
         )
 
 
+@dataclass
 class _Conversion:
     """Converts the annotations of all files to label files."""
 
-    def __init__(
-        self,
-        task: str,
-        found: Sequence[CocoFile],
-        numbers: Sequence[Mapping[int | str, int]],
-        placement: Placement,
-        files: ConvertedFiles,
-        problems: Problems,
-    ) -> None:
-        self._task, self._found, self._numbers = task, found, numbers
-        self._placement, self._files, self._problems = placement, files, problems
-        self._notes = Notes()
-        self._used, self._lengths, self._count = set[int](), set[int](), 0
+    _task: str
+    _found: Sequence[CocoFile]
+    _numbers: Sequence[Mapping[int | str, int]]
+    """For each file, the indexes of its images in the targets of the placement, by the ids of the images."""
+    _placement: Placement
+    _files: ConvertedFiles
+    _problems: Problems
+    _notes: Counter[str] = field(default_factory=Counter)
+    _used: set[int] = field(default_factory=set)
+    """The categories that have annotations."""
+    _lengths: set[int] = field(default_factory=set)
+    """The numbers of keypoints in annotations."""
+    _count: int = 0
 
     def write(self, half_files: int) -> dict[str, int]:
         """Write all files. Returns how many items were left out or replaced, by note.
@@ -150,17 +153,19 @@ class _Conversion:
                 self._read_annotations(file, numbers, rows)
             self._problems.raise_any()
             classes = drop_umbrella(classes, self._used)
-            self._write_labels(rows, classes.numbers())
-        self._files.describe(self._placement.filled_splits(), classes.names, self._extras(classes))
+            self._write_labels(rows, {key: number for number, key in enumerate(classes)})
+        names = [category.name for category in classes.values()]
+        self._files.describe(self._placement.filled_splits(), names, self._extras(classes))
         self._files.list_assets(
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
-        self._notes.add(
-            "images are not named in any annotation file, and are left out", self._placement.unnamed()
-        )
-        self._notes.add("JSON files have images or annotations, but not both, and are left out", half_files)
-        self._notes.log_all(self._problems.source)
-        return self._notes.as_json()
+        left_out = {
+            "images are not named in any annotation file, and are left out": self._placement.unnamed(),
+            "JSON files have images or annotations, but not both, and are left out": half_files,
+        }
+        self._notes += Counter(left_out)  # adds only those above zero
+        log_notes(self._notes, self._problems.source)
+        return self._notes
 
     def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: Rows) -> None:
         progress = Progress(f"Reading annotations of {file.name}", None, "annotations")
@@ -193,7 +198,7 @@ class _Conversion:
             return  # the image has a problem
         row = label_object(annotation, file.images[image], self._task)
         if row.note:
-            self._notes.add(row.note)
+            self._notes[row.note] += 1
         if not row.numbers:
             rows.add(number)
             return
@@ -217,6 +222,6 @@ class _Conversion:
         if self._task != "pose":
             return {}
         try:
-            return classes.keypoints(self._lengths)
+            return describe_keypoints(classes, self._lengths)
         except ValueError as problem:
             raise DatasetError(f"Dataset {self._problems.source!r}: {problem}") from None

@@ -73,11 +73,6 @@ class Placement:
             for file, split in zip(files, splits, strict=True)
         ]
 
-    def empty_splits(self) -> list[str]:
-        """Return those of train and val that have no images."""
-        filled = {target.split for target in self.targets}
-        return [split for split in ("train", "val") if split not in filled]
-
     def filled_splits(self) -> list[str]:
         """Return the splits that have images."""
         filled = {target.split for target in self.targets}

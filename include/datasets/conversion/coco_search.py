@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -130,10 +131,8 @@ class ImageFinder:
         folders = list(dict.fromkeys(_usual_folders(annotations)))
         known = set(folders)
         folders += sorted({folder for image in tree.images for folder in _parents(image)} - known)
-        hits: Counter[str] = Counter()
-        tried = [name for name, _ in zip(names, range(_TRIED), strict=False)]
-        for folder in folders:
-            hits[folder] = sum(_join(folder, name) in self._images for name in tried)
+        tried = list(islice(names, _TRIED))
+        hits = {folder: sum(_join(folder, name) in self._images for name in tried) for folder in folders}
         # Sorting is stable: of two folders with the same number of hits, the more usual one comes first.
         likely = [folder for folder in folders if hits[folder] or folder in known]
         self._folders = sorted(likely, key=lambda folder: -hits[folder])

@@ -8,11 +8,9 @@ import json
 import logging
 import shutil
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import translate_disk_errors
-from include.datasets.caching.listings import S3Listings
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.detection import NDJSON, find_foreign
@@ -40,18 +38,12 @@ _VERSION = 1
 """Increase it when the conversion of COCO annotations changes, so that datasets are converted again."""
 
 
-@dataclass(frozen=True)
 class Converter:
-    """Converts datasets, and stores the results in one bucket."""
+    """Converts datasets, fetching images only from `hosts`, and stores the results in one bucket."""
 
-    datasets: ConvertedDatasets
-    hosts: AllowedHosts
-    """The hosts from which images may be fetched."""
-
-    @classmethod
-    def of(cls, bucket: Bucket, hosts: AllowedHosts) -> Self:
-        """Create a converter that stores its results in the bucket."""
-        return cls(ConvertedDatasets(bucket, S3Listings(bucket)), hosts)
+    def __init__(self, bucket: Bucket, hosts: AllowedHosts) -> None:
+        self.datasets = ConvertedDatasets(bucket)
+        self._hosts = hosts
 
     def convert(
         self, place: Place, fingerprint: str | None, task: str, cache: DatasetCache
@@ -76,22 +68,22 @@ class Converter:
             return converted
         with cache.use(key) as home, _work_in(home, place.source) as work:
             if foreign.kind == NDJSON:
-                return self._convert_ndjson(foreign, place, task, work)
+                return self._convert_ndjson(place, task, work)
             converted = self._convert_coco(foreign, place, task, work)
         if known and converted is not None:
             self.datasets.record(key, converted)
         return converted
 
-    def _convert_ndjson(self, foreign: Foreign, place: Place, task: str, work: Path) -> Converted:
+    def _convert_ndjson(self, place: Place, task: str, work: Path) -> Converted:
         source = place.source
         found = run_confined(convert_ndjson, str(place.path), source, task, str(work), source=source)
         if (converted := self.datasets.find(found["key"])) is not None:
             log.info("%s was converted before.", source)
             return converted
-        require_allowed(found["hosts"], self.hosts, source)
+        require_allowed(found["hosts"], self._hosts, source)
         files = ConvertedFiles(work)
         files.keep_fetched(found["key"])
-        fetch_images(files, self.hosts, source)
+        fetch_images(files, self._hosts, source)
         converted = self._store(work, None if task == "classify" else DATA_YAML, found["notes"])
         self.datasets.record(found["key"], converted)
         return converted

@@ -101,12 +101,8 @@ class ConvertedFiles:
 
     def all_files(self) -> Iterator[tuple[str, Path]]:
         """Yield the name and path of each file of the converted dataset."""
-        yield from self.written()
-        for asset in self.assets():
-            yield asset.name, Path(asset.path) if asset.path else self.fetched(asset)
-
-    def written(self) -> Iterator[tuple[str, Path]]:
-        """Yield the name and path of each file that the conversion wrote."""
         for path in self.dataset.rglob("*"):
             if path.is_file():
                 yield str(path.relative_to(self.dataset)), path
+        for asset in self.assets():
+            yield asset.name, Path(asset.path) if asset.path else self.fetched(asset)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from include.datasets.conversion.addresses import SETTING, Address
@@ -49,45 +49,33 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
     ARCHIVE_BYTES; ImagesUnavailable; and OSError.
     """
     total = sum(1 for _ in files.assets())
-    fetching = _Fetching(files, source, Progress(f"Fetching the images of {source}", total, "files"))
+    progress = Progress(f"Fetching the images of {source}", total, "files")
+    problems, left = Problems(source, "fetch"), ARCHIVE_BYTES
     with open_web(allowed, LIMITS, _CONNECTIONS) as web:
-        for asset, problem in map_in_order(
-            lambda asset: fetching.fetch(web, asset), files.assets(), _CONNECTIONS
-        ):
+        for asset, problem in map_in_order(partial(_fetch, web, files), files.assets(), _CONNECTIONS):
             if problem is not None:
-                fetching.problems.add(problem, asset.name)
-                if fetching.problems.count >= _FAILURES:
+                problems.add(problem, asset.name)
+                if problems.count >= _FAILURES:
                     break
-    fetching.problems.raise_any()
-
-
-class _Fetching:
-    """The state that the fetching threads share."""
-
-    def __init__(self, files: ConvertedFiles, source: str, progress: Progress) -> None:
-        self.problems = Problems(source, "fetch")
-        self._files, self._source, self._progress = files, source, progress
-        self._left, self._lock = ARCHIVE_BYTES, threading.Lock()
-
-    def fetch(self, web: WebReader, asset: Asset) -> tuple[Asset, str | None]:
-        """Fetch one file; return it with its problem, or with None."""
-        path = self._files.fetched(asset)
-        try:
-            if not path.is_file():
-                web.fetch(asset.url or "", path)
-        except FetchRefused as problem:
-            return asset, f"the file cannot be fetched: {problem}"
-        except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            return asset, "a folder of other images has the same name; rename the image"
-        self._take(path.stat().st_size)
-        self._progress.advance()
-        return asset, None
-
-    def _take(self, size: int) -> None:
-        with self._lock:
-            self._left -= size
-            if self._left < 0:
+                continue
+            progress.advance()
+            left -= files.fetched(asset).stat().st_size
+            if left < 0:
                 raise DatasetError(
-                    f"Dataset {self._source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images "
-                    "from the web; upload them to S3 with a data YAML"
+                    f"Dataset {source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images from the "
+                    "web; upload them to S3 with a data YAML"
                 )
+    problems.raise_any()
+
+
+def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
+    """Fetch one file; return it with its problem, or with None."""
+    path = files.fetched(asset)
+    try:
+        if not path.is_file():
+            web.fetch(asset.url or "", path)
+    except FetchRefused as problem:
+        return asset, f"the file cannot be fetched: {problem}"
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        return asset, "a folder of other images has the same name; rename the image"
+    return asset, None

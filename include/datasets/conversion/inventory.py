@@ -59,8 +59,12 @@ class Inventory:
         self._database.execute("COMMIT")
 
     def set_etag(self, name: str, etag: str) -> None:
-        """Record that a file is stored; nothing happens for a name that is not in the inventory."""
+        """Record that a file is stored."""
         self._database.execute("UPDATE files SET etag = ? WHERE name = ?", (etag, name))
+
+    def recognize(self, name: str, etag: str) -> None:
+        """Record that the file is stored if this ETag of an object with its name is the file's MD5."""
+        self._database.execute("UPDATE files SET etag = md5 WHERE name = ? AND md5 = ?", (name, etag))
 
     def __iter__(self) -> Iterator[Entry]:
         last = ""

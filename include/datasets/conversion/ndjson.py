@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from include.datasets.conversion.ndjson_file import (
     read_record,
 )
 from include.datasets.conversion.ndjson_names import Names, class_folder
-from include.datasets.conversion.problems import Notes, Problems
+from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.errors import DatasetError
 from include.datasets.progress import Progress
 from include.limits import CLASSES, IMAGES
@@ -60,8 +61,8 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
         if is_passing(problem) or (isinstance(problem, OSError) and problem.filename is None):
             raise
         raise DatasetError(f"Dataset {source!r} is not a valid .ndjson export: {problem}") from None
-    export.notes.log_all(source)
-    return {"key": export.key, "hosts": export.hosts, "notes": export.notes.as_json()}
+    log_notes(export.notes, source)
+    return {"key": export.key, "hosts": export.hosts, "notes": export.notes}
 
 
 @dataclass
@@ -71,8 +72,8 @@ class _Export:
     path: Path
     source: str
     task: str
-    notes: Notes = field(default_factory=Notes)
-    hosts: dict[str, int] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+    hosts: Counter[str] = field(default_factory=Counter)
     key: str = ""
     _header: Header = field(init=False)
     _used: set[int] = field(default_factory=set)
@@ -95,27 +96,19 @@ class _Export:
         digest = hashlib.sha256(json.dumps([_VERSION, self.task]).encode())
         digest.update(json.dumps(first[1], sort_keys=True).encode())
         problems = Problems(self.source, "export")
-        for record in self._records(lines, problems):
-            digest.update(self._canonical(record.raw))
+        progress = Progress(f"Reading {self.source}", None, "images")
+        for number, given in lines:
+            try:
+                self._survey_record(read_record(number, given, self.task))
+            except ValueError as problem:
+                problems.add(str(problem), self.source.rpartition("/")[2], number)
+            else:
+                digest.update(self._canonical(given))
+            progress.advance()
         problems.raise_any()
         self.key = digest.hexdigest()
         self._choose_validation()
         self._require_complete()
-
-    def _records(
-        self, lines: Iterator[tuple[int, Mapping[str, Any]]], problems: Problems
-    ) -> Iterator[Record]:
-        """Survey and yield each valid image, and collect the problems of invalid images."""
-        progress = Progress(f"Reading {self.source}", None, "images")
-        for number, given in lines:
-            try:
-                record = read_record(number, given, self.task)
-                self._survey_record(record)
-            except ValueError as problem:
-                problems.add(str(problem), self.source.rpartition("/")[2], number)
-            else:
-                yield record
-            progress.advance()
 
     def _canonical(self, raw: Mapping[str, Any]) -> bytes:
         """Return the line as bytes that do not change if Platform has only signed its URLs again."""
@@ -130,7 +123,7 @@ class _Export:
         if self.task == "classify":
             number = record.class_id()
             if number is None:
-                self.notes.add("images have no class, and are left out")
+                self.notes["images have no class, and are left out"] += 1
                 return
             self._used.add(number)
             folder = class_folder(self._header.class_names.get(number, str(number)))
@@ -143,9 +136,8 @@ class _Export:
             self._used.update(int(label[0]) for label in labels)
             if len(self._points) < _SAMPLED:
                 self._points += [label[5:] for label in labels if len(label) > 5]
-        for url in record.urls():
-            host = str(address_of(url))
-            self.hosts[host] = self.hosts.get(host, 0) + 1
+        for url in filter(None, (record.url, record.depth_url)):
+            self.hosts[str(address_of(url))] += 1
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
@@ -167,7 +159,7 @@ class _Export:
         random.Random(0).shuffle(train)  # noqa: S311 - the same choice as Ultralytics
         chosen = train[: max(1, len(train) // 10)]
         self._names.move(chosen, "val")
-        self.notes.add("images of train are used to validate, as the export has none in val", len(chosen))
+        self.notes["images of train are used to validate, as the export has none in val"] = len(chosen)
 
     def _require_complete(self) -> None:
         for split in ("train", "val"):

@@ -45,11 +45,6 @@ class Record:
     url: str
     annotations: Mapping[str, Any]
     depth_url: str | None
-    raw: Mapping[str, Any]
-
-    def urls(self) -> Iterator[str]:
-        """Yield the URLs of its files."""
-        yield from (url for url in (self.url, self.depth_url) if url is not None)
 
     def class_id(self) -> int | None:
         """Return the class of an image for classify; None if it has none. Raises ValueError."""
@@ -142,7 +137,7 @@ def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
     depth_url = depth.get("url") if isinstance(depth, dict) else None
     if task == "depth" and not (isinstance(depth_url, str) and depth_url):
         raise ValueError("depth.url is missing; export the dataset with the URLs of its depth maps")
-    return Record(line, split, file, url, annotations, depth_url if task == "depth" else None, given)
+    return Record(line, split, file, url, annotations, depth_url if task == "depth" else None)
 
 
 def read_labels(record: Record) -> list[list[float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from include.datasets.errors import DatasetError
 from include.limits import FINDINGS
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Mapping
 
     from include.datasets.checking.findings import FoundKind
@@ -72,22 +72,7 @@ def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...
     return found.kinds()
 
 
-@dataclass
-class Notes:
-    """Counts the items that a conversion leaves out or replaces, by note, and logs the counts."""
-
-    _counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, note: str, count: int = 1) -> None:
-        """Count `note`, which is shown after its count, as in '12 annotations are of crowds'."""
-        if count:
-            self._counts[note] += count
-
-    def as_json(self) -> dict[str, int]:
-        """Return the count of each note."""
-        return dict(self._counts)
-
-    def log_all(self, source: str) -> None:
-        """Write all notes to the log."""
-        for note, count in self._counts.most_common():
-            log.warning("Converting %s: %s %s.", source, f"{count:,}", note)
+def log_notes(notes: Counter[str], source: str) -> None:
+    """Log how many items a conversion left out or replaced, by note: '12 annotations are of crowds'."""
+    for note, count in notes.most_common():
+        log.warning("Converting %s: %s %s.", source, f"{count:,}", note)

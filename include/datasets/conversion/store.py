@@ -11,11 +11,13 @@ record is written last.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.caching.listing import Listing
+from include.datasets.caching.listings import S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.parallel import map_in_order
@@ -32,10 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.datasets.conversion.inventory import Entry, Inventory
-    from include.datasets.storage import Listings
     from include.s3.bucket import Bucket
-    from include.s3.location import S3Location
-    from include.s3.upload import Condition
 
 _CONNECTIONS = 8
 _TRIES = 5
@@ -62,8 +61,8 @@ class Converted(BaseModel):
 class ConvertedDatasets:
     """The converted datasets in one bucket. Methods that send requests raise StoreErrors."""
 
-    def __init__(self, bucket: Bucket, listings: Listings) -> None:
-        self._bucket, self._listings = bucket, listings
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket, self._listings = bucket, S3Listings(bucket)
 
     def uri(self, converted: Converted) -> str:
         """Return the value of the parameter `dataset` that names the converted dataset."""
@@ -97,7 +96,9 @@ class ConvertedDatasets:
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
         )
-        self._note_stored(inventory, prefix)
+        there = converted_prefix(prefix)
+        for item in self._bucket.objects(there):
+            inventory.recognize(item.location.key.removeprefix(there), item.etag.strip('"'))
         missing = sum(entry.etag is None for entry in inventory)
         progress = Progress("Storing the converted dataset", missing, "files")
         waiting = (entry for entry in inventory if entry.etag is None)
@@ -117,18 +118,6 @@ class ConvertedDatasets:
             key = converted_prefix(prefix) + entry.name
             yield entry.name, StoredObject(self._bucket.name, key, entry.size, entry.etag or "")
 
-    def _note_stored(self, inventory: Inventory, prefix: str) -> None:
-        """Record the ETags of objects that already exist with the right bytes."""
-        there = converted_prefix(prefix)
-        md5s = ((entry.name, entry.md5) for entry in inventory)
-        name, md5 = next(md5s, ("", ""))
-        for item in self._bucket.objects(there):
-            stored = item.location.key.removeprefix(there)
-            while name and name < stored:
-                name, md5 = next(md5s, ("", ""))
-            if name == stored and item.etag.strip('"') == md5:
-                inventory.set_etag(name, md5)
-
     def _store(self, entry: Entry, prefix: str) -> tuple[str, str]:
         """Create the object; return its name and ETag.
 
@@ -140,19 +129,11 @@ class ConvertedDatasets:
             raise DatasetError(f"{entry.path} changed while it was converted; try again")
         condition = unless_changed_since(None)
         for _ in range(_TRIES):
-            if (etag := self._create(file, location, condition)) is not None:
-                return entry.name, etag
+            with suppress(ConditionFailed), translate_s3_errors(self._bucket.client, location):
+                etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
+                return entry.name, etag.strip('"')
             head = self._bucket.head(location.key)
             if head is not None and head["Metadata"].get(_SHA256) == file.sha256:
                 return entry.name, head["ETag"].strip('"')
             condition = unless_changed_since(head and head["ETag"])
         raise StoreBusy(f"{location.uri} keeps being written by other processes; try again")
-
-    def _create(self, file: LocalFile, location: S3Location, condition: Condition) -> str | None:
-        """Store the object and return its ETag; None if the condition does not hold."""
-        try:
-            with translate_s3_errors(self._bucket.client, location):
-                etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
-        except ConditionFailed:
-            return None
-        return etag.strip('"')

@@ -77,25 +77,21 @@ class WebReader:
         """
         partial = to.with_name(f".{to.name}.partial")
         to.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, self._limits.tries + 1):
-            problem = self._try(url, partial)
-            if problem is None:
+        problem = ""
+        for attempt in range(self._limits.tries):
+            if attempt:
+                time.sleep(self._limits.pause * 2 ** (attempt - 1))
+            try:
+                self._fetch(url, partial)
+            except _Interrupted as interruption:
+                problem = str(interruption)
+            else:
                 partial.rename(to)
                 return
-            if attempt < self._limits.tries:
-                time.sleep(self._limits.pause * 2 ** (attempt - 1))
         raise ImagesUnavailable(
             f"{without_query(url)} {problem}, {self._limits.tries} times in a row. Fetched files are kept "
             "on this machine, so a retry on it fetches only the rest"
         )
-
-    def _try(self, url: str, partial: Path) -> str | None:
-        """Try once. Returns the reason if the transfer was interrupted; None if the file is complete."""
-        try:
-            self._fetch(url, partial)
-        except _Interrupted as interruption:
-            return str(interruption)
-        return None
 
     def _fetch(self, url: str, partial: Path) -> None:
         deadline = time.monotonic() + self._limits.seconds
@@ -124,13 +120,15 @@ class WebReader:
     @contextmanager
     def _open(self, url: str) -> Iterator[Response]:
         """Send the request, and translate its errors into ours, which do not contain the URL."""
+        from requests.utils import get_environ_proxies
+
         with _translate_errors("cannot be reached"):
             response = self._session.get(
                 url,
                 stream=True,
                 allow_redirects=False,
                 timeout=(10, self._limits.silent_seconds),
-                proxies=_proxies(url),
+                proxies=get_environ_proxies(url),
                 verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
                 headers={"Accept-Encoding": "identity"},
             )
@@ -206,12 +204,6 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
             self.poolmanager.pool_classes_by_scheme = {"https": Pool}
 
     return Adapter(pool_connections=connections, pool_maxsize=connections)
-
-
-def _proxies(url: str) -> dict[str, str]:
-    from requests.utils import get_environ_proxies
-
-    return dict(get_environ_proxies(url))
 
 
 @contextmanager

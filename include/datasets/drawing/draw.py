@@ -8,8 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.drawing.colours import class_colour
-from include.datasets.drawing.maps import draw_depths, draw_mask
+from include.datasets.drawing.maps import class_colour, draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
@@ -17,12 +16,10 @@ from include.datasets.layouts.samples import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from include.datasets.drawing.maps import Picture
     from include.datasets.drawing.shapes import Point, Shape
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import Split
-
-    Picture = Any
-    """OpenCV's image: an array (height, width, 3) of bytes, blue first."""
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
-"""Draws labels that have a value for each pixel: masks and depth maps."""
+"""Draws labels that have a value for each pixel, masks and depth maps, and chooses the colours of classes."""
 
 from __future__ import annotations
 
+import colorsys
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.depths import open_depths
 from include.datasets.checking.masks import IGNORED, read_mask
-from include.datasets.drawing.colours import class_colour
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
 _FILLED = 0.6
 """Opacity of the colours of a mask."""
+
+_GOLDEN_RATIO = 0.618034
+"""The step of the hue from class to class, which keeps the colours of neighbouring classes apart."""
+
+
+def class_colour(class_id: int) -> tuple[int, int, int]:
+    """Return the colour of a class, dark enough for white text, in OpenCV's order: blue, green, red."""
+    red, green, blue = colorsys.hsv_to_rgb(class_id * _GOLDEN_RATIO % 1, 0.85, 0.75)
+    return round(blue * 255), round(green * 255), round(red * 255)
 
 
 def draw_mask(picture: Picture, mask: Path, mapping: Mapping[int, int]) -> Picture:

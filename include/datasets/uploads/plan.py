@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,19 +19,13 @@ _WHOLE = (".zip", ".ndjson")
 """Suffixes of single files that are complete datasets."""
 
 
-class AnnouncedFile(NamedTuple):
-    """A file that a client wants to send: its path within the dataset, and its size in bytes."""
-
-    path: str
-    size: int
-
-
 class UploadFile(BaseModel):
     """One file of an upload."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str
+    """Relative to the dataset."""
     size: int
     """In bytes."""
     multipart_id: str | None = None
@@ -41,7 +34,7 @@ class UploadFile(BaseModel):
     @property
     def parts(self) -> int:
         """The number of parts, at least one."""
-        return count_parts(self.size)
+        return max(1, -(-self.size // UPLOAD_PART))
 
     def size_of(self, part: int) -> int:
         """Return the size in bytes of the part with this number; numbers start at 1."""
@@ -76,12 +69,7 @@ class Upload(BaseModel):
         return S3Location(bucket, f"{self.prefix}{alone}").uri
 
 
-def count_parts(size: int) -> int:
-    """Return the number of parts in which a file of this size is sent."""
-    return max(1, -(-size // UPLOAD_PART))
-
-
-def plan_upload(files: Sequence[AnnouncedFile], user: str) -> Upload:
+def plan_upload(files: Sequence[UploadFile], user: str) -> Upload:
     """Check the announced files, and give the upload an unused id. Raises UploadRefused."""
     if not files:
         raise UploadRefused("files is empty: name at least one file")
@@ -90,7 +78,7 @@ def plan_upload(files: Sequence[AnnouncedFile], user: str) -> Upload:
             f"files has {len(files):,} entries, more than the limit of {UPLOAD_FILES:,}: pack them into one "
             ".zip, or copy them under a prefix of the bucket"
         )
-    _check_sizes([file.size for file in files])
+    _check_sizes(files)
     _check_paths([file.path for file in files])
     if len(files) == 1 and not files[0].path.lower().endswith(_WHOLE):
         raise UploadRefused(
@@ -102,19 +90,19 @@ def plan_upload(files: Sequence[AnnouncedFile], user: str) -> Upload:
         upload_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(8)}",
         created_by=user,
         created_at=now,
-        files=tuple(UploadFile(path=file.path, size=file.size) for file in files),
+        files=tuple(files),
     )
 
 
-def _check_sizes(sizes: Sequence[int]) -> None:
+def _check_sizes(files: Sequence[UploadFile]) -> None:
     """Raise UploadRefused for more bytes, or more large files, than one upload may have."""
-    total = sum(sizes)
+    total = sum(file.size for file in files)
     if total > ARCHIVE_BYTES:
         raise UploadRefused(
             f"the files take {in_words(total)} in total, more than the limit of {in_words(ARCHIVE_BYTES)}: "
             "copy them under a prefix of the bucket with an S3 client instead"
         )
-    divided = sum(count_parts(size) > 1 for size in sizes)
+    divided = sum(file.parts > 1 for file in files)
     if divided > UPLOAD_FILES_IN_PARTS:
         raise UploadRefused(
             f"{divided:,} files are larger than {in_words(UPLOAD_PART)}, and the limit is "

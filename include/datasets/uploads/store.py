@@ -7,11 +7,11 @@ of the API server can continue an upload that another process began.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
     from include.s3.upload import Condition
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{16}")
 
@@ -74,8 +77,7 @@ class UploadStore:
                 return file
             return file.model_copy(update={"multipart_id": parts.begin(self._bucket, upload.key(file))})
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
-            begun = upload.model_copy(update={"files": tuple(threads.map(prepare, upload.files))})
+        begun = upload.model_copy(update={"files": tuple(_map(prepare, upload.files))})
         self._write(begun, {"IfNoneMatch": "*"})
         return begun
 
@@ -101,8 +103,7 @@ class UploadStore:
             found = self._find_parts(upload, file)
             return [number for number, part in found.items() if part.size == file.size_of(number)]
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
-            return list(threads.map(find_arrived, upload.files))
+        return _map(find_arrived, upload.files)
 
     def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
@@ -203,15 +204,11 @@ class UploadStore:
     def _assemble(self, upload: Upload) -> None:
         """Assemble the files that were sent in parts, once the parts of all of them are verified."""
         waiting = _lacking(upload.files, self._stored(upload))
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
-            found = list(threads.map(lambda file: self._find_parts(upload, file), waiting))
-            pairs = list(zip(waiting, found, strict=True))
-            whole = [(file, arrived) for file, arrived in pairs if _sizes(arrived) == _announced(file)]
-            if len(whole) < len(pairs):  # another request may have assembled the other files
-                cut = [file for file, arrived in pairs if (file, arrived) not in whole]
-                _require_all(upload, _lacking(cut, self._stored(upload)))
-            for _ in threads.map(lambda pair: self._assemble_file(upload, *pair), whole):
-                pass
+        found = zip(waiting, _map(lambda file: self._find_parts(upload, file), waiting), strict=True)
+        whole = {file: arrived for file, arrived in found if _is_whole(file, arrived)}
+        if cut := [file for file in waiting if file not in whole]:  # another request may have assembled them
+            _require_all(upload, _lacking(cut, self._stored(upload)))
+        _map(lambda file: self._assemble_file(upload, file, whole[file]), whole)
 
     def _assemble_file(
         self, upload: Upload, file: UploadFile, arrived: Mapping[int, parts.StoredPart]
@@ -297,10 +294,13 @@ def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
     )
 
 
-def _sizes(arrived: Mapping[int, parts.StoredPart]) -> dict[int, int]:
-    return {number: part.size for number, part in arrived.items()}
+def _is_whole(file: UploadFile, arrived: Mapping[int, parts.StoredPart]) -> bool:
+    """Return whether exactly the announced parts have arrived, each in its size."""
+    sizes = {number: part.size for number, part in arrived.items()}
+    return sizes == {number: file.size_of(number) for number in range(1, file.parts + 1)}
 
 
-def _announced(file: UploadFile) -> dict[int, int]:
-    """Return the size of each part by its number."""
-    return {number: file.size_of(number) for number in range(1, file.parts + 1)}
+def _map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return function(item) for each item, with up to _AT_ONCE concurrent calls."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as threads:
+        return list(threads.map(function, items))

@@ -35,7 +35,7 @@ def convert(folder: Path, work: Path, task: str = "detect", named: str | None = 
     files = ConvertedFiles(work)
     files.dataset.mkdir(parents=True)
     assert convert_coco(str(folder), "mine", None, named, task, str(work)) is not None
-    return {name: path.read_text() for name, path in files.written() if name.startswith("labels/")}
+    return {name: path.read_text() for name, path in files.all_files() if name.startswith("labels/")}
 
 
 def described(work: Path) -> dict[str, Any]:

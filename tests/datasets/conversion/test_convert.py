@@ -58,7 +58,7 @@ class World:
             S3ObjectReader(self.client),
             roots_beside(cache),
             S3Listings(bucket),
-            converter=Converter.of(bucket, self.hosts),
+            converter=Converter(bucket, self.hosts),
         )
 
     def train(self, reference: DatasetReference, machine: str = "training") -> LocalDataset:
