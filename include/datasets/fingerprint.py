@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.sources import S3File
     from include.datasets.storage import StoredObject
 
 
-def zip_fingerprint(stored: StoredObject) -> str:
-    """Return the fingerprint of a zip in S3, computed from `StoredObject.content`."""
-    return _digest(["s3-zip", " ".join(stored.content)])
-
-
-def export_fingerprint(stored: StoredObject) -> str:
-    """Return the fingerprint of an .ndjson file in S3, not including the images that the file names."""
-    return _digest(["s3-export", " ".join(stored.content)])
+def file_fingerprint(origin: S3File, stored: StoredObject) -> str:
+    """Return the fingerprint of a file in S3, not including the images that an .ndjson file names."""
+    return _digest(["s3-zip" if origin.is_zip else "s3-export", " ".join(stored.content)])
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from include.datasets.caching.file_store import FileStore, object_key
-from include.datasets.fingerprint import export_fingerprint, tree_fingerprint, zip_fingerprint
+from include.datasets.fingerprint import file_fingerprint, tree_fingerprint
+from include.datasets.sources import S3File
 from include.datasets.storage import StoredObject
 
 KEY = "ab" * 32
@@ -123,11 +124,19 @@ def test_without_links_each_dataset_has_its_own_copy_of_a_file(
     assert store.has(KEY, 7)
 
 
+def zip_file(stored: StoredObject) -> str:
+    return file_fingerprint(S3File("bucket", "data.zip"), stored)
+
+
+def export(stored: StoredObject) -> str:
+    return file_fingerprint(S3File("bucket", "data.ndjson"), stored)
+
+
 def tree_of_one(stored: StoredObject) -> str:
     return tree_fingerprint([("data.yaml", stored)], None)
 
 
-@pytest.mark.parametrize("identify", [object_key, zip_fingerprint, export_fingerprint, tree_of_one])
+@pytest.mark.parametrize("identify", [object_key, zip_file, export, tree_of_one])
 def test_equal_etags_mean_equal_content_only_if_they_are_hashes(
     identify: Callable[[StoredObject], str],
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
-from include.datasets.caching.content import EXPORT_NAME, find_export, find_tree, find_zip, is_intact
+from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
 from include.datasets.caching.filling import ensure_folder
 from include.datasets.caching.view import data_argument, fill_view, read_and_fill_view
 from include.datasets.caching.view_lock import lock_view
@@ -24,7 +24,7 @@ from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
 from include.datasets.shares import MANY, PROCESSES
-from include.datasets.sources import Digits, LocalPath, S3Export, S3Tree, S3Zip, find_local, parse_source
+from include.datasets.sources import Digits, LocalPath, S3File, S3Tree, find_local, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -134,25 +134,22 @@ def locate(
             with cache.use(digits.FINGERPRINT) as home:
                 content = _draw_digits(home)
                 yield Place(content, source, content), digits.FINGERPRINT
-        case S3Zip() | S3Export() | S3Tree():
+        case S3File() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
                 content = home / "content"
                 yield Place(content / (_named_file(origin) or ""), source, content), home.name
 
 
-def _named_file(origin: S3Zip | S3Export | S3Tree) -> str | None:
+def _named_file(origin: S3File | S3Tree) -> str | None:
     """Return the name of the file that the source names; None if the source is the whole content."""
-    match origin:
-        case S3Export():
-            return EXPORT_NAME
-        case S3Tree():
-            return origin.yaml or origin.annotations
-    return None
+    if isinstance(origin, S3Tree):
+        return origin.yaml or origin.annotations
+    return None if origin.is_zip else EXPORT_NAME
 
 
 @contextmanager
 def _fetch(
-    origin: S3Zip | S3Export | S3Tree,
+    origin: S3File | S3Tree,
     source: str,
     cache: DatasetCache,
     s3: ObjectReader | None,
@@ -169,13 +166,10 @@ def _fetch(
         raise DatasetError(
             f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
         )
-    match origin:
-        case S3Zip():
-            remote = find_zip(origin, cache, s3, expected)
-        case S3Export():
-            remote = find_export(origin, cache, s3, expected)
-        case S3Tree():
-            remote = find_tree(origin, cache, s3, listings, expected)
+    if isinstance(origin, S3Tree):
+        remote = find_tree(origin, cache, s3, listings, expected)
+    else:
+        remote = find_file(origin, cache, s3, expected)
     with cache.use(remote.fingerprint) as home:
         ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
         yield home
