@@ -72,8 +72,7 @@ def content_fingerprint(layout: Layout, source: str) -> str:
 
     Raises DatasetError, and OSErrors after which a retry may succeed.
     """
-    total = sum(len(samples) for samples in layout.splits.values())
-    return _files_digest(layout, _sha256, Progress(f"Reading {source}", total, "images"))
+    return _files_digest(layout, _sha256, f"Reading {source}")
 
 
 def stat_digest(layout: Layout) -> str:
@@ -82,8 +81,7 @@ def stat_digest(layout: Layout) -> str:
     The ctime is included because programs can set the mtime back, but not the ctime. Raises OSErrors after
     which a retry may succeed.
     """
-    total = sum(len(samples) for samples in layout.splits.values())
-    return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
+    return _files_digest(layout, _stat, "Looking at files")
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
@@ -96,7 +94,9 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
         )
 
 
-def _files_digest(layout: Layout, of_file: Callable[[str], str], progress: Progress) -> str:
+def _files_digest(layout: Layout, of_file: Callable[[str], str], doing: str) -> str:
+    progress = Progress(doing, sum(map(len, layout.splits.values())), "images")
+
     def describe(sample: Sample) -> tuple[str, str, str | None]:
         label = of_file(sample.label) if sample.label and is_file(sample.label) else None
         described = sample.name, of_file(sample.image), label
