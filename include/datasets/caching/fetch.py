@@ -78,33 +78,27 @@ def materialize(
     opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
     source = reference.source
-    is_unchanged = _always_unchanged
     with (
         opened.use(reference.fingerprint) as home,
         locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (place, _),
     ):
         layout = None if place.fetched else read_layout(place, reference.task, reference.split)
         with lock_view(home, _view_name(layout, reference)) as view:
-            fill = partial(_fill_confined, place, reference, view)
-            if layout is not None:
-                is_unchanged = _require_unchanged(layout, reference)
-                if not _is_large(reference):
-                    fill = partial(_fill, layout, view)
-            ensure_folder(home, view.name, fill, source)
+            is_unchanged = _require_unchanged(layout, reference)
+            ensure_folder(home, view.name, partial(_fill, place, layout, reference, view), source)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
 
 
-def _is_large(reference: DatasetReference) -> bool:
-    return reference.train_images + reference.val_images >= MANY
-
-
-def _fill(layout: Layout, view: Path, unfinished: Path) -> None:
-    fill_view(layout, unfinished, view)
-
-
-def _fill_confined(place: Place, reference: DatasetReference, view: Path, unfinished: Path) -> None:
-    processes = PROCESSES if _is_large(reference) else 1
+def _fill(
+    place: Place, layout: Layout | None, reference: DatasetReference, view: Path, unfinished: Path
+) -> None:
+    """Write the view into the folder `unfinished`. layout is None if it has not been read yet."""
+    is_large = reference.train_images + reference.val_images >= MANY
+    if layout is not None and not is_large:
+        fill_view(layout, unfinished, view)
+        return
+    processes = PROCESSES if is_large else 1
     arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view), processes
     run_confined(read_and_fill_view, *arguments, source=reference.source)
 
@@ -203,11 +197,14 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
     return f"{name}-{targets.hexdigest()[:16]}"
 
 
-def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
+def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    Returns a function that checks later whether the files are still the same.
+    layout is that of local data, and None for fetched data, which nobody changes. Returns a function that
+    checks later whether the files are still the same.
     """
+    if layout is None:
+        return lambda: True
     before = stat_digest(layout)
     if before != reference.stat_digest:
         found = content_fingerprint(layout, reference.source)
@@ -222,7 +219,3 @@ def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[
             return False
 
     return is_unchanged
-
-
-def _always_unchanged() -> bool:
-    return True
