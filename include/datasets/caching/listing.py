@@ -59,10 +59,9 @@ class Listing:
 
         def written() -> Iterator[tuple[str, StoredObject]]:
             nonlocal count
-            for name, stored in objects:
-                write(name, stored)
-                count += 1
-                yield name, stored
+            for count, pair in enumerate(objects, start=1):  # noqa: B007
+                write(*pair)
+                yield pair
 
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed with the listing
         with _write_lines(file, origin) as write:
@@ -119,16 +118,12 @@ def read_objects(
 @contextmanager
 def _write_lines(file: IO[bytes], origin: S3Tree) -> Iterator[Callable[[str, StoredObject], None]]:
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-        packed.write(_line(origin.yaml))
+        _write(packed, origin.yaml)
         yield lambda name, stored: _write(packed, [name, stored.size, stored.etag])
 
 
 def _write(packed: gzip.GzipFile, value: object) -> None:
-    packed.write(_line(value))
-
-
-def _line(value: object) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+    packed.write(json.dumps(value).encode() + b"\n")
 
 
 def _parse(
