@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
-from include.datasets.layouts.samples import IMAGE_SUFFIXES
+from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
 if TYPE_CHECKING:

@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import is_passing
 from include.datasets.checking.findings import Finding
+from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.layouts.description import find_description, read_description
-from include.datasets.layouts.samples import (
-    IMAGE_SUFFIXES,
-    Layout,
-    images_below,
-    is_image,
-    listing_warnings,
-    resolve_samples,
-)
+from include.datasets.layouts.samples import Layout, images_below, is_image, listing_warnings, resolve_samples
 from include.datasets.layouts.unused import find_unused_labels
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
