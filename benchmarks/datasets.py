@@ -24,7 +24,7 @@ from include.datasets.caching.eviction import make_room
 from include.datasets.caching.eviction import measure as measure_cache
 from include.datasets.caching.fetch import materialize
 from include.datasets.caching.listings import S3Listings
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
@@ -111,9 +111,9 @@ class Machine:
         """Check the dataset, as the task `check_dataset` does."""
         reader, listings = self.source.open()
         uri = f"s3://{BUCKET}/{PREFIX}"
-        return check_dataset(
+        return inspect_dataset(
             uri, "detect", self.cache, reader, DatasetRoots(), listings, cache_limit=self.limit
-        )
+        ).reference
 
     def materialize(self, reference: DatasetReference) -> DatasetReference:
         """Make the dataset available, as the task `train` does."""

@@ -50,33 +50,6 @@ class CheckedDataset:
     """Findings that are probably unintended but do not prevent training, by kind."""
 
 
-def check_dataset(
-    source: str,
-    task: str,
-    cache: Path,
-    s3: ObjectReader | None,
-    roots: DatasetRoots = _NO_ROOTS,
-    listings: Listings | None = None,
-    rules: CheckRules = _USUAL_RULES,
-    cache_limit: int | None = None,
-    expected: str | None = None,
-    converter: Converter | None = None,
-) -> DatasetReference:
-    """Check a dataset with `inspect_dataset`, and return only the reference to it."""
-    return inspect_dataset(
-        source,
-        task,
-        cache,
-        s3,
-        roots,
-        listings,
-        rules,
-        cache_limit=cache_limit,
-        expected=expected,
-        converter=converter,
-    ).reference
-
-
 def inspect_dataset(
     source: str,
     task: str,

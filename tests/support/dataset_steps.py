@@ -36,7 +36,9 @@ def check_dataset(
     source: str, task: str, cache: Path, s3: ObjectReader | None, **arguments: object
 ) -> DatasetReference:
     """Run the check for a training run with these Ultralytics `arguments`."""
-    return check.check_dataset(source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments))
+    return check.inspect_dataset(
+        source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments)
+    ).reference
 
 
 def materialize(

@@ -51,7 +51,7 @@ class World:
 
     def check(self, source: str, task: str = "detect", machine: str = "checking") -> DatasetReference:
         cache, bucket = self.folder / machine, Bucket(self.client, self.bucket)
-        return check.check_dataset(
+        return check.inspect_dataset(
             source,
             task,
             cache,
@@ -59,7 +59,7 @@ class World:
             roots_beside(cache),
             S3Listings(bucket),
             converter=Converter.of(bucket, self.hosts),
-        )
+        ).reference
 
     def train(self, reference: DatasetReference, machine: str = "training") -> LocalDataset:
         listings = S3Listings(Bucket(self.client, self.bucket))
