@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from include.datasets.checking.findings import Finding, FoundKind, group
@@ -42,7 +43,7 @@ class DatasetError(FinalError):
     def as_json(self) -> dict[str, Any]:
         """Return the findings and the warnings as plain values."""
         return {
-            "findings": [finding.as_json() for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
             "warnings": [warning.model_dump() for warning in self.warnings],
         }
 
