@@ -24,7 +24,7 @@ from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -86,7 +86,7 @@ def inspect_dataset(
         return CheckedDataset(digits.reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
     find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
-    with _convert(find, origin, task, opened, expected, converter) as (place, known, copy):
+    with _convert(find, origin, task, opened, expected, converter) as (place, known, copy, notes):
         found = run_confined(
             examine,
             place.as_json(),
@@ -99,31 +99,24 @@ def inspect_dataset(
         )
         if samples:
             _draw(place, task, rules, samples)
+    warnings = (
+        *(FoundKind.model_validate(kind) for kind in found["warnings"]),
+        *warn_of_notes(notes, source),
+    )
     reference = DatasetReference(
-        source=copy.uri if copy else source,
+        source=copy or source,
         origin=source if copy else None,
         task=task,
         split=rules.split,
+        warnings=total(warnings),
         **found["reference"],
     )
-    noted = warn_of_notes(copy.notes, source) if copy else ()
-    reference = reference.model_copy(update={"warnings": reference.warnings + total(noted)})
     require_expected(reference.fingerprint, expected, source)
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
-    warnings = (*(FoundKind.model_validate(kind) for kind in found["warnings"]), *noted)
     for kind in warnings:
-        log.warning("Dataset %s: %s. First: %s", source, kind.heading, _first_place(kind))
+        first = kind.places[0] if kind.places else "(not listed)"
+        log.warning("Dataset %s: %s. First: %s", source, kind.heading, first)
     return CheckedDataset(reference, warnings)
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """A dataset that was converted from a different format."""
-
-    uri: str
-    """Where the copy is."""
-    notes: dict[str, int]
-    """How many items were left out or replaced, by the reason."""
 
 
 @contextmanager
@@ -134,16 +127,19 @@ def _convert(
     cache: DatasetCache,
     expected: str | None,
     converter: Converter | None,
-) -> Iterator[tuple[Place, str | None, _Copy | None]]:
-    """Find the data and convert them if necessary; yield the place, the fingerprint and a copy, if made."""
+) -> Iterator[tuple[Place, str | None, str | None, Mapping[str, int]]]:
+    """Find the data and convert them if necessary; yield the place and the fingerprint.
+
+    Also yield the URI of the converted copy, None if nothing was converted, and the notes of the conversion.
+    """
     with find(origin, expected=expected) as (place, fingerprint):
         converted = converter and converter.convert(place, fingerprint, task, cache)
         if not converter or not converted:
-            yield place, fingerprint, None
+            yield place, fingerprint, None, {}
             return
     uri = converter.datasets.uri(converted)
     with find(parse_source(uri, task), expected=converted.fingerprint) as (place, fingerprint):
-        yield place, fingerprint, _Copy(uri, converted.notes)
+        yield place, fingerprint, uri, converted.notes
 
 
 def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
@@ -152,7 +148,3 @@ def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
         run_confined(draw_samples, place.as_json(), task, rules.split, str(target), source=place.source)
     except DatasetError as error:
         log.warning("No samples of %s were drawn: %s", place.source, error)
-
-
-def _first_place(kind: FoundKind) -> str:
-    return str(kind.places[0]) if kind.places else "(not listed)"

@@ -59,7 +59,10 @@ def check_here(source: Path | str, task: str, cache: Path, **arguments: object) 
     opened, roots = DatasetCache.open(cache), roots_beside(cache)
     with fetch.locate(origin, str(source), opened, None, roots) as (place, fingerprint):
         found = examine(place.as_json(), task, fingerprint, rules.model_dump(mode="json"))
-    return DatasetReference(source=str(source), task=task, split=rules.split, **found["reference"])
+    warnings = sum(kind["count"] for kind in found["warnings"])
+    return DatasetReference(
+        source=str(source), task=task, split=rules.split, warnings=warnings, **found["reference"]
+    )
 
 
 def refusal(source: Path | str, task: str, cache: Path, **arguments: object) -> str:
