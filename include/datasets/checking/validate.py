@@ -105,7 +105,6 @@ class _Check:
     def check_split(self, split: str) -> Iterator[CheckedSample]:
         """Check the images of a split, and yield the result for each."""
         summary = SplitSummary(split, self._rules)
-        self.tally.open_split(split)
         samples = self._layout.splits[split]
         for checked in map_in_order(self._check_sample, samples, shortcut=self._recall_sample):
             self._progress.advance()
