@@ -12,7 +12,7 @@ from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.fetch import locate
 from include.datasets.checking.examination import examine
-from include.datasets.checking.findings import FoundKind, total
+from include.datasets.checking.findings import FoundKind
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.problems import warn_of_notes
 from include.datasets.drawing.draw import draw_samples
@@ -108,7 +108,7 @@ def inspect_dataset(
         origin=source if copy else None,
         task=task,
         split=rules.split,
-        warnings=total(warnings),
+        warnings=sum(kind.count for kind in warnings),
         **found["reference"],
     )
     require_expected(reference.fingerprint, expected, source)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from include.datasets.checking.kinds import ERRORS, KINDS
+from include.datasets.checking.kinds import KINDS
 from include.limits import PATH_BYTES, PLACES_PER_KIND, REPORTED_MESSAGE
 from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,3 @@ def group(findings: Iterable[Finding]) -> tuple[FoundKind, ...]:
     for finding in findings:
         collection.add(finding)
     return collection.kinds()
-
-
-def total(kinds: Sequence[FoundKind]) -> int:
-    """Return the number of findings of all kinds."""
-    return sum(kind.count for kind in kinds)
-
-
-def is_error(finding: Finding) -> bool:
-    """Return whether the finding prevents training on the data."""
-    return finding.kind in ERRORS
