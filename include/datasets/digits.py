@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.class_table import ClassCount
 from include.datasets.errors import DatasetError
-from include.datasets.reference import DatasetReference
+from include.datasets.reference import ClassCount, DatasetReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

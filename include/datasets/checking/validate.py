@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from include.datasets.checking.checked_sample import CheckedSample
     from include.datasets.checking.findings import FoundKind
     from include.datasets.checking.images import ImageFacts
-    from include.datasets.class_table import ClassCount
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.reference import ClassCount
 
 _USUAL_RULES = CheckRules()
 
