@@ -135,8 +135,7 @@ class _Folders:
                     objects = [found for found in page if not isinstance(found, str)]
                     own = [found for found in objects if part.has(found.key)]
                     self._count(len(own))
-                    lines = (json.dumps([found.key, found.size, found.etag]) for found in own)
-                    file.writelines(f"{line}\n" for line in lines)
+                    file.writelines(json.dumps([each.key, each.size, each.etag]) + "\n" for each in own)
                     if self.abandoned.is_set() or (objects and part.is_behind(objects[-1].key)):
                         return
                     self._divide(part, [found.key for found in own])
