@@ -165,15 +165,10 @@ class _Reader:
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
                 return real
+        problem = "leads outside the dataset; use a path inside it"
         if len(inside) == len(candidates):
-            raise DatasetError(
-                f"Dataset {self.boundary.source!r}: {key} does not exist in {self.root}; correct the path"
-                f"{self._hint()}"
-            )
-        raise DatasetError(
-            f"Dataset {self.boundary.source!r}: {key} leads outside the dataset; use a path inside it"
-            f"{self._hint()}"
-        )
+            problem = f"does not exist in {self.root}; correct the path"
+        raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._hint()}")
 
     def _hint(self) -> str:
         """Return a note if `path` was ignored, to explain in which folder the images are expected."""
