@@ -12,6 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.cache import try_lock
 from include.datasets.caching.disk import translate_disk_errors
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
@@ -72,9 +73,7 @@ def ensure_folder(
 def lock_alone(file: Path, doing: str) -> Iterator[None]:
     """Lock the file; log what another process is doing that holds the lock, and wait for it."""
     with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock.fileno()):
             log.info("Another process is %s; waiting for it.", doing)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
