@@ -23,7 +23,7 @@ from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.eviction import make_room
 from include.datasets.caching.eviction import measure as measure_cache
 from include.datasets.caching.fetch import materialize
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference

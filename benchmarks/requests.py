@@ -99,7 +99,7 @@ def measure(folder: Path, quick: bool) -> Table:
 
 def _upload_dataset(services: Services, folder: Path) -> DatasetReference:
     """Upload a few of the bundled scenes, and check them as the task before `train` does."""
-    from include.datasets.caching.listings import S3Listings
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.check import inspect_dataset
     from include.datasets.layouts.boundary import DatasetRoots
     from include.datasets.s3 import S3ObjectReader

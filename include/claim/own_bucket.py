@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.conversion.store import Converted, ConvertedDatasets
 from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown

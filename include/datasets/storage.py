@@ -1,4 +1,4 @@
-"""Protocols for the object store of this package; `s3.py` and `caching/listings.py` implement them."""
+"""Protocols for the object store of this package; `s3.py` and `caching/listing.py` implement them."""
 
 from __future__ import annotations
 

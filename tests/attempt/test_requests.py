@@ -9,7 +9,7 @@ from benchmarks.proxy import Proxy
 from include.attempt.attempt import TrainingAttempt
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.s3 import S3ObjectReader

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets import check
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.errors import DatasetChanged
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket

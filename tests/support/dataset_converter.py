@@ -11,7 +11,7 @@ from pathlib import Path
 
 import boto3
 
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.conversion.convert import Converter

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.datasets.caching.disk import translate_disk_errors
 from include.datasets.caching.filling import lock_alone
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.detection import NDJSON, find_foreign

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets import check
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.conversion import images as fetching
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.conversion.convert import Converter
