@@ -57,10 +57,8 @@ def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str |
         return (usual or yamls)[0], []
     if "train/" in visible:
         return None, [name for name in _CLASSIFY_FOLDERS if name in visible]
-    if len(visible) == 1:
+    if len(visible) == 1 or not found:
         return None, visible
-    if not found:
-        return None, []
     raise DatasetError(
         f"{uri} is a whole bucket, with {'several YAML files' if yamls else 'no data YAML and no train/'} at "
         f"its root; give the prefix of the dataset, s3://{origin.bucket}/…/, or its data YAML"
