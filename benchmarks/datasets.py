@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from benchmarks.place import Services
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
 
 PREFIX = "set/"
 """Where the dataset is in the bucket."""
@@ -48,7 +48,7 @@ _TOGETHER = 1000
 class Source(Protocol):
     """Where the objects are; pickled for the processes that are measured."""
 
-    def open(self) -> tuple[ObjectReader, Listings | None]:
+    def open(self) -> tuple[ObjectReader, S3Listings | None]:
         """Return a reader of the objects, and the store of their listings."""
 
     def put(self, key: str, content: bytes) -> None:

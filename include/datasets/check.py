@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.conversion.convert import Converter
     from include.datasets.layouts.samples import Place
     from include.datasets.sources import Source
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def inspect_dataset(
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
     samples: Path | None = None,

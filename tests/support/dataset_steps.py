@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.datasets.caching.fetch import LocalDataset
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.caching.listing import S3Listings
+    from include.datasets.storage import ObjectReader
     from include.stack.s3 import S3
 
 
@@ -45,7 +46,7 @@ def materialize(
     reference: DatasetReference,
     cache: Path,
     s3: ObjectReader | None,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     roots: DatasetRoots | None = None,
 ) -> LocalDataset:
     """Materialize the dataset as a training run does; return the copy that stays in the cache."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.datasets.caching.cache import DatasetCache
-    from include.datasets.caching.listing import Listing
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.caching.listing import Listing, S3Listings
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def find_tree(
     origin: S3Tree,
     cache: DatasetCache,
     reader: ObjectReader,
-    listings: Listings | None,
+    listings: S3Listings | None,
     expected: str | None,
 ) -> Remote:
     """Find the objects of a dataset under a prefix.
@@ -88,7 +88,7 @@ def find_tree(
 
 
 def _select_listing(
-    origin: S3Tree, reader: ObjectReader, listings: Listings | None, expected: str | None, uri: str
+    origin: S3Tree, reader: ObjectReader, listings: S3Listings | None, expected: str | None, uri: str
 ) -> Listing:
     """Return the objects to fetch."""
     if expected is not None and listings is not None:

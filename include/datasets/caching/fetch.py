@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.layouts.samples import Layout
     from include.datasets.reference import DatasetReference
     from include.datasets.sources import Source
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def materialize(
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     cache_limit: int | None = None,
 ) -> Iterator[LocalDataset]:
     """Make exactly the content of `reference` available on this machine; fetch files that the cache lacks.
@@ -110,7 +111,7 @@ def locate(
     cache: DatasetCache,
     s3: ObjectReader | None,
     roots: DatasetRoots,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     expected: str | None = None,
 ) -> Iterator[tuple[Place, str | None]]:
     """Find the data on this machine, fetching or drawing them if needed; yield their place and fingerprint.
@@ -147,7 +148,7 @@ def _fetch(
     source: str,
     cache: DatasetCache,
     s3: ObjectReader | None,
-    listings: Listings | None,
+    listings: S3Listings | None,
     expected: str | None,
 ) -> Iterator[Path]:
     if expected is not None:

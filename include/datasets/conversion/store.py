@@ -31,8 +31,8 @@ from include.s3.upload import put, unless_changed_since
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.conversion.inventory import Entry, Inventory
-    from include.datasets.storage import Listings
     from include.s3.bucket import Bucket
     from include.s3.location import S3Location
     from include.s3.upload import Condition
@@ -62,7 +62,7 @@ class Converted(BaseModel):
 class ConvertedDatasets:
     """The converted datasets in one bucket. Methods that send requests raise StoreErrors."""
 
-    def __init__(self, bucket: Bucket, listings: Listings) -> None:
+    def __init__(self, bucket: Bucket, listings: S3Listings) -> None:
         self._bucket, self._listings = bucket, listings
 
     def uri(self, converted: Converted) -> str:
