@@ -23,8 +23,8 @@ from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.eviction import make_room
 from include.datasets.caching.eviction import measure as measure_cache
 from include.datasets.caching.fetch import materialize
-from include.datasets.caching.listings import S3Listings
-from include.datasets.check import check_dataset
+from include.datasets.caching.listing import S3Listings
+from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from benchmarks.place import Services
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
 
 PREFIX = "set/"
 """Where the dataset is in the bucket."""
@@ -48,7 +48,7 @@ _TOGETHER = 1000
 class Source(Protocol):
     """Where the objects are; pickled for the processes that are measured."""
 
-    def open(self) -> tuple[ObjectReader, Listings | None]:
+    def open(self) -> tuple[ObjectReader, S3Listings | None]:
         """Return a reader of the objects, and the store of their listings."""
 
     def put(self, key: str, content: bytes) -> None:
@@ -111,9 +111,9 @@ class Machine:
         """Check the dataset, as the task `check_dataset` does."""
         reader, listings = self.source.open()
         uri = f"s3://{BUCKET}/{PREFIX}"
-        return check_dataset(
+        return inspect_dataset(
             uri, "detect", self.cache, reader, DatasetRoots(), listings, cache_limit=self.limit
-        )
+        ).reference
 
     def materialize(self, reference: DatasetReference) -> DatasetReference:
         """Make the dataset available, as the task `train` does."""

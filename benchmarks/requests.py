@@ -99,8 +99,8 @@ def measure(folder: Path, quick: bool) -> Table:
 
 def _upload_dataset(services: Services, folder: Path) -> DatasetReference:
     """Upload a few of the bundled scenes, and check them as the task before `train` does."""
-    from include.datasets.caching.listings import S3Listings
-    from include.datasets.check import check_dataset
+    from include.datasets.caching.listing import S3Listings
+    from include.datasets.check import inspect_dataset
     from include.datasets.layouts.boundary import DatasetRoots
     from include.datasets.s3 import S3ObjectReader
     from include.s3.bucket import Bucket
@@ -113,14 +113,14 @@ def _upload_dataset(services: Services, folder: Path) -> DatasetReference:
             label = data.parent / "labels" / split / f"{image.stem}.txt"
             bucket.put(f"{_PREFIX}images/{split}/{image.name}", image.read_bytes())
             bucket.put(f"{_PREFIX}labels/{split}/{label.name}", label.read_bytes())
-    return check_dataset(
+    return inspect_dataset(
         f"s3://{BUCKET}/{_PREFIX}",
         "detect",
         folder / "checked",
         S3ObjectReader(bucket.client),
         DatasetRoots(),
         S3Listings(bucket),
-    )
+    ).reference
 
 
 def _train(

@@ -18,7 +18,7 @@ from include.api.job_response import (
 )
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG, JobStatus, RecordedEpoch, TrainingJob

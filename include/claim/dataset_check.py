@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.claim.own_bucket import require_complete_upload, require_registrable
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.conversion.convert import Converter
 from include.datasets.drawing.store import SampleStore

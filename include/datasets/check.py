@@ -12,7 +12,7 @@ from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.fetch import locate
 from include.datasets.checking.examination import examine
-from include.datasets.checking.findings import FoundKind, total
+from include.datasets.checking.findings import FoundKind
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.problems import warn_of_notes
 from include.datasets.drawing.draw import draw_samples
@@ -24,14 +24,15 @@ from include.datasets.rules import CheckRules
 from include.datasets.sources import Digits, parse_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.conversion.convert import Converter
     from include.datasets.layouts.samples import Place
     from include.datasets.sources import Source
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -50,40 +51,13 @@ class CheckedDataset:
     """Findings that are probably unintended but do not prevent training, by kind."""
 
 
-def check_dataset(
-    source: str,
-    task: str,
-    cache: Path,
-    s3: ObjectReader | None,
-    roots: DatasetRoots = _NO_ROOTS,
-    listings: Listings | None = None,
-    rules: CheckRules = _USUAL_RULES,
-    cache_limit: int | None = None,
-    expected: str | None = None,
-    converter: Converter | None = None,
-) -> DatasetReference:
-    """Check a dataset with `inspect_dataset`, and return only the reference to it."""
-    return inspect_dataset(
-        source,
-        task,
-        cache,
-        s3,
-        roots,
-        listings,
-        rules,
-        cache_limit=cache_limit,
-        expected=expected,
-        converter=converter,
-    ).reference
-
-
 def inspect_dataset(
     source: str,
     task: str,
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
     samples: Path | None = None,
@@ -113,7 +87,7 @@ def inspect_dataset(
         return CheckedDataset(digits.reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
     find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
-    with _convert(find, origin, task, opened, expected, converter) as (place, known, copy):
+    with _convert(find, origin, task, opened, expected, converter) as (place, known, copy, notes):
         found = run_confined(
             examine,
             place.as_json(),
@@ -126,31 +100,24 @@ def inspect_dataset(
         )
         if samples:
             _draw(place, task, rules, samples)
+    warnings = (
+        *(FoundKind.model_validate(kind) for kind in found["warnings"]),
+        *warn_of_notes(notes, source),
+    )
     reference = DatasetReference(
-        source=copy.uri if copy else source,
+        source=copy or source,
         origin=source if copy else None,
         task=task,
         split=rules.split,
+        warnings=sum(kind.count for kind in warnings),
         **found["reference"],
     )
-    noted = warn_of_notes(copy.notes, source) if copy else ()
-    reference = reference.model_copy(update={"warnings": reference.warnings + total(noted)})
     require_expected(reference.fingerprint, expected, source)
     log.info("Dataset %s passed all checks: %s", source, reference.model_dump_json(exclude=_LONG))
-    warnings = (*(FoundKind.model_validate(kind) for kind in found["warnings"]), *noted)
     for kind in warnings:
-        log.warning("Dataset %s: %s. First: %s", source, kind.heading, _first_place(kind))
+        first = kind.places[0] if kind.places else "(not listed)"
+        log.warning("Dataset %s: %s. First: %s", source, kind.heading, first)
     return CheckedDataset(reference, warnings)
-
-
-@dataclass(frozen=True)
-class _Copy:
-    """A dataset that was converted from a different format."""
-
-    uri: str
-    """Where the copy is."""
-    notes: dict[str, int]
-    """How many items were left out or replaced, by the reason."""
 
 
 @contextmanager
@@ -161,16 +128,19 @@ def _convert(
     cache: DatasetCache,
     expected: str | None,
     converter: Converter | None,
-) -> Iterator[tuple[Place, str | None, _Copy | None]]:
-    """Find the data and convert them if necessary; yield the place, the fingerprint and a copy, if made."""
+) -> Iterator[tuple[Place, str | None, str | None, Mapping[str, int]]]:
+    """Find the data and convert them if necessary; yield the place and the fingerprint.
+
+    Also yield the URI of the converted copy, None if nothing was converted, and the notes of the conversion.
+    """
     with find(origin, expected=expected) as (place, fingerprint):
         converted = converter and converter.convert(place, fingerprint, task, cache)
         if not converter or not converted:
-            yield place, fingerprint, None
+            yield place, fingerprint, None, {}
             return
     uri = converter.datasets.uri(converted)
     with find(parse_source(uri, task), expected=converted.fingerprint) as (place, fingerprint):
-        yield place, fingerprint, _Copy(uri, converted.notes)
+        yield place, fingerprint, uri, converted.notes
 
 
 def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
@@ -179,7 +149,3 @@ def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
         run_confined(draw_samples, place.as_json(), task, rules.split, str(target), source=place.source)
     except DatasetError as error:
         log.warning("No samples of %s were drawn: %s", place.source, error)
-
-
-def _first_place(kind: FoundKind) -> str:
-    return str(kind.places[0]) if kind.places else "(not listed)"

@@ -21,13 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.class_table import ClassCount
 from include.datasets.errors import DatasetError
-from include.datasets.reference import DatasetReference
+from include.datasets.reference import ClassCount, DatasetReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import numpy as np
 
     from include.datasets.rules import Split
 
@@ -126,21 +127,17 @@ def reference(split: Split = "val") -> DatasetReference:
         train_images=SCENES["train"],
         val_images=SCENES[split],
         classes={digit: str(digit) for digit in range(10)},
-        class_table=_class_table(split),
+        class_table=tuple(
+            ClassCount(
+                name=str(digit),
+                train=_COUNTS["train"][digit],
+                val=_COUNTS[split][digit],
+                train_images=_SCENES_WITH["train"][digit],
+                val_images=_SCENES_WITH[split][digit],
+            )
+            for digit in range(10)
+        ),
         size=SIZE,
-    )
-
-
-def _class_table(split: Split) -> tuple[ClassCount, ...]:
-    return tuple(
-        ClassCount(
-            name=str(digit),
-            train=_COUNTS["train"][digit],
-            val=_COUNTS[split][digit],
-            train_images=_SCENES_WITH["train"][digit],
-            val_images=_SCENES_WITH[split][digit],
-        )
-        for digit in range(10)
     )
 
 
@@ -169,16 +166,16 @@ def load_scans() -> list[Scan]:
 
     digits = load_digits()
     return [
-        (int(digit), cut_to_ink([[int(ink) for ink in row] for row in image]))
+        (int(digit), cut_to_ink(image.astype(int)))
         for digit, image in zip(digits.target, digits.images, strict=True)
     ]
 
 
-def cut_to_ink(rows: list[list[int]]) -> list[list[int]]:
+def cut_to_ink(image: np.ndarray) -> list[list[int]]:
     """Drop the empty rows and columns around the digit, so that its box is tight."""
-    inked_rows = [index for index, row in enumerate(rows) if any(row)]
-    inked_columns = [index for index, column in enumerate(zip(*rows, strict=True)) if any(column)]
-    return [row[inked_columns[0] : inked_columns[-1] + 1] for row in rows[inked_rows[0] : inked_rows[-1] + 1]]
+    rows, columns = image.nonzero()
+    cut: list[list[int]] = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].tolist()
+    return cut
 
 
 def compose_scenes(

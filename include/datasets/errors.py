@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from dataclasses import asdict
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, Self
 
 from include.datasets.checking.findings import Finding, FoundKind, group
@@ -11,7 +13,9 @@ from include.limits import ERROR_BYTES, SUMMARY_BYTES
 from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from include.datasets.checking.findings import FoundPlace
 
 LISTED_FINDINGS = 20
 _LISTED_BYTES = 300
@@ -42,7 +46,7 @@ class DatasetError(FinalError):
     def as_json(self) -> dict[str, Any]:
         """Return the findings and the warnings as plain values."""
         return {
-            "findings": [finding.as_json() for finding in self.findings],
+            "findings": [asdict(finding) for finding in self.findings],
             "warnings": [warning.model_dump() for warning in self.warnings],
         }
 
@@ -79,32 +83,26 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
     kinds = group(findings)
     headings = {kind.kind: f"  {shorten(kind.heading, _LISTED_BYTES)}:" for kind in kinds}
     room = SUMMARY_BYTES - _size(title) - sum(map(_size, headings.values()))
-    listed: Counter[str] = Counter()
-    for kind, number in _in_turns(kinds):
-        line = _place_line(kind, number)
+    listed: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, place in _in_turns(kinds):
+        line = f"    {shorten(str(place), _LISTED_BYTES)}"
         # In addition to this line, the kind may need a line that counts the places that are not listed.
         room -= _size(line) + (0 if listed[kind.kind] else _size(_rest_line(kind.count)))
         if room < 0:
             break
-        listed[kind.kind] += 1
+        listed[kind.kind].append(line)
     lines = [title]
     for kind in kinds:
-        lines.append(headings[kind.kind])
-        lines += [_place_line(kind, number) for number in range(listed[kind.kind])]
-        if rest := kind.count - listed[kind.kind]:
+        lines += [headings[kind.kind], *listed[kind.kind]]
+        if rest := kind.count - len(listed[kind.kind]):
             lines.append(_rest_line(rest))
     return lines
 
 
-def _in_turns(kinds: Sequence[FoundKind]) -> Iterator[tuple[FoundKind, int]]:
-    """Yield LISTED_FINDINGS places: the first place of each kind, then the second of each kind, and so on."""
-    longest = max(len(kind.places) for kind in kinds)
-    turns = [(kind, number) for number in range(longest) for kind in kinds if number < len(kind.places)]
-    yield from turns[:LISTED_FINDINGS]
-
-
-def _place_line(kind: FoundKind, number: int) -> str:
-    return f"    {shorten(str(kind.places[number]), _LISTED_BYTES)}"
+def _in_turns(kinds: Sequence[FoundKind]) -> list[tuple[FoundKind, FoundPlace]]:
+    """Return LISTED_FINDINGS places: the first of each kind, then the second of each kind, and so on."""
+    turns = zip_longest(*([(kind, place) for place in kind.places] for kind in kinds))
+    return [turn for turn in chain.from_iterable(turns) if turn][:LISTED_FINDINGS]
 
 
 def _rest_line(rest: int) -> str:

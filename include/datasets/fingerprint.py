@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.sources import S3File
     from include.datasets.storage import StoredObject
 
 
-def zip_fingerprint(stored: StoredObject) -> str:
-    """Return the fingerprint of a zip in S3, computed from `StoredObject.content`."""
-    return _digest(["s3-zip", " ".join(stored.content)])
-
-
-def export_fingerprint(stored: StoredObject) -> str:
-    """Return the fingerprint of an .ndjson file in S3, not including the images that the file names."""
-    return _digest(["s3-export", " ".join(stored.content)])
+def file_fingerprint(origin: S3File, stored: StoredObject) -> str:
+    """Return the fingerprint of a file in S3, not including the images that an .ndjson file names."""
+    return _digest(["s3-zip" if origin.is_zip else "s3-export", " ".join(stored.content)])
 
 
 def tree_fingerprint(objects: Iterable[tuple[str, StoredObject]], yaml: str | None) -> str:
@@ -76,8 +72,7 @@ def content_fingerprint(layout: Layout, source: str) -> str:
 
     Raises DatasetError, and OSErrors after which a retry may succeed.
     """
-    total = sum(len(samples) for samples in layout.splits.values())
-    return _files_digest(layout, _sha256, Progress(f"Reading {source}", total, "images"))
+    return _files_digest(layout, _sha256, f"Reading {source}")
 
 
 def stat_digest(layout: Layout) -> str:
@@ -86,8 +81,7 @@ def stat_digest(layout: Layout) -> str:
     The ctime is included because programs can set the mtime back, but not the ctime. Raises OSErrors after
     which a retry may succeed.
     """
-    total = sum(len(samples) for samples in layout.splits.values())
-    return _files_digest(layout, _stat, Progress("Looking at files", total, "images"))
+    return _files_digest(layout, _stat, "Looking at files")
 
 
 def require_expected(fingerprint: str, expected: str | None, source: str) -> None:
@@ -100,7 +94,9 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
         )
 
 
-def _files_digest(layout: Layout, of_file: Callable[[str], str], progress: Progress) -> str:
+def _files_digest(layout: Layout, of_file: Callable[[str], str], doing: str) -> str:
+    progress = Progress(doing, sum(map(len, layout.splits.values())), "images")
+
     def describe(sample: Sample) -> tuple[str, str, str | None]:
         label = of_file(sample.label) if sample.label and is_file(sample.label) else None
         described = sample.name, of_file(sample.image), label

@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Counts finished items, from any thread, and logs a line at most every ten seconds.
 
-    total is None if it is unknown.
+    total is None if it is unknown; for the unit "bytes", it has to be known.
     """
 
     def __init__(self, doing: str, total: int | None, unit: str) -> None:
@@ -36,14 +36,9 @@ class Progress:
             log.info("%s: %s", self._doing, self._in_words())
 
     def _in_words(self) -> str:
-        done = self._count(self._done)
         if self._total is None:
-            return done if self._unit == "bytes" else f"{done} {self._unit}"
+            return f"{self._done:,} {self._unit}"
         share = 100 * self._done // max(self._total, 1)
-        return f"{done} of {self._in_total(self._total)} ({share} %)"
-
-    def _in_total(self, total: int) -> str:
-        return in_words(total) if self._unit == "bytes" else f"{total:,} {self._unit}"
-
-    def _count(self, number: int) -> str:
-        return in_words(number) if self._unit == "bytes" else f"{number:,}"
+        if self._unit == "bytes":
+            return f"{in_words(self._done)} of {in_words(self._total)} ({share} %)"
+        return f"{self._done:,} of {self._total:,} {self._unit} ({share} %)"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from include.parents_death import die_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from multiprocessing.context import ForkProcess
 
     Pipes = dict[Connection, ForkProcess]
@@ -48,9 +48,10 @@ def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int) 
     gc.freeze()  # a garbage collection in a fork would copy all shared pages
     pipes: Pipes = {}
     try:
-        for numbers in _divide(count, processes):
+        ends = [count * part // processes for part in range(processes + 1)]
+        for start, stop in pairwise(ends):
             receiver, sender = _FORK.Pipe(duplex=False)
-            process = _FORK.Process(target=_work, args=(work, numbers, sender, os.getpid()))
+            process = _FORK.Process(target=_work, args=(work, range(start, stop), sender, os.getpid()))
             process.start()
             sender.close()
             pipes[receiver] = process
@@ -59,11 +60,6 @@ def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int) 
         for process in pipes.values():
             process.kill()
             process.join()
-
-
-def _divide(count: int, parts: int) -> Sequence[range]:
-    ends = [count * part // parts for part in range(parts + 1)]
-    return [range(*pair) for pair in pairwise(ends)]
 
 
 def _work(work: Callable[[range], Iterator[T]], numbers: range, sender: Connection, parent: int) -> None:

@@ -21,7 +21,7 @@ _REMEDY = (
     "under DATASET_ROOTS"
 )
 _YAML_SUFFIXES = (".yaml", ".yml")
-_EXPORT_SUFFIX, _COCO_SUFFIX = ".ndjson", ".json"
+_ZIP_SUFFIX, _EXPORT_SUFFIX, _COCO_SUFFIX = ".zip", ".ndjson", ".json"
 _COCO_FOLDER = "annotations"
 _ARCHIVE_SUFFIXES = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
@@ -39,19 +39,16 @@ class LocalPath:
 
 
 @dataclass(frozen=True)
-class S3Zip:
-    """One zip file in S3."""
+class S3File:
+    """One file in S3: a zip file, or an .ndjson file, which names images on the web."""
 
     bucket: str
     key: str
 
-
-@dataclass(frozen=True)
-class S3Export:
-    """One .ndjson file in S3, which names images on the web."""
-
-    bucket: str
-    key: str
+    @property
+    def is_zip(self) -> bool:
+        """Whether it is a zip file."""
+        return self.key.lower().endswith(_ZIP_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class S3Tree:
     annotations: str | None = None
 
 
-Source = Digits | LocalPath | S3Zip | S3Export | S3Tree
+Source = Digits | LocalPath | S3File | S3Tree
 
 
 def parse_source(source: str, task: str) -> Source:
@@ -169,13 +166,11 @@ def _parse_s3(source: str) -> Source:
     if not bucket:
         raise DatasetError(f"dataset={source!r} has no bucket name. {_REMEDY}")
     lower = key.lower()
-    if lower.endswith(".zip"):
-        return S3Zip(bucket, key)
+    if lower.endswith((_ZIP_SUFFIX, _EXPORT_SUFFIX)):
+        return S3File(bucket, key)
     if lower.endswith(_YAML_SUFFIXES):
         folder, slash, name = key.rpartition("/")
         return S3Tree(bucket, folder + slash, name)
-    if lower.endswith(_EXPORT_SUFFIX):
-        return S3Export(bucket, key)
     if lower.endswith(_COCO_SUFFIX):
         return _parse_coco(source, bucket, key)
     if lower.endswith(_ARCHIVE_SUFFIXES):

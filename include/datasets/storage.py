@@ -1,4 +1,4 @@
-"""Protocols for the object store of this package; `s3.py` and `caching/listings.py` implement them."""
+"""What this package needs of an object store; `s3.py` provides it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from include.datasets.caching.listing import Listing
-    from include.datasets.sources import S3Tree
 
 
 _CONTENT_HASH = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
@@ -64,13 +61,3 @@ class ObjectReader(Protocol):
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
-
-
-class Listings(Protocol):
-    """Records, by fingerprint, the objects listed when an S3 prefix was checked. Raises StoreErrors."""
-
-    def save(self, listing: Listing) -> None:
-        """Save a listing under its fingerprint."""
-
-    def load(self, fingerprint: str, origin: S3Tree) -> Listing | None:
-        """Return the objects that were checked; None if no intact listing is saved."""

@@ -45,8 +45,8 @@ def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tu
     """Yield the numbers and lines of an open file, split in the same way as by `read_lines`."""
     number = 0
     with io.TextIOWrapper(file, "utf-8-sig") as text:
-        for read in _read_lines(text, longest):
-            if read is None:
+        while read := _read_line(text, longest + 2):
+            if len(read.rstrip("\n")) > longest:
                 raise ValueError(
                     f"line {number + 1} exceeds the limit of {longest:,} characters; check what wrote the "
                     "file"
@@ -58,13 +58,8 @@ def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tu
                 yield number, line
 
 
-def _read_lines(text: io.TextIOWrapper, longest: int) -> Iterator[str | None]:
-    """Yield the text between line feeds; yield None and stop at the first line that is too long."""
+def _read_line(text: io.TextIOWrapper, most: int) -> str:
     try:
-        while line := text.readline(longest + 2):
-            if len(line.rstrip("\n")) > longest:
-                yield None
-                return
-            yield line
+        return text.readline(most)
     except UnicodeDecodeError:
         raise ValueError("it is not valid UTF-8; save it as UTF-8") from None

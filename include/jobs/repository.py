@@ -11,7 +11,7 @@ from psycopg import errors
 from psycopg.types.json import Jsonb
 from pydantic import TypeAdapter, ValidationError
 
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 from include.errors import FinalError
 from include.jobs.attempts import AttemptRepository, explain_loss
 from include.jobs.job import RecordedEpoch

@@ -13,9 +13,10 @@ from include.datasets.rules import CheckRules
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.check import CheckedDataset
     from include.datasets.layouts.boundary import DatasetRoots
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
     from include.registry.version import DatasetVersion
 
 REGISTERED = CheckRules()
@@ -28,7 +29,7 @@ def check_version(
     cache: Path,
     s3: ObjectReader,
     roots: DatasetRoots,
-    listings: Listings,
+    listings: S3Listings,
     rules: CheckRules,
     cache_limit: int | None,
 ) -> CheckedDataset:

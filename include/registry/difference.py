@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 from include.registry.manifests import open_manifest
 from include.s3.layout import difference_key
 

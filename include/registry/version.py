@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 
 
 class WarningCount(BaseModel):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from include.datasets.checking.findings import FoundKind, group
-from include.datasets.class_table import ClassCount
 from include.datasets.errors import DatasetError
+from include.datasets.reference import ClassCount
 from include.limits import FINDINGS, PATH_BYTES, REPORTED_MESSAGE
 from include.refusals import shorten
 

@@ -18,7 +18,7 @@ from include.datasets.caching.content import stored_fingerprint
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.datasets.s3 import S3ObjectReader
-from include.datasets.sources import S3Export, S3Tree, S3Zip, parse_source
+from include.datasets.sources import S3File, S3Tree, parse_source
 from include.deployment.connections import open_training_db, s3_client
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
@@ -212,10 +212,10 @@ def _is_name(dataset: str) -> bool:
     return parse_registered(dataset) is not None
 
 
-def _require_s3(dataset: str) -> S3Zip | S3Export | S3Tree:
+def _require_s3(dataset: str) -> S3File | S3Tree:
     # Sources in S3 are parsed the same way for every task, so any task will do.
     if dataset.startswith("s3://"):
         origin = parse_source(dataset, "detect")
-        if isinstance(origin, S3Zip | S3Export | S3Tree):
+        if isinstance(origin, S3File | S3Tree):
             return origin
     raise DatasetError(f"dataset={dataset!r} is not in S3, so it cannot be watched; give s3://bucket/…")

@@ -12,8 +12,7 @@ import psycopg
 import pytest
 import requests
 
-from include.datasets.class_table import ClassCount
-from include.datasets.reference import DatasetVersionName
+from include.datasets.reference import ClassCount, DatasetVersionName
 from include.jobs.repository import JobRepository
 from include.registry.difference import store_difference
 from include.registry.manifests import store_manifest

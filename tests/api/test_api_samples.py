@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import requests
 
-from include.datasets.class_table import ClassCount
 from include.datasets.drawing.draw import INDEX
 from include.datasets.drawing.store import SampleStore
+from include.datasets.reference import ClassCount
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from tests.support.jobs import claim

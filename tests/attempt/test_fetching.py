@@ -16,7 +16,7 @@ from include.attempt.job_record import JobRecord
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
 from include.datasets.caching import fetch
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetChanged
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
@@ -127,7 +127,7 @@ def test_data_that_change_while_the_job_waits_for_a_gpu_are_refused(
     build("detect", tmp_path / "data", train=2, val=1)
     source, roots = str(tmp_path / "data" / "data.yaml"), DatasetRoots((tmp_path / "data",))
     settings = replace(settings, dataset_folders=(tmp_path / "data",))
-    checked = check_dataset(source, "detect", settings.dataset_cache, None, roots)
+    checked = inspect_dataset(source, "detect", settings.dataset_cache, None, roots).reference
     wait = gpus.wait_for_gpus
 
     def change_and_wait(*arguments: Any) -> AbstractContextManager[str | None]:

@@ -21,7 +21,7 @@ from include.attempt.attempt import TrainingAttempt
 from include.attempt.pictures import remove_earlier_pictures, store_pictures
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
@@ -233,7 +233,7 @@ def test_a_training_run_stores_its_plots(
     settings = Settings(bucket, tmp_path / "root", dataset_folders=(tmp_path,))
     reader = S3ObjectReader(s3_client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
-    dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
+    dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
     resolved = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)

@@ -9,8 +9,8 @@ from benchmarks.proxy import Proxy
 from include.attempt.attempt import TrainingAttempt
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
-from include.datasets.caching.listings import S3Listings
-from include.datasets.check import check_dataset
+from include.datasets.caching.listing import S3Listings
+from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket
@@ -42,9 +42,9 @@ def test_no_bucket_is_listed_for_a_training(
         s3_client.upload_file(str(file), bucket, f"datasets/set/{file.relative_to(tmp_path / 'data')}")
     uri = f"s3://{bucket}/datasets/set/"
     listings = S3Listings(Bucket(s3_client, bucket))
-    checked = check_dataset(
+    checked = inspect_dataset(
         uri, "detect", tmp_path / "elsewhere", S3ObjectReader(s3_client), DatasetRoots(), listings
-    )
+    ).reference
     spec = TrainingSpec(
         dataset=uri,
         model=stored_start(s3_client, bucket, tmp_path),

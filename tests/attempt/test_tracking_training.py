@@ -13,7 +13,7 @@ from include.attempt.attempt import TrainingAttempt
 from include.attempt.manifest import TrainingManifest
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
@@ -59,7 +59,7 @@ def train(spec: ResolvedSpec, folder: Path, training_url: str, store: Checkpoint
     settings = Settings("unused", folder, dataset_folders=(folder.parent,), cpu_worker=True)
     reader = S3ObjectReader(store._bucket.client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
-    dataset = check_dataset(spec.dataset, "detect", cache, reader, roots)
+    dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
     with psycopg.connect(training_url) as connection:
         claim(JobRepository(connection), spec=spec.model_dump(mode="json", exclude={"job_id"}))
     job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)

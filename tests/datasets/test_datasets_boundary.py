@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.s3 import S3ObjectReader
@@ -49,7 +49,7 @@ def secrets(tmp_path: Path) -> Path:
 
 def refused(source: Path | str, cache: Path, roots: DatasetRoots) -> str:
     with pytest.raises(DatasetError) as error:
-        check_dataset(str(source), "detect", cache, None, roots)
+        inspect_dataset(str(source), "detect", cache, None, roots)
     assert SECRET not in str(error.value)
     return str(error.value)
 
@@ -71,7 +71,7 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
     s3_client.put_object(Bucket=bucket, Key="data.zip", Body=packed.getvalue())
     reader, roots = S3ObjectReader(s3_client), DatasetRoots((tmp_path,), cache)
     with pytest.raises(DatasetError):
-        check_dataset(f"s3://{bucket}/data.zip", "detect", cache, reader, roots)
+        inspect_dataset(f"s3://{bucket}/data.zip", "detect", cache, reader, roots)
     (unpacked,) = cache.glob("*/content/cred.yaml")
 
     assert "is in TRAINING_ROOT" in refused(unpacked, cache, roots)
@@ -82,7 +82,7 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
     assert "is in TRAINING_ROOT" in refused(unpacked, cache, DatasetRoots((unpacked.parent,), cache))
     assert "switched off" in refused(unpacked, cache, DatasetRoots((), cache))
     with pytest.raises(DatasetError, match="leads outside the dataset"):
-        check_dataset(f"s3://{bucket}/cred.yaml", "detect", cache, _Uploaded(s3_client, bucket, unpacked))
+        inspect_dataset(f"s3://{bucket}/cred.yaml", "detect", cache, _Uploaded(s3_client, bucket, unpacked))
 
 
 class _Uploaded(S3ObjectReader):
@@ -131,9 +131,8 @@ def test_a_root_may_be_a_link_and_the_path_may_be_its_target(
     alias = tmp_path / "alias"
     alias.symlink_to(folder.parent)
     for root, source in ((alias, data), (folder.parent, alias / "data"), (alias, alias / "data")):
-        assert (
-            check_dataset(str(source), "detect", cache, None, DatasetRoots((root,), cache)).train_images == 8
-        )
+        checked = inspect_dataset(str(source), "detect", cache, None, DatasetRoots((root,), cache))
+        assert checked.reference.train_images == 8
 
 
 def _link(place: str, target: str) -> Callable[[Path, Path], object]:

@@ -18,7 +18,7 @@ from include.datasets.caching import fetch, tree
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.fetch import locate
 from include.datasets.caching.fetch import materialize as materializing
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.sources import S3Tree
@@ -82,11 +82,11 @@ def test_one_more_image_costs_one_image(
     monkeypatch.setattr(tree, "MANY", many)
     monkeypatch.setattr(fetch, "MANY", many)
     upload_files(s3_client, bucket, folder, "set/")
-    first = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    first = inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader).reference
     fetched, files, known = reader.reads, len(stored(cache)), count_known(cache)
     add_image(folder)
     upload_files(s3_client, bucket, folder, "set/")
-    second = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    second = inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader).reference
     assert second.train_images == first.train_images + 1
     assert reader.reads == fetched + 2, "the image and its labels"
     assert len(stored(cache)) == files + 2
@@ -100,24 +100,24 @@ def test_the_same_objects_under_another_prefix_are_not_fetched_again(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     upload_files(s3_client, bucket, folder, "one/")
-    check_dataset(f"s3://{bucket}/one/", "detect", cache, reader)
+    inspect_dataset(f"s3://{bucket}/one/", "detect", cache, reader)
     fetched = reader.reads
     (folder / "images").rename(folder / "pictures")
     shutil.copytree(folder / "labels", folder / "pictures", dirs_exist_ok=True)
     data = folder / "data.yaml"
     data.write_text(data.read_text().replace("images/", "pictures/"))
     upload_files(s3_client, bucket, folder, "two/")
-    check_dataset(f"s3://{bucket}/two/", "detect", cache, reader)
+    inspect_dataset(f"s3://{bucket}/two/", "detect", cache, reader)
     assert reader.reads == fetched + 1, "the data YAML"
 
 
 def test_a_changed_zip_shares_its_unchanged_files(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
-    check_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
+    inspect_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
     before = {path.name: path.stat().st_ino for path in stored(cache)}
     add_image(folder)
-    check_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
+    inspect_dataset(upload_zip(s3_client, bucket, folder), "detect", cache, reader)
     after = {path.name: path.stat().st_ino for path in stored(cache)}
     assert before.items() < after.items()
     assert len(after) == len(before) + 2
@@ -133,7 +133,7 @@ def test_a_killed_fetch_continues_where_it_stopped(
     tmp_path: Path,
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
-    reference = check_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checking", reader)
+    reference = inspect_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checking", reader).reference
     fetched = reader.reads
     process = start_fetcher(s3, reference, cache, hang=True, hang_after=5)
     wait_until(lambda: len(stored(cache)) >= 5)
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_fetched_again(
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
     originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
-    reference = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    reference = inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader).reference
     if has_view:
         materialize(reference, cache, reader)
     before = reader.reads
@@ -181,7 +181,7 @@ def test_a_view_in_use_gets_a_replaced_file_only_after_it_is_released(
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
     originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
-    reference = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    reference = inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader).reference
     with materializing(reference, cache, reader, roots_beside(cache)) as used:
         truncate(cache / reference.fingerprint / "content" / "images" / "train" / "0.png")
         other = materialize(reference, cache, reader)
@@ -224,7 +224,7 @@ def test_the_least_recently_used_dataset_is_evicted_unless_it_is_in_use(
         upload_zip(s3_client, bucket, folder, f"{name}.zip")
         add_image(folder)
         source = f"s3://{bucket}/{name}.zip"
-        reference = check_dataset(source, "detect", cache, reader, cache_limit=limit)
+        reference = inspect_dataset(source, "detect", cache, reader, cache_limit=limit).reference
         references[name] = reference
         return reference.fingerprint
 
@@ -240,11 +240,11 @@ def test_files_shared_with_a_new_version_are_not_evicted_with_the_old_one(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     upload_files(s3_client, bucket, folder, "set/")
-    first = check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+    first = inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader).reference
     add_image(folder)
     upload_files(s3_client, bucket, folder, "set/")
     fetched = reader.reads
-    check_dataset(f"s3://{bucket}/set/", "detect", cache, reader, cache_limit=1)
+    inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader, cache_limit=1)
     assert reader.reads == fetched + 2
     assert not (cache / first.fingerprint).exists()
 
@@ -261,7 +261,9 @@ def test_two_processes_fetch_two_datasets_with_the_same_files_at_once(
     references = []
     for prefix in ("one/", "two/"):
         upload_files(s3_client, bucket, folder, prefix)
-        references.append(check_dataset(f"s3://{bucket}/{prefix}", "detect", tmp_path / "checked", reader))
+        references.append(
+            inspect_dataset(f"s3://{bucket}/{prefix}", "detect", tmp_path / "checked", reader).reference
+        )
         add_image(folder)
     processes = [start_fetcher(s3, reference, cache, hang=False) for reference in references]
     reads = [int(process.communicate(timeout=60)[0]) for process in processes]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets import check
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.errors import DatasetChanged
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
@@ -38,7 +38,9 @@ class Prefix:
     def check(self) -> DatasetReference:
         cache = self._folder / "checking"
         source = f"s3://{self.bucket}/set/"
-        return check.check_dataset(source, "detect", cache, self._reader, roots_beside(cache), self._listings)
+        return check.inspect_dataset(
+            source, "detect", cache, self._reader, roots_beside(cache), self._listings
+        ).reference
 
     def materialize(self, reference: DatasetReference, machine: str = "training") -> LocalDataset:
         cache = self._folder / machine
@@ -110,7 +112,9 @@ def test_a_data_yaml_given_as_the_source_is_part_of_the_listing(prefix: Prefix, 
     source = f"s3://{prefix.bucket}/set/data.yaml"
     cache, other = tmp_path / "checking", tmp_path / "training"
     reader, listings = S3ObjectReader(prefix.client), S3Listings(Bucket(prefix.client, prefix.bucket))
-    reference = check.check_dataset(source, "detect", cache, reader, roots_beside(cache), listings)
+    reference = check.inspect_dataset(
+        source, "detect", cache, reader, roots_beside(cache), listings
+    ).reference
     prefix.put(NEW)
     local = materialize(reference, other, reader, listings)
     assert images(local) == prefix.originals()

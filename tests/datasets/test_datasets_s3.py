@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets.caching.download import Downloader
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.progress import Progress
 from include.datasets.s3 import S3ObjectReader
@@ -53,7 +53,7 @@ def test_every_task_is_fetched_from_a_zip_and_from_a_prefix(
         upload_files(s3_client, bucket, folder, "sets/mine/")
         source = f"s3://{bucket}/sets/mine/"
     shutil.rmtree(folder)
-    reference = check_dataset(source, task, cache, reader)
+    reference = inspect_dataset(source, task, cache, reader).reference
     assert (reference.train_images, reference.val_images) == (3, 2)
     assert images(materialize(reference, cache, reader)) == originals
 
@@ -66,7 +66,7 @@ def test_a_data_yaml_selects_one_of_several_datasets_below_a_prefix(
     describe(folder, path=None, val="images/train").rename(folder / "second.yaml")
     upload_files(s3_client, bucket, folder, "sets/")
     first, second = (
-        check_dataset(f"s3://{bucket}/sets/{name}.yaml", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/sets/{name}.yaml", "detect", cache, reader).reference
         for name in ("first", "second")
     )
     assert (first.val_images, second.val_images) == (2, 3)
@@ -78,9 +78,10 @@ def test_content_in_the_cache_is_not_fetched_again(
 ) -> None:
     build("detect", folder, train=3, val=2)
     upload_files(s3_client, bucket, folder)
-    reference = check_dataset(f"s3://{bucket}", "detect", cache, reader)
+    reference = inspect_dataset(f"s3://{bucket}", "detect", cache, reader).reference
     fetched = reader.reads
-    assert check_dataset(f"s3://{bucket}/", "detect", cache, reader).fingerprint == reference.fingerprint
+    again = inspect_dataset(f"s3://{bucket}/", "detect", cache, reader).reference
+    assert again.fingerprint == reference.fingerprint
     assert fetched == 11 + 1, "the data YAML, which names the folders to list"
     assert reader.reads == fetched + 1
 
@@ -95,7 +96,7 @@ def test_a_machine_with_cached_content_needs_no_s3(
     else:
         upload_files(s3_client, bucket, folder)
         source = f"s3://{bucket}/"
-    reference = check_dataset(source, "detect", cache, reader)
+    reference = inspect_dataset(source, "detect", cache, reader).reference
     for item in s3_client.list_objects_v2(Bucket=bucket)["Contents"]:
         s3_client.delete_object(Bucket=bucket, Key=item["Key"])
     assert len(images(materialize(reference, cache, reader))) == 5
@@ -110,7 +111,9 @@ def test_the_same_zip_under_another_key_is_the_same_content(
     sources = [upload_zip(s3_client, bucket, folder)]
     s3_client.copy_object(Bucket=bucket, Key="copy.zip", CopySource=f"{bucket}/data.zip")
     sources.append(f"s3://{bucket}/copy.zip")
-    first, second = (check_dataset(source, "detect", cache, reader).fingerprint for source in sources)
+    first, second = (
+        inspect_dataset(source, "detect", cache, reader).reference.fingerprint for source in sources
+    )
     assert (first, reader.reads) == (second, 1)
 
 
@@ -121,7 +124,7 @@ def test_content_that_was_replaced_after_the_check_is_not_trained_on(
     build("detect", folder, train=3, val=2)
     upload_files(s3_client, bucket, folder, "set/")
     source = upload_zip(s3_client, bucket, folder) if form == "zip" else f"s3://{bucket}/set"
-    reference = check_dataset(source, "detect", cache, reader)
+    reference = inspect_dataset(source, "detect", cache, reader).reference
     (folder / "labels" / "train" / "0.txt").write_text("1 0.4 0.4 0.2 0.2\n")
     upload_files(s3_client, bucket, folder, "set/")
     upload_zip(s3_client, bucket, folder)
@@ -144,7 +147,7 @@ def test_an_object_that_is_replaced_while_it_is_fetched_is_noticed(
     with pytest.raises(
         DatasetChanged, match=r"labels/train/0\.txt was replaced after the dataset was listed"
     ):
-        check_dataset(f"s3://{bucket}/set/", "detect", cache, Racing(s3_client))
+        inspect_dataset(f"s3://{bucket}/set/", "detect", cache, Racing(s3_client))
     assert not list(cache.rglob("content*"))
 
 
@@ -153,10 +156,10 @@ def test_caches_and_hidden_objects_are_neither_fetched_nor_part_of_the_content(
 ) -> None:
     build("detect", folder, train=3, val=2)
     upload_files(s3_client, bucket, folder)
-    before = check_dataset(f"s3://{bucket}/", "detect", cache, reader)
+    before = inspect_dataset(f"s3://{bucket}/", "detect", cache, reader).reference
     for key in ("labels/train.cache", ".DS_Store", "images/train/0.npy", "images/"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"")
-    assert check_dataset(f"s3://{bucket}/", "detect", cache, reader) == before
+    assert inspect_dataset(f"s3://{bucket}/", "detect", cache, reader).reference == before
 
 
 def test_a_data_yaml_in_s3_may_not_lead_outside(
@@ -171,15 +174,15 @@ def test_a_data_yaml_in_s3_may_not_lead_outside(
         describe(folder, path=None, **changes)
         upload_files(s3_client, bucket, folder)
         with pytest.raises(DatasetError, match="leads outside the dataset"):
-            check_dataset(f"s3://{bucket}/", "detect", cache, reader)
+            inspect_dataset(f"s3://{bucket}/", "detect", cache, reader)
     (folder / "train.txt").write_text(f"./images/train/0.png\n{tmp_path}/private/images/train/0.png\n")
     describe(folder, train="train.txt")
     upload_files(s3_client, bucket, folder)
     with pytest.raises(DatasetError, match=r"train\.txt:2: .*leads outside the dataset"):
-        check_dataset(f"s3://{bucket}/", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/", "detect", cache, reader)
     describe(folder, train="images/train", path=str(tmp_path / "private"))
     upload_files(s3_client, bucket, folder)
-    assert check_dataset(f"s3://{bucket}/", "detect", cache, reader).train_images == 3
+    assert inspect_dataset(f"s3://{bucket}/", "detect", cache, reader).reference.train_images == 3
 
 
 def test_a_malicious_zip_writes_nothing_outside_the_cache(
@@ -190,7 +193,7 @@ def test_a_malicious_zip_writes_nothing_outside_the_cache(
         opened.writestr("../../../../evil", "evil")
     s3_client.upload_file(str(tmp_path / "evil.zip"), bucket, "evil.zip")
     with pytest.raises(DatasetError, match=r"s3://.*/evil\.zip contains '\.\./\.\./\.\./\.\./evil'"):
-        check_dataset(f"s3://{bucket}/evil.zip", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/evil.zip", "detect", cache, reader)
     assert not list(tmp_path.rglob("evil"))
     assert not list(cache.rglob("content*")), "no partial content is left"
 
@@ -200,7 +203,7 @@ def test_a_key_that_is_not_a_safe_file_name_is_refused(
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="set/a\nb.png", Body=b"")
     with pytest.raises(DatasetError, match="not an allowed name: it contains a control character"):
-        check_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/set/", "detect", cache, reader)
 
 
 def test_a_large_object_arrives_whole_over_several_connections(

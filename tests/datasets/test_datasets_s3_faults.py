@@ -14,7 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
@@ -47,14 +47,14 @@ def test_a_missing_object_or_prefix_is_named(
         f"s3://{bucket}/set/data.yaml",
     ):
         with pytest.raises(DatasetError, match=r"check the (bucket and the (key|prefix)|key)") as refused:
-            check_dataset(source, "detect", cache, reader)
+            inspect_dataset(source, "detect", cache, reader)
         assert source in str(refused.value)
 
 
 def test_a_bucket_that_is_missing_is_named(cache: Path, reader: CountingReader) -> None:
     for source in ("s3://no-such-bucket-here/set/", "s3://no-such-bucket-here/set.zip"):
         with pytest.raises(BucketMissing, match="check the bucket's name") as refused:
-            check_dataset(source, "detect", cache, reader)
+            inspect_dataset(source, "detect", cache, reader)
         assert source in str(refused.value)
 
 
@@ -63,7 +63,7 @@ def test_rejected_access_keys_are_named(s3: S3, bucket: str, cache: Path) -> Non
         reader = S3ObjectReader(boto3.client("s3", **arguments(s3, **changes)))
         for source in (f"s3://{bucket}/a.zip", f"s3://{bucket}/a/"):
             with pytest.raises(StoreAccessDenied, match="does not accept the keys of connection training_s3"):
-                check_dataset(source, "detect", cache, reader)
+                inspect_dataset(source, "detect", cache, reader)
 
 
 def test_a_server_that_does_not_answer_is_a_retryable_error(s3: S3, cache: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_server_that_does_not_answer_is_a_retryable_error(s3: S3, cache: Path)
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
         reader = S3ObjectReader(boto3.client("s3", **arguments(s3, endpoint_url=endpoint), config=ONCE))
         with pytest.raises(StoreUnavailable, match=f"{endpoint} does not respond, .*/b/a.zip") as failed:
-            check_dataset("s3://b/a.zip", "detect", cache, reader)
+            inspect_dataset("s3://b/a.zip", "detect", cache, reader)
     assert not isinstance(failed.value, DatasetError)
 
 
@@ -85,7 +85,7 @@ def test_a_broken_connection_is_resumed(
         reader = S3ObjectReader(
             boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=ONCE)
         )
-        assert check_dataset(source, "detect", cache, reader).train_images == 8
+        assert inspect_dataset(source, "detect", cache, reader).reference.train_images == 8
         assert proxy.cuts == 2
 
 
@@ -99,7 +99,7 @@ def test_a_connection_that_always_breaks_leaves_nothing_behind(
             boto3.client("s3", **arguments(s3, endpoint_url=proxy.endpoint_url), config=ONCE)
         )
         with pytest.raises(StoreUnavailable, match=r"data\.zip"):
-            check_dataset(source, "detect", cache, reader)
+            inspect_dataset(source, "detect", cache, reader)
     assert not list(cache.rglob("content*"))
 
 
@@ -132,7 +132,7 @@ def test_two_processes_at_once_fetch_the_content_once(
 ) -> None:
     build("detect", folder, train=28)
     upload_files(s3_client, bucket, folder, "set/")
-    reference = check_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checked", reader)
+    reference = inspect_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checked", reader).reference
     processes = [start_fetcher(s3, reference, cache, hang=False) for _ in range(2)]
     reads = [int(process.communicate(timeout=60)[0]) for process in processes]
     assert sorted(reads) == [0, reader.reads]
@@ -150,7 +150,7 @@ def test_a_process_killed_while_fetching_leaves_no_content_that_is_used(
 ) -> None:
     build("detect", folder)
     source = upload_zip(s3_client, bucket, folder)
-    reference = check_dataset(source, "detect", tmp_path / "checked", reader)
+    reference = inspect_dataset(source, "detect", tmp_path / "checked", reader).reference
     home = cache / reference.fingerprint
     process = start_fetcher(s3, reference, cache, hang=True)
     deadline = time.monotonic() + 60

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from include.datasets.caching.content import stored_fingerprint
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.named_folders import list_folders, name_folders
 from include.datasets.sources import S3Tree
@@ -100,7 +100,7 @@ def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
     originals = sorted(path.read_bytes() for path in (tmp_path / "data").rglob("*.png"))
     upload_files(s3_client, bucket, tmp_path / "data")
     yaml = "data.yaml" if task == "detect" else None
-    reference = check_dataset(f"s3://{bucket}/{yaml or ''}", task, cache, reader)
+    reference = inspect_dataset(f"s3://{bucket}/{yaml or ''}", task, cache, reader).reference
     whole = stored_fingerprint(S3Tree(bucket, ""), reader)
     for key in ("checkpoints/a/last.pt", "datasets/jobs/a.json", "images-of-others/0.png", "labels.txt"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"not of the dataset")
@@ -121,7 +121,7 @@ def test_a_data_yaml_below_a_prefix_selects_only_the_folders_and_lists_that_it_n
     describe(tmp_path / "data", path=None, train="train.txt")
     upload_files(s3_client, bucket, tmp_path / "data", "sets/")
     source = f"s3://{bucket}/sets/data.yaml"
-    before = check_dataset(source, "detect", cache, reader)
+    before = inspect_dataset(source, "detect", cache, reader).reference
     assert (before.train_images, before.val_images) == (3, 2)
     s3_client.put_object(Bucket=bucket, Key="sets/another/images/0.png", Body=b"of another dataset")
     origin = S3Tree(bucket, "sets/", "data.yaml")
@@ -141,7 +141,7 @@ def test_masks_for_a_list_of_images_are_fetched_from_the_masks_dir_of_the_data_y
         (folder / f"{split}.txt").write_text("".join(f"./images/{split}/{name}\n" for name in names))
     describe(folder, path=None, train="train.txt", val="val.txt", masks_dir="annotated")
     upload_files(s3_client, bucket, folder, "sets/")
-    found = check_dataset(f"s3://{bucket}/sets/data.yaml", "semantic", cache, reader)
+    found = inspect_dataset(f"s3://{bucket}/sets/data.yaml", "semantic", cache, reader).reference
     assert found.train_images > 0
 
 
@@ -151,15 +151,15 @@ def test_a_bucket_root_that_is_not_one_dataset_is_refused_with_a_remedy(
     for key in ("one/0.png", "two/0.png"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"")
     with pytest.raises(DatasetError, match=r"no data YAML and no train/ at its root; give the prefix"):
-        check_dataset(f"s3://{bucket}/", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/", "detect", cache, reader)
     build("detect", tmp_path / "data", train=1, val=1)
     describe(tmp_path / "data", path=None, train=".")
     upload_files(s3_client, bucket, tmp_path / "data")
     with pytest.raises(DatasetError, match=r"data\.yaml names the whole bucket as a folder of images"):
-        check_dataset(f"s3://{bucket}/data.yaml", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/data.yaml", "detect", cache, reader)
     shutil.copy(tmp_path / "data" / "data.yaml", tmp_path / "data" / "copy.yaml")
     (tmp_path / "data" / "data.yaml").rename(tmp_path / "data" / "other.yaml")
     s3_client.delete_object(Bucket=bucket, Key="data.yaml")
     upload_files(s3_client, bucket, tmp_path / "data")
     with pytest.raises(DatasetError, match="with several YAML files at its root"):
-        check_dataset(f"s3://{bucket}/", "detect", cache, reader)
+        inspect_dataset(f"s3://{bucket}/", "detect", cache, reader)

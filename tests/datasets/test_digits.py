@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from include.datasets import digits
 from include.datasets.caching.fetch import materialize
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.checking.label_lines import LabelRules
 from include.datasets.checking.labels import check_labels
 from include.datasets.checking.validate import validate
@@ -34,7 +34,7 @@ def test_the_scenes_have_the_expected_bytes(scenes: Layout) -> None:
 
 
 def test_the_reference_describes_the_scenes_correctly(scenes: Layout, tmp_path: Path) -> None:
-    reference = check_dataset("digits", "detect", tmp_path, None)
+    reference = inspect_dataset("digits", "detect", tmp_path, None).reference
     size = sum(path.stat().st_size for path in scenes.root.rglob("*") if path.suffix in {".png", ".txt"})
     assert (reference.train_images, reference.val_images, reference.size) == (400, 100, size)
     assert reference.classes == scenes.names
@@ -45,7 +45,7 @@ def test_the_scenes_pass_our_own_check(scenes: Layout, tmp_path: Path) -> None:
     found = validate(scenes, "digits")
     assert not found.warnings
     assert found.fingerprint == digits.FINGERPRINT
-    assert found.class_table == check_dataset("digits", "detect", tmp_path, None).class_table
+    assert found.class_table == inspect_dataset("digits", "detect", tmp_path, None).reference.class_table
 
 
 def test_every_scene_shows_the_digits_that_its_labels_name(scenes: Layout) -> None:
@@ -76,7 +76,7 @@ def test_training_and_validation_share_no_scan() -> None:
 
 
 def test_the_training_machine_draws_the_scenes_once(tmp_path: Path) -> None:
-    reference = check_dataset("digits", "detect", tmp_path, None)
+    reference = inspect_dataset("digits", "detect", tmp_path, None).reference
     with materialize(reference, tmp_path, None) as local:
         assert len(list((local.data.parent / "images" / "train").iterdir())) == 400
     program = (

@@ -16,7 +16,7 @@ from benchmarks.gpu.page import NO_CLAIM, PAGE, render
 from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
 from benchmarks.gpu.steps import STEPS
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
 from include.training.contract import MODEL_SUFFIX, TASKS, Task
 from tests.support.locks import read_lock
@@ -61,7 +61,7 @@ def test_killed_training_runs_end_with_the_same_bits_as_uninterrupted_ones(run: 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_photographs_of_every_task_can_be_trained_on(task: Task, tmp_path: Path) -> None:
     data = photographs(tmp_path, task, 4, 2, size=(96, 64))
-    checked = check_dataset(str(data), task, tmp_path / "cache", None, DatasetRoots((tmp_path,)))
+    checked = inspect_dataset(str(data), task, tmp_path / "cache", None, DatasetRoots((tmp_path,))).reference
     assert (checked.train_images, checked.val_images) == (4, 2)
 
 

@@ -18,7 +18,7 @@ from include.attempt.attempt import TrainingAttempt
 from include.attempt.job_record import JobRecord
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import digits
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.deployment.settings import Settings
 from include.jobs.spec import TrainingSpec
 from include.orchestration.failures import no_retry
@@ -256,7 +256,7 @@ def attempt(settings: Settings) -> object:
 
 
 ENTRIES: dict[str, Callable[[Settings], object]] = {
-    "check_dataset": lambda settings: check_dataset(
+    "check_dataset": lambda settings: inspect_dataset(
         "s3://bucket/data.zip", "detect", settings.dataset_cache, None
     ),
     "materialize": lambda settings: materialize(digits.reference(), settings.dataset_cache, None),

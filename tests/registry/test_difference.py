@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 from include.limits import MANIFEST_LINE
 from include.registry import manifests
 from include.registry.difference import EXAMPLES, FileDifference, compare, compare_classes

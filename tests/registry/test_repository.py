@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 from include.datasets.registered import RegisteredName
 from include.registry.errors import DatasetUnknown
 from include.registry.repository import DatasetRepository, Registration

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import boto3
 
-from include.datasets.caching.listings import S3Listings
-from include.datasets.check import check_dataset
+from include.datasets.caching.listing import S3Listings
+from include.datasets.check import inspect_dataset
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.conversion.convert import Converter
 from include.datasets.s3 import S3ObjectReader
@@ -23,7 +23,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     client = boto3.client("s3", **job["client"])
     bucket = Bucket(client, job["bucket"])
-    check_dataset(
+    inspect_dataset(
         job["source"],
         "detect",
         Path(job["cache"]),

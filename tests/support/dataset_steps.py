@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.datasets.caching.fetch import LocalDataset
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.caching.listing import S3Listings
+    from include.datasets.storage import ObjectReader
     from include.stack.s3 import S3
 
 
@@ -36,14 +37,16 @@ def check_dataset(
     source: str, task: str, cache: Path, s3: ObjectReader | None, **arguments: object
 ) -> DatasetReference:
     """Run the check for a training run with these Ultralytics `arguments`."""
-    return check.check_dataset(source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments))
+    return check.inspect_dataset(
+        source, task, cache, s3, roots_beside(cache), rules=check_rules(arguments)
+    ).reference
 
 
 def materialize(
     reference: DatasetReference,
     cache: Path,
     s3: ObjectReader | None,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     roots: DatasetRoots | None = None,
 ) -> LocalDataset:
     """Materialize the dataset as a training run does; return the copy that stays in the cache."""
@@ -57,7 +60,10 @@ def check_here(source: Path | str, task: str, cache: Path, **arguments: object) 
     opened, roots = DatasetCache.open(cache), roots_beside(cache)
     with fetch.locate(origin, str(source), opened, None, roots) as (place, fingerprint):
         found = examine(place.as_json(), task, fingerprint, rules.model_dump(mode="json"))
-    return DatasetReference(source=str(source), task=task, split=rules.split, **found["reference"])
+    warnings = sum(kind["count"] for kind in found["warnings"])
+    return DatasetReference(
+        source=str(source), task=task, split=rules.split, warnings=warnings, **found["reference"]
+    )
 
 
 def refusal(source: Path | str, task: str, cache: Path, **arguments: object) -> str:

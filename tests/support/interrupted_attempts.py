@@ -18,7 +18,7 @@ import psycopg
 from include.audit.leftovers import JOB_FOLDERS
 from include.checkpoints.store import CheckpointStore
 from include.claim.resolved_job import ResolvedJob
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.reference import DatasetReference
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
@@ -106,9 +106,9 @@ class Trial:
         self.spec = asked.with_defaults().model_copy(update={"publish_seconds": PUBLISH_SECONDS})
         settings = _settings(self.place.bucket, self._root, folder)
         reader = S3ObjectReader(self.place.client)
-        self.dataset = check_dataset(
+        self.dataset = inspect_dataset(
             dataset, self.task, settings.dataset_cache, reader, settings.dataset_roots
-        )
+        ).reference
         with psycopg.connect(self.place.database_url) as connection:
             spec = self.spec.model_dump(mode="json", exclude={"job_id"})
             claim(JobRepository(connection), self.job_id, spec=spec, epochs=self.epochs)

@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from include.audit.dataset_deletion import delete_unused_objects, delete_version
 from include.claim.dataset_check import check_parameter
 from include.datasets.caching.fetch import materialize
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.rules import CheckRules
 from include.datasets.s3 import S3ObjectReader

@@ -11,7 +11,7 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
-from include.datasets.check import check_dataset
+from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetError
 from include.orchestration.assets import TRAINING_DATASET
 from include.retraining.plans import Plans, RetrainPlan
@@ -73,7 +73,8 @@ def test_the_announced_fingerprint_is_the_one_that_training_would_find(
     for source in (dataset, packed, f"{dataset}data.yaml"):
         news = find_change(source, [], reader)
         assert news is not None
-        assert news["fingerprint"] == check_dataset(source, "detect", tmp_path / "cache", reader).fingerprint
+        checked = inspect_dataset(source, "detect", tmp_path / "cache", reader).reference
+        assert news["fingerprint"] == checked.fingerprint
 
 
 def test_events_about_other_data_and_events_without_a_fingerprint_are_ignored(

@@ -74,6 +74,15 @@ class DatasetCache:
             os.close(descriptor)
 
 
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process alone; return False if another process has locked it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _lock_shared(path: Path) -> int:
     """Open the file and lock it; create it if it does not exist."""
     while True:

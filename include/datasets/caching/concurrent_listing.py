@@ -13,7 +13,6 @@ import heapq
 import json
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -47,17 +46,11 @@ def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[Sto
     if len(first) <= _PAGE:
         yield from sorted(first, key=_key)
         return
-    with _start_listing(reader, bucket, prefix) as folders:
-        yield from folders.walk()
-
-
-@contextmanager
-def _start_listing(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[_Folders]:
     with TemporaryDirectory() as work, ThreadPoolExecutor(_REQUESTS) as pool:
         folders = _Folders(reader, bucket, prefix, Path(work), pool)
         folders.start_folder(prefix)
         try:
-            yield folders
+            yield from folders.walk()
         finally:
             folders.abandoned.set()
             pool.shutdown(cancel_futures=True)
@@ -142,8 +135,7 @@ class _Folders:
                     objects = [found for found in page if not isinstance(found, str)]
                     own = [found for found in objects if part.has(found.key)]
                     self._count(len(own))
-                    lines = (json.dumps([found.key, found.size, found.etag]) for found in own)
-                    file.writelines(f"{line}\n" for line in lines)
+                    file.writelines(json.dumps([each.key, each.size, each.etag]) + "\n" for each in own)
                     if self.abandoned.is_set() or (objects and part.is_behind(objects[-1].key)):
                         return
                     self._divide(part, [found.key for found in own])

@@ -13,17 +13,17 @@ from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.filling import is_complete
 from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
 from include.datasets.confinement import run_confined
-from include.datasets.fingerprint import export_fingerprint, require_expected, zip_fingerprint
+from include.datasets.fingerprint import file_fingerprint, require_expected
 from include.datasets.progress import Progress
-from include.datasets.sources import S3Export, S3Tree, S3Zip
+from include.datasets.sources import S3File, S3Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from include.datasets.caching.cache import DatasetCache
-    from include.datasets.caching.listing import Listing
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.caching.listing import Listing, S3Listings
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -48,47 +48,31 @@ class Remote:
     """Fetches missing or damaged files of such a folder again."""
 
 
-def find_zip(origin: S3Zip, cache: DatasetCache, reader: ObjectReader, expected: str | None = None) -> Remote:
-    """Find a zip file. Raises DatasetChanged if its fingerprint differs from `expected`, if given."""
+def find_file(origin: S3File, cache: DatasetCache, reader: ObjectReader, expected: str | None) -> Remote:
+    """Find a zip or .ndjson file. Raises DatasetChanged unless its fingerprint is `expected`, if given."""
     stored = reader.stat(origin.bucket, origin.key)
-    fingerprint = zip_fingerprint(stored)
-    require_expected(fingerprint, expected, stored.uri)
+    fingerprint, uri = file_fingerprint(origin, stored), stored.uri
+    require_expected(fingerprint, expected, uri)
 
     def fill(target: Path) -> None:
-        archive, uri = target.with_suffix(".zip"), stored.uri
+        file = target.with_suffix(".zip") if origin.is_zip else target / EXPORT_NAME
         make_room_for(uri, target, cache, stored.size)
-        Downloader(reader, Progress(f"Fetching {uri}", stored.size, "bytes")).download([(stored, archive)])
-        make_room_for(uri, target, cache, run_confined(measure_fetched, str(archive), uri, source=uri))
-        run_confined(unpack_fetched, str(archive), str(target), uri, str(cache.files.folder), source=uri)
-        archive.unlink()
+        Downloader(reader, Progress(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
+        if origin.is_zip:
+            make_room_for(uri, target, cache, run_confined(measure_fetched, str(file), uri, source=uri))
+            run_confined(unpack_fetched, str(file), str(target), uri, str(cache.files.folder), source=uri)
+            file.unlink()
         flush(target)
 
-    return Remote(stored.uri, fingerprint, fill, lambda _: True, fill)
-
-
-def find_export(
-    origin: S3Export, cache: DatasetCache, reader: ObjectReader, expected: str | None = None
-) -> Remote:
-    """Find an .ndjson file. Raises DatasetChanged if its fingerprint differs from `expected`, if given."""
-    stored = reader.stat(origin.bucket, origin.key)
-    fingerprint = export_fingerprint(stored)
-    require_expected(fingerprint, expected, stored.uri)
-
-    def fill(target: Path) -> None:
-        make_room_for(stored.uri, target, cache, stored.size)
-        progress = Progress(f"Fetching {stored.uri}", stored.size, "bytes")
-        Downloader(reader, progress).download([(stored, target / EXPORT_NAME)])
-        flush(target)
-
-    return Remote(stored.uri, fingerprint, fill, lambda _: True, fill)
+    return Remote(uri, fingerprint, fill, lambda _: True, fill)
 
 
 def find_tree(
     origin: S3Tree,
     cache: DatasetCache,
     reader: ObjectReader,
-    listings: Listings | None = None,
-    expected: str | None = None,
+    listings: S3Listings | None,
+    expected: str | None,
 ) -> Remote:
     """Find the objects of a dataset under a prefix.
 
@@ -104,7 +88,7 @@ def find_tree(
 
 
 def _select_listing(
-    origin: S3Tree, reader: ObjectReader, listings: Listings | None, expected: str | None, uri: str
+    origin: S3Tree, reader: ObjectReader, listings: S3Listings | None, expected: str | None, uri: str
 ) -> Listing:
     """Return the objects to fetch."""
     if expected is not None and listings is not None:
@@ -123,7 +107,7 @@ def _select_listing(
     return listing
 
 
-def is_intact(home: Path, origin: S3Zip | S3Export | S3Tree) -> bool:
+def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
     """Return whether a dataset's folder has its content and, for a prefix, all files with their sizes.
 
     The sizes are compared with the listing beside the content. Without an intact listing, no size is checked.
@@ -131,15 +115,12 @@ def is_intact(home: Path, origin: S3Zip | S3Export | S3Tree) -> bool:
     return is_complete(home / "content") and (not isinstance(origin, S3Tree) or is_tree_intact(home, origin))
 
 
-def stored_fingerprint(origin: S3Zip | S3Export | S3Tree, reader: ObjectReader) -> str:
+def stored_fingerprint(origin: S3File | S3Tree, reader: ObjectReader) -> str:
     """Return the fingerprint of the current objects in S3, without fetching images or labels.
 
     Fetching the content does not change the fingerprint, but converting it does. Raises DatasetError if there
     are no objects, and StoreErrors.
     """
-    match origin:
-        case S3Zip():
-            return zip_fingerprint(reader.stat(origin.bucket, origin.key))
-        case S3Export():
-            return export_fingerprint(reader.stat(origin.bucket, origin.key))
+    if isinstance(origin, S3File):
+        return file_fingerprint(origin, reader.stat(origin.bucket, origin.key))
     return list_tree(origin, reader, f"s3://{origin.bucket}/{origin.prefix}").fingerprint

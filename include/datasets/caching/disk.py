@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import stat
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -87,9 +86,6 @@ def flush(folder: Path) -> None:
 
     For thousands of small files this takes seconds; syncing them one by one would take minutes.
     """
-    if sys.platform != "linux":
-        os.sync()
-        return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         ctypes.CDLL(None).syncfs(descriptor)

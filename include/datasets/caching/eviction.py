@@ -7,7 +7,6 @@ are removed, too.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from include.datasets.caching.cache import try_lock
 from include.datasets.caching.disk import disk_blocks, require_room
 from include.errors import AttemptError
 from include.limits import in_words
@@ -110,7 +110,7 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
     deadline = time.monotonic() + _WAIT_SECONDS
     try:
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             if time.monotonic() > deadline:
                 raise EvictionHangs(
                     f"Another process has been evicting datasets from {cache.folder} for "
@@ -178,23 +178,14 @@ def _evict(cache: DatasetCache, home: Path, trash: Path) -> int:
 def _lock_unused(path: Path, locks: ExitStack) -> bool:
     """Lock the file, if it exists, until `locks` closes. Returns False if another process holds the lock."""
     try:
-        descriptor = os.open(
-            path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-        )  # NFS locks only files that are open for writing
+        # NFS locks only files that are open for writing.
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     except PermissionError:  # the file belongs to another account, which may be using the dataset
         return False
     locks.callback(os.close, descriptor)
-    return _try_lock(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return try_lock(descriptor)
 
 
 def _delete(folder: Path) -> int:

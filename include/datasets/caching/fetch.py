@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
-from include.datasets.caching.content import EXPORT_NAME, find_export, find_tree, find_zip, is_intact
+from include.datasets.caching.content import EXPORT_NAME, find_file, find_tree, is_intact
 from include.datasets.caching.filling import ensure_folder
 from include.datasets.caching.view import data_argument, fill_view, read_and_fill_view
 from include.datasets.caching.view_lock import lock_view
@@ -24,16 +24,17 @@ from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
 from include.datasets.shares import MANY, PROCESSES
-from include.datasets.sources import Digits, LocalPath, S3Export, S3Tree, S3Zip, find_local, parse_source
+from include.datasets.sources import Digits, LocalPath, S3File, S3Tree, find_local, parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from include.datasets.caching.listing import S3Listings
     from include.datasets.layouts.samples import Layout
     from include.datasets.reference import DatasetReference
     from include.datasets.sources import Source
-    from include.datasets.storage import Listings, ObjectReader
+    from include.datasets.storage import ObjectReader
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def materialize(
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     cache_limit: int | None = None,
 ) -> Iterator[LocalDataset]:
     """Make exactly the content of `reference` available on this machine; fetch files that the cache lacks.
@@ -78,33 +79,27 @@ def materialize(
     opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
     source = reference.source
-    is_unchanged = _always_unchanged
     with (
         opened.use(reference.fingerprint) as home,
         locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (place, _),
     ):
         layout = None if place.fetched else read_layout(place, reference.task, reference.split)
         with lock_view(home, _view_name(layout, reference)) as view:
-            fill = partial(_fill_confined, place, reference, view)
-            if layout is not None:
-                is_unchanged = _require_unchanged(layout, reference)
-                if not _is_large(reference):
-                    fill = partial(_fill, layout, view)
-            ensure_folder(home, view.name, fill, source)
+            is_unchanged = _require_unchanged(layout, reference)
+            ensure_folder(home, view.name, partial(_fill, place, layout, reference, view), source)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
 
 
-def _is_large(reference: DatasetReference) -> bool:
-    return reference.train_images + reference.val_images >= MANY
-
-
-def _fill(layout: Layout, view: Path, unfinished: Path) -> None:
-    fill_view(layout, unfinished, view)
-
-
-def _fill_confined(place: Place, reference: DatasetReference, view: Path, unfinished: Path) -> None:
-    processes = PROCESSES if _is_large(reference) else 1
+def _fill(
+    place: Place, layout: Layout | None, reference: DatasetReference, view: Path, unfinished: Path
+) -> None:
+    """Write the view into the folder `unfinished`. layout is None if it has not been read yet."""
+    is_large = reference.train_images + reference.val_images >= MANY
+    if layout is not None and not is_large:
+        fill_view(layout, unfinished, view)
+        return
+    processes = PROCESSES if is_large else 1
     arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view), processes
     run_confined(read_and_fill_view, *arguments, source=reference.source)
 
@@ -116,7 +111,7 @@ def locate(
     cache: DatasetCache,
     s3: ObjectReader | None,
     roots: DatasetRoots,
-    listings: Listings | None = None,
+    listings: S3Listings | None = None,
     expected: str | None = None,
 ) -> Iterator[tuple[Place, str | None]]:
     """Find the data on this machine, fetching or drawing them if needed; yield their place and fingerprint.
@@ -134,29 +129,26 @@ def locate(
             with cache.use(digits.FINGERPRINT) as home:
                 content = _draw_digits(home)
                 yield Place(content, source, content), digits.FINGERPRINT
-        case S3Zip() | S3Export() | S3Tree():
+        case S3File() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
                 content = home / "content"
                 yield Place(content / (_named_file(origin) or ""), source, content), home.name
 
 
-def _named_file(origin: S3Zip | S3Export | S3Tree) -> str | None:
+def _named_file(origin: S3File | S3Tree) -> str | None:
     """Return the name of the file that the source names; None if the source is the whole content."""
-    match origin:
-        case S3Export():
-            return EXPORT_NAME
-        case S3Tree():
-            return origin.yaml or origin.annotations
-    return None
+    if isinstance(origin, S3Tree):
+        return origin.yaml or origin.annotations
+    return None if origin.is_zip else EXPORT_NAME
 
 
 @contextmanager
 def _fetch(
-    origin: S3Zip | S3Export | S3Tree,
+    origin: S3File | S3Tree,
     source: str,
     cache: DatasetCache,
     s3: ObjectReader | None,
-    listings: Listings | None,
+    listings: S3Listings | None,
     expected: str | None,
 ) -> Iterator[Path]:
     if expected is not None:
@@ -169,13 +161,10 @@ def _fetch(
         raise DatasetError(
             f"dataset={source!r} is in S3, but no S3 connection is configured; set connection training_s3"
         )
-    match origin:
-        case S3Zip():
-            remote = find_zip(origin, cache, s3, expected)
-        case S3Export():
-            remote = find_export(origin, cache, s3, expected)
-        case S3Tree():
-            remote = find_tree(origin, cache, s3, listings, expected)
+    if isinstance(origin, S3Tree):
+        remote = find_tree(origin, cache, s3, listings, expected)
+    else:
+        remote = find_file(origin, cache, s3, expected)
     with cache.use(remote.fingerprint) as home:
         ensure_folder(home, "content", remote.fill, remote.uri, remote.is_intact, remote.repair)
         yield home
@@ -209,11 +198,14 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
     return f"{name}-{targets.hexdigest()[:16]}"
 
 
-def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[[], bool]:
+def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    Returns a function that checks later whether the files are still the same.
+    layout is that of local data, and None for fetched data, which nobody changes. Returns a function that
+    checks later whether the files are still the same.
     """
+    if layout is None:
+        return lambda: True
     before = stat_digest(layout)
     if before != reference.stat_digest:
         found = content_fingerprint(layout, reference.source)
@@ -228,7 +220,3 @@ def _require_unchanged(layout: Layout, reference: DatasetReference) -> Callable[
             return False
 
     return is_unchanged
-
-
-def _always_unchanged() -> bool:
-    return True

@@ -17,7 +17,6 @@ import hashlib
 import logging
 import os
 import shutil
-import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,14 +52,6 @@ class FileStore:
         self.folder = folder
         self._prefix = f"{folder}{os.sep}"
 
-    def has(self, key: str, size: int) -> bool:
-        """Return whether a file of this key and size is stored. Another process may remove it at any time."""
-        try:
-            found = os.lstat(self._path(key))
-        except FileNotFoundError:
-            return False
-        return stat.S_ISREG(found.st_mode) and found.st_size == size
-
     def link(self, key: str, size: int, target: str) -> bool:
         """Make `target` a link to the stored file, or a copy of it.
 
@@ -89,7 +80,7 @@ class FileStore:
         replaces it in the store.
         """
         file.chmod(_READ_ONLY)
-        stored = self._path(key)
+        stored = self.folder / key[:2] / key
         with _without_links():
             try:
                 self._add(file, stored)
@@ -102,9 +93,6 @@ class FileStore:
             for folder in folders:
                 with os.scandir(folder) as files:
                     yield from files
-
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / key
 
     def _add(self, file: Path, stored: Path) -> None:
         try:

@@ -12,6 +12,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from include.datasets.caching.cache import try_lock
 from include.datasets.caching.disk import translate_disk_errors
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
@@ -51,7 +52,7 @@ def ensure_folder(
         make_trusted_folder(home)
         if is_complete(target) and is_intact(target):
             return target
-        with _lock(home / "lock", source):
+        with lock_alone(home / "lock", f"fetching {source}"):
             if is_complete(target):
                 if not is_intact(target):
                     repair(target)
@@ -69,11 +70,10 @@ def ensure_folder(
 
 
 @contextmanager
-def _lock(file: Path, source: str) -> Iterator[None]:
+def lock_alone(file: Path, doing: str) -> Iterator[None]:
+    """Lock the file; log what another process is doing that holds the lock, and wait for it."""
     with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("Another process is fetching %s; waiting for it.", source)
+        if not try_lock(lock.fileno()):
+            log.info("Another process is %s; waiting for it.", doing)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,10 +60,10 @@ def link_objects(
     whose name is also a folder, and OSErrors.
     """
     tree = S3Tree(**origin)
-    linker = _Linker(tree, Path(listing), target, FileStore(Path(store)))
+    link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))
     progress, total = Progress(f"Linking {uri}", count, "files"), Lacking()
     with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
-        for batch in share_out(linker.link, count, processes):
+        for batch in share_out(link, count, processes):
             progress.advance(batch.done)
             for name, stored in batch.lacking:
                 write(name, stored)
@@ -85,26 +86,19 @@ def explain_clash(uri: str, target: Path) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Linker:
-    origin: S3Tree
-    listing: Path
-    target: str
-    store: FileStore
-
-    def link(self, numbers: range) -> Iterator[_Batch]:
-        """Link the objects with these numbers."""
-        folders: set[str] = set()
-        batch = _Batch(0, [])
-        for name, stored in read_objects(self.listing, self.origin, numbers):
-            folder = name.rpartition("/")[0]
-            if folder not in folders:
-                Path(self.target, folder).mkdir(parents=True, exist_ok=True)
-                folders.add(folder)
-            if not self.store.link(object_key(stored), stored.size, f"{self.target}/{name}"):
-                batch.lacking.append((name, stored))
-            batch.done += 1
-            if batch.done >= BATCH:
-                yield batch
-                batch = _Batch(0, [])
-        yield batch
+def _link(origin: S3Tree, listing: Path, target: str, store: FileStore, numbers: range) -> Iterator[_Batch]:
+    """Link the objects with these numbers."""
+    folders: set[str] = set()
+    batch = _Batch(0, [])
+    for name, stored in read_objects(listing, origin, numbers):
+        folder = name.rpartition("/")[0]
+        if folder not in folders:
+            Path(target, folder).mkdir(parents=True, exist_ok=True)
+            folders.add(folder)
+        if not store.link(object_key(stored), stored.size, f"{target}/{name}"):
+            batch.lacking.append((name, stored))
+        batch.done += 1
+        if batch.done >= BATCH:
+            yield batch
+            batch = _Batch(0, [])
+    yield batch

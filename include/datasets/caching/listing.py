@@ -3,12 +3,17 @@
 The file consists of compressed JSON lines. The first line is the name of the data YAML or null; each other
 line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
 from the same values, so a listing can be verified against the fingerprint under which it is stored.
+
+Listings of checked prefixes are also stored in S3, so that exactly the checked objects can be fetched later:
+
+    s3://{checkpoint bucket}/datasets/{fingerprint}.jsonl.gz
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import logging
 import shutil
 import tempfile
 import zlib
@@ -16,18 +21,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.layouts.names import safe_parts
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
+from include.s3.download import download
+from include.s3.errors import ObjectNotFound, StoreRefusal
+from include.s3.layout import listing_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from include.datasets.sources import S3Tree
+    from include.s3.bucket import Bucket
+
+log = logging.getLogger(__name__)
 
 DAMAGED = (
     *(gzip.BadGzipFile, EOFError, zlib.error),
@@ -59,10 +70,9 @@ class Listing:
 
         def written() -> Iterator[tuple[str, StoredObject]]:
             nonlocal count
-            for name, stored in objects:
-                write(name, stored)
-                count += 1
-                yield name, stored
+            for count, pair in enumerate(objects, start=1):  # noqa: B007
+                write(*pair)
+                yield pair
 
         file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the listing
         with _write_lines(file, origin) as write:
@@ -119,16 +129,12 @@ def read_objects(
 @contextmanager
 def _write_lines(file: IO[bytes], origin: S3Tree) -> Iterator[Callable[[str, StoredObject], None]]:
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-        packed.write(_line(origin.yaml))
+        _write(packed, origin.yaml)
         yield lambda name, stored: _write(packed, [name, stored.size, stored.etag])
 
 
 def _write(packed: gzip.GzipFile, value: object) -> None:
-    packed.write(_line(value))
-
-
-def _line(value: object) -> bytes:
-    return json.dumps(value).encode() + b"\n"
+    packed.write(json.dumps(value).encode() + b"\n")
 
 
 def _parse(
@@ -152,3 +158,47 @@ def _read_line(file: gzip.GzipFile) -> bytes:
     if len(line) > LISTING_LINE:
         raise ValueError(f"a line is longer than {LISTING_LINE} bytes")
     return line
+
+
+class S3Listings:
+    """The listings in one bucket, by fingerprint. A damaged listing counts as missing."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def save(self, listing: Listing) -> None:
+        """Store a listing. If S3 does not allow that, only log a warning: the check need not fail.
+
+        Raises StoreUnavailable if a retry may succeed.
+        """
+        listing.file.seek(0)
+        try:
+            self._bucket.put(listing_key(listing.fingerprint), listing.file)
+        except StoreRefusal as error:
+            log.warning(
+                "The listing of the dataset was not stored, so other machines can fetch its files only "
+                "as long as nothing under the prefix changes: %s",
+                error,
+            )
+
+    def load(self, fingerprint: str, origin: S3Tree) -> Listing | None:
+        """Return the objects that were checked; None if no intact listing is stored.
+
+        Raises StoreErrors.
+        """
+        location = self._bucket.at(listing_key(fingerprint))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "listing"
+            try:
+                with download(self._bucket.client, location, file):
+                    pass
+            except ObjectNotFound:
+                return None
+            try:
+                listing = Listing.read(file, origin)
+            except DAMAGED:
+                listing = None
+        if listing is not None and listing.fingerprint == fingerprint:
+            return listing
+        log.warning("%s is damaged and will be ignored.", location.uri)
+        return None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.caching.concurrent_listing import list_objects
 from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
+from include.datasets.layouts.description import USUAL_NAMES
 from include.datasets.layouts.named_folders import list_folders, name_folders
 from include.limits import LIST_BYTES, YAML_BYTES, in_words
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from include.datasets.sources import S3Tree
     from include.datasets.storage import ObjectReader, StoredObject
 
-_USUAL_YAMLS = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 _CLASSIFY_FOLDERS = ("test/", "train/", "val/", "valid/", "validation/")
 _LEVEL = 10_000
 """How many objects and folders at the root of a bucket are searched for a data YAML."""
@@ -35,17 +35,14 @@ _LEVEL = 10_000
 
 def select_objects(origin: S3Tree, reader: ObjectReader, uri: str) -> Iterator[StoredObject]:
     """Yield the dataset's objects in the order of their keys; there may be none. Raises DatasetError."""
-    yaml = origin.yaml
+    yaml, folders = origin.yaml, [origin.prefix]
     if yaml is None and not origin.prefix:
         yaml, folders = _look_at_root(origin, reader, uri)
-        if yaml is None:
-            for folder in folders:
-                yield from list_objects(reader, origin.bucket, folder)
-            return
-    if yaml is None:
-        yield from list_objects(reader, origin.bucket, origin.prefix)
+    if yaml is not None:
+        yield from _select_named(origin, yaml, reader, uri)
         return
-    yield from _select_named(origin, yaml, reader, uri)
+    for folder in folders:
+        yield from list_objects(reader, origin.bucket, folder)
 
 
 def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str | None, list[str]]:
@@ -54,16 +51,14 @@ def _look_at_root(origin: S3Tree, reader: ObjectReader, uri: str) -> tuple[str |
     found = list(itertools.islice(itertools.chain.from_iterable(pages), _LEVEL))
     visible = [item if isinstance(item, str) else item.key for item in found]
     visible = [name for name in visible if not name.startswith(".")]
-    usual = [name for name in _USUAL_YAMLS if name in visible]
+    usual = [name for name in USUAL_NAMES if name in visible]
     yamls = [name for name in visible if name.lower().endswith((".yaml", ".yml"))]
     if usual or len(yamls) == 1:
         return (usual or yamls)[0], []
     if "train/" in visible:
         return None, [name for name in _CLASSIFY_FOLDERS if name in visible]
-    if len(visible) == 1:
+    if len(visible) == 1 or not found:
         return None, visible
-    if not found:
-        return None, []
     raise DatasetError(
         f"{uri} is a whole bucket, with {'several YAML files' if yamls else 'no data YAML and no train/'} at "
         f"its root; give the prefix of the dataset, s3://{origin.bucket}/…/, or its data YAML"

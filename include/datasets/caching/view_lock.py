@@ -13,7 +13,6 @@ that locks the view removes it, together with the caches of damaged files.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -22,7 +21,10 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
+import psutil
+
 from include.datasets.arrays import is_whole
+from include.datasets.caching.cache import try_lock
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:
@@ -79,15 +81,12 @@ def _remove_outdated(view: Path) -> None:
 def _lock(descriptor: int) -> bool:
     """Lock the open file; wait for a killed run's workers. Returns False if the lock is still held."""
     deadline = time.monotonic() + _ORPHANS_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if _is_running(_read_user(descriptor)) or time.monotonic() > deadline:
-                return False
-            time.sleep(0.2)
-        else:
-            return True
+    while not try_lock(descriptor):
+        user = _read_user(descriptor)  # None: the process has not written its id yet
+        if user is None or psutil.pid_exists(user) or time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _remove_unfinished(view: Path, descriptor: int) -> None:
@@ -109,16 +108,3 @@ def _read_user(descriptor: int) -> int | None:
     """Return the id of the process that holds the lock or died while holding it; None if none is recorded."""
     written = os.pread(descriptor, 20, 0)
     return int(written) if written.isdigit() else None
-
-
-def _is_running(pid: int | None) -> bool:
-    """Return whether the process runs. For None, a process that has not written its id yet, return True."""
-    if pid is None:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # the process belongs to another account
-        return True
-    return True

@@ -99,10 +99,8 @@ def check_sample(sample: Sample, layout: Layout, rules: SampleRules, known: Know
     labels = known.read_labels(path, f"{sample.suffix} {rules.for_labels} {size}", check)
     if not labels.problems and labels.empty and image:
         findings.append(Finding(name, None, *empty))
-    findings += [Finding(name, found.line, found.message, found.kind) for found in labels.problems]
-    if not labels.warned:
-        return CheckedSample(sample, findings, image, labels, labelled=True)
     warnings = labels.warnings[:PLACES_PER_KIND]
-    findings += [Finding(name, found.line, found.message, found.kind) for found in warnings]
+    listed = (*labels.problems, *warnings)
+    findings += [Finding(name, found.line, found.message, found.kind) for found in listed]
     further = labels.warned - Counter(found.kind for found in warnings)
     return CheckedSample(sample, findings, image, labels, labelled=True, further=further)

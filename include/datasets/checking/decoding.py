@@ -32,34 +32,25 @@ def decode(
     import cv2
     import numpy as np
 
-    flags = {_GREY: cv2.IMREAD_GRAYSCALE, _COLOUR: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+    flags, eighth = {
+        _GREY: (cv2.IMREAD_GRAYSCALE, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+        _COLOUR: (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_8),
+    }.get(channels, (cv2.IMREAD_UNCHANGED, cv2.IMREAD_UNCHANGED))
+    fastest = eighth if kind == "jpeg" else flags
     suffix = f".{name.rpartition('.')[2].lower()}"
     raw = np.frombuffer(content, np.uint8)
     if suffix in PILLOW_SUFFIXES and (array := _decode_with_pillow(content, channels)) is not None:
         return array
     if classify and suffix not in PILLOW_SUFFIXES:
-        return cv2.imdecode(raw, _reduced(flags, kind))
+        return cv2.imdecode(raw, fastest)
     found = None
     if channels != _GREY and suffix in _TIFF_SUFFIXES:
         found = _decode_pages(raw, flags)
     if found is None:
-        found = cv2.imdecode(raw, _reduced(flags, kind))
+        found = cv2.imdecode(raw, fastest)
     if found is not None and found.dtype == np.uint16:
         found = (found >> 8).astype(np.uint8)
     return found[..., None] if found is not None and found.ndim < _COLOUR_AXES else found
-
-
-def _reduced(flags: int, kind: str) -> int:
-    """Return the flags for decoding at an eighth of the size, where that is faster."""
-    import cv2
-
-    if kind != "jpeg":
-        return flags
-    smaller = {
-        cv2.IMREAD_GRAYSCALE: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-        cv2.IMREAD_COLOR: cv2.IMREAD_REDUCED_COLOR_8,
-    }
-    return smaller.get(flags, flags)
 
 
 def _decode_pages(raw: np.ndarray, flags: int) -> np.ndarray | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.caching.disk import is_passing
+from include.datasets.checking.images import UnusableImage
 from include.limits import IMAGE_PIXELS
 from include.refusals import show_value
 
@@ -59,44 +60,32 @@ class Distances:
     """Whether the map has enough pixels within the range that validation measures."""
 
 
-_UNKNOWN = Distances(known=False, measurable=False)
-
-
 def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
     """Return the rules for a dataset whose data YAML has these keys."""
     return DepthRules(extras.get("depth_scale", _SCALE), extras.get("max_depth") or _FARTHEST)
 
 
-def check_depth(
-    path: Path, suffix: str, size: tuple[int, int], rules: DepthRules
-) -> tuple[list[str], Distances]:
-    """Return the problems of a depth map, and whether its distances can be used.
+def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRules) -> Distances:
+    """Return whether the distances in a depth map can be used. Raises UnusableImage.
 
     suffix determines the format of the map; size is the width and height of the image.
     """
-    try:
-        found = open_depths(path, suffix)
-    except _Unsuitable as problem:
-        return [str(problem)], _UNKNOWN
+    found = open_depths(path, suffix)
     height, width = found.shape
     if abs(math.log((width / height) / (size[0] / size[1]))) > _STRETCH:
         shapes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
-        return [f"the map has {shapes}; give both the same aspect ratio"], _UNKNOWN
+        raise UnusableImage(f"the map has {shapes}; give both the same aspect ratio")
     known = measurable = 0
     for rows in _chunks(found):
         metres = rows if suffix == ".npy" else rows / rules.scale
         known += int(((metres > NEAREST) & (metres < math.inf)).sum())
         measurable += int(((metres > NEAREST) & (metres < rules.farthest)).sum())
-    return [], Distances(known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS)
+    return Distances(known >= _FEWEST_PIXELS, measurable >= _FEWEST_PIXELS)
 
 
 def open_depths(path: Path, suffix: str) -> np.ndarray:
-    """Return the numbers in a depth map. `suffix` determines its format. Raises ValueError."""
+    """Return the numbers in a depth map. `suffix` determines its format. Raises UnusableImage."""
     return _open_array(path) if suffix == ".npy" else _open_png(path)
-
-
-class _Unsuitable(ValueError):
-    """The file is not a depth map; the text says why, and what to do."""
 
 
 def _open_array(path: Path) -> np.ndarray:
@@ -108,11 +97,11 @@ def _open_array(path: Path) -> np.ndarray:
         if is_passing(error):
             raise
         problem = f"it is not an array in NumPy's format ({type(error).__name__}); save it with numpy.save"
-        raise _Unsuitable(problem) from None
+        raise UnusableImage(problem) from None
     if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind != "f" or not found.size:
-        raise _Unsuitable("it must hold a two-dimensional array of floating-point numbers, in metres")
+        raise UnusableImage("it must hold a two-dimensional array of floating-point numbers, in metres")
     if found.size > IMAGE_PIXELS:
-        raise _Unsuitable(f"it exceeds the limit of {IMAGE_PIXELS // 10**6} megapixels; scale it down")
+        raise UnusableImage(f"it exceeds the limit of {IMAGE_PIXELS // 10**6} megapixels; scale it down")
     return found
 
 
@@ -122,7 +111,7 @@ def _open_png(path: Path) -> np.ndarray:
 
     with Image.open(path) as image:
         if image.format != "PNG" or image.mode not in _PNG_MODES:
-            raise _Unsuitable(
+            raise UnusableImage(
                 f"it is a {image.format} with pixels of kind {image.mode}; a depth map is a PNG of 16 bits "
                 "and one channel, or an array (.npy) in metres"
             )

@@ -23,9 +23,6 @@ class Digests:
     def __init__(self) -> None:
         self._digests = bytearray()
 
-    def __len__(self) -> int:
-        return len(self._digests) // _BYTES
-
     def add(self, sha256: str) -> None:
         """Add an image by the hexadecimal SHA-256 of its file."""
         self._digests += bytes.fromhex(sha256[: 2 * _BYTES])
@@ -36,16 +33,10 @@ class Digests:
 
         table = np.frombuffer(self._digests, "<u8").reshape(-1, 2)
         order = np.lexsort((table[:, 1], table[:, 0]))  # stable: the numbers within a group ascend
-        equal = (table[order[1:]] == table[order[:-1]]).all(axis=1)
-        group: list[int] = []
-        for position in equal.nonzero()[0].tolist():
-            number, following = int(order[position]), int(order[position + 1])
-            if group and group[-1] != number:
-                yield group
-                group = []
-            group += [following] if group else [number, following]
-        if group:
-            yield group
+        differs = (table[order[1:]] != table[order[:-1]]).any(axis=1)
+        bounds = np.concatenate(([0], differs.nonzero()[0] + 1, [len(order)]))
+        for first in (np.diff(bounds) > 1).nonzero()[0].tolist():
+            yield order[bounds[first] : bounds[first + 1]].tolist()
 
 
 def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:

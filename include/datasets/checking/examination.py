@@ -9,7 +9,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.checking.findings import total
 from include.datasets.checking.known_files import known_files
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
@@ -62,7 +61,6 @@ def examine(
         "val_images": len(layout.splits[given.split]),
         "classes": layout.names,
         "class_table": [count.model_dump() for count in found.class_table],
-        "warnings": total(found.warnings),
         "size": _size(layout),
         "stat_digest": before,
     }

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from include.datasets.checking.kinds import ERRORS, KINDS
+from include.datasets.checking.kinds import KINDS
 from include.limits import PATH_BYTES, PLACES_PER_KIND, REPORTED_MESSAGE
 from include.refusals import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,6 @@ class Finding:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         return f"{place}: {self.message}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 class FoundPlace(BaseModel):
@@ -81,20 +78,20 @@ class Collection:
     """Counts findings by kind, and keeps the first places of each kind."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self._places: dict[str, list[FoundPlace]] = {}
+        self._counts: Counter[str] = Counter()
+        self._places: defaultdict[str, list[FoundPlace]] = defaultdict(list)
 
     def add(self, finding: Finding) -> None:
         """Count a finding."""
         self.count(finding.kind)
-        places = self._places.setdefault(finding.kind, [])
+        places = self._places[finding.kind]
         if len(places) < PLACES_PER_KIND:
             file, message = shorten(finding.file, PATH_BYTES), shorten(finding.message, REPORTED_MESSAGE)
             places.append(FoundPlace(file=file, line=finding.line, message=message))
 
     def count(self, kind: str, number: int = 1) -> None:
         """Count findings without keeping their places."""
-        self._counts[kind] = self._counts.get(kind, 0) + number
+        self._counts[kind] += number
 
     def kinds(self) -> tuple[FoundKind, ...]:
         """Return the findings by kind, in the order of KINDS."""
@@ -105,7 +102,7 @@ class Collection:
                 remedy=kind.remedy,
                 reason=kind.reason,
                 count=self._counts[name],
-                places=tuple(self._places.get(name, ())),
+                places=tuple(self._places[name]),
             )
             for name, kind in KINDS.items()
             if name in self._counts
@@ -118,13 +115,3 @@ def group(findings: Iterable[Finding]) -> tuple[FoundKind, ...]:
     for finding in findings:
         collection.add(finding)
     return collection.kinds()
-
-
-def total(kinds: Sequence[FoundKind]) -> int:
-    """Return the number of findings of all kinds."""
-    return sum(kind.count for kind in kinds)
-
-
-def is_error(finding: Finding) -> bool:
-    """Return whether the finding prevents training on the data."""
-    return finding.kind in ERRORS

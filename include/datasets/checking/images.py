@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
-from include.datasets.layouts.samples import IMAGE_SUFFIXES
+from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _USUAL_BYTES_PER_PIXEL = 8
 
 
 class UnusableImage(ValueError):
-    """An image that training cannot use. kind is one of KINDS."""
+    """An image, mask or depth map that training cannot use. kind is one of KINDS."""
 
     def __init__(self, message: str, kind: str = "image") -> None:
         super().__init__(message)
@@ -127,15 +127,15 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
     return ImageFacts(sha256, width, height)
 
 
-def find_image_problem(path: Path) -> str | None:
-    """Return why Ultralytics cannot use the image, without decoding it; None if no problem is found."""
-    try:
-        _require_size(path)
-        with _explained():
-            _open(path)
-    except UnusableImage as problem:
-        return str(problem)
-    return None
+def verify_image(path: Path) -> tuple[int, int]:
+    """Return the width and height of an image in its file, without decoding it.
+
+    Raises UnusableImage, and OSErrors after which a retry may succeed.
+    """
+    _require_size(path)
+    with _explained():
+        _, width, height = _open(path)
+    return width, height
 
 
 def displayed_size(image: Image) -> tuple[int, int]:

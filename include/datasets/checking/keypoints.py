@@ -36,12 +36,10 @@ def read_keypoints(data: Mapping[str, Any]) -> dict[str, Any]:
             f"must be a list of {number} positive numbers, one for each keypoint of kpt_shape",
         ),
     }
-    given = [key for key in rules if data.get(key)]
-    for key in given:
-        is_good, rule = rules[key]
-        if not is_good:
+    for key, (is_good, rule) in rules.items():
+        if data.get(key) and not is_good:
             raise ValueError(f"{key}: {show_value(data[key])} {rule}")
-    return {key: data[key] for key in ("kpt_shape", *given)}
+    return {key: data[key] for key in ("kpt_shape", *rules) if data.get(key)}
 
 
 def _is_shape(shape: object) -> TypeGuard[list[int]]:
@@ -57,7 +55,6 @@ def _is_shape(shape: object) -> TypeGuard[list[int]]:
 def _is_permutation(flip: object, count: int) -> bool:
     return (
         isinstance(flip, list)
-        and len(flip) == count
         and all(type(index) is int for index in flip)
         and sorted(flip) == list(range(count))
     )

@@ -22,16 +22,9 @@ class Kind:
     """The advice for the user, as an imperative."""
     reason: str = ""
     """Why the problem matters, if that is not obvious."""
-    is_warning: bool = False
-    """Whether the data can be trained on despite the problem."""
 
 
 _LEFT_OUT = "Ultralytics would skip these images, and only write a line to its log"
-
-
-def _warning(title: str, remedy: str, reason: str = "") -> Kind:
-    return Kind(title, remedy, reason, is_warning=True)
-
 
 ERRORS = {
     "other": Kind("other problems", "correct each in the file or line given"),
@@ -88,89 +81,89 @@ ERRORS = {
 }
 
 WARNINGS = {
-    "duplicate-rows": _warning("repeated label lines", "remove them", "Ultralytics keeps one of each"),
-    "duplicate-images": _warning(
+    "duplicate-rows": Kind("repeated label lines", "remove them", "Ultralytics keeps one of each"),
+    "duplicate-images": Kind(
         "images with the same content as another image of the same split",
         "remove them, unless they are to count more than once",
     ),
-    "leaked-images": _warning(
+    "leaked-images": Kind(
         "validation images that are also training images",
         "remove them from one of the splits",
         "they make the metrics look better than the model is",
     ),
-    "missing-labels": _warning(
+    "missing-labels": Kind(
         "images without a label file",
         "add their labels, unless they show no objects",
         "they count as background",
     ),
-    "empty-labels": _warning(
+    "empty-labels": Kind(
         "images with an empty label file",
         "label them, unless they show no objects",
         "they count as background",
     ),
-    "empty-maps": _warning(
+    "empty-maps": Kind(
         "masks without a class and depth maps without a distance",
         "label them, or remove the images",
         "nothing is learnt from them",
     ),
-    "tiny-boxes": _warning(
+    "tiny-boxes": Kind(
         f"boxes of at most {TINY_PIXELS} pixels",
         "check these labels",
         "Ultralytics drops such boxes from augmented images, unless resizing to imgsz enlarges them",
     ),
-    "outside": _warning(
+    "outside": Kind(
         "outlines or corners that extend beyond the image",
         "correct them, unless the objects are cut off by the edge",
         "Ultralytics clips them",
     ),
-    "visibility": _warning(
+    "visibility": Kind(
         "keypoints with a visibility other than 0, 1 or 2",
         "write 0 for keypoints that are not labelled",
         "Ultralytics treats every other value as visible",
     ),
-    "mixed-labels": _warning(
+    "mixed-labels": Kind(
         "splits in which some files have boxes and others outlines",
         "use one kind of label",
         "Ultralytics trains on boxes only, and replaces each outline by the box around it",
     ),
-    "class-unseen": _warning(
+    "class-unseen": Kind(
         "classes without an instance to train on", "label some instances, or remove the classes"
     ),
-    "class-unvalidated": _warning(
+    "class-unvalidated": Kind(
         "classes without an instance to validate with",
         "move some images to the split to validate with",
         "nothing is measured for these classes",
     ),
-    "class-names": _warning("names that several classes share", "give each class its own name"),
-    "divided": _warning(
+    "class-names": Kind("names that several classes share", "give each class its own name"),
+    "divided": Kind(
         "class folders without train/ and val/",
         "put the images into train/ and val/ if it matters which images are in which split",
         "80 % of the images of each class are trained on, the same ones as in Ultralytics",
     ),
-    "empty-folders": _warning(
+    "empty-folders": Kind(
         "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
     ),
-    "conversion": _warning(
+    "conversion": Kind(
         "parts of the dataset that the conversion left out or replaced",
         "check that nothing is missing",
         "the converters of Ultralytics do the same",
     ),
-    "unused-labels": _warning(
+    "unused-labels": Kind(
         "folders with label files that belong to no image",
         "add the images, or remove the label files",
         "Ultralytics ignores them",
     ),
-    "classless-images": _warning(
+    "classless-images": Kind(
         "folders with images outside of the class folders",
         "move each image into the folder of its class",
         "Ultralytics leaves them out",
     ),
-    "unread-images": _warning(
+    "unread-images": Kind(
         "folders with images of formats that Ultralytics does not read",
         "convert these images to JPEG or PNG",
         "they are left out",
     ),
-    "circular-links": _warning(
+    "circular-links": Kind(
         "links that lead in a circle",
         "remove them; they were not followed",
         "Ultralytics itself would train on each image behind such a link about 40 times",

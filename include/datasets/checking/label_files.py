@@ -42,26 +42,16 @@ DEPTHS = LabelFiles("depth", (".png", ".npy"), "depth", are_images=True)
 MASKS = "masks"
 """The `masks_dir` of every view, regardless of the dataset's own `masks_dir`."""
 
-_MASK_SUFFIXES = (
-    "png",
-    "avif",
-    "bmp",
-    "dng",
-    "heic",
-    "heif",
-    "jp2",
-    "jpeg",
-    "jpg",
-    "mpo",
-    "tif",
-    "tiff",
-    "webp",
-)
+# IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
+IMAGE_SUFFIXES = frozenset({
+    "avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp",
+})  # fmt: skip
 
 
 def mask_files(folder: str) -> LabelFiles:
     """Return the location of masks, as in `SemanticDataset`. folder is `masks_dir` of the data YAML."""
-    return LabelFiles(folder, tuple(f".{suffix}" for suffix in _MASK_SUFFIXES), MASKS, are_images=True)
+    suffixes = ("png", *sorted(IMAGE_SUFFIXES - {"png"}))
+    return LabelFiles(folder, tuple(f".{suffix}" for suffix in suffixes), MASKS, are_images=True)
 
 
 def label_path(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.label_lines import BOX, Problem
 from include.limits import FINDINGS_PER_FILE, TINY_PIXELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
 
@@ -41,8 +42,7 @@ class _Labels:
 def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
     """Check the numbers of all rows; add problems, warnings and the numbers of objects to `checked`."""
     labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
-    bad = _find_bad(labels, rules)
-    for index in bad.nonzero()[0].tolist():
+    for index in _find_bad(labels, rules).nonzero()[0].tolist():
         message, kind = _explain(labels, index, rules, size, around=rows.outlines)
         checked.problems.append(Problem(rows.lines[index], message, kind))
         if len(checked.problems) >= FINDINGS_PER_FILE:
@@ -50,10 +50,9 @@ def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, ch
     if checked.problems:
         return
     repeated = _find_repeated(rows, labels)
-    for index in sorted(repeated):
-        checked.warn(
-            rows.lines[index], f"the same label is in line {rows.lines[repeated[index]]}", "duplicate-rows"
-        )
+    for index, earlier in repeated.items():
+        message = f"the same label is in line {rows.lines[earlier]}"
+        checked.warn(rows.lines[index], message, "duplicate-rows")
     _warn(rows, labels, size, checked)
     kept = (number for index, number in enumerate(labels.classes) if index not in repeated)
     checked.classes = dict(sorted(Counter(map(int, kept)).items()))
@@ -80,8 +79,8 @@ def _around_outlines(rows: Rows) -> _Labels:
 
     values = np.frombuffer(rows.values, np.float32)
     table = np.empty((len(rows.lines), BOX), np.float32)
-    for index, start in enumerate(rows.starts[:-1]):
-        points = values[start + 1 : rows.starts[index + 1]].reshape(-1, 2)
+    for index, (start, end) in enumerate(pairwise(rows.starts)):
+        points = values[start + 1 : end].reshape(-1, 2)
         low, high = points.min(axis=0), points.max(axis=0)
         table[index, 0] = values[start]
         table[index, 1:3] = (low + high) / 2
@@ -97,14 +96,15 @@ def _find_bad(labels: _Labels, rules: LabelRules) -> np.ndarray:
     if not rules.single_cls:
         bad |= classes >= rules.classes
     if rules.task == "pose":
-        bad |= _is_outside(boxes)
+        low, high = _corners(boxes)
+        bad |= _any((low > 1) | (high < 0))  # the box lies entirely outside the image
     return bad
 
 
-def _is_outside(boxes: np.ndarray) -> np.ndarray:
-    """Return for each box whether it lies entirely outside the image."""
+def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the upper left and the lower right corner of each box."""
     centres, halves = boxes[:, :2], boxes[:, 2:] / 2
-    return _any((centres - halves > 1) | (centres + halves < 0))
+    return centres - halves, centres + halves
 
 
 def _explain(
@@ -160,21 +160,17 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
 def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
     """Map each row that repeats an earlier row to that row. Ultralytics removes such repetitions."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
-    first: dict[bytes, int] = {}
-    repeated = {}
-    for index, row in enumerate(table):
-        if (earlier := first.setdefault(row.tobytes(), index)) != index:
-            repeated[index] = earlier
+    repeated = _map_to_first(row.tobytes() for row in table)
     if not repeated or not rows.outlines:
         return repeated
-    first.clear()  # different outlines may have the same box
-    repeated = {}
-    raw = memoryview(rows.values)
-    for index, start in enumerate(rows.starts[:-1]):
-        row_bytes = raw[start : rows.starts[index + 1]].tobytes()
-        if (earlier := first.setdefault(row_bytes, index)) != index:
-            repeated[index] = earlier
-    return repeated
+    raw = memoryview(rows.values)  # different outlines may have the same box
+    return _map_to_first(raw[start:end].tobytes() for start, end in pairwise(rows.starts))
+
+
+def _map_to_first(contents: Iterable[bytes]) -> dict[int, int]:
+    first: dict[bytes, int] = {}
+    earlier = (first.setdefault(content, index) for index, content in enumerate(contents))
+    return {index: other for index, other in enumerate(earlier) if other != index}
 
 
 def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: CheckedLabels) -> None:
@@ -182,24 +178,16 @@ def _warn(rows: Rows, labels: _Labels, size: tuple[int, int] | None, checked: Ch
 
     if size is not None:
         pixels = labels.boxes[:, 2:] * np.array(size, np.float32)
-        for index in _any(pixels <= TINY_PIXELS).nonzero()[0].tolist():
+        for index in _rows_with(pixels <= TINY_PIXELS):
             width, height = pixels[index].tolist()
             checked.warn(rows.lines[index], f"the box is {width:.3g} x {height:.3g} pixels", "tiny-boxes")
-    for index in _reach_out(rows, labels).nonzero()[0].tolist():
-        checked.warn(rows.lines[index], "it extends beyond the image by more than 1 %", "outside")
-    for index in _any(~np.isin(labels.visibilities, _VISIBILITIES)).nonzero()[0].tolist():
+    if rows.outlines:
+        low, high = _corners(labels.boxes)
+        for index in _rows_with((low < _LOW) | (high > _HIGH)):
+            checked.warn(rows.lines[index], "it extends beyond the image by more than 1 %", "outside")
+    for index in _rows_with(~np.isin(labels.visibilities, _VISIBILITIES)):
         odd = next(value for value in labels.visibilities[index].tolist() if value not in _VISIBILITIES)
         checked.warn(rows.lines[index], f"visibility {odd:g} counts as visible", "visibility")
-
-
-def _reach_out(rows: Rows, labels: _Labels) -> np.ndarray:
-    """Return for each row whether its outline extends beyond the image by more than 1 %."""
-    import numpy as np
-
-    if not rows.outlines:
-        return np.zeros(len(rows.lines), np.bool_)
-    centres, halves = labels.boxes[:, :2], labels.boxes[:, 2:] / 2
-    return _any((centres - halves < _LOW) | (centres + halves > _HIGH))
 
 
 def _any(table: np.ndarray) -> np.ndarray:
@@ -207,3 +195,8 @@ def _any(table: np.ndarray) -> np.ndarray:
     import numpy as np
 
     return np.asarray(table.any(axis=1))
+
+
+def _rows_with(table: np.ndarray) -> Iterator[int]:
+    """Yield the numbers of the rows in which any value is true."""
+    yield from _any(table).nonzero()[0].tolist()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.depths import check_depth, depth_rules
-from include.datasets.checking.images import find_image_problem, reserve_pixels
+from include.datasets.checking.images import UnusableImage, reserve_pixels, verify_image
 from include.datasets.checking.label_lines import CheckedLabels, Problem
 from include.datasets.checking.masks import MaskRules, check_mask
 
@@ -49,9 +49,7 @@ def check_map(
     except Exception as error:  # decoders raise all kinds of errors
         if is_passing(error):
             raise
-        damaged = f"it is damaged ({error}); restore it"
-        large = "decoding it takes more memory than a check may use; scale it down"
-        checked.problems.append(_problem(large if is_lack_of_memory(error) else damaged))
+        checked.problems.append(Problem(None, _explain(error), "label-map"))
     return checked
 
 
@@ -67,26 +65,19 @@ def explain_immeasurable(layout: Layout) -> str:
 def _check(
     path: Path, suffix: str, rules: MaskRules | DepthRules, size: tuple[int, int], checked: CheckedLabels
 ) -> None:
-    if suffix != _ARRAY and (problem := find_image_problem(path)):
-        checked.problems.append(_problem(problem))
-        return
-    width, height = (0, 0) if suffix == _ARRAY else _pixels(path)  # an array is read in pieces
+    width, height = (0, 0) if suffix == _ARRAY else verify_image(path)  # an array is read in pieces
     with reserve_pixels(width, height):
         if isinstance(rules, MaskRules):
-            problems, classes, checked.teaches = check_mask(path, size, rules)
+            classes, checked.teaches = check_mask(path, size, rules)
             checked.classes = dict.fromkeys(classes, 1)
         else:
-            problems, found = check_depth(path, suffix, size, rules)
+            found = check_depth(path, suffix, size, rules)
             checked.teaches, checked.measurable = found.known, found.measurable
-    checked.problems += map(_problem, problems)
 
 
-def _problem(message: str) -> Problem:
-    return Problem(None, message, "label-map")
-
-
-def _pixels(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.size
+def _explain(error: Exception) -> str:
+    if isinstance(error, UnusableImage):
+        return str(error)
+    if is_lack_of_memory(error):
+        return "decoding it takes more memory than a check may use; scale it down"
+    return f"it is damaged ({error}); restore it"

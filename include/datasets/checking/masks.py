@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.checking.images import UnusableImage
 from include.datasets.layouts.names import safe_parts
 from include.refusals import show_value
 
@@ -53,31 +54,30 @@ class MaskRules:
         return set(found.values()) - {IGNORED}, invalid
 
 
-def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[list[str], list[int], bool]:
-    """Return the problems of a readable mask, the classes in it, and whether any pixel is not ignored.
+def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[list[int], bool]:
+    """Return the classes in a mask, and whether any pixel is not ignored. Raises UnusableImage.
 
     size is the width and height of its image.
     """
     mask = read_mask(path)
     if mask is None:
-        return ["its format cannot be read here; save it as a PNG of 8 bits and one channel"], [], False
+        raise UnusableImage("its format cannot be read here; save it as a PNG of 8 bits and one channel")
     height, width = mask.shape[:2]
     if (width, height) != size:
         sizes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
-        return [f"the mask has {sizes}; give both the same size"], [], False
+        raise UnusableImage(f"the mask has {sizes}; give both the same size")
     if mask.dtype.kind not in "ui":
-        return ["its pixels are fractions, not class ids; save it as a PNG of 8 bits"], [], False
+        raise UnusableImage("its pixels are fractions, not class ids; save it as a PNG of 8 bits")
     meant, invalid = rules.read_ids(mask)
     if invalid:
         listed = ", ".join(map(str, invalid[:_LISTED_IDS])) + (", …" if len(invalid) > _LISTED_IDS else "")
-        problem = (
+        raise UnusableImage(
             f"pixels have the ids {listed}, which are neither in 0..{rules.last_class} nor {IGNORED} "
             f"(ignored): names has {rules.classes} classes; correct the mask, or map the ids with "
             "label_mapping in the data YAML"
         )
-        return [problem], [], False
     classes = sorted(meant) if rules.classes > 1 else [0] * (1 in meant)
-    return [], classes, bool(meant)
+    return classes, bool(meant)
 
 
 def _distinct(mask: np.ndarray) -> list[int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
-from include.datasets.class_table import ClassCount
+from include.datasets.reference import ClassCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +23,8 @@ class Tally:
     def __init__(self, names: Mapping[int, str], rules: CheckRules) -> None:
         self._names = [MERGED] if rules.single_cls and names else [names[number] for number in sorted(names)]
         self._rules = rules
-        self._objects: dict[str, array[int]] = {}
-        self._images: dict[str, array[int]] = {}
-
-    def open_split(self, split: str) -> None:
-        """Start the counts of a split, which may turn out to have no objects."""
-        for counts in (self._objects, self._images):
-            counts[split] = array("q", bytes(8 * len(self._names)))
+        self._objects: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self._images: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
     def add(self, split: str, classes: Mapping[int, int]) -> None:
         """Count the objects of one image, given by the class ids in its labels."""
@@ -44,7 +39,7 @@ class Tally:
 
     def objects(self, split: str) -> int:
         """Return the number of objects of a split that are trained on or validated with."""
-        return sum(self._objects[split])
+        return self._objects[split].total()
 
     def table(self) -> tuple[ClassCount, ...]:
         """Return the counts in the order of the class ids."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.checked_sample import SampleRules, check_sample
 from include.datasets.checking.duplicates import Digests, find_duplicate_images
-from include.datasets.checking.findings import Collection, Finding, is_error
+from include.datasets.checking.findings import Collection, Finding
+from include.datasets.checking.kinds import ERRORS
 from include.datasets.checking.known_files import KnownFiles, NotKnown
 from include.datasets.checking.manifest import write_manifest
 from include.datasets.checking.split_summary import SplitSummary
@@ -21,14 +22,14 @@ from include.datasets.rules import CheckRules
 from include.limits import FINDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from include.datasets.checking.checked_sample import CheckedSample
     from include.datasets.checking.findings import FoundKind
     from include.datasets.checking.images import ImageFacts
-    from include.datasets.class_table import ClassCount
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.reference import ClassCount
 
 _USUAL_RULES = CheckRules()
 
@@ -58,8 +59,7 @@ def validate(
     which lists the problems by kind, file and line, and OSErrors after which a retry may succeed.
     """
     check = _Check(layout, source, rules, known or KnownFiles())
-    for finding in chain(layout.warnings, _unknown_classes(layout, rules)):
-        check.add(finding)
+    check.add(chain(layout.warnings, _unknown_classes(layout, rules)))
     content = ContentDigest(layout)
     with write_manifest(manifest) as write:
         for split in layout.splits:
@@ -70,8 +70,7 @@ def validate(
                 content.add(checked.sample.name, checked.image.sha256, checked.labels.sha256)
                 write(_manifest_line(split, checked, checked.image))
     check.require_good()
-    for finding in chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)):
-        check.add(finding)
+    check.add(chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)))
     return Validated(content.fingerprint(), check.tally.table(), check.warnings.kinds())
 
 
@@ -90,12 +89,13 @@ class _Check:
         total = sum(map(len, layout.splits.values()))
         self._progress = Progress(f"Checking {source}", total, "images")
 
-    def add(self, finding: Finding) -> None:
-        """Add an error or a warning."""
-        if is_error(finding):
-            self._errors[finding] = None
-        else:
-            self.warnings.add(finding)
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add errors and warnings."""
+        for finding in findings:
+            if finding.kind in ERRORS:
+                self._errors[finding] = None
+            else:
+                self.warnings.add(finding)
 
     def require_good(self) -> None:
         """Raise DatasetError if there is an error."""
@@ -105,7 +105,6 @@ class _Check:
     def check_split(self, split: str) -> Iterator[CheckedSample]:
         """Check the images of a split, and yield the result for each."""
         summary = SplitSummary(split, self._rules)
-        self.tally.open_split(split)
         samples = self._layout.splits[split]
         for checked in map_in_order(self._check_sample, samples, shortcut=self._recall_sample):
             self._progress.advance()
@@ -113,11 +112,10 @@ class _Check:
             self._add_sample(split, checked)
             if len(self._errors) >= FINDINGS:
                 rest = f"the check stopped after {FINDINGS:,} problems; correct them first"
-                self.add(Finding(split, None, rest, "stopped"))
+                self.add([Finding(split, None, rest, "stopped")])
                 self.require_good()
             yield checked
-        for finding in summary.findings(self._layout, self.tally.objects(split)):
-            self.add(finding)
+        self.add(summary.findings(self._layout, self.tally.objects(split)))
 
     def _check_sample(self, sample: Sample) -> CheckedSample:
         return check_sample(sample, self._layout, self._samples, self._known)
@@ -130,8 +128,7 @@ class _Check:
             return None
 
     def _add_sample(self, split: str, checked: CheckedSample) -> None:
-        for finding in checked.findings:
-            self.add(finding)
+        self.add(checked.findings)
         for kind, number in checked.further.items():
             self.warnings.count(kind, number)
         if checked.image is not None:

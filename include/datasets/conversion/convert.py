@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -11,6 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import translate_disk_errors
+from include.datasets.caching.filling import lock_alone
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.detection import NDJSON, find_foreign
@@ -109,12 +109,7 @@ def _work_in(home: Path, source: str) -> Iterator[Path]:
     """
     with translate_disk_errors(home, source):
         make_trusted_folder(home)
-        with (home / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("Another process is converting %s; waiting for it.", source)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock_alone(home / "lock", f"converting {source}"):
             work = make_trusted_folder(home / "conversion")
             ConvertedFiles(work).clear()
             yield work

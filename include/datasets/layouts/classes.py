@@ -1,15 +1,21 @@
-"""The dataset layout for classify: one folder per class, in train/ and val/ or without splits."""
+"""The dataset layout for classify: one folder per class, in train/ and val/ or without splits.
+
+Without splits, the images of each class are divided as `split_classify_dataset` of ultralytics/data/split.py
+divides them: 80 % of them, rounded down, are for training.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import random
+from collections import defaultdict
+from operator import itemgetter
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from include.datasets.checking.findings import Finding
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary
-from include.datasets.layouts.division import divide
 from include.datasets.layouts.samples import Layout, images_below, listing_warnings, resolve_samples
 from include.datasets.layouts.unused import find_classless_images
 from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
@@ -17,9 +23,13 @@ from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from include.datasets.layouts.division import NamedImage
     from include.datasets.layouts.samples import Place, Sample
     from include.datasets.rules import Split
+
+_NamedImage = tuple[str, None, str]
+"""An image, its label file (None for classify), and its name in the split, which begins with the class."""
+
+_TRAINED = 0.8
 
 # The order in which check_cls_dataset looks for a split.
 _FOLDERS: dict[Split, tuple[str, ...]] = {
@@ -32,8 +42,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 def read_class_folders(place: Place, split: Split = "val") -> Layout:
     """Find all images to train on, and those of `split` to validate with.
 
-    The classes are the folders of train/ that contain images, in torchvision's order. Without a train/, the
-    images of each class are divided as Ultralytics divides them.
+    The classes are the folders of train/ that contain images, in torchvision's order.
     """
     if place.path.is_file():
         raise DatasetError(
@@ -44,7 +53,7 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
     boundary = Boundary(place.folder, place.source, place.barred)  # without the records of `_find_root`
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
-    names = sorted({_class_of(sample) for sample in splits["train"]})
+    names = sorted({_class_of(sample.name) for sample in splits["train"]})
     if len(names) > CLASSES:
         raise DatasetError(
             f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
@@ -62,18 +71,34 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
 
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
-) -> tuple[dict[str, Path], dict[str, Iterable[NamedImage]]]:
+) -> tuple[dict[str, Path], dict[str, Iterable[_NamedImage]]]:
     """Return the folder and the images of train and of the split to validate with."""
     folders: dict[str, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
         if split not in folders:
             folders[split] = _find_validation(root, split, boundary.source)
         return folders, {name: _list_images(folder, boundary) for name, folder in folders.items()}
-    train, rest = divide(_list_images(root, boundary))
-    images: dict[str, Iterable[NamedImage]] = {"train": train}
+    train, rest = _divide(_list_images(root, boundary))
+    images: dict[str, Iterable[_NamedImage]] = {"train": train}
     if split != "train":
         images[split] = rest
     return dict.fromkeys(images, root), images
+
+
+def _divide(images: Iterable[_NamedImage]) -> tuple[list[_NamedImage], list[_NamedImage]]:
+    """Return the images to train on, and the images to validate with, both in the order of their names."""
+    classes: defaultdict[str, list[_NamedImage]] = defaultdict(list)
+    for image in images:
+        classes[_class_of(image[2])].append(image)
+    train: list[_NamedImage] = []
+    rest: list[_NamedImage] = []
+    for found in classes.values():
+        found.sort(key=lambda image: PurePath(image[2]).parts)
+        random.Random(0).shuffle(found)  # noqa: S311 - no secret depends on it
+        end = int(len(found) * _TRAINED)
+        train += found[:end]
+        rest += found[end:]
+    return sorted(train, key=itemgetter(2)), sorted(rest, key=itemgetter(2))
 
 
 def _find_validation(root: Path, split: Split, source: str) -> Path:
@@ -85,8 +110,8 @@ def _find_validation(root: Path, split: Split, source: str) -> Path:
     return found
 
 
-def _class_of(sample: Sample) -> str:
-    return sample.name.partition("/")[0]
+def _class_of(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Finding]:
@@ -122,24 +147,18 @@ def _list_visible_folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _list_images(folder: Path, boundary: Boundary) -> Iterator[NamedImage]:
-    return _limit_count(IMAGES, _find_images(folder, boundary), boundary.source)
-
-
-def _find_images(split: Path, boundary: Boundary) -> Iterator[NamedImage]:
+def _list_images(split: Path, boundary: Boundary) -> Iterator[_NamedImage]:
     boundary.require_walkable(split)
+    number = 0
     for name in _list_visible_folders(split):
         for image in images_below(split / name, boundary):
+            number += 1
+            if number > IMAGES:
+                raise DatasetError(
+                    f"Dataset {boundary.source!r} exceeds the limit of {IMAGES:,} images in one split; "
+                    "divide the dataset"
+                )
             yield f"{split}{os.sep}{name}{os.sep}{image}", None, f"{name}/{image}"
-
-
-def _limit_count(limit: int, images: Iterator[NamedImage], source: str) -> Iterator[NamedImage]:
-    for number, image in enumerate(images, start=1):
-        if number > limit:
-            raise DatasetError(
-                f"Dataset {source!r} exceeds the limit of {limit:,} images in one split; divide the dataset"
-            )
-        yield image
 
 
 def _require_complete(
@@ -152,7 +171,7 @@ def _require_complete(
     ]
     known = set(names)
     for split, folder in folders.items():
-        unknown = sorted({_class_of(sample) for sample in splits[split]} - known)
+        unknown = sorted({_class_of(sample.name) for sample in splits[split]} - known)
         findings += [
             Finding(
                 f"{folder.name}/{name}/",

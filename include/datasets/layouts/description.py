@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from include.datasets.layouts.boundary import Boundary
     from include.datasets.rules import Split
 
-_USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
+"""Names by which a data YAML is found, in this order, even among other YAML files."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
             f"Dataset {source!r} has more than {FOLDER_DEPTH} nested folders and no data YAML; "
             "put a data.yaml into its top folder"
         )
-    for name in _USUAL_NAMES:
+    for name in USUAL_NAMES:
         if (folder / name).is_file():
             return folder / name
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -12,17 +12,11 @@ from typing import TYPE_CHECKING
 
 from include.datasets.caching.disk import is_passing
 from include.datasets.checking.findings import Finding
+from include.datasets.checking.label_files import IMAGE_SUFFIXES
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.layouts.description import find_description, read_description
-from include.datasets.layouts.samples import (
-    IMAGE_SUFFIXES,
-    Layout,
-    images_below,
-    is_image,
-    listing_warnings,
-    resolve_samples,
-)
+from include.datasets.layouts.samples import Layout, images_below, is_image, listing_warnings, resolve_samples
 from include.datasets.layouts.unused import find_unused_labels
 from include.datasets.text import read_lines
 from include.limits import FINDINGS_PER_FILE, IMAGES, LIST_BYTES, PATH_BYTES, REPEATS
@@ -171,15 +165,10 @@ class _Reader:
             with suppress(FileNotFoundError, NotADirectoryError):
                 real.stat()
                 return real
+        problem = "leads outside the dataset; use a path inside it"
         if len(inside) == len(candidates):
-            raise DatasetError(
-                f"Dataset {self.boundary.source!r}: {key} does not exist in {self.root}; correct the path"
-                f"{self._hint()}"
-            )
-        raise DatasetError(
-            f"Dataset {self.boundary.source!r}: {key} leads outside the dataset; use a path inside it"
-            f"{self._hint()}"
-        )
+            problem = f"does not exist in {self.root}; correct the path"
+        raise DatasetError(f"Dataset {self.boundary.source!r}: {key} {problem}{self._hint()}")
 
     def _hint(self) -> str:
         """Return a note if `path` was ignored, to explain in which folder the images are expected."""

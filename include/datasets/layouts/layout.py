@@ -50,7 +50,3 @@ def translate_reading_errors(source: str) -> Iterator[None]:
         raise DatasetError(
             f"Dataset {source!r} cannot be read: {error.strerror}: {show_value(error.filename)}; {remedy}"
         ) from error
-    except RuntimeError as error:  # Path.resolve: links that form a loop
-        raise DatasetError(
-            f"Dataset {source!r} cannot be read ({type(error).__name__}); {_REMEDIES[errno.ELOOP]}"
-        ) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from include.datasets.checking.findings import Finding
-from include.datasets.checking.label_files import TEXT
+from include.datasets.checking.label_files import IMAGE_SUFFIXES, TEXT
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import LeadsOutside, resolve
 from include.limits import FINDINGS, FOLDER_DEPTH
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from include.datasets.checking.label_files import LabelFiles
     from include.datasets.layouts.boundary import Boundary
     from include.datasets.rules import Split
-
-# IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
-IMAGE_SUFFIXES = frozenset({
-    "avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp",
-})  # fmt: skip
-
 
 _UNREAD_SUFFIXES = frozenset({
     "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",

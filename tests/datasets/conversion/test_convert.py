@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from include.datasets import check
-from include.datasets.caching.listings import S3Listings
+from include.datasets.caching.listing import S3Listings
 from include.datasets.conversion import images as fetching
 from include.datasets.conversion.addresses import AllowedHosts
 from include.datasets.conversion.convert import Converter
@@ -51,7 +51,7 @@ class World:
 
     def check(self, source: str, task: str = "detect", machine: str = "checking") -> DatasetReference:
         cache, bucket = self.folder / machine, Bucket(self.client, self.bucket)
-        return check.check_dataset(
+        return check.inspect_dataset(
             source,
             task,
             cache,
@@ -59,7 +59,7 @@ class World:
             roots_beside(cache),
             S3Listings(bucket),
             converter=Converter(bucket, self.hosts),
-        )
+        ).reference
 
     def train(self, reference: DatasetReference, machine: str = "training") -> LocalDataset:
         listings = S3Listings(Bucket(self.client, self.bucket))
