@@ -91,7 +91,7 @@ def _train(options: argparse.Namespace) -> TrainingResult:
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
-    from include.training.loading import require_resumable
+    from include.training.loading import load_training_state, task_of
 
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
     given["arguments"] = dict(options.set)
@@ -102,12 +102,12 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
         model = options.model or default_architecture(task)
         identity = {"task": task, "model": model} | _identity(options, options.data)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
-    info = require_resumable(options.resume, options.task)
+    state = load_training_state(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
-    data = options.data or Path(info.data)
+    data = options.data or Path(str(state["train_args"].get("data") or ""))
     return TrainingRequest(
-        task=require_task(info.task),
-        model=info.model,
+        task=require_task(task_of(state)),
+        model=str(options.resume),
         data=data,
         resume_from=options.resume,
         best_from=best if options.best or best.is_file() else None,

@@ -105,10 +105,10 @@ def evaluate(
 
 def _require_model_for(task: Task, weights: Path) -> None:
     """Refuse a file that is not a model for `task`. Raises TrainingError and UnreadableCheckpoint."""
-    from include.training.loading import inspect_checkpoint
+    from include.training.loading import load_checkpoint, task_of
 
     require_task(task)
-    built_for = inspect_checkpoint(weights).task
+    built_for = task_of(load_checkpoint(weights))
     if built_for != task:
         raise TrainingError(
             f"{weights} is a model for {built_for}, so it cannot be evaluated for task={task}"
