@@ -52,8 +52,12 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
     )
     _check(request)
     tame_ultralytics()
-    with _prepare_plan(request) as plan:
+    plan = _prepare_plan(request)
+    try:
         yield plan
+    finally:
+        if plan.restored is not None:
+            plan.restored.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,8 @@ class TrainingPlan:
         trainer = TRAINERS[self.task](
             overrides, reporter, self.identity, self.restored, states, self.loss_rules
         )
-        try:
-            check_multi_gpu(
-                trainer.world_size, vars(trainer.args)
-            )  # a resumed training run's arguments are complete only now
+        try:  # a resumed training run's arguments are complete only now
+            check_multi_gpu(trainer.world_size, vars(trainer.args))
         except ValueError as error:
             raise TrainingError(str(error)) from None
         return trainer
@@ -157,8 +159,7 @@ def _require_trusted(save_dir: Path) -> None:
         raise TrainingError(str(error)) from None
 
 
-@contextmanager
-def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
+def _prepare_plan(request: TrainingRequest) -> TrainingPlan:
     """Plan a new training run, or the continuation of an earlier one."""
     check_weights_arguments(request.arguments)
     overrides: dict[str, Any] = {
@@ -167,29 +168,17 @@ def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
         "save_dir": str(request.save_dir),
         "device": request.device,
     }
+    restored = restore(request, request.resume_from) if request.resume_from else None
+    if restored is not None:
+        overrides["resume"] = str(restored.path)
+    else:
+        overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
+        if request.epochs is not None:
+            overrides["epochs"] = request.epochs
+        _refuse_replaced_weights(request)
+        _clear(request.save_dir)
     identity = dict(request.identity)
-    if request.resume_from is not None:
-        restored = restore(request, request.resume_from)
-        try:
-            overrides |= {"resume": str(restored.path)}
-            yield TrainingPlan(
-                request.task, overrides, identity, restored, request.loss_rules, request.heartbeats
-            )
-        finally:
-            restored.path.unlink(missing_ok=True)
-        return
-    overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
-    if request.epochs is not None:
-        overrides["epochs"] = request.epochs
-    _refuse_replaced_weights(request)
-    _clear(request.save_dir)
-    yield TrainingPlan(
-        request.task,
-        overrides,
-        identity,
-        loss_rules=request.loss_rules,
-        heartbeats=request.heartbeats,
-    )
+    return TrainingPlan(request.task, overrides, identity, restored, request.loss_rules, request.heartbeats)
 
 
 def _refuse_replaced_weights(request: TrainingRequest) -> None:

@@ -22,7 +22,6 @@ from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError
 from include.training.error_text import format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
-from include.training.loss_rules import NO_RULES
 from include.training.saving import snapshot, strip
 from include.training.states import StateSavingMixin
 
@@ -62,9 +61,9 @@ class ResumableMixin(StateSavingMixin):
         overrides: dict[str, Any],
         reporter: EpochReporter,
         identity: Mapping[str, object],
-        restored: RestoredState | None = None,
-        states: StateReporter | None = None,
-        loss_rules: LossRules = NO_RULES,
+        restored: RestoredState | None,
+        states: StateReporter | None,
+        loss_rules: LossRules,
     ) -> None:
         self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
