@@ -21,23 +21,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from include.errors import ProjectError
 from include.training.architectures import default_architecture
 from include.training.contract import StateMismatch, TrainingError, TrainingRequest, require_task
+from include.training.progress import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.training.contract import EpochReport, Progress, SavedState, TrainingResult
+    from include.training.contract import Progress, SavedState, TrainingResult
 
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM was received, for example because the machine shuts down."""
-
-
-class _NoReporter:
-    """An EpochReporter that ignores each epoch, because the log shows it already."""
-
-    def report(self, epoch: EpochReport) -> bool:
-        """Return True, so that training continues."""
-        return True
 
 
 class _Periodic:
@@ -87,7 +80,7 @@ def _train(options: argparse.Namespace) -> TrainingResult:
 
     request = _request(options)
     states = _Periodic(options.save_seconds)
-    return train(_recovery(request) if options.recover else request, _NoReporter(), states)
+    return train(_recovery(request) if options.recover else request, SilentReporter(), states)
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:

@@ -18,15 +18,10 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import (
-    DiskError,
-    MachineUnusable,
-    ProcessKilled,
-    TrainingError,
-    is_disk_error,
-)
+from include.training.contract import DiskError, MachineUnusable, ProcessKilled, TrainingError, is_disk_error
 from include.training.distributed import RankFailed
 from include.training.error_text import format_error
+from include.training.progress import SilentReporter
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
@@ -112,14 +107,6 @@ class _Parent(QueueHandler):
         self._connection.close()
 
 
-class _SilentReporter:
-    """An EpochReporter that ignores each epoch, because rank 0 reports it for all ranks."""
-
-    def report(self, epoch: EpochReport) -> bool:
-        """Return True, because rank 0 tells the other ranks when to stop."""
-        return True
-
-
 def main() -> None:
     """Train, send the parent an error or, as rank 0, the result, and wait to be killed."""
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
@@ -159,8 +146,8 @@ def _describe(error: BaseException, rank: int) -> Exception:
 def _train(work: Work, rank: int, parent: _Parent) -> None:
     if rank == 0:
         parent.send(work.plan.train(parent, parent if work.saves_states else None))
-    else:
-        work.plan.train(_SilentReporter())
+    else:  # rank 0 reports for all ranks, and tells the others when to stop
+        work.plan.train(SilentReporter())
 
 
 if __name__ == "__main__":
