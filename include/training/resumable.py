@@ -202,7 +202,9 @@ class ResumableMixin(StateSavingMixin):
             )
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:
-                self._strip_best()
+                epoch = strip(self.best, self.best, self.read_results_csv())
+                if epoch >= 0:
+                    self.best_epoch = epoch
                 if self.args.plots:
                     super().plot_training_labels()
         self.validator.args.plots = self.args.plots
@@ -243,11 +245,6 @@ class ResumableMixin(StateSavingMixin):
         """Keep Ultralytics from halving a batch that fitted before, by using up the retries it allows."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
-
-    def _strip_best(self) -> None:
-        epoch = strip(self.best, self.best, self.read_results_csv())
-        if epoch >= 0:
-            self.best_epoch = epoch
 
     def _report_epoch(self) -> None:
         seconds = self.seconds_before + self.epoch_time
