@@ -5,14 +5,14 @@ It is a separate program because a driver that hangs blocks the process that que
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
-_SECONDS = 15.0
+from include.python_path import add_project_to_path
 
-_ROOT = Path(__file__).resolve().parents[2]
+_SECONDS = 15.0
 
 
 def gpu_state() -> list[str]:
@@ -21,8 +21,8 @@ def gpu_state() -> list[str]:
     The driver is queried in another process, for at most _SECONDS.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__],
-        cwd=_ROOT,
+        [sys.executable, "-m", __name__],
+        env=add_project_to_path(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
