@@ -231,10 +231,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.mark_inexact(f"batch={self.batch_size} was chosen by this machine's memory: {chosen}")
         return chosen
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+    def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore Ultralytics' part of the state, then ours over it."""
-        if ckpt is None or not self.resume:
-            return
         if ckpt["epoch"] >= 0:
             super().resume_training(ckpt)
         else:

@@ -203,11 +203,9 @@ class LossGuardMixin(ExactMixin):
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+    def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore the state of the training and of the rules."""
         super().resume_training(ckpt)
-        if ckpt is None or not self.resume:
-            return
         exact = ckpt.get(EXACT) or {}
         watch = exact.get(LOSS_WATCH, {})  # missing in states of versions without rules
         self._rate = watch.get("rate", 1.0)

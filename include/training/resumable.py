@@ -170,8 +170,13 @@ class ResumableMixin(StateSavingMixin):
         super().save_metrics(metrics)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; if the training has ended, restore only what the final validation needs."""
-        if not self._ended or ckpt is None:
+        """Restore the state; if the training has ended, restore only what the final validation needs.
+
+        Ultralytics also calls this when nothing is resumed, with the initial weights or None.
+        """
+        if ckpt is None or not self.resume:
+            return
+        if not self._ended:
             fresh = optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
             apply_changes(self._changed, fresh, self.optimizer)
