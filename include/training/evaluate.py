@@ -95,7 +95,7 @@ def evaluate(
             "verbose": False,
             **judged,
         }
-        validator = VALIDATORS[task](settings, Path(folder))
+        validator = VALIDATORS[task](args=settings, save_dir=Path(folder))
         try:
             with recognize_killed_workers():
                 return _measure(validator, weights, settings)
@@ -116,8 +116,12 @@ def _require_model_for(task: Task, weights: Path) -> None:
 
 
 def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
+    from ultralytics.data.utils import check_det_dataset
+
     try:
-        _require_description(settings)
+        if settings["task"] != "classify":
+            # Without the YAML's `download`, which Ultralytics would run, even if it is a script.
+            check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
         metrics = validator(model=weights)
     except Exception as error:
         if is_out_of_memory(error):
@@ -134,11 +138,3 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
         metrics={name: float(value) if math.isfinite(value) else None for name, value in metrics.items()},
         classes=validator.per_class(),
     )
-
-
-def _require_description(settings: Mapping[str, Any]) -> None:
-    """Check the dataset's YAML, without running its `download` as Ultralytics would (even a script)."""
-    from ultralytics.data.utils import check_det_dataset
-
-    if settings["task"] != "classify":
-        check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
