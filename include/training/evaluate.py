@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.training.contract import TrainingError, require_task
 from include.training.environment import isolate_ultralytics
-from include.training.error_text import format_error, is_out_of_memory
+from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ EVALUATION_ARGUMENTS = (
 """Training arguments that also affect an evaluation. Models that are compared get the same values."""
 
 _IMGSZ, _BATCH = 640, 16
-
-_WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
-"""Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
                 f"{settings['device']} ran out of memory while evaluating {weights.name} with "
                 f"batch={settings['batch']} and imgsz={settings['imgsz']}; reduce batch"
             ) from error
-        if isinstance(error, _WRONG_INPUT):
+        if isinstance(error, WRONG_INPUT):
             raise TrainingError(
                 f"{weights.name} cannot be evaluated on {settings['data']}: {format_error(error)}"
             ) from error

@@ -20,7 +20,7 @@ from include.checkpoints.keys import BATCH, EXACT
 from include.training.changes import apply_changes, optimizer_settings
 from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError
-from include.training.error_text import format_error, is_out_of_memory
+from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
 from include.training.saving import snapshot, strip
 from include.training.states import StateSavingMixin
@@ -30,15 +30,7 @@ if TYPE_CHECKING:
     from include.training.loss_rules import LossRules
     from include.training.resume import RestoredState
 
-_WRONG_INPUT = (
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    NotImplementedError,
-    FileNotFoundError,
-    AssertionError,
-)
+_WRONG_INPUT = (*WRONG_INPUT, NotImplementedError)
 """Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
 
 _MOST_OOM_RETRIES = 3
