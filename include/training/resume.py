@@ -254,24 +254,23 @@ def _restore_best(
     if _is_best_epoch(state) and kept_epoch < state["epoch"]:
         _copy(source, best)
         return int(state["epoch"]), None
-    if request.best_from is not None:
-        lost = None
-        best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
-        if kept_epoch < best_epoch:
-            log.warning(
-                "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an "
-                "epoch is better.",
-                best,
-            )
-            lost = f"the best.pt of epoch {best_epoch + 1} was lost"
-        _copy(request.best_from, best)
-        return kept_epoch, lost
-    best.unlink(missing_ok=True)
-    if state["epoch"] < 0:
-        return -1, None  # no epoch has ended yet
-    state["best_fitness"] = None
-    log.warning("%s has no best.pt: the best epoch from here on becomes best.pt.", source)
-    return -1, "the best.pt of the earlier epochs was lost"
+    if request.best_from is None:
+        best.unlink(missing_ok=True)
+        if state["epoch"] < 0:
+            return -1, None  # no epoch has ended yet
+        state["best_fitness"] = None
+        log.warning("%s has no best.pt: the best epoch from here on becomes best.pt.", source)
+        return -1, "the best.pt of the earlier epochs was lost"
+    _copy(request.best_from, best)
+    best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
+    if kept_epoch >= best_epoch:
+        return kept_epoch, None
+    log.warning(
+        "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an epoch is "
+        "better.",
+        best,
+    )
+    return kept_epoch, f"the best.pt of epoch {best_epoch + 1} was lost"
 
 
 def _is_best_epoch(state: Mapping[str, Any]) -> bool:
