@@ -49,9 +49,6 @@ class _Parent(QueueHandler):
         self._thread = threading.Thread(target=self._listen, daemon=True)
         # A loader worker that held the connection would hide the death of this process from the parent.
         os.register_at_fork(after_in_child=self._forget)
-
-    def listen(self) -> None:
-        """Start to receive answers."""
         self._thread.start()
 
     def send(self, message: object) -> None:
@@ -114,13 +111,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether the training ends
     work: Work = connection.recv()
     rank, parent = int(os.environ["RANK"]), _Parent(connection)
-    parent.listen()
     parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the other ranks repeat the same messages
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger().addHandler(parent)
     tame_ultralytics()
     try:
-        _train(work, rank, parent)
+        if rank == 0:
+            parent.send(work.plan.train(parent, parent if work.saves_states else None))
+        else:  # rank 0 reports for all ranks, and tells the others when to stop
+            work.plan.train(SilentReporter())
     except (TrainingError, MachineUnusable, ProcessKilled) as error:
         parent.send(error)
     except BaseException as error:
@@ -141,13 +140,6 @@ def _describe(error: BaseException, rank: int) -> Exception:
         # Not the error itself: subclasses of libraries may not be picklable.
         return OSError(error.errno, f"Rank {rank} failed: {error.strerror}", error.filename)
     return RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")
-
-
-def _train(work: Work, rank: int, parent: _Parent) -> None:
-    if rank == 0:
-        parent.send(work.plan.train(parent, parent if work.saves_states else None))
-    else:  # rank 0 reports for all ranks, and tells the others when to stop
-        work.plan.train(SilentReporter())
 
 
 if __name__ == "__main__":
