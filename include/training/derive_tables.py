@@ -109,18 +109,16 @@ def _lines(text: str) -> list[tuple[str, str, list[str]]]:
 def _argument(name: str, default: Any, types: list[str]) -> dict[str, Any]:
     from ultralytics import cfg
 
+    checked = {
+        "float": cfg.CFG_FLOAT_KEYS,
+        "int": cfg.CFG_INT_KEYS,
+        "bool": cfg.CFG_BOOL_KEYS,
+        "str": cfg.CFG_STR_KEYS,
+    }
     if name in cfg.CFG_FRACTION_KEYS or name == "scale":
         kinds = ["fraction", *(kind for kind in types if kind in {"int", "list", "tuple"})]
-    elif name in cfg.CFG_FLOAT_KEYS:
-        kinds = ["float"]
-    elif name in cfg.CFG_INT_KEYS:
-        kinds = ["int"]
-    elif name in cfg.CFG_BOOL_KEYS:
-        kinds = ["bool"]
-    elif name in cfg.CFG_STR_KEYS:
-        kinds = ["str"]
     else:
-        kinds = types
+        kinds = next(([kind] for kind, names in checked.items() if name in names), types)
     argument: dict[str, Any] = {"kinds": list(dict.fromkeys(kind.replace("tuple", "list") for kind in kinds))}
     argument["optional"] = default is None or name == "auto_augment"  # null is allowed, but not the default
     if name in cfg.CFG_INT_MIN:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 from include.python_path import add_project_to_path
@@ -63,13 +64,11 @@ def _line(nvml: Any, gpu: Any) -> str:
         f"{nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)} °C",
         f"processes {processes or 'none'}",
     ]
-    try:
+    with suppress(nvml.NVMLError):  # a GPU without ECC
         errors = nvml.nvmlDeviceGetTotalEccErrors(
             gpu, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
         )
         parts.append(f"{errors} uncorrected ECC errors since the driver was loaded")
-    except nvml.NVMLError:
-        pass  # a GPU without ECC
     return ", ".join(parts)
 
 
