@@ -11,16 +11,12 @@ import os
 import statistics
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import Difference
 from benchmarks.material import make_digits
 from benchmarks.place import main
 from benchmarks.sides import redirect
 from benchmarks.table import Table, progress
-
-if TYPE_CHECKING:
-    from include.training.contract import EpochReport
 
 SCORE = "metrics/mAP50-95(B)"
 ARGUMENTS: dict[str, object] = {
@@ -85,21 +81,14 @@ def _ours(data: Path, folder: Path, seed: int, epochs: int) -> tuple[float, floa
     folder.mkdir()
     redirect(folder / "log")
     from include.training.contract import TrainingRequest
+    from include.training.progress import SilentReporter
     from include.training.run import train
 
     arguments = ARGUMENTS | {"seed": seed}
     result = train(
-        TrainingRequest("detect", "yolo11n", data, folder, epochs, arguments=arguments), NoReports()
+        TrainingRequest("detect", "yolo11n", data, folder, epochs, arguments=arguments), SilentReporter()
     )
     return float(result.metrics[SCORE] or 0), _last_score(folder / "results.csv")
-
-
-class NoReports:
-    """Ignores each epoch (an EpochReporter)."""
-
-    def report(self, _: EpochReport) -> bool:
-        """Continue."""
-        return True
 
 
 def _last_score(results: Path) -> float:

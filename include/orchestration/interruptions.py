@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
@@ -142,7 +142,7 @@ def _store_start(
         "attempt": attempt,
         "first": first,
         "progress": list(reached),
-        "kills": [kill.as_json() if kill else None for kill in kills],
+        "kills": [asdict(kill) if kill else None for kill in kills],
         "explained": False,
     }
     context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})

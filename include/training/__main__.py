@@ -21,23 +21,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from include.errors import ProjectError
 from include.training.architectures import default_architecture
 from include.training.contract import StateMismatch, TrainingError, TrainingRequest, require_task
+from include.training.progress import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.training.contract import EpochReport, Progress, SavedState, TrainingResult
+    from include.training.contract import Progress, SavedState, TrainingResult
 
 
 class _Terminated(KeyboardInterrupt):
     """SIGTERM was received, for example because the machine shuts down."""
-
-
-class _NoReporter:
-    """An EpochReporter that ignores each epoch, because the log shows it already."""
-
-    def report(self, epoch: EpochReport) -> bool:
-        """Return True, so that training continues."""
-        return True
 
 
 class _Periodic:
@@ -87,11 +80,11 @@ def _train(options: argparse.Namespace) -> TrainingResult:
 
     request = _request(options)
     states = _Periodic(options.save_seconds)
-    return train(_recovery(request) if options.recover else request, _NoReporter(), states)
+    return train(_recovery(request) if options.recover else request, SilentReporter(), states)
 
 
 def _request(options: argparse.Namespace) -> TrainingRequest:
-    from include.training.loading import require_resumable
+    from include.training.loading import load_training_state, task_of
 
     given = {"epochs": options.epochs, "device": options.device, "save_dir": options.save_dir}
     given["arguments"] = dict(options.set)
@@ -102,12 +95,12 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
         model = options.model or default_architecture(task)
         identity = {"task": task, "model": model} | _identity(options, options.data)
         return TrainingRequest(task=task, model=model, data=options.data, identity=identity, **given)
-    info = require_resumable(options.resume, options.task)
+    state = load_training_state(options.resume, options.task)
     best = options.best or options.resume.with_name("best.pt")
-    data = options.data or Path(info.data)
+    data = options.data or Path(str(state["train_args"].get("data") or ""))
     return TrainingRequest(
-        task=require_task(info.task),
-        model=info.model,
+        task=require_task(task_of(state)),
+        model=str(options.resume),
         data=data,
         resume_from=options.resume,
         best_from=best if options.best or best.is_file() else None,

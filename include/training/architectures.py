@@ -1,6 +1,6 @@
 """The architectures and pretrained weights of the pinned Ultralytics, by name, without importing Ultralytics.
 
-include.training.derive_architectures writes architectures.json.
+include.training.derive_tables writes architectures.json.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ultralytics' training arguments, checked without Ultralytics.
 
 Jobs are checked on machines without torch. arguments.json has the names and kinds of the pinned version;
-include.training.derive_arguments writes it.
+include.training.derive_tables writes it.
 """
 
 from __future__ import annotations
@@ -53,28 +53,20 @@ Ultralytics would open any path and fetch any URL."""
 _INT8 = {"8", "8.0", "int8", "w8a8"}
 """Values that Ultralytics reads as quantization-aware training with 8 bits."""
 
-_IN_WORDS = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "fraction": "a number between 0 and 1",
-    "str": "a string",
-    "list": "a list",
-}
-
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "bool": lambda value: isinstance(value, bool),
-    "int": lambda value: _is_number(value) and float(value).is_integer(),
-    "float": _is_number,
-    "fraction": lambda value: _is_number(value) and 0 <= value <= 1,
-    "str": lambda value: isinstance(value, str) and bool(value),
-    "list": lambda value: isinstance(value, (list, tuple)) and len(value) > 0,
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number", lambda value: _is_number(value) and float(value).is_integer()),
+    "float": ("a number", _is_number),
+    "fraction": ("a number between 0 and 1", lambda value: _is_number(value) and 0 <= value <= 1),
+    "str": ("a string", lambda value: isinstance(value, str) and bool(value)),
+    "list": ("a list", lambda value: isinstance(value, (list, tuple)) and len(value) > 0),
 }
+"""How each kind of value is described, and whether a value is of that kind."""
 
 
 @cache
@@ -139,7 +131,7 @@ def _check_value(name: str, value: Any) -> None:
         if argument["optional"]:
             return
         raise ValueError(f"{name}=null is refused: leave it out to keep Ultralytics' default")
-    if not any(_FITS[kind](value) for kind in argument["kinds"]):
+    if not any(_KINDS[kind][1](value) for kind in argument["kinds"]):
         raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(argument)}")
     if _is_number(value) and value < argument.get("minimum", -math.inf):
         raise ValueError(f"{name}={show_value(value)} is refused: it must be {argument['minimum']} or more")
@@ -157,7 +149,7 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def _in_words(argument: Mapping[str, Any]) -> str:
-    words = [_IN_WORDS[kind] for kind in argument["kinds"] if kind != "str" or "choices" not in argument]
+    words = [_KINDS[kind][0] for kind in argument["kinds"] if kind != "str" or "choices" not in argument]
     words += [repr(choice) for choice in argument.get("choices", [])]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 

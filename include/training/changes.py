@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+KEPT = ("optimizer", "seed", "pretrained")
+"""Arguments that a resume cannot change; `optimizer=auto` was resolved when the training started."""
+
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
 """Arguments that change no epoch's weights, only the number of epochs, the choice of the best one, speed and
 output.
@@ -35,7 +38,7 @@ def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -
     return tuple(
         name
         for name, value in given.items()
-        if name not in _CHANGE_NOTHING and not _is_same(name, value, trained.get(name))
+        if name not in {*KEPT, *_CHANGE_NOTHING} and not _is_same(name, value, trained.get(name))
     )
 
 

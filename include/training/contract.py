@@ -134,7 +134,7 @@ class TrainingRequest:
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
     changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. Arguments in KEPT of resume.py cannot be changed. A patience that is used up restarts."""
+    the weights. Arguments in KEPT of changes.py cannot be changed. A patience that is used up restarts."""
     resume_from: Path | None = None
     """A last.pt with the whole state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None

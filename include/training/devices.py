@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING, Any
 
 from include.training.contract import DeviceNotAvailable, GpuLost
-from include.training.gpus import should_have_gpu
+from include.training.gpus import normalize_device, parse_numbers, should_have_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     import torch
 
 log = logging.getLogger(__name__)
-
-
-_GPUS = r"cuda|(cuda:)?\d+(,\d+)*"
 
 _DEFAULT_BATCH = 16
 _SINGLE_GPU_ONLY = {
@@ -60,9 +56,10 @@ def choose_device(requested: str | None) -> str:
     """
     import torch
 
-    name = (requested or "auto").strip().lower()
+    name = normalize_device(requested)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not gpus and name not in {"cpu", "mps"} and _should_have_gpu():
+    # torch.version.cuda is None if torch was not built to use GPUs.
+    if not gpus and name not in {"cpu", "mps"} and torch.version.cuda is not None and should_have_gpu():
         raise GpuLost(
             f"device={requested or 'auto'}: this machine has an NVIDIA GPU, but torch cannot use it. Its "
             "driver does not respond or is too old: see nvidia-smi. Give device=cpu to train on the CPU"
@@ -71,22 +68,11 @@ def choose_device(requested: str | None) -> str:
         if not gpus:
             log.warning("No GPU on this machine: training on the CPU, which is many times slower.")
         return "0" if gpus else "cpu"
-    if name == "cpu":
+    if name == "cpu" or (name == "mps" and torch.backends.mps.is_available()):
         return name
-    if name == "mps" and torch.backends.mps.is_available():
-        return name
-    if re.fullmatch(_GPUS, name):
-        numbers = [int(number) for number in re.findall(r"\d+", name)] or [0]
-        if len(set(numbers)) == len(numbers) and max(numbers) < gpus:
-            return ",".join(map(str, numbers))
+    if numbers := parse_numbers(name, gpus):
+        return ",".join(map(str, numbers))
     raise DeviceNotAvailable(f"device={requested} is not available: {_remedy(gpus)}")
-
-
-def _should_have_gpu() -> bool:
-    """Return whether this machine has a GPU that torch was built to use and that is not hidden on purpose."""
-    import torch
-
-    return torch.version.cuda is not None and should_have_gpu()
 
 
 def _remedy(gpus: int) -> str:

@@ -116,22 +116,20 @@ class _Rank:
         try:
             return self.connection.recv()
         except (EOFError, OSError):
-            return self._end()
+            return self.find_death(wait=True)
 
     def answer(self, answer: Answer) -> None:
         """Send an answer. If the process has died, the next `receive` says why."""
         with suppress(OSError):
             self.connection.send(answer)
 
-    def find_death(self) -> RankDied | ProcessKilled | None:
-        """Return the error that explains why the process has ended; None while it is alive."""
-        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-        return self._end() if ended else None
-
-    def _end(self) -> RankDied | ProcessKilled:
+    def find_death(self, *, wait: bool = False) -> RankDied | ProcessKilled | None:
+        """Return the error that explains why the process has ended; None while it is alive, unless `wait`."""
         # WNOWAIT: the process id must not be reused before the whole group is killed.
-        ended = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        assert ended is not None  # noqa: S101 - None is possible only with WNOHANG
+        options = os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)
+        ended = os.waitid(os.P_PID, self.process.pid, options)
+        if ended is None:
+            return None
         whose = f"Rank {self.number} of the training"
         if ended.si_code == os.CLD_EXITED:
             return RankDied(f"{whose} exited unexpectedly with status {ended.si_status}")

@@ -6,6 +6,9 @@ import re
 import textwrap
 import unicodedata
 
+WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
+"""Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
+
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly$)")
 """PyTorch's message if a loader worker was killed. An exception in a worker has a different message."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.training.contract import TrainingError, require_task
 from include.training.environment import isolate_ultralytics
-from include.training.error_text import format_error, is_out_of_memory
+from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ EVALUATION_ARGUMENTS = (
 """Training arguments that also affect an evaluation. Models that are compared get the same values."""
 
 _IMGSZ, _BATCH = 640, 16
-
-_WRONG_INPUT = (ValueError, TypeError, LookupError, SyntaxError, FileNotFoundError, AssertionError)
-"""Exceptions that Ultralytics raises for unsuitable data; other exceptions may be due to this machine."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def evaluate(
             "verbose": False,
             **judged,
         }
-        validator = VALIDATORS[task](settings, Path(folder))
+        validator = VALIDATORS[task](args=settings, save_dir=Path(folder))
         try:
             with recognize_killed_workers():
                 return _measure(validator, weights, settings)
@@ -105,10 +102,10 @@ def evaluate(
 
 def _require_model_for(task: Task, weights: Path) -> None:
     """Refuse a file that is not a model for `task`. Raises TrainingError and UnreadableCheckpoint."""
-    from include.training.loading import inspect_checkpoint
+    from include.training.loading import load_checkpoint, task_of
 
     require_task(task)
-    built_for = inspect_checkpoint(weights).task
+    built_for = task_of(load_checkpoint(weights))
     if built_for != task:
         raise TrainingError(
             f"{weights} is a model for {built_for}, so it cannot be evaluated for task={task}"
@@ -116,8 +113,12 @@ def _require_model_for(task: Task, weights: Path) -> None:
 
 
 def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, Any]) -> Evaluation:
+    from ultralytics.data.utils import check_det_dataset
+
     try:
-        _require_description(settings)
+        if settings["task"] != "classify":
+            # Without the YAML's `download`, which Ultralytics would run, even if it is a script.
+            check_det_dataset(settings["data"], autodownload=False, split=settings["split"])
         metrics = validator(model=weights)
     except Exception as error:
         if is_out_of_memory(error):
@@ -125,7 +126,7 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
                 f"{settings['device']} ran out of memory while evaluating {weights.name} with "
                 f"batch={settings['batch']} and imgsz={settings['imgsz']}; reduce batch"
             ) from error
-        if isinstance(error, _WRONG_INPUT):
+        if isinstance(error, WRONG_INPUT):
             raise TrainingError(
                 f"{weights.name} cannot be evaluated on {settings['data']}: {format_error(error)}"
             ) from error
@@ -134,11 +135,3 @@ def _measure(validator: ClassNameMixin, weights: Path, settings: Mapping[str, An
         metrics={name: float(value) if math.isfinite(value) else None for name, value in metrics.items()},
         classes=validator.per_class(),
     )
-
-
-def _require_description(settings: Mapping[str, Any]) -> None:
-    """Check the dataset's YAML, without running its `download` as Ultralytics would (even a script)."""
-    from ultralytics.data.utils import check_det_dataset
-
-    if settings["task"] != "classify":
-        check_det_dataset(settings["data"], autodownload=False, split=settings["split"])

@@ -220,18 +220,10 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def _setup_train(self) -> None:
         self.profile = numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
         super()._setup_train()
-        for reason in self._machine_dependencies():
-            self.mark_inexact(reason)
-
-    def _machine_dependencies(self) -> list[str]:
-        """Return, in words, each argument that makes the result depend on the machine."""
-        arguments = {
-            f"time={self.args.time} ends the training by the clock": self.args.time,
-            "deterministic=false lets a GPU compute in any order": (
-                self.device.type != "cpu" and not self.args.deterministic
-            ),
-        }
-        return [reason for reason, given in arguments.items() if given]
+        if self.args.time:
+            self.mark_inexact(f"time={self.args.time} ends the training by the clock")
+        if self.device.type != "cpu" and not self.args.deterministic:
+            self.mark_inexact("deterministic=false lets a GPU compute in any order")
 
     def auto_batch(self, *args: Any, **options: Any) -> int:
         """Let Ultralytics choose the batch from this machine's memory, which makes the result inexact."""
@@ -239,10 +231,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.mark_inexact(f"batch={self.batch_size} was chosen by this machine's memory: {chosen}")
         return chosen
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+    def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore Ultralytics' part of the state, then ours over it."""
-        if ckpt is None or not self.resume:
-            return
         if ckpt["epoch"] >= 0:
             super().resume_training(ckpt)
         else:

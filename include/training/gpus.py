@@ -70,7 +70,7 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     if not _names_gpus(device):
         return
     if visible := visible_gpus(list_gpus(), os.environ.get(VISIBLE)):
-        _read_numbers(_normalize(device), visible)
+        _read_numbers(normalize_device(device), visible)
         return
     is_auto, machine = device in {None, "auto"}, socket.gethostname()
     asked = f"device={device or 'auto'}"
@@ -102,7 +102,7 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     if not _names_gpus(device):
         yield device
         return
-    wanted = _normalize(device)
+    wanted = normalize_device(device)
     gpus = visible_gpus(list_gpus(), os.environ.get(VISIBLE))
     if not gpus:
         yield device  # choose_device decides what to do about it
@@ -179,13 +179,22 @@ def should_have_gpu() -> bool:
     return has_hardware() and os.environ.get(VISIBLE, "0").strip() not in {"", "-1"}
 
 
-def _names_gpus(device: str | None) -> bool:
-    wanted = _normalize(device)
-    return wanted == "auto" or _NUMBERS.fullmatch(wanted) is not None
-
-
-def _normalize(device: str | None) -> str:
+def normalize_device(device: str | None) -> str:
+    """Return `device` without spaces, in lower case; auto if it is not given."""
     return (device or "auto").strip().lower()
+
+
+def parse_numbers(device: str, gpus: int) -> list[int]:
+    """Return the numbers that a normalized device names, if each is different and below `gpus`; else none."""
+    if not _NUMBERS.fullmatch(device):
+        return []
+    numbers = [int(number) for number in re.findall(r"\d+", device)] or [0]
+    return numbers if len(set(numbers)) == len(numbers) and max(numbers) < gpus else []
+
+
+def _names_gpus(device: str | None) -> bool:
+    wanted = normalize_device(device)
+    return wanted == "auto" or _NUMBERS.fullmatch(wanted) is not None
 
 
 def _driver() -> str | None:
@@ -223,8 +232,8 @@ def _read_numbers(wanted: str, gpus: Sequence[Gpu]) -> list[int]:
     """Return the numbers that `wanted` names (auto: none). Raises DeviceNotAvailable unless all exist."""
     if wanted == "auto":
         return []
-    numbers = [int(number) for number in re.findall(r"\d+", wanted)] or [0]
-    if len(set(numbers)) < len(numbers) or max(numbers) >= len(gpus):
+    numbers = parse_numbers(wanted, len(gpus))
+    if not numbers:
         raise DeviceNotAvailable(
             f"device={wanted} is not available: this machine's GPUs are numbered 0 to {len(gpus) - 1}; give "
             "one of these numbers, several different ones separated by commas, or auto"

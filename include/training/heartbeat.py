@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from include.training.stacks import enable_stack_dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from include.training.exact import ExactMixin
 
 log = logging.getLogger(__name__)
 
@@ -69,34 +71,16 @@ class Beat:
     epoch: int
     batch: int
 
-    @classmethod
-    def read(cls, path: Path) -> Beat | None:
-        """Read a heartbeat file. Returns None if it has just been created."""
-        content = path.read_bytes()
-        if len(content) < _FORMAT.size:
-            return None
-        rank, phase, beats, epoch, batch = _FORMAT.unpack_from(content)
-        return cls(int(path.stem), rank, Phase(phase), beats, epoch, batch)
-
 
 def read_beats(folder: Path) -> list[Beat]:
     """Read the latest beat of each process in the folder, sorted by rank."""
     beats = []
     for path in folder.glob("*.beat"):
-        with suppress(OSError):  # the folder may be removed at any time
-            beats.append(Beat.read(path))
-    return sorted((beat for beat in beats if beat), key=lambda beat: beat.rank)
-
-
-class ObservedTrainer(Protocol):
-    """The part of a trainer that heartbeats need."""
-
-    args: Any
-    epoch: int
-    train_loader: Any
-
-    def add_callback(self, event: str, callback: Callable[[Any], None]) -> None:
-        """Call `callback` at each `event`."""
+        # The folder may be removed at any time, and a file that has just been created is empty.
+        with suppress(OSError, struct.error):
+            rank, phase, *position = _FORMAT.unpack(path.read_bytes())
+            beats.append(Beat(int(path.stem), rank, Phase(phase), *position))
+    return sorted(beats, key=lambda beat: beat.rank)
 
 
 class HeartbeatWriter:
@@ -108,7 +92,7 @@ class HeartbeatWriter:
         self._compiles = False
         self.beat()
 
-    def follow(self, trainer: ObservedTrainer) -> None:
+    def follow(self, trainer: ExactMixin) -> None:
         """Beat at each batch of the trainer."""
         self._compiles = bool(trainer.args.compile)
         for event, callback in {
@@ -136,22 +120,22 @@ class HeartbeatWriter:
         self._phase = Phase.OVER
         self._show()
 
-    def _begin_epoch(self, trainer: ObservedTrainer) -> None:
+    def _begin_epoch(self, trainer: ExactMixin) -> None:
         self._epoch, self._batch = trainer.epoch, trainer.train_loader.first_batch
         self.beat()
 
-    def _begin_batch(self, _: ObservedTrainer) -> None:
+    def _begin_batch(self, _: object) -> None:
         if self._phase is Phase.BETWEEN:
             self._phase = Phase.TRAINING
             self._show()
 
-    def _end_batch(self, _: ObservedTrainer) -> None:
+    def _end_batch(self, _: object) -> None:
         if not self._compiles:
             self._phase = Phase.TRAINING
         self._batch += 1
         self.beat()
 
-    def _end_epoch(self, _: ObservedTrainer) -> None:
+    def _end_epoch(self, _: object) -> None:
         self._phase, self._compiles = Phase.BETWEEN, False
         self.beat()
 

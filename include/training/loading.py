@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
 from inspect import unwrap
@@ -19,34 +18,6 @@ from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import NotResumable, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
 from include.training.error_text import reports_killed_worker
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """The description of a checkpoint, derived from its content.
-
-    epoch is the last finished one, counted from 0, or None in a stripped file and before the end of the first
-    epoch; batch is the number of batches trained after that epoch; epochs is the planned number. model is the
-    YAML that the architecture was built from, such as yolo11n-seg.yaml. fitness is that of `epoch`,
-    best_fitness the best up to `epoch`; either is None without validation.
-    """
-
-    path: Path
-    task: str
-    model: str
-    data: str
-    epoch: int | None
-    batch: int
-    epochs: int
-    has_optimizer: bool
-    fitness: float | None
-    best_fitness: float | None
-    ultralytics_version: str
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether a training run can continue from this checkpoint."""
-        return self.has_optimizer and (self.epoch is not None or self.batch > 0)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -140,9 +111,8 @@ def enforce_safe_loading() -> None:
     isolate_ultralytics()
     from ultralytics.nn import tasks
 
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = (
-        "1"  # Ultralytics also calls torch.load directly, which reads this variable on every call
-    )
+    # Ultralytics also calls torch.load directly, which reads this variable on every call.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     tasks.SAFE_LOAD = True
     if unwrap(tasks.torch_safe_load) is tasks.torch_safe_load:
         tasks.torch_safe_load = wraps(tasks.torch_safe_load)(_load_for_ultralytics)
@@ -162,35 +132,14 @@ def _unsafe(path: Path, why: object) -> UnreadableCheckpoint:
     )
 
 
-def describe(path: Path, state: dict[str, Any]) -> CheckpointInfo:
-    """Describe the checkpoint `state` that was loaded from `path`."""
-    arguments = state["train_args"]
-    network = state.get("ema") or state.get("model")
-    architecture = getattr(network, "yaml", None) or {}
-    epoch = state.get("epoch", -1)
-    return CheckpointInfo(
-        path=path,
-        task=str(arguments.get("task", "detect")),
-        model=Path(str(architecture.get("yaml_file", ""))).name,
-        data=str(arguments.get("data") or ""),
-        epoch=epoch if epoch is not None and epoch >= 0 else None,
-        batch=batches_into_epoch(state),
-        epochs=int(arguments.get("epochs") or 0),
-        has_optimizer=bool(state.get("optimizer")),  # its `state` is empty until the first step
-        fitness=_number((state.get("train_metrics") or {}).get("fitness")),
-        best_fitness=_number(state.get("best_fitness")),
-        ultralytics_version=str(state.get("version", "")),
-    )
+def task_of(state: Mapping[str, Any]) -> str:
+    """Return the task that a checkpoint was trained for."""
+    return str(state["train_args"].get("task", "detect"))
 
 
 def batches_into_epoch(state: Mapping[str, Any]) -> int:
     """Return how many batches of an unfinished epoch a state includes; 0 for a state of plain Ultralytics."""
     return int((state.get(EXACT) or {}).get(BATCH, 0))
-
-
-def inspect_checkpoint(path: Path) -> CheckpointInfo:
-    """Describe the checkpoint at `path`. Raises UnreadableCheckpoint."""
-    return describe(path, load_checkpoint(path))
 
 
 def task_of_weights(path: Path) -> str:
@@ -206,24 +155,17 @@ def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
     `load_checkpoint` does.
     """
     state = load_checkpoint(path)
-    info = describe(path, state)
-    if not info.is_whole:
-        lacks = "has no epoch" if info.has_optimizer else "holds no optimizer state"
+    has_optimizer = bool(state.get("optimizer"))  # its `state` is empty until the first step
+    epoch = -1 if state.get("epoch") is None else state["epoch"]
+    if not has_optimizer or (epoch < 0 and not batches_into_epoch(state)):
+        lacks = "has no epoch" if has_optimizer else "holds no optimizer state"
         raise NotResumable(
             f"{path} cannot be resumed: it {lacks}, because it was stripped for deployment; resume from a "
             "whole last.pt, or start a new training run with this file as its model"
         )
-    if task is not None and info.task != task:
+    trained = task_of(state)
+    if task is not None and trained != task:
         raise NotResumable(
-            f"{path} was trained for task {info.task}, but task={task} was requested; give task={info.task}"
+            f"{path} was trained for task {trained}, but task={task} was requested; give task={trained}"
         )
     return state
-
-
-def require_resumable(path: Path, task: str | None = None) -> CheckpointInfo:
-    """Describe the checkpoint at `path`. Raises NotResumable if no training run of `task` can resume it."""
-    return describe(path, load_training_state(path, task))
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -56,7 +56,8 @@ class LossGuardMixin(ExactMixin):
         self._watch = LossWatch(rules)
         self._rate = 1.0
         self._roll_backs = 0
-        self._epoch_starts: list[dict[str, Any]] = []
+        self.epoch_starts: list[dict[str, Any]] = []
+        """States that a rollback may return to, oldest first, in host memory; they never change."""
         super().__init__(overrides)
         if rules.needs_states:
             self.add_callback("on_train_epoch_start", LossGuardMixin._keep_epoch_start)
@@ -77,9 +78,9 @@ class LossGuardMixin(ExactMixin):
         previous epoch may be the first of several that break a rule, a state is kept only if there is no
         older one. A repeated epoch keeps the state from before its first pass.
         """
-        if self._epoch_starts and self._epoch_starts[-1]["epoch"] == self.epoch:
+        if self.epoch_starts and self.epoch_starts[-1]["epoch"] == self.epoch:
             return
-        if self._epoch_starts and (self.train_loader.first_batch or self._watch.is_undecided):
+        if self.epoch_starts and (self.train_loader.first_batch or self._watch.is_undecided):
             return
         epoch_start, wait = copy_to_host(
             {
@@ -94,7 +95,7 @@ class LossGuardMixin(ExactMixin):
         )
         wait()
         # A new list, because the old one may be waiting to be written.
-        self._epoch_starts = [*self._epoch_starts, epoch_start][-self._rules.states :]
+        self.epoch_starts = [*self.epoch_starts, epoch_start][-self._rules.states :]
 
     def _check_batch(self) -> None:
         ends_epoch = self._batch + 1 == len(self.train_loader)
@@ -139,7 +140,7 @@ class LossGuardMixin(ExactMixin):
         return are_finite(self.model.parameters())
 
     def _roll_back(self, what: str) -> None:
-        epoch_start, self._epoch_starts = self._epoch_starts[0], []
+        epoch_start, self.epoch_starts = self.epoch_starts[0], []
         self._roll_backs += 1
         self._rate *= self._rules.rate
         log.warning(
@@ -202,16 +203,9 @@ class LossGuardMixin(ExactMixin):
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 
-    @property
-    def epoch_starts(self) -> list[dict[str, Any]]:
-        """States that a rollback may return to, oldest first, in host memory; they never change."""
-        return self._epoch_starts
-
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+    def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore the state of the training and of the rules."""
         super().resume_training(ckpt)
-        if ckpt is None or not self.resume:
-            return
         exact = ckpt.get(EXACT) or {}
         watch = exact.get(LOSS_WATCH, {})  # missing in states of versions without rules
         self._rate = watch.get("rate", 1.0)
@@ -219,4 +213,4 @@ class LossGuardMixin(ExactMixin):
         if "seen" in watch:
             self._watch.restore(watch["seen"])
         if self._rules.needs_states:
-            self._epoch_starts = exact.get(BEGINNINGS, [])[-self._rules.states :]
+            self.epoch_starts = exact.get(BEGINNINGS, [])[-self._rules.states :]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from include.checkpoints.inspection.architecture import check_architecture
 from include.checkpoints.inspection.errors import InspectionError
 from include.training.architectures import default_architecture, file_names, is_architecture
+from include.training.arguments import FILES
 from include.training.contract import NotResumable, TrainingError
 from include.training.loading import task_of_weights
 
@@ -38,7 +39,7 @@ def resolve_model(model: str, task: Task) -> str:
 
 def check_weights_arguments(arguments: Mapping[str, object]) -> None:
     """Check that the files named by `pretrained` and `distill_model` load safely. Raises TrainingError."""
-    for name in ("pretrained", "distill_model"):
+    for name in FILES:
         value = arguments.get(name)
         if isinstance(value, str):
             _task_of_weights(name, Path(value))

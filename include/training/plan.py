@@ -14,25 +14,17 @@ from typing import TYPE_CHECKING, Any
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import EXACT
 from include.training.arguments import FILES, check_overrides
-from include.training.contract import (
-    DeviceNotAvailable,
-    GpuLost,
-    TrainingError,
-    TrainingResult,
-    require_task,
-)
+from include.training.contract import DeviceNotAvailable, GpuLost, TrainingError, TrainingResult, require_task
 from include.training.devices import check_multi_gpu, choose_device, describe_device
 from include.training.heartbeat import send_heartbeats
 from include.training.loading import hand_over, load_training_state
-from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.training.models import check_weights_arguments, resolve_model
 from include.training.quiet import tame_ultralytics
 from include.training.resume import restore
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 if TYPE_CHECKING:
-    from include.training.contract import EpochReporter, StateReporter, Task, TrainingRequest
-    from include.training.heartbeat import Heartbeats
+    from include.training.contract import EpochReporter, StateReporter, TrainingRequest
     from include.training.resumable import ResumableMixin
     from include.training.resume import RestoredState
 
@@ -52,29 +44,30 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
     )
     _check(request)
     tame_ultralytics()
-    with _prepare_plan(request) as plan:
+    plan = _prepare_plan(request)
+    try:
         yield plan
+    finally:
+        if plan.restored is not None:
+            plan.restored.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
     """A training run that is ready to start, as plain values that can be sent to a process for each GPU.
 
-    overrides are the arguments for Ultralytics, including the device; restored is the state that the training
-    continues from.
+    request is complete, with a device of this machine; overrides are the arguments for Ultralytics, except
+    the device; restored is the state that the training continues from.
     """
 
-    task: Task
+    request: TrainingRequest
     overrides: dict[str, Any]
-    identity: dict[str, object]
     restored: RestoredState | None = None
-    loss_rules: LossRules = NO_RULES
-    heartbeats: Heartbeats | None = None
 
     @property
     def device(self) -> str:
         """The device as `choose_device` returns it, or its first GPU if only final validation is left."""
-        device = str(self.overrides["device"])
+        device = str(self.request.device)
         only_validates = self.restored and (self.restored.ended or self.restored.stopped)
         return device.partition(",")[0] if only_validates else device
 
@@ -82,14 +75,12 @@ class TrainingPlan:
         """Build the task's trainer. Raises TrainingError."""
         from include.training.trainers import TRAINERS
 
-        overrides = self.overrides | {"device": self.device}
-        trainer = TRAINERS[self.task](
-            overrides, reporter, self.identity, self.restored, states, self.loss_rules
+        request, overrides = self.request, self.overrides | {"device": self.device}
+        trainer = TRAINERS[request.task](
+            overrides, reporter, request.identity, self.restored, states, request.loss_rules
         )
-        try:
-            check_multi_gpu(
-                trainer.world_size, vars(trainer.args)
-            )  # a resumed training run's arguments are complete only now
+        try:  # a resumed training run's arguments are complete only now
+            check_multi_gpu(trainer.world_size, vars(trainer.args))
         except ValueError as error:
             raise TrainingError(str(error)) from None
         return trainer
@@ -97,10 +88,11 @@ class TrainingPlan:
     def train(self, reporter: EpochReporter, states: StateReporter | None = None) -> TrainingResult:
         """Train in this process. The result's seconds include set-up and the final validation."""
         started = time.monotonic()
-        with send_heartbeats(self.heartbeats) as heart:
+        heartbeats = self.request.heartbeats
+        with send_heartbeats(heartbeats) as heart:
             trainer = self.build_trainer(reporter, states)
-            if self.heartbeats and heart:
-                trainer.collective_timeout = self.heartbeats.rank_timeout
+            if heartbeats and heart:
+                trainer.collective_timeout = heartbeats.rank_timeout
                 heart.follow(trainer)
             trainer.train()
         return _result(trainer, seconds=time.monotonic() - started)
@@ -157,39 +149,24 @@ def _require_trusted(save_dir: Path) -> None:
         raise TrainingError(str(error)) from None
 
 
-@contextmanager
-def _prepare_plan(request: TrainingRequest) -> Iterator[TrainingPlan]:
+def _prepare_plan(request: TrainingRequest) -> TrainingPlan:
     """Plan a new training run, or the continuation of an earlier one."""
     check_weights_arguments(request.arguments)
     overrides: dict[str, Any] = {
         "task": request.task,
         "data": str(request.data),
         "save_dir": str(request.save_dir),
-        "device": request.device,
     }
-    identity = dict(request.identity)
-    if request.resume_from is not None:
-        restored = restore(request, request.resume_from)
-        try:
-            overrides |= {"resume": str(restored.path)}
-            yield TrainingPlan(
-                request.task, overrides, identity, restored, request.loss_rules, request.heartbeats
-            )
-        finally:
-            restored.path.unlink(missing_ok=True)
-        return
-    overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
-    if request.epochs is not None:
-        overrides["epochs"] = request.epochs
-    _refuse_replaced_weights(request)
-    _clear(request.save_dir)
-    yield TrainingPlan(
-        request.task,
-        overrides,
-        identity,
-        loss_rules=request.loss_rules,
-        heartbeats=request.heartbeats,
-    )
+    restored = restore(request, request.resume_from) if request.resume_from else None
+    if restored is not None:
+        overrides["resume"] = str(restored.path)
+    else:
+        overrides |= {**request.arguments, "model": resolve_model(request.model, request.task)}
+        if request.epochs is not None:
+            overrides["epochs"] = request.epochs
+        _refuse_replaced_weights(request)
+        _clear(request.save_dir)
+    return TrainingPlan(request, overrides, restored)
 
 
 def _refuse_replaced_weights(request: TrainingRequest) -> None:

@@ -1,4 +1,4 @@
-"""One line of log for each finished epoch."""
+"""What becomes of the reports of epochs: a line of log for each, or nothing."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ class LoggedEpochs:
         """Log `epoch`, counted from 1 as people do, and report it."""
         log.info("%s", format_epoch(epoch))
         return self._reporter.report(epoch)
+
+
+class SilentReporter:
+    """An EpochReporter that ignores each epoch, where something else reports it already."""
+
+    def report(self, epoch: EpochReport) -> bool:
+        """Return True, so that training continues."""
+        return True
 
 
 def format_epoch(epoch: EpochReport) -> str:

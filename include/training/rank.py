@@ -18,15 +18,10 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from include.training.contract import (
-    DiskError,
-    MachineUnusable,
-    ProcessKilled,
-    TrainingError,
-    is_disk_error,
-)
+from include.training.contract import DiskError, MachineUnusable, ProcessKilled, TrainingError, is_disk_error
 from include.training.distributed import RankFailed
 from include.training.error_text import format_error
+from include.training.progress import SilentReporter
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
@@ -54,9 +49,6 @@ class _Parent(QueueHandler):
         self._thread = threading.Thread(target=self._listen, daemon=True)
         # A loader worker that held the connection would hide the death of this process from the parent.
         os.register_at_fork(after_in_child=self._forget)
-
-    def listen(self) -> None:
-        """Start to receive answers."""
         self._thread.start()
 
     def send(self, message: object) -> None:
@@ -112,14 +104,6 @@ class _Parent(QueueHandler):
         self._connection.close()
 
 
-class _SilentReporter:
-    """An EpochReporter that ignores each epoch, because rank 0 reports it for all ranks."""
-
-    def report(self, epoch: EpochReport) -> bool:
-        """Return True, because rank 0 tells the other ranks when to stop."""
-        return True
-
-
 def main() -> None:
     """Train, send the parent an error or, as rank 0, the result, and wait to be killed."""
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
@@ -127,13 +111,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether the training ends
     work: Work = connection.recv()
     rank, parent = int(os.environ["RANK"]), _Parent(connection)
-    parent.listen()
     parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the other ranks repeat the same messages
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger().addHandler(parent)
     tame_ultralytics()
     try:
-        _train(work, rank, parent)
+        if rank == 0:
+            parent.send(work.plan.train(parent, parent if work.saves_states else None))
+        else:  # rank 0 reports for all ranks, and tells the others when to stop
+            work.plan.train(SilentReporter())
     except (TrainingError, MachineUnusable, ProcessKilled) as error:
         parent.send(error)
     except BaseException as error:
@@ -154,13 +140,6 @@ def _describe(error: BaseException, rank: int) -> Exception:
         # Not the error itself: subclasses of libraries may not be picklable.
         return OSError(error.errno, f"Rank {rank} failed: {error.strerror}", error.filename)
     return RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")
-
-
-def _train(work: Work, rank: int, parent: _Parent) -> None:
-    if rank == 0:
-        parent.send(work.plan.train(parent, parent if work.saves_states else None))
-    else:
-        work.plan.train(_SilentReporter())
 
 
 if __name__ == "__main__":

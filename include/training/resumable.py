@@ -20,9 +20,8 @@ from include.checkpoints.keys import BATCH, EXACT
 from include.training.changes import apply_changes, optimizer_settings
 from include.training.construction import limit_model_size
 from include.training.contract import EpochReport, MemoryTaken, TrainingError
-from include.training.error_text import format_error, is_out_of_memory
+from include.training.error_text import WRONG_INPUT, format_error, is_out_of_memory
 from include.training.killed_workers import recognize_killed_workers
-from include.training.loss_rules import NO_RULES
 from include.training.saving import snapshot, strip
 from include.training.states import StateSavingMixin
 
@@ -31,15 +30,7 @@ if TYPE_CHECKING:
     from include.training.loss_rules import LossRules
     from include.training.resume import RestoredState
 
-_WRONG_INPUT = (
-    ValueError,
-    TypeError,
-    LookupError,
-    SyntaxError,
-    NotImplementedError,
-    FileNotFoundError,
-    AssertionError,
-)
+_WRONG_INPUT = (*WRONG_INPUT, NotImplementedError)
 """Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
 
 _MOST_OOM_RETRIES = 3
@@ -62,9 +53,9 @@ class ResumableMixin(StateSavingMixin):
         overrides: dict[str, Any],
         reporter: EpochReporter,
         identity: Mapping[str, object],
-        restored: RestoredState | None = None,
-        states: StateReporter | None = None,
-        loss_rules: LossRules = NO_RULES,
+        restored: RestoredState | None,
+        states: StateReporter | None,
+        loss_rules: LossRules,
     ) -> None:
         self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
@@ -171,8 +162,13 @@ class ResumableMixin(StateSavingMixin):
         super().save_metrics(metrics)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; if the training has ended, restore only what the final validation needs."""
-        if not self._ended or ckpt is None:
+        """Restore the state; if the training has ended, restore only what the final validation needs.
+
+        Ultralytics also calls this when nothing is resumed, with the initial weights or None.
+        """
+        if ckpt is None or not self.resume:
+            return
+        if not self._ended:
             fresh = optimizer_settings(self.optimizer)
             super().resume_training(ckpt)
             apply_changes(self._changed, fresh, self.optimizer)
@@ -203,7 +199,9 @@ class ResumableMixin(StateSavingMixin):
             )
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK in {-1, 0}:
-                self._strip_best()
+                epoch = strip(self.best, self.best, self.read_results_csv())
+                if epoch >= 0:
+                    self.best_epoch = epoch
                 if self.args.plots:
                     super().plot_training_labels()
         self.validator.args.plots = self.args.plots
@@ -244,11 +242,6 @@ class ResumableMixin(StateSavingMixin):
         """Keep Ultralytics from halving a batch that fitted before, by using up the retries it allows."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
-
-    def _strip_best(self) -> None:
-        epoch = strip(self.best, self.best, self.read_results_csv())
-        if epoch >= 0:
-            self.best_epoch = epoch
 
     def _report_epoch(self) -> None:
         seconds = self.seconds_before + self.epoch_time

@@ -11,7 +11,7 @@ from ultralytics.data.build import InfiniteDataLoader
 
 from include.training.order import EpochOrder, shuffle_indices
 from include.training.own_random import isolate
-from include.training.seeded_datasets import LANES, SEEDED, SeededImages
+from include.training.seeded_datasets import SEEDED, SeededImages
 
 
 class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
@@ -50,7 +50,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
     data.__class__ = SEEDED[type(data)]
     data.seed, data.shuffle = seed, not isinstance(loader.batch_sampler.sampler.sampler, SequentialSampler)
     if isinstance(data, SeededImages):
-        data.prepare(loader.num_workers, replicas, most_lanes=LANES[0] if on_gpu else 1)
+        data.prepare(loader.num_workers, replicas, on_gpu=on_gpu)
     loader.__class__ = ResumableLoader
     order = EpochOrder(len(data), rank, replicas)
     loader.batch_sampler.sampler.sampler = order

@@ -18,13 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
 from include.training.arguments import OURS, check_overrides, known_arguments
-from include.training.changes import changed_arguments, describe_changes
-from include.training.contract import (
-    NotResumable,
-    StateMismatch,
-    TrainingError,
-    UnreadableCheckpoint,
-)
+from include.training.changes import KEPT, changed_arguments, describe_changes
+from include.training.contract import NotResumable, StateMismatch, TrainingError, UnreadableCheckpoint
 from include.training.devices import count_devices
 from include.training.loading import batches_into_epoch, hand_over, load_checkpoint, load_training_state
 
@@ -32,9 +27,6 @@ if TYPE_CHECKING:
     from include.training.contract import TrainingRequest
 
 log = logging.getLogger(__name__)
-
-KEPT = ("optimizer", "seed", "pretrained")
-"""Arguments that a resume cannot change; `optimizer=auto` was resolved when the training started."""
 
 _MEMORY_ARGUMENTS = ("batch", "imgsz", "multi_scale", "amp")
 
@@ -75,19 +67,19 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
 
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
-    state["train_args"] = _known_arguments(request, state["train_args"], source)
-    trained, ended = state["train_args"], False
+    trained = _known_arguments(request, state["train_args"], source)
+    ended = False
     changed: tuple[str, ...] = ()
     restarted: str | None = None
     if request.recover:
         require_identity(state, request.identity, source)
-        state["train_args"] = {**_without_workers_of_cpu(request, trained), **_machine_arguments(request)}
+        state["train_args"] = _recovered_arguments(request, trained)
         ended = bool(state[EXACT]["ended"])
         if ended or request.stop:
             _validate_on_one_device(state)
     else:
-        state["train_args"] = _resumed_arguments(request, state["train_args"], finished)
-        changed = changed_arguments(_requested_changes(request), trained)
+        state["train_args"] = _resumed_arguments(request, trained, finished)
+        changed = changed_arguments(request.arguments, trained)
         _renew_patience(state, finished)
         restarted = _adopt_state(state, trained, request)
     weights = request.save_dir / "weights"
@@ -120,10 +112,6 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         "; ".join(reasons) or None,
         changed,
     )
-
-
-def _requested_changes(request: TrainingRequest) -> dict[str, object]:
-    return {name: value for name, value in request.arguments.items() if name not in KEPT}
 
 
 def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> str | None:
@@ -204,9 +192,12 @@ def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], sourc
     return known
 
 
-def _machine_arguments(request: TrainingRequest) -> dict[str, object]:
-    """Return the arguments that may differ between machines without changing the result."""
-    return {name: request.arguments[name] for name in ("workers",) if name in request.arguments}
+def _recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as before, except workers, which may differ without changing the result."""
+    arguments = _without_workers_of_cpu(request, trained)
+    if "workers" in request.arguments:
+        arguments["workers"] = request.arguments["workers"]
+    return arguments
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,24 +254,23 @@ def _restore_best(
     if _is_best_epoch(state) and kept_epoch < state["epoch"]:
         _copy(source, best)
         return int(state["epoch"]), None
-    if request.best_from is not None:
-        lost = None
-        best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
-        if kept_epoch < best_epoch:
-            log.warning(
-                "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an "
-                "epoch is better.",
-                best,
-            )
-            lost = f"the best.pt of epoch {best_epoch + 1} was lost"
-        _copy(request.best_from, best)
-        return kept_epoch, lost
-    best.unlink(missing_ok=True)
-    if state["epoch"] < 0:
-        return -1, None  # no epoch has ended yet
-    state["best_fitness"] = None
-    log.warning("%s has no best.pt: the best epoch from here on becomes best.pt.", source)
-    return -1, "the best.pt of the earlier epochs was lost"
+    if request.best_from is None:
+        best.unlink(missing_ok=True)
+        if state["epoch"] < 0:
+            return -1, None  # no epoch has ended yet
+        state["best_fitness"] = None
+        log.warning("%s has no best.pt: the best epoch from here on becomes best.pt.", source)
+        return -1, "the best.pt of the earlier epochs was lost"
+    _copy(request.best_from, best)
+    best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
+    if kept_epoch >= best_epoch:
+        return kept_epoch, None
+    log.warning(
+        "%s is older than the best epoch, whose best.pt was lost: the older file is kept until an epoch is "
+        "better.",
+        best,
+    )
+    return kept_epoch, f"the best.pt of epoch {best_epoch + 1} was lost"
 
 
 def _is_best_epoch(state: Mapping[str, Any]) -> bool:
@@ -297,17 +287,13 @@ def _is_best_epoch(state: Mapping[str, Any]) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    if _same_file(source, target):
-        return
     from include.training.saving import staged_path
 
+    if target.exists() and target.samefile(source):
+        return
     staged = staged_path(target)
     shutil.copyfile(source, staged)
     staged.replace(target)
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return other.exists() and other.samefile(one)
 
 
 def _write_history(results: Mapping[str, list[Any]], path: Path) -> None:

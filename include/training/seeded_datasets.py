@@ -38,7 +38,7 @@ _WINDOW = 8
 _PREFETCH = 4
 """Batches that each worker of Ultralytics' training loader prefetches."""
 
-LANES = (8, 4, 2, 1)
+_LANES = (8, 4, 2, 1)
 """Possible distances between the batches that a mosaic's partners come from.
 
 The largest distance for which the epoch is long enough is used. This is usually 8, because Ultralytics has 8
@@ -106,11 +106,11 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     longest = 1.0
     """Aspect ratio up to which images are kept. 1 suffices, because the longer side is scaled to imgsz."""
 
-    def prepare(self, workers: int, replicas: int, most_lanes: int) -> None:
+    def prepare(self, workers: int, replicas: int, *, on_gpu: bool) -> None:
         """Replace YOLODataset's own buffer, for `workers` loader processes on each of `replicas` GPUs."""
         self.replicas = replicas
         self.batches = math.ceil(len(self) / (self.batch_size * replicas))
-        possible = (lanes for lanes in LANES if lanes <= most_lanes)
+        possible = _LANES if on_gpu else (1,)
         self.lanes = next(lanes for lanes in possible if self.batches >= lanes * _WINDOW or lanes == 1)
         self.window: _Window | None = None
         self._own: int | None = None

@@ -53,7 +53,8 @@ class StateWriter:
         goes_on_within_epoch: bool = False,
     ) -> None:
         self._last, self._best, self._on_saved = last, best, on_saved
-        self._last_ends_epoch = not goes_on_within_epoch
+        self.goes_on_within_epoch = goes_on_within_epoch
+        """Whether last.pt is the state after a batch that was not an epoch's last."""
         self._changed = threading.Condition()  # guards everything below
         self._job: _Job | None = None
         self._error: BaseException | None = None
@@ -73,11 +74,6 @@ class StateWriter:
             self.check()
         elif self._error is not None:
             log.warning("The newest state could not be saved: %s", format_error(self._error))
-
-    @property
-    def goes_on_within_epoch(self) -> bool:
-        """Whether last.pt is the state after a batch that was not an epoch's last."""
-        return not self._last_ends_epoch
 
     @property
     def is_busy(self) -> bool:
@@ -129,11 +125,11 @@ class StateWriter:
         saved = job.saved
         if job.becomes_best and not self._write_best(job.state, staged):
             saved = replace(saved, is_best=False)
-        if saved.batch and self._last_ends_epoch and self._last.exists():
+        if saved.batch and not self.goes_on_within_epoch and self._last.exists():
             snapshot(self._last, epoch_end)
         put_in_place(staged, self._last)
-        self._last_ends_epoch = not saved.batch
-        if self._last_ends_epoch:
+        self.goes_on_within_epoch = bool(saved.batch)
+        if not saved.batch:
             epoch_end.unlink(missing_ok=True)
         self._on_saved(saved)
 

@@ -150,12 +150,12 @@ class StateSavingMixin(LossGuardMixin):
             self._repeated_epoch = self.epoch
         super()._build_train_pipeline()
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+    def resume_training(self, ckpt: dict[str, Any]) -> None:
         """Restore the state, and the time that earlier attempts have trained."""
         super().resume_training(ckpt)
-        if ckpt is not None and self.resume and ckpt.get(EXACT):
-            self._trained_before = ckpt[EXACT].get("trained_seconds", 0.0)
-            self._resumed_seconds = ckpt[EXACT].get("epoch_seconds", 0.0)
+        exact = ckpt.get(EXACT) or {}
+        self._trained_before = exact.get("trained_seconds", 0.0)
+        self._resumed_seconds = exact.get("epoch_seconds", 0.0)
 
     def _begin_loop(self) -> None:
         self._loop_started = time.monotonic()

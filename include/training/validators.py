@@ -45,9 +45,6 @@ _OTHER = "not in the data"
 class ClassNameMixin(_Base):  # type: ignore[misc]
     """The part that all tasks share: a mixin, listed before one of Ultralytics' validators."""
 
-    def __init__(self, args: dict[str, Any], save_dir: Any) -> None:
-        super().__init__(save_dir=save_dir, args=args)
-
     @property
     def data_names(self) -> dict[int, str]:
         """The classes of the data, by their numbers."""
@@ -57,8 +54,8 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
         return names
 
     def per_class(self) -> dict[str, float]:
-        """Return the metric of each class in the data, by name."""
-        raise NotImplementedError
+        """Return the metric of each class in the data, by name; none if the task has no classes."""
+        return {}
 
     def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
         """Replace class ids with names; classes that share a name keep their id as well."""
@@ -173,10 +170,6 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
 
 class DepthValidation(_LabelFilesMixin, DepthValidator):  # type: ignore[misc]
     """Validates models that estimate a distance for each pixel; there are no classes."""
-
-    def per_class(self) -> dict[str, float]:
-        """Return an empty dictionary."""
-        return {}
 
 
 class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: ignore[misc]

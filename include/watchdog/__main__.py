@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,56 +38,50 @@ def main() -> None:
     if os.getppid() != pid:
         return  # the parent has died already; the process that adopted this one must not be watched
     with OomKills() as kills:
-        watchdog = _Watchdog(psutil.Process(pid), death, folder, attempt, limits, kills)
+        root = psutil.Process(pid)
+        watchdog = _Watchdog(root, death, folder, attempt, Watch(root, folder, limits), kills)
         (folder / "watching").touch()
         watchdog.run()
 
 
+@dataclass(frozen=True)
 class _Watchdog:
-    def __init__(
-        self,
-        root: psutil.Process,
-        death: _Death,
-        folder: Path,
-        attempt: int,
-        limits: Limits,
-        oom_kills: OomKills,
-    ) -> None:
-        self._root, self._folder, self._attempt = root, folder, attempt
-        self._watch = Watch(root, folder, limits)
-        self._oom_kills = oom_kills
-        self._death = death
+    root: psutil.Process
+    death: _Death
+    folder: Path
+    attempt: int
+    watch: Watch
+    oom_kills: OomKills
 
     def run(self) -> None:
-        while not self._death.wait(CHECK_SECONDS):
-            hang = self._watch.check()
-            if hang:
+        while not self.death.wait(CHECK_SECONDS):
+            if hang := self.watch.check():
                 self._kill_attempt(hang)
                 return
         self._clean_up()
 
     def _kill_attempt(self, hang: Hang) -> None:
         """Report what is known about the hang, and kill the attempt."""
-        ranks = self._watch.ranks()
-        attempt = list_members(self._root, ranks)
+        ranks = self.watch.ranks()
+        attempt = list_members(self.root, ranks)
         stuck = [f"{member} is {member.state}" for member in attempt if member.is_stuck]
         detail = "; ".join([hang.sentence, *stuck])
-        Trace(self._attempt, HANG, detail, hang.epoch, hang.batch).write(self._folder)
-        report = threading.Thread(target=_report, args=(detail, attempt, self._folder), daemon=True)
+        Trace(self.attempt, HANG, detail, hang.epoch, hang.batch).write(self.folder)
+        report = threading.Thread(target=_report, args=(detail, attempt, self.folder), daemon=True)
         report.start()
         report.join(_REPORT_SECONDS)
-        kill_all(list_members(self._root, ranks), [*ranks])
-        if self._death.led_group:
-            kill_group(self._root.pid)
+        kill_all(list_members(self.root, ranks), [*ranks])
+        if self.death.led_group:
+            kill_group(self.root.pid)
         os._exit(0)  # does not wait for a report that nobody reads
 
     def _clean_up(self) -> None:
         """Record that the parent was killed; kill its ranks, and the rest of its group if it led one."""
-        leave_trace(self._folder, self._attempt, self._oom_kills, "It was killed")
-        for rank in self._watch.ranks():
+        leave_trace(self.folder, self.attempt, self.oom_kills, "It was killed")
+        for rank in self.watch.ranks():
             kill_group(rank)
-        if self._death.led_group:
-            kill_group(self._root.pid)
+        if self.death.led_group:
+            kill_group(self.root.pid)
 
 
 class _Death:

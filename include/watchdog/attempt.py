@@ -56,8 +56,13 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
         start_new_session=True,  # signals to this process's group must not reach it
     )
     try:
-        with OomKills() as kills, _explained(folder, attempt, kills):
+        with OomKills() as kills:
             yield Heartbeats(folder, limits.rank_timeout)
+    except ProcessKilled as error:
+        leave_trace(folder, attempt, kills, str(error))
+        if not kills.has_killed:
+            raise
+        raise ProcessKilled(kills.explain(str(error))) from error
     finally:
         if process.poll() is not None:
             log.warning(
@@ -66,15 +71,3 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
         process.kill()
         process.wait()
         disable_stack_dumps()
-
-
-@contextmanager
-def _explained(folder: Path, attempt: int, kills: OomKills) -> Iterator[None]:
-    """If the block raises ProcessKilled, leave a trace, and extend the message if memory ran out."""
-    try:
-        yield
-    except ProcessKilled as error:
-        leave_trace(folder, attempt, kills, str(error))
-        if not kills.has_killed:
-            raise
-        raise ProcessKilled(kills.explain(str(error))) from error

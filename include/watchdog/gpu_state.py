@@ -5,14 +5,15 @@ It is a separate program because a driver that hangs blocks the process that que
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-_SECONDS = 15.0
+from include.python_path import add_project_to_path
 
-_ROOT = Path(__file__).resolve().parents[2]
+_SECONDS = 15.0
 
 
 def gpu_state() -> list[str]:
@@ -21,8 +22,8 @@ def gpu_state() -> list[str]:
     The driver is queried in another process, for at most _SECONDS.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name if __name__ == "__main__" else __name__],
-        cwd=_ROOT,
+        [sys.executable, "-m", __name__],
+        env=add_project_to_path(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -63,13 +64,11 @@ def _line(nvml: Any, gpu: Any) -> str:
         f"{nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)} °C",
         f"processes {processes or 'none'}",
     ]
-    try:
+    with suppress(nvml.NVMLError):  # a GPU without ECC
         errors = nvml.nvmlDeviceGetTotalEccErrors(
             gpu, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
         )
         parts.append(f"{errors} uncorrected ECC errors since the driver was loaded")
-    except nvml.NVMLError:
-        pass  # a GPU without ECC
     return ", ".join(parts)
 
 

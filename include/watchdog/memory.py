@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,7 @@ class OomKills:
 
     def __init__(self, recent_seconds: float = 60.0) -> None:
         self._recent_seconds = recent_seconds  # a process with much memory takes a while to die
-        self._before = self._at_check = count_oom_kills() or 0
+        self._before = self._at_check = count_oom_kills()
         self._checked = time.monotonic()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="oom-kills", daemon=True)
@@ -37,12 +38,12 @@ class OomKills:
         """Forget kills that are too old to explain a death that is noticed from now on."""
         now = time.monotonic()
         if now >= self._checked + self._recent_seconds:
-            self._before, self._at_check, self._checked = self._at_check, count_oom_kills() or 0, now
+            self._before, self._at_check, self._checked = self._at_check, count_oom_kills(), now
 
     @property
     def has_killed(self) -> bool:
         """Whether the OOM killer has recently killed a process, not necessarily one of the attempt."""
-        return (count_oom_kills() or 0) > self._before
+        return count_oom_kills() > self._before
 
     def explain(self, what: str) -> str:
         """Add the likely cause to the description of a kill, which is a sentence without its full stop."""
@@ -53,33 +54,27 @@ class OomKills:
             self.check()
 
 
-def count_oom_kills(process: str = "self") -> int | None:
-    """Count the kernel's OOM kills in the process's control group, or else on this machine.
+def count_oom_kills() -> int:
+    """Count the kernel's OOM kills in this process's control group, or else on this machine.
 
-    Returns None if neither counter can be read.
+    Returns 0 if neither counter can be read.
     """
-    for path in (*_counter_files(process), Path("/proc/vmstat")):
-        try:
-            found = re.search(r"^oom_kill (\d+)$", path.read_text(), flags=re.MULTILINE)
-        except OSError:
-            continue
-        if found:
-            return int(found[1])
-    return None
+    for path in (*_counter_files(), Path("/proc/vmstat")):
+        with suppress(OSError):
+            if found := re.search(r"^oom_kill (\d+)$", path.read_text(), flags=re.MULTILINE):
+                return int(found[1])
+    return 0
 
 
-def _counter_files(process: str) -> list[Path]:
+def _counter_files() -> list[Path]:
     """List the counter files of control groups v2 and v1; a container sees its own group as the root."""
     paths = []
-    try:
-        lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        number, controllers, group = line.split(":", 2)
-        for folder in (group.lstrip("/"), ""):
-            if number == "0":
-                paths.append(_CGROUPS / folder / "memory.events")
-            elif controllers == "memory":
-                paths.append(_CGROUPS / "memory" / folder / "memory.oom_control")
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, controllers, group = line.split(":", 2)
+            for folder in (group.lstrip("/"), ""):
+                if number == "0":
+                    paths.append(_CGROUPS / folder / "memory.events")
+                elif controllers == "memory":
+                    paths.append(_CGROUPS / "memory" / folder / "memory.oom_control")
     return paths

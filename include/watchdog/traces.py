@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from include.training.heartbeat import read_beats
 from include.trusted_folders import make_trusted_folder
@@ -56,10 +56,6 @@ class Trace:
         """The position in the training at which the attempt ended, in words."""
         return describe_position(self.epoch, self.batch)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields by name, as Trace(**…) takes them."""
-        return asdict(self)
-
 
 def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
     """Write the trace of an attempt that lost a process to a signal, with its position in the training.
@@ -95,14 +91,15 @@ def likely_cause(traces: Sequence[Trace | None]) -> str:
     known = [trace for trace in traces if trace is not None]
     causes = Counter(trace.cause for trace in known if trace.cause != UNKNOWN)
     at = {(trace.epoch, trace.batch) for trace in known}
+    # All are known, and ended at the same position, within an epoch.
+    same = len(known) == len(traces) and len(at) == 1 and known[0].epoch >= 0
     if causes:
         cause, times = causes.most_common(1)[0]
         last = next(trace for trace in reversed(known) if trace.cause == cause)
-        same = _same(at, known, traces)
         where = f", each time {last.position}: a bad sample may be the reason" if same else ""
         name = {HANG: "it hangs", MEMORY: "its machine has too little memory"}[cause]
         return f"Most likely {name} ({times} of {len(traces)} times){where}. {last.detail}. {_REMEDY[cause]}"
-    if _same(at, known, traces):
+    if same:
         return (
             f"Most likely a bad sample makes it crash: it died each time {known[0].position}. Look at the "
             "images and labels of the next batch, or train with another seed to see whether it dies elsewhere"
@@ -111,8 +108,3 @@ def likely_cause(traces: Sequence[Trace | None]) -> str:
         "Most likely its machine has too little memory (`dmesg` shows whether the kernel's OOM killer ended "
         "it), or its data make it crash. Use a smaller batch, fewer workers or a larger machine"
     )
-
-
-def _same(at: set[tuple[int, int]], known: Sequence[Trace], traces: Sequence[Trace | None]) -> bool:
-    """Return whether all traces are known and ended at the same position, within an epoch."""
-    return len(known) == len(traces) and len(at) == 1 and min(at)[0] >= 0

@@ -15,7 +15,6 @@ from include.watchdog.processes import Member
 from include.watchdog.traces import describe_position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from include.training.heartbeat import Beat
@@ -40,13 +39,12 @@ _BATCHES = 200
 class Clock:
     """Counts the seconds in which this process could observe the others; a longer stop counts as three."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._last, self._seconds = now(), 0.0
+    def __init__(self) -> None:
+        self._last, self._seconds = time.monotonic(), 0.0
 
     def read(self) -> float:
         """Return the seconds since the clock was created. Call it at every check."""
-        now = self._now()
+        now = time.monotonic()
         self._seconds += min(max(now - self._last, 0.0), _MAX_CHECK_SECONDS)
         self._last = now
         return self._seconds

@@ -34,7 +34,7 @@ from include.checkpoints.inspection.errors import ForeignCode
 from include.training.__main__ import main
 from include.training.contract import TrainingError, TrainingResult, UnreadableCheckpoint
 from include.training.evaluate import evaluate
-from include.training.loading import inspect_checkpoint, load_checkpoint
+from include.training.loading import load_checkpoint
 from include.training.resume import restore
 from include.training.run import train
 from include.training.saving import save, strip
@@ -67,7 +67,6 @@ def listener() -> Iterator[tuple[str, list[object]]]:
 
 LOADERS: dict[str, Callable[[Path, Path], object]] = {
     "a checkpoint": lambda file, _: load_checkpoint(file),
-    "a description": lambda file, _: inspect_checkpoint(file),
     "a model to start from": lambda file, folder: train(
         request("classify", folder, model=str(file)), Epochs()
     ),
@@ -146,7 +145,6 @@ def test_pytorch_loads_a_crafted_checkpoint(tmp_path: Path) -> None:
     file.write_bytes(crafted())
     state = load_checkpoint(file)
     assert state["model"].model[0].weight.shape == (3, 4, 3, 3)
-    assert inspect_checkpoint(file).model == "crafted.yaml"
 
 
 ATTEMPTS: dict[str, Callable[[Path], object]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from include.training.loading import require_resumable
+from include.training.loading import load_training_state
 from include.training.run import train
 from tests.support.tiny_datasets import TASKS
 from tests.support.tiny_models import nano
@@ -29,4 +29,4 @@ def test_every_nano_model_is_trained_for_another_epoch(task: str, tmp_path: Path
     parent = Parent(wanted, train(wanted, Epochs()))
     result = train(parent.continued(tmp_path / "child", epochs=2), Epochs())
     assert (result.start_epoch, result.epoch) == (1, 1)
-    assert require_resumable(Path(result.last.path), task).epoch == 1
+    assert load_training_state(Path(result.last.path), task)["epoch"] == 1

@@ -22,14 +22,14 @@ from include.training.architectures import (
     similar_weights,
 )
 from include.training.contract import TASKS, Task, TrainingError
-from include.training.derive_architectures import derive
+from include.training.derive_tables import derive_architectures
 from include.training.models import resolve_model
 
 PAYLOAD = "activation: open('trace', 'w')\n"
 
 
 def test_the_table_is_that_of_the_installed_ultralytics() -> None:
-    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
+    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive_architectures()
 
 
 def test_every_shipped_architecture_is_known_in_each_of_its_sizes() -> None:

@@ -10,7 +10,7 @@ import pytest
 import requests
 import torch
 
-from include.training.contract import DeviceNotAvailable
+from include.training.contract import DeviceNotAvailable, TrainingRequest
 from include.training.devices import check_multi_gpu, choose_device, count_devices
 from include.training.plan import TrainingPlan
 from include.training.resume import RestoredState
@@ -59,8 +59,9 @@ def test_arguments_that_do_not_work_with_several_gpus_are_refused(
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_attempt_that_only_validates_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
     restored = RestoredState(tmp_path / "resumed.pt", best_epoch=0, ended=not stopped, stopped=stopped)
-    assert count_devices(TrainingPlan("detect", {"device": "2,3"}, {}).device) == 2
-    assert TrainingPlan("detect", {"device": "2,3"}, {}, restored).device == "2"
+    asked = TrainingRequest("detect", "yolo11n", tmp_path / "data.yaml", tmp_path / "run", device="2,3")
+    assert count_devices(TrainingPlan(asked, {}).device) == 2
+    assert TrainingPlan(asked, {}, restored).device == "2"
 
 
 class Api:

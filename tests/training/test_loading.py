@@ -1,4 +1,4 @@
-"""A checkpoint is loaded without running code from it, and its description is returned."""
+"""A checkpoint is loaded without running code from it, and only a whole one can be resumed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from include.checkpoints.inspection.inspect import inspect_file
 from include.training.contract import NotResumable, TrainingError, TrainingResult, UnreadableCheckpoint
 from include.training.loading import (
     hand_over,
-    inspect_checkpoint,
     load_checkpoint,
     load_training_state,
-    require_resumable,
+    task_of,
 )
 from include.training.run import train
 from include.training.saving import save
@@ -117,24 +117,25 @@ def test_a_file_that_is_not_a_checkpoint_is_refused_by_its_path(
     path.write_bytes(Path(trained.last.path).read_bytes())
     spoil(path)
     with pytest.raises(UnreadableCheckpoint, match=str(path)):
-        require_resumable(path)
+        load_training_state(path)
 
 
 def test_a_complete_checkpoint_describes_itself(trained: TrainingResult) -> None:
-    info = inspect_checkpoint(Path(trained.last.path))
-    assert (info.task, info.model) == ("classify", "yolo11n-cls.yaml")
-    assert (info.epoch, info.epochs) == (0, 1)
-    assert info.is_whole
-    assert info.best_fitness == info.fitness == pytest.approx(trained.fitness)
-    assert info.ultralytics_version == trained.ultralytics_version
-    assert Path(info.data).is_dir()
+    last = Path(trained.last.path)
+    contents, state = inspect_file(last), load_training_state(last)
+    assert contents.task == task_of(state) == "classify"
+    assert contents.model == "yolo11n-cls.yaml"
+    assert (contents.epoch, state["epoch"], state["train_args"]["epochs"]) == (0, 0, 1)
+    assert contents.resumable
+    assert state["best_fitness"] == state["train_metrics"]["fitness"] == pytest.approx(trained.fitness)
+    assert contents.ultralytics_version == trained.ultralytics_version
+    assert Path(state["train_args"]["data"]).is_dir()
 
 
 def test_a_stripped_checkpoint_says_so_and_cannot_be_resumed(trained: TrainingResult) -> None:
     best = Path(trained.best.path)
-    info = inspect_checkpoint(best)
-    assert (info.epoch, info.has_optimizer, info.is_whole) == (None, False, False)
-    assert info.model == "yolo11n-cls.yaml"
+    contents = inspect_file(best)
+    assert (contents.epoch, contents.resumable, contents.model) == (None, False, "yolo11n-cls.yaml")
     with pytest.raises(NotResumable, match=r"stripped for deployment; resume from a whole last\.pt"):
         load_training_state(best)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from include.checkpoints.checkpoint import Checkpoint
+from include.checkpoints.inspection.inspect import inspect_file
 from include.pictures.choosing import chosen
 from include.training.contract import (
     DeviceNotAvailable,
@@ -21,7 +22,7 @@ from include.training.contract import (
     TrainingRequest,
     TrainingResult,
 )
-from include.training.loading import inspect_checkpoint, load_checkpoint, require_resumable
+from include.training.loading import load_checkpoint, load_training_state
 from include.training.quiet import tame_ultralytics
 from include.training.run import train
 from tests.support.node import evaluate, needs_node
@@ -52,21 +53,21 @@ _request = request  # kept under another name, because the fixture `finished` ha
 
 
 def test_last_pt_is_the_whole_training_state_after_the_training(finished: Finished) -> None:
-    state = load_checkpoint(finished.weights / "last.pt")
+    state = load_training_state(finished.weights / "last.pt", finished.request.task)
     assert state["epoch"] == 1
     assert state["optimizer"]["state"]
     assert state["ema"] is not None
     assert state["updates"] > 0
     assert state["scaler"] is not None
     assert state["stopper"]["best_epoch"] >= 1
-    assert require_resumable(finished.weights / "last.pt", finished.request.task).epochs == 2
+    assert state["train_args"]["epochs"] == 2
 
 
 def test_best_pt_is_stripped_and_predicts(finished: Finished) -> None:
     from ultralytics import YOLO
 
     best = finished.weights / "best.pt"
-    assert not inspect_checkpoint(best).is_whole
+    assert not inspect_file(best).resumable
     assert best.stat().st_size < (finished.weights / "last.pt").stat().st_size / 2
     data = finished.request.data
     images = (data if data.is_dir() else data.parent).rglob("*.png")
@@ -131,15 +132,15 @@ def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_p
 def test_early_stopping_leaves_a_whole_last_pt(tmp_path: Path) -> None:
     result = train(request("classify", tmp_path, epochs=9, arguments=STANDSTILL | {"patience": 2}), Epochs())
     assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 2, 9)
-    assert require_resumable(Path(result.last.path)).epoch == 2
-    assert not inspect_checkpoint(Path(result.best.path)).is_whole
+    assert load_training_state(Path(result.last.path))["epoch"] == 2
+    assert not inspect_file(Path(result.best.path)).resumable
 
 
 def test_a_time_budget_leaves_a_whole_last_pt(tmp_path: Path) -> None:
     result = train(request("classify", tmp_path, epochs=None, arguments=QUICK | {"time": 1e-6}), Epochs())
     assert result.stop_reason == "time_budget"
-    assert require_resumable(Path(result.last.path)).epoch == result.epoch
-    assert not inspect_checkpoint(Path(result.best.path)).is_whole
+    assert load_training_state(Path(result.last.path))["epoch"] == result.epoch
+    assert not inspect_file(Path(result.best.path)).resumable
 
 
 def test_without_validation_no_validation_metrics_are_reported_before_the_last_epoch(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_without_validation_no_validation_metrics_are_reported_before_the_last_e
 def test_an_exception_in_the_reporter_ends_the_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
     with pytest.raises(GivesUp.Enough):
         train(request("classify", tmp_path, epochs=5), GivesUp(after=1))
-    assert require_resumable(tmp_path / "runs" / "train" / "weights" / "last.pt").epoch == 0
+    assert load_training_state(tmp_path / "runs" / "train" / "weights" / "last.pt")["epoch"] == 0
 
 
 def test_a_second_training_in_the_same_folder_replaces_the_first(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from include.jobs.spec import SpecError, TrainingSpec
 from include.training.arguments import FILES, OURS, TABLE, check_overrides, known_arguments
-from include.training.derive_arguments import derive
+from include.training.derive_tables import derive_arguments
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_is_that_of_the_installed_ultralytics() -> None:
-    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
+    assert json.loads(TABLE.read_text(encoding="utf-8")) == derive_arguments()
 
 
 def test_every_ultralytics_default_is_accepted_unless_this_project_sets_the_argument() -> None:

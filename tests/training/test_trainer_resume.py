@@ -16,7 +16,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.keys import BEST_EPOCH, EXACT
 from include.training.changes import changed_arguments
 from include.training.contract import NotResumable, TrainingError, TrainingRequest, TrainingResult
-from include.training.loading import load_checkpoint, require_resumable
+from include.training.loading import load_checkpoint, load_training_state
 from include.training.run import train
 from include.training.saving import strip
 from tests.support.tiny_trainings import QUICK, STANDSTILL, Epochs, GivesUp, request
@@ -78,7 +78,7 @@ def test_a_resumed_run_continues_at_the_next_epoch_up_to_the_new_number_of_epoch
     assert {report.epochs for report in epochs.reports} == {5}
     assert (result.start_epoch, result.epoch, result.epochs) == (3, 4, 5)
     assert result.stop_reason == "completed"
-    assert require_resumable(Path(result.last.path)).epochs == 5
+    assert load_training_state(Path(result.last.path))["train_args"]["epochs"] == 5
 
 
 def test_the_optimizer_and_the_ema_go_on_counting(

@@ -246,7 +246,7 @@ def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) 
     asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
     with plan_training(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
         make_trusted_folder(tmp_path / "beats")
-        with send_heartbeats(plan.heartbeats):
+        with send_heartbeats(plan.request.heartbeats):
             trainer = plan.build_trainer(Epochs())
             (before,) = read_beats(tmp_path / "beats")
             trainer._setup_train()
