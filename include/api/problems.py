@@ -12,7 +12,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
-from include.api.pages import InvalidCursor
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
@@ -54,7 +53,6 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(ProblemError, _answer_problem)
-    app.add_exception_handler(InvalidCursor, _answer_invalid_cursor)
     app.add_exception_handler(psycopg.DataError, _answer_data_error)
     for unknown in (JobUnknown, VersionUnknown, DatasetUnknown):
         app.add_exception_handler(unknown, _answer_not_found)
@@ -129,10 +127,6 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
-
-
-def _answer_invalid_cursor(_: Request, error: Exception) -> JSONResponse:
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.")
 
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
