@@ -15,11 +15,11 @@ from include.api.job_response import TrainingJobResponse, build_response  # noqa
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_same_origin
 from include.api.own_jobs import require_own_job
-from include.api.problems import ProblemError, responses
+from include.api.problems import responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
-from include.jobs.completion import Completion, CompletionConflict, CompletionRefused
+from include.jobs.completion import Completion
 from include.jobs.job import TRAINING_DAG
 
 if TYPE_CHECKING:
@@ -53,12 +53,6 @@ def _complete(job_id: str, callback: TrainingCompletionCallback, user: BaseUser)
     with open_database() as database:
         require_own_job(database, job_id, user, "complete it")
     bucket = open_bucket(Settings.from_environment())
-    completion = Completion(job_id, callback, open_database, bucket, user.get_name())
-    try:
-        job = completion.record()
-    except CompletionRefused as error:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
-    except CompletionConflict as error:
-        raise ProblemError(HTTPStatus.CONFLICT, str(error)) from None
+    job = Completion(job_id, callback, open_database, bucket, user.get_name()).record()
     with open_database() as database:
         return build_response(job, database)

@@ -24,7 +24,6 @@ from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.audit.dataset_deletion import require_deletable_version
 from include.audit.deletion_request import DeletionRequest
-from include.registry.errors import DatasetNeeded
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
 
@@ -80,10 +79,7 @@ def delete_dataset_version(
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)
-    try:
-        require_deletable_version(database, found)
-    except DatasetNeeded as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+    require_deletable_version(database, found)
     return start_deletion(request, DeletionRequest(dataset=str(found)))
 
 

@@ -22,10 +22,8 @@ from include.api.database import Database  # noqa: TC001 - FastAPI reads annotat
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT
-from include.plain_text import escape_controls
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG, RegisteredVersion, RegisterRequest
-from include.request import RequestRefused
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -82,10 +80,7 @@ class DatasetRegistration(BaseModel):
 @in_own_thread
 def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:
     """Check data and register them as the next version of the dataset, by triggering `register_dataset`."""
-    try:
-        wanted = RegisterRequest.parse({"name": name} | version.model_dump())
-    except RequestRefused as refusal:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, escape_controls(str(refusal))) from None
+    wanted = RegisterRequest.parse({"name": name} | version.model_dump())
     conf = wanted.model_dump(mode="json", exclude_none=True)
     return RegistrationStarted(run_id=trigger_run(request, REGISTER_DAG, conf))
 

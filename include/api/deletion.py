@@ -20,7 +20,7 @@ from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at
 from include.api.origin import require_same_origin
 from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
-from include.audit.deletion import DeletionRefused, require_deletable
+from include.audit.deletion import require_deletable
 from include.audit.deletion_request import DeletionRequest
 from include.jobs.job import TRAINING_DAG
 
@@ -53,8 +53,5 @@ def delete(
         raise ProblemError(
             HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; repeat the id"
         )
-    try:
-        require_deletable(database, job, partial(is_running, request))
-    except DeletionRefused as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
+    require_deletable(database, job, partial(is_running, request))
     return start_deletion(request, DeletionRequest(job_id=job_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
+from include.audit.deletion import DeletionRefused
+from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
+from include.jobs.completion import CompletionConflict, CompletionRefused
 from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
-from include.registry.errors import DatasetUnknown
+from include.registry.errors import DatasetNeeded, DatasetUnknown
+from include.request import RequestRefused
 from include.s3.errors import StoreError
 from include.serving.problem import MEDIA_TYPE, Problem, problem
 
@@ -39,6 +44,22 @@ _HELP = {
 _UNKNOWN_SIGNATURE = "Invalid JWT token"
 """Detail of Airflow's 403 response to a token that was not signed with the current secret."""
 
+_REFUSALS = {
+    DatasetUnknown: HTTPStatus.NOT_FOUND,
+    JobUnknown: HTTPStatus.NOT_FOUND,
+    UploadUnknown: HTTPStatus.NOT_FOUND,
+    VersionUnknown: HTTPStatus.NOT_FOUND,
+    CompletionConflict: HTTPStatus.CONFLICT,
+    DatasetNeeded: HTTPStatus.CONFLICT,
+    DeletionRefused: HTTPStatus.CONFLICT,
+    UploadEnded: HTTPStatus.CONFLICT,
+    UploadIncomplete: HTTPStatus.CONFLICT,
+    CompletionRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UploadRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+"""Statuses of the errors whose sentence is for the caller. A class takes precedence over its base class."""
+
 
 class ProblemError(Exception):
     """An error that becomes the response to a request: a status and one sentence."""
@@ -54,8 +75,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(psycopg.DataError, _answer_data_error)
-    for unknown in (JobUnknown, VersionUnknown, DatasetUnknown):
-        app.add_exception_handler(unknown, _answer_not_found)
+    for refusal, status in _REFUSALS.items():
+        app.add_exception_handler(refusal, partial(_answer_refusal, status))
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
     app.add_exception_handler(LookupFailed, _answer_failed_lookup)
     app.add_exception_handler(StoreError, _answer_storage_error)
@@ -113,8 +134,16 @@ def http_problem(error: HTTPException) -> JSONResponse:
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for it
-    sentence = str(error).removesuffix(".")  # that of a refused parameter has a full stop already
-    return problem(error.status, f"{sentence}.", error.headers)
+    return problem(error.status, _end_sentence(error), error.headers)
+
+
+def _answer_refusal(status: HTTPStatus, _: Request, error: Exception) -> JSONResponse:
+    return problem(status, _end_sentence(error))
+
+
+def _end_sentence(error: Exception) -> str:
+    """Return the error's sentence with a full stop; that of a refused parameter has one already."""
+    return f"{str(error).removesuffix('.')}."
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -134,10 +163,6 @@ def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - registered for it
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
-
-
-def _answer_not_found(_: Request, error: Exception) -> JSONResponse:
-    return problem(HTTPStatus.NOT_FOUND, f"{error}.")
 
 
 def _answer_missing_connection(_: Request, error: Exception) -> JSONResponse:

@@ -15,7 +15,7 @@ from include.api.database import open_database
 from include.api.origin import require_same_origin
 from include.api.problems import ProblemError, responses
 from include.audit.orphans import find_known
-from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
+from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import AnnouncedFile, plan_upload
 from include.datasets.uploads.store import Part, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
@@ -127,10 +127,7 @@ class CompletedUpload(BaseModel):
 )
 def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
     """Announce the files of a dataset. Only announced files can be sent, and only in the announced size."""
-    try:
-        planned = plan_upload([AnnouncedFile(file.path, file.size) for file in body.files], user.get_name())
-    except UploadRefused as refusal:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
+    planned = plan_upload([AnnouncedFile(file.path, file.size) for file in body.files], user.get_name())
     upload = _open_store().begin(planned)
     return _state(upload, [[] for _ in upload.files])
 
@@ -161,15 +158,9 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)
-    try:
-        links = list(store.links(upload, [Part(each.file, each.part) for each in body.parts], signer))
-    except UploadEnded as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
-    except UploadRefused as refusal:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
-        for link in links
+        for link in store.links(upload, [Part(each.file, each.part) for each in body.parts], signer)
     ]
     return SignedParts(links=signed, seconds=UPLOAD_LINK_SECONDS)
 
@@ -187,13 +178,8 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     """
     store = _open_store(interactive=False)  # assembling gigabytes takes seconds
     _require_own(store, upload_id, user)
-    try:
-        upload = store.complete(upload_id)
-    except UploadUnknown as unknown:
-        raise ProblemError(HTTPStatus.NOT_FOUND, str(unknown)) from None
-    except UploadIncomplete as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
-    return CompletedUpload(upload_id=upload_id, source=upload.source(Settings.from_environment().bucket))
+    source = store.complete(upload_id).source(Settings.from_environment().bucket)
+    return CompletedUpload(upload_id=upload_id, source=source)
 
 
 @router.delete(
@@ -233,10 +219,7 @@ def find_upload_origin() -> str | None:
 
 
 def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
-    try:
-        upload = store.find(upload_id)
-    except UploadUnknown as unknown:
-        raise ProblemError(HTTPStatus.NOT_FOUND, str(unknown)) from None
+    upload = store.find(upload_id)
     if upload.created_by != user.get_name():
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
