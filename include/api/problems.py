@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
+    from starlette.types import ExceptionHandler
 
 log = logging.getLogger(__name__)
 
@@ -165,49 +166,35 @@ def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
-def _answer_missing_connection(_: Request, error: Exception) -> JSONResponse:
-    log.warning("%s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.",
-    )
+def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) -> ExceptionHandler:
+    """Return a handler that logs the error, which may name endpoints, and answers without it."""
+    headers = {"Retry-After": "10"} if again else None
+
+    def answer(_: Request, error: Exception) -> JSONResponse:
+        log.warning(logged, error)
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers)
+
+    return answer
 
 
-def _answer_failed_lookup(_: Request, error: Exception) -> JSONResponse:
-    log.warning("%s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "Airflow cannot look up its connections now: try again in a while; the API server's log says why.",
-        {"Retry-After": "10"},
-    )
-
-
-def _answer_database_error(_: Request, error: Exception) -> JSONResponse:
-    log.warning("The training database does not answer: %s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The training database does not answer: try again in a while.",
-        {"Retry-After": "10"},
-    )
-
-
-def _answer_storage_error(_: Request, error: Exception) -> JSONResponse:
-    """Log the error, which may name endpoints and permissions, and answer without it."""
-    log.warning("A request to S3 failed: %s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "S3 does not answer, or refuses the request: try again in a while; the API server's log says why.",
-        {"Retry-After": "10"},
-    )
-
-
-def _answer_outdated_schema(_: Request, error: Exception) -> JSONResponse:
-    log.warning("%s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The training database lacks tables, columns or rights that this code needs: run the Dag "
-        "migrate_schema.",
-    )
+_answer_missing_connection = _answer_unavailable(
+    f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", again=False
+)
+_answer_failed_lookup = _answer_unavailable(
+    "Airflow cannot look up its connections now: try again in a while; the API server's log says why."
+)
+_answer_database_error = _answer_unavailable(
+    "The training database does not answer: try again in a while.",
+    "The training database does not answer: %s",
+)
+_answer_storage_error = _answer_unavailable(
+    "S3 does not answer, or refuses the request: try again in a while; the API server's log says why.",
+    "A request to S3 failed: %s",
+)
+_answer_outdated_schema = _answer_unavailable(
+    "The training database lacks tables, columns or rights that this code needs: run the Dag migrate_schema.",
+    again=False,
+)
 
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
