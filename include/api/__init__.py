@@ -13,5 +13,5 @@ stopping     stopping a job
 events, hub  live events of a job; one poll of the database serves all clients
 pictures     plots that Ultralytics drew
 uploads      datasets that browsers send straight to S3
-origin       refusing requests from pages of other origins
+origin       guards of routes that change something, also against pages of other origins
 """

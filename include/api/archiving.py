@@ -7,20 +7,17 @@ from http import HTTPStatus
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from fastapi import APIRouter
 
-from include.api.access import require_can_start
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing
 from include.jobs.repository import JobRepository
 
-router = APIRouter(
-    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
-)
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=require_may_change(TRAINING_DAG))
 
 _ANSWERS = responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 

@@ -9,11 +9,10 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 
-from include.api.access import require_can_start
 from include.api.database import open_database
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.own_jobs import require_own_job
 from include.api.problems import responses
 from include.deployment.connections import open_bucket
@@ -29,9 +28,7 @@ _READERS = CapacityLimiter(2)
 """Maximum number of concurrent completions in this process. They read gigabytes, so they must not occupy the
 threads that Airflow's routes share."""
 
-router = APIRouter(
-    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
-)
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=require_may_change(TRAINING_DAG))
 
 
 @router.post("/{job_id}/completion", responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
-from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.datasets import (  # FastAPI reads annotations at run time
@@ -20,7 +19,7 @@ from include.api.deletion_progress import (  # FastAPI reads annotations at run 
     DeletionStarted,  # noqa: TC001
     start_deletion,
 )
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.dataset_deletion import require_deletable_version
 from include.audit.deletion_request import DeletionRequest
@@ -32,11 +31,7 @@ if TYPE_CHECKING:
 
     from include.registry.version import DatasetVersion
 
-router = APIRouter(
-    prefix="/datasets",
-    tags=["datasets"],
-    dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
-)
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=require_may_change(REGISTER_DAG))
 
 _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.api.access import require_can_see_runs, require_can_start
+from include.api.access import require_can_see_runs
 from include.api.airflow_runs import (
     explain_failure,
     find_run,
@@ -19,7 +19,7 @@ from include.api.airflow_runs import (
     trigger_run,
 )
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT
 from include.registry.repository import DatasetRepository
@@ -75,7 +75,7 @@ class DatasetRegistration(BaseModel):
     "/{name}/versions",
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(HTTPStatus.NOT_FOUND),
-    dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
+    dependencies=require_may_change(REGISTER_DAG),
 )
 @in_own_thread
 def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:

@@ -9,7 +9,6 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
 from fastapi import APIRouter, Query, Request  # noqa: TC002 - FastAPI reads annotations at run time
 
-from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread, is_running
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.deletion_progress import (  # FastAPI reads annotations at run time
@@ -17,16 +16,14 @@ from include.api.deletion_progress import (  # FastAPI reads annotations at run 
     start_deletion,
 )
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.audit.deletion import require_deletable
 from include.audit.deletion_request import DeletionRequest
 from include.jobs.job import TRAINING_DAG
 
-router = APIRouter(
-    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
-)
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=require_may_change(TRAINING_DAG))
 
 
 @router.delete(

@@ -18,8 +18,8 @@ from fastapi import APIRouter, Path, Query, Request  # noqa: TC002 - read at run
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from include.api.access import require_can_see_runs, require_can_start
-from include.api.origin import require_same_origin
+from include.api.access import require_can_see_runs
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
@@ -81,7 +81,7 @@ def list_pretrained() -> PretrainedFiles:
 
 @router.put(
     "/{name}",
-    dependencies=[require_can_start(TRAINING_DAG), require_same_origin()],
+    dependencies=require_may_change(TRAINING_DAG),
     responses=responses(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
     openapi_extra={
         "requestBody": {

@@ -10,12 +10,11 @@ from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - re
 from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
 from pydantic import BaseModel, ConfigDict
 
-from include.api.access import require_can_start
 from include.api.airflow_runs import end_run, in_own_thread
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
 from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.attempt.tracking import track_recorded
@@ -33,9 +32,7 @@ class StopBody(BaseModel):
     when: Literal["now", "after_epoch"] = "now"
 
 
-router = APIRouter(
-    prefix="/jobs", tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG), require_same_origin()]
-)
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=require_may_change(TRAINING_DAG))
 
 
 @router.post(

@@ -10,9 +10,9 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.api.access import require_can_see_runs, require_can_start
+from include.api.access import require_can_see_runs
 from include.api.database import open_database
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
-_MAY_CHANGE = [require_can_start(REGISTER_DAG), require_same_origin()]
+_MAY_CHANGE = require_may_change(REGISTER_DAG)
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
