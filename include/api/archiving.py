@@ -9,9 +9,8 @@ from fastapi import APIRouter
 
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
-from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import JobId, require_own_job  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_may_change
-from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.jobs.job import TRAINING_DAG
 from include.jobs.listing import JobListing

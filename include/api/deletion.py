@@ -15,9 +15,8 @@ from include.api.deletion_progress import (  # FastAPI reads annotations at run 
     DeletionStarted,  # noqa: TC001
     start_deletion,
 )
-from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import JobId, require_own_job  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_may_change
-from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.audit.deletion import require_deletable
 from include.audit.deletion_request import DeletionRequest

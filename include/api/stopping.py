@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from include.api.airflow_runs import end_run, in_own_thread
 from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
-from include.api.jobs import JobId  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import JobId, require_own_job  # noqa: TC001 - FastAPI reads annotations at run time
 from include.api.origin import require_may_change
-from include.api.own_jobs import require_own_job
 from include.api.problems import ProblemError, responses
 from include.attempt.tracking import track_recorded
 from include.deployment.connections import training_db_factory
