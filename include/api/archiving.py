@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter
 
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
-from include.api.jobs import JobId, require_own_job  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
+from include.api.job_response import TrainingJobResponse, build_response
+from include.api.jobs import JobId, require_own_job
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.jobs.job import TRAINING_DAG

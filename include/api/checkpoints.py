@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
 from include.api.access import require_can_see_runs
-from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
-from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
+from include.checkpoints.checkpoint import CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.settings import Settings

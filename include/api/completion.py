@@ -5,18 +5,18 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 
 from include.api.database import open_database
-from include.api.job_response import TrainingJobResponse, build_response  # noqa: TC001 - read at run time
-from include.api.jobs import JobId, require_own_job  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.job_response import TrainingJobResponse, build_response
+from include.api.jobs import JobId, require_own_job
 from include.api.origin import require_may_change
 from include.api.problems import responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
-from include.jobs.callback import TrainingCompletionCallback  # noqa: TC001 - as above
+from include.jobs.callback import TrainingCompletionCallback
 from include.jobs.completion import Completion
 from include.jobs.job import TRAINING_DAG
 

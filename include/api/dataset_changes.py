@@ -5,20 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Request
 
 from include.api.airflow_runs import in_own_thread
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.datasets import (  # FastAPI reads annotations at run time
-    DatasetVersionResponse,  # noqa: TC001
-    VersionNumber,  # noqa: TC001
-    build_version_response,
-)
-from include.api.deletion_progress import (  # FastAPI reads annotations at run time
-    DeletionStarted,  # noqa: TC001
-    start_deletion,
-)
+from include.api.database import Database
+from include.api.datasets import DatasetVersionResponse, VersionNumber, build_version_response
+from include.api.deletion_progress import DeletionStarted, start_deletion
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.dataset_deletion import require_deletable_version

@@ -6,7 +6,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs
@@ -18,7 +18,7 @@ from include.api.airflow_runs import (
     read_result,
     trigger_run,
 )
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database, open_database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database, open_database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
 from include.datasets.registered import LARGEST_VERSION

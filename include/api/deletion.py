@@ -6,16 +6,13 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from fastapi import APIRouter, Query, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Query, Request
 
 from include.api.airflow_runs import in_own_thread, is_running
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.deletion_progress import (  # FastAPI reads annotations at run time
-    DeletionStarted,  # noqa: TC001
-    start_deletion,
-)
-from include.api.jobs import JobId, require_own_job  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
+from include.api.deletion_progress import DeletionStarted, start_deletion
+from include.api.jobs import JobId, require_own_job
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.deletion import require_deletable

@@ -6,7 +6,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs

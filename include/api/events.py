@@ -15,8 +15,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - 
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from include.api.access import require_can_see_runs
-from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.hub import Hub
+from include.api.jobs import FoundJob
 from include.api.problems import responses
 from include.api.streams import StreamLimit  # noqa: TC001 - used at run time
 from include.jobs.job import TRAINING_DAG

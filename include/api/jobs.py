@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database, open_database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database, open_database
 from include.api.job_response import (
     TrainingJobResponse,
     build_response,
@@ -32,7 +32,7 @@ from include.jobs.listing import (
 )
 from include.jobs.repository import JobRepository
 from include.plain_text import escape_controls
-from include.reports.report import DatasetReport  # noqa: TC001 - FastAPI reads annotations at run time
+from include.reports.report import DatasetReport
 from include.reports.store import ReportStore
 
 if TYPE_CHECKING:

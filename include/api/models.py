@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import responses
 from include.models.repository import ModelRepository

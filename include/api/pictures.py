@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
-from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import FoundJob
 from include.api.picture_response import answer_picture
 from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket

@@ -12,9 +12,9 @@ from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, current_time, fail_after, open_file, to_thread
-from fastapi import APIRouter, Path, Query, Request  # noqa: TC002 - read at run time
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
