@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
@@ -35,7 +36,6 @@ from include.api.database import open_database
 from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub
 from include.api.problems import ProblemError, document_problems, responses
-from include.api.streams import StreamLimit
 from include.serving.bodies import LISTS, WEIGHTS
 from include.serving.headers import FOR_DATA
 
@@ -69,7 +69,7 @@ def create_app() -> GuardedApp:
         ),
     )
     app.state.hub = Hub(open_database)
-    app.state.streams = StreamLimit()
+    app.state.streams = Counter()
     for part in (
         jobs,
         events,
