@@ -4,7 +4,7 @@ app          the application, assembled from all routers
 guarded_app  the FastAPI class of API and console: login first, limits, headers on every response
 access       who may call a route; every route has one of these guards
 problems     errors as problem documents (RFC 9457), one sentence each
-database     a connection to the training database for each request
+database     connections to the training database, one for each request
 pages        cursors for long lists
 models       versions of models
 checkpoints  links to best.pt and last.pt in S3
