@@ -45,8 +45,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
     location = _find(open_bucket(settings, interactive=True), job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT, headers)
+    return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT)
 
 
 def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
