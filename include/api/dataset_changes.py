@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Request
 
-from include.api.airflow_runs import in_own_thread
+from include.api.airflow_runs import in_own_thread, trigger_run
 from include.api.database import Database
 from include.api.datasets import DatasetVersionResponse, VersionNumber, build_version_response
-from include.api.deletion_progress import DeletionStarted, start_deletion
+from include.api.deletion_progress import DeletionStarted
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.dataset_deletion import require_deletable_version
@@ -68,7 +68,7 @@ def delete_dataset_version(
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)
     require_deletable_version(database, found)
-    return start_deletion(request, DeletionRequest(dataset=str(found)))
+    return DeletionStarted(run_id=trigger_run(request, DeletionRequest(dataset=str(found))))
 
 
 def _require_own(version: DatasetVersion, user: BaseUser) -> None:

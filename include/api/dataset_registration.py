@@ -10,14 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs
-from include.api.airflow_runs import (
-    explain_failure,
-    find_run,
-    in_own_thread,
-    read_refusal,
-    read_result,
-    trigger_run,
-)
+from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result, trigger_run
 from include.api.database import Database
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
@@ -81,8 +74,7 @@ class DatasetRegistration(BaseModel):
 def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:
     """Check data and register them as the next version of the dataset, by triggering `register_dataset`."""
     wanted = RegisterRequest.parse({"name": name} | version.model_dump())
-    conf = wanted.model_dump(mode="json", exclude_none=True)
-    return RegistrationStarted(run_id=trigger_run(request, REGISTER_DAG, conf))
+    return RegistrationStarted(run_id=trigger_run(request, wanted))
 
 
 @router.get(
@@ -106,11 +98,8 @@ def get_dataset_registration(
         case "success":
             return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
-            refusal = read_refusal(request, REGISTER_DAG, run_id, *_REFUSING)
-            return DatasetRegistration(
-                state=RegistrationState.FAILED if refusal is None else RegistrationState.REFUSED,
-                error=refusal or explain_failure(REGISTER_DAG, run_id),
-            )
+            state, error = read_failure(request, REGISTER_DAG, run_id, *_REFUSING)
+            return DatasetRegistration(state=RegistrationState(state), error=error)
     # The data are registered before the run has ended: the last task only announces them.
     return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
 

@@ -9,9 +9,9 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Query, Request
 
-from include.api.airflow_runs import in_own_thread, is_running
+from include.api.airflow_runs import in_own_thread, is_running, trigger_run
 from include.api.database import Database
-from include.api.deletion_progress import DeletionStarted, start_deletion
+from include.api.deletion_progress import DeletionStarted
 from include.api.jobs import JobId, require_own_job
 from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
@@ -47,4 +47,4 @@ def delete(
             HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; repeat the id"
         )
     require_deletable(database, job, partial(is_running, request))
-    return start_deletion(request, DeletionRequest(job_id=job_id))
+    return DeletionStarted(run_id=trigger_run(request, DeletionRequest(job_id=job_id)))
