@@ -15,7 +15,6 @@ CANDIDATES = range(15_000, 32_000)
 GRPC_OFFSET = 10_000
 """SeaweedFS' admin server always listens for gRPC at this offset from its port."""
 
-
 _chosen: set[int] = set()
 """Ports that this process has chosen. Perhaps no server listens on them yet."""
 
@@ -31,15 +30,15 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(taken: set[int], *, with_grpc: bool = False) -> int:
-    """Return a port that is free now, not in `taken`, and that this process has not chosen before.
+def choose(*, with_grpc: bool = False) -> int:
+    """Return a port that is free now, and that this process has not chosen before.
 
     With `with_grpc`, the port that is GRPC_OFFSET higher is also free.
     """
     candidates = range(CANDIDATES.start, CANDIDATES.stop - GRPC_OFFSET * with_grpc, CANDIDATES.step)
     for port in random.SystemRandom().sample(candidates, 200):
         wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
-        if not wanted & (taken | _chosen) and all(is_free(each) for each in wanted):
+        if not wanted & _chosen and all(is_free(each) for each in wanted):
             _chosen.update(wanted)
             return port
     raise StackError(

@@ -44,13 +44,9 @@ class S3Ports:
     admin: int
 
     @classmethod
-    def choose(cls, taken: set[int]) -> S3Ports:
-        """Choose free ports that are not in `taken`."""
-        chosen: dict[str, int] = {}
-        for field in fields(cls):
-            others = taken | set(chosen.values())
-            chosen[field.name] = ports.choose(others, with_grpc=field.name == "admin")
-        return cls(**chosen)
+    def choose(cls) -> S3Ports:
+        """Choose free ports."""
+        return cls(**{field.name: ports.choose(with_grpc=field.name == "admin") for field in fields(cls)})
 
     def all(self) -> set[int]:
         """Return all port numbers, including the gRPC port of the admin server."""
