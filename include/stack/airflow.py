@@ -149,12 +149,9 @@ class Airflow:
     @cached_property
     def environment(self) -> dict[str, str]:
         """The environment that all processes share; each also gets its own connections."""
-        foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "STACK_", "YOLO_")
-        inherited = {
-            name: value
-            for name, value in processes.base_environment().items()
-            if not name.startswith(foreign) and name not in {"CHECKPOINT_BUCKET", "TRAINING_ROOT"}
-        }
+        inherited = processes.base_environment(
+            "AIRFLOW", "AWS_", "CHECKPOINT_BUCKET", "PG", "S3_", "STACK_", "TRAINING_ROOT", "YOLO_"
+        )
         own = {
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": str(REPOSITORY),

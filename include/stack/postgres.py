@@ -39,6 +39,9 @@ ROOT_STORE = Path("/var/lib/resumable-yolo-training")
 
 START_SECONDS = 120.0
 
+_FOREIGN = "PG"
+"""Prefix of variables that would change what the server's programs do."""
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -142,7 +145,7 @@ class Postgres:
         return Service(
             name="postgres",
             command=(str(self.programs / "postgres"), "-D", str(self.data), *arguments),
-            environment=_plain_environment(),
+            environment=processes.base_environment(_FOREIGN),
             directory=Path("/"),
             state=self.state,
             stop_signal=signal.SIGINT,
@@ -215,7 +218,7 @@ class Postgres:
         )  # fmt: skip
         finished = subprocess.run(
             [str(word) for word in command],
-            env=_plain_environment(),
+            env=processes.base_environment(_FOREIGN),
             cwd="/",
             capture_output=True,
             text=True,
@@ -258,11 +261,6 @@ def _create_system_user() -> None:
             f"PostgreSQL does not run as root, and its system user {SYSTEM_USER!r} could not be created "
             f"({error}). Run this as an ordinary user, or create that user."
         ) from error
-
-
-def _plain_environment() -> dict[str, str]:
-    """Return an environment without PG* variables, which would change what the server's programs do."""
-    return {name: value for name, value in processes.base_environment().items() if not name.startswith("PG")}
 
 
 def _can_reach(user: str, path: Path) -> bool:

@@ -221,10 +221,17 @@ def as_user(user: str | None) -> Identity:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def base_environment() -> dict[str, str]:
-    """Return this process's environment without variables that would affect a server."""
+def base_environment(*foreign: str) -> dict[str, str]:
+    """Return this process's environment without variables that would affect a server.
+
+    foreign has prefixes of further unwanted variables.
+    """
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in unwanted and not name.startswith(foreign)
+    }
 
 
 def _describe_failure(service: Service, what: str) -> str:

@@ -165,13 +165,6 @@ class S3:
             raise StackError(
                 f"{weed} is missing: the S3 server is part of requirements.txt. Run `make setup`."
             )
-        # If there were keys in its environment, the server would add another administrator.
-        foreign = ("AWS_", "S3_")
-        environment = {
-            name: value
-            for name, value in processes.base_environment().items()
-            if not name.startswith(foreign)
-        }
         return Service(
             name="s3",
             # The log contains the access key, so it is kept in the private data folder, not in /tmp.
@@ -182,7 +175,8 @@ class S3:
                 "mini",
                 *self._options(),
             ),
-            environment=environment,
+            # If there were keys in its environment, the server would add another administrator.
+            environment=processes.base_environment("AWS_", "S3_"),
             directory=self._data,
             state=self.state,
         )
