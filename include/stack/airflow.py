@@ -129,22 +129,18 @@ class Airflow:
         The scheduler stops first, with its tasks: a training run needs the API server while it makes its
         state durable.
         """
-        scheduler = [service for service in self.services if service.name == "scheduler"]
-        others = [service for service in self.services if service.name != "scheduler"]
-        stopped = [processes.stop_all(scheduler), processes.stop_all(others)]
+        *others, scheduler = self.services
+        stopped = [processes.stop(scheduler), processes.stop(*others)]
         return any(stopped)
 
     def running(self) -> bool:
         """Return whether all parts are running."""
-        return all(self.parts().values())
-
-    def parts(self) -> dict[str, bool]:
-        """Return all parts, and whether each is running."""
-        return {service.name: processes.running(service) is not None for service in self.services}
+        return all(map(processes.running, self.services))
 
     def listening(self) -> bool:
         """Return whether the part that listens on the port is running."""
-        return self.parts()["api-server"]
+        [server] = [service for service in self.services if service.name == "api-server"]
+        return processes.running(server) is not None
 
     @cached_property
     def environment(self) -> dict[str, str]:

@@ -145,13 +145,8 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
         time.sleep(0.1)
 
 
-def stop(service: Service) -> bool:
-    """Stop the service and its children. Returns whether any process was running."""
-    return stop_all([service])
-
-
-def stop_all(services: Sequence[Service]) -> bool:
-    """Stop the services together. Returns whether any were running.
+def stop(*services: Service) -> bool:
+    """Stop the services together, with their children. Returns whether any process was running.
 
     They get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children of processes
     that have already died are also stopped, and count as running. Raises PidFileDamaged.
