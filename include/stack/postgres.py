@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -91,14 +92,14 @@ class Postgres:
         """Create the roles that do not exist, and set the passwords of all roles."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             for name, password in self.roles.items():
-                # Hashed here, because the server logs statements that fail.
-                secret = connection.pgconn.encrypt_password(
-                    password.encode(), name.encode(), b"scram-sha-256"
-                ).decode()
-                role = sql.Identifier(name)
                 if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
-                    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
+                    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+                _set_password(connection, name, password)
+
+    def set_superuser_password(self, password: str) -> None:
+        """Change the superuser's password on the running server, but not in this object."""
+        with psycopg.connect(self.url("postgres")) as connection:
+            _set_password(connection, SUPERUSER, password)
 
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
         """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
@@ -242,6 +243,13 @@ class Postgres:
                 ) from error
             return False
         return True
+
+
+def _set_password(connection: psycopg.Connection[Any], name: str, password: str) -> None:
+    # Hashed here, because the server logs statements that fail.
+    secret = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256")
+    role, literal = sql.Identifier(name), sql.Literal(secret.decode())
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
 
 
 def _package() -> Path:
