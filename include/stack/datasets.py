@@ -43,8 +43,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
 
     Raises StackError with the reason if the dataset is refused.
     """
-    if not stack.running():
-        raise StackError("The stack is not running. Start it with `make up`.")
+    stack.require_running()
     try:
         RegisterRequest.parse({"name": name, "source": f"s3://{DEFAULT_BUCKET}/", "task": task})
     except RequestRefused as refusal:

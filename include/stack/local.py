@@ -216,6 +216,11 @@ class Stack:
         """Return whether every service is running."""
         return self.postgres.running() and self.s3.running() and self.airflow.running()
 
+    def require_running(self) -> None:
+        """Raise StackError unless every service is running."""
+        if not self.running():
+            raise StackError("The stack is not running. Start it with `make up`.")
+
     def up(self, steps: Steps) -> None:
         """Start all services that are not running, and create missing databases, buckets and pools.
 
