@@ -86,7 +86,7 @@ def _run(
     stack.api.wait_for_dag(dag_id)
     with steps.step(title, spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
-        state = Follower(stack, steps.console, dag_id, run_id, job_id, crash_after).follow()
+        state = Follower(stack, steps, dag_id, run_id, job_id, crash_after).follow()
         if state == "failed":
             raise StackError(_describe_failure(stack, dag_id, run_id, job_id))
 
