@@ -20,7 +20,7 @@ import requests
 from include.stack import processes
 from include.stack.errors import StackError, last_lines
 from include.stack.gpus import gpu_slots
-from include.stack.ports import LOOPBACK
+from include.stack.ports import LOOPBACK, open_session
 from include.stack.private_files import UMASK, private_folder, write_private
 from include.stack.processes import Service
 from include.stack.state import USERNAME
@@ -248,9 +248,7 @@ class Airflow:
 
     def _is_healthy(self, part: str) -> bool:
         try:
-            with requests.Session() as session:
-                # A proxy from the environment cannot reach this machine's loopback interface.
-                session.trust_env = False
+            with open_session() as session:
                 address = f"{self.url}/api/v2/monitor/health"
                 health: dict[str, Any] = session.get(address, timeout=10).json()
         except (requests.RequestException, ValueError):

@@ -1,9 +1,11 @@
-"""Free TCP ports on the loopback interface."""
+"""Free TCP ports on the loopback interface, and requests to servers there."""
 
 from __future__ import annotations
 
 import random
 import socket
+
+import requests
 
 from include.stack.errors import StackError
 
@@ -45,3 +47,10 @@ def choose(*, with_grpc: bool = False) -> int:
         f"No free TCP port on {LOOPBACK} between {candidates.start} and {candidates.stop}. Stop some "
         "servers, then try again."
     )
+
+
+def open_session() -> requests.Session:
+    """Return a session without proxies: those of the environment cannot reach the loopback interface."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
