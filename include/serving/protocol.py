@@ -95,19 +95,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._closing = None
 
 
-def limit_connections() -> bool:
-    """Apply the limits to all new connections of this process's server; return whether it supports limits.
+def limit_connections() -> None:
+    """Apply the limits to all new connections of this process's server, if it supports them.
 
     Call this before the server listens, in the lifespan of an application.
     """
     server = find_running_server()
     config: Any = getattr(server, "config", None)
-    guarded = config is not None and issubclass(config.http_protocol_class, HttpToolsProtocol)
-    if guarded:
+    if config is not None and issubclass(config.http_protocol_class, HttpToolsProtocol):
         config.http_protocol_class = LimitedProtocol
     else:
         log.warning("Idle connections are not closed: put a proxy in front of this server.")
-    return guarded
 
 
 def find_running_server() -> Server | None:
