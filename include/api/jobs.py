@@ -53,6 +53,7 @@ FoundJob = Annotated[TrainingJob, Depends(_require_job)]
 """The job in the URL, for routes that then wait for S3 or events without holding a database connection."""
 
 _POSITION = TypeAdapter(PagePosition)
+_Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
 def require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
@@ -72,19 +73,11 @@ class JobsQuery(BaseModel):
     """Query parameters of the list of jobs."""
 
     status: JobStatus | None = None
-    dataset: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs trained on this dataset."
-    )
-    model: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs that train this model."
-    )
-    prefix: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs whose id starts with this."
-    )
-    dag_id: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs of runs of this Dag."
-    )
-    run_id: str | None = Field(None, max_length=MAX_FILTER_LENGTH, description="Only jobs of this Dag run.")
+    dataset: _Filter | None = Field(None, description="Only jobs trained on this dataset.")
+    model: _Filter | None = Field(None, description="Only jobs that train this model.")
+    prefix: _Filter | None = Field(None, description="Only jobs whose id starts with this.")
+    dag_id: _Filter | None = Field(None, description="Only jobs of runs of this Dag.")
+    run_id: _Filter | None = Field(None, description="Only jobs of this Dag run.")
     archived: bool | None = Field(
         None, description="Only archived jobs (true), or only jobs that are not archived (false)."
     )
