@@ -120,6 +120,15 @@ export function ProblemNote({ problem, again }) {
 }
 
 /**
+ * Shown while data are being loaded, and when they cannot be loaded or reloaded.
+ * @param {{ loaded: boolean, problem: Problem | null, again: () => void }} props
+ */
+export function Pending({ loaded, problem, again }) {
+  if (problem) return html`<${ProblemNote} problem=${problem} again=${again} />`;
+  return loaded ? null : html`<div class="loading" role="status">Loading…</div>`;
+}
+
+/**
  * A button that copies a text and confirms that it was copied.
  * @param {{ text: string, name: string, children?: Children }} props
  */

@@ -3,7 +3,7 @@
 /** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Note, ProblemNote, useMayRegister, When } from "../elements.js";
+import { Note, Pending, ProblemNote, useMayRegister, When } from "../elements.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -63,8 +63,7 @@ function Versions() {
   const { data, problem, again } = usePolled(load, 15);
   const newest = data?.versions[0];
   return html`
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data && html`<${Table} versions=${data.versions} isLastPage=${data.next === null} />`}
     ${
       data?.next &&

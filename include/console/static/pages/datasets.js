@@ -2,7 +2,7 @@
 // Registered datasets, and a form that uploads a new one.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { ProblemNote, useMayRegister, When } from "../elements.js";
+import { Pending, useMayRegister, When } from "../elements.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -28,8 +28,7 @@ function Datasets() {
   const lead = "Every version was checked when it was registered, and never changes.";
   return html`<${Page} tab="datasets" heading="Datasets" lead=${lead}>
     <${Filters} />
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data?.datasets.length === 0 && html`<${Nothing} mayRegister=${mayRegister} />`}
     ${data && data.datasets.length > 0 && html`<${Table} datasets=${data.datasets} />`}
     ${data && html`<${Pager} next=${data.next} />`}

@@ -2,7 +2,7 @@
 // Versions of models, with their stages (production, candidate, rejected) and the reasons.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Copy, Figure, Note, ProblemNote, Status, useMayStart, When } from "../elements.js";
+import { Copy, Figure, Note, Pending, Status, useMayStart, When } from "../elements.js";
 import { formatBytes } from "../format.js";
 import { usePolled } from "../live.js";
 import { headline } from "../metrics.js";
@@ -31,9 +31,8 @@ function Models() {
       problem?.status === 403
         ? html`<${Note} kind="warning" title="Permission denied">To see versions of models, you need permission to
           view the runs of retrain_yolo. Ask an Airflow administrator for it.</${Note}>`
-        : html`<${ProblemNote} problem=${problem} again=${again} />`
+        : html`<${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />`
     }
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
     ${
       data &&
       names.length === 0 &&

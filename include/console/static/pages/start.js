@@ -5,7 +5,7 @@
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
 import { fetchJob } from "../api.js";
-import { Note, ProblemNote, useSession } from "../elements.js";
+import { Note, Pending, useSession } from "../elements.js";
 import { formatParameter } from "../format.js";
 import { usePolled } from "../live.js";
 import { explainNotYours } from "../ownership.js";
@@ -40,8 +40,7 @@ function Start() {
   const job = parent.data ?? null;
   const refusal = session && findRefusal(session, job);
   return html`<${Page} tab="jobs" heading=${heading()} lead=${lead()}>
-    <${ProblemNote} problem=${failure} again=${problem ? again : parent.again} />
-    ${!ready && !failure && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${ready} problem=${failure} again=${problem ? again : parent.again} />
     ${ready && refusal && html`<${Note} kind="warning" title="Permission required">${refusal}</${Note}>`}
     ${ready && !refusal && html`<${QuotaNote} />`}
     ${ready && !refusal && resume && job && html`<${Resume} job=${job} fields=${fields} />`}

@@ -2,7 +2,7 @@
 // GPU hours by user and week, the quotas that limit them, and the jobs behind a number (?user=, ?week=).
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { ProblemNote, Status } from "../elements.js";
+import { Pending, ProblemNote, Status } from "../elements.js";
 import { formatDay, formatHours } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -25,8 +25,7 @@ function UsagePage() {
   const { data, problem, again } = usePolled(load, 30);
   const lead = "GPU hours that each user’s training runs have used. Weeks begin on Monday at 00:00 UTC.";
   return html`<${Page} tab="usage" heading="GPU hours" lead=${lead}>
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data && (data.users.length ? html`<${Overview} usage=${data} />` : html`<${Nothing} />`)}
     ${week && html`<${Jobs} week=${week} />`}
   </${Page}>`;
