@@ -4,7 +4,7 @@
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { isActive } from "./live.js";
-import { useSession } from "./elements.js";
+import { useSession } from "./session.js";
 import { Archive, Delete } from "./ended-job.js";
 import { explainNotYours } from "./ownership.js";
 import { waitsForGpu } from "./progress.js";

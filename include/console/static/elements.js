@@ -2,8 +2,7 @@
 // Small components that several pages use.
 /** @import { Children } from "./h.js" */
 /** @import { Problem } from "./api.js" */
-import { html, useEffect, useRef, useState } from "./h.js";
-import { fetchSession } from "./api.js";
+import { html, useRef, useState } from "./h.js";
 import { AirflowLink, LOGIN } from "./outside.js";
 import { formatAge, formatDateTime, formatNumber, formatRemaining } from "./format.js";
 import { finishedEpochs, timeLeft, trainedEpochs } from "./progress.js";
@@ -186,45 +185,6 @@ export function Sparkline({ values }) {
  */
 export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
-}
-
-/** Whether the current user may start training runs; null until it is known. */
-export const useMayStart = () => useSession()?.may_start ?? null;
-
-/** Whether the current user may upload and register datasets; null until it is known. */
-export const useMayRegister = () => useSession()?.may_register ?? null;
-
-/** @type {Api.Session} */
-const NOBODY = {
-  user: "",
-  may_start: false,
-  may_register: false,
-  may_change_all_jobs: false,
-  job_administrators: [],
-  airflow_url: "",
-};
-
-/**
- * The current user and the user's rights; null until they are known.
- * @returns {Api.Session | null}
- */
-export function useSession() {
-  const [session, setSession] = useState(/** @type {Api.Session | null} */ (null));
-  useEffect(() => {
-    /** @type {number | undefined} */
-    let timer;
-    const ask = () =>
-      fetchSession().then(
-        (found) => setSession(found),
-        (problem) => {
-          if (problem.isTransient) timer = setTimeout(ask, 3000);
-          else setSession(NOBODY);
-        },
-      );
-    ask();
-    return () => clearTimeout(timer);
-  }, []);
-  return session;
 }
 
 /**

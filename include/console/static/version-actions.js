@@ -4,7 +4,7 @@
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { deleteAndWait } from "./deletion.js";
-import { useSession } from "./elements.js";
+import { useSession } from "./session.js";
 import { explainNotYourVersion } from "./ownership.js";
 
 /**

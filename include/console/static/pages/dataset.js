@@ -3,7 +3,8 @@
 /** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Note, Pending, ProblemNote, useMayRegister, When } from "../elements.js";
+import { Note, Pending, ProblemNote, When } from "../elements.js";
+import { useMayRegister } from "../session.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";

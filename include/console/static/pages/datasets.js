@@ -2,7 +2,8 @@
 // Registered datasets, and a form that uploads a new one.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Pending, useMayRegister, When } from "../elements.js";
+import { Pending, When } from "../elements.js";
+import { useMayRegister } from "../session.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";

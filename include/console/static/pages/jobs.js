@@ -2,7 +2,8 @@
 // The list of training runs, the newest first, requested again every three seconds.
 import { html, useEffect, useMemo, useRef, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Announce, Pending, useMayStart } from "../elements.js";
+import { Announce, Pending } from "../elements.js";
+import { useMayStart } from "../session.js";
 import { formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";

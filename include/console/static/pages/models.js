@@ -2,7 +2,8 @@
 // Versions of models, with their stages (production, candidate, rejected) and the reasons.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Copy, Figure, Note, Pending, Status, useMayStart, When } from "../elements.js";
+import { Copy, Figure, Note, Pending, Status, When } from "../elements.js";
+import { useMayStart } from "../session.js";
 import { formatBytes } from "../format.js";
 import { usePolled } from "../live.js";
 import { headline } from "../metrics.js";

@@ -5,7 +5,8 @@
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
 import { fetchJob } from "../api.js";
-import { Note, Pending, useSession } from "../elements.js";
+import { Note, Pending } from "../elements.js";
+import { useSession } from "../session.js";
 import { formatParameter } from "../format.js";
 import { usePolled } from "../live.js";
 import { explainNotYours } from "../ownership.js";
