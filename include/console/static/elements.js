@@ -162,6 +162,25 @@ async function writeToClipboard(text) {
 }
 
 /**
+ * What a button does: `act` does it, and reports why it failed; `busy` says whether it is still being done.
+ * @param {(problem: Problem | null) => void} report receives null after a success
+ */
+export function useAction(report) {
+  const [busy, setBusy] = useState(false);
+  const act = async (/** @type {() => Promise<void>} */ action) => {
+    setBusy(true);
+    try {
+      await action();
+      report(null);
+    } catch (problem) {
+      report(/** @type {Problem} */ (problem));
+    }
+    setBusy(false);
+  };
+  return { busy, act };
+}
+
+/**
  * A line chart of the values, the oldest first. Screen readers skip it and read the number beside it.
  * @param {{ values: Array<number | null> }} props
  */
@@ -185,6 +204,16 @@ export function Sparkline({ values }) {
  */
 export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
+}
+
+/**
+ * The head of a table. Columns of numbers are aligned like their cells.
+ * @param {{ columns: string[], numbers?: string[] }} props
+ */
+export function Head({ columns, numbers = [] }) {
+  return html`<thead><tr>${columns.map(
+    (title) => html`<th scope="col" class=${numbers.includes(title) ? "number" : undefined}>${title}</th>`,
+  )}</tr></thead>`;
 }
 
 /**

@@ -1,15 +1,13 @@
 // @ts-check
 // One training run in the list.
+/** @import { InputChange } from "./h.js" */
 import { html } from "./h.js";
 import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
 import { formatDuration, formatRemaining } from "./format.js";
 import { durableState, finishedEpochs, queuePosition, timeLeft } from "./progress.js";
 import { headline, shortName } from "./metrics.js";
 
-/**
- * @typedef {Api.TrainingJobResponse} Job
- * @typedef {Event & { currentTarget: HTMLInputElement }} InputChange
- */
+/** @typedef {Api.TrainingJobResponse} Job */
 
 /**
  * The name of each column, and optionally the element that its head shows instead of the name.

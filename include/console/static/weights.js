@@ -3,7 +3,7 @@
 /** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl, uploadFile } from "./api.js";
-import { Note, ProblemNote, When } from "./elements.js";
+import { Head, Note, ProblemNote, When } from "./elements.js";
 import { formatBytes } from "./format.js";
 import { usePolled } from "./live.js";
 
@@ -36,7 +36,7 @@ function Files({ files, mayStart }) {
   const link = (/** @type {string} */ name) =>
     html`<a href=${startPage(name)} aria-label=${`Train from ${name}`}>Train from this file</a>`;
   return html`<div class="scroller"><table aria-label="Pretrained weights">
-    <thead><tr>${["Name", "Size", "Stored", ""].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+    <${Head} columns=${["Name", "Size", "Stored", ""]} />
     <tbody>${files.map(
       ({ name, size, stored_at: storedAt }) => html`<tr key=${name}>
       <th scope="row">${name}</th><td class="number">${formatBytes(size)}</td><td><${When} at=${storedAt} /></td>

@@ -3,7 +3,7 @@
 /** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Note, Pending, ProblemNote, When } from "../elements.js";
+import { Head, Note, Pending, ProblemNote, When } from "../elements.js";
 import { useMayRegister } from "../session.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
@@ -17,7 +17,7 @@ const version = query.get("version");
 const registration = query.get("registration");
 const before = query.get("before");
 const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
-const NUMBERS = new Set(["Images", "Size"]);
+const NUMBERS = ["Images", "Size"];
 
 function Dataset() {
   // During a check there may be no version yet, so versions are not requested.
@@ -85,17 +85,12 @@ function Table({ versions, isLastPage }) {
   return html`<section aria-labelledby="versions"><h2 id="versions">Versions</h2>
     <div class="scroller" tabindex="0" role="group" aria-label="Table of versions">
       <table class="datasets" aria-labelledby="versions">
-        <thead><tr>${COLUMNS.map(head)}</tr></thead>
+        <${Head} columns=${COLUMNS} numbers=${NUMBERS} />
         <tbody>${versions.map(
           (each, index) => html`<${Version} key=${each.version} of=${each} before=${versions[index + 1]}
           isFirst=${isLastPage && index === versions.length - 1} />`,
         )}</tbody>
       </table></div></section>`;
-}
-
-/** @param {string} title */
-function head(title) {
-  return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
 /**

@@ -2,7 +2,7 @@
 // Registered datasets, and a form that uploads a new one.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Pending, When } from "../elements.js";
+import { Head, Pending, When } from "../elements.js";
 import { useMayRegister } from "../session.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
@@ -13,7 +13,7 @@ const cursor = query.get("cursor");
 const prefix = query.get("prefix") ?? "";
 const archived = query.get("archived") ?? "";
 const COLUMNS = ["Name", "Versions", "Task", "Images", "Size", "Newest version"];
-const NUMBERS = new Set(["Versions", "Images", "Size"]);
+const NUMBERS = ["Versions", "Images", "Size"];
 
 /**
  * @param {AbortSignal} signal
@@ -75,14 +75,9 @@ function Nothing({ mayRegister }) {
 function Table({ datasets }) {
   return html`<div class="scroller" tabindex="0" role="group" aria-label="Table of datasets">
     <table class="datasets" aria-label="Datasets">
-      <thead><tr>${COLUMNS.map(head)}</tr></thead>
+      <${Head} columns=${COLUMNS} numbers=${NUMBERS} />
       <tbody>${datasets.map((entry) => html`<${Entry} key=${entry.newest.name} entry=${entry} />`)}</tbody>
     </table></div>`;
-}
-
-/** @param {string} title */
-function head(title) {
-  return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
 /** @param {{ entry: Api.Dataset }} props */

@@ -2,7 +2,7 @@
 // Versions of models, with their stages (production, candidate, rejected) and the reasons.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Copy, Figure, Note, Pending, Status, When } from "../elements.js";
+import { Copy, Figure, Head, Note, Pending, Status, When } from "../elements.js";
 import { useMayStart } from "../session.js";
 import { formatBytes } from "../format.js";
 import { usePolled } from "../live.js";
@@ -65,7 +65,7 @@ function Model({ name, versions, mayStart }) {
   return html`<section class="section" aria-labelledby=${id}><h2 id=${id}>${name}</h2>
     <div class="scroller" tabindex="0" role="group" aria-label=${`Versions of ${name}`}>
       <table class="models" aria-label=${`Versions of ${name}`}>
-        <thead><tr>${COLUMNS.map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+        <${Head} columns=${COLUMNS} />
         <tbody>${versions.map(
           (version) => html`<${Version} key=${version.version} version=${version} mayStart=${mayStart} />`,
         )}</tbody>
