@@ -199,6 +199,14 @@ export function Sparkline({ values }) {
 }
 
 /**
+ * A link to the page of a training run.
+ * @param {{ id: string | null }} props
+ */
+export function JobLink({ id }) {
+  return html`<a href=${`job?id=${encodeURIComponent(id ?? "")}`}>${id}</a>`;
+}
+
+/**
  * A number; the tooltip shows it in full precision.
  * @param {{ value: number | null | undefined, digits?: number }} props
  */

@@ -2,7 +2,7 @@
 // Versions of models, with their stages (production, candidate, rejected) and the reasons.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Copy, Figure, Head, Note, Pending, Status, When } from "../elements.js";
+import { Copy, Figure, Head, JobLink, Note, Pending, Status, When } from "../elements.js";
 import { useMayStart } from "../session.js";
 import { formatBytes } from "../format.js";
 import { usePolled } from "../live.js";
@@ -87,7 +87,7 @@ function Version({ version, mayStart }) {
     <th scope="row" class="number">${version.version}</th>
     <td><${Status} of=${version.stage} /></td>
     <td><${Quality} version=${version} /></td>
-    <td><a href=${`job?id=${encodeURIComponent(version.job_id)}`}>${version.job_id}</a><br />
+    <td><${JobLink} id=${version.job_id} /><br />
       <small class="muted"><${When} at=${version.created_at} /></small></td>
     <td><span class="clip" title=${version.dataset}>${version.dataset ?? "–"}</span></td>
     <td><${Promotion} version=${version} /></td>

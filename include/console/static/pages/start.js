@@ -5,7 +5,7 @@
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
 import { fetchJob } from "../api.js";
-import { Note, Pending } from "../elements.js";
+import { JobLink, Note, Pending } from "../elements.js";
 import { useSession } from "../session.js";
 import { formatParameter } from "../format.js";
 import { usePolled } from "../live.js";
@@ -67,7 +67,7 @@ function heading() {
 }
 
 function lead() {
-  const link = html`<a href=${`job?id=${encodeURIComponent(parentId ?? "")}`}>${parentId}</a>`;
+  const link = html`<${JobLink} id=${parentId} />`;
   if (model && !from) {
     return html`Starts a new training run from the weights of ${model}. Choose the dataset to fine-tune on.`;
   }

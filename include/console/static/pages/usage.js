@@ -2,7 +2,7 @@
 // GPU hours by user and week, the quotas that limit them, and the jobs behind a number (?user=, ?week=).
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Pending, ProblemNote, Status } from "../elements.js";
+import { JobLink, Pending, ProblemNote, Status } from "../elements.js";
 import { formatDay, formatHours } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -168,7 +168,7 @@ function Jobs({ week: monday }) {
 
 /** @param {{ job: Api.JobUsage }} props */
 function Job({ job: { job_id: id, status, gpu_hours: hours, attempts } }) {
-  const name = status === null ? id : html`<a href=${`job?id=${encodeURIComponent(id)}`}>${id}</a>`;
+  const name = status === null ? id : html`<${JobLink} id=${id} />`;
   return html`<tr><th scope="row">${name}</th>
     <td>${status === null ? html`<span class="muted">deleted</span>` : html`<${Status} of=${status} />`}</td>
     <td class="number">${formatHours(hours)}</td><td class="number">${attempts}</td></tr>`;
