@@ -253,5 +253,5 @@ class Airflow:
                 health: dict[str, Any] = session.get(address, timeout=10).json()
         except (requests.RequestException, ValueError):
             return False
-        reported = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-        return part not in reported or health.get(reported[part], {}).get("status") == "healthy"
+        reported = health.get(part.replace("-", "_"), {})
+        return part == "api-server" or reported.get("status") == "healthy"

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -41,7 +41,7 @@ class Service:
     directory: Path
     state: Path
     stop_signal: signal.Signals = signal.SIGTERM
-    user: str | None = field(default=None)
+    user: str | None = None
     stop_seconds: float = STOP_SECONDS
     stops_children: bool = False
     children_directory: Path | None = None
