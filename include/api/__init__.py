@@ -8,8 +8,7 @@ database     connections to the training database, one for each request
 pages        cursors for long lists
 models       versions of models
 checkpoints  links to best.pt and last.pt in S3
-completion   recording jobs that were trained outside Airflow
-stopping     stopping a job
+job_changes  completing, stopping, archiving and deleting jobs
 events, hub  live events of a job; one poll of the database serves all clients
 pictures     plots that Ultralytics drew
 uploads      datasets that browsers send straight to S3

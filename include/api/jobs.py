@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
@@ -35,10 +35,6 @@ from include.plain_text import escape_controls
 from include.reports.report import DatasetReport
 from include.reports.store import ReportStore
 
-if TYPE_CHECKING:
-    from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-    from psycopg import Connection
-
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
 JobId = Annotated[str, Path(description="Id of the job, percent-encoded.")]
@@ -54,19 +50,6 @@ FoundJob = Annotated[TrainingJob, Depends(_require_job)]
 
 _POSITION = TypeAdapter(PagePosition)
 _Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
-
-
-def require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
-    """Return the job if that user may change it: as its owner, or as a job administrator.
-
-    action completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for
-    the job of another user.
-    """
-    job = JobListing(database).require(job_id)
-    ownership = Settings.from_environment().ownership
-    if not ownership.may_change(user.get_name(), job):
-        raise ProblemError(HTTPStatus.FORBIDDEN, f"{ownership.explain(job)} {action}")
-    return job
 
 
 class JobsQuery(BaseModel):
