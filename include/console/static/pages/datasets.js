@@ -15,13 +15,9 @@ const archived = query.get("archived") ?? "";
 const COLUMNS = ["Name", "Versions", "Task", "Images", "Size", "Newest version"];
 const NUMBERS = ["Versions", "Images", "Size"];
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.DatasetsPage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["datasets"], { prefix, archived: archived || "false", cursor, limit: 50 }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.DatasetsPage>} */
+const load = (signal) =>
+  fetchJson(trainingUrl(["datasets"], { prefix, archived: archived || "false", cursor, limit: 50 }), { signal });
 
 function Datasets() {
   const mayRegister = useMayRegister();

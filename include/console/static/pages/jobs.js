@@ -19,13 +19,8 @@ const asked = Object.fromEntries(
 );
 const filtered = [...FILTERS, "dag_id", "run_id"].some((name) => asked[name]);
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.JobsPage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["jobs"], { ...apiQuery(asked), limit: 25 }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.JobsPage>} */
+const load = (signal) => fetchJson(trainingUrl(["jobs"], { ...apiQuery(asked), limit: 25 }), { signal });
 
 function Jobs() {
   const { data, problem, again } = usePolled(load, 3);

@@ -13,13 +13,8 @@ import { PretrainedWeights } from "../weights.js";
 const cursor = query.get("cursor");
 const COLUMNS = ["Version", "Stage", "Metric", "Training run", "Dataset", "Promoted", "Reason", "File"];
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.ModelPage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["models"], { cursor, limit: 100 }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.ModelPage>} */
+const load = (signal) => fetchJson(trainingUrl(["models"], { cursor, limit: 100 }), { signal });
 
 function Models() {
   const mayStart = useMayStart();

@@ -13,13 +13,8 @@ const week = query.get("week");
 /** The user whose jobs are listed; null for jobs of unknown users. */
 const user = query.get("user");
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.Usage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["usage"], { weeks }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.Usage>} */
+const load = (signal) => fetchJson(trainingUrl(["usage"], { weeks }), { signal });
 
 function UsagePage() {
   const { data, problem, again } = usePolled(load, 30);
