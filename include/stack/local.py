@@ -169,7 +169,6 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
             "AWS_REGION": self.s3.region,
             "AWS_DEFAULT_REGION": self.s3.region,
-            "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
             "AIRFLOW_URL": self.url,
             "AIRFLOW_USERNAME": self.username,
             "AIRFLOW_PASSWORD": self.password,
