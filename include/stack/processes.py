@@ -7,8 +7,8 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -120,7 +120,7 @@ def _start(service: Service) -> psutil.Process:
         )
     process = psutil.Process(child.pid)
     try:
-        _remember(service, process)
+        write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
     except BaseException:
         # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
         os.killpg(child.pid, signal.SIGKILL)
@@ -154,7 +154,8 @@ def stop(*services: Service) -> bool:
     for service in services:
         # On a full disk, the stop cannot be announced; the services are stopped all the same.
         with _lock(service), suppress(OSError):
-            _announce_stop(service)
+            if remembered := PidFile.read(service.pid_file):
+                write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
     was_running = _end(services)
     for service in services:
         # A process that survives even SIGKILL, because it waits for a disk, is left to the next stop.
@@ -183,21 +184,10 @@ def _end(services: Sequence[Service]) -> bool:
     return bool(families)
 
 
-def _remember(service: Service, process: psutil.Process) -> None:
-    write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
-
-
-def _announce_stop(service: Service) -> None:
-    if remembered := PidFile.read(service.pid_file):
-        write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
-
-
-@contextmanager
-def _lock(service: Service) -> Iterator[None]:
+def _lock(service: Service) -> AbstractContextManager[None]:
     """Allow one start or stop of a service at a time."""
     private_folder(service.pid_file.parent)
-    with hold_lock(private_folder(service.pid_file.parent.parent / "locks") / service.name):
-        yield
+    return hold_lock(private_folder(service.state / "locks") / service.name)
 
 
 class Identity(TypedDict, total=False):
