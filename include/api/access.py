@@ -41,21 +41,18 @@ def require_login() -> Guard:
 
 def require_can_see_runs(dag_id: str) -> Guard:
     """Refuse (403) users who may not see the runs of that Dag."""
-    return Guard(_check_access("GET", dag_id))
+    return Guard(check_access("GET", dag_id))
 
 
 def require_can_start(dag_id: str) -> Guard:
     """Refuse (403) users who may not trigger runs of that Dag."""
-    return Guard(check_can_start(dag_id))
+    return Guard(check_access("POST", dag_id))
 
 
-def check_can_start(dag_id: str) -> Callable[..., None]:
-    """Return a check that is called with request and user, and raises HTTPException (403) to refuse."""
-    return _check_access("POST", dag_id)
+def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
+    """Return a check that asks Airflow's auth manager whether a user may do this with runs of that Dag.
 
-
-def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
-    """Return a check that asks Airflow's auth manager.
+    It is called with request and user, and raises HTTPException (403) to refuse.
 
     SimpleAuthManager raises KeyError if a token names an unknown role: the role was renamed after the token
     was signed, or another program signed the token with the same key.
