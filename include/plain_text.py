@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters except tab and line feed
@@ -30,6 +35,11 @@ def escape_all_controls(value: Any) -> Any:
         case list():
             return [escape_all_controls(item) for item in value]
     return value
+
+
+def escape_model(model: Model) -> Model:
+    """Return a copy with every string escaped, because it could manipulate a terminal or page."""
+    return type(model).model_validate(escape_all_controls(model.model_dump()))
 
 
 def is_plain_line(text: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from include.errors import FinalError
-from include.forgiving import use_whole_numbers
+from include.forgiving import drop_blanks, use_whole_numbers
 from include.refusals import first_error_sentence
 
 
@@ -36,3 +36,12 @@ class Request(BaseModel):
             return cls.model_validate(dict(conf))
         except ValidationError as error:
             raise RequestRefused(first_error_sentence(error, cls, cls.dag_id)) from None
+
+
+class LenientRequest(Request):
+    """Parameters of a Dag run in which a blank field of the form means "not given"."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_blanks(cls, values: Any) -> Any:
+        return drop_blanks(values, cls.model_fields)

@@ -31,7 +31,7 @@ class UntrustedFolder(FinalError):
     """Another account of this machine could have prepared the folder; the message says what to do."""
 
 
-def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
+def make_trusted_folder(path: Path) -> Path:
     """Create the folder and its parents, closed to other users unless a group shares the parent folder.
 
     Returns `path`. Raises UntrustedFolder if an existing folder cannot be trusted.
@@ -41,12 +41,12 @@ def make_trusted_folder(path: Path, remedy: str = REMEDY) -> Path:
     while not os.path.lexists(folder):
         missing.append(folder)
         folder = folder.parent
-    with _explain_errors(path, remedy):
+    with _explain_errors(path, REMEDY):
         for folder in reversed(missing):
             # If another process has created the folder in the meantime, its owner is checked below.
             with suppress(FileExistsError):
                 folder.mkdir(mode=_choose_mode(folder.parent.stat()))
-    require_trusted_folder(path, remedy)
+    require_trusted_folder(path)
     return path
 
 

@@ -145,8 +145,8 @@ def kill_airflow(config: pytest.Config) -> None:
 
 def kill(*services: Service) -> None:
     """Stop the services at once; Airflow and S3 would take ten seconds to end by themselves."""
-    processes.stop_all(
-        [replace(service, stop_signal=signal.SIGKILL, stops_children=True) for service in services]
+    processes.stop(
+        *(replace(service, stop_signal=signal.SIGKILL, stops_children=True) for service in services)
     )
 
 

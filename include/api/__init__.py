@@ -4,14 +4,13 @@ app          the application, assembled from all routers
 guarded_app  the FastAPI class of API and console: login first, limits, headers on every response
 access       who may call a route; every route has one of these guards
 problems     errors as problem documents (RFC 9457), one sentence each
-database     a connection to the training database for each request
+database     connections to the training database, one for each request
 pages        cursors for long lists
 models       versions of models
 checkpoints  links to best.pt and last.pt in S3
-completion   recording jobs that were trained outside Airflow
-stopping     stopping a job
+job_changes  completing, stopping, archiving and deleting jobs
 events, hub  live events of a job; one poll of the database serves all clients
 pictures     plots that Ultralytics drew
 uploads      datasets that browsers send straight to S3
-origin       refusing requests from pages of other origins
+origin       guards of routes that change something, also against pages of other origins
 """

@@ -21,7 +21,8 @@ from airflow.api_fastapi.core_api.security import (  # noqa: TC002 - FastAPI rea
     requires_access_dag,
     requires_authenticated,
 )
-from fastapi import Depends, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi.params import Depends as Guard
 from starlette.exceptions import HTTPException
 
 if TYPE_CHECKING:
@@ -29,36 +30,29 @@ if TYPE_CHECKING:
 
     from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-    from fastapi.params import Depends as Guard
 
 log = logging.getLogger(__name__)
 
 
 def require_login() -> Guard:
     """Refuse requests without a login to Airflow: 401, or 403 for a token with an unknown signature."""
-    guard: Guard = Depends(requires_authenticated())
-    return guard
+    return Guard(requires_authenticated())
 
 
 def require_can_see_runs(dag_id: str) -> Guard:
     """Refuse (403) users who may not see the runs of that Dag."""
-    guard: Guard = Depends(_check_access("GET", dag_id))
-    return guard
+    return Guard(check_access("GET", dag_id))
 
 
 def require_can_start(dag_id: str) -> Guard:
     """Refuse (403) users who may not trigger runs of that Dag."""
-    guard: Guard = Depends(check_can_start(dag_id))
-    return guard
+    return Guard(check_access("POST", dag_id))
 
 
-def check_can_start(dag_id: str) -> Callable[..., None]:
-    """Return a check that is called with request and user, and raises HTTPException (403) to refuse."""
-    return _check_access("POST", dag_id)
+def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
+    """Return a check that asks Airflow's auth manager whether a user may do this with runs of that Dag.
 
-
-def _check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
-    """Return a check that asks Airflow's auth manager.
+    It is called with request and user, and raises HTTPException (403) to refuse.
 
     SimpleAuthManager raises KeyError if a token names an unknown role: the role was renamed after the token
     was signed, or another program signed the token with the same key.

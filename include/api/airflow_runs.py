@@ -20,9 +20,11 @@ from include.api.problems import ProblemError
 from include.orchestration.refusal import REFUSAL
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from fastapi import Request
+
+    from include.request import Request as DagRequest
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +65,10 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
         log.warning("Airflow did not mark run %s of %s as failed: %s", run_id, dag_id, answer and answer.text)
 
 
-def trigger_run(request: Request, dag_id: str, conf: Mapping[str, Any]) -> str:
-    """Trigger a run of the Dag, with the login of `request`, and return its id. Raises ProblemError."""
-    answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": dict(conf)})
+def trigger_run(request: Request, wanted: DagRequest) -> str:
+    """Trigger a run with the login of `request`, and return its id. Raises ProblemError."""
+    dag_id, conf = wanted.dag_id, wanted.model_dump(mode="json", exclude_none=True)
+    answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": conf})
     if answer is None:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -113,18 +116,16 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
     return answer.json()["value"]
 
 
-def read_refusal(request: Request, dag_id: str, run_id: str, *task_ids: str) -> str | None:
-    """Return the reason for which a task refused the run's request; None if no readable XCom contains one."""
+def read_failure(request: Request, dag_id: str, run_id: str, *task_ids: str) -> tuple[str, str]:
+    """Return "refused" and the reason if a task refused the failed run's request, otherwise "failed".
+
+    If no readable XCom contains a reason, the second text names the log to read.
+    """
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
         if isinstance(refusal, str):
-            return refusal
-    return None
-
-
-def explain_failure(dag_id: str, run_id: str) -> str:
-    """Return a sentence that names the log to read after a failure that `read_refusal` cannot explain."""
-    return f"The run failed, and its log says why: see run {run_id} of {dag_id}."
+            return "refused", refusal
+    return "failed", f"The run failed, and its log says why: see run {run_id} of {dag_id}."
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import Depends, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Cookie, Header, Path
 
 from include.api import (
-    archiving,
     checkpoints,
-    completion,
     dataset_changes,
     dataset_registration,
     datasets,
-    deletion,
     deletion_progress,
     events,
+    job_changes,
     jobs,
     models,
     pictures,
     pretrained,
     samples,
     session,
-    stopping,
     uploads,
     usage,
     validation,
@@ -32,9 +32,7 @@ from include.api.addresses import PREFIX
 from include.api.database import open_database
 from include.api.guarded_app import GuardedApp
 from include.api.hub import Hub
-from include.api.known_parameters import reject_unknown_parameters
-from include.api.problems import document_problems, responses
-from include.api.streams import StreamLimit
+from include.api.problems import ProblemError, document_problems, responses
 from include.serving.bodies import LISTS, WEIGHTS
 from include.serving.headers import FOR_DATA
 
@@ -68,16 +66,13 @@ def create_app() -> GuardedApp:
         ),
     )
     app.state.hub = Hub(open_database)
-    app.state.streams = StreamLimit()
+    app.state.streams = Counter()
     for part in (
         jobs,
         events,
         checkpoints,
         pictures,
-        completion,
-        stopping,
-        archiving,
-        deletion,
+        job_changes,
         deletion_progress,
         datasets,
         dataset_registration,
@@ -90,10 +85,21 @@ def create_app() -> GuardedApp:
         uploads,
         usage,
     ):
-        app.include_router(part.router, dependencies=[reject_unknown_parameters()])
+        app.include_router(part.router, dependencies=[Depends(_reject_unknown_parameters)])
 
     @app.get("/openapi.json", include_in_schema=False)
     def describe(request: Request) -> dict[str, Any]:
         return document_problems(app.openapi()) | {"servers": [{"url": request.scope["root_path"]}]}
 
     return app
+
+
+def _reject_unknown_parameters(request: Request) -> None:
+    """Refuse (422) requests with unknown query parameters, which FastAPI would ignore, even misspelt ones."""
+    if not request.query_params:
+        return
+    params = get_flat_params(request.scope["route"].dependant)
+    known = {param.alias for param in params if not isinstance(param.field_info, (Path, Header, Cookie))}
+    for name in request.query_params:
+        if name not in known:
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {name[:100]}")

@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
 from include.api.access import require_can_see_runs
-from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
-from include.checkpoints.checkpoint import CheckpointKind  # noqa: TC001 - FastAPI reads annotations at run time
+from include.checkpoints.checkpoint import CheckpointKind
 from include.checkpoints.store import CheckpointStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.settings import Settings
@@ -45,8 +45,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
     location = _find(open_bucket(settings, interactive=True), job, kind)
     signer = s3_signer(settings.s3_public_endpoint)
     link = download_link(signer, location, f"{job.job_id}-{kind}.pt", LINK_SECONDS)
-    headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-    return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT, headers)
+    return RedirectResponse(link, HTTPStatus.TEMPORARY_REDIRECT)
 
 
 def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:

@@ -5,26 +5,17 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Request
 
-from include.api.access import require_can_start
-from include.api.airflow_runs import in_own_thread
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.datasets import (  # FastAPI reads annotations at run time
-    DatasetVersionResponse,  # noqa: TC001
-    VersionNumber,  # noqa: TC001
-    build_version_response,
-)
-from include.api.deletion_progress import (  # FastAPI reads annotations at run time
-    DeletionStarted,  # noqa: TC001
-    start_deletion,
-)
-from include.api.origin import require_same_origin
+from include.api.airflow_runs import in_own_thread, trigger_run
+from include.api.database import Database
+from include.api.datasets import DatasetVersionResponse, VersionNumber, build_version_response
+from include.api.deletion_progress import DeletionStarted
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.dataset_deletion import require_deletable_version
 from include.audit.deletion_request import DeletionRequest
-from include.registry.errors import DatasetNeeded
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
 
@@ -33,11 +24,7 @@ if TYPE_CHECKING:
 
     from include.registry.version import DatasetVersion
 
-router = APIRouter(
-    prefix="/datasets",
-    tags=["datasets"],
-    dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
-)
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=require_may_change(REGISTER_DAG))
 
 _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
@@ -80,11 +67,8 @@ def delete_dataset_version(
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)
-    try:
-        require_deletable_version(database, found)
-    except DatasetNeeded as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
-    return start_deletion(request, DeletionRequest(dataset=str(found)))
+    require_deletable_version(database, found)
+    return DeletionStarted(run_id=trigger_run(request, DeletionRequest(dataset=str(found))))
 
 
 def _require_own(version: DatasetVersion, user: BaseUser) -> None:

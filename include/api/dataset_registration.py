@@ -6,26 +6,17 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.api.access import require_can_see_runs, require_can_start
-from include.api.airflow_runs import (
-    explain_failure,
-    find_run,
-    in_own_thread,
-    read_refusal,
-    read_result,
-    trigger_run,
-)
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.origin import require_same_origin
+from include.api.access import require_can_see_runs
+from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result, trigger_run
+from include.api.database import Database
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.limits import TEXT
-from include.plain_text import escape_controls
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG, RegisteredVersion, RegisterRequest
-from include.request import RequestRefused
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -77,17 +68,13 @@ class DatasetRegistration(BaseModel):
     "/{name}/versions",
     status_code=HTTPStatus.ACCEPTED,
     responses=responses(HTTPStatus.NOT_FOUND),
-    dependencies=[require_can_start(REGISTER_DAG), require_same_origin()],
+    dependencies=require_may_change(REGISTER_DAG),
 )
 @in_own_thread
 def register_dataset_version(request: Request, name: str, version: NewVersion) -> RegistrationStarted:
     """Check data and register them as the next version of the dataset, by triggering `register_dataset`."""
-    try:
-        wanted = RegisterRequest.parse({"name": name} | version.model_dump())
-    except RequestRefused as refusal:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, escape_controls(str(refusal))) from None
-    conf = wanted.model_dump(mode="json", exclude_none=True)
-    return RegistrationStarted(run_id=trigger_run(request, REGISTER_DAG, conf))
+    wanted = RegisterRequest.parse({"name": name} | version.model_dump())
+    return RegistrationStarted(run_id=trigger_run(request, wanted))
 
 
 @router.get(
@@ -111,11 +98,8 @@ def get_dataset_registration(
         case "success":
             return _find_result(request, run_id) or _find_version(database, name, run_id)
         case "failed":
-            refusal = read_refusal(request, REGISTER_DAG, run_id, *_REFUSING)
-            return DatasetRegistration(
-                state=RegistrationState.FAILED if refusal is None else RegistrationState.REFUSED,
-                error=refusal or explain_failure(REGISTER_DAG, run_id),
-            )
+            state, error = read_failure(request, REGISTER_DAG, run_id, *_REFUSING)
+            return DatasetRegistration(state=RegistrationState(state), error=error)
     # The data are registered before the run has ended: the last task only announces them.
     return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
 

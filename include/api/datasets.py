@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database, open_database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database, open_database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import ProblemError, responses
 from include.datasets.registered import LARGEST_VERSION
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.limits import COMPARED_IMAGES
-from include.plain_text import escape_all_controls
+from include.plain_text import escape_model
 from include.registry.difference import (
     ClassDifference,
     FileDifference,
@@ -30,8 +30,6 @@ from include.registry.request import REGISTER_DAG
 from include.registry.version import DatasetSummary, DatasetVersion
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_can_see_runs(REGISTER_DAG)])
-
-Shown = TypeVar("Shown", bound=BaseModel)
 
 VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION, description="Number of the version.")]
 
@@ -111,7 +109,7 @@ def list_datasets(query: Annotated[DatasetsQuery, Query()], database: Database) 
     )
     page = found[: query.limit]
     return DatasetsPage(
-        datasets=[Dataset(newest=escape(listed.newest), versions=listed.versions) for listed in page],
+        datasets=[Dataset(newest=escape_model(listed.newest), versions=listed.versions) for listed in page],
         next=encode_cursor(*page[-1].position) if len(found) > len(page) else None,
     )
 
@@ -127,7 +125,7 @@ def list_dataset_versions(
         raise ProblemError(HTTPStatus.NOT_FOUND, f"name={name!r:.140} is not a registered dataset")
     page = found[: query.limit]
     return DatasetVersionsPage(
-        versions=[escape(version) for version in page],
+        versions=[escape_model(version) for version in page],
         next=page[-1].version if len(found) > len(page) else None,
     )
 
@@ -156,23 +154,19 @@ def compare_dataset_versions(
     with open_database() as database:
         datasets = DatasetRepository(database)
         after, before = datasets.require_version(name, version), datasets.require_version(name, base)
+    classes = compare_classes(before.class_table, after.class_table)
     return DatasetDifference(
         base=base,
         version=version,
         files=_compare_files(before, after),
-        classes=escape(found) if (found := compare_classes(before.class_table, after.class_table)) else None,
+        classes=classes and escape_model(classes),
     )
 
 
 def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
     """Return the version as the API shows it."""
     jobs = DatasetRepository(database).jobs(version.name, version.version)
-    return escape(DatasetVersionResponse(**dict(version), jobs=jobs))
-
-
-def escape(shown: Shown) -> Shown:
-    """Escape control characters, which could manipulate a terminal or page, in all values."""
-    return type(shown).model_validate(escape_all_controls(shown.model_dump()))
+    return escape_model(DatasetVersionResponse(**dict(version), jobs=jobs))
 
 
 def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDifference | None:

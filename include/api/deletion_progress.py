@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs
-from include.api.airflow_runs import (
-    explain_failure,
-    find_run,
-    in_own_thread,
-    read_refusal,
-    read_result,
-    trigger_run,
-)
+from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
 from include.api.problems import ProblemError, responses
 from include.audit.deletion_request import DELETION_DAG
-
-if TYPE_CHECKING:
-    from include.audit.deletion_request import DeletionRequest
 
 router = APIRouter(prefix="/deletions", tags=["deletions"])
 
@@ -77,15 +66,6 @@ def get_deletion(request: Request, run_id: str) -> DeletionProgress:
                 state=DeletionState.DELETED, objects=deleted.get("objects"), bytes=deleted.get("bytes")
             )
         case "failed":
-            refusal = read_refusal(request, DELETION_DAG, run_id, _TASK)
-            return DeletionProgress(
-                state=DeletionState.FAILED if refusal is None else DeletionState.REFUSED,
-                error=refusal or explain_failure(DELETION_DAG, run_id),
-            )
+            state, error = read_failure(request, DELETION_DAG, run_id, _TASK)
+            return DeletionProgress(state=DeletionState(state), error=error)
     return DeletionProgress(state=DeletionState.DELETING)
-
-
-def start_deletion(request: Request, deletion: DeletionRequest) -> DeletionStarted:
-    """Trigger the deletion with the rights of the user who sent the request. Raises ProblemError."""
-    conf = deletion.model_dump(mode="json", exclude_none=True)
-    return DeletionStarted(run_id=trigger_run(request, DELETION_DAG, conf))

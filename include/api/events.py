@@ -15,17 +15,21 @@ from fastapi import APIRouter, Depends, Header, Query, Request  # noqa: TC002 - 
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from include.api.access import require_can_see_runs
-from include.api.hub import Hub  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.problems import responses
-from include.api.streams import StreamLimit  # noqa: TC001 - used at run time
+from include.api.hub import Hub
+from include.api.jobs import FoundJob
+from include.api.problems import ProblemError, responses
 from include.jobs.job import TRAINING_DAG
 from include.serving.protocol import find_running_server
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterator
 
     from include.api.hub import JobState, KnownEpoch
+
+MAX_STREAMS = 32
+"""Limit for each user in each process of the API server: each stream costs the process a connection and a
+task. A browser opens one stream for each job page."""
 
 LONGEST_SECONDS = 300.0
 """Maximum duration of a stream. The browser then reconnects, and the user's permissions are checked again."""
@@ -50,10 +54,23 @@ def _hub(request: Request) -> Hub:
 
 
 async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
-    """Count this stream against its user's limit until it ends."""
-    streams: StreamLimit = request.app.state.streams
-    with streams.count_stream(user.get_id()):
+    """Count one more stream of this user until it ends. Raises ProblemError (429) above the limit."""
+    streams: Counter[str] = request.app.state.streams
+    user_id = user.get_id()
+    if streams[user_id] >= MAX_STREAMS:
+        raise ProblemError(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"You are already following {MAX_STREAMS} training runs, which is the limit: close some "
+            "streams first",
+            {"Retry-After": "10"},
+        )
+    streams[user_id] += 1
+    try:
         yield
+    finally:
+        streams[user_id] -= 1
+        if not streams[user_id]:
+            del streams[user_id]
 
 
 @router.get(

@@ -194,7 +194,7 @@ def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
 
 def _links(job: TrainingJob, bucket: str) -> JobLinks:
     here = ("jobs", job.job_id)
-    run = (job.dag_id, job.run_id)
+    run = (job.dag_id, job.run_id) if job.dag_id and job.run_id else None
     return JobLinks(
         self=build_api_url(*here),
         epochs=build_api_url(*here, "epochs"),
@@ -204,10 +204,8 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
         dataset_report=build_api_url(*here, "dataset-report") if has_report(job, bucket) else None,
         best_checkpoint=_download_url(job, bucket, "best"),
         last_checkpoint=None if job.last_checkpoint_expired_at else _download_url(job, bucket, "last"),
-        airflow_run=build_airflow_url("dags", run[0], "runs", run[1]) if run[0] and run[1] else None,
-        airflow_run_api=(
-            build_airflow_url("api", "v2", "dags", run[0], "dagRuns", run[1]) if run[0] and run[1] else None
-        ),
+        airflow_run=run and build_airflow_url("dags", run[0], "runs", run[1]),
+        airflow_run_api=run and build_airflow_url("api", "v2", "dags", run[0], "dagRuns", run[1]),
     )
 
 

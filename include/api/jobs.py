@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database, open_database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database, open_database
 from include.api.job_response import (
     TrainingJobResponse,
     build_response,
@@ -32,7 +32,7 @@ from include.jobs.listing import (
 )
 from include.jobs.repository import JobRepository
 from include.plain_text import escape_controls
-from include.reports.report import DatasetReport  # noqa: TC001 - FastAPI reads annotations at run time
+from include.reports.report import DatasetReport
 from include.reports.store import ReportStore
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_runs(TRAINING_DAG)])
@@ -49,25 +49,18 @@ FoundJob = Annotated[TrainingJob, Depends(_require_job)]
 """The job in the URL, for routes that then wait for S3 or events without holding a database connection."""
 
 _POSITION = TypeAdapter(PagePosition)
+_Filter = Annotated[str, Field(max_length=MAX_FILTER_LENGTH)]
 
 
 class JobsQuery(BaseModel):
     """Query parameters of the list of jobs."""
 
     status: JobStatus | None = None
-    dataset: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs trained on this dataset."
-    )
-    model: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs that train this model."
-    )
-    prefix: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs whose id starts with this."
-    )
-    dag_id: str | None = Field(
-        None, max_length=MAX_FILTER_LENGTH, description="Only jobs of runs of this Dag."
-    )
-    run_id: str | None = Field(None, max_length=MAX_FILTER_LENGTH, description="Only jobs of this Dag run.")
+    dataset: _Filter | None = Field(None, description="Only jobs trained on this dataset.")
+    model: _Filter | None = Field(None, description="Only jobs that train this model.")
+    prefix: _Filter | None = Field(None, description="Only jobs whose id starts with this.")
+    dag_id: _Filter | None = Field(None, description="Only jobs of runs of this Dag.")
+    run_id: _Filter | None = Field(None, description="Only jobs of this Dag run.")
     archived: bool | None = Field(
         None, description="Only archived jobs (true), or only jobs that are not archived (false)."
     )

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
 from include.api.pages import Cursor, Limit, decode_cursor, encode_cursor
 from include.api.problems import responses
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
-from include.plain_text import escape_all_controls
+from include.plain_text import escape_model
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[require_can_see_runs("retrain_yolo")])
 
@@ -45,7 +45,7 @@ def list_models(query: Annotated[ModelsQuery, Query()], database: Database) -> M
     found = ModelRepository(database).list(
         query.name, stage=query.stage, limit=query.limit + 1, before=before
     )
-    page = [_escape(version) for version in found[: query.limit]]
+    page = [escape_model(version) for version in found[: query.limit]]
     more = len(found) > len(page)
     return ModelPage(models=page, next=encode_cursor(page[-1].name, page[-1].version) if more else None)
 
@@ -55,9 +55,4 @@ def get_model(
     name: str, version: Annotated[int, Path(ge=1, le=2**31 - 1)], database: Database
 ) -> ModelVersion:
     """Return one version with its evaluation."""
-    return _escape(ModelRepository(database).require(name, version))
-
-
-def _escape(version: ModelVersion) -> ModelVersion:
-    """Escape control characters, which could manipulate a terminal or page, in the version's values."""
-    return ModelVersion.model_validate(escape_all_controls(version.model_dump()))
+    return escape_model(ModelRepository(database).require(name, version))

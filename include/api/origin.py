@@ -1,17 +1,16 @@
-"""Refusing requests that change something and come from pages of another origin."""
+"""Guards of routes that change something: the user's rights, and no requests from pages of another origin."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from fastapi import Depends, Header, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi import Header, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from fastapi.params import Depends as Guard
 
+from include.api.access import require_can_start
 from include.api.addresses import airflow_url
 from include.api.problems import ProblemError
-
-if TYPE_CHECKING:
-    from fastapi.params import Depends as Guard
 
 _OWN = {"same-origin", "none"}
 """`none`: the user typed the address or opened a bookmark, so no page sent the request."""
@@ -19,20 +18,20 @@ _OWN = {"same-origin", "none"}
 _OptionalHeader = Annotated[str | None, Header(include_in_schema=False)]
 
 
-def require_same_origin() -> Guard:
+def require_may_change(dag_id: str) -> list[Guard]:
+    """Refuse (403) users who may not trigger runs of that Dag, and requests from pages of another origin."""
+    return [require_can_start(dag_id), Guard(_require_own_page)]
+
+
+def _require_own_page(
+    request: Request, sec_fetch_site: _OptionalHeader = None, origin: _OptionalHeader = None
+) -> None:
     """Refuse (403) requests that a browser sends, with the user's cookie, from a page of another origin.
 
     Airflow's cookie is SameSite=lax, which protects it from other sites, but not from another port or another
     host name of the same domain. Browsers state the origin of a request in headers that no page can forge:
     Sec-Fetch-Site, or over an unencrypted connection only Origin. Other clients send neither header.
     """
-    guard: Guard = Depends(_require_own_page)
-    return guard
-
-
-def _require_own_page(
-    request: Request, sec_fetch_site: _OptionalHeader = None, origin: _OptionalHeader = None
-) -> None:
     if sec_fetch_site is not None:
         own = sec_fetch_site in _OWN
     else:

@@ -7,10 +7,13 @@ and rows that are added between two requests neither repeat nor hide other rows.
 from __future__ import annotations
 
 import base64
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 from pydantic_core import from_json, to_json
+
+from include.api.problems import ProblemError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -23,25 +26,19 @@ Cursor = Annotated[str, Field(max_length=2000, description="The `next` of the pr
 Position = TypeVar("Position")
 
 
-class InvalidCursor(ValueError):
-    """The cursor was not issued by this API."""
-
-    def __init__(self, cursor: str) -> None:
-        super().__init__(
-            f"cursor={cursor!r:.80} was not issued by this API; omit it to start from the first page"
-        )
-
-
 def encode_cursor(*position: str | int) -> str:
     """Encode the position of a row in its list as an opaque string."""
     return base64.urlsafe_b64encode(to_json(position)).decode()
 
 
 def decode_cursor(cursor: str | None, kind: TypeAdapter[Position]) -> Position | None:
-    """Decode the position in a cursor; None for the first page. Raises InvalidCursor."""
+    """Decode the position in a cursor; None for the first page. Raises ProblemError."""
     if cursor is None:
         return None
     try:
         return kind.validate_python(from_json(base64.urlsafe_b64decode(cursor)))
     except ValueError:
-        raise InvalidCursor(cursor) from None
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f"cursor={cursor!r:.80} was not issued by this API; omit it to start from the first page",
+        ) from None

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
-from include.api.jobs import FoundJob  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.picture_response import answer_picture
+from include.api.jobs import FoundJob
 from include.api.problems import ProblemError, responses
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
+
+if TYPE_CHECKING:
+    from include.s3.bucket import FetchedObject
 
 router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
@@ -72,6 +74,14 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
             f"name={name!r:.80} is not a picture of job {job.job_id}; list its pictures first",
         )
     return answer_picture(picture, media_type(name))
+
+
+def answer_picture(picture: FetchedObject, media_type: str) -> Response:
+    """Return the response with the picture, which a browser may cache but must revalidate, or 304."""
+    headers = {"ETag": picture.etag, "Cache-Control": "private, no-cache"}
+    if picture.content is None:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(picture.content, headers=headers, media_type=media_type)
 
 
 def _open_store() -> PictureStore:

@@ -12,14 +12,14 @@ from pathlib import Path as FilePath
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, current_time, fail_after, open_file, to_thread
-from fastapi import APIRouter, Path, Query, Request  # noqa: TC002 - read at run time
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from include.api.access import require_can_see_runs, require_can_start
-from include.api.origin import require_same_origin
+from include.api.access import require_can_see_runs
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.checkpoints.errors import UnsafeCheckpoint
 from include.checkpoints.inspection.errors import InspectionError
@@ -83,7 +83,7 @@ def list_pretrained() -> PretrainedFiles:
 
 @router.put(
     "/{name}",
-    dependencies=[require_can_start(TRAINING_DAG), require_same_origin()],
+    dependencies=require_may_change(TRAINING_DAG),
     responses=responses(HTTPStatus.CONFLICT, HTTPStatus.INSUFFICIENT_STORAGE),
     openapi_extra={
         "requestBody": {

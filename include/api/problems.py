@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from include.api.access import authentication_error
-from include.api.pages import InvalidCursor
+from include.audit.deletion import DeletionRefused
+from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.deployment.lookup import LookupFailed
 from include.deployment.retrying import database_errors
 from include.deployment.settings import TRAINING_DB
+from include.jobs.completion import CompletionConflict, CompletionRefused
 from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
-from include.registry.errors import DatasetUnknown
+from include.registry.errors import DatasetNeeded, DatasetUnknown
+from include.request import RequestRefused
 from include.s3.errors import StoreError
 from include.serving.problem import MEDIA_TYPE, Problem, problem
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI, Request
     from fastapi.responses import JSONResponse
+    from starlette.types import ExceptionHandler
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,22 @@ _HELP = {
 """Remedies for errors that Airflow or the framework raises."""
 _UNKNOWN_SIGNATURE = "Invalid JWT token"
 """Detail of Airflow's 403 response to a token that was not signed with the current secret."""
+
+_REFUSALS = {
+    DatasetUnknown: HTTPStatus.NOT_FOUND,
+    JobUnknown: HTTPStatus.NOT_FOUND,
+    UploadUnknown: HTTPStatus.NOT_FOUND,
+    VersionUnknown: HTTPStatus.NOT_FOUND,
+    CompletionConflict: HTTPStatus.CONFLICT,
+    DatasetNeeded: HTTPStatus.CONFLICT,
+    DeletionRefused: HTTPStatus.CONFLICT,
+    UploadEnded: HTTPStatus.CONFLICT,
+    UploadIncomplete: HTTPStatus.CONFLICT,
+    CompletionRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UploadRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+"""Statuses of the errors whose sentence is for the caller. A class takes precedence over its base class."""
 
 
 class ProblemError(Exception):
@@ -54,10 +75,9 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(ProblemError, _answer_problem)
-    app.add_exception_handler(InvalidCursor, _answer_invalid_cursor)
     app.add_exception_handler(psycopg.DataError, _answer_data_error)
-    for unknown in (JobUnknown, VersionUnknown, DatasetUnknown):
-        app.add_exception_handler(unknown, _answer_not_found)
+    for refusal, status in _REFUSALS.items():
+        app.add_exception_handler(refusal, partial(_answer_refusal, status))
     app.add_exception_handler(AirflowNotFoundException, _answer_missing_connection)
     app.add_exception_handler(LookupFailed, _answer_failed_lookup)
     app.add_exception_handler(StoreError, _answer_storage_error)
@@ -115,8 +135,16 @@ def http_problem(error: HTTPException) -> JSONResponse:
 
 def _answer_problem(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)  # noqa: S101 - the handler is registered for this class
-    sentence = str(error).removesuffix(".")  # that of a refused parameter has a full stop already
-    return problem(error.status, f"{sentence}.", error.headers)
+    return problem(error.status, _end_sentence(error), error.headers)
+
+
+def _answer_refusal(status: HTTPStatus, _: Request, error: Exception) -> JSONResponse:
+    return problem(status, _end_sentence(error))
+
+
+def _end_sentence(error: Exception) -> str:
+    """Return the error's sentence with a full stop; that of a refused parameter has one already."""
+    return f"{str(error).removesuffix('.')}."
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -131,10 +159,6 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{field}={first['input']!r:.80} is refused: {message}.")
 
 
-def _answer_invalid_cursor(_: Request, error: Exception) -> JSONResponse:
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{error}.")
-
-
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     """Answer a request with a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - the handler is registered for this class
@@ -142,53 +166,35 @@ def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
-def _answer_not_found(_: Request, error: Exception) -> JSONResponse:
-    return problem(HTTPStatus.NOT_FOUND, f"{error}.")
+def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) -> ExceptionHandler:
+    """Return a handler that logs the error, which may name endpoints, and answers without it."""
+    headers = {"Retry-After": "10"} if again else None
+
+    def answer(_: Request, error: Exception) -> JSONResponse:
+        log.warning(logged, error)
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers)
+
+    return answer
 
 
-def _answer_missing_connection(_: Request, error: Exception) -> JSONResponse:
-    log.warning("%s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.",
-    )
-
-
-def _answer_failed_lookup(_: Request, error: Exception) -> JSONResponse:
-    log.warning("%s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "Airflow cannot look up its connections now: try again in a while; the API server's log says why.",
-        {"Retry-After": "10"},
-    )
-
-
-def _answer_database_error(_: Request, error: Exception) -> JSONResponse:
-    log.warning("The training database does not respond: %s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The training database does not respond: try again in a while.",
-        {"Retry-After": "10"},
-    )
-
-
-def _answer_storage_error(_: Request, error: Exception) -> JSONResponse:
-    """Log the error, which may name endpoints and permissions, and answer without it."""
-    log.warning("A request to S3 failed: %s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "S3 does not respond, or refuses the request: try again in a while; the API server's log says why.",
-        {"Retry-After": "10"},
-    )
-
-
-def _answer_outdated_schema(_: Request, error: Exception) -> JSONResponse:
-    log.warning("%s", error)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "The training database lacks tables, columns or rights that this code needs: run the Dag "
-        "migrate_schema.",
-    )
+_answer_missing_connection = _answer_unavailable(
+    f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", again=False
+)
+_answer_failed_lookup = _answer_unavailable(
+    "Airflow cannot look up its connections now: try again in a while; the API server's log says why."
+)
+_answer_database_error = _answer_unavailable(
+    "The training database does not respond: try again in a while.",
+    "The training database does not respond: %s",
+)
+_answer_storage_error = _answer_unavailable(
+    "S3 does not respond, or refuses the request: try again in a while; the API server's log says why.",
+    "A request to S3 failed: %s",
+)
+_answer_outdated_schema = _answer_unavailable(
+    "The training database lacks tables, columns or rights that this code needs: run the Dag migrate_schema.",
+    again=False,
+)
 
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -12,7 +12,7 @@ from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
 from include.api.database import open_database
 from include.api.datasets import VersionNumber  # noqa: TC001 - FastAPI reads annotations at run time
-from include.api.picture_response import answer_picture
+from include.api.pictures import answer_picture
 from include.api.problems import ProblemError, responses
 from include.datasets.drawing.store import SampleStore
 from include.deployment.connections import open_bucket

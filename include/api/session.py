@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from fastapi import APIRouter, Request  # noqa: TC002
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from include.api.access import check_can_start
+from include.api.access import check_access
 from include.api.addresses import airflow_url
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
@@ -50,7 +50,7 @@ def get_session(request: Request, user: GetUserDep) -> Session:
 
 def _may_start(dag_id: str, request: Request, user: GetUserDep) -> bool:
     try:
-        check_can_start(dag_id)(request, user)
+        check_access("POST", dag_id)(request, user)
     except HTTPException as refusal:
         if refusal.status_code != HTTPStatus.FORBIDDEN:
             raise

@@ -5,17 +5,17 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.sdk.exceptions import AirflowNotFoundException
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.api.access import require_can_see_runs, require_can_start
+from include.api.access import require_can_see_runs
 from include.api.database import open_database
-from include.api.origin import require_same_origin
+from include.api.origin import require_may_change
 from include.api.problems import ProblemError, responses
 from include.audit.orphans import find_known
-from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
+from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
 from include.datasets.uploads.store import Part, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
-_MAY_CHANGE = [require_can_start(REGISTER_DAG), require_same_origin()]
+_MAY_CHANGE = require_may_change(REGISTER_DAG)
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
@@ -127,11 +127,8 @@ class CompletedUpload(BaseModel):
 )
 def begin_upload(body: UploadBody, user: GetUserDep) -> UploadState:
     """Announce the files of a dataset. Only announced files can be sent, and only at the announced size."""
-    try:
-        announced = [UploadFile(path=file.path, size=file.size) for file in body.files]
-        planned = plan_upload(announced, user.get_name())
-    except UploadRefused as refusal:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
+    announced = [UploadFile(path=file.path, size=file.size) for file in body.files]
+    planned = plan_upload(announced, user.get_name())
     upload = _open_store().begin(planned)
     return _state(upload, [[] for _ in upload.files])
 
@@ -162,15 +159,9 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)
-    try:
-        links = list(store.links(upload, [Part(each.file, each.part) for each in body.parts], signer))
-    except UploadEnded as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
-    except UploadRefused as refusal:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, str(refusal)) from None
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
-        for link in links
+        for link in store.links(upload, [Part(each.file, each.part) for each in body.parts], signer)
     ]
     return SignedParts(links=signed, seconds=UPLOAD_LINK_SECONDS)
 
@@ -188,13 +179,8 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     """
     store = _open_store(interactive=False)  # assembling gigabytes takes seconds
     _require_own(store, upload_id, user)
-    try:
-        upload = store.complete(upload_id)
-    except UploadUnknown as unknown:
-        raise ProblemError(HTTPStatus.NOT_FOUND, str(unknown)) from None
-    except UploadIncomplete as refusal:
-        raise ProblemError(HTTPStatus.CONFLICT, str(refusal)) from None
-    return CompletedUpload(upload_id=upload_id, source=upload.source(Settings.from_environment().bucket))
+    source = store.complete(upload_id).source(Settings.from_environment().bucket)
+    return CompletedUpload(upload_id=upload_id, source=source)
 
 
 @router.delete(
@@ -234,10 +220,7 @@ def find_upload_origin() -> str | None:
 
 
 def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
-    try:
-        upload = store.find(upload_id)
-    except UploadUnknown as unknown:
-        raise ProblemError(HTTPStatus.NOT_FOUND, str(unknown)) from None
+    upload = store.find(upload_id)
     if upload.created_by != user.get_name():
         raise ProblemError(
             HTTPStatus.FORBIDDEN,

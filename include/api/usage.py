@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from include.api.access import require_can_see_runs
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.usage import WEEK, UsageRepository, start_of_week

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - read at run time
-from fastapi import APIRouter, Body, Request  # noqa: TC002 - FastAPI reads annotations at run time
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Body, Request
 from pydantic import BaseModel, Field
 
 from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread, is_running
-from include.api.database import Database  # noqa: TC001 - FastAPI reads annotations at run time
+from include.api.database import Database
 from include.checkpoints.store import CheckpointStore
 from include.claim.quota import QuotaCheck
 from include.claim.resolve import check

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from include.datasets.errors import DatasetError
 from include.datasets.registered import RegisteredName, parse_registered
-from include.forgiving import drop_blanks
 from include.jobs.parameters import OptionalText
 from include.limits import TEXT
-from include.request import Request
+from include.request import LenientRequest
 
 DELETION_DAG = "delete_data"
 
 
-class DeletionRequest(Request):
+class DeletionRequest(LenientRequest):
     """Every parameter of `delete_data`, of which exactly one must be given.
 
     The form in Airflow's UI is generated from this class.
@@ -28,11 +27,6 @@ class DeletionRequest(Request):
     dataset: OptionalText = Field(
         None, max_length=TEXT, description="The version of a dataset to delete, such as parts@3."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_blanks(cls, values: Any) -> Any:
-        return drop_blanks(values, cls.model_fields)
 
     @model_validator(mode="after")
     def _require_one(self) -> Self:

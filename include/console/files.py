@@ -6,14 +6,11 @@ from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from string import Template
-from typing import TypeAlias
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 """Types of files that are served. Other files in static/, such as third-party licences, are not served."""
-
-Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 def list_served_files() -> dict[str, Path]:
@@ -43,7 +40,7 @@ def render_page(page: str, title: str, files: dict[str, Path], version: str) -> 
 
 
 @lru_cache(maxsize=4)
-def _digest(stamp: Stamp) -> str:
+def _digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
     digest = sha256()
     for name, _, _ in stamp:
         digest.update(name.encode() + b"\0" + (STATIC / name).read_bytes())

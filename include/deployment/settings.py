@@ -83,7 +83,12 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read the variables that are documented in docs/deployment.md."""
+        """Read the variables that are documented in docs/deployment.md. Raises SettingRefused."""
+        try:
+            hosts = AllowedHosts.parse(os.environ.get(HOSTS_SETTING, ""))
+            quotas = Quotas.parse(*(os.environ.get(name, "") for name in (GPUS, HOURS, USERS)))
+        except ValueError as problem:
+            raise SettingRefused(str(problem)) from None
         folders = os.environ.get("DATASET_ROOTS", "").split(os.pathsep)
         pretrained_url = os.environ.get("PRETRAINED_URL", "").strip() or release_url()
         return cls(
@@ -93,10 +98,10 @@ class Settings:
             dataset_folders=tuple(Path(folder.strip()) for folder in folders if folder.strip()),
             pretrained_url=None if pretrained_url.lower() == "off" else pretrained_url,
             cpu_worker=os.environ.get("CPU_WORKER", "").strip().lower() in {"1", "true", "yes"},
-            dataset_url_hosts=_parse_hosts(os.environ.get(HOSTS_SETTING, "")),
+            dataset_url_hosts=hosts,
             model_verification_keys=os.environ.get("MODEL_VERIFICATION_KEYS", "").strip() or None,
             dataset_cache_limit=_parse_cache_limit(os.environ.get("DATASET_CACHE_GB", "")),
-            quotas=_parse_quotas(),
+            quotas=quotas,
             ownership=JobOwnership(
                 administrators=_parse_names(os.environ.get("JOB_ADMINISTRATORS", "")),
                 open_to_all=_parse_ownership(os.environ.get("JOB_OWNERSHIP", "")),
@@ -131,22 +136,6 @@ class Settings:
     def dataset_cache(self) -> Path:
         """The folder of fetched and generated data. Job ids never begin with a dot, so none can collide."""
         return self.training_root / ".datasets"
-
-
-def _parse_hosts(given: str) -> AllowedHosts:
-    """Parse DATASET_URL_HOSTS. Raises SettingRefused."""
-    try:
-        return AllowedHosts.parse(given)
-    except ValueError as problem:
-        raise SettingRefused(str(problem)) from None
-
-
-def _parse_quotas() -> Quotas:
-    """Parse the settings of quotas. Raises SettingRefused."""
-    try:
-        return Quotas.parse(*(os.environ.get(name, "") for name in (GPUS, HOURS, USERS)))
-    except ValueError as problem:
-        raise SettingRefused(str(problem)) from None
 
 
 def _parse_cache_limit(given: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -10,12 +10,11 @@ from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetReference
 from include.datasets.registered import DATASET_NAME, DATASET_NAME_RULE, parse_registered
 from include.datasets.sources import parse_source
-from include.forgiving import drop_blanks
 from include.jobs.parameters import OptionalText, Text
 from include.limits import TEXT
 from include.payload import Payload
 from include.registry.version import WarningCount
-from include.request import Request
+from include.request import LenientRequest
 from include.training.contract import Task
 
 REGISTER_DAG = "register_dataset"
@@ -23,7 +22,7 @@ WATCH_RUN = "watch__"
 """Prefix of the ids of the runs that `watch_dataset` triggers."""
 
 
-class RegisterRequest(Request):
+class RegisterRequest(LenientRequest):
     """Every parameter of `register_dataset`. The form in Airflow's UI is generated from it."""
 
     dag_id = REGISTER_DAG
@@ -35,11 +34,6 @@ class RegisterRequest(Request):
     )
     task: Task = Field("detect", description="The task for which the data are labelled.")
     note: OptionalText = Field(None, max_length=TEXT, description="A note on this version, stored with it.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_blanks(cls, values: Any) -> Any:
-        return drop_blanks(values, cls.model_fields)
 
     @model_validator(mode="after")
     def _require_address(self) -> Self:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
-from include.forgiving import drop_blanks
-from include.request import Request
+from include.request import LenientRequest
 from include.retraining.plans import PlanError, RetrainPlan, describe_problems
 
 
-class RetrainRequest(Request):
+class RetrainRequest(LenientRequest):
     """All parameters of `retrain_yolo`. The form in Airflow's UI is generated from them.
 
     If a parameter is null, the value in the plan applies.
@@ -37,11 +36,6 @@ class RetrainRequest(Request):
     approval: bool | None = Field(
         None, description="Whether a person has to approve the promotion. Default: as in the plan."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_blanks(cls, values: Any) -> Any:
-        return drop_blanks(values, cls.model_fields)
 
     def apply_to(self, plan: RetrainPlan) -> RetrainPlan:
         """Return the plan with this run's parameters applied. Raises PlanError if the result is invalid."""

@@ -18,10 +18,6 @@ FOR_DATA = {
 }
 """For responses that no browser should render as a page."""
 
-_CACHE_CONTROL = "Cache-Control"
-_NOT_STORED = "no-store"
-_OF_ONE_USER = "private"
-
 
 class SecurityHeaders:
     """Middleware that adds each of `headers` to every response whose route has not set that header.
@@ -44,8 +40,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                if not headers.get(_CACHE_CONTROL, "").startswith(_OF_ONE_USER):
-                    headers[_CACHE_CONTROL] = _NOT_STORED
+                if not headers.get("Cache-Control", "").startswith("private"):
+                    headers["Cache-Control"] = "no-store"
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -95,19 +95,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._closing = None
 
 
-def limit_connections() -> bool:
-    """Apply the limits to all new connections of this process's server; return whether it supports limits.
+def limit_connections() -> None:
+    """Apply the limits to all new connections of this process's server, if it supports them.
 
     Call this before the server listens, in the lifespan of an application.
     """
     server = find_running_server()
     config: Any = getattr(server, "config", None)
-    guarded = config is not None and issubclass(config.http_protocol_class, HttpToolsProtocol)
-    if guarded:
+    if config is not None and issubclass(config.http_protocol_class, HttpToolsProtocol):
         config.http_protocol_class = LimitedProtocol
     else:
         log.warning("Idle connections are not closed: put a proxy in front of this server.")
-    return guarded
 
 
 def find_running_server() -> Server | None:
@@ -124,5 +122,5 @@ def raise_descriptor_limit() -> None:
     """Allow this process as many connections as the system permits, up to MOST_DESCRIPTORS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MOST_DESCRIPTORS, hard)
-    if soft not in {resource.RLIM_INFINITY, wanted} and soft < wanted:
+    if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

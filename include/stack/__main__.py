@@ -66,21 +66,20 @@ def _arguments() -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace) -> None:
     steps = Steps()
-    if arguments.command in {"demo", "resume", "up"}:
-        stack = Stack.at(STATE)
-        match arguments.command:
-            case "demo":
-                run_demo(stack, steps)
-            case "resume":
-                resume(stack, steps, arguments.job, arguments.epochs)
-            case "up":
-                stack.up(steps)
-        return
-    if not StateFolder(STATE).exists():
-        raise StackError(
-            "The stack has never been started here. Start it with `make up`, or see it work with `make demo`."
-        )
-    _use(Stack.at(STATE), steps, arguments)
+    match arguments.command:
+        case "demo":
+            run_demo(Stack.at(STATE), steps)
+        case "resume":
+            resume(Stack.at(STATE), steps, arguments.job, arguments.epochs)
+        case "up":
+            Stack.at(STATE).up(steps)
+        case _ if StateFolder(STATE).exists():
+            _use(Stack.at(STATE), steps, arguments)
+        case _:
+            raise StackError(
+                "The stack has never been started here. Start it with `make up`, or see it work with "
+                "`make demo`."
+            )
 
 
 def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
@@ -92,26 +91,17 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
             rotate(stack, steps)
             steps.say('Variables exported from `make env` are out of date: eval "$(make -s env)"')
         case "status":
-            _status(stack, steps)
+            for name, state in describe_services(stack).items():
+                steps.say(f"{name}: {state}")
         case "env":
-            _env(stack)
+            stack.require_running()
+            print("\n".join(stack.export_lines()))
         case "logs":
             _logs(stack)
         case "pretrained":
             store_weights(stack, steps, arguments.file)
         case "dataset":
             upload_dataset(stack, steps, arguments.file, arguments.name, arguments.task)
-
-
-def _status(stack: Stack, steps: Steps) -> None:
-    for name, state in describe_services(stack).items():
-        steps.say(f"{name}: {state}")
-
-
-def _env(stack: Stack) -> None:
-    if not stack.running():
-        raise StackError("The stack is not running. Start it with `make up`.")
-    print("\n".join(stack.export_lines()))
 
 
 def _logs(stack: Stack) -> None:

@@ -20,7 +20,7 @@ import requests
 from include.stack import processes
 from include.stack.errors import StackError, last_lines
 from include.stack.gpus import gpu_slots
-from include.stack.ports import LOOPBACK
+from include.stack.ports import LOOPBACK, open_session
 from include.stack.private_files import UMASK, private_folder, write_private
 from include.stack.processes import Service
 from include.stack.state import USERNAME
@@ -129,32 +129,25 @@ class Airflow:
         The scheduler stops first, with its tasks: a training run needs the API server while it makes its
         state durable.
         """
-        scheduler = [service for service in self.services if service.name == "scheduler"]
-        others = [service for service in self.services if service.name != "scheduler"]
-        stopped = [processes.stop_all(scheduler), processes.stop_all(others)]
+        *others, scheduler = self.services
+        stopped = [processes.stop(scheduler), processes.stop(*others)]
         return any(stopped)
 
     def running(self) -> bool:
         """Return whether all parts are running."""
-        return all(self.parts().values())
-
-    def parts(self) -> dict[str, bool]:
-        """Return all parts, and whether each is running."""
-        return {service.name: processes.running(service) is not None for service in self.services}
+        return all(map(processes.running, self.services))
 
     def listening(self) -> bool:
         """Return whether the part that listens on the port is running."""
-        return self.parts()["api-server"]
+        [server] = [service for service in self.services if service.name == "api-server"]
+        return processes.running(server) is not None
 
     @cached_property
     def environment(self) -> dict[str, str]:
         """The environment that all processes share; each also gets its own connections."""
-        foreign = ("AIRFLOW", "AWS_", "PG", "S3_", "STACK_", "YOLO_")
-        inherited = {
-            name: value
-            for name, value in processes.base_environment().items()
-            if not name.startswith(foreign) and name not in {"CHECKPOINT_BUCKET", "TRAINING_ROOT"}
-        }
+        inherited = processes.base_environment(
+            "AIRFLOW", "AWS_", "CHECKPOINT_BUCKET", "PG", "S3_", "STACK_", "TRAINING_ROOT", "YOLO_"
+        )
         own = {
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": str(REPOSITORY),
@@ -255,12 +248,10 @@ class Airflow:
 
     def _is_healthy(self, part: str) -> bool:
         try:
-            with requests.Session() as session:
-                # A proxy from the environment cannot reach this machine's loopback interface.
-                session.trust_env = False
+            with open_session() as session:
                 address = f"{self.url}/api/v2/monitor/health"
                 health: dict[str, Any] = session.get(address, timeout=10).json()
         except (requests.RequestException, ValueError):
             return False
-        reported = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-        return part not in reported or health.get(reported[part], {}).get("status") == "healthy"
+        reported = health.get(part.replace("-", "_"), {})
+        return part == "api-server" or reported.get("status") == "healthy"

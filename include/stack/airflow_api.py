@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from include.stack.errors import StackError
+from include.stack.ports import open_session
 
 SECONDS = 30
 TRAINING_API = "/training/api/v1"
@@ -54,22 +55,18 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         """Start a run and return its id."""
-        run: str = self._call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf}).json()[
-            "dag_run_id"
-        ]
-        return run
+        answer = self._call("POST", f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        return str(answer.json()["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of the run: queued, running, success or failed."""
-        state: str = self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}").json()["state"]
-        return state
+        return str(self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}").json()["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the run's tasks, as Airflow describes them."""
-        found: list[dict[str, Any]] = self._call(
-            "GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        ).json()["task_instances"]
-        return found
+        return list(
+            self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances").json()["task_instances"]
+        )
 
     def log_lines(self, dag_id: str, run_id: str, task_id: str, attempt: int) -> list[str]:
         """Return the log of one attempt of a task, line by line."""
@@ -93,9 +90,7 @@ class AirflowApi:
 
     @cached_property
     def _session(self) -> requests.Session:
-        session = requests.Session()
-        # A proxy from the environment cannot reach this machine's loopback interface.
-        session.trust_env = False
+        session = open_session()
         login = {"username": self.username, "password": self.password}
         token = session.post(f"{self.url}/auth/token", json=login, timeout=SECONDS)
         if not token.ok:

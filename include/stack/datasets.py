@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +21,7 @@ from include.registry.request import RegisterRequest
 from include.request import RequestRefused
 from include.stack.airflow_api import ApiRefusal
 from include.stack.errors import StackError
+from include.stack.ports import open_session
 from include.stack.private_files import hold_lock, private_folder, write_private
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
 
     Raises StackError with the reason if the dataset is refused.
     """
-    if not stack.running():
-        raise StackError("The stack is not running. Start it with `make up`.")
+    stack.require_running()
     try:
         RegisterRequest.parse({"name": name, "source": f"s3://{DEFAULT_BUCKET}/", "task": task})
     except RequestRefused as refusal:
@@ -121,8 +120,7 @@ def _send(stack: Stack, steps: Steps, upload: dict[str, Any], files: list[Path])
             break
         _send_parts(stack, steps, upload, files, parts)
         upload = stack.api.training("GET", address)
-    source: str = stack.api.training("POST", f"{address}/complete")["source"]
-    return source
+    return str(stack.api.training("POST", f"{address}/complete")["source"])
 
 
 def _missing(upload: dict[str, Any]) -> list[dict[str, Any]]:
@@ -148,10 +146,10 @@ def _send_parts(
 
         def send(link: dict[str, Any]) -> None:
             size = announced[link["file"]]["part_size"]
-            sent = _send_part(link, files[link["file"]], size)
-            progress.advance(bar, sent)
+            progress.advance(bar, _send_part(link, files[link["file"]], size))
 
-        for batch in _batches(parts):
+        for start in range(0, len(parts), UPLOAD_LINKS):
+            batch = parts[start : start + UPLOAD_LINKS]
             links = stack.api.training("POST", f"{address}/parts", {"parts": batch})["links"]
             list(threads.map(send, links))
 
@@ -161,20 +159,13 @@ def _size(file: dict[str, Any], part: int) -> int:
     return int(min(file["part_size"], file["size"] - (part - 1) * file["part_size"]))
 
 
-def _batches(parts: list[dict[str, int]]) -> Iterator[list[dict[str, int]]]:
-    for start in range(0, len(parts), UPLOAD_LINKS):
-        yield parts[start : start + UPLOAD_LINKS]
-
-
 def _send_part(link: dict[str, Any], file: Path, size: int) -> int:
     """PUT one part to S3, and return its size. Raises StackError if S3 keeps refusing it."""
     with file.open("rb") as opened:
         opened.seek((link["part"] - 1) * size)
         content = opened.read(size)
     reason = ""
-    with requests.Session() as session:
-        # A proxy from the environment cannot reach this machine's loopback interface.
-        session.trust_env = False
+    with open_session() as session:
         for attempt in range(_ATTEMPTS):
             time.sleep(attempt)
             try:

@@ -14,7 +14,7 @@ from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 from include.jobs.spec import DIGITS_MODEL
 from include.s3.location import S3Location
-from include.stack.errors import LOG_LINES_SHOWN, StackError
+from include.stack.errors import StackError, indent_last
 from include.stack.follow import Follower, quality
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _run(
     stack.api.wait_for_dag(dag_id)
     with steps.step(title, spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
-        state = Follower(stack, steps.console, dag_id, run_id, job_id, crash_after).follow()
+        state = Follower(stack, steps, dag_id, run_id, job_id, crash_after).follow()
         if state == "failed":
             raise StackError(_describe_failure(stack, dag_id, run_id, job_id))
 
@@ -99,8 +99,7 @@ def _describe_failure(stack: Stack, dag_id: str, run_id: str, job_id: str | None
     for task in stack.api.task_instances(dag_id, run_id):
         if task["state"] == "failed":
             lines = stack.api.log_lines(dag_id, run_id, task["task_id"], task["try_number"])
-            tail = "\n".join(f"    {line}" for line in lines[-LOG_LINES_SHOWN:])
-            sentences.append(f"The log of task {task['task_id']} ends with:\n{tail}")
+            sentences.append(f"The log of task {task['task_id']} ends with:\n{indent_last(lines)}")
     sentences.append(f"Details: {stack.url}/dags/{dag_id}/runs/{quote(run_id)}")
     return "\n".join(sentences)
 

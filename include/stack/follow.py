@@ -16,15 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from include.jobs.repository import JobRepository
-from include.plain_text import escape_controls
 from include.stack.crash import kill_task
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from include.jobs.job import RecordedEpoch
-    from include.stack.airflow_api import AirflowApi
     from include.stack.local import Stack
+    from include.stack.steps import Steps
 
 ENDED = {"success", "failed"}
 TASK_ENDED = {"success", "failed", "skipped", "upstream_failed"}
@@ -56,7 +55,7 @@ class Follower:
     """
 
     stack: Stack
-    console: Console
+    steps: Steps
     dag_id: str
     run_id: str
     job_id: str | None = None
@@ -69,13 +68,13 @@ class Follower:
 
     def follow(self) -> str:
         """Show the run until it ends; return success or failed."""
-        api = self.stack.api
-        if not self.console.is_terminal:
-            return self._until_ended(api, None)
-        with Live(console=self.console, refresh_per_second=4, transient=True) as live:
-            return self._until_ended(api, live)
+        if not self.steps.console.is_terminal:
+            return self._until_ended(None)
+        with Live(console=self.steps.console, refresh_per_second=4, transient=True) as live:
+            return self._until_ended(live)
 
-    def _until_ended(self, api: AirflowApi, live: Live | None) -> str:
+    def _until_ended(self, live: Live | None) -> str:
+        api = self.stack.api
         while True:
             state = api.run_state(self.dag_id, self.run_id)
             self._note_tasks(api.task_instances(self.dag_id, self.run_id))
@@ -93,7 +92,7 @@ class Follower:
             # The pause before a retry may be shorter than the time between two polls.
             attempt = task["try_number"] + (state == "up_for_retry")
             if attempt > self._attempts.get(name, 1):
-                self._say(f"  {name}: ended early; Airflow starts attempt {attempt} on its own")
+                self.steps.say(f"  {name}: ended early; Airflow starts attempt {attempt} on its own")
                 self._attempts[name] = attempt
                 self._states.pop(name, None)
             if state in TASK_WAITS or self._states.get(name) == state:
@@ -101,9 +100,9 @@ class Follower:
             self._states[name] = state
             if state in TASK_ENDED:
                 seconds = f" ({task['duration']:.1f} s)" if task["duration"] else ""
-                self._say(f"  {name}: {state}{seconds}")
-            elif not self.console.is_terminal and state == "running":
-                self._say(f"  {name} ...")
+                self.steps.say(f"  {name}: {state}{seconds}")
+            elif not self.steps.console.is_terminal and state == "running":
+                self.steps.say(f"  {name} ...")
 
     def _note_epochs(self) -> None:
         if self.job_id is None:
@@ -116,16 +115,16 @@ class Follower:
         if job and job.resumed_epoch is not None:
             # A job that continues another one starts with that job's epochs.
             self._history = sum(epoch.epoch <= job.resumed_epoch for epoch in epochs)
-        if not self.console.is_terminal:
+        if not self.steps.console.is_terminal:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
-                self._say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
+                self.steps.say(f"    {self._progress(epoch)}  {_numbers(epoch)}")
         self._epochs = epochs
 
     def _kill_training(self) -> None:
         if self.crash_after is None or len(self._epochs) < self.crash_after:
             return
         if kill_task(self.stack.api, self.dag_id, self.run_id, "train"):
-            self._say(
+            self.steps.say(
                 "  train: killed with kill -9, as if its machine had died; Airflow retries it automatically"
             )
         self.crash_after = None
@@ -146,9 +145,6 @@ class Follower:
             )
             lines += [row, Text(f"    {_numbers(last)}")]
         return Group(*lines)
-
-    def _say(self, text: str) -> None:
-        self.console.print(escape_controls(text), markup=False, soft_wrap=True)
 
 
 def _numbers(epoch: RecordedEpoch) -> str:

@@ -169,7 +169,6 @@ class Stack:
             "AWS_SECRET_ACCESS_KEY": self.s3.secret_key,
             "AWS_REGION": self.s3.region,
             "AWS_DEFAULT_REGION": self.s3.region,
-            "CHECKPOINT_BUCKET": DEFAULT_BUCKET,
             "AIRFLOW_URL": self.url,
             "AIRFLOW_USERNAME": self.username,
             "AIRFLOW_PASSWORD": self.password,
@@ -215,6 +214,11 @@ class Stack:
     def running(self) -> bool:
         """Return whether every service is running."""
         return self.postgres.running() and self.s3.running() and self.airflow.running()
+
+    def require_running(self) -> None:
+        """Raise StackError unless every service is running."""
+        if not self.running():
+            raise StackError("The stack is not running. Start it with `make up`.")
 
     def up(self, steps: Steps) -> None:
         """Start all services that are not running, and create missing databases, buckets and pools.

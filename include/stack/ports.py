@@ -1,9 +1,11 @@
-"""Free TCP ports on the loopback interface."""
+"""Free TCP ports on the loopback interface, and requests to servers there."""
 
 from __future__ import annotations
 
 import random
 import socket
+
+import requests
 
 from include.stack.errors import StackError
 
@@ -14,7 +16,6 @@ CANDIDATES = range(15_000, 32_000)
 
 GRPC_OFFSET = 10_000
 """SeaweedFS' admin server always listens for gRPC at this offset from its port."""
-
 
 _chosen: set[int] = set()
 """Ports that this process has chosen. Perhaps no server listens on them yet."""
@@ -31,8 +32,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(taken: set[int], *, with_grpc: bool = False) -> int:
-    """Return a port that is free now, not in `taken`, and that this process has not chosen before.
+def choose(*, with_grpc: bool = False) -> int:
+    """Return a port that is free now, and that this process has not chosen before.
 
     With `with_grpc`, the port that is GRPC_OFFSET higher is also free.
     """
@@ -40,10 +41,17 @@ def choose(taken: set[int], *, with_grpc: bool = False) -> int:
     tried = random.SystemRandom().sample(candidates, 200)
     for port in tried:
         wanted = {port, port + GRPC_OFFSET} if with_grpc else {port}
-        if not wanted & (taken | _chosen) and all(is_free(each) for each in wanted):
+        if not wanted & _chosen and all(is_free(each) for each in wanted):
             _chosen.update(wanted)
             return port
     raise StackError(
         f"None of {len(tried)} random TCP ports on {LOOPBACK} from {candidates.start} to {candidates[-1]} is "
         "free. Stop some servers, then try again."
     )
+
+
+def open_session() -> requests.Session:
+    """Return a session without proxies: those of the environment cannot reach the loopback interface."""
+    session = requests.Session()
+    session.trust_env = False
+    return session

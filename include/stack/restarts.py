@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from include.stack.private_files import write_private
 
@@ -28,14 +28,6 @@ class Restarts:
     in_row: int = 0
     last: float = 0.0
     failed: bool = False
-
-    @classmethod
-    def of(cls, stored: dict[str, Any]) -> Restarts:
-        """Return the restarts with these fields. Raises TypeError if they are not the fields of the class."""
-        restarts = cls(**stored)
-        if not all(isinstance(value, int | float) for value in stored.values()):
-            raise TypeError(f"{stored} are not counts")
-        return restarts
 
     def add_one(self, now: float) -> Restarts:
         """Return the count after another restart at `now`."""
@@ -62,6 +54,9 @@ def pause_before(in_row: int) -> float:
     return min(2.0**in_row, LONGEST_PAUSE) if in_row else 0.0
 
 
+_COUNTS = TypeAdapter(dict[str, Restarts])
+
+
 class History:
     """The restarts of all services, in a file that outlives the supervisor and that `make status` reads."""
 
@@ -74,15 +69,13 @@ class History:
         If the file is damaged, the counts start again.
         """
         try:
-            stored = json.loads(self._file.read_text())
-            return {name: Restarts.of(counts) for name, counts in stored.items()}
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            return _COUNTS.validate_json(self._file.read_bytes(), strict=True)
+        except (FileNotFoundError, ValidationError):
             return {}
 
     def note(self, name: str, restarts: Restarts) -> None:
         """Store the restarts of one service."""
-        history = self.read() | {name: restarts}
-        write_private(self._file, json.dumps({service: asdict(count) for service, count in history.items()}))
+        write_private(self._file, _COUNTS.dump_json(self.read() | {name: restarts}))
 
     def forget(self) -> None:
         """Reset all counts, so that services that were given up are supervised again."""

@@ -11,12 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import psycopg
-from psycopg import sql
-
 from include.stack.errors import StackError
 from include.stack.local import Stack
-from include.stack.postgres import SUPERUSER
 
 if TYPE_CHECKING:
     from include.stack.postgres import Postgres
@@ -36,7 +32,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
         server = _start_postgres(stack, new)
         if stack.airflow.is_migrated():
             _encrypt_again(stack, server, new)
-        _set_superuser_password(server, new.postgres_password)
+        server.set_superuser_password(new.postgres_password)
         server.stop()
         stack.state.adopt_next_credentials()
     rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
@@ -55,14 +51,6 @@ def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
         server.start()
         return server
     return stack.postgres
-
-
-def _set_superuser_password(server: Postgres, password: str) -> None:
-    with psycopg.connect(server.url("postgres")) as connection:
-        # Hashed here, because the server logs statements that fail.
-        secret = connection.pgconn.encrypt_password(password.encode(), SUPERUSER.encode(), b"scram-sha-256")
-        role, literal = sql.Identifier(SUPERUSER), sql.Literal(secret.decode())
-        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
 
 
 def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:

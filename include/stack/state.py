@@ -74,9 +74,7 @@ class StackPorts:
     @classmethod
     def choose(cls) -> StackPorts:
         """Choose free ports."""
-        postgres = ports.choose(set())
-        airflow = ports.choose({postgres})
-        return cls(postgres=postgres, airflow=airflow, s3=S3Ports.choose({postgres, airflow}))
+        return cls(postgres=ports.choose(), airflow=ports.choose(), s3=S3Ports.choose())
 
     def all(self) -> set[int]:
         """Return all port numbers."""

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from sqlalchemy.pool import QueuePool
 
-from include.api import connections
-from include.api.connections import MAX_IDLE, create_pool, pooled_connection
+from include.api import database
+from include.api.database import MAX_IDLE, create_pool, pooled_connection
 from include.time_limited_connection import TimeLimitedConnection
 
 Connection = psycopg.Connection[Any]
@@ -112,7 +112,7 @@ def test_a_connection_with_an_open_transaction_is_not_lent_again(
 def test_an_old_connection_is_not_lent_again(
     connect: Callable[[], Connection], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_AGE_SECONDS", 1)
+    monkeypatch.setattr(database, "MAX_AGE_SECONDS", 1)
     pool = create_pool(connect)
     with pooled_connection(pool):
         pass

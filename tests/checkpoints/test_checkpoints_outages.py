@@ -54,7 +54,7 @@ Make = Callable[..., Snapshot]
 def own_s3() -> Iterator[S3]:
     """Yield an S3 server that tests may kill, suspend and start."""
     with reachable_directory() as directory:
-        server = S3(directory, S3Ports.choose(set()), {Role.OWNER: Keys("key", "secret-key")}, ())
+        server = S3(directory, S3Ports.choose(), {Role.OWNER: Keys("key", "secret-key")}, ())
         server.start()
         try:
             wait_until_storing(server)

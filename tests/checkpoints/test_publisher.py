@@ -119,7 +119,7 @@ def nobody() -> CheckpointStore:
     """Return a store whose server does not exist."""
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://127.0.0.1:{ports.choose(set())}",
+        endpoint_url=f"http://127.0.0.1:{ports.choose()}",
         aws_access_key_id="key",
         aws_secret_access_key="secret",
         region_name="us-east-1",

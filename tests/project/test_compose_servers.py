@@ -33,7 +33,7 @@ def test_only_the_s3_port_of_the_bundled_server_is_open(tmp_path: Path) -> None:
 
     Each role has the rights of its policy in the bucket named in .env.
     """
-    ports, security = S3Ports.choose(set()), tmp_path / "s3-security"
+    ports, security = S3Ports.choose(), tmp_path / "s3-security"
     keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}
     given = {"CHECKPOINT_BUCKET": "signed", "PATH": os.environ["PATH"]}
     for role, pair in keys.items():

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from include.api.app import create_app
-from include.api.streams import MAX_STREAMS
+from include.api.events import MAX_STREAMS
 from include.jobs.repository import JobRepository
 from include.serving import protocol
 from include.serving.bodies import MOST_HEADER_BYTES, MOST_QUERY_BYTES, SMALL, BodyLimit, RequestLimits

@@ -243,7 +243,7 @@ def own_s3() -> Iterator[S3]:
     """An S3 server whose keys a test may replace."""
     with reachable_directory() as directory:
         keys = {role: Keys(f"{role}-key", f"{role}-secret") for role in Role}
-        server = S3(directory, S3Ports.choose(set()), keys, ("test-*",))
+        server = S3(directory, S3Ports.choose(), keys, ("test-*",))
         server.start()
         try:
             yield server

@@ -17,7 +17,7 @@ from include.stack.processes import Service
 @contextmanager
 def another_api_server(stack: Stack, name: str, base_url: str, *options: str) -> Iterator[Service]:
     """Start an API server on a free port, configured for base_url; yield its service (see `port_of`)."""
-    airflow, port = stack.airflow, choose(set())
+    airflow, port = stack.airflow, choose()
     own = {"AIRFLOW__API__BASE_URL": base_url, "AIRFLOW__API__PORT": str(port)}
     program = next(
         folder for folder in airflow.environment["PATH"].split(":") if (Path(folder) / "airflow").exists()

@@ -28,7 +28,7 @@ class MlflowServer:
 
     @cached_property
     def port(self) -> int:
-        return ports.choose(set())
+        return ports.choose()
 
     @property
     def url(self) -> str:

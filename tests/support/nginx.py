@@ -86,7 +86,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="module")
 def proxied(api_stack: Stack) -> Iterator[Service]:
     """Yield a separate API server for an nginx in front of it, whose address is the server's base URL."""
-    url = f"https://{NAME}:{choose(set())}"
+    url = f"https://{NAME}:{choose()}"
     with another_api_server(api_stack, "api-server-behind-nginx", url, "--proxy-headers") as service:
         yield service
 
@@ -95,7 +95,7 @@ def proxied(api_stack: Stack) -> Iterator[Service]:
 def nginx(api_stack: Stack, proxied: Service) -> Iterator[Nginx]:
     """Yield an nginx in front of a separate API server."""
     url = base_url_of(proxied)
-    plain, tls = choose(set()), urlsplit(url).port
+    plain, tls = choose(), urlsplit(url).port
     folder = Path(tempfile.mkdtemp(prefix="yolo-training-nginx-"))
     folder.chmod(0o777)  # nginx runs under another account if the tests run as root
     try:

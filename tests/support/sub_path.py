@@ -26,7 +26,7 @@ class PathProxy:
     def __init__(self, path: str) -> None:
         self._path = path
         self._loop = asyncio.new_event_loop()
-        self._port, self._target = choose(set()), 0
+        self._port, self._target = choose(), 0
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

@@ -4,7 +4,8 @@
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { isActive } from "./live.js";
-import { useSession } from "./elements.js";
+import { useAction } from "./elements.js";
+import { useSession } from "./session.js";
 import { Archive, Delete } from "./ended-job.js";
 import { explainNotYours } from "./ownership.js";
 import { waitsForGpu } from "./progress.js";
@@ -67,18 +68,12 @@ const stopLabel = (job) => (awaited(job) ? "Cancel" : "Stop");
 /** @param {ActionProps} props */
 function Stop({ job, setJob, report }) {
   const [asking, setAsking] = useState(false);
-  const [busy, setBusy] = useState(false);
+  const { busy, act } = useAction(report);
   const confirm = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const stop = async (/** @type {Api.StopBody["when"]} */ when) => {
-    setBusy(true);
-    try {
-      setJob(await fetchJson(trainingUrl(["jobs", job.job_id, "stop"]), { method: "POST", body: { when } }));
-      report(null);
-    } catch (problem) {
-      report(/** @type {Problem} */ (problem));
-    }
+    const url = trainingUrl(["jobs", job.job_id, "stop"]);
+    await act(async () => setJob(await fetchJson(url, { method: "POST", body: { when } })));
     setAsking(false);
-    setBusy(false);
   };
   const ask = () => {
     setAsking(true);

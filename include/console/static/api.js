@@ -202,15 +202,3 @@ export async function fetchEpochs(jobId, after = -1, signal = undefined) {
   }
   return epochs;
 }
-
-/** @type {Promise<Api.Session> | undefined} */
-let session;
-
-/** Fetch the current user and the user's rights. They are requested once per page, and again only after a failure. */
-export function fetchSession() {
-  session ??= fetchJson(trainingUrl(["session"])).catch((problem) => {
-    session = undefined;
-    throw problem;
-  });
-  return /** @type {Promise<Api.Session>} */ (session);
-}

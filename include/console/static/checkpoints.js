@@ -3,7 +3,8 @@
 /** @import { Problem } from "./api.js" */
 import { html, useState } from "./h.js";
 import { requireRedirect, trainingUrl } from "./api.js";
-import { Copy, Note, useMayStart } from "./elements.js";
+import { Copy, Note } from "./elements.js";
+import { useMayStart } from "./session.js";
 import { formatBytes, formatDateTime } from "./format.js";
 import { isActive } from "./live.js";
 import { durableState } from "./progress.js";

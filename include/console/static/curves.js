@@ -3,7 +3,7 @@
 /** @import { Series } from "./chart.js" */
 import { html, useMemo, useState } from "./h.js";
 import { Chart } from "./chart.js";
-import { Note } from "./elements.js";
+import { JobLink, Note } from "./elements.js";
 import { formatDuration, formatNumber } from "./format.js";
 import { isActive } from "./live.js";
 import { chartGroups, shortName } from "./metrics.js";
@@ -24,7 +24,7 @@ export function Curves({ job, epochs }) {
         resumed > 0 &&
         epochs.length > 0 &&
         html`<p class="muted">Paler lines up to epoch ${resumed}: trained by${" "}
-        <a href=${`job?id=${encodeURIComponent(parent)}`}>${parent}</a></p>`
+        <${JobLink} id=${parent} /></p>`
       }
     </div>
     ${

@@ -4,7 +4,7 @@
 import { html, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
 import { ClassTable } from "./class-table.js";
-import { Copy, Note, ProblemNote, Status, When } from "./elements.js";
+import { Copy, JobLink, Note, Pending, ProblemNote, Status, When } from "./elements.js";
 import { Difference } from "./difference.js";
 import { formatBytes, formatCount } from "./format.js";
 import { Gallery } from "./gallery.js";
@@ -25,8 +25,7 @@ export function VersionView({ name, version: number }) {
   return html`<${Page} tab="datasets" heading=${`${name} version ${number}`} title=${`${name}@${number} – Dataset`}
     lead=${lead} actions=${actions}>
     <${ProblemNote} problem=${refusal} />
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${
       data &&
       html`
@@ -107,7 +106,7 @@ function Jobs({ jobs }) {
       jobs.length
         ? html`<ul class="compared">${jobs.map(
             ({ job_id: id, status }) => html`<li key=${id} class="card">
-            <a href=${`job?id=${encodeURIComponent(id)}`}>${id}</a> <${Status} of=${status} /></li>`,
+            <${JobLink} id=${id} /> <${Status} of=${status} /></li>`,
           )}</ul>`
         : html`<p class="muted">None yet.</p>`
     }

@@ -1,5 +1,6 @@
 // @ts-check
 // Deletes through the API, where a run of `delete_data` does the work, and waits until that run has ended.
+import { useState } from "./h.js";
 import { Problem, fetchJson, trainingUrl } from "./api.js";
 
 const PAUSE = 1000;
@@ -7,10 +8,31 @@ const CONFLICT = 409;
 const ERROR = 500;
 
 /**
+ * The steps of a deletion, about which the user is asked once or twice; `remove` deletes and then leaves the page.
+ * @param {string} url of the resource
+ * @param {string} next the page that is then opened
+ * @param {(problem: Problem) => void} report receives the reason if the deletion fails
+ */
+export function useDeletion(url, next, report) {
+  const [step, setStep] = useState(/** @type {"closed" | "first" | "second" | "deleting"} */ ("closed"));
+  const remove = async () => {
+    setStep("deleting");
+    try {
+      await deleteAndWait(url);
+      location.assign(next);
+    } catch (problem) {
+      report(/** @type {Problem} */ (problem));
+      setStep("closed");
+    }
+  };
+  return { step, setStep, remove };
+}
+
+/**
  * Delete the resource at the URL, and wait until the deletion has ended. Raises Problem, which says why it failed.
  * @param {string} url
  */
-export async function deleteAndWait(url) {
+async function deleteAndWait(url) {
   /** @type {Api.DeletionStarted} */
   const { run_id: runId } = await fetchJson(url, { method: "DELETE" });
   for (;;) {

@@ -2,7 +2,7 @@
 // The differences between two versions of a dataset: images, labels, classes.
 import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
-import { Note, ProblemNote } from "./elements.js";
+import { Note, Pending, ProblemNote } from "./elements.js";
 import { formatCount } from "./format.js";
 import { usePolled } from "./live.js";
 
@@ -66,11 +66,7 @@ function Found({ name, version, base }) {
     return fetchJson(trainingUrl(path, { base }), { signal });
   };
   const { data, problem, again } = usePolled(load, null);
-  if (!data) {
-    return problem
-      ? html`<${ProblemNote} problem=${problem} again=${again} />`
-      : html`<div class="loading" role="status">Loading…</div>`;
-  }
+  if (!data) return html`<${Pending} loaded=${false} problem=${problem} again=${again} />`;
   return html`${
     data.files
       ? html`<${Files} files=${data.files} />`

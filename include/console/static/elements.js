@@ -2,8 +2,7 @@
 // Small components that several pages use.
 /** @import { Children } from "./h.js" */
 /** @import { Problem } from "./api.js" */
-import { html, useEffect, useRef, useState } from "./h.js";
-import { fetchSession } from "./api.js";
+import { html, useRef, useState } from "./h.js";
 import { AirflowLink, LOGIN } from "./outside.js";
 import { formatAge, formatDateTime, formatNumber, formatRemaining } from "./format.js";
 import { finishedEpochs, timeLeft, trainedEpochs } from "./progress.js";
@@ -120,6 +119,15 @@ export function ProblemNote({ problem, again }) {
 }
 
 /**
+ * Shown while data are being loaded, and when they cannot be loaded or reloaded.
+ * @param {{ loaded: boolean, problem: Problem | null, again: () => void }} props
+ */
+export function Pending({ loaded, problem, again }) {
+  if (problem) return html`<${ProblemNote} problem=${problem} again=${again} />`;
+  return loaded ? null : html`<div class="loading" role="status">Loading…</div>`;
+}
+
+/**
  * A button that copies a text and confirms that it was copied.
  * @param {{ text: string, name: string, children?: Children }} props
  */
@@ -154,6 +162,25 @@ async function writeToClipboard(text) {
 }
 
 /**
+ * What a button does: `act` does it, and reports why it failed; `busy` says whether it is still being done.
+ * @param {(problem: Problem | null) => void} report receives null after a success
+ */
+export function useAction(report) {
+  const [busy, setBusy] = useState(false);
+  const act = async (/** @type {() => Promise<void>} */ action) => {
+    setBusy(true);
+    try {
+      await action();
+      report(null);
+    } catch (problem) {
+      report(/** @type {Problem} */ (problem));
+    }
+    setBusy(false);
+  };
+  return { busy, act };
+}
+
+/**
  * A line chart of the values, the oldest first. Screen readers skip it and read the number beside it.
  * @param {{ values: Array<number | null> }} props
  */
@@ -172,6 +199,14 @@ export function Sparkline({ values }) {
 }
 
 /**
+ * A link to the page of a training run.
+ * @param {{ id: string | null }} props
+ */
+export function JobLink({ id }) {
+  return html`<a href=${`job?id=${encodeURIComponent(id ?? "")}`}>${id}</a>`;
+}
+
+/**
  * A number; the tooltip shows it in full precision.
  * @param {{ value: number | null | undefined, digits?: number }} props
  */
@@ -179,43 +214,14 @@ export function Figure({ value, digits = 3 }) {
   return html`<span class="number" title=${value ?? ""}>${formatNumber(value, digits)}</span>`;
 }
 
-/** Whether the current user may start training runs; null until it is known. */
-export const useMayStart = () => useSession()?.may_start ?? null;
-
-/** Whether the current user may upload and register datasets; null until it is known. */
-export const useMayRegister = () => useSession()?.may_register ?? null;
-
-/** @type {Api.Session} */
-const NOBODY = {
-  user: "",
-  may_start: false,
-  may_register: false,
-  may_change_all_jobs: false,
-  job_administrators: [],
-  airflow_url: "",
-};
-
 /**
- * The current user and the user's rights; null until they are known.
- * @returns {Api.Session | null}
+ * The head of a table. Columns of numbers are aligned like their cells.
+ * @param {{ columns: string[], numbers?: string[] }} props
  */
-export function useSession() {
-  const [session, setSession] = useState(/** @type {Api.Session | null} */ (null));
-  useEffect(() => {
-    /** @type {number | undefined} */
-    let timer;
-    const ask = () =>
-      fetchSession().then(
-        (found) => setSession(found),
-        (problem) => {
-          if (problem.isTransient) timer = setTimeout(ask, 3000);
-          else setSession(NOBODY);
-        },
-      );
-    ask();
-    return () => clearTimeout(timer);
-  }, []);
-  return session;
+export function Head({ columns, numbers = [] }) {
+  return html`<thead><tr>${columns.map(
+    (title) => html`<th scope="col" class=${numbers.includes(title) ? "number" : undefined}>${title}</th>`,
+  )}</tr></thead>`;
 }
 
 /**

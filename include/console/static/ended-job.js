@@ -1,27 +1,18 @@
 // @ts-check
 // Actions on a job that has ended, for users who may change it: archive and delete.
 /** @import { ActionProps } from "./actions.js" */
-/** @import { Problem } from "./api.js" */
-import { html, useState } from "./h.js";
+import { html } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
-import { deleteAndWait } from "./deletion.js";
+import { useDeletion } from "./deletion.js";
+import { useAction } from "./elements.js";
 import { formatBytes } from "./format.js";
 
 /** @param {ActionProps} props */
 export function Archive({ job, setJob, report }) {
-  const [busy, setBusy] = useState(false);
+  const { busy, act } = useAction(report);
   const archived = job.archived_at !== null;
-  const change = async () => {
-    setBusy(true);
-    try {
-      const url = trainingUrl(["jobs", job.job_id, "archive"]);
-      setJob(await fetchJson(url, { method: archived ? "DELETE" : "POST" }));
-      report(null);
-    } catch (problem) {
-      report(/** @type {Problem} */ (problem));
-    }
-    setBusy(false);
-  };
+  const url = trainingUrl(["jobs", job.job_id, "archive"]);
+  const change = () => act(async () => setJob(await fetchJson(url, { method: archived ? "DELETE" : "POST" })));
   const title = archived ? "Show it in the list again" : "Hide it from the list; nothing is deleted";
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
     ${archived ? "Unarchive" : "Archive"}</button>`;
@@ -32,17 +23,8 @@ export function Archive({ job, setJob, report }) {
  * @param {Omit<ActionProps, "setJob">} props
  */
 export function Delete({ job, report }) {
-  const [step, setStep] = useState(/** @type {"closed" | "first" | "second" | "deleting"} */ ("closed"));
-  const remove = async () => {
-    setStep("deleting");
-    try {
-      await deleteAndWait(trainingUrl(["jobs", job.job_id], { confirm: job.job_id }));
-      location.assign("jobs");
-    } catch (problem) {
-      report(/** @type {Problem} */ (problem));
-      setStep("closed");
-    }
-  };
+  const url = trainingUrl(["jobs", job.job_id], { confirm: job.job_id });
+  const { step, setStep, remove } = useDeletion(url, "jobs", report);
   if (step === "closed") {
     return html`<button type="button" class="button quiet" onClick=${() => setStep("first")}>Delete</button>`;
   }

@@ -1,15 +1,13 @@
 // @ts-check
 // One training run in the list.
+/** @import { InputChange } from "./h.js" */
 import { html } from "./h.js";
-import { Figure, Progress, Sparkline, Status, When } from "./elements.js";
+import { Figure, JobLink, Progress, Sparkline, Status, When } from "./elements.js";
 import { formatDuration, formatRemaining } from "./format.js";
 import { durableState, finishedEpochs, queuePosition, timeLeft } from "./progress.js";
 import { headline, shortName } from "./metrics.js";
 
-/**
- * @typedef {Api.TrainingJobResponse} Job
- * @typedef {Event & { currentTarget: HTMLInputElement }} InputChange
- */
+/** @typedef {Api.TrainingJobResponse} Job */
 
 /**
  * The name of each column, and optionally the element that its head shows instead of the name.
@@ -36,7 +34,7 @@ export function JobRow({ job, chosen, choose }) {
   return html`<tr role="row" class=${chosen ? "chosen" : ""}>
     <td role="cell" class="pick"><input type="checkbox" form="comparison" name="id" value=${id} checked=${chosen}
       aria-label=${`Compare ${id}`} onChange=${onChange} /></td>
-    <th role="rowheader" scope="row" class="name"><a href=${`job?id=${encodeURIComponent(id)}`}>${id}</a></th>
+    <th role="rowheader" scope="row" class="name"><${JobLink} id=${id} /></th>
     <td role="cell" data-label="Status"><${Status} of=${job.status} />
       ${job.origin === "external" && external}${job.archived_at && html` <small class="muted">archived</small>`}</td>
     <td role="cell" data-label="Model"><span class="clip" title=${job.model}>${job.model ?? "–"}</span></td>

@@ -7,7 +7,7 @@ import { Actions } from "./actions.js";
 import { Checkpoints } from "./checkpoints.js";
 import { JobClasses } from "./class-table.js";
 import { Curves } from "./curves.js";
-import { Announce, ProblemNote } from "./elements.js";
+import { Announce, Pending, ProblemNote } from "./elements.js";
 import { Lineage } from "./lineage.js";
 import { useJob } from "./live-job.js";
 import { Page } from "./page.js";
@@ -23,9 +23,8 @@ export function JobView({ jobId }) {
   const actions = job && html`<${Actions} job=${job} setJob=${setJob} report=${report} />`;
   return html`<${Page} tab="jobs" heading=${`Training ${jobId}`} title=${`${jobId} – Training`} actions=${actions}>
     <${ProblemNote} problem=${refusal} />
-    <${ProblemNote} problem=${problem} again=${again} />
+    <${Pending} loaded=${Boolean(job)} problem=${problem} again=${again} />
     <${Announce} text=${job ? `Training is ${job.status}` : ""} />
-    ${!job && !problem && html`<div class="loading" role="status">Loading…</div>`}
     ${
       job &&
       html`

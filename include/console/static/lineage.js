@@ -2,7 +2,7 @@
 // The training runs that a job was resumed or fine-tuned from, and those that started from the job, as a tree.
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
-import { Figure, ProblemNote, Status, When } from "./elements.js";
+import { Figure, JobLink, ProblemNote, Status, When } from "./elements.js";
 import { usePolled } from "./live.js";
 import { headline } from "./metrics.js";
 
@@ -43,9 +43,8 @@ function Branch({ jobs, siblings, current }) {
 /** @param {{ job: Api.RelatedJob, isCurrent: boolean }} props */
 function Entry({ job, isCurrent }) {
   const quality = headline(job.metrics);
-  const link = html`<a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a>`;
   return html`<div class="entry ${isCurrent ? "here" : ""}">
-    ${isCurrent ? html`<strong aria-current="page">${job.job_id}</strong>` : link}
+    ${isCurrent ? html`<strong aria-current="page">${job.job_id}</strong>` : html`<${JobLink} id=${job.job_id} />`}
     <${Status} of=${job.status} />
     <span class="muted">${summaryOf(job)}</span>
     ${quality && html`<span class="muted">${quality.label} <${Figure} value=${quality.value} /></span>`}

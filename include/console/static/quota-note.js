@@ -5,13 +5,8 @@ import { fetchJson, trainingUrl } from "./api.js";
 import { Note } from "./elements.js";
 import { usePolled } from "./live.js";
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.Validation>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.Validation>} */
+const load = (signal) => fetchJson(trainingUrl(["validate"]), { method: "POST", body: {}, signal });
 
 /** Shows nothing if a new training run may start at once, or until the server has answered. */
 export function QuotaNote() {

@@ -2,7 +2,7 @@
 // The check and registration of a dataset version, followed until it has ended.
 import { html, useEffect } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
-import { Lines, Note, ProblemNote } from "./elements.js";
+import { Lines, Note, Pending } from "./elements.js";
 import { usePolled } from "./live.js";
 import { AirflowLink, runPage } from "./outside.js";
 
@@ -26,11 +26,7 @@ export function Registration({ name, runId, report }) {
     if (data) report(data.state);
   }, [data?.state]);
   const run = html`<${AirflowLink} href=${runPage("register_dataset", runId)}>Airflow run</${AirflowLink}>`;
-  if (!data) {
-    return problem
-      ? html`<${ProblemNote} problem=${problem} again=${again} />`
-      : html`<div class="loading" role="status">Loading…</div>`;
-  }
+  if (!data) return html`<${Pending} loaded=${false} problem=${problem} again=${again} />`;
   if (data.state === "registered") {
     const { version, created } = data;
     const page = version !== null && versionPage(name, version);

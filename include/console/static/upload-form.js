@@ -6,6 +6,7 @@
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
+import { DropArea, FileButton } from "./drop-area.js";
 import { filesOfDrop, filesOfInput } from "./dropped-files.js";
 import { Note, ProblemNote } from "./elements.js";
 import { valueOf } from "./field.js";
@@ -103,35 +104,17 @@ function useUpload() {
 
 /** @param {{ files: LocalFile[], take: (files: LocalFile[]) => void, busy: boolean }} props */
 function Choice({ files, take, busy }) {
-  const [over, setOver] = useState(false);
-  const zip = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const folder = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const onDrop = async (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setOver(false);
-    if (event.dataTransfer && !busy) take(await filesOfDrop(event.dataTransfer));
-  };
-  const onDragOver = (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setOver(true);
-  };
-  const onChange = (/** @type {InputChange} */ { currentTarget }) => {
-    if (currentTarget.files?.length) take(filesOfInput(currentTarget.files));
-    currentTarget.value = ""; // Otherwise choosing the same file again would have no effect.
-  };
-  /** @type {(label: string, input: { current: HTMLInputElement | null }) => unknown} */
-  const choose = (label, input) =>
-    html`<button type="button" class="button" disabled=${busy} onClick=${() => input.current?.click()}>
-      ${label}</button>`;
+  const drop = async (/** @type {DataTransfer} */ dropped) => take(await filesOfDrop(dropped));
+  const choose = (/** @type {FileList} */ chosen) => take(filesOfInput(chosen));
   const total = files.reduce((sum, { file }) => sum + file.size, 0);
   const what = files.length === 1 ? files[0].path : `${formatCount(files.length)} files`;
-  return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${onDragOver} onDragLeave=${() => setOver(false)}
-      onDrop=${onDrop}>
-    <input ref=${zip} type="file" accept=".zip,.ndjson" hidden aria-label="Dataset file" onChange=${onChange} />
-    <input ref=${folder} type="file" webkitdirectory hidden aria-label="Dataset folder" onChange=${onChange} />
-    ${choose("Choose a file", zip)} ${choose("Choose a folder", folder)}
+  return html`<${DropArea} busy=${busy} take=${drop}>
+    <${FileButton} busy=${busy} take=${choose} accept=".zip,.ndjson" aria-label="Dataset file">
+      Choose a file</${FileButton}>
+    <${FileButton} busy=${busy} take=${choose} webkitdirectory aria-label="Dataset folder">
+      Choose a folder</${FileButton}>
     <span class="muted" role="status">${files.length ? `${what}, ${formatBytes(total)}` : "or drop one here"}</span>
-  </div>`;
+  </${DropArea}>`;
 }
 
 /** @param {{ fields: FormField[], task: string, set: (task: string) => void, disabled: boolean }} props */

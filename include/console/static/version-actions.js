@@ -1,10 +1,11 @@
 // @ts-check
 // The actions on a version of a dataset. Viewers do not see the actions, and the server would refuse them anyway.
 /** @import { Problem } from "./api.js" */
-import { html, useState } from "./h.js";
+import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
-import { deleteAndWait } from "./deletion.js";
-import { useSession } from "./elements.js";
+import { useDeletion } from "./deletion.js";
+import { useAction } from "./elements.js";
+import { useSession } from "./session.js";
 import { explainNotYourVersion } from "./ownership.js";
 
 /**
@@ -42,21 +43,11 @@ export function VersionActions({ version, changed, report }) {
 
 /** @param {VersionProps} props */
 function Archive({ version, changed, report }) {
-  const [busy, setBusy] = useState(false);
+  const { busy, act } = useAction(report);
   const archived = version.archived_at !== null;
-  const change = async () => {
-    setBusy(true);
-    try {
-      const action = archived ? "restore" : "archive";
-      const url = trainingUrl(["datasets", version.name, "versions", String(version.version), action]);
-      await fetchJson(url, { method: "POST" });
-      report(null);
-      changed();
-    } catch (problem) {
-      report(/** @type {Problem} */ (problem));
-    }
-    setBusy(false);
-  };
+  const action = archived ? "restore" : "archive";
+  const url = trainingUrl(["datasets", version.name, "versions", String(version.version), action]);
+  const change = () => act(() => fetchJson(url, { method: "POST" }).then(changed));
   const title = archived
     ? "List it again"
     : "Training runs that name the dataset without a version skip it; nothing is deleted";
@@ -69,19 +60,10 @@ function Archive({ version, changed, report }) {
  * @param {Omit<VersionProps, "changed">} props
  */
 function Delete({ version: { name, version }, report }) {
-  const [step, setStep] = useState(/** @type {"closed" | "asking" | "deleting"} */ ("closed"));
-  const remove = async () => {
-    setStep("deleting");
-    try {
-      await deleteAndWait(trainingUrl(["datasets", name, "versions", String(version)]));
-      location.assign(`dataset${queryString({ name })}`);
-    } catch (problem) {
-      report(/** @type {Problem} */ (problem));
-      setStep("closed");
-    }
-  };
+  const url = trainingUrl(["datasets", name, "versions", String(version)]);
+  const { step, setStep, remove } = useDeletion(url, `dataset${queryString({ name })}`, report);
   if (step === "closed") {
-    return html`<button type="button" class="button quiet" onClick=${() => setStep("asking")}>Delete</button>`;
+    return html`<button type="button" class="button quiet" onClick=${() => setStep("first")}>Delete</button>`;
   }
   const deleting = step === "deleting";
   return html`<span class="confirm" role="group" aria-label="Delete this version">

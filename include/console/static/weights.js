@@ -1,9 +1,10 @@
 // @ts-check
 // Pretrained weights: the files that are stored for all jobs, and an area on which a user can drop another file.
 /** @import { Problem } from "./api.js" */
-import { html, useRef, useState } from "./h.js";
+import { html, useState } from "./h.js";
 import { fetchJson, trainingUrl, uploadFile } from "./api.js";
-import { Note, ProblemNote, When } from "./elements.js";
+import { DropArea, FileButton } from "./drop-area.js";
+import { Head, Note, ProblemNote, When } from "./elements.js";
 import { formatBytes } from "./format.js";
 import { usePolled } from "./live.js";
 
@@ -36,7 +37,7 @@ function Files({ files, mayStart }) {
   const link = (/** @type {string} */ name) =>
     html`<a href=${startPage(name)} aria-label=${`Train from ${name}`}>Train from this file</a>`;
   return html`<div class="scroller"><table aria-label="Pretrained weights">
-    <thead><tr>${["Name", "Size", "Stored", ""].map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+    <${Head} columns=${["Name", "Size", "Stored", ""]} />
     <tbody>${files.map(
       ({ name, size, stored_at: storedAt }) => html`<tr key=${name}>
       <th scope="row">${name}</th><td class="number">${formatBytes(size)}</td><td><${When} at=${storedAt} /></td>
@@ -47,8 +48,6 @@ function Files({ files, mayStart }) {
 
 /** @param {{ stored: () => void }} props stored: called after a file was stored */
 function DropZone({ stored }) {
-  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
-  const [over, setOver] = useState(false);
   const [upload, setUpload] = useState(/** @type {UploadState} */ ({ step: "none" }));
   const store = async (/** @type {File} */ file, replace = false) => {
     setUpload({ step: "sending", file, share: 0 });
@@ -63,33 +62,17 @@ function DropZone({ stored }) {
       setUpload({ step: "refused", file, problem: /** @type {Problem} */ (error) });
     }
   };
-  const take = (/** @type {FileList | null | undefined} */ files) => {
-    if (files?.length) store(files[0]);
-  };
-  const onDrop = (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setOver(false);
-    if (!busy) take(event.dataTransfer?.files);
-  };
-  const onDragOver = (/** @type {DragEvent} */ event) => {
-    event.preventDefault();
-    setOver(true);
-  };
-  const onChange = (/** @type {Event & { currentTarget: HTMLInputElement }} */ { currentTarget }) => {
-    take(currentTarget.files);
-    currentTarget.value = ""; // Otherwise choosing the same file again would have no effect.
+  const take = (/** @type {FileList} */ files) => {
+    if (files.length) store(files[0]);
   };
   const busy = upload.step === "sending";
-  const choose = () => input.current?.click();
   const replace = () => {
     if (upload.step === "refused") store(upload.file, true);
   };
-  return html`<div class=${`drop ${over ? "over" : ""}`} onDragOver=${onDragOver} onDragLeave=${() => setOver(false)}
-      onDrop=${onDrop}>
-      <input ref=${input} type="file" accept=".pt" hidden aria-label="Weights file" onChange=${onChange} />
-      <button type="button" class="button" disabled=${busy} onClick=${choose}>Choose a .pt file</button>
+  return html`<${DropArea} busy=${busy} take=${(/** @type {DataTransfer} */ { files }) => take(files)}>
+      <${FileButton} busy=${busy} take=${take} accept=".pt" aria-label="Weights file">Choose a .pt file</${FileButton}>
       <span class="muted">or drop one here. The file is inspected; no code in it is executed.</span>
-    </div>
+    </${DropArea}>
     <${Upload} upload=${upload} replace=${replace} keep=${() => setUpload({ step: "none" })} />`;
 }
 

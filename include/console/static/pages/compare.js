@@ -5,7 +5,7 @@
 import { html, useMemo } from "../h.js";
 import { fetchEpochs, fetchJob } from "../api.js";
 import { Chart, Swatch } from "../chart.js";
-import { Figure, Note, ProblemNote, Status } from "../elements.js";
+import { Figure, JobLink, Note, Pending, Status } from "../elements.js";
 import { formatDuration, formatParameter } from "../format.js";
 import { isActive, usePolled } from "../live.js";
 import { chartGroups, headline, isComparable, lowerIsBetter, shortName } from "../metrics.js";
@@ -45,8 +45,7 @@ function Compare() {
       requested.length > MOST &&
       html`<${Note} kind="warning">Only the first six of ${requested.length} are shown.</${Note}>`
     }
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${
       data &&
       html`<${Jobs} shown=${data} /><${Overlaid} shown=${data} /><${Metrics} shown=${data} />
@@ -59,7 +58,7 @@ function Compare() {
 function Jobs({ shown }) {
   return html`<ul class="compared">${shown.map(
     ({ job }, tone) => html`<li key=${job.job_id} class="card">
-    <${Swatch} tone=${tone} /><a href=${`job?id=${encodeURIComponent(job.job_id)}`}>${job.job_id}</a>${" "}
+    <${Swatch} tone=${tone} /><${JobLink} id=${job.job_id} />${" "}
     <${Status} of=${job.status} />
     <span class="muted">${finishedEpochs(job)} of ${job.epochs ?? "?"} epochs,${" "}
       ${formatDuration(job.duration_seconds)}</span>

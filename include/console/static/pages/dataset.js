@@ -3,7 +3,8 @@
 /** @import { Problem } from "../api.js" */
 import { html, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Note, ProblemNote, useMayRegister, When } from "../elements.js";
+import { Head, Note, Pending, ProblemNote, When } from "../elements.js";
+import { useMayRegister } from "../session.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -16,7 +17,7 @@ const version = query.get("version");
 const registration = query.get("registration");
 const before = query.get("before");
 const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
-const NUMBERS = new Set(["Images", "Size"]);
+const NUMBERS = ["Images", "Size"];
 
 function Dataset() {
   // During a check there may be no version yet, so versions are not requested.
@@ -63,8 +64,7 @@ function Versions() {
   const { data, problem, again } = usePolled(load, 15);
   const newest = data?.versions[0];
   return html`
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data && html`<${Table} versions=${data.versions} isLastPage=${data.next === null} />`}
     ${
       data?.next &&
@@ -85,17 +85,12 @@ function Table({ versions, isLastPage }) {
   return html`<section aria-labelledby="versions"><h2 id="versions">Versions</h2>
     <div class="scroller" tabindex="0" role="group" aria-label="Table of versions">
       <table class="datasets" aria-labelledby="versions">
-        <thead><tr>${COLUMNS.map(head)}</tr></thead>
+        <${Head} columns=${COLUMNS} numbers=${NUMBERS} />
         <tbody>${versions.map(
           (each, index) => html`<${Version} key=${each.version} of=${each} before=${versions[index + 1]}
           isFirst=${isLastPage && index === versions.length - 1} />`,
         )}</tbody>
       </table></div></section>`;
-}
-
-/** @param {string} title */
-function head(title) {
-  return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
 /**

@@ -2,7 +2,8 @@
 // Registered datasets, and a form that uploads a new one.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { ProblemNote, useMayRegister, When } from "../elements.js";
+import { Head, Pending, When } from "../elements.js";
+import { useMayRegister } from "../session.js";
 import { formatBytes, formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -12,15 +13,11 @@ const cursor = query.get("cursor");
 const prefix = query.get("prefix") ?? "";
 const archived = query.get("archived") ?? "";
 const COLUMNS = ["Name", "Versions", "Task", "Images", "Size", "Newest version"];
-const NUMBERS = new Set(["Versions", "Images", "Size"]);
+const NUMBERS = ["Versions", "Images", "Size"];
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.DatasetsPage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["datasets"], { prefix, archived: archived || "false", cursor, limit: 50 }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.DatasetsPage>} */
+const load = (signal) =>
+  fetchJson(trainingUrl(["datasets"], { prefix, archived: archived || "false", cursor, limit: 50 }), { signal });
 
 function Datasets() {
   const mayRegister = useMayRegister();
@@ -28,8 +25,7 @@ function Datasets() {
   const lead = "Every version was checked when it was registered, and never changes.";
   return html`<${Page} tab="datasets" heading="Datasets" lead=${lead}>
     <${Filters} />
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data?.datasets.length === 0 && html`<${Nothing} mayRegister=${mayRegister} />`}
     ${data && data.datasets.length > 0 && html`<${Table} datasets=${data.datasets} />`}
     ${data && html`<${Pager} next=${data.next} />`}
@@ -75,14 +71,9 @@ function Nothing({ mayRegister }) {
 function Table({ datasets }) {
   return html`<div class="scroller" tabindex="0" role="group" aria-label="Table of datasets">
     <table class="datasets" aria-label="Datasets">
-      <thead><tr>${COLUMNS.map(head)}</tr></thead>
+      <${Head} columns=${COLUMNS} numbers=${NUMBERS} />
       <tbody>${datasets.map((entry) => html`<${Entry} key=${entry.newest.name} entry=${entry} />`)}</tbody>
     </table></div>`;
-}
-
-/** @param {string} title */
-function head(title) {
-  return html`<th scope="col" class=${NUMBERS.has(title) ? "number" : undefined}>${title}</th>`;
 }
 
 /** @param {{ entry: Api.Dataset }} props */

@@ -2,7 +2,8 @@
 // The list of training runs, the newest first, requested again every three seconds.
 import { html, useEffect, useMemo, useRef, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Announce, ProblemNote, useMayStart } from "../elements.js";
+import { Announce, Pending } from "../elements.js";
+import { useMayStart } from "../session.js";
 import { formatCount } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -18,13 +19,8 @@ const asked = Object.fromEntries(
 );
 const filtered = [...FILTERS, "dag_id", "run_id"].some((name) => asked[name]);
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.JobsPage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["jobs"], { ...apiQuery(asked), limit: 25 }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.JobsPage>} */
+const load = (signal) => fetchJson(trainingUrl(["jobs"], { ...apiQuery(asked), limit: 25 }), { signal });
 
 function Jobs() {
   const { data, problem, again } = usePolled(load, 3);
@@ -34,9 +30,8 @@ function Jobs() {
   const nothing = html`<${NothingYet} filtered=${filtered} mayStart=${mayStart} />`;
   return html`<${Page} tab="jobs" heading="Training runs" lead=${data && total(data)} actions=${start}>
     <${Filters} asked=${asked} jobs=${jobs} filtered=${filtered} />
-    <${ProblemNote} problem=${problem} again=${again} />
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     <${Announce} text=${useChanges(jobs)} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
     ${data && (jobs.length ? html`<${Table} jobs=${jobs} />` : nothing)}
     ${data && html`<${Pager} next=${data.next} />`}
   </${Page}>`;

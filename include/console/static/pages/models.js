@@ -2,7 +2,8 @@
 // Versions of models, with their stages (production, candidate, rejected) and the reasons.
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { Copy, Figure, Note, ProblemNote, Status, useMayStart, When } from "../elements.js";
+import { Copy, Figure, Head, JobLink, Note, Pending, Status, When } from "../elements.js";
+import { useMayStart } from "../session.js";
 import { formatBytes } from "../format.js";
 import { usePolled } from "../live.js";
 import { headline } from "../metrics.js";
@@ -12,13 +13,8 @@ import { PretrainedWeights } from "../weights.js";
 const cursor = query.get("cursor");
 const COLUMNS = ["Version", "Stage", "Metric", "Training run", "Dataset", "Promoted", "Reason", "File"];
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.ModelPage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["models"], { cursor, limit: 100 }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.ModelPage>} */
+const load = (signal) => fetchJson(trainingUrl(["models"], { cursor, limit: 100 }), { signal });
 
 function Models() {
   const mayStart = useMayStart();
@@ -31,9 +27,8 @@ function Models() {
       problem?.status === 403
         ? html`<${Note} kind="warning" title="Permission denied">To see versions of models, you need permission to
           view the runs of retrain_yolo. Ask an Airflow administrator for it.</${Note}>`
-        : html`<${ProblemNote} problem=${problem} again=${again} />`
+        : html`<${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />`
     }
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
     ${
       data &&
       names.length === 0 &&
@@ -65,7 +60,7 @@ function Model({ name, versions, mayStart }) {
   return html`<section class="section" aria-labelledby=${id}><h2 id=${id}>${name}</h2>
     <div class="scroller" tabindex="0" role="group" aria-label=${`Versions of ${name}`}>
       <table class="models" aria-label=${`Versions of ${name}`}>
-        <thead><tr>${COLUMNS.map((title) => html`<th scope="col">${title}</th>`)}</tr></thead>
+        <${Head} columns=${COLUMNS} />
         <tbody>${versions.map(
           (version) => html`<${Version} key=${version.version} version=${version} mayStart=${mayStart} />`,
         )}</tbody>
@@ -87,7 +82,7 @@ function Version({ version, mayStart }) {
     <th scope="row" class="number">${version.version}</th>
     <td><${Status} of=${version.stage} /></td>
     <td><${Quality} version=${version} /></td>
-    <td><a href=${`job?id=${encodeURIComponent(version.job_id)}`}>${version.job_id}</a><br />
+    <td><${JobLink} id=${version.job_id} /><br />
       <small class="muted"><${When} at=${version.created_at} /></small></td>
     <td><span class="clip" title=${version.dataset}>${version.dataset ?? "–"}</span></td>
     <td><${Promotion} version=${version} /></td>

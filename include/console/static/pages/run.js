@@ -2,7 +2,7 @@
 // The job of a Dag run, or the run's tasks until there is a job. Airflow shows this page as a tab of each run.
 import { html } from "../h.js";
 import { airflowUrl, fetchJson, trainingUrl } from "../api.js";
-import { Note, ProblemNote, Status } from "../elements.js";
+import { Note, Pending, Status } from "../elements.js";
 import { JobView } from "../job-view.js";
 import { usePolled } from "../live.js";
 import { AirflowLink, runPage, taskPage } from "../outside.js";
@@ -38,8 +38,7 @@ function Run() {
   const lead = html`Run <${AirflowLink} href=${runPage(dagId, runId)}>${runId}</${AirflowLink}>`;
   const heading = data?.ended ? "No training run" : "Waiting for the training";
   return html`<${Page} tab="jobs" heading=${heading} title="Training of a run" lead=${lead}>
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data?.failed && html`<${Failure} taskId=${data.failed.task_id} reason=${data.reason ?? null} />`}
     ${
       data?.ended &&

@@ -5,7 +5,8 @@
 /** @import { FormField, Spec } from "../parameters.js" */
 import { html } from "../h.js";
 import { fetchJob } from "../api.js";
-import { Note, ProblemNote, useSession } from "../elements.js";
+import { JobLink, Note, Pending } from "../elements.js";
+import { useSession } from "../session.js";
 import { formatParameter } from "../format.js";
 import { usePolled } from "../live.js";
 import { explainNotYours } from "../ownership.js";
@@ -40,8 +41,7 @@ function Start() {
   const job = parent.data ?? null;
   const refusal = session && findRefusal(session, job);
   return html`<${Page} tab="jobs" heading=${heading()} lead=${lead()}>
-    <${ProblemNote} problem=${failure} again=${problem ? again : parent.again} />
-    ${!ready && !failure && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${ready} problem=${failure} again=${problem ? again : parent.again} />
     ${ready && refusal && html`<${Note} kind="warning" title="Permission required">${refusal}</${Note}>`}
     ${ready && !refusal && html`<${QuotaNote} />`}
     ${ready && !refusal && resume && job && html`<${Resume} job=${job} fields=${fields} />`}
@@ -67,7 +67,7 @@ function heading() {
 }
 
 function lead() {
-  const link = html`<a href=${`job?id=${encodeURIComponent(parentId ?? "")}`}>${parentId}</a>`;
+  const link = html`<${JobLink} id=${parentId} />`;
   if (model && !from) {
     return html`Starts a new training run from the weights of ${model}. Choose the dataset to fine-tune on.`;
   }

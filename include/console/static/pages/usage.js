@@ -2,7 +2,7 @@
 // GPU hours by user and week, the quotas that limit them, and the jobs behind a number (?user=, ?week=).
 import { html } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
-import { ProblemNote, Status } from "../elements.js";
+import { JobLink, Pending, ProblemNote, Status } from "../elements.js";
 import { formatDay, formatHours } from "../format.js";
 import { usePolled } from "../live.js";
 import { Page, query, show } from "../page.js";
@@ -13,20 +13,14 @@ const week = query.get("week");
 /** The user whose jobs are listed; null for jobs of unknown users. */
 const user = query.get("user");
 
-/**
- * @param {AbortSignal} signal
- * @returns {Promise<Api.Usage>}
- */
-function load(signal) {
-  return fetchJson(trainingUrl(["usage"], { weeks }), { signal });
-}
+/** @type {(signal: AbortSignal) => Promise<Api.Usage>} */
+const load = (signal) => fetchJson(trainingUrl(["usage"], { weeks }), { signal });
 
 function UsagePage() {
   const { data, problem, again } = usePolled(load, 30);
   const lead = "GPU hours that each user’s training runs have used. Weeks begin on Monday at 00:00 UTC.";
   return html`<${Page} tab="usage" heading="GPU hours" lead=${lead}>
-    <${ProblemNote} problem=${problem} again=${again} />
-    ${!data && !problem && html`<div class="loading" role="status">Loading…</div>`}
+    <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data && (data.users.length ? html`<${Overview} usage=${data} />` : html`<${Nothing} />`)}
     ${week && html`<${Jobs} week=${week} />`}
   </${Page}>`;
@@ -169,7 +163,7 @@ function Jobs({ week: monday }) {
 
 /** @param {{ job: Api.JobUsage }} props */
 function Job({ job: { job_id: id, status, gpu_hours: hours, attempts } }) {
-  const name = status === null ? id : html`<a href=${`job?id=${encodeURIComponent(id)}`}>${id}</a>`;
+  const name = status === null ? id : html`<${JobLink} id=${id} />`;
   return html`<tr><th scope="row">${name}</th>
     <td>${status === null ? html`<span class="muted">deleted</span>` : html`<${Status} of=${status} />`}</td>
     <td class="number">${formatHours(hours)}</td><td class="number">${attempts}</td></tr>`;
