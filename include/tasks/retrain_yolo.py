@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
@@ -67,13 +67,9 @@ def resolve_plan(context: Context, plan: str | None) -> Retraining:
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
         chosen = request.apply_to(deployed_plans().require(request.plan))
     _skip_unless_about_plan(chosen, context)
-    digest = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:6]
-    return Retraining(
-        plan=chosen,
-        job_id=f"{chosen.name}-{dag_run.run_after:%Y%m%d-%H%M%S}-{digest}",
-        force=request.force,
-        triggered_by=dag_run.triggering_user_name,
-    )
+    user = dag_run.triggering_user_name
+    run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, user)
+    return Retraining(plan=chosen, job_id=run.name_job(chosen.name), force=request.force, triggered_by=user)
 
 
 def check_retraining_data(retraining: Retraining) -> DatasetReference:
