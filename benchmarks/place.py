@@ -82,21 +82,22 @@ class Services:
 
     def begin(self, job_id: str) -> None:
         """Create the job's row, as the tasks before `train` do."""
-        from include.jobs.repository import JobRepository
+        from include.jobs.repository import JobClaim, JobRepository
 
+        claim = JobClaim(
+            job_id,
+            "benchmark",
+            run_id=job_id,
+            spec={},
+            epochs=None,
+            parent_job_id=None,
+            resumed_epoch=None,
+            triggered_by=None,
+            fresh=False,
+            expected_run_id=None,
+        )
         with self._connection() as connection:
-            JobRepository(connection).claim(
-                job_id,
-                dag_id="benchmark",
-                run_id=job_id,
-                spec={},
-                epochs=None,
-                parent_job_id=None,
-                resumed_epoch=None,
-                triggered_by=None,
-                fresh=False,
-                expected_run_id=None,
-            )
+            JobRepository(connection).claim(claim)
 
     def airflow_environment(self, home: Path) -> dict[str, str]:
         """Return the environment variables of Airflow that the task `train` needs."""

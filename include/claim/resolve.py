@@ -14,6 +14,7 @@ from include.claim.ownership import find_owner, refuse_waiting_job
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import inherit_from_parent, initial_weights_of
 from include.deployment.retrying import is_transient
+from include.jobs.repository import JobClaim
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import show_value
 
@@ -139,27 +140,28 @@ def _claim(
     jobs: JobRepository,
 ) -> TrainingJob:
     spec, weights, row = start.spec, start.weights, found.row
+    recreated_run = f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
     return jobs.claim(
-        found.job_id,
-        dag_id=run.dag_id,
-        run_id=run.run_id,
-        spec=spec.model_dump(mode="json", exclude={"job_id"}),
-        epochs=spec.epochs,
-        parent_job_id=spec.resume_from or (weights.job_id if weights else None),
-        resumed_epoch=start.resumed_epoch,
-        triggered_by=owner,
-        fresh=found.own is None,
-        expected_run_id=row.run_id if row else None,
-        origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
-        if found.recreated
-        else run.run_id,
-        recreated=found.recreated,
-        initial_weights_path=weights.path if weights else None,
-        initial_weights_sha256=weights.sha256 if weights else None,
-        queued_at=run.queued_at,
-        dataset=pinned_version(spec),
-        gpu_limit=gpu_limit,
-        run_started_at=run.started_at,
+        JobClaim(
+            found.job_id,
+            run.dag_id,
+            run.run_id,
+            spec=spec.model_dump(mode="json", exclude={"job_id"}),
+            epochs=spec.epochs,
+            parent_job_id=spec.resume_from or (weights.job_id if weights else None),
+            resumed_epoch=start.resumed_epoch,
+            triggered_by=owner,
+            fresh=found.own is None,
+            expected_run_id=row.run_id if row else None,
+            origin_run_id=recreated_run if found.recreated else None,
+            recreated=found.recreated,
+            initial_weights_path=weights.path if weights else None,
+            initial_weights_sha256=weights.sha256 if weights else None,
+            queued_at=run.queued_at,
+            dataset=pinned_version(spec),
+            gpu_limit=gpu_limit,
+            run_started_at=run.started_at,
+        )
     )
 
 

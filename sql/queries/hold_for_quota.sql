@@ -14,7 +14,7 @@ WHERE job.job_id = %(job_id)s
             FROM active AS other
             WHERE other.job_id <> own.job_id
                 AND NOT other.waits
-        ) > %(limit)s
+        ) > %(gpu_limit)s
         OR EXISTS (
             SELECT
             FROM active AS older
