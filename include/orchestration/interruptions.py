@@ -42,11 +42,11 @@ _KEY = "interruptions"
 
 def stop_after_repeated_kills(context: Context) -> None:
     """Start an attempt of a task that stores no progress. Raises AirflowFailException after three kills."""
-    start_attempt(context, progress=0)
+    start_attempt(context, progress=(0,))
 
 
-def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: a number, or a tuple of numbers.
+def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
+    """Store that an attempt starts, with the progress so far: numbers that are compared like a tuple.
 
     trace is the watchdog's trace of the previous attempt, if there is one on this machine.
 
@@ -118,18 +118,18 @@ def fingerprint_of(context: Context) -> str:
 
 
 def _store_start(
-    context: Context, progress: int | Sequence[int], trace: Trace | None
+    context: Context, progress: Sequence[int], trace: Trace | None
 ) -> tuple[list[Trace | None], int]:
     """Store the attempt.
 
     Returns the traces of the preceding attempts that were killed without progress, and the number of those
     that were interrupted in any way.
     """
-    attempt, reached = context["ti"].try_number, _position(progress)
+    attempt, reached = context["ti"].try_number, tuple(progress)
     before = _load_note(context)
     kills: list[Trace | None] = []
     first = attempt
-    if before and reached <= (highest := _position(before["progress"])):
+    if before and reached <= (highest := tuple(before["progress"])):
         reached = highest  # resuming from an older state is not progress, nor is repetition
         first = before.get("first", before["attempt"])
         if not before["explained"]:
@@ -147,11 +147,6 @@ def _store_start(
     }
     context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})
     return kills, attempt - first
-
-
-def _position(progress: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the progress as a tuple, which JSON has turned into a list."""
-    return (progress,) if isinstance(progress, int) else tuple(progress)
 
 
 def _load_note(context: Context) -> dict[str, Any] | None:
