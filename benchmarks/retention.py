@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.costs import peak_memory, run_in_process
 from benchmarks.place import local_services, main
 from benchmarks.table import Table, progress
 from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
 
     from benchmarks.place import Services
 
@@ -50,7 +48,7 @@ def measure(folder: Path, quick: bool) -> Table:
             if objects == steps[-1]:
                 programs.append(("retention", _retention))
             for name, program in programs:
-                seconds, peak = _measure(program, services)
+                seconds, peak = run_in_process(_measure, program, services)
                 progress(f"{name} of {objects} objects: {seconds:.1f} s, {peak / 1e6:.0f} MB")
                 speed = f"{objects / seconds:.0f}"
                 table.add(name, f"{objects}", f"{seconds:.1f} s", speed, f"{peak / 1e6:.0f} MB")
@@ -107,32 +105,10 @@ def _plant(services: Services, jobs: range) -> None:
 
 
 def _measure(program: Callable[[Services], None], services: Services) -> tuple[float, int]:
-    """Run the program in a new process; return its duration in seconds and its peak memory in bytes."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(
-        target=_run_and_report, args=(sender, program, services)
-    )
-    process.start()
-    sender.close()
-    try:
-        measured: tuple[float, int] = receiver.recv()
-    except EOFError:
-        raise RuntimeError(f"{program.__name__} ended before it reported; see its error above") from None
-    finally:
-        process.join()
-    return measured
-
-
-def _run_and_report(sender: Connection, program: Callable[[Services], None], services: Services) -> None:
+    """Run the program; return its duration in seconds and the peak memory of its process in bytes."""
     started = time.monotonic()
     program(services)
-    sender.send((time.monotonic() - started, _peak_memory()))
-
-
-def _peak_memory() -> int:
-    """Return this program's peak memory in bytes. `resource` would count the parent process's peak too."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+    return time.monotonic() - started, peak_memory()
 
 
 def _audit(services: Services) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks.costs import Cost
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
@@ -35,21 +37,6 @@ class Setting:
     arguments: dict[str, Any] = field(default_factory=dict)
     model: str = "yolo11n"
     publish_every: int = 1
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of a call: seconds, and the processor seconds of its thread."""
-
-    seconds: float
-    processor_seconds: float
-
-    @classmethod
-    def of(cls, act: Callable[[], object]) -> Cost:
-        """Call `act`, and return the cost of the call."""
-        start, processor = time.perf_counter(), time.thread_time()
-        act()
-        return cls(time.perf_counter() - start, time.thread_time() - processor)
 
 
 class Turns:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from benchmarks.transfer_clients import Client, Spent
+    from benchmarks.costs import Cost
+    from benchmarks.transfer_clients import Client
 
 SIZES = (58_000_000, 443_000_000)
 """Bytes of the states of YOLO11n and YOLO11m."""
@@ -51,8 +52,8 @@ _ABOUT = (
 class Series:
     """The cost of one client's transfers, and of starting its process if each transfer includes a start."""
 
-    transfers: list[Spent] = field(default_factory=list)
-    starts: list[Spent] = field(default_factory=list)
+    transfers: list[Cost] = field(default_factory=list)
+    starts: list[Cost] = field(default_factory=list)
 
     @property
     def seconds(self) -> list[float]:
@@ -138,7 +139,7 @@ def _change(source: Path) -> None:
         file.write(os.urandom(32))
 
 
-def _note(series: dict[str, Series], client: Client, spent: Spent, number: int) -> None:
+def _note(series: dict[str, Series], client: Client, spent: Cost, number: int) -> None:
     own = series.setdefault(client.title, Series())
     if number:
         own.transfers.append(spent)

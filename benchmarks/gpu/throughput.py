@@ -20,8 +20,9 @@ from benchmarks.gpu.watching import Utilisation
 from benchmarks.sides import Side
 
 if TYPE_CHECKING:
+    from benchmarks.costs import Cost
     from benchmarks.gpu.place import Place
-    from benchmarks.sides import Cost, Turns
+    from benchmarks.sides import Turns
 
 MODELS = ("yolo11n", "yolo26n")
 _EPOCHS = 1000
