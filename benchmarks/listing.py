@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from benchmarks.figures import MedianInterval
-from benchmarks.place import main
+from benchmarks.place import main, stopping
 from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
 from benchmarks.table import Table, progress
 from include.stack.local import Stack
@@ -53,8 +53,7 @@ def measure(folder: Path, quick: bool) -> Table:
         ("request", "matches", "time", "database"),
     )
     with ExitStack() as resources:
-        stack = Stack.at(folder / "stack")
-        resources.callback(lambda: stack.down(quiet()))
+        stack = resources.enter_context(stopping(Stack.at(folder / "stack")))
         _start_with_jobs(stack, jobs, with_epochs=min(5_000, jobs // 10))
         stack.up(quiet())
         time.sleep(0 if quick else SETTLE_SECONDS)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from benchmarks.figures import MedianInterval, ratios
-from benchmarks.place import main
+from benchmarks.place import main, stopping
 from benchmarks.table import Table, progress
 from include.limits import MIB
 from include.stack import processes
@@ -163,8 +163,7 @@ def _add_memory(
 def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dict[str, float]:
     """Start the stack on the databases in `folder`; return the median size of each part in bytes."""
     progress(f"starting {kind.__name__} …")
-    stack = kind.at(folder)
-    try:
+    with stopping(kind.at(folder)) as stack:
         stack.up(quiet())
         time.sleep(settle / 2)
         stack.api.ensure_pool("some", 1, "A request that imports what the API server needs.")
@@ -173,8 +172,6 @@ def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dic
         for _ in range(samples):
             found.append(_sizes(stack))
             time.sleep(1)
-    finally:
-        stack.down(quiet())
     return {part: statistics.median(each[part] for each in found) for part in found[0]}
 
 

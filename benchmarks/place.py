@@ -130,8 +130,7 @@ def local_services(folder: Path) -> Iterator[Services]:
     from include.schema.session import engine_over
 
     folder.chmod(0o711)  # PostgreSQL runs as another user if this process is root
-    stack = Stack.at(folder / "stack")
-    try:
+    with stopping(Stack.at(folder / "stack")) as stack:
         stack.s3.start()
         stack.s3.ensure_bucket(BUCKET)
         stack.postgres.start()
@@ -139,6 +138,13 @@ def local_services(folder: Path) -> Iterator[Services]:
         apply(engine_over(lambda: psycopg.connect(url)))
         s3 = stack.s3
         yield Services(s3.endpoint_url, s3.access_key, s3.secret_key, s3.region, url)
+
+
+@contextmanager
+def stopping(stack: Stack) -> Iterator[Stack]:
+    """Stop the stack's services at the end of the block."""
+    try:
+        yield stack
     finally:
         stack.down(quiet())
 

@@ -97,7 +97,7 @@ class Side:
         try:
             turn: Cost = self._connection.recv()
         except EOFError:
-            raise RuntimeError(f"A training run ended early; its log ends with:\n{self._tail()}") from None
+            raise failure("A training run ended early", self._log) from None
         return turn
 
     def leave(self) -> None:
@@ -107,9 +107,6 @@ class Side:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-
-    def _tail(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
 
 
 @contextmanager
@@ -147,6 +144,12 @@ def redirect(log: Path) -> None:
     with log.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+
+
+def failure(what: str, log: Path) -> RuntimeError:
+    """Return the error that says what happened, and how the process's log ends."""
+    tail = log.read_text(errors="replace").splitlines()[-15:]
+    return RuntimeError("\n".join([f"{what}; its log ends with:", *tail]))
 
 
 def train_plain(turns: Turns, setting: Setting, folder: Path) -> None:
