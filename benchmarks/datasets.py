@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.costs import family_time, peak_memory, run_in_process
 from benchmarks.folder_objects import FolderObjects
-from benchmarks.place import BUCKET, local_services, workspace
+from benchmarks.place import BUCKET, local_services, shared_client, workspace
 from benchmarks.table import Table, machine, progress, show
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.eviction import make_room
@@ -34,8 +34,6 @@ from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mypy_boto3_s3 import S3Client
 
     from benchmarks.place import Services
     from include.datasets.storage import Listings, ObjectReader
@@ -56,28 +54,20 @@ class Source(Protocol):
         """Store an object."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class S3:
     """The S3 server of the local stack."""
 
     services: Services
-    client: S3Client | None = None
 
     def open(self) -> tuple[S3ObjectReader, S3Listings]:
         """Return a reader of the objects, and the store of their listings."""
-        client = self.services.client()
+        client = shared_client(self.services)
         return S3ObjectReader(client), S3Listings(Bucket(client, BUCKET))
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object."""
-        self.client = self.client or self.services.client()
-        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
-
-    def __getstate__(self) -> tuple[Services, None]:
-        return self.services, None  # each process creates its own client
-
-    def __setstate__(self, state: tuple[Services, None]) -> None:
-        self.services, self.client = state
+        shared_client(self.services).put_object(Bucket=BUCKET, Key=key, Body=content)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,12 @@ class Services:
 
         with closing(psycopg.connect(self.database_url)) as connection:
             yield connection
+
+
+@cache
+def shared_client(services: Services) -> S3Client:
+    """Return the client that this process uses for all its requests to these services."""
+    return services.client()
 
 
 @contextmanager

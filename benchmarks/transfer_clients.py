@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.costs import Cost, one_process
+from benchmarks.place import shared_client
 from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import ProcessPoolExecutor
-
-    from mypy_boto3_s3 import S3Client
 
     from benchmarks.place import Services
     from include.checkpoints.store import CheckpointStore
@@ -62,11 +61,11 @@ class Boto3:
 
     def upload(self, path: Path, job_id: str) -> None:
         """Upload without any hash of ours."""
-        _client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
+        shared_client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
 
     def download(self, job_id: str, path: Path) -> None:
         """Download without verifying."""
-        _client(self.services).download_file(self.services.bucket, _key(self.title, job_id), str(path))
+        shared_client(self.services).download_file(self.services.bucket, _key(self.title, job_id), str(path))
 
 
 @dataclass(frozen=True)
@@ -187,12 +186,7 @@ def _cost(transfer: Callable[..., None], *arguments: Path | str) -> Cost:
 
 
 @cache
-def _client(services: Services) -> S3Client:
-    return services.client()
-
-
-@cache
 def _store(services: Services) -> CheckpointStore:
     from include.checkpoints.store import CheckpointStore
 
-    return CheckpointStore(Bucket(_client(services), services.bucket))
+    return CheckpointStore(Bucket(shared_client(services), services.bucket))
