@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.picture import draw
+from benchmarks.sides import isolate
 from benchmarks.table import Table, machine, progress, show
 from include.s3.bucket import Bucket
 from include.stack.local import Stack
 from include.stack.steps import quiet
-from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -162,19 +162,8 @@ def workspace() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="yolo-training-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)
-        settings = folder / "ultralytics"
-        settings.mkdir()
-        isolate_ultralytics()
-        os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
-        _leave_integrations_off()
+        isolate(folder)
         yield folder
-
-
-def _leave_integrations_off() -> None:
-    """Turn off MLflow, to which plain Ultralytics would log because it is installed for the tests."""
-    from ultralytics import settings
-
-    settings.update({"mlflow": False})
 
 
 def main(*benchmarks: Benchmark) -> None:

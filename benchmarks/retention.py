@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.costs import peak_memory, run_in_process
 from benchmarks.place import local_services, main
@@ -44,9 +45,12 @@ def measure(folder: Path, quick: bool) -> Table:
             jobs = objects // len(OBJECTS_OF_A_JOB)
             _plant(services, range(planted, jobs))
             planted = jobs
-            programs = [("audit", _audit), ("retention, dry run", _dry_run)]
+            programs: list[tuple[str, Callable[[Services], None]]] = [
+                ("audit", _audit),
+                ("retention, dry run", partial(_retain, dry_run=True)),
+            ]
             if objects == steps[-1]:
-                programs.append(("retention", _retention))
+                programs.append(("retention", partial(_retain, dry_run=False)))
             for name, program in programs:
                 seconds, peak = run_in_process(_measure, program, services)
                 progress(f"{name} of {objects} objects: {seconds:.1f} s, {peak / 1e6:.0f} MB")
@@ -133,21 +137,13 @@ def _audit(services: Services) -> None:
         raise RuntimeError(f"The audit reported problems in a bucket without any: {report.sentence}")
 
 
-def _dry_run(services: Services) -> None:
-    _retain(services, dry_run=True)
-
-
-def _retention(services: Services) -> None:
-    _retain(services, dry_run=False)
-
-
-def _retain(services: Services, **options: Any) -> None:
+def _retain(services: Services, *, dry_run: bool) -> None:
     import psycopg
 
     from include.audit.request import RetentionPolicy
     from include.audit.retention import retain
 
-    policy = RetentionPolicy(**options)
+    policy = RetentionPolicy(dry_run=dry_run)
     with psycopg.connect(services.database_url) as connection:
         report = retain(connection, Bucket(services.client(), services.bucket), policy, lambda runs: set())
     if not report.objects:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.costs import Cost
+from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -144,6 +145,20 @@ def redirect(log: Path) -> None:
     with log.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+
+
+def isolate(folder: Path) -> None:
+    """Isolate Ultralytics from the user's settings and the network, with settings of its own in `folder`.
+
+    MLflow, to which plain Ultralytics would log because it is installed for the tests, is turned off.
+    """
+    settings = folder / "ultralytics"
+    settings.mkdir()
+    isolate_ultralytics()
+    os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
+    from ultralytics import settings as integrations
+
+    integrations.update({"mlflow": False})
 
 
 def failure(what: str, log: Path) -> RuntimeError:
