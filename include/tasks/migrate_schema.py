@@ -12,9 +12,8 @@ from include.deployment.lookup import look_up
 from include.deployment.settings import TRAINING_DB, TRAINING_DB_OWNER
 from include.orchestration.failures import no_retry
 from include.schema import migrations
-from include.schema.current import read_revision
+from include.schema.current import BASE, read_revision
 from include.schema.errors import SchemaUnverified
-from include.schema.plan import BASE
 from include.schema.request import MigrationRequest
 from include.schema.session import engine_over
 
