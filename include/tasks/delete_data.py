@@ -37,8 +37,7 @@ def delete_data(context: Context) -> dict[str, int]:
     """
     user = context["dag_run"].triggering_user_name
     with keep_refusal(context):
-        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
-        request = DeletionRequest.parse(context["dag_run"].conf or {})
+        request = DeletionRequest.parse(context["dag_run"].conf)
         settings = Settings.from_environment()
         bucket = open_maintenance_bucket(settings)
         with open_training_db() as connection:

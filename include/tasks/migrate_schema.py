@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def plan_migration(context: Context) -> MigrationRequest:
     """Log the SQL that would run; return the request with its target resolved to a revision."""
     with no_retry():
-        request = MigrationRequest.parse(context["dag_run"].conf or {})
+        request = MigrationRequest.parse(context["dag_run"].conf)
         planned = migrations.plan(
             _engine(),
             request.target,

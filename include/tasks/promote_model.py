@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def choose_version(context: Context) -> ChosenVersion:
     """Return the version to promote; nothing is written yet."""
     with open_training_db() as connection, no_retry():
-        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
-        return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
+        return choose(connection, PromotionRequest.parse(context["dag_run"].conf))
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:

@@ -36,8 +36,7 @@ _WARNINGS = 20
 def check_data(context: Context) -> CheckedData:
     """Find and check the data that the run's conf names."""
     with keep_refusal(context):
-        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
-        request = RegisterRequest.parse(context["dag_run"].conf or {})
+        request = RegisterRequest.parse(context["dag_run"].conf)
         settings = Settings.from_environment()
         bucket = open_bucket(settings)
         found = inspect_source(request.source, request.task, settings, bucket)
