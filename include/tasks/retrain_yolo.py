@@ -11,13 +11,12 @@ from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.model_keys import signing
 from include.deployment.plans import deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from include.models.promotion import promote, register_copy
+from include.models.promotion import register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.orchestration.assets import TRAINING_DATASET
@@ -28,7 +27,7 @@ from include.retraining.gate import decide
 from include.retraining.novelty import find_reason_to_skip
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
-from include.tasks.promote_model import announce
+from include.tasks.promote_model import promote_and_announce
 from include.tasks.retrain_payloads import (
     Challenge,
     Retraining,
@@ -183,20 +182,14 @@ def promote_challenger(
             context, f"Version {verdict.version} of model {verdict.name} was refused: {refusal}."
         )
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
-        settings = Settings.from_environment()
-        promoted = promote(
-            connection,
-            open_bucket(settings),
-            ChosenVersion(
-                name=verdict.name,
-                version=verdict.version,
-                expected=verdict.champion_version,
-                reason=verdict.reason,
-            ),
-            by=_name_promoter(retraining, approval),
-            signing=signing(settings),
+        chosen = ChosenVersion(
+            name=verdict.name,
+            version=verdict.version,
+            expected=verdict.champion_version,
+            reason=verdict.reason,
         )
-    announce(promoted, context["outlet_events"])
+        by = _name_promoter(retraining, approval)
+        promoted = promote_and_announce(connection, chosen, by, context)
     leave_note(context, f"Promoted {promoted}: {verdict.reason}.")
     return promoted
 
