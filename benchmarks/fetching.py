@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.costs import Cost, family_time, run_in_process
 from benchmarks.datasets import PREFIX, S3, Machine, upload
-from benchmarks.figures import MedianInterval, ratios
+from benchmarks.figures import MedianInterval, ratios, rotated
 from benchmarks.place import BUCKET, local_services, main
 from benchmarks.table import Table, progress
 from benchmarks.transfer_clients import s5cmd
@@ -43,7 +43,7 @@ def measure(folder: Path, quick: bool) -> Table:
         for number in range(rounds):
             to = folder / "fetched"
             sides = (_plainly(s5cmd(services), to), _with_ours(Machine(source, to)))
-            for side in sides[:: -1 if number % 2 else 1]:
+            for side in rotated(sides, number):
                 for name, spent in side:
                     found[name].append(spent)
                 shutil.rmtree(to)

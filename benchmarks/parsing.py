@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from benchmarks.figures import MedianInterval, ratios
+from benchmarks.figures import MedianInterval, ratios, rotated
 from benchmarks.place import main, stopping
 from benchmarks.table import Table, progress
 from include.limits import MIB
@@ -94,7 +94,7 @@ def _add_parsing(table: Table, folder: Path, files: list[Path], rounds: int) -> 
     for number in range(rounds):
         progress(f"parsing, round {number + 1} of {rounds} …")
         for file in files:
-            for parsed, seconds in ((empty, bare), (file, ours))[:: -1 if number % 2 else 1]:
+            for parsed, seconds in rotated(((empty, bare), (file, ours)), number):
                 seconds[file.name].append(parse(parsed, folder))
     found = {name: ratios(ours[name], bare[name]) for name in ours}
     for name, values in found.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.costs import Cost
+from benchmarks.figures import rotated
 from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
@@ -127,8 +128,7 @@ def take_turns(playing: list[Side], turns: int) -> list[list[Cost]]:
     """Measure `turns` parts of each side, one side at a time; each round starts with a different side."""
     taken: list[list[Cost]] = [[] for _ in playing]
     for turn in range(turns):
-        for place in range(len(playing)):
-            number = (turn + place) % len(playing)
+        for number in rotated(range(len(playing)), turn):
             taken[number].append(playing[number].turn())
     return taken
 

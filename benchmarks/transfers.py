@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import MedianInterval, ratios
+from benchmarks.figures import MedianInterval, ratios, rotated
 from benchmarks.place import local_services, main
 from benchmarks.proxy import Proxy
 from benchmarks.table import Table, progress
@@ -117,7 +117,7 @@ def _transfer(
             services = replace(services, endpoint_url=proxy.endpoint_url)
         clients = stack.enter_context(open_clients(services))
         for number in range(rounds + 1):  # the first round only opens connections and files
-            for client in _rotated(clients, number):
+            for client in rotated(clients, number):
                 _change(source)
                 job_id = "kept" if client.title == OVER_AN_OLDER else f"job-{number}"
                 _note(uploads, client, client.upload(source, job_id), number)
@@ -126,11 +126,6 @@ def _transfer(
                     _require_equal(source, target, client.title)
                     target.unlink()
     return uploads, downloads
-
-
-def _rotated(clients: list[Client], number: int) -> list[Client]:
-    first = number % len(clients)
-    return clients[first:] + clients[:first]
 
 
 def _change(source: Path) -> None:
