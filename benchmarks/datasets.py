@@ -16,8 +16,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from benchmarks.costs import family_time, peak_memory, run_in_process
 from benchmarks.folder_objects import FolderObjects
-from benchmarks.place import BUCKET, local_services, workspace
+from benchmarks.place import BUCKET, local_services, shared_client, workspace
 from benchmarks.table import Table, machine, progress, show
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.eviction import make_room
@@ -33,8 +34,6 @@ from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from mypy_boto3_s3 import S3Client
 
     from benchmarks.place import Services
     from include.datasets.storage import ObjectReader
@@ -55,28 +54,20 @@ class Source(Protocol):
         """Store an object."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class S3:
     """The S3 server of the local stack."""
 
     services: Services
-    client: S3Client | None = None
 
     def open(self) -> tuple[S3ObjectReader, S3Listings]:
         """Return a reader of the objects, and the store of their listings."""
-        client = self.services.client()
+        client = shared_client(self.services)
         return S3ObjectReader(client), S3Listings(Bucket(client, BUCKET))
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object."""
-        self.client = self.client or self.services.client()
-        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
-
-    def __getstate__(self) -> tuple[Services, None]:
-        return self.services, None  # each process creates its own client
-
-    def __setstate__(self, state: tuple[Services, None]) -> None:
-        self.services, self.client = state
+        shared_client(self.services).put_object(Bucket=BUCKET, Key=key, Body=content)
 
 
 @dataclass(frozen=True)
@@ -162,8 +153,7 @@ def follow(source: Source, folder: Path, images: int, where: str) -> Table:
 def _run(
     table: Table, title: str, step: Callable[..., DatasetReference], reference: DatasetReference | None = None
 ) -> DatasetReference:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        done = pool.submit(_measure_step, step, *(() if reference is None else (reference,))).result()
+    done = run_in_process(_measure_step, step, *(() if reference is None else (reference,)))
     row = done.row(title)
     progress(" · ".join(row))
     table.add(*row)
@@ -175,18 +165,8 @@ def _measure_step(step: Callable[..., DatasetReference], *arguments: DatasetRefe
     started = time.monotonic()
     reference = step(*arguments)
     seconds = time.monotonic() - started
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    processor = sum(used.ru_utime + used.ru_stime for used in usage)
-    return Step(seconds, processor, _largest_memory(), usage[1].ru_maxrss * KIB, reference.model_dump_json())
-
-
-def _largest_memory() -> int:
-    """Return this process's peak memory in bytes.
-
-    getrusage would also count the memory that the parent process used before the exec.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) * KIB
+    confined = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB
+    return Step(seconds, family_time(), peak_memory(), confined, reference.model_dump_json())
 
 
 def _add_sizes(table: Table, cache: DatasetCache) -> None:

@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import statistics
-import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
+from benchmarks.costs import Cost, family_time, run_in_process
 from benchmarks.datasets import PREFIX, S3, Machine, upload
-from benchmarks.figures import MedianInterval, ratios
+from benchmarks.figures import MedianInterval, ratios, rotated
 from benchmarks.place import BUCKET, local_services, main
 from benchmarks.table import Table, progress
-from benchmarks.transfer_clients import Spent, s5cmd
+from benchmarks.transfer_clients import s5cmd
 from include.datasets.caching.fetch import materialize
 from include.datasets.layouts.boundary import DatasetRoots
 
@@ -39,14 +36,14 @@ OUR_SCAN = "Ultralytics' scan after ours"
 def measure(folder: Path, quick: bool) -> Table:
     """Upload a dataset, and let both sides fetch it in turn, each into an empty folder."""
     rounds, images = (1, 200) if quick else (7, IMAGES)
-    found: dict[str, list[Spent]] = {name: [] for name in (SYNC, SCAN, OURS, OUR_SCAN)}
+    found: dict[str, list[Cost]] = {name: [] for name in (SYNC, SCAN, OURS, OUR_SCAN)}
     with local_services(folder) as services:
         source = S3(services)
         upload(source, images)
         for number in range(rounds):
             to = folder / "fetched"
             sides = (_plainly(s5cmd(services), to), _with_ours(Machine(source, to)))
-            for side in sides[:: -1 if number % 2 else 1]:
+            for side in rotated(sides, number):
                 for name, spent in side:
                     found[name].append(spent)
                 shutil.rmtree(to)
@@ -57,7 +54,7 @@ def measure(folder: Path, quick: bool) -> Table:
     return table_of(found, images)
 
 
-def table_of(found: dict[str, list[Spent]], images: int) -> Table:
+def table_of(found: dict[str, list[Cost]], images: int) -> Table:
     """Return the table: each step, both sides, and their ratios."""
     rounds = len(found[OURS])
     table = Table(
@@ -90,7 +87,7 @@ def table_of(found: dict[str, list[Spent]], images: int) -> Table:
     return table
 
 
-def _sum(found: dict[str, list[Spent]], names: tuple[str, ...]) -> tuple[list[float], list[float]]:
+def _sum(found: dict[str, list[Cost]], names: tuple[str, ...]) -> tuple[list[float], list[float]]:
     """Return, for each round, the total seconds and the total processor seconds of these steps."""
     rounds = list(zip(*(found[name] for name in names), strict=True))
     return (
@@ -99,16 +96,16 @@ def _sum(found: dict[str, list[Spent]], names: tuple[str, ...]) -> tuple[list[fl
     )
 
 
-def _plainly(program: Program, to: Path) -> Iterator[tuple[str, Spent]]:
+def _plainly(program: Program, to: Path) -> Iterator[tuple[str, Cost]]:
     to.mkdir()
     yield SYNC, program.run("--log", "error", "sync", f"s3://{BUCKET}/{PREFIX}*", f"{to}/")
-    yield SCAN, _in_process(scan, to / "data.yaml", False)[0]
+    yield SCAN, run_in_process(_cost, scan, to / "data.yaml", False)[0]
 
 
-def _with_ours(machine: Machine) -> Iterator[tuple[str, Spent]]:
-    spent, data = _in_process(fetch, machine)
+def _with_ours(machine: Machine) -> Iterator[tuple[str, Cost]]:
+    spent, data = run_in_process(_cost, fetch, machine)
     yield OURS, spent
-    yield OUR_SCAN, _in_process(scan, data, True)[0]
+    yield OUR_SCAN, run_in_process(_cost, scan, data, True)[0]
 
 
 def fetch(machine: Machine) -> Path:
@@ -140,27 +137,14 @@ def scan(data: Path, safely: bool) -> Path:
     return data
 
 
-def _in_process(step: Callable[..., Path], *arguments: object) -> tuple[Spent, Path]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_import) as pool:
-        spent, data = pool.submit(_spend, step, arguments).result()
-    return spent, data
-
-
-def _import() -> None:
-    """Import the modules that both sides use, so that the import time does not count."""
+def _cost(step: Callable[..., Path], *arguments: object) -> tuple[Cost, Path]:
+    """Return the cost of a step and its result, without the imports of the modules that both sides use."""
     import boto3  # noqa: F401
     import ultralytics.data.build  # noqa: F401
 
-
-def _spend(step: Callable[..., Path], arguments: tuple[object, ...]) -> tuple[Spent, Path]:
-    processor, started = _processor_seconds(), time.perf_counter()
-    result = step(*arguments)
-    return Spent(time.perf_counter() - started, _processor_seconds() - processor), result
-
-
-def _processor_seconds() -> float:
-    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(used.ru_utime + used.ru_stime for used in usage)
+    results: list[Path] = []
+    cost = Cost.of(lambda: results.append(step(*arguments)), family_time)
+    return cost, results[0]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class MedianInterval:
 def ratios(of: Sequence[float], to: Sequence[float]) -> list[float]:
     """Divide each value of one series by the value of the other that was measured in the same round."""
     return [one / other for one, other in zip(of, to, strict=True)]
+
+
+def rotated(sides: Sequence[T], number: int) -> list[T]:
+    """Return the sides in the order of a round, so that each round starts with a different side."""
+    first = number % len(sides)
+    return [*sides[first:], *sides[:first]]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.figures import MedianInterval
 from benchmarks.material import make_digits
 from benchmarks.place import local_services, main
-from benchmarks.sides import redirect
+from benchmarks.sides import failure, redirect
 from benchmarks.table import Table, progress
 
 if TYPE_CHECKING:
@@ -115,8 +115,6 @@ def _table(starts: dict[str, list[float]], lost: dict[str, list[float]], images:
 
 def _compare_starts(table: Table, medians: dict[str, float]) -> None:
     """Compare our start times with that of plain Ultralytics."""
-    if PLAIN not in medians:  # nothing was measured
-        return
     found = {name: seconds / medians[PLAIN] for name, seconds in medians.items() if name != PLAIN}
     cold = table.compare("at most 0.8 times plain Ultralytics' start", {COLD: found.pop(COLD)}, 0.8)
     again = table.compare("at most 1.0 times plain Ultralytics' cold start", found, 1.0)
@@ -184,8 +182,7 @@ class MeasuredAttempt:
         try:
             self._reached = self._connection.recv()
         except EOFError:
-            log = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-            raise RuntimeError(f"An attempt ended before it was killed; its log ends with:\n{log}") from None
+            raise failure("An attempt ended before it was killed", self._log) from None
         return self._reached
 
 

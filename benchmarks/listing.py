@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 
 from benchmarks.figures import MedianInterval
-from benchmarks.place import main
+from benchmarks.place import main, stopping
 from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
 from benchmarks.table import Table, progress
 from include.stack.local import Stack
@@ -53,8 +53,7 @@ def measure(folder: Path, quick: bool) -> Table:
         ("request", "matches", "time", "database"),
     )
     with ExitStack() as resources:
-        stack = Stack.at(folder / "stack")
-        resources.callback(lambda: stack.down(quiet()))
+        stack = resources.enter_context(stopping(Stack.at(folder / "stack")))
         _start_with_jobs(stack, jobs, with_epochs=min(5_000, jobs // 10))
         stack.up(quiet())
         time.sleep(0 if quick else SETTLE_SECONDS)
@@ -90,14 +89,14 @@ def _questions(session: requests.Session, stack: Stack, deep: int) -> Iterator[Q
     yield Question("status and model", "/jobs", {"status": "stopped", "model": "yolo12n"})
     yield Question("a dataset and a model never used together", "/jobs", {"dataset": dataset, "model": model})
     yield Question("a running job of a rare dataset", "/jobs", {"dataset": RARE_DATASET, "status": "running"})
-    oldest = _one(stack, "SELECT job_id FROM training_jobs WHERE run_id = 'manual__1'")
+    (oldest,) = _first(stack, "SELECT job_id FROM training_jobs WHERE run_id = 'manual__1'")
     for title, length in (("year", 11), ("month", 13), ("day", 15), ("second", 22)):
         yield Question(f"prefix of the oldest {title}", "/jobs", {"prefix": oldest[:length]})
     yield Question("prefix of all jobs", "/jobs", {"prefix": "detect-"})
     yield Question("a month's failed jobs", "/jobs", {"prefix": oldest[:13], "status": "failed"})
     yield Question("a Dag run", "/jobs", {"dag_id": "train_yolo", "run_id": "manual__77"})
     yield Question("an unknown Dag", "/jobs", {"dag_id": "nothing"})
-    newest = _one(
+    (newest,) = _first(
         stack, "SELECT job_id FROM training_jobs WHERE status = 'running' ORDER BY created_at LIMIT 1"
     )
     yield Question("a job", f"/jobs/{newest}")
@@ -161,21 +160,19 @@ def _connect(stack: Stack) -> Any:
     return psycopg.connect(stack.training_db_url, autocommit=True)
 
 
-def _one(stack: Stack, statement: Any) -> str:
+def _first(stack: Stack, statement: str, *values: int) -> tuple[str, ...]:
+    """Return the first row of the statement, which has one."""
     with closing(_connect(stack)) as connection:
-        return str(connection.execute(statement).fetchone()[0])
+        row: tuple[str, ...] = connection.execute(statement, values).fetchone()
+        return row
 
 
 def _cursor_at(stack: Stack, deep: int) -> str:
     """Return a cursor to the page that follows the job with `deep` newer jobs."""
     from include.api.pages import encode_cursor
 
-    with closing(_connect(stack)) as connection:
-        place = connection.execute(
-            "SELECT created_at::text, job_id FROM training_jobs ORDER BY created_at DESC OFFSET %s LIMIT 1",
-            [deep],
-        ).fetchone()
-    return encode_cursor(*place)
+    newer = "SELECT created_at::text, job_id FROM training_jobs ORDER BY created_at DESC OFFSET %s LIMIT 1"
+    return encode_cursor(*_first(stack, newer, deep))
 
 
 def _log_in(stack: Stack) -> requests.Session:

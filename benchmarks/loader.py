@@ -9,7 +9,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import MedianInterval, ratios
+from benchmarks.figures import MedianInterval, ratios, rotated
 from benchmarks.material import make_photos
 from benchmarks.pace import BATCH, LOADERS, SETTLED_BATCHES, measure_pace, training_loader
 from benchmarks.place import main
@@ -39,8 +39,7 @@ def measure(folder: Path, quick: bool) -> Table:
         found: dict[str, list[Pace]] = {name: [] for name in LOADERS}
         for round_ in range(rounds):
             progress(f"{workers} workers, round {round_ + 1} of {rounds} …")
-            first = round_ % len(LOADERS)
-            for name in LOADERS[first:] + LOADERS[:first]:
+            for name in rotated(LOADERS, round_):
                 with training_loader(name, data, folder / "run", workers) as (loader, decoded):
                     found[name].append(measure_pace(loader, decoded, batches, settled))
         for name, paces in found.items():

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from benchmarks.figures import MedianInterval, ratios
-from benchmarks.place import main
+from benchmarks.figures import MedianInterval, ratios, rotated
+from benchmarks.place import main, stopping
 from benchmarks.table import Table, progress
 from include.limits import MIB
 from include.stack import processes
@@ -94,7 +94,7 @@ def _add_parsing(table: Table, folder: Path, files: list[Path], rounds: int) -> 
     for number in range(rounds):
         progress(f"parsing, round {number + 1} of {rounds} …")
         for file in files:
-            for parsed, seconds in ((empty, bare), (file, ours))[:: -1 if number % 2 else 1]:
+            for parsed, seconds in rotated(((empty, bare), (file, ours)), number):
                 seconds[file.name].append(parse(parsed, folder))
     found = {name: ratios(ours[name], bare[name]) for name in ours}
     for name, values in found.items():
@@ -163,8 +163,7 @@ def _add_memory(
 def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dict[str, float]:
     """Start the stack on the databases in `folder`; return the median size of each part in bytes."""
     progress(f"starting {kind.__name__} …")
-    stack = kind.at(folder)
-    try:
+    with stopping(kind.at(folder)) as stack:
         stack.up(quiet())
         time.sleep(settle / 2)
         stack.api.ensure_pool("some", 1, "A request that imports what the API server needs.")
@@ -173,8 +172,6 @@ def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dic
         for _ in range(samples):
             found.append(_sizes(stack))
             time.sleep(1)
-    finally:
-        stack.down(quiet())
     return {part: statistics.median(each[part] for each in found) for part in found[0]}
 
 

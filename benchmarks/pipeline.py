@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sysconfig
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import psycopg
 from benchmarks.empty_tasks import EMPTY_TASKS, EmptyTasksStack
 from benchmarks.figures import MedianInterval, ratios
 from benchmarks.material import make_digits
-from benchmarks.place import main
+from benchmarks.place import main, stopping
 from benchmarks.sides import wait_until
 from benchmarks.table import Table, progress
 from include.deployment.settings import DEFAULT_BUCKET
@@ -81,10 +81,7 @@ def measure(folder: Path, quick: bool) -> Table:
     """Let the script and the Dag train in turn."""
     rounds = 1 if quick else 11
     data, images = make_digits(folder / "digits")
-    with ExitStack() as resources:
-        stack = EmptyTasksStack.at(folder / "stack")
-        resources.callback(lambda: stack.down(quiet()))
-        progress("starting the stack …")
+    with stopping(EmptyTasksStack.at(folder / "stack")) as stack:
         prepare(stack)
         stack.api.wait_for_dag(EMPTY_TASKS)
         script, ours, timeline, empty = [], [], Timeline(), Timeline()
@@ -126,6 +123,7 @@ def measure(folder: Path, quick: bool) -> Table:
 
 
 def prepare(stack: Stack) -> None:
+    progress("starting the stack …")
     stack.up(quiet())
     stack.api.wait_for_dag("migrate_schema")
     stack.api.wait_for_dag(TRAINING_DAG)

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.picture import draw
+from benchmarks.sides import isolate
 from benchmarks.table import Table, machine, progress, show
 from include.s3.bucket import Bucket
 from include.stack.local import Stack
 from include.stack.steps import quiet
-from include.training.environment import isolate_ultralytics
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -82,21 +83,22 @@ class Services:
 
     def begin(self, job_id: str) -> None:
         """Create the job's row, as the tasks before `train` do."""
-        from include.jobs.repository import JobRepository
+        from include.jobs.repository import JobClaim, JobRepository
 
+        claim = JobClaim(
+            job_id,
+            "benchmark",
+            run_id=job_id,
+            spec={},
+            epochs=None,
+            parent_job_id=None,
+            resumed_epoch=None,
+            triggered_by=None,
+            fresh=False,
+            expected_run_id=None,
+        )
         with self._connection() as connection:
-            JobRepository(connection).claim(
-                job_id,
-                dag_id="benchmark",
-                run_id=job_id,
-                spec={},
-                epochs=None,
-                parent_job_id=None,
-                resumed_epoch=None,
-                triggered_by=None,
-                fresh=False,
-                expected_run_id=None,
-            )
+            JobRepository(connection).claim(claim)
 
     def airflow_environment(self, home: Path) -> dict[str, str]:
         """Return the environment variables of Airflow that the task `train` needs."""
@@ -120,6 +122,12 @@ class Services:
             yield connection
 
 
+@cache
+def shared_client(services: Services) -> S3Client:
+    """Return the client that this process uses for all its requests to these services."""
+    return services.client()
+
+
 @contextmanager
 def local_services(folder: Path) -> Iterator[Services]:
     """Start the stack's S3 server and its PostgreSQL with our tables; both keep their data in `folder`."""
@@ -129,8 +137,7 @@ def local_services(folder: Path) -> Iterator[Services]:
     from include.schema.session import engine_over
 
     folder.chmod(0o711)  # PostgreSQL runs as another user if this process is root
-    stack = Stack.at(folder / "stack")
-    try:
+    with stopping(Stack.at(folder / "stack")) as stack:
         stack.s3.start()
         stack.s3.ensure_bucket(BUCKET)
         stack.postgres.start()
@@ -138,6 +145,13 @@ def local_services(folder: Path) -> Iterator[Services]:
         apply(engine_over(lambda: psycopg.connect(url)))
         s3 = stack.s3
         yield Services(s3.endpoint_url, s3.access_key, s3.secret_key, s3.region, url)
+
+
+@contextmanager
+def stopping(stack: Stack) -> Iterator[Stack]:
+    """Stop the stack's services at the end of the block."""
+    try:
+        yield stack
     finally:
         stack.down(quiet())
 
@@ -148,19 +162,8 @@ def workspace() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="yolo-training-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)
-        settings = folder / "ultralytics"
-        settings.mkdir()
-        isolate_ultralytics()
-        os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
-        _leave_integrations_off()
+        isolate(folder)
         yield folder
-
-
-def _leave_integrations_off() -> None:
-    """Turn off MLflow, to which plain Ultralytics would log because it is installed for the tests."""
-    from ultralytics import settings
-
-    settings.update({"mlflow": False})
 
 
 def main(*benchmarks: Benchmark) -> None:

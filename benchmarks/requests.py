@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.material import make_digits
 from benchmarks.place import BUCKET, local_services, main
 from benchmarks.proxy import Proxy
-from benchmarks.sides import PATIENCE_SECONDS, redirect, wait_until
+from benchmarks.sides import PATIENCE_SECONDS, failure, redirect, wait_until
 from benchmarks.table import Table, progress
 from include.checkpoints.store import CheckpointStore
 
@@ -143,8 +143,7 @@ def _train(
     process.join()
     moments.append(Traffic.until_now(proxy))
     if process.exitcode:
-        tail = "\n".join((folder / "log").read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"The training run failed; its log ends with:\n{tail}")
+        raise failure("The training run failed", folder / "log")
     return moments, stored
 
 

@@ -19,14 +19,13 @@ import psycopg
 
 from benchmarks.figures import MedianInterval
 from benchmarks.pipeline import PATIENCE_SECONDS, prepare, wait_for_end
-from benchmarks.place import main
+from benchmarks.place import main, stopping
 from benchmarks.sides import wait_until
 from benchmarks.table import Table, progress
 from include.jobs.job import TRAINING_DAG
 from include.jobs.repository import JobRepository
 from include.stack.demo import TRAINING
 from include.stack.local import Stack
-from include.stack.steps import quiet
 from include.training.heartbeat import Phase, read_beats
 
 _JOB = "killed"
@@ -47,9 +46,7 @@ def measure(folder: Path, quick: bool) -> Table:
     kills = 1 if quick else 15
     dice = random.Random(0)  # noqa: S311 - no secret depends on it
     with ExitStack() as resources:
-        stack = Stack.at(folder / "stack")
-        resources.callback(lambda: stack.down(quiet()))
-        progress("starting the stack …")
+        stack = resources.enter_context(stopping(Stack.at(folder / "stack")))
         prepare(stack)
         database = resources.enter_context(closing(psycopg.connect(stack.training_db_url, autocommit=True)))
         jobs = JobRepository(database)

@@ -5,20 +5,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks.costs import peak_memory, run_in_process
 from benchmarks.place import local_services, main
 from benchmarks.table import Table, progress
 from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.connection import Connection
 
     from benchmarks.place import Services
 
@@ -46,11 +45,14 @@ def measure(folder: Path, quick: bool) -> Table:
             jobs = objects // len(OBJECTS_OF_A_JOB)
             _plant(services, range(planted, jobs))
             planted = jobs
-            programs = [("audit", _audit), ("retention, dry run", _dry_run)]
+            programs: list[tuple[str, Callable[[Services], None]]] = [
+                ("audit", _audit),
+                ("retention, dry run", partial(_retain, dry_run=True)),
+            ]
             if objects == steps[-1]:
-                programs.append(("retention", _retention))
+                programs.append(("retention", partial(_retain, dry_run=False)))
             for name, program in programs:
-                seconds, peak = _measure(program, services)
+                seconds, peak = run_in_process(_measure, program, services)
                 progress(f"{name} of {objects} objects: {seconds:.1f} s, {peak / 1e6:.0f} MB")
                 speed = f"{objects / seconds:.0f}"
                 table.add(name, f"{objects}", f"{seconds:.1f} s", speed, f"{peak / 1e6:.0f} MB")
@@ -107,32 +109,10 @@ def _plant(services: Services, jobs: range) -> None:
 
 
 def _measure(program: Callable[[Services], None], services: Services) -> tuple[float, int]:
-    """Run the program in a new process; return its duration in seconds and its peak memory in bytes."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(
-        target=_run_and_report, args=(sender, program, services)
-    )
-    process.start()
-    sender.close()
-    try:
-        measured: tuple[float, int] = receiver.recv()
-    except EOFError:
-        raise RuntimeError(f"{program.__name__} ended before it reported; see its error above") from None
-    finally:
-        process.join()
-    return measured
-
-
-def _run_and_report(sender: Connection, program: Callable[[Services], None], services: Services) -> None:
+    """Run the program; return its duration in seconds and the peak memory of its process in bytes."""
     started = time.monotonic()
     program(services)
-    sender.send((time.monotonic() - started, _peak_memory()))
-
-
-def _peak_memory() -> int:
-    """Return this program's peak memory in bytes. `resource` would count the parent process's peak too."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+    return time.monotonic() - started, peak_memory()
 
 
 def _audit(services: Services) -> None:
@@ -162,21 +142,13 @@ def _audit(services: Services) -> None:
         raise RuntimeError(f"The audit reported problems in a bucket without any: {report.sentence}")
 
 
-def _dry_run(services: Services) -> None:
-    _retain(services, dry_run=True)
-
-
-def _retention(services: Services) -> None:
-    _retain(services, dry_run=False)
-
-
-def _retain(services: Services, **options: Any) -> None:
+def _retain(services: Services, *, dry_run: bool) -> None:
     import psycopg
 
     from include.audit.request import RetentionPolicy
     from include.audit.retention import retain
 
-    policy = RetentionPolicy(**options)
+    policy = RetentionPolicy(dry_run=dry_run)
     with psycopg.connect(services.database_url) as connection:
         report = retain(connection, Bucket(services.client(), services.bucket), policy, lambda runs: set())
     if not report.objects:

@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from benchmarks.costs import Cost
+from benchmarks.figures import rotated
+from include.training.environment import isolate_ultralytics
+
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
@@ -35,21 +39,6 @@ class Setting:
     arguments: dict[str, Any] = field(default_factory=dict)
     model: str = "yolo11n"
     publish_every: int = 1
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of a call: seconds, and the processor seconds of its thread."""
-
-    seconds: float
-    processor_seconds: float
-
-    @classmethod
-    def of(cls, act: Callable[[], object]) -> Cost:
-        """Call `act`, and return the cost of the call."""
-        start, processor = time.perf_counter(), time.thread_time()
-        act()
-        return cls(time.perf_counter() - start, time.thread_time() - processor)
 
 
 class Turns:
@@ -110,7 +99,7 @@ class Side:
         try:
             turn: Cost = self._connection.recv()
         except EOFError:
-            raise RuntimeError(f"A training run ended early; its log ends with:\n{self._tail()}") from None
+            raise failure("A training run ended early", self._log) from None
         return turn
 
     def leave(self) -> None:
@@ -120,9 +109,6 @@ class Side:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-
-    def _tail(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
 
 
 @contextmanager
@@ -142,8 +128,7 @@ def take_turns(playing: list[Side], turns: int) -> list[list[Cost]]:
     """Measure `turns` parts of each side, one side at a time; each round starts with a different side."""
     taken: list[list[Cost]] = [[] for _ in playing]
     for turn in range(turns):
-        for place in range(len(playing)):
-            number = (turn + place) % len(playing)
+        for number in rotated(range(len(playing)), turn):
             taken[number].append(playing[number].turn())
     return taken
 
@@ -160,6 +145,26 @@ def redirect(log: Path) -> None:
     with log.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
+
+
+def isolate(folder: Path) -> None:
+    """Isolate Ultralytics from the user's settings and the network, with settings of its own in `folder`.
+
+    MLflow, to which plain Ultralytics would log because it is installed for the tests, is turned off.
+    """
+    settings = folder / "ultralytics"
+    settings.mkdir()
+    isolate_ultralytics()
+    os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
+    from ultralytics import settings as integrations
+
+    integrations.update({"mlflow": False})
+
+
+def failure(what: str, log: Path) -> RuntimeError:
+    """Return the error that says what happened, and how the process's log ends."""
+    tail = log.read_text(errors="replace").splitlines()[-15:]
+    return RuntimeError("\n".join([f"{what}; its log ends with:", *tail]))
 
 
 def train_plain(turns: Turns, setting: Setting, folder: Path) -> None:

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.costs import Cost
 from benchmarks.material import make_digits
 from benchmarks.place import local_services, main
-from benchmarks.sides import Cost, wait_until_durable
+from benchmarks.sides import wait_until_durable
 from benchmarks.table import Table, progress
 
 if TYPE_CHECKING:

@@ -6,20 +6,19 @@ import os
 import subprocess
 import sysconfig
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from benchmarks.costs import Cost, one_process
+from benchmarks.place import shared_client
 from include.s3.bucket import Bucket
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from mypy_boto3_s3 import S3Client
+    from concurrent.futures import ProcessPoolExecutor
 
     from benchmarks.place import Services
     from include.checkpoints.store import CheckpointStore
@@ -28,45 +27,6 @@ OURS = "ours"
 OVER_AN_OLDER = "ours, over an older state"
 """A client that also keeps the older state as last.previous.pt, copied within S3; the other clients
 overwrite it."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """The cost of a transfer: seconds, and the processor seconds of the client's process."""
-
-    seconds: float
-    processor_seconds: float
-
-
-class Client(Protocol):
-    """Uploads and downloads the state of a job."""
-
-    @property
-    def title(self) -> str:
-        """The client's name in the table."""
-
-    def upload(self, path: Path, job_id: str) -> Spent:
-        """Upload the file as last.pt of the job."""
-
-    def download(self, job_id: str, path: Path) -> Spent:
-        """Download last.pt of the job to the file, which does not exist yet."""
-
-    def start(self) -> Spent | None:
-        """Measure starting the client's process, a part of each transfer; None if the process is warm."""
-
-
-class Transfers(Protocol):
-    """Uploads and downloads in a warm process, to which this object is sent pickled."""
-
-    @property
-    def title(self) -> str:
-        """The client's name in the table."""
-
-    def upload(self, path: Path, job_id: str) -> None:
-        """Upload the file as last.pt of the job."""
-
-    def download(self, job_id: str, path: Path) -> None:
-        """Download last.pt of the job to the file."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +61,18 @@ class Boto3:
 
     def upload(self, path: Path, job_id: str) -> None:
         """Upload without any hash of ours."""
-        _client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
+        shared_client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
 
     def download(self, job_id: str, path: Path) -> None:
         """Download without verifying."""
-        _client(self.services).download_file(self.services.bucket, _key(self.title, job_id), str(path))
+        shared_client(self.services).download_file(self.services.bucket, _key(self.title, job_id), str(path))
 
 
 @dataclass(frozen=True)
 class WarmProcess:
     """Transfers in a process that has imported everything and has open connections."""
 
-    transfers: Transfers
+    transfers: Ours | Boto3
     pool: ProcessPoolExecutor
 
     @property
@@ -120,13 +80,13 @@ class WarmProcess:
         """The client's name in the table."""
         return self.transfers.title
 
-    def upload(self, path: Path, job_id: str) -> Spent:
+    def upload(self, path: Path, job_id: str) -> Cost:
         """Upload the file as last.pt of the job."""
-        return self.pool.submit(_spend, self.transfers.upload, path, job_id).result()
+        return self.pool.submit(_cost, self.transfers.upload, path, job_id).result()
 
-    def download(self, job_id: str, path: Path) -> Spent:
+    def download(self, job_id: str, path: Path) -> Cost:
         """Download last.pt of the job to the file."""
-        return self.pool.submit(_spend, self.transfers.download, job_id, path).result()
+        return self.pool.submit(_cost, self.transfers.download, job_id, path).result()
 
     def start(self) -> None:
         """Return None: the process is warm."""
@@ -141,19 +101,19 @@ class Program:
     remote: str
     environment: dict[str, str]
 
-    def upload(self, path: Path, job_id: str) -> Spent:
+    def upload(self, path: Path, job_id: str) -> Cost:
         """Upload the file as last.pt of the job."""
         return self.run(*self.copy, str(path), f"{self.remote}/{_key(self.title, job_id)}")
 
-    def download(self, job_id: str, path: Path) -> Spent:
+    def download(self, job_id: str, path: Path) -> Cost:
         """Download last.pt of the job to the file."""
         return self.run(*self.copy, f"{self.remote}/{_key(self.title, job_id)}", str(path))
 
-    def start(self) -> Spent:
+    def start(self) -> Cost:
         """Measure `PROGRAM version`, which transfers nothing."""
         return self.run("version")
 
-    def run(self, *arguments: str) -> Spent:
+    def run(self, *arguments: str) -> Cost:
         """Run the program to its end. Raises RuntimeError with its error output if it fails."""
         command = [str(Path(sysconfig.get_path("scripts")) / self.title), *arguments]
         started = time.perf_counter()
@@ -166,23 +126,23 @@ class Program:
             said = process.stderr.read().decode(errors="replace") if process.stderr else ""
         if process.returncode:
             raise RuntimeError(f"{' '.join(command)} failed: {said.strip()}")
-        return Spent(seconds, usage.ru_utime + usage.ru_stime)
+        return Cost(seconds, usage.ru_utime + usage.ru_stime)
+
+
+Client = WarmProcess | Program
+"""Uploads and downloads the state of a job."""
 
 
 @contextmanager
 def open_clients(services: Services) -> Iterator[list[Client]]:
     """Start a process for each client in Python, and yield all clients."""
-    warm: tuple[Transfers, ...] = (Ours(services), Ours(services, OVER_AN_OLDER), Boto3(services))
+    warm = (Ours(services), Ours(services, OVER_AN_OLDER), Boto3(services))
     with ExitStack() as stack:
         yield [
-            *(WarmProcess(transfers, stack.enter_context(_one_process())) for transfers in warm),
+            *(WarmProcess(transfers, stack.enter_context(one_process())) for transfers in warm),
             s5cmd(services),
             _rclone(services),
         ]
-
-
-def _one_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 def s5cmd(services: Services) -> Program:
@@ -220,20 +180,13 @@ def _key(title: str, job_id: str) -> str:
     return f"{title}/{job_id}/last.pt"
 
 
-def _spend(transfer: Callable[..., None], *arguments: Path | str) -> Spent:
+def _cost(transfer: Callable[..., None], *arguments: Path | str) -> Cost:
     """Return the cost of the call; the process does nothing else."""
-    started, processor = time.perf_counter(), time.process_time()
-    transfer(*arguments)
-    return Spent(time.perf_counter() - started, time.process_time() - processor)
-
-
-@cache
-def _client(services: Services) -> S3Client:
-    return services.client()
+    return Cost.of(lambda: transfer(*arguments), time.process_time)
 
 
 @cache
 def _store(services: Services) -> CheckpointStore:
     from include.checkpoints.store import CheckpointStore
 
-    return CheckpointStore(Bucket(_client(services), services.bucket))
+    return CheckpointStore(Bucket(shared_client(services), services.bucket))

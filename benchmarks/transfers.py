@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import MedianInterval, ratios
+from benchmarks.figures import MedianInterval, ratios, rotated
 from benchmarks.place import local_services, main
 from benchmarks.proxy import Proxy
 from benchmarks.table import Table, progress
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from benchmarks.transfer_clients import Client, Spent
+    from benchmarks.costs import Cost
+    from benchmarks.transfer_clients import Client
 
 SIZES = (58_000_000, 443_000_000)
 """Bytes of the states of YOLO11n and YOLO11m."""
@@ -51,8 +52,8 @@ _ABOUT = (
 class Series:
     """The cost of one client's transfers, and of starting its process if each transfer includes a start."""
 
-    transfers: list[Spent] = field(default_factory=list)
-    starts: list[Spent] = field(default_factory=list)
+    transfers: list[Cost] = field(default_factory=list)
+    starts: list[Cost] = field(default_factory=list)
 
     @property
     def seconds(self) -> list[float]:
@@ -116,7 +117,7 @@ def _transfer(
             services = replace(services, endpoint_url=proxy.endpoint_url)
         clients = stack.enter_context(open_clients(services))
         for number in range(rounds + 1):  # the first round only opens connections and files
-            for client in _rotated(clients, number):
+            for client in rotated(clients, number):
                 _change(source)
                 job_id = "kept" if client.title == OVER_AN_OLDER else f"job-{number}"
                 _note(uploads, client, client.upload(source, job_id), number)
@@ -127,18 +128,13 @@ def _transfer(
     return uploads, downloads
 
 
-def _rotated(clients: list[Client], number: int) -> list[Client]:
-    first = number % len(clients)
-    return clients[first:] + clients[:first]
-
-
 def _change(source: Path) -> None:
     """Change the file, because content that S3 already has is not sent again."""
     with source.open("r+b") as file:
         file.write(os.urandom(32))
 
 
-def _note(series: dict[str, Series], client: Client, spent: Spent, number: int) -> None:
+def _note(series: dict[str, Series], client: Client, spent: Cost, number: int) -> None:
     own = series.setdefault(client.title, Series())
     if number:
         own.transfers.append(spent)

@@ -29,6 +29,7 @@ from airflow.sdk import CronTriggerTimetable, dag, get_current_context, task
 
 from include.audit.request import AuditRequest
 from include.deployment.settings import MAINTENANCE_QUEUE
+from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 
@@ -47,13 +48,6 @@ Json = dict[str, Any]
     is_paused_upon_creation=False,
 )
 def audit_checkpoints() -> None:
-    @task
-    def check_schema() -> None:
-        """Fail early unless the tables are at the schema revision of this code."""
-        from include.orchestration.current_schema import require_current_schema
-
-        require_current_schema()
-
     @task(queue=MAINTENANCE_QUEUE)
     def audit() -> None:
         """Compare rows and S3 in both directions, then repair, record and report."""

@@ -22,6 +22,7 @@ from airflow.sdk import dag, get_current_context, task
 
 from include.audit.deletion_request import DeletionRequest
 from include.deployment.settings import MAINTENANCE_QUEUE
+from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 
@@ -37,13 +38,6 @@ Json = dict[str, Any]
     is_paused_upon_creation=False,
 )
 def delete_data() -> None:
-    @task
-    def check_schema() -> None:
-        """Fail early unless the tables are at the schema revision of this code."""
-        from include.orchestration.current_schema import require_current_schema
-
-        require_current_schema()
-
     @task(queue=MAINTENANCE_QUEUE)
     def delete() -> Json:
         """Delete the row and the objects of the job or the version."""

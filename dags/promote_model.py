@@ -19,12 +19,13 @@ once, one succeeds and the other fails with a message that says so.
 
 from __future__ import annotations
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import dag, get_current_context
 
 from include.deployment.settings import PROMOTION_QUEUE
 from include.models.request import ChosenVersion, PromotionRequest
 from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
+from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import run_in_order, typed_task
@@ -39,13 +40,6 @@ from include.orchestration.typed_task import run_in_order, typed_task
     is_paused_upon_creation=False,
 )
 def promote_model() -> None:
-    @task
-    def check_schema() -> None:
-        """Fail early unless the tables are at the schema revision of this code."""
-        from include.orchestration.current_schema import require_current_schema
-
-        require_current_schema()
-
     @typed_task()
     def choose_version() -> ChosenVersion:
         """Check the parameters and choose the version, so that a retry of `promote` rolls back no further."""

@@ -18,9 +18,10 @@ training API. A new version of *parts* starts retraining plans with `on_new_data
 
 from __future__ import annotations
 
-from airflow.sdk import dag, get_current_context, task
+from airflow.sdk import dag, get_current_context
 
 from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import run_in_order, typed_task
@@ -36,13 +37,6 @@ from include.registry.request import CheckedData, RegisteredVersion, RegisterReq
     is_paused_upon_creation=False,
 )
 def register_dataset() -> None:
-    @task
-    def check_schema() -> None:
-        """Fail early unless the tables are at the schema revision of this code."""
-        from include.orchestration.current_schema import require_current_schema
-
-        require_current_schema()
-
     @typed_task()
     def check_dataset() -> CheckedData:
         """Find the data and check them file by file."""

@@ -26,9 +26,13 @@ from include.claim.resolved_job import ResolvedJob
 from include.datasets.reference import DatasetReference
 from include.deployment.settings import DATABASE_LIMITS, GPU_POOL, GPU_QUEUE, MAX_ACTIVE_RUNS, TRAINING_DB
 from include.jobs.spec import TrainingSpec
-from include.orchestration.failures import record_run_failure, record_task_failure, record_unfinished_run
+from include.orchestration.failures import (
+    record_run_failure,
+    record_task_failure,
+    record_unfinished_run,
+    require_one_row,
+)
 from include.orchestration.params import dag_params
-from include.orchestration.recording import require_one_row
 from include.orchestration.retries import DEFAULT_ARGS, CountErrors
 from include.orchestration.typed_task import run_in_order, typed_task
 from include.orchestration.xcoms import manifest_of, result_of

@@ -28,6 +28,7 @@ from typing import Any
 from airflow.sdk import dag, get_current_context, task
 
 from include.orchestration.assets import TRAINING_DATASET
+from include.orchestration.current_schema import check_schema
 from include.orchestration.params import dag_params
 from include.orchestration.retries import DEFAULT_ARGS
 from include.tasks.training_operators import TriggerRegistration
@@ -64,13 +65,6 @@ def watch_dataset() -> None:
         from include.tasks.watch_dataset import announce_if_changed
 
         return announce_if_changed(dataset, get_current_context())
-
-    @task
-    def check_schema() -> None:
-        """Fail early unless the tables are at the schema revision of this code."""
-        from include.orchestration.current_schema import require_current_schema
-
-        require_current_schema()
 
     @task
     def list_registrations() -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
@@ -38,6 +40,11 @@ def shorten(text: str, longest: int) -> str:
         return encoded.decode()
     ellipsis = "…"
     return encoded[: longest - len(ellipsis.encode())].decode("utf-8", "ignore") + ellipsis
+
+
+def list_some(names: Sequence[object], most: int) -> str:
+    """Return the first `most` names, separated by commas, and an ellipsis if there are more."""
+    return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
 def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:

@@ -30,10 +30,13 @@ class Request(BaseModel):
         return use_whole_numbers(values, cls.model_fields)
 
     @classmethod
-    def parse(cls, conf: Mapping[str, Any]) -> Self:
-        """Validate the `conf` of a run. Raises RequestRefused, which names the wrong field and its value."""
+    def parse(cls, conf: Mapping[str, Any] | None) -> Self:
+        """Validate the `conf` of a run. Raises RequestRefused, which names the wrong field and its value.
+
+        Not the run's `params`: only the conf contains unknown keys, which have to be refused.
+        """
         try:
-            return cls.model_validate(dict(conf))
+            return cls.model_validate(dict(conf or {}))
         except ValidationError as error:
             raise RequestRefused(first_error_sentence(error, cls, cls.dag_id)) from None
 

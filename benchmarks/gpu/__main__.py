@@ -20,7 +20,7 @@ from benchmarks.gpu.page import format_table
 from benchmarks.gpu.place import Place
 from benchmarks.gpu.record import FILE_NAME, Record
 from benchmarks.gpu.step import run
-from include.training.environment import isolate_ultralytics
+from benchmarks.sides import isolate
 
 if TYPE_CHECKING:
     from benchmarks.gpu.step import Step
@@ -44,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ensure_ultralytics(out / "packages")
     place = Place(_device(options.device), _make_folder(out), options.quick, ends, options.stack)
     steps = _select_steps(options.steps)
-    _prepare(place.folder)
+    isolate(place.folder)
+    from include.training.quiet import tame_ultralytics
+
+    tame_ultralytics()
     if not all(step.trains_elsewhere for step in steps):
         for module in _IMPORTED_ONCE:
             importlib.import_module(module)
@@ -90,20 +93,6 @@ def _make_folder(out: Path) -> Path:
     folder = out / f"work-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
     folder.mkdir()
     return folder
-
-
-def _prepare(folder: Path) -> None:
-    """Isolate Ultralytics from user settings and the network."""
-    settings = folder / "ultralytics"
-    settings.mkdir()
-    isolate_ultralytics()
-    os.environ |= {"YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "True", "YOLO_VERBOSE": "False"}
-    from ultralytics import settings as integrations
-
-    from include.training.quiet import tame_ultralytics
-
-    integrations.update({"mlflow": False})
-    tame_ultralytics()
 
 
 def _about(place: Place) -> dict[str, object]:

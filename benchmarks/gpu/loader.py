@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import run_in_child
-from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.photographs import many_photographs
 from benchmarks.gpu.step import Step
 from benchmarks.pace import measure_pace, training_loader
 
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
-    if place.quick:
-        data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
-    else:
-        data = photographs(place.folder, "detect", 2000, 100)
+    data = many_photographs(place)
     for workers in (2,) if place.quick else (2, 4, 6, 8, 12, 16):
         paces = []
         for name in ("plain", "ours"):

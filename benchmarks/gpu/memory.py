@@ -18,6 +18,7 @@ from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
 from benchmarks.gpu.training_run import TrainingRun, train_until_killed
 from benchmarks.gpu.watching import used_memory
+from benchmarks.sides import wait_until
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
@@ -37,7 +38,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     with run_in_child(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
         child.result()
     with run_in_child(_hold, int(place.device), _TAKEN, folder / "held", log=folder / "hold.log"):
-        _wait_for(folder / "held", 30)
+        wait_until((folder / "held").exists, "the memory to be held", 30)
         yield f"resumed while {_TAKEN:.0%} of the memory is taken", _resume(training, log)
     yield "resumed when it is free again", _resume(training, log)
     yield from _release(replace(training, folder=folder / "stopped", epochs=1000), int(place.device))
@@ -68,14 +69,6 @@ def _hold(gpu: int, share: float, held: Path) -> None:
     time.sleep(3600)
 
 
-def _wait_for(path: Path, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not path.exists():
-        if time.monotonic() > until:
-            raise TimeoutError(f"{path.name} does not exist after {seconds:.0f} s")
-        time.sleep(0.05)
-
-
 def _release(training: TrainingRun, gpu: int) -> Iterator[Sequence[Any]]:
     """Send SIGTERM in mid-epoch to a run of `python -m include.training`, and watch the GPU's memory."""
     before = used_memory(gpu)
@@ -87,14 +80,11 @@ def _release(training: TrainingRun, gpu: int) -> Iterator[Sequence[Any]]:
     with training.folder.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_for(training.last, 60)
+            wait_until(training.last.exists, "the first state", 60)
             held = used_memory(gpu) - before
             signalled = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            while used_memory(gpu) > before + _SLACK:
-                if time.monotonic() - signalled > 60:
-                    raise TimeoutError("A minute after SIGTERM, the GPU's memory is still not free")
-                time.sleep(0.02)
+            wait_until(lambda: used_memory(gpu) <= before + _SLACK, "free memory after SIGTERM", 60)
             freed = time.monotonic() - signalled
             process.wait(60)
         finally:

@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "gpu-wheels"
 LOCK = "requirements.txt"
+"""Name of the lock in the repository, and of the lock with these packages alone."""
 PACKAGES = (
     "ultralytics-opencv-headless",
     "ultralytics-thop",
@@ -28,50 +29,54 @@ PACKAGES = (
 MOST_BYTES = 60 * 10**6
 
 
-def pinned_requirements(lock: Path = ROOT / "requirements.txt") -> list[str]:
+def pinned_requirements() -> list[str]:
     """Return each package with its locked version, such as polars==2.1.0."""
-    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", _read_lock(), re.MULTILINE))
     return [f"{package}=={pins[package]}" for package in PACKAGES]
 
 
-def write_lock(target: Path, lock: Path = ROOT / "requirements.txt") -> None:
+def write_lock(target: Path) -> None:
     """Write the lock's entries for these packages, with the hashes of their files."""
-    text = lock.read_text(encoding="utf-8")
+    text = _read_lock()
     entries = [re.search(rf"^{package}==(?:.*\\\n)*.*\n", text, re.MULTILINE) for package in PACKAGES]
     target.write_text("".join(entry[0] for entry in entries if entry), encoding="utf-8")
 
 
-def download(folder: Path = FOLDER) -> int:
+def download() -> int:
     """Download wheels for Linux on x86-64 and any Python from 3.11; return their total size in bytes."""
-    folder.mkdir(exist_ok=True)
-    for wheel in folder.glob("*.whl"):
+    FOLDER.mkdir(exist_ok=True)
+    for wheel in FOLDER.glob("*.whl"):
         wheel.unlink()
     platforms = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
     which = ["--only-binary", ":all:", "--python-version", "3.11", "--implementation", "cp"]
     which += [option for platform in platforms for option in ("--platform", platform)]
-    write_lock(folder / LOCK)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *which, "--dest", str(folder)]
-    subprocess.run([*command, "--require-hashes", "--requirement", str(folder / LOCK)], check=True)
-    return sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
+    write_lock(FOLDER / LOCK)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *which, "--dest", str(FOLDER)]
+    subprocess.run([*command, "--require-hashes", "--requirement", str(FOLDER / LOCK)], check=True)
+    return sum(wheel.stat().st_size for wheel in FOLDER.glob("*.whl"))
 
 
-def ensure_ultralytics(target: Path, wheels: Path = FOLDER) -> None:
+def ensure_ultralytics(target: Path) -> None:
     """Make the pinned packages importable in this process and its children, and install missing ones."""
     wanted = pinned_requirements()
     if all(_installed(requirement) for requirement in wanted):
         return
-    if not wheels.is_dir():
-        sys.exit(f"{wanted[0]} is not installed and {wheels} does not exist. Run `make gpu-wheels` first.")
+    if not FOLDER.is_dir():
+        sys.exit(f"{wanted[0]} is not installed and {FOLDER} does not exist. Run `make gpu-wheels` first.")
     if not (target / "ultralytics").is_dir():
         target.mkdir(parents=True, exist_ok=True)
         write_lock(target / LOCK)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-        where = ["--find-links", str(wheels), "--target", str(target)]
+        where = ["--find-links", str(FOLDER), "--target", str(target)]
         which = ["--require-hashes", "--requirement", str(target / LOCK)]
         subprocess.run([*command, *where, *which], check=True)
     sys.path.insert(0, str(target))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(target), os.environ.get("PYTHONPATH")]))
     importlib.invalidate_caches()
+
+
+def _read_lock() -> str:
+    return (ROOT / LOCK).read_text(encoding="utf-8")
 
 
 def _installed(requirement: str) -> bool:

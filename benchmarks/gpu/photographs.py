@@ -15,8 +15,13 @@ from benchmarks.gpu.place import processors
 if TYPE_CHECKING:
     import numpy as np
 
+    from benchmarks.gpu.place import Place
+
 SIZE = (640, 480)
 """Width and height in pixels."""
+
+FEW, MANY = 18, 2000
+"""Numbers of training images."""
 
 CLASSES = ("box", "arrow", "wedge")
 _CORNERS = {
@@ -48,6 +53,16 @@ def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, 
         (staged / "data.yaml").write_text(yaml.safe_dump(_description(task, folder)), encoding="utf-8")
     staged.rename(folder)
     return data
+
+
+def few_photographs(place: Place) -> Path:
+    """Draw 18 tiny photographs for detect, which any machine trains on at once."""
+    return photographs(place.folder, "detect", FEW, 4, size=(96, 64))
+
+
+def many_photographs(place: Place) -> Path:
+    """Draw 2,000 photographs for detect, or with `--quick` a few tiny ones."""
+    return few_photographs(place) if place.quick else photographs(place.folder, "detect", MANY, 100)
 
 
 def _description(task: str, folder: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from benchmarks.gpu.child import run_in_child
-from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.photographs import few_photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
 from benchmarks.gpu.training_run import TrainingRun, nondeterministic_operators
@@ -26,7 +26,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     yield "Python", sys.version.split()[0]
     yield "processors", f"{processors()} of {os.cpu_count()}"
     yield "memory", f"{psutil.virtual_memory().total / 1e9:.0f} GB"
-    data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
+    data = few_photographs(place)
     training = TrainingRun(
         "detect", place.architecture("detect"), data, place.folder / "profile", 1, place.device,
         arguments={"imgsz": 64, "batch": 4},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import run_in_child
-from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.photographs import few_photographs
 from benchmarks.gpu.step import Step
 from benchmarks.gpu.training_run import TrainingRun
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
-    data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
+    data = few_photographs(place)
     for model in ("yolo11n",) if place.quick else ("yolo11n", "yolo11m", "yolo11x"):
         arguments = {"imgsz": 64, "batch": 8, "nbs": 10**6, "optimizer": "AdamW"}
         training = TrainingRun(

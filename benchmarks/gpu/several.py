@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import kill_own_group, run_in_child
 from benchmarks.gpu.exact import compare
-from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.photographs import MANY, photographs
 from benchmarks.gpu.step import Skipped, Step
 from benchmarks.gpu.training_run import TrainingRun, read_final_state
 from benchmarks.gpu.watching import count_gpus
@@ -56,14 +56,14 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     yield "two whole runs", row[1]
     yield "killed and resumed", row[2]
     yield "outside the guarantee", row[7]
-    data = photographs(place.folder, "detect", 2000, 100)
+    data = photographs(place.folder, "detect", MANY, 100)
     for device, batch in (("0", 64), (_BOTH, 128)):
         training = TrainingRun(
             "detect", "yolo11n", data, place.folder / f"several-{device}", 5, device, 8,
             {"imgsz": 640, "batch": batch},
         )  # fmt: skip
         with run_in_child(_epoch_seconds, training, log=place.folder / f"several-{device}.log") as child:
-            yield f"images/s on device={device}", 2000 / statistics.median(child.result()[1:])
+            yield f"images/s on device={device}", MANY / statistics.median(child.result()[1:])
 
 
 def _train_to_the_end(training: TrainingRun) -> FinalState:

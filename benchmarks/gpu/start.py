@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.child import ChildDied, run_in_child
-from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.step import Step, kill_with_children
 from benchmarks.gpu.training_run import TrainingRun, train_until_killed
 from benchmarks.sides import redirect
@@ -26,17 +25,8 @@ _SPAWN, _FORK = multiprocessing.get_context("spawn"), multiprocessing.get_contex
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
-    if place.quick:
-        data = photographs(place.folder, "detect", 18, 4, size=(96, 64))
-        arguments: dict[str, object] = {"imgsz": 64, "batch": 4}
-    else:
-        data = photographs(place.folder, "detect", 2000, 100)
-        arguments = {"imgsz": 640, "batch": 64}
     folder = place.own("start")
-    training = TrainingRun(
-        "detect", place.architecture("detect"), data, folder / "whole", 3, place.device,
-        8 if place.on_gpu else 0, arguments,
-    )  # fmt: skip
+    training = TrainingRun.of_many(place, folder / "whole", 3)
     log = folder / "state.log"
     with run_in_child(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
         child.result()
@@ -84,19 +74,7 @@ def _until_first_batch(plain: bool, training: TrainingRun, connection: Connectio
 
     os.setsid()
     redirect(log)
-    if not plain:
-        with training.trainer() as trainer:
-            trainer.add_callback("on_train_batch_end", send_time)
-            trainer.train()
-        return
-    from ultralytics import YOLO
-
-    model = YOLO(training.model if training.model.endswith(".yaml") else f"{training.model}.yaml")
-    model.add_callback("on_train_batch_end", send_time)
-    model.train(
-        data=str(training.data), epochs=training.epochs, device=training.device, workers=training.workers,
-        project=str(training.folder.parent), name=training.folder.name, plots=False, **training.arguments,
-    )  # fmt: skip
+    training.train(plain, lambda callbacks: callbacks.add_callback("on_train_batch_end", send_time))
 
 
 STEP = Step(

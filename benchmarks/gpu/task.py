@@ -43,6 +43,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 @contextmanager
 def _running_stack(place: Place) -> Iterator[Stack]:
     """Yield the stack that the command names, or start one that is stopped when the context ends."""
+    from benchmarks.place import stopping
     from include.stack.local import Stack
     from include.stack.steps import quiet
 
@@ -52,12 +53,9 @@ def _running_stack(place: Place) -> Iterator[Stack]:
     folder = place.own("stack")
     for above in (folder, place.folder):
         above.chmod(0o711)  # PostgreSQL runs as another user if this process is root
-    stack = Stack.at(folder)
-    try:
+    with stopping(Stack.at(folder)) as stack:
         stack.up(quiet())
         yield stack
-    finally:
-        stack.down(quiet())
 
 
 STEP = Step(

@@ -8,20 +8,21 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import MedianInterval, ratios
-from benchmarks.gpu.photographs import photographs
+from benchmarks.gpu.photographs import FEW, MANY
 from benchmarks.gpu.step import Step, kill_with_children
 from benchmarks.gpu.training_run import TrainingRun
 from benchmarks.gpu.watching import Utilisation
 from benchmarks.sides import Side
 
 if TYPE_CHECKING:
+    from benchmarks.costs import Cost
     from benchmarks.gpu.place import Place
-    from benchmarks.sides import Cost, Turns
+    from benchmarks.sides import Turns
 
 MODELS = ("yolo11n", "yolo26n")
 _EPOCHS = 1000
@@ -86,8 +87,10 @@ class Waiting:
         path.write_text(f"{self.seconds / max(self.seconds + self.batches, 1e-9)}")
 
 
-def _plain(turns: Turns, training: TrainingRun, share: Path) -> None:
-    from ultralytics import YOLO
+def _train(turns: Turns, training: TrainingRun, share: Path, plain: bool) -> None:
+    def prepare(callbacks: Any) -> None:
+        waiting.add_to(callbacks)
+        callbacks.add_callback("on_fit_epoch_end", end_epoch)
 
     def end_epoch(_: Any) -> None:
         waiting.write(share)
@@ -95,26 +98,7 @@ def _plain(turns: Turns, training: TrainingRun, share: Path) -> None:
 
     os.setsid()
     waiting = Waiting()
-    model = YOLO(training.model if training.model.endswith(".yaml") else f"{training.model}.yaml")
-    waiting.add_to(model)
-    model.add_callback("on_fit_epoch_end", end_epoch)
-    model.train(
-        data=str(training.data), epochs=training.epochs, device=training.device, workers=training.workers,
-        project=str(training.folder.parent), name=training.folder.name, plots=False, **training.arguments,
-    )  # fmt: skip
-
-
-def _ours(turns: Turns, training: TrainingRun, share: Path) -> None:
-    def end_epoch(_: Any) -> None:
-        waiting.write(share)
-        turns.finish()
-
-    os.setsid()
-    waiting = Waiting()
-    with training.trainer() as trainer:
-        waiting.add_to(trainer)
-        trainer.add_callback("on_fit_epoch_end", end_epoch)
-        trainer.train()
+    training.train(plain, prepare)
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -126,26 +110,17 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 
 def _compare(place: Place, model: str, ends: float) -> Sequence[Any]:
     folder = place.own(f"throughput-{model}")
-    if place.quick:
-        images, data = 18, photographs(place.folder, "detect", 18, 4, size=(96, 64))
-        arguments: dict[str, object] = {"imgsz": 64, "batch": 4}
-    else:
-        images, data = 2000, photographs(place.folder, "detect", 2000, 100)
-        arguments = {"imgsz": 640, "batch": 64}
-    training = TrainingRun(
-        "detect", place.architecture("detect", model), data, folder / "run", _EPOCHS, place.device,
-        8 if place.on_gpu else 0, arguments,
-    )  # fmt: skip
+    training = TrainingRun.of_many(place, folder / "run", _EPOCHS, model)
+    images = FEW if place.quick else MANY
     costs: dict[str, list[float]] = {"plain": [], "ours": []}
     with ExitStack() as stack:
         utilisation = stack.enter_context(Utilisation(int(place.device) if place.on_gpu else None))
         sides = {}
-        for name, play in (("plain", _plain), ("ours", _ours)):
+        for name in costs:
             (folder / name).mkdir()
-            own = TrainingRun(**(vars(training) | {"folder": folder / name / "run"}))
-            sides[name] = PausedSide(
-                play, own, folder / f"{name}.share", log=folder / f"{name}.log", method="fork"
-            )
+            own, share = replace(training, folder=folder / name / "run"), folder / f"{name}.share"
+            log = folder / f"{name}.log"
+            sides[name] = PausedSide(_train, own, share, name == "plain", log=log, method="fork")
             stack.callback(sides[name].leave)
         for turn in range(3 if place.quick else _EPOCHS):
             round_start = time.monotonic()

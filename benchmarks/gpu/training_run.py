@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks.gpu.child import kill_own_group
+from benchmarks.gpu.photographs import many_photographs
 from include.checkpoints.keys import EXACT
 from include.training.contract import TrainingRequest
 
 if TYPE_CHECKING:
     import torch
 
+    from benchmarks.gpu.place import Place
     from include.training.contract import EpochReport, Progress, SavedState, Task
     from include.training.resumable import ResumableMixin
 
@@ -63,6 +65,15 @@ class TrainingRun:
     recover: bool = False
     save_batches: int = 0
 
+    @classmethod
+    def of_many(cls, place: Place, folder: Path, epochs: int, model: str = "yolo11n") -> Self:
+        """Return a training run on many photographs, in large batches and with 8 workers on a GPU."""
+        arguments = {"imgsz": 64, "batch": 4} if place.quick else {"imgsz": 640, "batch": 64}
+        return cls(
+            "detect", place.architecture("detect", model), many_photographs(place), folder, epochs,
+            place.device, 8 if place.on_gpu else 0, arguments,
+        )  # fmt: skip
+
     @property
     def last(self) -> Path:
         """The path of the state: last.pt."""
@@ -95,6 +106,22 @@ class TrainingRun:
         with build_trainer(self.request(), reporter, reporter) as trainer:
             trainer.args.workers = self.workers
             yield trainer
+
+    def train(self, plain: bool, prepare: Callable[[Any], None]) -> None:
+        """Train, with plain Ultralytics or with ours; `prepare` adds callbacks to the model or trainer."""
+        if not plain:
+            with self.trainer() as trainer:
+                prepare(trainer)
+                trainer.train()
+            return
+        from ultralytics import YOLO
+
+        model = YOLO(self.model if self.model.endswith(".yaml") else f"{self.model}.yaml")
+        prepare(model)
+        model.train(
+            data=str(self.data), epochs=self.epochs, device=self.device, workers=self.workers,
+            project=str(self.folder.parent), name=self.folder.name, plots=False, **self.arguments,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -23,22 +23,22 @@ def nvml() -> Iterator[Any]:
 
 def count_gpus() -> int:
     """Return the number of GPUs in this machine; 0 without a driver."""
-    import pynvml
-
-    try:
-        with nvml() as library:
-            return int(library.nvmlDeviceGetCount())
-    except pynvml.NVMLError:
-        return 0
+    return int(_ask("nvmlDeviceGetCount") or 0)
 
 
 def driver_version() -> str | None:
     """Return the version of NVIDIA's driver; None without one."""
+    version: str | None = _ask("nvmlSystemGetDriverVersion")
+    return version
+
+
+def _ask(function: str) -> Any:
+    """Call a function of NVML without arguments; return None without a driver."""
     import pynvml
 
     try:
         with nvml() as library:
-            return str(library.nvmlSystemGetDriverVersion())
+            return getattr(library, function)()
     except pynvml.NVMLError:
         return None
 

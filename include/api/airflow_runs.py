@@ -17,7 +17,7 @@ import httpx
 from anyio import CapacityLimiter, from_thread, to_thread
 
 from include.api.problems import ProblemError
-from include.orchestration.refusal import REFUSAL
+from include.orchestration.failures import REFUSAL
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

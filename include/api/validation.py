@@ -13,22 +13,15 @@ from pydantic import BaseModel, Field
 from include.api.access import require_can_start
 from include.api.airflow_runs import in_own_thread, is_running
 from include.api.database import Database
-from include.checkpoints.store import CheckpointStore
-from include.claim.quota import QuotaCheck
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import check
-from include.claim.run_identity import RunIdentity
 from include.deployment.connections import open_bucket
-from include.deployment.model_keys import verification
 from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
-from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
-from include.jobs.usage import UsageRepository
 from include.plain_text import escape_all_controls
 from include.refusals import field_of
-from include.registry.repository import DatasetRepository
 from include.s3.errors import StoreRefusal
-from include.weights.initial import InitialWeightsFinder
 
 router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)])
 
@@ -69,23 +62,12 @@ def _find_conflicts(
     For example, the job id is taken, or the job belongs to another user, cannot be resumed, or was started
     with different parameters. A job waits if a quota is used up.
     """
-    settings, jobs, now = Settings.from_environment(), JobRepository(database), datetime.now(UTC)
+    settings = Settings.from_environment()
     bucket = open_bucket(settings, interactive=True)
-    store = CheckpointStore(bucket)
-    finder = InitialWeightsFinder(bucket, settings.pretrained_url, database, verification(settings))
-    not_triggered = RunIdentity(TRAINING_DAG, "", now, user)
+    not_triggered = RunIdentity(TRAINING_DAG, "", datetime.now(UTC), user)
+    claimant = Claimant.of(not_triggered, database, bucket, settings, partial(is_running, request))
     try:
-        wait = check(
-            params,
-            not_triggered,
-            jobs,
-            store,
-            partial(is_running, request),
-            finder,
-            DatasetRepository(database),
-            QuotaCheck(settings.quotas, UsageRepository(database), now),
-            settings.ownership,
-        )
+        wait = check(params, claimant)
     except (SpecError, StoreRefusal) as refusal:
         return {field_of(str(refusal), TrainingSpec): str(refusal)}, None
     return {}, wait

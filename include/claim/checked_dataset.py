@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from include.datasets.reference import DatasetReference
-from include.deployment.connections import open_training_db
-from include.jobs.repository import JobRepository
 from include.limits import REPORT_BYTES
 from include.s3.errors import StoreRefusal
 from include.s3.layout import checked_dataset_key
@@ -66,9 +64,3 @@ class CheckedDatasets:
         expected = (job.origin_run_id, job.spec.dataset, job.spec.task)
         found = (stored.origin_run_id, stored.dataset.parameter, stored.dataset.task)
         return stored.dataset if found == expected else None
-
-
-def has_stored_state(job: ResolvedJob) -> bool:
-    """Return whether the job has stored a state of its own, newer than any that it resumed from."""
-    with open_training_db() as connection:
-        return JobRepository(connection).has_own_state(job.job_id)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,8 @@ from include.jobs.spec import SpecError, TrainingSpec
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
-    from include.claim.run_identity import RunIdentity
+    from include.claim.claimant import Claimant, RunIdentity
     from include.jobs.job import TrainingJob
-    from include.jobs.ownership import JobOwnership
     from include.jobs.repository import JobRepository
 
 
@@ -47,27 +45,22 @@ class FreeJob:
         return not self.spec.fresh or row.run_id == run_id
 
 
-def find_free_job(
-    params: Mapping[str, Any],
-    run: RunIdentity,
-    jobs: JobRepository,
-    checkpoints: CheckpointStore,
-    is_running: Callable[[str, str], bool],
-    ownership: JobOwnership,
-) -> FreeJob:
+def find_free_job(params: Mapping[str, Any], claimant: Claimant) -> FreeJob:
     """Return the job that `params` name, or a new one for the run.
 
     Raises SpecError for invalid `params`, and for a job that belongs to another user, is queued or being
     trained, is completed (without `fresh`), or has lost its recorded state.
     """
+    run, checkpoints = claimant.run, claimant.checkpoints
     spec = TrainingSpec.parse(dict(params))
-    job_id = spec.job_id or _generated_job_id(spec, run)
-    row = jobs.get(job_id)
+    job_id = _job_id(spec, run)
+    row = claimant.jobs.get(job_id)
+    own, recreated = None, False
     if row is not None:
-        require_own_job(row, run, spec, ownership)
-        _refuse_unless_free(row, run, spec, is_running)
-    recreated = row is not None and _was_recreated(row, run)
-    own = None if row is None else _find_own_state(row, spec, run, checkpoints, recreated=recreated)
+        require_own_job(row, run, spec, claimant.ownership)
+        _refuse_unless_free(row, spec, claimant)
+        recreated = run.owns(row) and row.updated_at is not None and row.updated_at < run.created_at
+        own = _find_own_state(row, spec, run, checkpoints, recreated=recreated)
     if own is None and not spec.fresh and (row is None or row.origin_run_id is None):
         _refuse_orphaned_state(job_id, checkpoints)
     return FreeJob(job_id, spec, row, own, recreated)
@@ -79,36 +72,27 @@ def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobReposito
         spec = TrainingSpec.parse(dict(params))
     except SpecError:
         return False
-    return jobs.has_own_state(spec.job_id or _generated_job_id(spec, run))
+    return jobs.has_own_state(_job_id(spec, run))
 
 
-def _generated_job_id(spec: TrainingSpec, run: RunIdentity) -> str:
-    """Return a readable name that stays the same when the task is retried or cleared."""
-    digest = hashlib.sha256(f"{run.dag_id}/{run.run_id}".encode()).hexdigest()[:6]
-    return f"{spec.with_defaults().task}-{run.created_at:%Y%m%d-%H%M%S}-{digest}"
+def _job_id(spec: TrainingSpec, run: RunIdentity) -> str:
+    """Return the name that was given, or one generated from the run."""
+    return spec.job_id or run.name_job(spec.with_defaults().task)
 
 
-def _refuse_unless_free(
-    row: TrainingJob, run: RunIdentity, spec: TrainingSpec, is_running: Callable[[str, str], bool]
-) -> None:
-    if (row.dag_id, row.run_id) == (run.dag_id, run.run_id):
+def _refuse_unless_free(row: TrainingJob, spec: TrainingSpec, claimant: Claimant) -> None:
+    if claimant.run.owns(row):
         return
     if row.status == JobStatus.COMPLETED and not spec.fresh:
         raise SpecError(
             f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
             f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
         )
-    if is_owner_running(row, is_running):
+    if is_owner_running(row, claimant.is_running):
         raise SpecError(
             f"job_id={row.job_id!r} {describe_activity(row)} in run {row.run_id} of {row.dag_id}; wait for "
             "it, or give another job_id"
         )
-
-
-def _was_recreated(row: TrainingJob, run: RunIdentity) -> bool:
-    """Return whether the row's run was deleted and this is a new run with the same id."""
-    same = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
-    return same and row.updated_at is not None and row.updated_at < run.created_at
 
 
 def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from include.jobs.spec import SpecError
 
 if TYPE_CHECKING:
-    from include.claim.run_identity import RunIdentity
+    from include.claim.claimant import RunIdentity
     from include.jobs.job import TrainingJob
     from include.jobs.ownership import JobOwnership
     from include.jobs.repository import JobRepository
@@ -24,19 +24,15 @@ def require_own_job(row: TrainingJob, run: RunIdentity, spec: TrainingSpec, owne
 
     A scheduled run that is retried or cleared keeps its job even if the owner of scheduled jobs was changed.
     """
-    is_same_run = (row.dag_id, row.run_id) == (run.dag_id, run.run_id)
-    if (is_same_run and run.triggered_by is None) or _may_change(row, run, ownership):
+    if (run.owns(row) and run.triggered_by is None) or _may_change(row, run, ownership):
         return
     action = "start it over" if spec.fresh else "resume it under the same id"
     raise SpecError(f"{ownership.explain(row)} {action}. Give another job_id, or ask one of them")
 
 
-def require_own_parent(
-    spec: TrainingSpec, run: RunIdentity, jobs: JobRepository, ownership: JobOwnership
-) -> None:
+def require_own_parent(parent: TrainingJob, run: RunIdentity, ownership: JobOwnership) -> None:
     """Raise SpecError unless the run's user may continue the job in `resume_from` as a new one."""
-    parent = None if spec.resume_from is None else jobs.get(spec.resume_from)
-    if parent is not None and not _may_change(parent, run, ownership):
+    if not _may_change(parent, run, ownership):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {ownership.explain(parent)} continue it. Start a new training "
             f"run from its best.pt with model='job:{parent.job_id}', or ask one of them"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from include.jobs.quota import GPUS, HOURS
 from include.jobs.spec import SpecError
 from include.jobs.usage import WEEK, start_of_week
+from include.refusals import list_some
 from include.training.devices import count_devices
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ class UserQuotaCheck:
         return self.usage.other_jobs(self.user or "", job_id)
 
     def _explain(self, others: OtherJobs, ahead: int) -> str:
-        named = ", ".join(others.job_ids[:_NAMED]) + (", …" if len(others.job_ids) > _NAMED else "")
+        named = list_some(others.job_ids, _NAMED) or "none"
         before = f", and {ahead} more wait before it" if ahead else ""
         return (
             f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at once ({GPUS}), and their other "
-            f"jobs have {others.used} ({named or 'none'}){before}: this one waits until enough of them end"
+            f"jobs have {others.used} ({named}){before}: this one waits until enough of them end"
         )
 
 

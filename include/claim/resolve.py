@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.claim.free_job import find_free_job
 from include.claim.named_dataset import pin_dataset, pinned_version, require_dataset_address
-from include.claim.ownership import find_owner, refuse_waiting_job, require_own_parent
+from include.claim.ownership import find_owner, refuse_waiting_job
 from include.claim.resolved_job import ResolvedJob, ResumePoint
 from include.claim.resuming import inherit_from_parent, initial_weights_of
 from include.deployment.retrying import is_transient
+from include.jobs.repository import JobClaim
 from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
+    from include.claim.claimant import Claimant, RunIdentity
     from include.claim.free_job import FreeJob
-    from include.claim.quota import QuotaCheck
-    from include.claim.run_identity import RunIdentity
     from include.jobs.job import TrainingJob
     from include.jobs.ownership import JobOwnership
     from include.jobs.repository import JobRepository
     from include.jobs.spec import ResolvedSpec
-    from include.registry.repository import DatasetRepository
-    from include.weights.initial import InitialWeightsFinder
     from include.weights.initial_weights import InitialWeights
 
 log = logging.getLogger(__name__)
@@ -46,35 +44,25 @@ class _Start:
     """The parent's last epoch, as recorded in the row."""
 
 
-def resolve(
-    params: Mapping[str, Any],
-    run: RunIdentity,
-    jobs: JobRepository,
-    checkpoints: CheckpointStore,
-    is_running: Callable[[str, str], bool],
-    finder: InitialWeightsFinder,
-    datasets: DatasetRepository,
-    quotas: QuotaCheck,
-    ownership: JobOwnership,
-) -> ResolvedJob:
-    """Check `params`, and create the job's row for `run` or take it over.
+def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
+    """Check `params`, and create the job's row for the claimant's run or take it over.
 
-    is_running returns whether Airflow still runs a (dag_id, run_id). Raises SpecError for parameters that
-    cannot be trained, a quota that is used up or another user's job, RepositoryError for a row that cannot be
-    claimed, OwnershipLost if the job was cancelled while this run waited, and StoreError if S3 fails. Unless
-    a retry may help, the reason is also written into the job's row, if the row waits for its first run and
-    does not belong to another user.
+    Raises SpecError for parameters that cannot be trained, a quota that is used up or another user's job,
+    RepositoryError for a row that cannot be claimed, OwnershipLost if the job was cancelled while this run
+    waited, and StoreError if S3 fails. Unless a retry may help, the reason is also written into the job's
+    row, if the row waits for its first run and does not belong to another user.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
     claimed and QuotaWait is raised.
     """
-    with reason_in_waiting_row(params.get("job_id"), run, jobs, ownership):
-        found = find_free_job(params, run, jobs, checkpoints, is_running, ownership)
-        owner = find_owner(found.row, run, ownership)
-        quota = quotas.of(owner)
+    run, jobs = claimant.run, claimant.jobs
+    with reason_in_waiting_row(params.get("job_id"), run, jobs, claimant.ownership):
+        found = find_free_job(params, claimant)
+        owner = find_owner(found.row, run, claimant.ownership)
+        quota = claimant.quotas.of(owner)
         if not found.has_begun(run.run_id):
             quota.require_hours()
-        start = _find_start(found, run, jobs, checkpoints, is_running, finder, datasets, ownership)
+        start = _find_start(found, claimant)
         quota.require_fitting(start.spec.device)
         job = _claim(found, start, run, owner, quota.gpu_limit(found.row, run.run_id), jobs)
     if job.waits_for_quota:
@@ -92,35 +80,24 @@ def resolve(
     )
 
 
-def check(
-    params: Mapping[str, Any],
-    run: RunIdentity,
-    jobs: JobRepository,
-    checkpoints: CheckpointStore,
-    is_running: Callable[[str, str], bool],
-    finder: InitialWeightsFinder,
-    datasets: DatasetRepository,
-    quotas: QuotaCheck,
-    ownership: JobOwnership,
-) -> str | None:
+def check(params: Mapping[str, Any], claimant: Claimant) -> str | None:
     """Raise each SpecError and StoreError that `resolve` would, but write nothing and download no weights.
 
     Returns why the job would have to wait for other jobs of its owner; None if it would not.
     """
-    found = find_free_job(params, run, jobs, checkpoints, is_running, ownership)
-    quota = quotas.of(find_owner(found.row, run, ownership))
-    if not found.has_begun(run.run_id):
+    found = find_free_job(params, claimant)
+    quota = claimant.quotas.of(find_owner(found.row, claimant.run, claimant.ownership))
+    if not found.has_begun(claimant.run.run_id):
         quota.require_hours()
     quota.require_fitting(found.spec.device)
     if found.row is not None and found.own is not None:
         _resume_spec(found.spec, found.row)
     elif found.spec.resume_from is not None:
-        require_own_parent(found.spec, run, jobs, ownership)
-        inherit_from_parent(found.spec, jobs, checkpoints, is_running)
+        inherit_from_parent(found.spec, claimant)
     else:
-        spec = _pin_dataset(found, run, datasets).with_defaults()
+        spec = _pin_dataset(found, claimant).with_defaults()
         require_dataset_address(spec)
-        finder.check(spec.model, spec.task, found.job_id)
+        claimant.finder.check(spec.model, spec.task, found.job_id)
     return quota.foresee_wait(found.job_id, found.spec.device)
 
 
@@ -142,27 +119,16 @@ def reason_in_waiting_row(
         raise
 
 
-def _find_start(
-    found: FreeJob,
-    run: RunIdentity,
-    jobs: JobRepository,
-    checkpoints: CheckpointStore,
-    is_running: Callable[[str, str], bool],
-    finder: InitialWeightsFinder,
-    datasets: DatasetRepository,
-    ownership: JobOwnership,
-) -> _Start:
+def _find_start(found: FreeJob, claimant: Claimant) -> _Start:
     row, own = found.row, found.own
     if row is not None and own is not None:
-        spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, checkpoints)
+        spec, resume = _resume_spec(found.spec, row), _find_seed(row, own, claimant.checkpoints)
         return _Start(spec, resume, initial_weights_of(row), row.resumed_epoch)
-    require_own_parent(found.spec, run, jobs, ownership)
-    given = _pin_dataset(found, run, datasets)
-    if given.resume_from is None:
-        spec = given.with_defaults()
-        return _Start(spec, None, finder.find(spec.model, spec.task, found.job_id), None)
-    inherited, parent, weights = inherit_from_parent(given, jobs, checkpoints, is_running)
-    return _Start(inherited.with_defaults(), parent, weights, parent.epoch)
+    if found.spec.resume_from is not None:
+        inherited, parent, weights = inherit_from_parent(found.spec, claimant)
+        return _Start(inherited.with_defaults(), parent, weights, parent.epoch)
+    spec = _pin_dataset(found, claimant).with_defaults()
+    return _Start(spec, None, claimant.finder.find(spec.model, spec.task, found.job_id), None)
 
 
 def _claim(
@@ -174,38 +140,37 @@ def _claim(
     jobs: JobRepository,
 ) -> TrainingJob:
     spec, weights, row = start.spec, start.weights, found.row
+    recreated_run = f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
     return jobs.claim(
-        found.job_id,
-        dag_id=run.dag_id,
-        run_id=run.run_id,
-        spec=spec.model_dump(mode="json", exclude={"job_id"}),
-        epochs=spec.epochs,
-        parent_job_id=spec.resume_from or (weights.job_id if weights else None),
-        resumed_epoch=start.resumed_epoch,
-        triggered_by=owner,
-        fresh=found.own is None,
-        expected_run_id=row.run_id if row else None,
-        origin_run_id=f"{run.run_id[:200]} of {run.created_at:%Y-%m-%dT%H:%M:%SZ}"
-        if found.recreated
-        else run.run_id,
-        recreated=found.recreated,
-        initial_weights_path=weights.path if weights else None,
-        initial_weights_sha256=weights.sha256 if weights else None,
-        queued_at=run.queued_at,
-        dataset=pinned_version(spec),
-        gpu_limit=gpu_limit,
-        run_started_at=run.started_at,
+        JobClaim(
+            found.job_id,
+            run.dag_id,
+            run.run_id,
+            spec=spec.model_dump(mode="json", exclude={"job_id"}),
+            epochs=spec.epochs,
+            parent_job_id=spec.resume_from or (weights.job_id if weights else None),
+            resumed_epoch=start.resumed_epoch,
+            triggered_by=owner,
+            fresh=found.own is None,
+            expected_run_id=row.run_id if row else None,
+            origin_run_id=recreated_run if found.recreated else None,
+            recreated=found.recreated,
+            initial_weights_path=weights.path if weights else None,
+            initial_weights_sha256=weights.sha256 if weights else None,
+            queued_at=run.queued_at,
+            dataset=pinned_version(spec),
+            gpu_limit=gpu_limit,
+            run_started_at=run.started_at,
+        )
     )
 
 
-def _pin_dataset(found: FreeJob, run: RunIdentity, datasets: DatasetRepository) -> TrainingSpec:
-    """Return the parameters with the registered dataset's version pinned; a resumed job inherits its own."""
-    if found.spec.resume_from is not None:
-        return found.spec
+def _pin_dataset(found: FreeJob, claimant: Claimant) -> TrainingSpec:
+    """Return the parameters with the registered dataset's version pinned."""
     row, started = found.row, None
-    if row is not None and row.run_id == run.run_id and row.spec and not found.recreated:
+    if row is not None and row.run_id == claimant.run.run_id and row.spec and not found.recreated:
         started = TrainingSpec.parse_stored(dict(row.spec))
-    return pin_dataset(found.spec, datasets, started)
+    return pin_dataset(found.spec, claimant.datasets, started)
 
 
 def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import in_words
+from include.claim.ownership import require_own_parent
 from include.claim.resolved_job import ResumePoint
 from include.jobs.job import JobStatus
 from include.jobs.spec import SpecError, TrainingSpec
@@ -16,19 +17,16 @@ if TYPE_CHECKING:
     from include.checkpoints.checkpoint import CheckpointKind
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
+    from include.claim.claimant import Claimant
     from include.jobs.job import TrainingJob
-    from include.jobs.repository import JobRepository
 
 
 def inherit_from_parent(
-    spec: TrainingSpec,
-    jobs: JobRepository,
-    checkpoints: CheckpointStore,
-    is_running: Callable[[str, str], bool],
+    spec: TrainingSpec, claimant: Claimant
 ) -> tuple[TrainingSpec, ResumePoint, InitialWeights | None]:
     """Return the spec with the parent's parameters filled in, the parent's state and its initial weights."""
-    parent = _find_parent(spec.resume_from or "", jobs, is_running)
-    resume = _find_resume_point(parent, checkpoints)
+    parent = _find_parent(spec.resume_from or "", claimant)
+    resume = _find_resume_point(parent, claimant.checkpoints)
     spec = spec.inherit_from(_read_spec(parent))
     _refuse_finished(spec, parent, resume)
     return spec, resume, initial_weights_of(parent)
@@ -61,15 +59,14 @@ def describe_activity(row: TrainingJob) -> str:
     return "waits for a GPU" if row.status == JobStatus.QUEUED else "is being trained"
 
 
-def _find_parent(
-    parent_job_id: str, jobs: JobRepository, is_running: Callable[[str, str], bool]
-) -> TrainingJob:
-    parent = jobs.get(parent_job_id)
+def _find_parent(parent_job_id: str, claimant: Claimant) -> TrainingJob:
+    parent = claimant.jobs.get(parent_job_id)
     if parent is None:
         raise SpecError(
             f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job"
         )
-    if is_owner_running(parent, is_running):
+    require_own_parent(parent, claimant.run, claimant.ownership)
+    if is_owner_running(parent, claimant.is_running):
         raise SpecError(
             f"resume_from={parent_job_id!r} {describe_activity(parent)} in run {parent.run_id}; wait until "
             "it has ended"

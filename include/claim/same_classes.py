@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from include.datasets.errors import DatasetError
+from include.refusals import list_some
 
 if TYPE_CHECKING:
     from include.checkpoints.store import CheckpointStore
@@ -59,8 +60,8 @@ def _find_classes(job: ResolvedJob, dataset: DatasetReference) -> tuple[str, ...
 
 
 def _list_classes(classes: Sequence[str]) -> str:
-    names = ", ".join(classes[:_NAMED]) + (", …" if len(classes) > _NAMED else "")
-    return f"{len(classes)} {'class' if len(classes) == 1 else 'classes'} ({names})"
+    noun = "class" if len(classes) == 1 else "classes"
+    return f"{len(classes)} {noun} ({list_some(classes, _NAMED)})"
 
 
 def _describe_difference(before: Sequence[str], now: Sequence[str]) -> str:

@@ -211,25 +211,23 @@ def explain_loss(
     job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None = None
 ) -> OwnershipLost:
     """Return the error that says why the run, or this attempt of it, may not write the job's row."""
-    return OwnershipLost(_reason(job_id, run_id, job, attempt))
-
-
-def _reason(job_id: str, run_id: str, job: TrainingJob | None, attempt: int | None) -> str:
     if job is None:
-        return f"Job {job_id} no longer has a row in training_jobs: it was deleted. Trigger it again."
-    if job.run_id == run_id and job.was_cancelled:
-        return f"Job {job_id} was cancelled while it waited. To train it anyway, trigger it again."
-    if job.run_id == run_id and job.status == JobStatus.FAILED and job.attempt == attempt:
-        return (
-            f"Job {job_id} was recorded as failed while this attempt was starting. "
+        reason = "no longer has a row in training_jobs: it was deleted. Trigger it again."
+    elif job.run_id != run_id:
+        reason = (
+            f"no longer belongs to run {run_id}: another run took it over. "
+            "This training run stops here; the other one continues."
+        )
+    elif job.was_cancelled:
+        reason = "was cancelled while it waited. To train it anyway, trigger it again."
+    elif job.status == JobStatus.FAILED and job.attempt == attempt:
+        reason = (
+            "was recorded as failed while this attempt was starting. "
             f"This attempt stops here; clear the task train to continue. The reason was: {job.error}"
         )
-    if job.run_id == run_id:
-        return (
-            f"Job {job_id} no longer belongs to this attempt: a newer attempt of run {run_id} has started. "
-            f"This one stops here; the newer one continues."
+    else:
+        reason = (
+            f"no longer belongs to this attempt: a newer attempt of run {run_id} has started. "
+            "This one stops here; the newer one continues."
         )
-    return (
-        f"Job {job_id} no longer belongs to run {run_id}: another run took it over. "
-        f"This training run stops here; the other one continues."
-    )
+    return OwnershipLost(f"Job {job_id} {reason}")

@@ -30,16 +30,6 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
 
-    @property
-    def is_active(self) -> bool:
-        """Whether a job of this status is queued or running."""
-        return self in {JobStatus.QUEUED, JobStatus.RUNNING}
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether a job of this status is neither queued nor running."""
-        return not self.is_active
-
 
 class StopRequest(Enum):
     """Whether a job should stop, and when: after its current batch or after its current epoch."""
@@ -184,24 +174,19 @@ class TrainingJob(BaseModel):
         return RecordedCheckpoint.of(self, kind)
 
     @property
-    def known_status(self) -> JobStatus | None:
-        """The status, or None if only a host application uses it."""
-        return JobStatus(self.status) if self.status in set(JobStatus) else None
-
-    @property
     def is_active(self) -> bool:
         """Whether the job is queued or running."""
-        return self.known_status is not None and self.known_status.is_active
+        return self.status in {JobStatus.QUEUED, JobStatus.RUNNING}
 
     @property
     def has_ended(self) -> bool:
         """Whether the job completed, failed or was stopped."""
-        return self.known_status is not None and self.known_status.has_ended
+        return self.status in {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED}
 
     @property
     def has_ended_well(self) -> bool:
         """Whether the job completed or was stopped while it trained: both checkpoints are then recorded."""
-        return self.known_status in {JobStatus.COMPLETED, JobStatus.STOPPED} and not self.was_cancelled
+        return self.status in {JobStatus.COMPLETED, JobStatus.STOPPED} and not self.was_cancelled
 
     @property
     def was_cancelled(self) -> bool:

@@ -218,18 +218,12 @@ class JobListing:
             rows = self._statements.rows(
                 "find_job_details", job_ids=list(job_ids), points=CURVE_POINTS, children=CHILDREN_SHOWN
             )
-        return {
-            row.job_id: JobDetails(
-                row.epoch,
-                row.seconds,
-                row.eta_seconds,
-                row.recorded_at,
-                row.gpu_seconds,
-                row.curve,
-                row.children,
-            )
-            for row in rows
-        }
+        details = {}
+        for row in rows:
+            values = row._asdict()
+            job_id = values.pop("job_id")
+            details[job_id] = JobDetails(**values)
+        return details
 
     def lineage(self, job_id: str) -> Lineage:
         """Return the job with its ancestors and descendants. Raises JobUnknown."""

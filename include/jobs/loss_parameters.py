@@ -2,68 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from include.jobs.parameter_schema import parameter
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
 if TYPE_CHECKING:
     from include.jobs.spec import TrainingSpec
-
-_LOSS = "Loss spikes and NaN"
-
-OnLossSpike = Annotated[
-    Literal["warn", "stop", "roll back"] | None,
-    Field(
-        description="What to do when the loss jumps: warn in the log, stop the job, or roll back to an "
-        "earlier state, lower the learning rate and continue with the next epoch.",
-        json_schema_extra=parameter(_LOSS, when_empty="nothing"),
-    ),
-]
-
-LossSpike = Annotated[
-    float | None,
-    Field(
-        gt=1,
-        le=1_000_000,
-        description="The loss has jumped when, three batches in a row, it exceeds the largest loss of the "
-        "100 batches before by this factor.",
-        json_schema_extra=parameter(_LOSS, default=2),
-    ),
-]
-
-OnNan = Annotated[
-    Literal["stop", "roll back"] | None,
-    Field(
-        description="What to do when the loss is not a number (NaN or infinite).",
-        json_schema_extra=parameter(
-            _LOSS, when_empty="repeat the epoch as Ultralytics does, at most three times, then stop"
-        ),
-    ),
-]
-
-RollBackStates = Annotated[
-    int | None,
-    Field(
-        ge=1,
-        le=5,
-        description="How many states to roll back: 1 returns to the start of the current epoch, 2 to the "
-        "start of the one before. Each state makes last.pt larger by nearly its own size.",
-        json_schema_extra=parameter(_LOSS, default=NO_RULES.states),
-    ),
-]
-
-RollBackLr = Annotated[
-    float | None,
-    Field(
-        gt=0,
-        le=1,
-        description="Factor applied to the learning rate at each rollback.",
-        json_schema_extra=parameter(_LOSS, default=NO_RULES.rate),
-    ),
-]
 
 
 def loss_rules_of(spec: TrainingSpec) -> LossRules:

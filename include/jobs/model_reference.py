@@ -18,7 +18,6 @@ from include.training.architectures import (
 )
 
 if TYPE_CHECKING:
-    from include.training.architectures import Architecture
     from include.training.contract import Task
 
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
@@ -166,13 +165,9 @@ def _parse_architecture(text: str) -> ModelReference:
             f"model={show_value(text)} is not an architecture that Ultralytics ships, and jobs do not read "
             f"files of a worker; {hint} {_EXAMPLES}"
         )
-    _require_trained_here(text, found)
-    return ModelReference(ModelKind.ARCHITECTURE, name, name)
-
-
-def _require_trained_here(text: str, architecture: Architecture) -> None:
-    if architecture.task is None:
+    if found.task is None:
         raise ValueError(
             f"model={show_value(text)} is an architecture that train_yolo does not train (RT-DETR, "
             f"YOLO-World and YOLOE have trainers of their own); give {_EXAMPLES}"
         )
+    return ModelReference(ModelKind.ARCHITECTURE, name, name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.jobs.job import TRAINING_DAG
+from include.refusals import list_some
 
 if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
@@ -50,10 +51,5 @@ class JobOwnership:
         """Return the start of a sentence; the caller adds the action that only these people may take."""
         whose = f"job_id={job.job_id!r} belongs to {job.triggered_by or 'nobody: a schedule started it'}"
         owner = f"{job.triggered_by} or " if job.triggered_by else ""
-        return f"{whose}; only {owner}a job administrator ({self._name_administrators()}) may"
-
-    def _name_administrators(self) -> str:
-        if not self.administrators:
-            return "JOB_ADMINISTRATORS names none"
-        named = sorted(self.administrators)
-        return ", ".join(named[:_NAMED]) + (", …" if len(named) > _NAMED else "")
+        administrators = list_some(sorted(self.administrators), _NAMED) or "JOB_ADMINISTRATORS names none"
+        return f"{whose}; only {owner}a job administrator ({administrators}) may"

@@ -1,11 +1,30 @@
-"""Additional schema of a parameter: its section in forms, and the meaning of null."""
+"""A parameter's field, with its section in forms and the meaning of null as an additional schema."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict, JsonValue
+
+
+def nullable(
+    section: str,
+    description: str,
+    *,
+    default: JsonValue = None,
+    default_by_task: dict[str, JsonValue] | None = None,
+    when_empty: str | None = None,
+    **bounds: Any,
+) -> Any:
+    """Return the field of a parameter that is null unless it is given; bounds are those of pydantic's Field.
+
+    The other arguments are those of `parameter`.
+    """
+    schema = parameter(section, default=default, default_by_task=default_by_task, when_empty=when_empty)
+    return Field(None, description=description, json_schema_extra=schema, **bounds)
 
 
 def parameter(

@@ -23,9 +23,8 @@ from pydantic import (
 from include.datasets.errors import DatasetError
 from include.datasets.registered import parse_registered
 from include.forgiving import as_text, drop_blanks, is_blank, use_whole_numbers
-from include.jobs.loss_parameters import LossSpike, OnLossSpike, OnNan, RollBackLr, RollBackStates
 from include.jobs.model_reference import ModelReference
-from include.jobs.parameter_schema import parameter
+from include.jobs.parameter_schema import nullable, parameter
 from include.limits import TEXT
 from include.plain_text import is_one_line
 from include.refusals import show_value
@@ -33,6 +32,7 @@ from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
 from include.training.contract import TASKS, Task
+from include.training.loss_rules import NO_RULES
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
@@ -55,6 +55,7 @@ REPLACED = {"publish_interval": "publish_seconds"}
 _JOB = "Job"
 _DATA = "Data and model"
 _TRAINING = "Training"
+_LOSS = "Loss spikes and NaN"
 _CONTINUING = "Resuming and storage"
 
 
@@ -79,66 +80,57 @@ class TrainingParameters(BaseModel):
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, regex_engine="python-re"
     )
 
-    job_id: str | None = Field(
-        None,
+    job_id: str | None = nullable(
+        _JOB,
+        f"Name of the job and of its checkpoints: {JOB_ID_RULE}.",
+        when_empty="a generated name",
         pattern=JOB_ID,
-        description=f"Name of the job and of its checkpoints: {JOB_ID_RULE}.",
-        json_schema_extra=parameter(_JOB, when_empty="a generated name"),
     )
     fresh: bool = Field(
         False,
         description="Discard any previous training run of this job and start from scratch.",
         json_schema_extra=parameter(_JOB),
     )
-    dataset: OptionalText = Field(
-        None,
-        max_length=TEXT,
-        description="digits (bundled handwritten digits, detect only), a registered dataset (its name, or "
+    dataset: OptionalText = nullable(
+        _DATA,
+        "digits (bundled handwritten digits, detect only), a registered dataset (its name, or "
         "name@version), s3://… (a .zip, a prefix, a data YAML, an .ndjson export or COCO .json), or a path "
         "under one of the folders in the workers' DATASET_ROOTS.",
-        json_schema_extra=parameter(
-            _DATA, default="digits", when_empty="digits for detect; required for every other task"
-        ),
-    )
-    task: Task | None = Field(
-        None,
-        description="What the model does.",
-        json_schema_extra=parameter(
-            _DATA, default="detect", when_empty="the registered dataset's task; detect for any other"
-        ),
-    )
-    model: OptionalText = Field(
-        None,
+        default="digits",
+        when_empty="digits for detect; required for every other task",
         max_length=TEXT,
-        description="yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
+    )
+    task: Task | None = nullable(
+        _DATA,
+        "What the model does.",
+        default="detect",
+        when_empty="the registered dataset's task; detect for any other",
+    )
+    model: OptionalText = nullable(
+        _DATA,
+        "yolo11n.pt (pretrained), yolo11n or yolo11n.yaml (from scratch), s3://…/*.pt, "
         "job:{job_id} (that job's best.pt), or model:{name}@{version} (a registered version; without @, the "
         "version in production).",
-        json_schema_extra=parameter(
-            _DATA,
-            default_by_task={task: default_weights(task) for task in TASKS},
-            when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
-        ),
+        default_by_task={task: default_weights(task) for task in TASKS},
+        when_empty="yolo26n.pt with the task's suffix; for digits, yolo11n from scratch",
+        max_length=TEXT,
     )
-    epochs: int | None = Field(
-        None,
-        ge=1,
-        le=100_000,
-        description="Total number of epochs.",
-        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["epochs"]),
+    epochs: int | None = nullable(
+        _TRAINING, "Total number of epochs.", default=DEFAULTS["epochs"], ge=1, le=100_000
     )
-    imgsz: int | None = Field(
-        None,
+    imgsz: int | None = nullable(
+        _TRAINING,
+        "Side of the square training images in pixels, rounded up to a multiple of 32.",
+        default=DEFAULTS["imgsz"],
         ge=32,
         le=8192,
-        description="Side of the square training images in pixels, rounded up to a multiple of 32.",
-        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["imgsz"]),
     )
-    batch: float | None = Field(
-        None,
+    batch: float | None = nullable(
+        _TRAINING,
+        "Images per batch; -1 or a fraction of the GPU's memory lets Ultralytics choose.",
+        default=DEFAULTS["batch"],
         ge=-1,
         le=65_536,
-        description="Images per batch; -1 or a fraction of the GPU's memory lets Ultralytics choose.",
-        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["batch"]),
     )
     device: OptionalText = Field(
         None,
@@ -151,64 +143,75 @@ class TrainingParameters(BaseModel):
             "type": ["string", "integer", "null"],
         },
     )
-    workers: int | None = Field(
-        None,
+    workers: int | None = nullable(
+        _TRAINING,
+        "Number of processes that load data.",
+        when_empty="8 on a GPU; always 0 on a CPU",
         ge=0,
         le=256,
-        description="Number of processes that load data.",
-        json_schema_extra=parameter(_TRAINING, when_empty="8 on a GPU; always 0 on a CPU"),
     )
-    seed: int | None = Field(
-        None,
-        ge=0,
-        le=2**31,
-        description="Seed of all random numbers.",
-        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["seed"]),
+    seed: int | None = nullable(
+        _TRAINING, "Seed of all random numbers.", default=DEFAULTS["seed"], ge=0, le=2**31
     )
-    patience: int | None = Field(
-        None,
+    patience: int | None = nullable(
+        _TRAINING,
+        "Stop early after this many epochs without a better fitness; 0 never stops early.",
+        default=DEFAULTS["patience"],
         ge=0,
         le=100_000,
-        description="Stop early after this many epochs without a better fitness; 0 never stops early.",
-        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["patience"]),
     )
-    time: float | None = Field(
-        None,
-        gt=0,
-        le=8_760,
-        description="Time budget in hours, used instead of epochs.",
-        json_schema_extra=parameter(_TRAINING, when_empty="none"),
+    time: float | None = nullable(
+        _TRAINING, "Time budget in hours, used instead of epochs.", when_empty="none", gt=0, le=8_760
     )
-    optimizer: Optimizer | None = Field(
-        None,
-        description="Optimizer; auto also chooses lr0 and momentum.",
-        json_schema_extra=parameter(_TRAINING, default=DEFAULTS["optimizer"]),
+    optimizer: Optimizer | None = nullable(
+        _TRAINING, "Optimizer; auto also chooses lr0 and momentum.", default=DEFAULTS["optimizer"]
     )
-    lr0: float | None = Field(
-        None,
+    lr0: float | None = nullable(
+        _TRAINING,
+        "Initial learning rate.",
+        default=0.01,
+        when_empty="0.01, or what the optimizer auto chooses",
         gt=0,
         le=1,
-        description="Initial learning rate.",
-        json_schema_extra=parameter(
-            _TRAINING, default=0.01, when_empty="0.01, or what the optimizer auto chooses"
-        ),
     )
-    overrides: dict[str, Any] | None = Field(
-        None,
-        description='Any other Ultralytics training arguments, as JSON: {"mosaic": 0.5, "cos_lr": true}.',
-        json_schema_extra=parameter(_TRAINING),
+    overrides: dict[str, Any] | None = nullable(
+        _TRAINING, 'Any other Ultralytics training arguments, as JSON: {"mosaic": 0.5, "cos_lr": true}.'
     )
-    on_loss_spike: OnLossSpike = None
-    loss_spike: LossSpike = None
-    on_nan: OnNan = None
-    roll_back_states: RollBackStates = None
-    roll_back_lr: RollBackLr = None
-    resume_from: str | None = Field(
-        None,
-        pattern=JOB_ID,
-        description="Job to continue from its last.pt as a new job, with the same data, model and arguments. "
+    on_loss_spike: Literal["warn", "stop", "roll back"] | None = nullable(
+        _LOSS,
+        "What to do when the loss jumps: warn in the log, stop the job, or roll back to an earlier state, "
+        "lower the learning rate and continue with the next epoch.",
+        when_empty="nothing",
+    )
+    loss_spike: float | None = nullable(
+        _LOSS,
+        "The loss has jumped when, three batches in a row, it exceeds the largest loss of the 100 batches "
+        "before by this factor.",
+        default=2,
+        gt=1,
+        le=1_000_000,
+    )
+    on_nan: Literal["stop", "roll back"] | None = nullable(
+        _LOSS,
+        "What to do when the loss is not a number (NaN or infinite).",
+        when_empty="repeat the epoch as Ultralytics does, at most three times, then stop",
+    )
+    roll_back_states: int | None = nullable(
+        _LOSS,
+        "How many states to roll back: 1 returns to the start of the current epoch, 2 to the start of the "
+        "one before. Each state makes last.pt larger by nearly its own size.",
+        default=NO_RULES.states,
+        ge=1,
+        le=5,
+    )
+    roll_back_lr: float | None = nullable(
+        _LOSS, "Factor applied to the learning rate at each rollback.", default=NO_RULES.rate, gt=0, le=1
+    )
+    resume_from: str | None = nullable(
+        _CONTINUING,
+        "Job to continue from its last.pt as a new job, with the same data, model and arguments. "
         "To train longer than planned, increase epochs.",
-        json_schema_extra=parameter(_CONTINUING),
+        pattern=JOB_ID,
     )
     publish_every: int = Field(
         1,
@@ -226,14 +229,12 @@ class TrainingParameters(BaseModel):
         "once the last one is older than this.",
         json_schema_extra=parameter(_CONTINUING),
     )
-    hang_timeout: float | None = Field(
-        None,
+    hang_timeout: float | None = nullable(
+        _CONTINUING,
+        "Seconds without a finished batch after which the training is killed and resumed.",
+        when_empty="300, or 20 times the median batch time if that is longer",
         ge=10,
         le=86_400,
-        description="Seconds without a finished batch after which the training is killed and resumed.",
-        json_schema_extra=parameter(
-            _CONTINUING, when_empty="300, or 20 times the median batch time if that is longer"
-        ),
     )
     keep_local: bool = Field(
         False,

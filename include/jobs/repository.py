@@ -5,6 +5,7 @@ include.jobs.attempts records the progress of attempts at a training run.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg import errors
@@ -43,87 +44,82 @@ class DatasetGone(RepositoryError):
     """The registered version of a dataset was deleted before a job that trains on it was recorded."""
 
 
+@dataclass(frozen=True)
+class JobClaim:
+    """A run's claim to a job: what the job's row will say, and when the row may be taken."""
+
+    job_id: str
+    dag_id: str
+    run_id: str
+    """The run that claims the job."""
+    spec: Mapping[str, Any]
+    epochs: int | None
+    parent_job_id: str | None
+    resumed_epoch: int | None
+    triggered_by: str | None
+    fresh: bool
+    """Whether the training starts from scratch if the row belongs to another run."""
+    expected_run_id: str | None
+    """The row's run_id, as the caller read it; None for no row or no owner."""
+    origin_run_id: str | None = None
+    """Run to which a training run that starts from scratch belongs; None for the run that claims the job."""
+    recreated: bool = False
+    """Whether the row belongs to a deleted run with the same id."""
+    initial_weights_path: str | None = None
+    initial_weights_sha256: str | None = None
+    queued_at: datetime | None = None
+    """When the job was queued; None for now."""
+    dataset: DatasetVersionName | None = None
+    """The registered version that the spec names."""
+    gpu_limit: int | None = None
+    """Number of GPUs that the jobs of `triggered_by` may have at once; None for any number."""
+    run_started_at: datetime | None = None
+    """When the run started, or was cleared."""
+
+
 class JobRepository(AttemptRepository):
     """Reads and writes jobs on behalf of runs, people, other trainers and attempts."""
 
-    def claim(
-        self,
-        job_id: str,
-        *,
-        dag_id: str,
-        run_id: str,
-        spec: Mapping[str, Any],
-        epochs: int | None,
-        parent_job_id: str | None,
-        resumed_epoch: int | None,
-        triggered_by: str | None,
-        fresh: bool,
-        expected_run_id: str | None,
-        origin_run_id: str | None = None,
-        recreated: bool = False,
-        initial_weights_path: str | None = None,
-        initial_weights_sha256: str | None = None,
-        queued_at: datetime | None = None,
-        dataset: DatasetVersionName | None = None,
-        gpu_limit: int | None = None,
-        run_started_at: datetime | None = None,
-    ) -> TrainingJob:
+    def claim(self, claim: JobClaim) -> TrainingJob:
         """Make this run the owner of the job, creating its row if necessary, and return the row.
 
-        The job is queued from queued_at (by default now) until an attempt has its GPU (`leave_queue`).
+        The job is queued until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only while its run_id is still `expected_run_id`, the value that the caller
-        read (None for no row or no owner). Its training continues: origin_run_id, epoch, metrics and the
-        durable state are kept, while paths, hashes, sizes, error and attempt are cleared. The training starts
-        from scratch if the job was never trained or, with `fresh`, if the row belongs to another run or to a
-        deleted run with this id (`recreated`). A training run that starts from scratch belongs to
-        `origin_run_id`, by default this run. parent_job_id, resumed_epoch, the initial weights and `dataset`
-        (the registered version that the spec names) are written in any case. gpu_limit is the number of GPUs
-        that the jobs of triggered_by may have at once. The job `waits_for_quota` if it would exceed that
-        limit, or if an older job of the same user waits for the quota.
+        An existing row is taken only while its run_id is still `expected_run_id`. Its training continues:
+        origin_run_id, epoch, metrics and the durable state are kept, while paths, hashes, sizes, error and
+        attempt are cleared. The training starts from scratch if the job was never trained or, with `fresh`,
+        if the row belongs to another run or to a deleted run with this id (`recreated`). parent_job_id,
+        resumed_epoch, the initial weights and the version of the dataset are written in any case. The job
+        `waits_for_quota` if it would exceed `gpu_limit`, or if an older job of the same user waits for the
+        quota.
 
         Raises JobTaken if another run was faster, OwnershipLost if the job was cancelled while this run
-        waited and the run has not been cleared since (it started at run_started_at), JobNotCreatable if only
-        the host application can create this row, and DatasetGone if the version of the dataset was deleted
-        in the meantime.
+        waited and the run has not been cleared since, JobNotCreatable if only the host application can create
+        this row, and DatasetGone if the version of the dataset was deleted in the meantime.
         """
-        values = {
-            "job_id": job_id,
-            "dag_id": dag_id,
-            "run_id": run_id,
-            "spec": Jsonb(finite(dict(spec))),
-            "epochs": epochs,
-            "parent_job_id": parent_job_id,
-            "resumed_epoch": resumed_epoch,
-            "triggered_by": triggered_by,
-            "fresh": fresh,
-            "expected_run_id": expected_run_id,
-            "origin_run_id": origin_run_id or run_id,
-            "recreated": recreated,
-            "initial_weights_path": initial_weights_path,
-            "initial_weights_sha256": initial_weights_sha256,
-            "queued_at": queued_at,
+        dataset = claim.dataset
+        values = vars(claim) | {
+            "spec": Jsonb(finite(dict(claim.spec))),
+            "origin_run_id": claim.origin_run_id or claim.run_id,
             "dataset_name": dataset.name if dataset else None,
             "dataset_version": dataset.version if dataset else None,
             "first_epoch": 0,
-            "limit": gpu_limit,
-            "run_started_at": run_started_at,
         }
         with self._connection.transaction():
-            if gpu_limit is not None:
+            if claim.gpu_limit is not None:
                 self._statements.row("lock_quota", **values)
             if dataset is not None and self._statements.row("hold_dataset_version", **values) is None:
                 raise DatasetGone(f"dataset={str(dataset)!r} has just been deleted; give another version")
             taken = self._statements.row("take_over_job", **values)
             if taken is None:
-                self._create(job_id, run_id, values)
+                self._create(claim.job_id, claim.run_id, values)
             elif taken.begins:
                 self._statements.changed("start_over", **values)
             if taken is None or taken.begins:
                 self._statements.changed("delete_epochs", **values)
-            if gpu_limit is not None:
+            if claim.gpu_limit is not None:
                 self._statements.changed("hold_for_quota", **values)
-            job = self._get(job_id)
+            job = self._get(claim.job_id)
         assert job is not None  # noqa: S101 - written above in the same transaction
         return job
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from include.deployment.connections import open_training_db
-from include.orchestration.failures import no_retry
-from include.schema.current import require_current
+from airflow.sdk import task
+
+
+@task
+def check_schema() -> None:
+    """Fail early unless the tables are at the schema revision of this code."""
+    require_current_schema()
 
 
 def require_current_schema() -> None:
     """Fail at once, without a retry, if the schema is not the revision that this code requires."""
+    from include.deployment.connections import open_training_db
+    from include.orchestration.failures import no_retry
+    from include.schema.current import require_current
+
     with open_training_db() as connection, no_retry():
         require_current(connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 log = logging.getLogger(__name__)
+
+REFUSAL = "refusal"
+"""Key of the XCom with the sentence that `keep_refusal` keeps."""
 
 _TASK_CALLBACK_SECONDS = 10.0
 """Airflow kills a task's process 20 seconds after its final state (`task_success_overtime`)."""
@@ -32,6 +35,20 @@ def no_retry() -> Iterator[None]:
         yield
     except FinalError as error:
         raise AirflowFailException(escape_controls(str(error))) from error
+
+
+@contextmanager
+def keep_refusal(context: Context) -> Iterator[None]:
+    """Do the same as `no_retry`, and push the sentence as an XCom, from which our API reads it.
+
+    Airflow's REST API does not say why a task failed.
+    """
+    with no_retry():
+        try:
+            yield
+        except FinalError as error:
+            context["ti"].xcom_push(key=REFUSAL, value=escape_controls(str(error)))
+            raise
 
 
 @contextmanager
@@ -84,6 +101,21 @@ def record_unfinished_run(context: Context) -> None:
         "Clear train with its downstream tasks.",
         _DAG_CALLBACK_SECONDS,
     )
+
+
+def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
+    """Return the single row of `record_checkpoints` (a handler of SQLExecuteQueryOperator).
+
+    Raises AirflowFailException for any other number of rows.
+    """
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    if len(rows) != 1:
+        raise AirflowFailException(
+            f"record_checkpoints wrote {len(rows)} rows instead of one: the job's row is gone, or another "
+            "run owns it now. The checkpoints are in S3; look at the row in training_jobs before you clear "
+            "this task."
+        )
+    return rows
 
 
 def _concerns_this_attempt(error: BaseException | None) -> bool:

@@ -23,7 +23,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError
 from include.watchdog.traces import Trace, likely_cause
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -42,11 +42,11 @@ _KEY = "interruptions"
 
 def stop_after_repeated_kills(context: Context) -> None:
     """Start an attempt of a task that stores no progress. Raises AirflowFailException after three kills."""
-    start_attempt(context, progress=0)
+    start_attempt(context, progress=(0,))
 
 
-def start_attempt(context: Context, progress: int | Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: a number, or a tuple of numbers.
+def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
+    """Store that an attempt starts, with the progress so far: numbers that are compared like a tuple.
 
     trace is the watchdog's trace of the previous attempt, if there is one on this machine.
 
@@ -87,26 +87,34 @@ def mark_explained(context: Context) -> Ending | None:
     """Store that this attempt ends with a known error. Returns None if that could not be stored."""
     attempt = context["ti"].try_number
     try:
-        noted = _load_note(context) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
+        noted = load_record(context, _KEY) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
         if noted["attempt"] > attempt:  # the scheduler considered this attempt lost, and has started another
             return None
         had_started = noted["attempt"] == attempt
         first = noted.get("first", attempt)
         if not had_started:
             first = noted["unstarted"] = noted.get("unstarted", attempt)
-        ended: dict[str, Any] = {
-            "attempt": attempt,
-            "explained": True,
-            "fingerprint": fingerprint_of(context),
-        }
-        context["task_state_store"].set(_KEY, {**noted, **ended})
+        store_record(context, _KEY, {**noted, "attempt": attempt, "explained": True})
     except AirflowRuntimeError as error:
         log.warning("Could not store why this attempt ends; it will count as killed: %s", error)
         return None
     return Ending(attempt - int(first) + 1, had_started)
 
 
-def fingerprint_of(context: Context) -> str:
+def load_record(context: Context, key: str) -> dict[str, Any] | None:
+    """Return the record that an earlier attempt of the task stored, if it had the same arguments."""
+    stored = context["task_state_store"].get(key)
+    if isinstance(stored, dict) and stored.get("fingerprint") == _fingerprint(context):
+        return stored
+    return None
+
+
+def store_record(context: Context, key: str, values: Mapping[str, Any]) -> None:
+    """Store a record for later attempts of the task with the same arguments."""
+    context["task_state_store"].set(key, {**values, "fingerprint": _fingerprint(context)})
+
+
+def _fingerprint(context: Context) -> str:
     """Return a hash of the task's arguments and max_tries, which changes when the task is cleared."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
@@ -118,18 +126,18 @@ def fingerprint_of(context: Context) -> str:
 
 
 def _store_start(
-    context: Context, progress: int | Sequence[int], trace: Trace | None
+    context: Context, progress: Sequence[int], trace: Trace | None
 ) -> tuple[list[Trace | None], int]:
     """Store the attempt.
 
     Returns the traces of the preceding attempts that were killed without progress, and the number of those
     that were interrupted in any way.
     """
-    attempt, reached = context["ti"].try_number, _position(progress)
-    before = _load_note(context)
+    attempt, reached = context["ti"].try_number, tuple(progress)
+    before = load_record(context, _KEY)
     kills: list[Trace | None] = []
     first = attempt
-    if before and reached <= (highest := _position(before["progress"])):
+    if before and reached <= (highest := tuple(before["progress"])):
         reached = highest  # resuming from an older state is not progress, nor is repetition
         first = before.get("first", before["attempt"])
         if not before["explained"]:
@@ -145,17 +153,5 @@ def _store_start(
         "kills": [asdict(kill) if kill else None for kill in kills],
         "explained": False,
     }
-    context["task_state_store"].set(_KEY, {**noted, "fingerprint": fingerprint_of(context)})
+    store_record(context, _KEY, noted)
     return kills, attempt - first
-
-
-def _position(progress: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the progress as a tuple, which JSON has turned into a list."""
-    return (progress,) if isinstance(progress, int) else tuple(progress)
-
-
-def _load_note(context: Context) -> dict[str, Any] | None:
-    """Return the record that an earlier attempt with the same arguments stored."""
-    stored = context["task_state_store"].get(_KEY)
-    same = isinstance(stored, dict) and stored.get("fingerprint") == fingerprint_of(context)
-    return stored if same and isinstance(stored, dict) else None

@@ -13,9 +13,10 @@ from include.attempt.preemption import Preempted
 from include.deployment.retrying import is_transient
 from include.orchestration.interruptions import (
     MAX_INTERRUPTIONS,
-    fingerprint_of,
+    load_record,
     mark_explained,
     stop_after_repeated_kills,
+    store_record,
 )
 from include.training.contract import MachineUnusable, ProcessKilled
 
@@ -105,13 +106,9 @@ class CountErrors(RetryPolicy):
 
     def _count(self, exception: BaseException, context: Context) -> int:
         """Count the error; return its number since the arguments last changed, from 1."""
-        store = context["task_state_store"]
-        fingerprint = fingerprint_of(context)
-        stored = store.get(_KEY)
-        counted = stored if isinstance(stored, dict) and stored.get("fingerprint") == fingerprint else {}
-        before = counted.get("count")
+        before = (load_record(context, _KEY) or {}).get("count")
         count = (before if isinstance(before, int) else 0) + 1
-        store.set(_KEY, {"fingerprint": fingerprint, "count": count, "last": _sentence(exception)})
+        store_record(context, _KEY, {"count": count, "last": _sentence(exception)})
         return count
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from include.database import Statements, fetch_rows
 from include.jobs.listing import pattern_of
 from include.jobs.storable import make_storable
+from include.refusals import list_some
 from include.registry.errors import DatasetUnknown
 from include.registry.version import DatasetSummary, DatasetVersion
 
@@ -208,21 +209,19 @@ class DatasetRepository:
         existing = self.versions(asked.name, limit=_NAMED + 1)
         if not existing:
             return f"is not registered: {self._name_others()}"
-        numbers = [str(version.version) for version in existing[:_NAMED]]
-        more = ", …" if len(existing) > len(numbers) else ""
+        numbers = list_some([version.version for version in existing], _NAMED)
         if asked.version is None:
             return (
-                f"has only archived versions ({', '.join(numbers)}{more}): name one of them, as in "
+                f"has only archived versions ({numbers}): name one of them, as in "
                 f"'{existing[0]}', or restore it"
             )
-        return f"is not registered: the versions of {asked.name} are {', '.join(numbers)}{more}"
+        return f"is not registered: the versions of {asked.name} are {numbers}"
 
     def _name_others(self) -> str:
         with self._connection.transaction():
             rows = self._statements.rows("list_dataset_names", limit=_NAMED + 1)
-        names = [row.name for row in rows[:_NAMED]]
-        more = ", …" if len(rows) > len(names) else ""
-        known = f"the registered datasets are {', '.join(names)}{more}" if names else "none is registered yet"
+        names = list_some([row.name for row in rows], _NAMED)
+        known = f"the registered datasets are {names}" if names else "none is registered yet"
         return (
             f"{known}. Give one of them, 'digits', s3://bucket/… or an absolute path under DATASET_ROOTS; "
             "Ultralytics' own datasets (coco8.yaml, …) are not downloaded automatically"

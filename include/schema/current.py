@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).resolve().parents[2] / "sql" / "migrations"
 VERSION_TABLE = "training_schema_version"
 
+BASE = "base"
+"""Stands for the revision of a database without our schema."""
+
 
 def require_current(connection: Connection[Any]) -> None:
     """Raise SchemaBehind unless the database is at this code's newest revision."""

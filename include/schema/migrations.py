@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,8 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import ClientCursor
 from sqlalchemy import event
 
-from include.schema.current import MIGRATIONS, VERSION_TABLE, describe_newer_schema, revisions
+from include.schema.current import BASE, MIGRATIONS, VERSION_TABLE, describe_newer_schema, revisions
 from include.schema.errors import MigrationRefused, SchemaBehind, SchemaUnverified, TargetUnknown
-from include.schema.plan import BASE, MigrationPlan
 from include.schema.privileges import (
     KEPT_TABLES,
     describe_excess,
@@ -38,13 +38,44 @@ _CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE|GRANT)\b", re
 _STEPS = re.compile(r"[+-][0-9]+")
 
 
+@dataclass(frozen=True)
+class MigrationPlan:
+    """A rehearsed migration, which was run and rolled back.
+
+    current and target are revisions, or "base" if our schema does not exist. revisions are those that run, in
+    order; statements is the SQL that they execute; problems are the reasons for `apply` to refuse.
+    """
+
+    current: str
+    target: str
+    revisions: tuple[str, ...]
+    statements: tuple[str, ...]
+    warnings: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def report(self) -> str:
+        """The plan as text."""
+        lines = [f"Schema: at {self.current}, target {self.target}."]
+        if not (self.revisions or self.statements or self.problems):
+            lines[0] += " Nothing to do."
+        if self.revisions:
+            lines.append(f"Revisions: {', '.join(self.revisions)}.")
+        if self.statements:
+            lines += ["SQL:", *(f"{statement};" for statement in self.statements)]
+        lines += [f"Note: {warning}" for warning in self.warnings]
+        lines += [f"PROBLEM: {problem}" for problem in self.problems]
+        if self.problems:
+            lines.append("apply will refuse until these problems are fixed.")
+        return "\n".join(lines)
+
+
 def plan(
     engine: Engine,
     target: str = "head",
     *,
     application_role: str | None = None,
     confirm_data_loss: bool = False,
-    scripts: Path = MIGRATIONS,
     timeouts: LockTimeouts = DEFAULT_TIMEOUTS,
 ) -> MigrationPlan:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
@@ -55,7 +86,7 @@ def plan(
     schema is newer than this code), SchemaBusy.
     """
     with open_exclusive_session(engine, timeouts) as connection:
-        return _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
+        return _Migration(connection, application_role, confirm_data_loss, timeouts).rehearse(target)
 
 
 def apply(
@@ -76,160 +107,154 @@ def apply(
     raises the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
-        rehearsed = _rehearse(connection, target, application_role, confirm_data_loss, scripts, timeouts)
+        migration = _Migration(connection, application_role, confirm_data_loss, timeouts, scripts)
+        rehearsed = migration.rehearse(target)
         if rehearsed.problems:
             raise MigrationRefused(rehearsed.problems)
-        config, known = _make_config(connection, confirm_data_loss, scripts), revisions(scripts)
         try:
-            _migrate(config, rehearsed.current, rehearsed.target, known, timeouts)
-            if application_role is not None:
-                with connection.begin():
-                    _grant(connection, application_role, scripts, rehearsed.target)
+            migration.migrate(migration.make_config(), rehearsed.current, rehearsed.target)
+            with connection.begin():
+                migration.grant(rehearsed.target)
         except MigrationRefused as refusal:  # something has changed since the rehearsal
-            reached = _read_current(connection, known)
+            reached = migration.read_current()
             if reached == rehearsed.current:
                 raise
             raise MigrationRefused(refusal.problems, reached) from refusal
         return rehearsed
 
 
-def verify(
-    engine: Engine, target: str = "head", *, application_role: str | None = None, scripts: Path = MIGRATIONS
-) -> list[ColumnState]:
+def verify(engine: Engine, target: str = "head", *, application_role: str | None = None) -> list[ColumnState]:
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
     Raises SchemaUnverified if the database is at another revision, if columns are missing or unusable, or if
     application_role lacks rights; also TargetUnknown and SchemaBehind, as `plan` does.
     """
-    known = revisions(scripts)
     with engine.connect() as connection:
-        current = _read_current(connection, known)
-        expected = _resolve(target, current, known)
+        migration = _Migration(connection, application_role)
+        current = migration.read_current()
+        expected = migration.resolve(target, current)
         if current != expected:
             raise SchemaUnverified(
                 f"The training database is at schema revision {current}, not {expected}: "
                 f"run the Dag migrate_schema with target={target}."
             )
         if application_role is not None and current != BASE:
-            require_granted(connection, application_role, _list_tables(scripts, current))
-        return compare(connection, scripts, current)
+            require_granted(connection, application_role, migration.list_tables(current))
+        return compare(connection, migration.scripts, current)
 
 
-def _rehearse(
-    connection: Connection,
-    target: str,
-    application_role: str | None,
-    confirm_data_loss: bool,
-    scripts: Path,
-    timeouts: LockTimeouts,
-) -> MigrationPlan:
-    known = revisions(scripts)
-    current = _read_current(connection, known)
-    resolved = _resolve(target, current, known)
-    config = _make_config(connection, confirm_data_loss, scripts)
-    problems: tuple[str, ...] = ()
-    # Alembic neither commits nor rolls back a transaction that is already open.
-    with _collect_changes(connection) as statements, connection.begin() as rehearsal:
-        try:
-            if current != resolved:
-                require_ownership(connection, _list_tables(scripts, current))
-            _migrate(config, current, resolved, known, timeouts)
-            if application_role is not None:
-                config.attributes["warnings"] += _grant(connection, application_role, scripts, resolved)
-        except MigrationRefused as refusal:
-            problems = refusal.problems
-        rehearsal.rollback()
-    return MigrationPlan(
-        current=current,
-        target=resolved,
-        revisions=_revisions_between(current, resolved, known),
-        statements=tuple(statements),
-        warnings=tuple(config.attributes["warnings"]),
-        problems=problems,
-    )
+@dataclass(frozen=True)
+class _Migration:
+    """A migration over one connection, with the settings of `plan` and `apply`."""
 
+    connection: Connection
+    application_role: str | None
+    confirm_data_loss: bool = False
+    timeouts: LockTimeouts = DEFAULT_TIMEOUTS
+    scripts: Path = MIGRATIONS
 
-def _grant(connection: Connection, role: str, scripts: Path, revision: str) -> list[str]:
-    """Grant the application's role its rights at that revision; return warnings about excess rights."""
-    if revision == BASE:
-        return []
-    tables = _list_tables(scripts, revision)
-    with translate_database_errors("Another program is changing the rights of a table: try again."):
-        grant(connection, role, tables)
-        return describe_excess(connection, role, tables)
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The base and all revisions, the oldest first."""
+        return (BASE, *revisions(self.scripts))
 
-
-def _list_tables(scripts: Path, revision: str) -> list[str]:
-    """Return the tables at that revision; at base, only the table that another application may have."""
-    if revision == BASE:
-        return ["training_jobs"]
-    return [*promised_columns(scripts, revision), *KEPT_TABLES]
-
-
-def _make_config(connection: Connection, confirm_data_loss: bool, scripts: Path) -> Config:
-    attributes = {
-        "connection": connection,
-        "version_table": VERSION_TABLE,
-        "confirm_data_loss": confirm_data_loss,
-        "warnings": [],
-    }
-    config = Config(attributes=attributes)
-    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-    return config
-
-
-def _migrate(
-    config: Config, current: str, target: str, known: tuple[str, ...], timeouts: LockTimeouts
-) -> None:
-    order = (BASE, *known)
-    if current == target:
-        return
-    move = command.upgrade if order.index(target) > order.index(current) else command.downgrade
-    with translate_database_errors(
-        f"Another program has been using a table for more than {timeouts.table}. Try again when its "
-        "transactions are short, or end the one that locks the table (pg_stat_activity shows it)."
-    ):
-        move(config, target)
-
-
-def _read_current(connection: Connection, known: tuple[str, ...]) -> str:
-    """Return the database's revision, read in a separate transaction."""
-    with connection.begin():
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        current = context.get_current_revision() or BASE
-    if current not in {BASE, *known}:
-        raise SchemaBehind(describe_newer_schema(current))
-    return current
-
-
-def _resolve(target: str, current: str, known: tuple[str, ...]) -> str:
-    """Turn head, base and steps into a revision, so that a later retry has the same target."""
-    all_revisions = (BASE, *known)
-    if target == "head":
-        return all_revisions[-1]
-    if target in all_revisions:
-        return target
-    if _STEPS.fullmatch(target):
-        position = all_revisions.index(current) + int(target)
-        if 0 <= position < len(all_revisions):
-            return all_revisions[position]
-        raise TargetUnknown(
-            f"target={target!r} is out of range: the schema is at {current}, and the revisions are "
-            f"{', '.join(all_revisions)}."
+    def rehearse(self, target: str) -> MigrationPlan:
+        """Migrate to `target`, roll that back, and return what was done."""
+        current = self.read_current()
+        resolved = self.resolve(target, current)
+        config = self.make_config()
+        problems: tuple[str, ...] = ()
+        # Alembic neither commits nor rolls back a transaction that is already open.
+        with _collect_changes(self.connection) as statements, self.connection.begin() as rehearsal:
+            try:
+                if current != resolved:
+                    require_ownership(self.connection, self.list_tables(current))
+                self.migrate(config, current, resolved)
+                config.attributes["warnings"] += self.grant(resolved)
+            except MigrationRefused as refusal:
+                problems = refusal.problems
+            rehearsal.rollback()
+        return MigrationPlan(
+            current=current,
+            target=resolved,
+            revisions=self._revisions_between(current, resolved),
+            statements=tuple(statements),
+            warnings=tuple(config.attributes["warnings"]),
+            problems=problems,
         )
-    raise TargetUnknown(
-        f"target={target!r} is not a revision: give head, base, {', '.join(known)}, or steps such as +1 or "
-        "-1."
-    )
 
+    def make_config(self) -> Config:
+        """Return Alembic's configuration; revisions add to its attribute `warnings`."""
+        attributes = {
+            "connection": self.connection,
+            "version_table": VERSION_TABLE,
+            "confirm_data_loss": self.confirm_data_loss,
+            "warnings": [],
+        }
+        config = Config(attributes=attributes)
+        config.set_main_option("script_location", str(self.scripts).replace("%", "%%"))
+        return config
 
-def _revisions_between(current: str, target: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the revisions whose upgrade or downgrade will run, in that order."""
-    all_revisions = (BASE, *known)
-    start, end = all_revisions.index(current), all_revisions.index(target)
-    if end >= start:
-        return all_revisions[start + 1 : end + 1]
-    return all_revisions[end + 1 : start + 1][::-1]
+    def migrate(self, config: Config, current: str, target: str) -> None:
+        """Run the revisions between the two."""
+        if current == target:
+            return
+        upwards = self.order.index(target) > self.order.index(current)
+        with translate_database_errors(
+            f"Another program has been using a table for more than {self.timeouts.table}. Try again when its "
+            "transactions are short, or end the one that locks the table (pg_stat_activity shows it)."
+        ):
+            (command.upgrade if upwards else command.downgrade)(config, target)
+
+    def grant(self, revision: str) -> list[str]:
+        """Grant the application's role its rights at that revision; return warnings about excess rights."""
+        if self.application_role is None or revision == BASE:
+            return []
+        tables = self.list_tables(revision)
+        with translate_database_errors("Another program is changing the rights of a table: try again."):
+            grant(self.connection, self.application_role, tables)
+            return describe_excess(self.connection, self.application_role, tables)
+
+    def list_tables(self, revision: str) -> list[str]:
+        """Return the tables at that revision; at base, only the table that another application may have."""
+        if revision == BASE:
+            return ["training_jobs"]
+        return [*promised_columns(self.scripts, revision), *KEPT_TABLES]
+
+    def read_current(self) -> str:
+        """Return the database's revision, read in a separate transaction."""
+        with self.connection.begin():
+            context = MigrationContext.configure(self.connection, opts={"version_table": VERSION_TABLE})
+            current = context.get_current_revision() or BASE
+        if current not in self.order:
+            raise SchemaBehind(describe_newer_schema(current))
+        return current
+
+    def resolve(self, target: str, current: str) -> str:
+        """Turn head, base and steps into a revision, so that a later retry has the same target."""
+        if target == "head":
+            return self.order[-1]
+        if target in self.order:
+            return target
+        if _STEPS.fullmatch(target):
+            position = self.order.index(current) + int(target)
+            if 0 <= position < len(self.order):
+                return self.order[position]
+            raise TargetUnknown(
+                f"target={target!r} is out of range: the schema is at {current}, and the revisions are "
+                f"{', '.join(self.order)}."
+            )
+        raise TargetUnknown(
+            f"target={target!r} is not a revision: give head, {', '.join(self.order)}, or steps such as +1 "
+            "or -1."
+        )
+
+    def _revisions_between(self, current: str, target: str) -> tuple[str, ...]:
+        """Return the revisions whose upgrade or downgrade will run, in that order."""
+        start, end = self.order.index(current), self.order.index(target)
+        if end >= start:
+            return self.order[start + 1 : end + 1]
+        return self.order[end + 1 : start + 1][::-1]
 
 
 @contextmanager

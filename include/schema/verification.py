@@ -10,8 +10,8 @@ from alembic.script import ScriptDirectory
 
 from include.schema import catalog
 from include.schema.adoption import KEY_TRIGGER
+from include.schema.current import BASE
 from include.schema.errors import SchemaUnverified
-from include.schema.plan import BASE
 from include.schema.values import find_objections
 
 if TYPE_CHECKING:

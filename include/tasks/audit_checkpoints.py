@@ -37,7 +37,7 @@ def run_audit(context: Context) -> None:
     """Compare rows and objects. Fails at the end if an object that a row names is lost."""
     settings = Settings.from_environment()
     with no_retry():
-        request = AuditRequest.parse(context["dag_run"].conf or {})
+        request = AuditRequest.parse(context["dag_run"].conf)
         request.policy(_read_deployed_policy())  # so that an invalid policy fails before anything is done
     with open_training_db() as connection, no_retry():
         bucket = open_maintenance_bucket(settings)
@@ -61,7 +61,7 @@ def run_audit(context: Context) -> None:
 def run_retention(context: Context) -> dict[str, Any]:
     """Apply the retention policy; return its figures."""
     with no_retry():
-        policy = AuditRequest.parse(context["dag_run"].conf or {}).policy(_read_deployed_policy())
+        policy = AuditRequest.parse(context["dag_run"].conf).policy(_read_deployed_policy())
     with open_training_db() as connection, no_retry():
         bucket = open_maintenance_bucket(Settings.from_environment())
         if not policy.dry_run:

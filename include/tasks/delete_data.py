@@ -13,9 +13,8 @@ from include.deployment.connections import open_maintenance_bucket, open_trainin
 from include.deployment.retrying import retry_while_unavailable
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
-from include.orchestration.failures import no_retry
+from include.orchestration.failures import keep_refusal
 from include.orchestration.notes import leave_note
-from include.orchestration.refusal import keep_refusal
 from include.orchestration.runs import is_running
 from include.registry.repository import DatasetRepository
 
@@ -37,9 +36,8 @@ def delete_data(context: Context) -> dict[str, int]:
     succeeded. The size is in bytes.
     """
     user = context["dag_run"].triggering_user_name
-    with no_retry(), keep_refusal(context):
-        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
-        request = DeletionRequest.parse(context["dag_run"].conf or {})
+    with keep_refusal(context):
+        request = DeletionRequest.parse(context["dag_run"].conf)
         settings = Settings.from_environment()
         bucket = open_maintenance_bucket(settings)
         with open_training_db() as connection:

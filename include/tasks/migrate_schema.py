@@ -12,9 +12,8 @@ from include.deployment.lookup import look_up
 from include.deployment.settings import TRAINING_DB, TRAINING_DB_OWNER
 from include.orchestration.failures import no_retry
 from include.schema import migrations
-from include.schema.current import read_revision
+from include.schema.current import BASE, read_revision
 from include.schema.errors import SchemaUnverified
-from include.schema.plan import BASE
 from include.schema.request import MigrationRequest
 from include.schema.session import engine_over
 
@@ -28,7 +27,7 @@ log = logging.getLogger(__name__)
 def plan_migration(context: Context) -> MigrationRequest:
     """Log the SQL that would run; return the request with its target resolved to a revision."""
     with no_retry():
-        request = MigrationRequest.parse(context["dag_run"].conf or {})
+        request = MigrationRequest.parse(context["dag_run"].conf)
         planned = migrations.plan(
             _engine(),
             request.target,

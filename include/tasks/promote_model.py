@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.model_keys import signing
@@ -14,7 +14,7 @@ from include.orchestration.failures import no_retry
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.sdk.types import OutletEventAccessorsProtocol
+    from psycopg import Connection
 
     from include.models.request import ChosenVersion
     from include.models.version import ModelVersion
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def choose_version(context: Context) -> ChosenVersion:
     """Return the version to promote; nothing is written yet."""
     with open_training_db() as connection, no_retry():
-        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
-        return choose(connection, PromotionRequest.parse(context["dag_run"].conf or {}))
+        return choose(connection, PromotionRequest.parse(context["dag_run"].conf))
 
 
 def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
@@ -32,24 +31,20 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
     run = context["dag_run"]
     # A conflict is final as well: a retry would replace the version that was promoted first.
     with open_training_db() as connection, no_retry():
-        settings = Settings.from_environment()
-        promoted = promote(
-            connection,
-            open_bucket(settings),
-            chosen,
-            by=run.triggering_user_name or run.run_id,
-            signing=signing(settings),
-        )
-    announce(promoted, context["outlet_events"])
-    return promoted
+        return promote_and_announce(connection, chosen, run.triggering_user_name or run.run_id, context)
 
 
-def announce(promoted: ModelVersion, events: OutletEventAccessorsProtocol) -> None:
-    """Add the promoted version to the event of the asset, which is an outlet of the task.
+def promote_and_announce(
+    connection: Connection[Any], chosen: ChosenVersion, by: str, context: Context
+) -> ModelVersion:
+    """Promote the version on behalf of `by`, and add it to the event of the asset, an outlet of the task.
 
     path is the version's own file, not the production key. That file is never replaced, so a deployment that
     handles the event late still gets this version.
     """
-    events[PRODUCTION_MODEL].extra = promoted.model_dump(
+    settings = Settings.from_environment()
+    promoted = promote(connection, open_bucket(settings), chosen, by=by, signing=signing(settings))
+    context["outlet_events"][PRODUCTION_MODEL].extra = promoted.model_dump(
         mode="json", include={"name", "version", "path", "sha256", "job_id"}
     )
+    return promoted

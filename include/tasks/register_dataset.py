@@ -12,9 +12,8 @@ from include.claim.own_bucket import require_stored
 from include.deployment.connections import open_bucket, open_training_db
 from include.deployment.settings import Settings
 from include.orchestration.assets import TRAINING_DATASET
-from include.orchestration.failures import no_retry
+from include.orchestration.failures import keep_refusal
 from include.orchestration.notes import leave_note
-from include.orchestration.refusal import keep_refusal
 from include.registry.difference import store_difference
 from include.registry.manifests import ManifestMissing
 from include.registry.objects import DatasetObjects
@@ -36,9 +35,8 @@ _WARNINGS = 20
 
 def check_data(context: Context) -> CheckedData:
     """Find and check the data that the run's conf names."""
-    with no_retry(), keep_refusal(context):
-        # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
-        request = RegisterRequest.parse(context["dag_run"].conf or {})
+    with keep_refusal(context):
+        request = RegisterRequest.parse(context["dag_run"].conf)
         settings = Settings.from_environment()
         bucket = open_bucket(settings)
         found = inspect_source(request.source, request.task, settings, bucket)
@@ -63,7 +61,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
         only_if_changed=run.run_id.startswith(WATCH_RUN),
     )
     bucket = open_bucket(Settings.from_environment())
-    with open_training_db() as connection, no_retry(), keep_refusal(context), connection.transaction():
+    with open_training_db() as connection, keep_refusal(context), connection.transaction():
         DatasetObjects.of(bucket, checked.dataset).lock(connection)
         require_stored(bucket, checked.dataset)
         version, created = DatasetRepository(connection).register(

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from include.claim.claimant import RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.datasets.rules import check_rules
 from include.deployment.connections import open_bucket, open_training_db
-from include.deployment.model_keys import signing
 from include.deployment.plans import deployed_plans
 from include.deployment.retrying import treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from include.models.promotion import promote, register_copy
+from include.models.promotion import register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.orchestration.assets import TRAINING_DATASET
@@ -28,7 +27,7 @@ from include.retraining.gate import decide
 from include.retraining.novelty import find_reason_to_skip
 from include.retraining.plans import PlanError
 from include.retraining.request import RetrainRequest
-from include.tasks.promote_model import announce
+from include.tasks.promote_model import promote_and_announce
 from include.tasks.retrain_payloads import (
     Challenge,
     Retraining,
@@ -67,13 +66,9 @@ def resolve_plan(context: Context, plan: str | None) -> Retraining:
         request = RetrainRequest.parse(({"plan": plan} if plan else {}) | (dag_run.conf or {}))
         chosen = request.apply_to(deployed_plans().require(request.plan))
     _skip_unless_about_plan(chosen, context)
-    digest = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:6]
-    return Retraining(
-        plan=chosen,
-        job_id=f"{chosen.name}-{dag_run.run_after:%Y%m%d-%H%M%S}-{digest}",
-        force=request.force,
-        triggered_by=dag_run.triggering_user_name,
-    )
+    user = dag_run.triggering_user_name
+    run = RunIdentity(dag_run.dag_id, dag_run.run_id, dag_run.run_after, user)
+    return Retraining(plan=chosen, job_id=run.name_job(chosen.name), force=request.force, triggered_by=user)
 
 
 def check_retraining_data(retraining: Retraining) -> DatasetReference:
@@ -187,20 +182,14 @@ def promote_challenger(
             context, f"Version {verdict.version} of model {verdict.name} was refused: {refusal}."
         )
     with open_training_db() as connection, no_retry(), treat_refusals_as_temporary():
-        settings = Settings.from_environment()
-        promoted = promote(
-            connection,
-            open_bucket(settings),
-            ChosenVersion(
-                name=verdict.name,
-                version=verdict.version,
-                expected=verdict.champion_version,
-                reason=verdict.reason,
-            ),
-            by=_name_promoter(retraining, approval),
-            signing=signing(settings),
+        chosen = ChosenVersion(
+            name=verdict.name,
+            version=verdict.version,
+            expected=verdict.champion_version,
+            reason=verdict.reason,
         )
-    announce(promoted, context["outlet_events"])
+        by = _name_promoter(retraining, approval)
+        promoted = promote_and_announce(connection, chosen, by, context)
     leave_note(context, f"Promoted {promoted}: {verdict.reason}.")
     return promoted
 

@@ -12,20 +12,19 @@ from include.attempt.tracking import track_recorded
 from include.attempt.uploads import upload
 from include.audit.stuck import find_stuck
 from include.checkpoints.store import CheckpointStore
-from include.claim.checked_dataset import CheckedDatasets, has_stored_state
+from include.claim.checked_dataset import CheckedDatasets
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.dataset_check import check_parameter
 from include.claim.dataset_report import attach_report, store_report
 from include.claim.free_job import has_own_state
 from include.claim.preparation import show_preparation
 from include.claim.quota import QuotaCheck, QuotaWait
 from include.claim.resolve import reason_in_waiting_row, resolve
-from include.claim.run_identity import RunIdentity
 from include.claim.same_classes import require_same_classes
 from include.datasets.errors import DatasetError
 from include.datasets.rules import check_rules
 from include.deployment.backend import notify
 from include.deployment.connections import open_bucket, open_training_db, training_db_factory
-from include.deployment.model_keys import verification
 from include.deployment.retrying import retry_while_unavailable, treat_refusals_as_temporary
 from include.deployment.settings import Settings
 from include.jobs.callback import TrainingCompletionCallback
@@ -34,10 +33,8 @@ from include.jobs.usage import UsageRepository
 from include.orchestration.failures import no_retry, record_final_failure
 from include.orchestration.interruptions import mark_explained, start_attempt
 from include.orchestration.runs import creation_of, is_running
-from include.registry.repository import DatasetRepository
 from include.s3.conditional_writes import require_conditional_writes, require_verified_writes
 from include.tasks.audit_checkpoints import live_runs
-from include.weights.initial import InitialWeightsFinder
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -103,16 +100,12 @@ def _claim(context: Context) -> ResolvedJob:
         no_retry(),
         treat_refusals_as_temporary(lambda: has_own_state(conf, run, JobRepository(connection))),
     ):
-        jobs = JobRepository(connection)
         settings = Settings.from_environment()
-        bucket, store = open_bucket(settings), _store()
-        with reason_in_waiting_row(conf.get("job_id"), run, jobs, settings.ownership):
+        bucket = open_bucket(settings)
+        with reason_in_waiting_row(conf.get("job_id"), run, JobRepository(connection), settings.ownership):
             require_conditional_writes(bucket)
             require_verified_writes(bucket)
-        finder = InitialWeightsFinder(bucket, settings.pretrained_url, connection, verification(settings))
-        datasets = DatasetRepository(connection)
-        quota = QuotaCheck(settings.quotas, UsageRepository(connection), datetime.now(UTC))
-        return resolve(conf, run, jobs, store, is_running, finder, datasets, quota, settings.ownership)
+        return resolve(conf, Claimant.of(run, connection, bucket, settings, is_running))
 
 
 def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
@@ -120,7 +113,8 @@ def check_job_dataset(job: ResolvedJob, context: Context) -> DatasetReference:
     settings = Settings.from_environment()
     bucket = open_bucket(settings)
     checked = CheckedDatasets(bucket)
-    resumes = has_stored_state(job)
+    with open_training_db() as connection:
+        resumes = JobRepository(connection).has_own_state(job.job_id)
     with record_final_failure(context), treat_refusals_as_temporary(lambda: resumes):
         if resumes and (reference := checked.load(job)) is not None:
             log.info(

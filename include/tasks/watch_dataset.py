@@ -77,7 +77,7 @@ def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
     with no_retry():
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
-            if _is_name(request.dataset):
+            if parse_registered(request.dataset) is not None:
                 return []
             _require_s3(request.dataset)
             return [request.dataset]
@@ -206,10 +206,6 @@ def is_about(extra: Mapping[str, Any], dataset: str) -> bool:
     """Return whether an event is about this dataset."""
     name = extra.get("dataset")
     return isinstance(name, str) and name.rstrip("/") == dataset.rstrip("/")
-
-
-def _is_name(dataset: str) -> bool:
-    return parse_registered(dataset) is not None
 
 
 def _require_s3(dataset: str) -> S3File | S3Tree:

@@ -177,7 +177,7 @@ class InitialWeightsFinder:
             raise SpecError(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
         if stored.sha256 != sha256:
             raise SpecError(
-                f"model={reference.text!r}: {path} has SHA-256 {stored.sha256 or 'unknown'}, but {sha256} was "
-                "recorded: the file has been replaced since then; restore it, or use another model"
+                f"model={reference.text!r}: {path} has SHA-256 {stored.sha256 or 'unknown'}, but {sha256} "
+                "was recorded: the file has been replaced since then; restore it, or use another model"
             )
         return InitialWeights(path=path, sha256=sha256, job_id=job_id)

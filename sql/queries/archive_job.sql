@@ -2,5 +2,4 @@
 UPDATE training_jobs
 SET archived_at = CASE WHEN %(archived)s THEN COALESCE(archived_at, now()) END
 WHERE job_id = %(job_id)s
-    AND (NOT %(archived)s OR status::text NOT IN ('queued', 'running'))
-RETURNING job_id;
+    AND (NOT %(archived)s OR status::text NOT IN ('queued', 'running'));

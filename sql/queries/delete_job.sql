@@ -3,5 +3,4 @@ DELETE FROM training_jobs
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
     AND status::text IN ('completed', 'failed', 'stopped')
-    AND last_checkpoint_expired_at IS NOT NULL
-RETURNING job_id::text;
+    AND last_checkpoint_expired_at IS NOT NULL;

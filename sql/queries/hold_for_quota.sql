@@ -1,7 +1,8 @@
 -- A job that was just claimed waits if its user's other jobs leave too few GPUs, or if an older one of them waits too.
 -- The caller holds the lock of the user's quota, so that two claims at once cannot both take the last GPU.
 WITH active AS (
-    -- include: active_jobs_of_user
+    -- include: active_jobs
+    AND triggered_by = %(triggered_by)s
 )
 UPDATE training_jobs AS job
 SET waits_for_quota = TRUE
@@ -14,7 +15,7 @@ WHERE job.job_id = %(job_id)s
             FROM active AS other
             WHERE other.job_id <> own.job_id
                 AND NOT other.waits
-        ) > %(limit)s
+        ) > %(gpu_limit)s
         OR EXISTS (
             SELECT
             FROM active AS older

@@ -5,5 +5,4 @@ SET
     promoted_at = clock_timestamp(),
     reason = COALESCE(%(reason)s, reason)
 WHERE name = %(name)s
-    AND version = %(version)s
-RETURNING version;
+    AND version = %(version)s;

@@ -5,5 +5,4 @@ SET
     class_table = %(class_table)s,
     updated_at = now()
 WHERE job_id = %(job_id)s
-    AND run_id = %(run_id)s
-RETURNING job_id;
+    AND run_id = %(run_id)s;

@@ -5,5 +5,4 @@ SET
     updated_at = now()
 WHERE job_id = %(job_id)s
     AND run_id = %(run_id)s
-    AND preparation IS DISTINCT FROM %(text)s::text
-RETURNING job_id;
+    AND preparation IS DISTINCT FROM %(text)s::text;

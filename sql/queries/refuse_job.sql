@@ -7,5 +7,4 @@ SET
     updated_at = now()
 WHERE job_id = %(job_id)s
     AND run_id IS NULL
-    AND status = 'queued'
-RETURNING job_id;
+    AND status = 'queued';

@@ -5,5 +5,4 @@ SET
     reason = %(reason)s
 WHERE name = %(name)s
     AND version = %(version)s
-    AND stage IN ('candidate', 'rejected')
-RETURNING version;
+    AND stage IN ('candidate', 'rejected');

@@ -6,5 +6,4 @@ SET
     stop_requested = TRUE,
     updated_at = now()
 WHERE job_id = %(job_id)s
-    AND status IN ('queued', 'running')
-RETURNING job_id;
+    AND status IN ('queued', 'running');

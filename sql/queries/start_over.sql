@@ -18,5 +18,4 @@ SET
     gpu_driver = NULL,
     started_at = NULL
 WHERE job_id = %(job_id)s
-    AND run_id = %(run_id)s
-RETURNING job_id;
+    AND run_id = %(run_id)s;

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from include.checkpoints.store import CheckpointStore
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import resolve
-from include.claim.run_identity import RunIdentity
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
@@ -232,7 +232,7 @@ def test_a_request_for_an_expired_state_says_that_it_expired(
     datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
     jobs = JobRepository(world.connection)
     with pytest.raises(SpecError, match=sentence):
-        resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, ANYONE)
+        resolve(params, Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, ANYONE))
 
 
 def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) -> None:
@@ -244,7 +244,7 @@ def test_a_job_that_expired_can_be_trained_again_from_the_start(world: World) ->
     weights = finder(world.client, world.bucket, world.connection)
     datasets, quota = DatasetRepository(world.connection), check_quota(world.connection)
     params = {"job_id": "a", "fresh": True}
-    resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, ANYONE)
+    resolve(params, Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, ANYONE))
     row = jobs.get("a")
     assert row is not None
     assert (row.run_id, row.last_checkpoint_expired_at) == ("new run", None)

@@ -12,9 +12,9 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
-from include.claim.run_identity import RunIdentity
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
@@ -57,7 +57,9 @@ def resolving(
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
         quota = check_quota(connection)
-        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+        return resolve(
+            params, Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+        )
 
     return run
 
@@ -174,5 +176,7 @@ def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
             resolving(params)
         quota = check_quota(connection)
         with pytest.raises(SpecError, match=said):
-            check(params, RUN, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+            check(
+                params, Claimant(RUN, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+            )
     assert jobs.get("a") is None

@@ -13,9 +13,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.checkpoints.store import CheckpointStore
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
-from include.claim.run_identity import RunIdentity
 from include.deployment.settings import SettingRefused, Settings
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
@@ -65,9 +65,9 @@ def resolving(
 
     def run(params: dict[str, Any], run: RunIdentity, ownership: JobOwnership = OWNERS) -> ResolvedJob:
         quota = check_quota(connection)
-        asked = (params, run, jobs, store, lambda *_: False, weights, datasets, quota, ownership)
-        check(*asked)
-        return resolve(*asked)
+        claimant = Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, ownership)
+        check(params, claimant)
+        return resolve(params, claimant)
 
     return run
 

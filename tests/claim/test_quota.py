@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from include.checkpoints.store import CheckpointStore
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.quota import QuotaReached, QuotaWait
 from include.claim.resolve import check, resolve
 from include.claim.resolved_job import ResolvedJob
-from include.claim.run_identity import RunIdentity
 from include.errors import OwnershipLost
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
@@ -58,10 +58,9 @@ def resolving(
         queued_at = CREATED + timedelta(minutes=number)
         identity = replace(RUN, run_id=f"run{number}", triggered_by=user, queued_at=queued_at)
         do = check if just_check else resolve
-        return do(
-            {"job_id": name, "device": device}, identity, jobs, store, lambda *_: False, weights,
-            DatasetRepository(connection), check_quota(connection, **quota), ownership,
-        )  # fmt: skip
+        datasets, checked = DatasetRepository(connection), check_quota(connection, **quota)
+        claimant = Claimant(identity, jobs, store, lambda *_: False, weights, datasets, checked, ownership)
+        return do({"job_id": name, "device": device}, claimant)
 
     return run
 

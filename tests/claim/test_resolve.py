@@ -13,9 +13,9 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
 from include.checkpoints.store import CheckpointStore
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import resolve
 from include.claim.resolved_job import ResolvedJob
-from include.claim.run_identity import RunIdentity
 from include.jobs.job import TrainingJob
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
@@ -69,9 +69,8 @@ def resolving(
         ownership: JobOwnership = OWNERS,
     ) -> ResolvedJob:
         quota = check_quota(connection)
-        return resolve(
-            params, run, jobs, store, lambda dag_id, run_id: running, weights, datasets, quota, ownership
-        )
+        claimant = Claimant(run, jobs, store, lambda *_: running, weights, datasets, quota, ownership)
+        return resolve(params, claimant)
 
     return run
 
@@ -372,11 +371,12 @@ def test_an_outage_of_s3_does_not_fail_a_waiting_job(
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waits', 'queued')")
     nowhere = replace(s3, ports=replace(s3.ports, s3=1)).client()
+    claimant = Claimant(
+        RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
+        finder(nowhere, bucket, connection), DatasetRepository(connection), check_quota(connection),
+        JobOwnership(),
+    )  # fmt: skip
     with pytest.raises(StoreError):
-        resolve(
-            {"job_id": "waits"}, RUN, jobs, CheckpointStore(Bucket(nowhere, bucket)), lambda *_: False,
-            finder(nowhere, bucket, connection), DatasetRepository(connection), check_quota(connection),
-            JobOwnership(),
-        )  # fmt: skip
+        resolve({"job_id": "waits"}, claimant)
     row = _row(jobs, "waits")
     assert (row.status, row.error) == ("queued", None)

@@ -13,7 +13,7 @@ from airflow_client.client.api import x_com_api
 from playwright.sync_api import expect
 
 from include.audit.deletion_request import DELETION_DAG
-from include.orchestration.refusal import REFUSAL
+from include.orchestration.failures import REFUSAL
 from include.registry.repository import DatasetRepository
 from include.registry.request import REGISTER_DAG
 from include.stack.local import Stack

@@ -175,7 +175,7 @@ def _record(run: Run) -> None:
     from include.checkpoints.checkpoint import CHECKPOINT_KINDS, Checkpoint
     from include.deployment.settings import DATABASE_LIMITS, TRAINING_DB
     from include.jobs.recorded_checkpoint import checkpoint_columns
-    from include.orchestration.recording import require_one_row
+    from include.orchestration.failures import require_one_row
     from include.queries import query
 
     manifest = TrainingManifest.model_validate(run.result("train"))

@@ -18,8 +18,8 @@ def job_of(status: str | None) -> TrainingJob:
 
 
 def test_every_status_is_active_or_has_ended() -> None:
-    active = {status for status in JobStatus if status.is_active}
-    ended = {status for status in JobStatus if status.has_ended}
+    active = {status for status in JobStatus if job_of(status).is_active}
+    ended = {status for status in JobStatus if job_of(status).has_ended}
     assert active == {"queued", "running"}
     assert ended == {"completed", "failed", "stopped"}
     assert {status for status in JobStatus if job_of(status).has_ended_well} == {"completed", "stopped"}

@@ -61,7 +61,7 @@ class Task:
     def begin(self, progress: int | Sequence[int] = 0, trace: Trace | None = None) -> None:
         """Begin the next attempt, with this durable progress and the trace of the previous attempt."""
         self.attempt += 1
-        start_attempt(self.context, progress, trace)
+        start_attempt(self.context, (progress,) if isinstance(progress, int) else progress, trace)
 
     def end(self, error: BaseException) -> None:
         """End the present attempt with an error; an attempt without this call counts as killed."""

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import requests
 from benchmarks.__main__ import PARTS
+from benchmarks.costs import Cost
 from benchmarks.fetching import OUR_SCAN, SCAN, SYNC, table_of
 from benchmarks.fetching import OURS as FETCH
 from benchmarks.figures import Difference, MedianInterval, ratios
@@ -19,7 +20,7 @@ from benchmarks.picture import draw
 from benchmarks.place import part_name, read_arguments
 from benchmarks.requests import Stored, Traffic, median_traffic
 from benchmarks.table import Comparison, Table
-from benchmarks.transfer_clients import OURS, Spent
+from benchmarks.transfer_clients import OURS
 from benchmarks.transfers import Series, rows
 
 ROOT = Path(__file__).parents[2]
@@ -56,9 +57,9 @@ def test_the_error_of_a_difference_combines_both_standard_errors() -> None:
 def test_a_transfer_is_compared_with_the_fastest_other_client_excluding_its_start() -> None:
     """s5cmd takes 0.5 s; half of that is its start, so it counts as faster than boto3."""
     measured = {
-        OURS: Series([Spent(0.5, 0.3)] * 3),
-        "boto3": Series([Spent(0.4, 0.2)] * 3),
-        "s5cmd": Series([Spent(0.5, 0.3)] * 3, starts=[Spent(0.25, 0.1)] * 3),
+        OURS: Series([Cost(0.5, 0.3)] * 3),
+        "boto3": Series([Cost(0.4, 0.2)] * 3),
+        "s5cmd": Series([Cost(0.5, 0.3)] * 3, starts=[Cost(0.25, 0.1)] * 3),
     }
     ours, _, s5cmd = rows(measured, 1_000_000)
     assert ours == (OURS, "0.50", "2", "0.50", "", "0.30", "1.50")
@@ -120,7 +121,7 @@ def test_kills_cost_the_repeated_work_and_the_restarts() -> None:
 
 def test_fetching_is_compared_with_copy_plus_scan() -> None:
     spent = {SYNC: 3.0, SCAN: 1.0, FETCH: 2.0, OUR_SCAN: 1.0}
-    table = table_of({name: [Spent(seconds, seconds)] * 3 for name, seconds in spent.items()}, 10_000)
+    table = table_of({name: [Cost(seconds, seconds)] * 3 for name, seconds in spent.items()}, 10_000)
     assert table.rows[-2:] == [("ours / plain", "0.50", ""), ("ours with the scan / plain", "0.75", "")]
     assert ("plain, together", "4.0", "4.0") in table.rows
 

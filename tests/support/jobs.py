@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from include.jobs.job import TrainingJob
-from include.jobs.repository import JobRepository
+from include.jobs.repository import JobClaim, JobRepository
 from include.queries import query
 from include.training.contract import EpochReport
 
@@ -25,7 +25,7 @@ def claim(
         "triggered_by": "ada",
         "fresh": False,
     } | given
-    return jobs.claim(job_id, run_id=run_id, expected_run_id=expected, **values)
+    return jobs.claim(JobClaim(job_id, run_id=run_id, expected_run_id=expected, **values))
 
 
 def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> TrainingJob:

@@ -14,9 +14,9 @@ import pytest
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
+from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import resolve
 from include.claim.resolved_job import ResolvedJob
-from include.claim.run_identity import RunIdentity
 from include.jobs.listing import JobListing
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
@@ -67,7 +67,9 @@ def resolving(
 
     def run(params: dict[str, Any], run: RunIdentity = RUN) -> ResolvedJob:
         datasets, quota = DatasetRepository(connection), check_quota(connection)
-        return resolve(params, run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+        return resolve(
+            params, Claimant(run, jobs, store, lambda *_: False, weights, datasets, quota, JobOwnership())
+        )
 
     return run
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.images import UnusableImage
 from include.datasets.layouts.names import safe_parts
-from include.refusals import show_value
+from include.refusals import list_some, show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
         raise UnusableImage("its pixels are fractions, not class ids; save it as a PNG of 8 bits")
     meant, invalid = rules.read_ids(mask)
     if invalid:
-        listed = ", ".join(map(str, invalid[:_LISTED_IDS])) + (", …" if len(invalid) > _LISTED_IDS else "")
+        listed = list_some(invalid, _LISTED_IDS)
         raise UnusableImage(
             f"pixels have the ids {listed}, which are neither in 0..{rules.last_class} nor {IGNORED} "
             f"(ignored): names has {rules.classes} classes; correct the mask, or map the ids with "

@@ -62,8 +62,8 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
             left -= files.fetched(asset).stat().st_size
             if left < 0:
                 raise DatasetError(
-                    f"Dataset {source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images from the "
-                    "web; upload them to S3 with a data YAML"
+                    f"Dataset {source!r} exceeds the limit of {ARCHIVE_BYTES / GIB:g} GiB for images from "
+                    "the web; upload them to S3 with a data YAML"
                 )
     problems.raise_any()
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from include.datasets.caching.listing import Listing
-from include.datasets.caching.listing import S3Listings
+from include.datasets.caching.listing import Listing, S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.parallel import map_in_order

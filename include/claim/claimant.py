@@ -1,0 +1,86 @@
+"""The run that claims a job, with everything that decides whether it may."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from include.checkpoints.store import CheckpointStore
+from include.claim.quota import QuotaCheck
+from include.deployment.model_keys import verification
+from include.jobs.repository import JobRepository
+from include.jobs.usage import UsageRepository
+from include.registry.repository import DatasetRepository
+from include.weights.initial import InitialWeightsFinder
+
+if TYPE_CHECKING:
+    from psycopg import Connection
+
+    from include.deployment.settings import Settings
+    from include.jobs.job import TrainingJob
+    from include.jobs.ownership import JobOwnership
+    from include.s3.bucket import Bucket
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The Dag run that claims the job.
+
+    triggered_by is None for a schedule; queued_at is when the run was queued, if known. started_at is when
+    the run started. Clearing a run that had ended sets it again; retries and waiting do not change it.
+    """
+
+    dag_id: str
+    run_id: str
+    created_at: datetime
+    triggered_by: str | None
+    queued_at: datetime | None = None
+    started_at: datetime | None = None
+
+    def owns(self, row: TrainingJob) -> bool:
+        """Return whether the row belongs to a run with this id."""
+        return (row.dag_id, row.run_id) == (self.dag_id, self.run_id)
+
+    def name_job(self, prefix: str) -> str:
+        """Return a readable job id that stays the same when the task is retried or cleared."""
+        digest = hashlib.sha256(f"{self.dag_id}/{self.run_id}".encode()).hexdigest()[:6]
+        return f"{prefix}-{self.created_at:%Y%m%d-%H%M%S}-{digest}"
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """A run that claims a job, where it finds what it has to check, and the rules for its user."""
+
+    run: RunIdentity
+    jobs: JobRepository
+    checkpoints: CheckpointStore
+    is_running: Callable[[str, str], bool]
+    """Returns whether Airflow still runs a (dag_id, run_id)."""
+    finder: InitialWeightsFinder
+    datasets: DatasetRepository
+    quotas: QuotaCheck
+    ownership: JobOwnership
+
+    @classmethod
+    def of(
+        cls,
+        run: RunIdentity,
+        database: Connection[Any],
+        bucket: Bucket,
+        settings: Settings,
+        is_running: Callable[[str, str], bool],
+    ) -> Self:
+        """Return the claimant with the deployment's database, bucket and settings."""
+        return cls(
+            run,
+            JobRepository(database),
+            CheckpointStore(bucket),
+            is_running,
+            InitialWeightsFinder(bucket, settings.pretrained_url, database, verification(settings)),
+            DatasetRepository(database),
+            QuotaCheck(settings.quotas, UsageRepository(database), datetime.now(UTC)),
+            settings.ownership,
+        )
