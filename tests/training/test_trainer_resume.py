@@ -81,7 +81,7 @@ def test_a_resumed_run_continues_at_the_next_epoch_up_to_the_new_number_of_epoch
     assert load_training_state(Path(result.last.path))["train_args"]["epochs"] == 5
 
 
-def test_the_optimizer_and_the_ema_go_on_counting(
+def test_the_optimizer_and_the_ema_continue_counting(
     parent: Parent, child: tuple[TrainingResult, Epochs]
 ) -> None:
     before, after = load_checkpoint(parent.last), load_checkpoint(Path(child[0].last.path))
