@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM was received, for example because the machine shuts down."""
+    """SIGTERM was received, for example because the machine is shutting down."""
 
 
 class _Periodic:
@@ -126,9 +126,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))
     if not last.exists():
         return request
-    remedy = (
-        "give the options that it started with, leave out --recover to replace it, or give another --save-dir"
-    )
+    remedy = "give the options that it started with, omit --recover to replace it, or give another --save-dir"
     try:
         require_identity(load_training_state(last, request.task), request.identity, last, remedy)
     except StateMismatch:

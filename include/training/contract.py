@@ -58,7 +58,7 @@ class GpuLost(MachineUnusable):
 
 
 class MemoryTaken(MachineUnusable):
-    """Memory ran out although it sufficed before: another process uses it."""
+    """Memory ran out although it sufficed before: another process is using it."""
 
 
 class MemoryShort(MachineUnusable):
@@ -230,7 +230,7 @@ class StateReporter(Protocol):
     def progress(self, progress: Progress) -> bool:
         """Return whether to save the state now.
 
-        Called in the thread that called `train` after each batch or, with several GPUs, twice a second.
+        Called after each batch or, with several GPUs, twice a second, in the thread that called `train`.
         If this returns True, the state is saved in the background. If that is not possible yet, for example
         because another state is still being written, the reporter is asked again later.
         """
@@ -266,7 +266,7 @@ class TrainingResult:
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """Duration of the whole call of `train`, from the check of the request to the final validation."""
+    """Duration of the whole call to `train`, from the check of the request to the final validation."""
     device: str
     """The device that trained: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
     ultralytics_version: str

@@ -176,7 +176,7 @@ def test_a_warning_is_one_line_and_changes_nothing(tmp_path: Path, caplog: pytes
     run(asked(tmp_path, LossRules(on_spike=Action.WARN), val=False), SPIKES)
     said = [record.message for record in caplog.records if "The loss" in record.message]
     assert len(said) == 1
-    assert "exceeded 2 times the largest of the 23 batches before" in said[0]
+    assert "exceeded 2 times the largest loss of the 23 batches before" in said[0]
     assert said[0].endswith("in batch 6 of epoch 3.")
 
 

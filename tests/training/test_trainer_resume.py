@@ -238,9 +238,7 @@ def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:
 def test_resuming_with_no_epoch_left_to_train_is_refused(
     epochs: int | None, parent: Parent, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        TrainingError, match=r"leaves nothing to train: .* has finished 3 epochs; give epochs"
-    ):
+    with pytest.raises(TrainingError, match=r"leaves nothing to train: .* has finished 3 epochs; set epochs"):
         train(parent.continued(tmp_path, epochs=epochs), Epochs())
     assert not list(tmp_path.iterdir())
 
