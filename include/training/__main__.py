@@ -110,7 +110,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
-    """Return the arguments that identify the training run; every call that continues it has the same ones.
+    """Return the arguments that identify the training run; a call that continues it must have the same ones.
 
     Device and workers are not among them, because they may change from one machine to another.
     """

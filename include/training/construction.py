@@ -40,7 +40,7 @@ def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
         if parameters > limit:
             raise TrainingError(
                 f"The model's description asks for more than {limit:,} parameters"
-                + ("" if known is None else f", but its file has {known:,}")
+                + ("" if known is None else f", but the initial weights have {known:,}")
                 + "; correct its YAML, or give another model"
             )
 

@@ -79,7 +79,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 def is_disk_error(error: BaseException) -> bool:
     """Return whether `error` concerns this machine's disk or folders.
 
-    An SSLError does not: its errno is a number of OpenSSL.
+    An SSLError does not: its errno is an error number of OpenSSL.
     """
     return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
@@ -134,7 +134,7 @@ class TrainingRequest:
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
     changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. Arguments in KEPT of changes.py cannot be changed. A patience that is used up restarts."""
+    the weights. Arguments in KEPT of changes.py cannot be changed. A patience that has run out restarts."""
     resume_from: Path | None = None
     """A last.pt with the whole state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
@@ -169,7 +169,7 @@ class EpochReport:
     seconds: float
     """Time since the end of the previous epoch, over all attempts; it includes validation and saving."""
     eta_seconds: float
-    """Expected duration of the remaining epochs, from the average of this attempt."""
+    """Expected duration of the remaining epochs, estimated from the average epoch of this attempt."""
     is_best: bool
     """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None

@@ -192,7 +192,7 @@ def find_transforms(transform: Any) -> Iterator[Any]:
 
 
 def speed_up(transforms: Any) -> None:
-    """Replace Ultralytics' training transforms within `transforms` by faster ones."""
+    """Replace Ultralytics' training transforms within `transforms` with faster ones."""
     found = list(find_transforms(transforms))
     for transform in found:
         if type(transform) in FASTER:

@@ -42,11 +42,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of a training run, in words: machine, GPU or CPU, and the NVIDIA driver if one is used."""
+    """The hardware of a training run, in words."""
 
     machine: str
+    """Host name."""
     gpu: str
+    """Such as "NVIDIA H200", "2x NVIDIA H200", "Apple GPU" or "CPU"."""
     driver: str | None
+    """Version of the NVIDIA driver; None without an NVIDIA GPU."""
 
 
 def describe_hardware(device: str | None) -> Hardware:
@@ -63,9 +66,9 @@ def describe_hardware(device: str | None) -> Hardware:
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     """Refuse a device that this machine lacks, and this machine's CPU unless the CPU was requested.
 
-    `device` is the job's, or the one that `claim_gpus` yielded. Unless `cpu_worker` is set, a job trains on
-    the CPU only if it requests it. Raises GpuLost, even with `cpu_worker`, if this machine has a GPU that its
-    driver does not report; otherwise DeviceNotAvailable.
+    `device` is the job's, or the one that `claim_gpus` yielded. Unless `cpu_worker` is set, a job may train
+    on the CPU only if its device is cpu. Raises GpuLost, even with `cpu_worker`, if this machine has a GPU
+    that its driver does not report; otherwise DeviceNotAvailable.
     """
     if not _names_gpus(device):
         return
@@ -170,7 +173,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def has_hardware(devices: Path = Path("/dev")) -> bool:
-    """Return whether this machine has an NVIDIA GPU, whether or not its driver responds."""
+    """Return whether this machine has an NVIDIA GPU, even one whose driver does not respond."""
     return any(devices.glob("nvidia[0-9]*"))
 
 

@@ -151,7 +151,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
     enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # not sparse: a beat would then crash if the disk is full
+        path.write_bytes(bytes(_FORMAT.size))  # not sparse, or a beat could crash when the disk is full
     except OSError as error:
         log.warning(
             "%s could not be written (%s): a hang of this training run will not be noticed.", path, error

@@ -30,14 +30,14 @@ _NEGLIGIBLE = 0.1
 """Smaller losses count as this loss, that of a classifier with 90 % confidence in the right class."""
 
 IN_A_ROW = 3
-"""Number of batches in a row that must exceed the limit."""
+"""Number of consecutive losses that must exceed the limit."""
 
 MOST_ROLL_BACKS = 5
 """Number of rollbacks after which a training run fails, because it needs different data or parameters."""
 
 
 class Action(StrEnum):
-    """The action of a rule."""
+    """What happens when a rule is broken."""
 
     WARN = "warn"
     STOP = "stop"

@@ -88,7 +88,7 @@ def are_finite(weights: Iterable[torch.Tensor]) -> bool:
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace EMA tensors that are not finite by the live ones, because NaNs would stay in an average."""
+    """Replace EMA tensors that are not finite with the live ones, because NaNs would stay in an average."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return
