@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of some work: seconds, and the processor seconds of whoever did it."""
+    """The cost of some work: seconds, and the processor seconds of the thread or process that did it."""
 
     seconds: float
     processor_seconds: float

@@ -216,7 +216,7 @@ if __name__ == "__main__":
     parser.add_argument("--without-s3", action="store_true", help="keep the objects in a folder, not in S3")
     given = parser.parse_args()
     with workspace() as place:
-        on = machine()
+        description = machine()
         table = measure(place, given.images, given.without_s3)
-        table.about += f"\n\n{on}"
+        table.about += f"\n\n{description}"
         show(table)

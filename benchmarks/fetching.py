@@ -41,12 +41,12 @@ def measure(folder: Path, quick: bool) -> Table:
         source = S3(services)
         upload(source, images)
         for number in range(rounds):
-            to = folder / "fetched"
-            sides = (_plainly(s5cmd(services), to), _with_ours(Machine(source, to)))
+            fetched = folder / "fetched"
+            sides = (_plainly(s5cmd(services), fetched), _with_ours(Machine(source, fetched)))
             for side in rotated(sides, number):
                 for name, spent in side:
                     found[name].append(spent)
-                shutil.rmtree(to)
+                shutil.rmtree(fetched)
             progress(
                 f"{number + 1} of {rounds}: "
                 + ", ".join(f"{name} {spent[-1].seconds:.1f} s" for name, spent in found.items())
@@ -96,10 +96,10 @@ def _sum(found: dict[str, list[Cost]], names: tuple[str, ...]) -> tuple[list[flo
     )
 
 
-def _plainly(program: Program, to: Path) -> Iterator[tuple[str, Cost]]:
-    to.mkdir()
-    yield SYNC, program.run("--log", "error", "sync", f"s3://{BUCKET}/{PREFIX}*", f"{to}/")
-    yield SCAN, run_in_process(_cost, scan, to / "data.yaml", False)[0]
+def _plainly(program: Program, folder: Path) -> Iterator[tuple[str, Cost]]:
+    folder.mkdir()
+    yield SYNC, program.run("--log", "error", "sync", f"s3://{BUCKET}/{PREFIX}*", f"{folder}/")
+    yield SCAN, run_in_process(_cost, scan, folder / "data.yaml", False)[0]
 
 
 def _with_ours(machine: Machine) -> Iterator[tuple[str, Cost]]:

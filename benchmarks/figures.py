@@ -13,14 +13,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MedianInterval:
-    """The median of a sample, and the 95 % confidence interval of the true median.
-
-    low and high are None for fewer than six values, which are too few for such an interval.
-    """
+    """The median of a sample, and the 95 % confidence interval of the true median."""
 
     median: float
     low: float | None
+    """None for fewer than six values, which are too few for such an interval."""
     high: float | None
+    """None for fewer than six values."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> MedianInterval:

@@ -1,4 +1,4 @@
-"""Simulate which share of a GPU's time goes into useful training when training is killed repeatedly.
+"""Simulate what share of a GPU's time goes into useful training when training is killed repeatedly.
 
 `python -m benchmarks.goodput [--quick]` measures an upload and a restart, takes the other durations from the
 tables in docs/benchmarks.md, and prints the table. The clock is simulated, so the simulation takes seconds.
@@ -108,11 +108,14 @@ def simulate(parts: Parts, mean: float, seed: int) -> Run:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The progress and the newest usable state of an attempt, in seconds of training, and its duration."""
+    """The end of an attempt."""
 
     reached: float
+    """Progress of the job, in seconds of training."""
     durable: float
+    """Progress in the newest state that can be resumed, in seconds of training."""
     seconds: float
+    """Duration of the attempt."""
 
 
 def train(parts: Parts, start: float, seconds: float) -> Attempt:

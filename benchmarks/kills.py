@@ -43,7 +43,7 @@ def measure(folder: Path, quick: bool) -> Table:
     kills = 1 if quick else 20
     data, images = make_digits(folder / "digits")
     starts: dict[str, list[float]] = {name: [] for name in (PLAIN, COLD, HERE, ELSEWHERE)}
-    lost: dict[str, list[float]] = {name: [] for name in ("here", "in S3")}
+    lost: dict[str, list[float]] = {name: [] for name in ("on this machine", "in S3")}
     dice = random.Random(0)  # noqa: S311 - no secret depends on it
     root = folder / "machine"
     with local_services(folder) as services:
@@ -66,7 +66,7 @@ def measure(folder: Path, quick: bool) -> Table:
                     starts[name].append(measured)
             attempt.train_on(epochs=dice.uniform(1, 2.5))
             reached = attempt.kill()
-            lost["here"].append(reached - _state_here(root / JOB))
+            lost["on this machine"].append(reached - _local_state(root / JOB))
             lost["in S3"].append(reached - _state_in_s3(services, attempt.batches))
     return _table(starts, lost, images, kills)
 
@@ -123,11 +123,14 @@ def _compare_starts(table: Table, medians: dict[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Position:
-    """The progress of an attempt at the moment `at`. `epochs` counts part of an epoch as a fraction."""
+    """The progress of an attempt at one moment."""
 
     epochs: float
+    """Number of trained epochs, with part of an epoch as a fraction."""
     batches: int
+    """Number of batches in an epoch."""
     at: float
+    """The moment, as a value of `time.monotonic`."""
 
 
 class MeasuredAttempt:
@@ -243,7 +246,7 @@ def run_ours(folder: Path, services: Services, job_id: str, attempt: int) -> Non
     ).run()
 
 
-def _state_here(job_folder: Path) -> float:
+def _local_state(job_folder: Path) -> float:
     """Return how many epochs the state on this machine has trained; part of an epoch counts as a fraction."""
     from include.checkpoints.keys import BATCH, EXACT
     from include.training.loading import load_checkpoint

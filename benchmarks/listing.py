@@ -36,7 +36,7 @@ class Question:
 
 
 SETTLE_SECONDS = 60
-"""After its start, the stack still parses Dags and imports the packages of its tasks."""
+"""Seconds to wait after the start of the stack, which still parses Dags and imports packages of its tasks."""
 
 
 def measure(folder: Path, quick: bool) -> Table:

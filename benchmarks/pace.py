@@ -25,11 +25,14 @@ LOADERS = ("plain", "ours", WHOLE_DATA_SET)
 
 @dataclass(frozen=True)
 class Pace:
-    """The pace of a loader: samples per second, and the processor seconds and decoded images per sample."""
+    """The pace of a loader."""
 
     speed: float
+    """Samples per second."""
     work: float
+    """Processor seconds per sample."""
     decoded: float
+    """Decoded images per sample."""
 
 
 def measure_pace(

@@ -154,7 +154,7 @@ def _run_empty(stack: Stack, timeline: Timeline) -> None:
 
 
 def _add_tasks(timeline: Timeline, stack: Stack, dag_id: str, run: str, at: float) -> None:
-    """Add the tasks of a run that was triggered at `at`, in seconds since the epoch."""
+    """Add the tasks of a run that was triggered at `at`, in seconds since 1970."""
     for task in stack.api.task_instances(dag_id, run):
         start, end = (datetime.fromisoformat(task[name]).timestamp() for name in ("start_date", "end_date"))
         timeline.add(task["task_id"], start - at, end - at)

@@ -220,13 +220,13 @@ def _run_in_turn(given: Arguments) -> list[str]:
 def _run(benchmark: Benchmark, folder: Path, quick: bool) -> Table:
     """Run a benchmark in the folder, remove the folder, and add a description of the machine to the table."""
     folder.mkdir()
-    on, started = machine(), time.monotonic()
+    description, started = machine(), time.monotonic()
     try:
         table = benchmark(folder, quick)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     progress(f"{folder.name} took {time.monotonic() - started:.0f} s")
-    table.about = f"{table.about}\n\n{on}".rstrip()
+    table.about = f"{table.about}\n\n{description}".rstrip()
     return table
 
 

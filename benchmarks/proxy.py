@@ -20,11 +20,7 @@ _UNDERWAY = 64
 
 
 class Proxy:
-    """Forwards connections to `endpoint_url`, and delays each direction by half of `round_trip` seconds.
-
-    `requests` counts the requests by operation: LIST for a listing, otherwise the HTTP method. `sent` and
-    `received` count the bytes to and from the server, headers included.
-    """
+    """Forwards connections to `endpoint_url`, and delays each direction by half of `round_trip` seconds."""
 
     def __init__(self, endpoint_url: str, round_trip: float = 0.0) -> None:
         address = urlsplit(endpoint_url)
@@ -33,7 +29,9 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self.requests: Counter[str] = Counter()
+        """Number of requests by operation: LIST for a listing, otherwise the HTTP method."""
         self.sent = self.received = 0
+        """Number of bytes to and from the server, headers included."""
 
     @property
     def endpoint_url(self) -> str:

@@ -37,11 +37,14 @@ _PREFIX = "datasets/tiny/"
 
 @dataclass(frozen=True)
 class Traffic:
-    """Requests by operation, and bytes to and from the server, headers included."""
+    """The traffic between a job and the S3 server."""
 
     requests: Counter[str]
+    """Number of requests by operation."""
     sent: int
+    """Bytes to the server, headers included."""
     received: int
+    """Bytes from the server, headers included."""
 
     @classmethod
     def until_now(cls, proxy: Proxy) -> Traffic:
@@ -55,7 +58,7 @@ class Traffic:
         )
 
     def row(self) -> tuple[str, ...]:
-        """Return the cells: the requests of each kind, and the bytes."""
+        """Return the cells: the number of requests for each operation, and the bytes."""
         counts = (str(self.requests[operation]) for operation in OPERATIONS)
         return (*counts, *(f"{size / 1e6:.1f} MB" for size in (self.sent, self.received)))
 

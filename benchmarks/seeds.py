@@ -1,4 +1,4 @@
-"""Compare the scores of ours and plain Ultralytics over several seeds, to show that ours is not worse.
+"""Compare the scores of our training and of plain Ultralytics over several seeds: ours must not be worse.
 
 python -m benchmarks.seeds [--quick]
 """

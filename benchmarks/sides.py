@@ -32,13 +32,14 @@ PATIENCE_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Setting:
-    """The Ultralytics arguments of a training run, and the number of epochs between two of our uploads."""
+    """The settings of a training run."""
 
     data: Path
     epochs: int
     arguments: dict[str, Any] = field(default_factory=dict)
     model: str = "yolo11n"
     publish_every: int = 1
+    """Number of epochs between two of our uploads."""
 
 
 class Turns:

@@ -12,15 +12,18 @@ import psutil
 
 @dataclass(frozen=True)
 class Comparison:
-    """Named ratios. Each should be at most `limit` or, with `at_least`, at least `limit`."""
+    """Ratios that are compared with a target."""
 
     target: str
+    """The target, in words."""
     ratios: Mapping[str, float]
+    """The ratios, by name."""
     limit: float
+    """The largest ratio that meets the target or, with `at_least`, the smallest."""
     at_least: bool = False
 
     def is_met(self, ratio: float) -> bool:
-        """Say whether a ratio meets the target."""
+        """Return whether a ratio meets the target."""
         return ratio >= self.limit if self.at_least else ratio <= self.limit
 
     def __str__(self) -> str:
@@ -39,13 +42,15 @@ class Comparison:
 
 @dataclass
 class Table:
-    """One result. `about` explains how it was measured, and `result` compares it with its target."""
+    """The results of one measurement."""
 
     title: str
     about: str
+    """How the results were measured."""
     columns: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     result: str = ""
+    """The results compared with their targets, in words."""
     comparisons: list[Comparison] = field(default_factory=list)
 
     def compare(

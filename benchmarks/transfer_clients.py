@@ -94,11 +94,14 @@ class WarmProcess:
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is started for each transfer; `copy` holds its arguments before source and target."""
+    """A program that is started for each transfer."""
 
     title: str
+    """Its name, in the table and as a command."""
     copy: tuple[str, ...]
+    """Its arguments before source and target."""
     remote: str
+    """Address of the bucket, in the program's own syntax."""
     environment: dict[str, str]
 
     def upload(self, path: Path, job_id: str) -> Cost:
@@ -123,9 +126,9 @@ class Program:
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - started
             process.returncode = os.waitstatus_to_exitcode(status)
-            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            output = process.stderr.read().decode(errors="replace") if process.stderr else ""
         if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {said.strip()}")
+            raise RuntimeError(f"{' '.join(command)} failed: {output.strip()}")
         return Cost(seconds, usage.ru_utime + usage.ru_stime)
 
 

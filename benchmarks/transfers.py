@@ -151,7 +151,7 @@ def _require_equal(source: Path, target: Path, title: str) -> None:
 
 
 def rows(measured: dict[str, Series], size: int) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of each client; size is in bytes."""
+    """Yield the cells of each client; `size` is in bytes."""
     fastest = _fastest(measured)
     for title, series in measured.items():
         rate = MedianInterval.of(ratios(fastest.seconds, series.seconds))

@@ -1,10 +1,10 @@
 """Delete a job or a version of a dataset, with everything that it has stored in S3.
 
 The training API triggers this Dag for the button *Delete* on the page of a job or version. Give `job_id` or
-`dataset` (`name@version`) to trigger it yourself. Only its owner or a job administrator
-may delete a job, and only the user who registered a version may delete that version; anyone may delete a
-version that a schedule registered. A job or version that is still needed is not deleted, and the log says
-what needs it. Objects that are used elsewhere are kept.
+`dataset` (`name@version`) to trigger it yourself. A job may be deleted only by its owner or a job
+administrator, and a version only by the user who registered it; anyone may delete a version that a schedule
+registered. A job or version that is still needed is not deleted, and the log says what needs it. Objects that
+are used elsewhere are kept.
 
 | task | what it does |
 |---|---|

@@ -106,7 +106,7 @@ def define_tasks(plan: str | None) -> None:
     ask_approval = AskForApproval(
         task_id="ask_approval",
         verdict=verdict,
-        doc_md="Ask a person to approve, if the plan says approval: true and the gate has passed.",
+        doc_md="Ask a person to approve, if the plan has `approval: true` and the gate has passed.",
     )
     trigger_training >> wait_for_training
     promote(resolved, verdict, ask_approval.approval)

@@ -75,7 +75,7 @@ def train_yolo() -> None:
 
     @typed_task()
     def check_dataset(job: ResolvedJob) -> DatasetReference:
-        """Find the data, check it file by file, and return a reference to it."""
+        """Find the data, check them file by file, and return a reference to them."""
         from include.tasks.train_yolo import check_job_dataset
 
         return check_job_dataset(job, get_current_context())
@@ -84,7 +84,7 @@ def train_yolo() -> None:
         pool=GPU_POOL,
         queue=GPU_QUEUE,
         retries=PREEMPTIONS,
-        retry_delay=timedelta(seconds=1),  # after a SIGKILL; three without progress end the run
+        retry_delay=timedelta(seconds=1),  # after a SIGKILL; three SIGKILLs without progress end the run
         retry_exponential_backoff=0,
         retry_policy=CountErrors(),
         pre_execute=None,  # the task's body counts kills, because it knows the durable progress

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TAKEN = 0.9
 _SLACK = 100 * 2**20
-"""GPU memory counts as freed once its use is at most this many bytes above that before the training run."""
+"""GPU memory counts as freed once at most this many bytes more are in use than before the training run."""
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:

@@ -50,7 +50,7 @@ class Step:
 
 
 def run(step: Step, place: Place, record: Record, seconds: float) -> None:
-    """Run the step within the time limit in seconds, and record its rows and how it ended."""
+    """Run the step for at most `seconds`, and record its rows and how it ended."""
     start = time.monotonic()
     place = replace(place, ends=start + seconds)
     process = _FORK.Process(target=_run_here, args=(step, place, record, start))

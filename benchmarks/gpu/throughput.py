@@ -61,7 +61,7 @@ class Waiting:
     _moment: float | None = None
 
     def begin_epoch(self, _: Any) -> None:
-        """Start counting here: the time before was not spent waiting for data."""
+        """Start counting now: the time before was not spent waiting for data."""
         self._moment = time.perf_counter()
 
     def begin_batch(self, _: Any) -> None:

@@ -49,10 +49,7 @@ class SilentReporter:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run, in the terms of Ultralytics. Its loader has `workers` workers, even on a CPU.
-
-    Its state is saved at the end of each epoch, and after every `save_batches` batches within an epoch.
-    """
+    """A training run, in the terms of Ultralytics."""
 
     task: Task
     model: str
@@ -61,9 +58,11 @@ class TrainingRun:
     epochs: int
     device: str
     workers: int = 0
+    """Number of loader workers, even on a CPU."""
     arguments: Mapping[str, object] = field(default_factory=dict)
     recover: bool = False
     save_batches: int = 0
+    """Number of batches between two saved states within an epoch; 0 saves only at the end of each epoch."""
 
     @classmethod
     def of_many(cls, place: Place, folder: Path, epochs: int, model: str = "yolo11n") -> Self:
@@ -126,12 +125,14 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class FinalState:
-    """The final state of a training run: hashes of its parts, and why it may be inexact."""
+    """The final state of a training run."""
 
     digests: Mapping[str, str]
+    """The hash of each part."""
     pending: int
     """Number of batches whose gradients wait for an optimizer step."""
     inexact_reason: str | None
+    """Why the weights may differ from those of an uninterrupted training run, if they may."""
     nondeterministic: tuple[str, ...] = ()
     """Operators that warned about being nondeterministic."""
 
@@ -144,7 +145,7 @@ def train_to_the_end(training: TrainingRun) -> FinalState:
 
 
 def train_until_killed(training: TrainingRun, epoch: int, batch: int) -> None:
-    """Train; kill this process and its loader workers after that batch. epoch and batch count from 0.
+    """Train; kill this process and its loader workers after that batch. `epoch` and `batch` count from 0.
 
     There must be a state to resume from, so the kill may come a batch later.
     """

@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The Dag run that claims the job.
-
-    triggered_by is None for a schedule; queued_at is when the run was queued, if known. started_at is when
-    the run started. Clearing a run that had ended sets it again; retries and waiting do not change it.
-    """
+    """The Dag run that claims the job."""
 
     dag_id: str
     run_id: str
     created_at: datetime
     triggered_by: str | None
+    """User who triggered the run; None for a schedule."""
     queued_at: datetime | None = None
+    """When the run was queued, if known."""
     started_at: datetime | None = None
+    """When the run started. Clearing a run that had ended sets this again; retries and waiting do not change
+    it."""
 
     def owns(self, row: TrainingJob) -> bool:
         """Return whether the row belongs to a run with this id."""
@@ -58,7 +58,7 @@ class Claimant:
     jobs: JobRepository
     checkpoints: CheckpointStore
     is_running: Callable[[str, str], bool]
-    """Returns whether Airflow still runs a (dag_id, run_id)."""
+    """Returns whether the run with a (dag_id, run_id) is queued or running in Airflow."""
     finder: InitialWeightsFinder
     datasets: DatasetRepository
     quotas: QuotaCheck

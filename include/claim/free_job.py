@@ -129,7 +129,7 @@ def _find_own_state(
             return stored
     if row.durable is not None and row.run_id != run.run_id:
         expired = row.last_checkpoint_expired_at
-        gone = f"expired by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
+        gone = f"was deleted by the retention policy on {expired:%Y-%m-%d}" if expired else "is gone"
         raise SpecError(
             f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
             f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def pin_dataset(
     spec: TrainingSpec, datasets: DatasetRepository, started: TrainingSpec | None = None
 ) -> TrainingSpec:
-    """Return the spec with its dataset pinned to the present version, such as `parts@3` for `parts`.
+    """Return the spec with its dataset pinned to the current version, such as `parts@3` for `parts`.
 
     If no task is given, the version's task applies. If this run has claimed the job before, `started` has
     the parameters of that claim; their version is kept, even if newer ones have been registered since.

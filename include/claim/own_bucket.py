@@ -68,11 +68,11 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
         yaml = dataset.source.partition(copy)[2].strip("/") or None
         converted = Converted(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
         stored = ConvertedDatasets(bucket).is_stored(converted)
-    digits = dataset.source == "digits"  # they have no manifest
+    digits = dataset.source == "digits"  # the bundled digits have no manifest
     if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):
         raise DatasetError(
             f"dataset={dataset.origin or dataset.source!r} was deleted with another version of the same data "
-            "while it was checked: register it again"
+            "while it was being checked: register it again"
         )
 
 

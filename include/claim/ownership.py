@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def require_own_job(row: TrainingJob, run: RunIdentity, spec: TrainingSpec, ownership: JobOwnership) -> None:
     """Raise SpecError unless the run's user may resume the job under its own id, or start it over.
 
-    A scheduled run that is retried or cleared keeps its job even if the owner of scheduled jobs was changed.
+    A scheduled run that is retried or cleared keeps its job even if scheduled jobs now have another owner.
     """
     if (run.owns(row) and run.triggered_by is None) or _may_change(row, run, ownership):
         return
@@ -40,7 +40,7 @@ def require_own_parent(parent: TrainingJob, run: RunIdentity, ownership: JobOwne
 
 
 def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnership) -> str | None:
-    """Return who owns the job once the run has taken it; row is the job as it was before."""
+    """Return who owns the job once the run has taken it; `row` is the job as it was before."""
     if row is not None and row.triggered_by is not None and not ownership.open_to_all:
         return row.triggered_by
     return ownership.owner_for(run.triggered_by)
@@ -51,7 +51,7 @@ def refuse_waiting_job(
 ) -> bool:
     """Fail a queued job without a run, recording why a run that this user triggered could not take it.
 
-    False if there is no such queued job, or if it belongs to another user, who may still train it.
+    Returns False if there is no such queued job, or if it belongs to another user, who may still train it.
     """
     row = jobs.get(job_id)
     return (

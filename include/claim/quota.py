@@ -92,7 +92,7 @@ class UserQuotaCheck:
             )
 
     def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
-        """Return the limit with which the job is claimed; None if it may start in any case.
+        """Return the GPU limit that applies when the job is claimed; None if the job may start in any case.
 
         A run whose job was already allowed to start keeps that right when it claims the job again.
         """

@@ -49,8 +49,8 @@ def resolve(params: Mapping[str, Any], claimant: Claimant) -> ResolvedJob:
 
     Raises SpecError for parameters that cannot be trained, a quota that is used up or another user's job,
     RepositoryError for a row that cannot be claimed, OwnershipLost if the job was cancelled while this run
-    waited, and StoreError if S3 fails. Unless a retry may help, the reason is also written into the job's
-    row, if the row waits for its first run and does not belong to another user.
+    waited, and StoreError if S3 fails. The reason is also written into the job's row if a retry cannot help,
+    the row waits for its first run, and the job does not belong to another user.
 
     The quota is that of the job's owner. If the job has to wait until other jobs of its owner end, its row is
     claimed and QuotaWait is raised.
@@ -105,7 +105,7 @@ def check(params: Mapping[str, Any], claimant: Claimant) -> str | None:
 def reason_in_waiting_row(
     job_id: object, run: RunIdentity, jobs: JobRepository, ownership: JobOwnership
 ) -> Iterator[None]:
-    """Write an error of the block into the job's row if the row still waits for its first run."""
+    """Write an error raised in the block into the job's row if the row still waits for its first run."""
     try:
         yield
     except Exception as error:

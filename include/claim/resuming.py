@@ -83,9 +83,9 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
         kept = parent.checkpoint("best")
         best_uri = kept.path if kept else checkpoints.uri(parent.job_id, "best")
         raise SpecError(
-            f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt expired by the retention "
-            f"policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run from its "
-            f"best.pt with model={best_uri!r}, and pin jobs that you want to resume later"
+            f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt was deleted by the "
+            f"retention policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run "
+            f"from its best.pt with model={best_uri!r}, and pin jobs that you want to resume later"
         )
     last = checkpoints.head(parent.job_id, "last")
     if last is None:

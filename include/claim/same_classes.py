@@ -17,10 +17,10 @@ _NAMED = 30
 """Number of classes listed in an error; a difference beyond them is named separately."""
 
 _SINGLE = ("item",)
-"""Ultralytics' name of the single class to which `single_cls` merges all classes."""
+"""Ultralytics' name of the single class into which `single_cls` merges all classes."""
 
 _BACKGROUND = ("background",)
-"""The class that Ultralytics adds to semantic data without masks, for pixels outside of all outlines."""
+"""The class that Ultralytics adds to semantic data without masks, for pixels outside all outlines."""
 
 
 def require_same_classes(job: ResolvedJob, dataset: DatasetReference, checkpoints: CheckpointStore) -> None:

@@ -76,10 +76,10 @@ class AttemptRepository:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
         The attempt starts from a state with `batch` batches of that epoch and `trained_seconds` of training;
-        any further training time in the row counts as lost. The state's `finished` epochs that are not
-        recorded yet are recorded in the same transaction. attempt is Airflow's try number. From now on, no
-        older attempt of this run can write. Later epochs are deleted, and the row names no objects until the
-        attempt has ended.
+        any further training time in the row counts as lost. Those of the state's `finished` epochs that have
+        not been recorded are recorded in the same transaction. `attempt` is Airflow's try number. From now
+        on, no older attempt of this run can write. Later epochs are deleted, and the row names no objects
+        until the attempt has ended.
 
         Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of the run
         has started, or the failure of this attempt has already been recorded.

@@ -1,4 +1,4 @@
-"""The payload that announces a completed or stopped job to a host application, or to us by a trainer."""
+"""The payload that announces a completed or stopped job: ours to a host application, or a trainer's to us."""
 
 from __future__ import annotations
 

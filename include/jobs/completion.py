@@ -45,22 +45,23 @@ class CompletionRefused(FinalError):
 
 
 class CompletionConflict(FinalError):
-    """The report contradicts the row, or its sender must not complete the job; nothing was recorded."""
+    """The report contradicts the row, or its sender may not complete the job; nothing was recorded."""
 
 
 @dataclass(frozen=True)
 class _Upload:
-    """An object that was read. finding says why it cannot be loaded here; None if it can."""
+    """An object that was read."""
 
     checkpoint: Checkpoint
     finding: str | None
+    """Why the object cannot be loaded here; None if it can."""
 
 
 class Completion:
     """A trainer's report that one job is complete, and its verification against S3.
 
-    open_database opens short-lived connections, so that none is held while gigabytes are read. The name of
-    user, who sent the report, is recorded.
+    `open_database` opens short-lived connections, so that none is held while gigabytes are read. `user`, the
+    name of the sender of the report, is recorded.
     """
 
     def __init__(
@@ -177,7 +178,7 @@ class Completion:
     def _values(
         self, before: TrainingJob, job: TrainingJob, found: dict[CheckpointKind, _Upload]
     ) -> dict[str, Any] | None:
-        """Return the values to record in the present row `job`; None if they are already recorded.
+        """Return the values to record in the current row `job`; None if they are already recorded.
 
         `before` is the row as it was before the files were read.
         """

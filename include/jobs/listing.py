@@ -92,14 +92,14 @@ class JobPage:
 
 
 class RelatedJob(BaseModel):
-    """A job within a lineage. fine_tuned says whether it started from its parent's best.pt."""
+    """A job within a lineage."""
 
     model_config = ConfigDict(frozen=True)
 
     job_id: str
     parent_job_id: str | None
     resumed_epoch: int | None
-    fine_tuned: bool
+    fine_tuned: bool = Field(description="Whether the job started from its parent's best.pt.")
     status: str | None
     epoch: int | None
     epochs: int | None
@@ -121,12 +121,12 @@ class RelatedJob(BaseModel):
 
 
 class Lineage(BaseModel):
-    """A job with its ancestors and descendants, oldest first. If truncated, more distant jobs are missing."""
+    """A job with its ancestors and descendants."""
 
     model_config = ConfigDict(frozen=True)
 
-    jobs: list[RelatedJob]
-    truncated: bool
+    jobs: list[RelatedJob] = Field(description="The oldest job first.")
+    truncated: bool = Field(description="Whether more distant jobs are missing.")
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:

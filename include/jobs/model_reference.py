@@ -43,22 +43,21 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A parsed `model` parameter.
-
-    text is its canonical form in a spec; name is the architecture, file, s3:// URI, job id or model name.
-    version is None for the version in production.
-    """
+    """A parsed `model` parameter."""
 
     kind: ModelKind
     text: str
+    """Its canonical form in a spec."""
     name: str
+    """The architecture, file, s3:// URI, job id or model name."""
     version: int | None = None
+    """The version of a registered model; None for the version in production."""
 
     @classmethod
     def parse(cls, text: str) -> ModelReference:
         """Parse `text`, ignoring case where case has no meaning.
 
-        Raises ValueError, with one sentence, if it does not name a model that can be trained.
+        Raises ValueError, with one sentence, if `text` does not name a model that can be trained.
         """
         text = text.strip()
         scheme, colon, rest = text.partition(":")
@@ -78,7 +77,7 @@ class ModelReference:
 
     @property
     def starts_from_weights(self) -> bool:
-        """Whether it names a file of weights rather than only an architecture."""
+        """Whether the parameter names a file of weights rather than only an architecture."""
         return self.kind is not ModelKind.ARCHITECTURE
 
     def require_task(self, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""A parameter's field, with its section in forms and the meaning of null as an additional schema."""
+"""The field of a parameter, whose schema also has its section in forms and the meaning of null."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def nullable(
     when_empty: str | None = None,
     **bounds: Any,
 ) -> Any:
-    """Return the field of a parameter that is null unless it is given; bounds are those of pydantic's Field.
+    """Return the field of a parameter that is null unless it is given.
 
-    The other arguments are those of `parameter`.
+    `bounds` are those of pydantic's Field; the other arguments are those of `parameter`.
     """
     schema = parameter(section, default=default, default_by_task=default_by_task, when_empty=when_empty)
     return Field(None, description=description, json_schema_extra=schema, **bounds)
@@ -36,8 +36,8 @@ def parameter(
 ) -> JsonDict:
     """Return the keywords for `json_schema_extra`; forms and pages read them instead of the description.
 
-    default is the value that null stands for; if that depends on the task, default_by_task has the values.
-    when_empty describes null in words; without it, forms show `default`.
+    `default` is the value that null stands for; if that depends on the task, `default_by_task` has the
+    values. `when_empty` describes null in words; without it, forms show `default`.
     """
     schema: JsonDict = {"section": section}
     if default is not None:

@@ -170,7 +170,7 @@ class TrainingParameters(BaseModel):
         _TRAINING,
         "Initial learning rate.",
         default=0.01,
-        when_empty="0.01, or what the optimizer auto chooses",
+        when_empty="0.01, or the value that optimizer=auto chooses",
         gt=0,
         le=1,
     )
@@ -185,8 +185,8 @@ class TrainingParameters(BaseModel):
     )
     loss_spike: float | None = nullable(
         _LOSS,
-        "The loss has jumped when, three batches in a row, it exceeds the largest loss of the 100 batches "
-        "before by this factor.",
+        "The loss has jumped when, three batches in a row, it exceeds this number times the largest loss of "
+        "the 100 batches before.",
         default=2,
         gt=1,
         le=1_000_000,

@@ -19,24 +19,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActiveJob:
-    """A job that waits for its GPU or uses it.
-
-    started_at is when its newest attempt got its GPU. epoch_seconds is the duration of an epoch in similar
-    training runs, with overhead but without waits; None if there are none. recorded_at is when the job's last
-    epoch ended or, if later, when its newest attempt got its GPU; eta_seconds is the job's remaining time
-    at that moment. Both are None before the job's first epoch has ended.
-    """
+    """A job that waits for its GPU or uses it."""
 
     job_id: str
     status: str
     queued_at: datetime | None
     started_at: datetime | None
+    """When the job's newest attempt got its GPU."""
     device: str | None
     epochs: int | None
+    """Planned number of epochs."""
     finished_epochs: int
     epoch_seconds: float | None
+    """Duration of an epoch in similar training runs, with overhead but without waits; None if there are no
+    similar ones."""
     recorded_at: datetime | None
+    """When the job's last epoch ended or, if later, when its newest attempt got its GPU; None before its
+    first epoch has ended."""
     eta_seconds: float | None
+    """The job's remaining time at `recorded_at`; None before its first epoch has ended."""
 
     @property
     def gpus(self) -> int:
@@ -61,14 +62,14 @@ class ActiveJob:
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """Place of a job by the time at which it was queued: 1 is the first, and the last place is `waiting`.
-
-    expected_start_at is rounded up to the minute; None without a basis for an estimate.
-    """
+    """Place of a job among those that wait for a GPU."""
 
     place: int
+    """Place by the time at which the job was queued; 1 is the first."""
     waiting: int
+    """Number of waiting jobs, which is the last place."""
     expected_start_at: datetime | None
+    """Rounded up to the minute; None without a basis for an estimate."""
 
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:

@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the quota of a user, or no limits if the user is unknown: an error could not name anyone."""
+        """Return the quota of a user; none if the user is unknown, because an error could not name them."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 
@@ -55,7 +55,7 @@ def _parse_entry(entry: str) -> tuple[str, Quota]:
     if not (user.strip() and gpus.strip() and hours.strip()):
         raise ValueError(
             f"{USERS} has {entry!r:.80}, which is not an exception like alice=4:100 (GPUs at once, then GPU "
-            f"hours per week; {_UNLIMITED} for no limit); correct it, and separate several by commas"
+            f"hours per week; {_UNLIMITED} for no limit); correct it, and separate several with commas"
         )
     return user.strip(), Quota(_parse_gpus(gpus, USERS), _parse_hours(hours, USERS))
 

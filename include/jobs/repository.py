@@ -68,7 +68,7 @@ class JobClaim:
     initial_weights_path: str | None = None
     initial_weights_sha256: str | None = None
     queued_at: datetime | None = None
-    """When the job was queued; None for now."""
+    """When the job was queued; None stands for the current time."""
     dataset: DatasetVersionName | None = None
     """The registered version that the spec names."""
     gpu_limit: int | None = None
@@ -185,8 +185,8 @@ class JobRepository(AttemptRepository):
     ) -> TrainingJob | None:
         """Record a job that was trained elsewhere, and return it; None if there is no such row.
 
-        decide gets the locked row, and returns the values for record_checkpoints and mark_external. If
-        decide returns None or raises, nothing is written.
+        `decide` gets the locked row, and returns the values for record_checkpoints and mark_external. If
+        `decide` returns None or raises, nothing is written.
         """
         with self._connection.transaction():
             self._statements.row("lock_job", job_id=job_id)
@@ -199,7 +199,7 @@ class JobRepository(AttemptRepository):
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
-        """Ask the job to stop after its current batch or epoch. False if it is neither queued nor running.
+        """Ask the job to stop after its current batch or epoch; return whether it is queued or running.
 
         A request to stop after the batch is never changed back to one after the epoch.
         """
@@ -207,7 +207,10 @@ class JobRepository(AttemptRepository):
             return self._statements.changed("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
 
     def set_archived(self, job_id: str, *, archived: bool) -> bool:
-        """Archive or unarchive the job. False if it does not exist, or is to be archived while active."""
+        """Archive or unarchive the job; return whether that was possible.
+
+        It is not if the job does not exist, or if an active job is to be archived.
+        """
         with self._connection.transaction():
             return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
 
@@ -224,7 +227,7 @@ class JobRepository(AttemptRepository):
         return None if failed is None else str(failed.job_id)
 
     def refuse(self, job_id: str, error: str) -> bool:
-        """Fail a queued job without a run, recording why. False if the row is not such a job."""
+        """Fail a queued job without a run, recording why; return False if the row is not such a job."""
         with self._connection.transaction():
             return self._statements.changed("refuse_job", job_id=job_id, error=make_storable(error)) == 1
 

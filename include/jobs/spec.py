@@ -130,9 +130,8 @@ class TrainingSpec(TrainingParameters):
         inherited = parent.model_dump(exclude=_NOT_INHERITED, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
-            inherited.pop(
-                "lr0", None
-            )  # had no effect: optimizer auto chose its own lr0, which is in the state
+            # It had no effect: optimizer=auto chose its own lr0, which is in the state.
+            inherited.pop("lr0", None)
             given.pop("lr0", None)
         before, changed = inherited.get("overrides", {}), given.get("overrides", {})
         if "pretrained" in changed and changed["pretrained"] != before.get("pretrained"):

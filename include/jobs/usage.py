@@ -92,7 +92,7 @@ class UsageRepository:
     def by_user(self, weeks: Sequence[datetime]) -> list[UserUsage]:
         """Return every user who has used a GPU in these weeks, or has an active job; most GPU hours first.
 
-        weeks are consecutive Mondays, the latest first.
+        `weeks` are consecutive Mondays, the latest first.
         """
         with self._connection.transaction():
             used = self._statements.rows("sum_usage", since=weeks[-1], until=weeks[0] + WEEK)
@@ -105,7 +105,7 @@ class UsageRepository:
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
     def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
-        """Return the jobs on which the user spent most GPU hours in the week that began on Monday `week`."""
+        """Return the jobs on which the user spent the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit

@@ -1,9 +1,9 @@
-"""Assets for other Dags: `schedule=[PRODUCTION_MODEL]` runs a Dag whenever a model was promoted.
+"""Assets for other Dags: `schedule=[PRODUCTION_MODEL]` runs a Dag whenever a model is promoted.
 
 | asset | emitted when | extra of the event |
 |---|---|---|
-| `training-dataset` | the content of a dataset changed | `dataset`, `fingerprint`; `version` if registered |
-| `production-model` | a version was promoted to production | `name`, `version`, `path`, `sha256`, `job_id` |
+| `training-dataset` | the content of a dataset changes | `dataset`, `fingerprint`; `version` if registered |
+| `production-model` | a version is promoted to production | `name`, `version`, `path`, `sha256`, `job_id` |
 """
 
 from __future__ import annotations

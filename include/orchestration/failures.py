@@ -94,7 +94,7 @@ def record_run_failure(context: Context) -> None:
 
 
 def record_unfinished_run(context: Context) -> None:
-    """Record a failure if a run succeeded without recording its checkpoints (callback of every success)."""
+    """Record a failure if a run succeeded without recording its checkpoints (Dag callback on success)."""
     _record(
         context,
         "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
@@ -129,10 +129,11 @@ def _reason(context: Context, error: BaseException | None) -> str:
 
 
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
-    """Write the reason. After `seconds`, begin no more attempts; the next run or the audit corrects the row.
+    """Write the reason, with retries for up to `seconds` while the database is unavailable.
 
-    If the database hangs, an attempt takes up to 30 seconds. Ending the attempt sooner would not save the
-    reason: if Airflow kills the process meanwhile, nothing else could have been written in that time.
+    After that, the next run or the audit corrects the row. If the database hangs, an attempt takes up to 30
+    seconds. Ending the attempt sooner would not save the reason: if Airflow kills the process in the
+    meantime, nothing could have been written in that time anyway.
     """
     from include.attempt.tracking import track_recorded
     from include.deployment.connections import training_db_factory

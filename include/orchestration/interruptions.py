@@ -48,7 +48,7 @@ def stop_after_repeated_kills(context: Context) -> None:
 def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
     """Store that an attempt starts, with the progress so far: numbers that are compared like a tuple.
 
-    trace is the watchdog's trace of the previous attempt, if there is one on this machine.
+    `trace` is the watchdog's trace of the previous attempt, if there is one on this machine.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
     progress. If Airflow does not respond, the attempt starts unchecked, but still counts if it is killed.
@@ -67,7 +67,7 @@ def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None
     if interruptions > MAX_INTERRUPTIONS:
         raise AirflowFailException(
             f"This task was interrupted {interruptions} times in a row without durable progress, so it is "
-            "not retried. The logs of its attempts say why; when that is corrected, clear "
+            "not retried. The logs of its attempts say why; once the cause is corrected, clear "
             f"{task} and everything downstream"
         )
 
@@ -84,7 +84,10 @@ class Ending:
 
 
 def mark_explained(context: Context) -> Ending | None:
-    """Store that this attempt ends with a known error. Returns None if that could not be stored."""
+    """Store that this attempt ends with a known error.
+
+    Returns None if that could not be stored, or if a newer attempt has started.
+    """
     attempt = context["ti"].try_number
     try:
         noted = load_record(context, _KEY) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
@@ -128,10 +131,10 @@ def _fingerprint(context: Context) -> str:
 def _store_start(
     context: Context, progress: Sequence[int], trace: Trace | None
 ) -> tuple[list[Trace | None], int]:
-    """Store the attempt.
+    """Store that the attempt starts; return the kills and the number of interruptions before it.
 
-    Returns the traces of the preceding attempts that were killed without progress, and the number of those
-    that were interrupted in any way.
+    The kills are the traces of the preceding attempts that were killed without progress. All preceding
+    attempts without progress count as interruptions.
     """
     attempt, reached = context["ti"].try_number, tuple(progress)
     before = load_record(context, _KEY)
@@ -144,7 +147,7 @@ def _store_start(
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
             if before["attempt"] != attempt:  # otherwise a deferred task has resumed
                 kills.append(trace if trace and trace.attempt == before["attempt"] else None)
-        # Attempts between the two were killed before they reached this point.
+        # Attempts between that one and this one were killed before they reached this point.
         kills += [None] * (attempt - before["attempt"] - 1)
     noted: dict[str, Any] = {
         "attempt": attempt,

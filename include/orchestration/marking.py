@@ -83,7 +83,10 @@ def _watch_deletions(runs: type[Any]) -> None:
 
 
 def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
-    """Remember until the commit that a user deleted a run. Airflow does not allow deleting a running one."""
+    """Remember, until the commit, that a user deleted a run.
+
+    Airflow does not allow users to delete a running one.
+    """
     session = object_session(deleted)
     if session is not None:
         session.info.setdefault(_DELETED, []).append(deleted)
@@ -103,8 +106,8 @@ def _on_rollback(session: Session) -> None:
 def _record(marked: Any, reason: str, seconds: float = 0) -> None:
     """Write the reason in a thread, so that the request does not wait for the training database.
 
-    If `seconds` is given, the thread first waits that long, and writes nothing if the run itself is marked
-    meanwhile.
+    If `seconds` is given, the thread first waits that long, and writes nothing if the run itself is marked in
+    the meantime.
     """
     if marked.dag_id == TRAINING_DAG:
         run = marked.dag_id, marked.run_id

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Pause:
-    """A pause that grows with each attempt in a row, from `first` to `longest`."""
+    """A pause that grows with each consecutive attempt, from `first` to `longest`."""
 
     first: timedelta
     longest: timedelta
     growth: float
 
     def after(self, attempt: int) -> timedelta:
-        """Return the pause after an attempt, given its number in the row, from 1."""
+        """Return the pause after an attempt, given its number among consecutive attempts, from 1."""
         steps = min(attempt - 1, MAX_INTERRUPTIONS)
         return min(self.first * self.growth**steps, self.longest)
 
@@ -57,13 +57,14 @@ class CountErrors(RetryPolicy):
     """Fails a task at its `errors`-th error.
 
     Preemptions, outages and waiting for a GPU are limited in interruptions.py; their pauses grow with the
-    number of attempts without durable progress. Airflow asks no policy after a SIGKILL, nor for
+    number of attempts without durable progress. Airflow consults no policy after a SIGKILL, or after an
     AirflowFailException, which is final. If one of its processes was killed, an attempt counts as killed
     (interruptions.py). The count of errors restarts when the task has different arguments or was cleared.
     """
 
     errors: int = 2
     delay: timedelta = timedelta(seconds=30)
+    """Pause before the next attempt after an error."""
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None

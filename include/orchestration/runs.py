@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def is_running(dag_id: str, run_id: str) -> bool:
     """Return whether the run is queued or running; a deleted run is neither.
 
-    Raises all other errors of the API server. Call this function in a task or a trigger.
+    Raises every error of the API server except 404. Call this function in a task or a trigger.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 

@@ -25,7 +25,7 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 
 def typed_task(**options: Any) -> Callable[[Function], Function]:
-    """Make a function an Airflow task; options are those of `@task`.
+    """Make a function an Airflow task; `options` are those of `@task`.
 
     Arguments are parsed and the result is dumped according to the annotations. In a Dag, a call returns
     Airflow's reference to the result, although mypy sees the result's type. The task raises

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _FOLDER = ".evaluation-"
 
 _LEFTOVER_SECONDS = 24 * 3600.0
-"""Age at which the folder of an evaluation belongs to one that was killed."""
+"""Age from which the folder of an evaluation counts as left behind by a kill."""
 
 
 def evaluate_models(
@@ -108,7 +108,7 @@ def _find_champion(name: str, bucket: Bucket, settings: Settings) -> ModelVersio
 
 
 def _load_dataset(challenge: Challenge, context: Context) -> DatasetReference:
-    """Return the dataset that `train_yolo` found, because the data may have changed since."""
+    """Return the dataset that `train_yolo` found, because the data may have changed since then."""
     found = context["ti"].xcom_pull(dag_id=TRAINING_DAG, run_id=challenge.run_id, task_ids="check_dataset")
     if found is None:
         raise AirflowFailException(

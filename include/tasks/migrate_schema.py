@@ -41,7 +41,7 @@ def plan_migration(context: Context) -> MigrationRequest:
 def apply_migration(request: MigrationRequest) -> str:
     """Migrate, and return the revision. Raises AirflowSkipException for a dry run."""
     if request.dry_run:
-        log.info("This is a dry run: nothing was changed. The log of the task plan shows what would change.")
+        log.info("This is a dry run: nothing was changed. The log of task `plan` shows what would change.")
         raise AirflowSkipException("dry_run")
     with no_retry():
         done = migrations.apply(

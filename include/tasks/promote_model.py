@@ -37,10 +37,10 @@ def promote_chosen(chosen: ChosenVersion, context: Context) -> ModelVersion:
 def promote_and_announce(
     connection: Connection[Any], chosen: ChosenVersion, by: str, context: Context
 ) -> ModelVersion:
-    """Promote the version on behalf of `by`, and add it to the event of the asset, an outlet of the task.
+    """Promote the version on behalf of `by`, and describe it in the event of the asset that the task emits.
 
-    path is the version's own file, not the production key. That file is never replaced, so a deployment that
-    handles the event late still gets this version.
+    The event's `path` is the version's own file, not the production key. That file is never replaced, so a
+    deployment that handles the event late still gets this version.
     """
     settings = Settings.from_environment()
     promoted = promote(connection, open_bucket(settings), chosen, by=by, signing=signing(settings))

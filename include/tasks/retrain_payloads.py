@@ -15,7 +15,7 @@ class Retraining(Payload):
     plan: RetrainPlan
     """The plan, with the run's own parameters applied."""
     job_id: str
-    """Name of the challenger's training."""
+    """Name of the challenger's job."""
     force: bool
     """Whether to train even if nothing is new."""
     triggered_by: str | None
@@ -26,7 +26,7 @@ class Challenge(Payload):
     """A request to `train_yolo`."""
 
     job_id: str
-    """Name of the challenger's training."""
+    """Name of the challenger's job."""
     run_id: str
     """Run of `train_yolo`."""
     conf: dict[str, Any]

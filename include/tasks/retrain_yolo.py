@@ -169,7 +169,7 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Measured, cont
 def promote_challenger(
     retraining: Retraining, verdict: Verdict, approval: Approval | None, context: Context
 ) -> ModelVersion:
-    """Promote the challenger if the gate has passed and it was approved where required; emit the asset.
+    """Promote the challenger if it passed the gate and, where required, was approved; emit the asset.
 
     Raises AirflowSkipException for a challenger that was refused. The run's note says why in either case.
     """
@@ -210,7 +210,7 @@ def _name_promoter(retraining: Retraining, answer: Approval | None) -> str:
 
 
 def _skip_unless_about_plan(plan: RetrainPlan, context: Context) -> None:
-    """Raise AirflowSkipException if the run was triggered by events about other datasets only.
+    """Raise AirflowSkipException if all events that triggered the run are about other datasets.
 
     One asset represents all datasets. An event that names no dataset counts as an event about every dataset.
     """
@@ -243,7 +243,7 @@ def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     if then != now:
         changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
         raise PlanError(
-            f"The plan was changed ({changed}) since this run started training job {row.job_id}; trigger a "
-            "new run"
+            f"The plan has been changed ({changed}) since this run started training job {row.job_id}; "
+            "trigger a new run"
         )
     return started

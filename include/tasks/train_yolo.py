@@ -75,7 +75,7 @@ def resolve_config(context: Context) -> ResolvedJob:
     except QuotaWait as wait:
         log.info("%s. Trying again in %s.", wait, wait.pause)
         record_unrecorded_failures(context)  # jobs of dead runs must not use the quota for ever
-        mark_explained(context)  # a kill before this and one after it are not in a row
+        mark_explained(context)  # kills before and after this wait do not count as consecutive
         again_at = datetime.now(UTC) + wait.pause
         raise AirflowRescheduleException(again_at) from None  # type: ignore[no-untyped-call]
     log.info("Job %s: %s", job.job_id, job.spec.model_dump_json(exclude_none=True))

@@ -64,7 +64,7 @@ class TriggerTraining(TriggerDagRunOperator):
 
 
 class TriggerRegistration(TriggerDagRunOperator):
-    """Starts a run of `register_dataset`; skipped if a run with that id exists.
+    """Starts a run of `register_dataset`, or is skipped if a run with that id exists.
 
     Its arguments come from users and are not templates.
     """
@@ -117,7 +117,7 @@ class JobEnded(BaseTrigger):
         self.job_id, self.run_id, self.deadline, self.pause = job_id, run_id, deadline, pause
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the arguments with which another triggerer continues."""
+        """Return the path of the class, and the arguments with which another triggerer continues."""
         values = {name: getattr(self, name) for name in ("job_id", "run_id", "deadline", "pause")}
         return f"{type(self).__module__}.{type(self).__qualname__}", values
 
@@ -167,10 +167,10 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
         return Challenger(job_id=challenge.job_id, path=best.path, sha256=best.sha256)
     if status == JobStatus.STOPPED:
         raise AirflowSkipException(f"Job {challenge.job_id} was stopped, so there is nothing to compare.")
-    again = "clear trigger_training with its downstream tasks to resume from its last durable state"
+    remedy = "clear trigger_training with its downstream tasks to resume from its last durable state"
     if job and status == JobStatus.FAILED:
         raise AirflowFailException(
-            f"Job {challenge.job_id} failed ({job.error}). Fix the cause, then {again}."
+            f"Job {challenge.job_id} failed ({job.error}). Fix the cause, then {remedy}."
         )
     if timed_out:
         raise AirflowFailException(
@@ -181,7 +181,7 @@ def find_challenger(challenge: Challenge, job: TrainingJob | None, *, timed_out:
     detail = f"its row still says {status}" if job else "it has no row in training_jobs"
     raise AirflowFailException(
         f"Run {challenge.run_id} of {TRAINING_DAG} has ended, but job {challenge.job_id} has not: "
-        f"{detail}. See the log of that run's failed task, fix the cause, then {again}."
+        f"{detail}. See the log of that run's failed task, fix the cause, then {remedy}."
     )
 
 

@@ -89,7 +89,7 @@ def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
 def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any]]:
     """Return the runs of `register_dataset` to trigger: one for each dataset whose data have changed.
 
-    It watches the registered datasets that plans name, and, for each address in a plan, the registered
+    The run watches the registered datasets that plans name and, for each address in a plan, the registered
     dataset whose data are at that address. If no dataset is registered for an address, its data become a
     dataset with the plan's name.
     """
@@ -188,10 +188,10 @@ def announce_if_changed(dataset: str, context: Context) -> dict[str, str]:
 def find_change(
     dataset: str, announced: Iterable[Mapping[str, Any]], s3: ObjectReader
 ) -> dict[str, str] | None:
-    """Return the extra of the event to emit; None if this content was announced last.
+    """Return the extra of the event to emit; None if the last announcement was about this content.
 
-    announced contains the extras of previous events, newest first. Raises DatasetError if there are no data,
-    and StoreErrors.
+    `announced` contains the extras of previous events, newest first. Raises DatasetError if there are no
+    data, and StoreErrors.
     """
     fingerprint = stored_fingerprint(_require_s3(dataset), s3)
     known = (

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM was received, for example because the machine shuts down."""
+    """SIGTERM was received, for example because the machine is shutting down."""
 
 
 class _Periodic:
@@ -110,7 +110,7 @@ def _request(options: argparse.Namespace) -> TrainingRequest:
 
 
 def _identity(options: argparse.Namespace, data: Path) -> dict[str, object]:
-    """Return the arguments that identify the training run; every call that continues it has the same ones.
+    """Return the arguments that identify the training run; a call that continues it must have the same ones.
 
     Device and workers are not among them, because they may change from one machine to another.
     """
@@ -126,9 +126,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
     last, best = (request.save_dir / "weights" / name for name in ("last.pt", "best.pt"))
     if not last.exists():
         return request
-    remedy = (
-        "give the options that it started with, leave out --recover to replace it, or give another --save-dir"
-    )
+    remedy = "give the options that it started with, omit --recover to replace it, or give another --save-dir"
     try:
         require_identity(load_training_state(last, request.task), request.identity, last, remedy)
     except StateMismatch:

@@ -25,15 +25,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model YAML that Ultralytics ships.
-
-    task is None for an architecture that our trainers do not train (RT-DETR, YOLO-World, YOLOE). sizes has a
-    letter for each size that a name can specify; it is empty if the YAML has only one size.
-    """
+    """A model YAML that Ultralytics ships."""
 
     name: str
     task: str | None
+    """None for an architecture that our trainers do not train (RT-DETR, YOLO-World, YOLOE)."""
     sizes: str
+    """A letter for each size that a name can specify; empty if the YAML has only one size."""
 
 
 @cache
@@ -73,7 +71,7 @@ def default_architecture(task: Task) -> str:
 
 
 def release_url() -> str:
-    """Return the URL below which Ultralytics publishes the pretrained files of this version."""
+    """Return the URL under which Ultralytics publishes the pretrained files of this version."""
     return str(_table()["release"])
 
 

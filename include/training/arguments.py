@@ -37,7 +37,7 @@ OURS: dict[str, str] = {
     "save_dir": "the location of a job's files is fixed",
     "exist_ok": "the location of a job's files is fixed",
     "save": "last.pt and best.pt are always saved",
-    "save_period": "the newest last.pt is kept after every epoch, and no others",
+    "save_period": "last.pt is saved after every epoch, and only the newest one is kept",
     "cfg": "give each changed argument by its name",
 }
 """Arguments that the job sets itself, each with the alternative for the user."""
@@ -71,7 +71,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 @cache
 def known_arguments() -> dict[str, dict[str, Any]]:
-    """Return the pinned version's arguments: name → kinds, optional and, if any, minimum and choices."""
+    """Return the pinned version's arguments by name: kinds, optional and, if any, minimum and choices."""
     table: dict[str, dict[str, Any]] = json.loads(TABLE.read_text(encoding="utf-8"))["arguments"]
     return table
 
@@ -102,19 +102,19 @@ def check_no_files(overrides: Mapping[str, object]) -> None:
 
 def _require_small(overrides: Mapping[str, object]) -> None:
     """Raise ValueError if a number, a string or all values together are larger than any argument needs."""
-    left = [(name, value, 1) for name, value in overrides.items()]
+    unchecked = [(name, value, 1) for name, value in overrides.items()]
     for counted in itertools.count(1):
-        if not left:
+        if not unchecked:
             return
-        name, value, depth = left.pop()
+        name, value, depth = unchecked.pop()
         if counted > OVERRIDES_VALUES:
-            raise ValueError(f"overrides has more than {OVERRIDES_VALUES:,} values; shorten it")
+            raise ValueError(f"overrides has more than {OVERRIDES_VALUES:,} values; shorten overrides")
         if depth > OVERRIDES_DEPTH:
             raise ValueError(f"overrides is nested more than {OVERRIDES_DEPTH} levels deep; flatten it")
         if isinstance(value, (list, tuple)):
-            left += [(name, item, depth + 1) for item in value]
+            unchecked += [(name, item, depth + 1) for item in value]
         elif isinstance(value, dict):
-            left += [(name, item, depth + 1) for item in value.values()]
+            unchecked += [(name, item, depth + 1) for item in value.values()]
         elif len(name) > TEXT or (isinstance(value, str) and len(value) > TEXT):
             raise ValueError(f"{show_value(name)} in overrides has more than {TEXT:,} characters; shorten it")
         elif isinstance(value, str) and not is_one_line(value):

@@ -36,13 +36,13 @@ def calibrate_depth(
     max_depth: float | None,
     pictures: Path | None,
 ) -> None:
-    """Fit the scale of the stripped model in `best` to up to 200 of the loader's images, if that improves it.
+    """Fit the distances of the stripped model in `best` to up to 200 of the loader's images, if that helps.
 
     This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
     place, and also changes last.pt: a training run that continues from a changed last.pt would differ from
-    one that was never interrupted. max_depth is in metres. pictures is a folder for images of the result.
+    one that was never interrupted. `max_depth` is in metres; `pictures` is a folder for images of the result.
 
-    A file that was calibrated already stays as it is. Such a file comes from an attempt that was killed just
+    A file that is already calibrated stays as it is. Such a file comes from an attempt that was killed just
     after the calibration, or from a parent job whose best epoch is still the best.
     """
     state = load_checkpoint(best)

@@ -17,8 +17,8 @@ KEPT = ("optimizer", "seed", "pretrained")
 """Arguments that a resume cannot change; `optimizer=auto` was resolved when the training started."""
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
-"""Arguments that change no epoch's weights, only the number of epochs, the choice of the best one, speed and
-output.
+"""Arguments that do not change the weights of any epoch, but only the number of epochs, the choice of the
+best one, speed and output.
 
 A run with `time` is marked inexact in any case."""
 
@@ -34,7 +34,7 @@ _GROUP_SETTINGS = {
 
 
 def changed_arguments(given: Mapping[str, object], trained: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the given arguments that affect the weights and differ from the earlier run's."""
+    """Return the names of the `given` arguments that affect the weights and differ from the earlier run's."""
     return tuple(
         name
         for name, value in given.items()

@@ -27,7 +27,7 @@ MAX_PARTS = 50_000
 def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
     """Stop the construction of a model before it fills the memory. Raises TrainingError.
 
-    PyTorch announces each parameter when its memory is reserved but not yet touched. weights is the model
+    PyTorch announces each parameter when its memory is reserved but not yet touched. `weights` is the model
     that the training starts from, if any.
     """
     known = None if weights is None else sum(each.numel() for each in weights.parameters())
@@ -40,7 +40,7 @@ def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
         if parameters > limit:
             raise TrainingError(
                 f"The model's description asks for more than {limit:,} parameters"
-                + ("" if known is None else f", but its file has {known:,}")
+                + ("" if known is None else f", but the initial weights have {known:,}")
                 + "; correct its YAML, or give another model"
             )
 

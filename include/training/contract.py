@@ -58,7 +58,7 @@ class GpuLost(MachineUnusable):
 
 
 class MemoryTaken(MachineUnusable):
-    """Memory ran out although it sufficed before: another process uses it."""
+    """Memory ran out although it sufficed before: another process is using it."""
 
 
 class MemoryShort(MachineUnusable):
@@ -79,7 +79,7 @@ _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES
 def is_disk_error(error: BaseException) -> bool:
     """Return whether `error` concerns this machine's disk or folders.
 
-    An SSLError does not: its errno is a number of OpenSSL.
+    An SSLError does not: its errno is an error number of OpenSSL.
     """
     return isinstance(error, OSError) and error.errno in _DISK_ERRORS and not isinstance(error, ssl.SSLError)
 
@@ -134,7 +134,7 @@ class TrainingRequest:
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
     changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. Arguments in KEPT of changes.py cannot be changed. A patience that is used up restarts."""
+    the weights. Arguments in KEPT of changes.py cannot be changed. A patience that has run out restarts."""
     resume_from: Path | None = None
     """A last.pt with the whole state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
@@ -169,7 +169,7 @@ class EpochReport:
     seconds: float
     """Time since the end of the previous epoch, over all attempts; it includes validation and saving."""
     eta_seconds: float
-    """Expected duration of the remaining epochs, from the average of this attempt."""
+    """Expected duration of the remaining epochs, estimated from the average epoch of this attempt."""
     is_best: bool
     """Whether this epoch's weights are best.pt."""
     inexact_reason: str | None
@@ -230,7 +230,7 @@ class StateReporter(Protocol):
     def progress(self, progress: Progress) -> bool:
         """Return whether to save the state now.
 
-        Called in the thread that called `train` after each batch or, with several GPUs, twice a second.
+        Called after each batch or, with several GPUs, twice a second, in the thread that called `train`.
         If this returns True, the state is saved in the background. If that is not possible yet, for example
         because another state is still being written, the reporter is asked again later.
         """
@@ -266,7 +266,7 @@ class TrainingResult:
     stop_reason: StopReason
     """Why the training ended."""
     seconds: float
-    """Duration of the whole call of `train`, from the check of the request to the final validation."""
+    """Duration of the whole call to `train`, from the check of the request to the final validation."""
     device: str
     """The device that trained: "cpu", "cuda:0 (NVIDIA H200)" or "cuda:0 (NVIDIA H200) and 1 more"."""
     ultralytics_version: str

@@ -1,4 +1,4 @@
-"""Choosing and checking the device that a training runs on, before anything is loaded."""
+"""Choosing and checking the device of a training run, before anything is loaded."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _LOOPBACK = "127.0.0.1"
 
 _PATIENCE = 5.0
-"""Seconds to wait for the kernel's report that a rank has died after another rank has failed."""
+"""Seconds to wait, after a rank has failed, for the kernel to report that another one has died."""
 
 
 class RankFailed(AttemptError):
@@ -75,7 +75,7 @@ def train_in_ranks(
 ) -> TrainingResult:
     """Train in `ranks` processes and return rank 0's result. All processes have ended when this returns.
 
-    program is the module that each process runs. Raises TrainingError, MachineUnusable, ProcessKilled,
+    `program` is the module that each process runs. Raises TrainingError, MachineUnusable, ProcessKilled,
     DiskError and OSError for the same reasons as a training run in this process. Also raises ProcessKilled if
     a rank is killed, RankFailed for any other error of a rank, and any exception of the reporters.
     """
@@ -86,23 +86,23 @@ def train_in_ranks(
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a rank; if saves_states, rank 0 also reports its progress and every saved state."""
+    """The work of a rank."""
 
     plan: TrainingPlan
     saves_states: bool
+    """Whether rank 0 also reports its progress and every saved state."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A message from this process to rank 0.
-
-    go_on answers an EpochReport; taken means that the file of a SavedState is no longer needed; save requests
-    a state after the current batch.
-    """
+    """A message from this process to rank 0."""
 
     go_on: bool | None = None
+    """The answer to an EpochReport: whether to continue."""
     taken: bool = False
+    """Whether the file of the last SavedState is no longer needed."""
     save: bool = False
+    """Whether to save the state after the current batch."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,10 @@ class _Rank:
             self.connection.send(answer)
 
     def find_death(self, *, wait: bool = False) -> RankDied | ProcessKilled | None:
-        """Return the error that explains why the process has ended; None while it is alive, unless `wait`."""
+        """Return the error that says why the process has ended; None while it is alive.
+
+        With `wait`, wait for its end first.
+        """
         # WNOWAIT: the process id must not be reused before the whole group is killed.
         options = os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)
         ended = os.waitid(os.P_PID, self.process.pid, options)

@@ -7,7 +7,7 @@ import sys
 
 
 def isolate_ultralytics() -> None:
-    """Keep Ultralytics off the network and from running foreign code, in this process and its children.
+    """Keep Ultralytics from using the network and running foreign code, in this process and its children.
 
     Call this before Ultralytics is first imported. Ultralytics then sends no telemetry, looks for no updates,
     installs no packages, loads checkpoints without running pickled code, and draws progress bars only on a

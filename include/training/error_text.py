@@ -22,7 +22,7 @@ def format_error(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether GPU or host memory ran out.
 
-    This reads the message, because torch and OpenCV have no exception class for it in common.
+    This reads the message, because torch and OpenCV share no exception class for this case.
     """
     message = str(error).lower()
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "insufficient memory")
@@ -32,6 +32,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 def reports_killed_worker(error: BaseException) -> bool:
     """Return whether this is PyTorch's report of a killed loader worker.
 
-    PyTorch's SIGCHLD handler raises it wherever the main thread happens to be.
+    PyTorch's SIGCHLD handler raises this error wherever the main thread happens to be.
     """
     return isinstance(error, RuntimeError) and _WORKER_KILLED.match(str(error)) is not None

@@ -36,16 +36,15 @@ _IMGSZ, _BATCH = 640, 16
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a model on one split of one dataset.
-
-    metrics have Ultralytics' names as in results.csv, and `fitness`; a number that is not finite is None.
-    classes has one number for each class with a label in the split, by name: the AP50-95 (of masks for
-    segment, of keypoints for pose), for classify the top-1 accuracy, and for semantic the intersection over
-    union. For depth it is empty.
-    """
+    """The metrics of a model on one split of one dataset."""
 
     metrics: Mapping[str, float | None]
+    """Metrics by Ultralytics' names, as in results.csv, and `fitness`; None stands for a number that is not
+    finite."""
     classes: Mapping[str, float]
+    """One number for each class with a label in the split, by name: the AP50-95 (of masks for segment, of
+    keypoints for pose), for classify the top-1 accuracy, and for semantic the intersection over union. Empty
+    for depth."""
 
 
 def evaluate(
@@ -61,10 +60,10 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the model in the file `weights` on a split of `data`.
 
-    data is Ultralytics' `data`: a YAML, or a folder for classify. imgsz is in pixels (None: 640), batch in
-    images (None: 16), device is a single device as in TrainingRequest. Of `arguments`, only those named in
-    EVALUATION_ARGUMENTS are used. Classes are matched by name, or by number if no name is the same; a model
-    that lacks a class misses all labels of that class. Only label caches are written, next to the data.
+    `data` is Ultralytics' `data`: a YAML, or a folder for classify. `imgsz` is in pixels (None: 640), `batch`
+    in images (None: 16); `device` is a single device as in TrainingRequest. Of `arguments`, only those named
+    in EVALUATION_ARGUMENTS are used. Classes are matched by name, or by number if no name is the same; a
+    model that lacks a class misses all labels of that class. Only label caches are written, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
     UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and

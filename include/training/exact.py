@@ -31,10 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class ExactMixin(BaseTrainer):  # type: ignore[misc]
-    """Saves and restores the complete state, and makes each epoch depend on nothing else.
-
-    inexact_reason is None as long as the guarantee of equal weights holds; otherwise it says why not.
-    """
+    """Saves and restores the complete state, and makes each epoch depend on nothing else."""
 
     epoch: int
     start_epoch: int
@@ -47,6 +44,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
+        """Why the guarantee of equal weights no longer holds; None as long as it does."""
         self.profile: dict[str, str | int] = {}
         self._accumulate = 1
         self._pending = 0  # batches whose gradient waits for an optimizer step
@@ -189,7 +187,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def exact_state(self, batches: int) -> dict[str, Any]:
         """Return the state that Ultralytics' checkpoint lacks, as plain values and the trainer's own tensors.
 
-        batches is the number of batches of an unfinished epoch in the state; 0 between epochs.
+        `batches` is the number of batches of an unfinished epoch that the state includes; 0 between epochs.
         """
         model = unwrap_model(self.model)
         gradients = model.named_parameters() if self._pending else ()
@@ -228,7 +226,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     def auto_batch(self, *args: Any, **options: Any) -> int:
         """Let Ultralytics choose the batch from this machine's memory, which makes the result inexact."""
         chosen = int(super().auto_batch(*args, **options))
-        self.mark_inexact(f"batch={self.batch_size} was chosen by this machine's memory: {chosen}")
+        self.mark_inexact(f"batch={self.batch_size} fitted the batch size to this machine's memory: {chosen}")
         return chosen
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _GREY = 114
-"""The value that Ultralytics fills a mosaic with where it has no image."""
+"""The value with which Ultralytics fills the parts of a mosaic that no image covers."""
 
 _MARGIN = 2
 """Number of pixels added on each side of the computed region: one for interpolation, one for rounding."""
@@ -51,7 +51,7 @@ class _Canvas:
         self._tiles = [(place["labels_patch"]["img"], place) for place in layout]
 
     def paint(self, canvas: np.ndarray, rows: slice, columns: slice) -> None:
-        """Paint these rows and columns of `canvas`, shape (height, width, 4), three channels and padding."""
+        """Paint these rows and columns of `canvas`, shape (height, width, 4); the last channel is padding."""
         canvas[rows, columns] = _GREY
         for image, place in self._tiles:
             left, right = max(place["x1a"], columns.start), min(place["x2a"], columns.stop)
@@ -79,7 +79,7 @@ class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
 
 
 class FourChannelWarp(RandomPerspective):  # type: ignore[misc]
-    """Warps a colour image with an unused fourth channel, which takes OpenCV less than half as long."""
+    """Adds an unused fourth channel to a colour image: OpenCV then warps it in less than half the time."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         image = labels["img"]
@@ -192,7 +192,7 @@ def find_transforms(transform: Any) -> Iterator[Any]:
 
 
 def speed_up(transforms: Any) -> None:
-    """Replace Ultralytics' training transforms within `transforms` by faster ones."""
+    """Replace Ultralytics' training transforms within `transforms` with faster ones."""
     found = list(find_transforms(transforms))
     for transform in found:
         if type(transform) in FASTER:

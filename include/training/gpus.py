@@ -42,11 +42,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The hardware of a training run, in words: machine, GPU or CPU, and the NVIDIA driver if one is used."""
+    """The hardware of a training run, in words."""
 
     machine: str
+    """Host name."""
     gpu: str
+    """Such as "NVIDIA H200", "2x NVIDIA H200", "Apple GPU" or "CPU"."""
     driver: str | None
+    """Version of the NVIDIA driver; None without an NVIDIA GPU."""
 
 
 def describe_hardware(device: str | None) -> Hardware:
@@ -63,9 +66,9 @@ def describe_hardware(device: str | None) -> Hardware:
 def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
     """Refuse a device that this machine lacks, and this machine's CPU unless the CPU was requested.
 
-    device is the job's, or the one that `claim_gpus` yielded. Only a cpu_worker trains on its CPU without a
-    request. Raises GpuLost, even on a cpu_worker, if this machine has a GPU that its driver does not report;
-    otherwise DeviceNotAvailable.
+    `device` is the job's, or the one that `claim_gpus` yielded. Unless `cpu_worker` is set, a job may train
+    on the CPU only if its device is cpu. Raises GpuLost, even with `cpu_worker`, if this machine has a GPU
+    that its driver does not report; otherwise DeviceNotAvailable.
     """
     if not _names_gpus(device):
         return
@@ -73,18 +76,18 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
         _read_numbers(normalize_device(device), visible)
         return
     is_auto, machine = device in {None, "auto"}, socket.gethostname()
-    asked = f"device={device or 'auto'}"
+    setting = f"device={device or 'auto'}"
     if should_have_gpu():
         raise GpuLost(
-            f"{asked}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see "
+            f"{setting}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see "
             "why. To train on the CPU, give device=cpu, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
         )
     if is_auto and cpu_worker:
         return
-    unasked = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
+    only_cpu = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
     raise DeviceNotAvailable(
-        f"{asked} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "
-        "GPU take this job; a worker that is meant to train on its CPU needs CPU_WORKER=true"
+        f"{setting} is not available: {machine} has no GPU{only_cpu}. Give device=cpu, or let a worker with "
+        "a GPU take this job; a worker that is meant to train on its CPU needs CPU_WORKER=true"
     )
 
 
@@ -93,11 +96,11 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield Ultralytics' `device`.
 
     None and auto take one free GPU; numbers count the GPUs in the order of CUDA_VISIBLE_DEVICES or, if that
-    is not set, of NVML. Without a GPU nothing is claimed. locks is a folder that all training runs of this
+    is not set, of NVML. Without a GPU nothing is claimed. `locks` is a folder that all training runs of this
     machine share.
 
-    Raises NoGpuFree if other training runs have the GPUs, GpuLost if the driver fails, DeviceNotAvailable for
-    a number that none of the GPUs has.
+    Raises NoGpuFree if other training runs have the GPUs, GpuLost if the driver fails, and DeviceNotAvailable
+    for a number that none of the GPUs has.
     """
     if not _names_gpus(device):
         yield device
@@ -118,12 +121,12 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
 def wait_for_gpus(
     device: str | None, locks: Path, seconds: float, pause: float = 5.0
 ) -> Iterator[str | None]:
-    """Claim GPUs as `claim_gpus` does, but wait up to `seconds` for them; log every minute why it waits."""
+    """Claim GPUs as `claim_gpus` does, but wait up to `seconds` for them, and log the reason every minute."""
     deadline, logged_at = time.monotonic() + seconds, -math.inf
     with ExitStack() as stack:
         while True:
             try:
-                given = stack.enter_context(claim_gpus(device, locks))
+                claimed = stack.enter_context(claim_gpus(device, locks))
                 break
             except NoGpuFree as error:
                 now = time.monotonic()
@@ -133,20 +136,20 @@ def wait_for_gpus(
                     log.info("%s.", error)
                     logged_at = now
             time.sleep(pause)
-        yield given
+        yield claimed
 
 
 def visible_gpus(gpus: Sequence[Gpu], variable: str | None) -> list[Gpu]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order, up to an invalid or repeated entry."""
     if variable is None:
         return list(gpus)
-    left: list[Gpu] = []
+    visible: list[Gpu] = []
     for entry in map(str.strip, variable.split(",")):
         found = _find(entry, gpus)
-        if found is None or found in left:
+        if found is None or found in visible:
             break
-        left.append(found)
-    return left
+        visible.append(found)
+    return visible
 
 
 def list_gpus() -> list[Gpu]:
@@ -170,7 +173,7 @@ def list_gpus() -> list[Gpu]:
 
 
 def has_hardware(devices: Path = Path("/dev")) -> bool:
-    """Return whether this machine has an NVIDIA GPU, whether or not its driver responds."""
+    """Return whether this machine has an NVIDIA GPU, even one whose driver does not respond."""
     return any(devices.glob("nvidia[0-9]*"))
 
 
@@ -185,7 +188,7 @@ def normalize_device(device: str | None) -> str:
 
 
 def parse_numbers(device: str, gpus: int) -> list[int]:
-    """Return the numbers that a normalized device names, if each is different and below `gpus`; else none."""
+    """Return the numbers that a normalized device names; none unless all are different and below `gpus`."""
     if not _NUMBERS.fullmatch(device):
         return []
     numbers = [int(number) for number in re.findall(r"\d+", device)] or [0]
@@ -247,7 +250,7 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
         if not _lock(gpus[number], locks, stack):
             raise NoGpuFree(
                 f"device={wanted}: another training run has GPU {number} of this machine. This one starts "
-                "when that ends; use auto to take any free GPU"
+                "when the other ends; use auto to take any free GPU"
             )
     return [gpus[number] for number in numbers]
 
@@ -282,7 +285,7 @@ class _LockDescriptor:
 
 
 def _mig_devices(handle: Any) -> list[Any]:
-    """Return the MIG devices of a GPU, none if it is not divided."""
+    """Return the MIG devices of a GPU; none if the GPU is not divided."""
     import pynvml
 
     parts = []

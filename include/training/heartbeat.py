@@ -45,31 +45,30 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """Settings for the heartbeats of a training run.
-
-    folder is for the heartbeat files. rank_timeout is how long ranks wait for each other before they fail. It
-    exceeds the watchdog's limit outside batches, so that the watchdog, which reports the reason, acts first.
-    """
+    """Settings for the heartbeats of a training run."""
 
     folder: Path
+    """Folder for the heartbeat files."""
     rank_timeout: timedelta
+    """How long ranks wait for each other before they fail. This exceeds the watchdog's limit outside batches,
+    so that the watchdog, which reports the reason, acts first."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """The latest heartbeat of a process.
-
-    beats grows with each batch, trained or validated, and before the first batch whenever a progress bar
-    moves (reading labels, caching images). rank is -1 if one process trains alone. epoch counts from 0, and
-    is -1 before the first epoch; batch counts the finished batches of the epoch.
-    """
+    """The latest heartbeat of a process."""
 
     pid: int
     rank: int
+    """-1 if one process trains alone."""
     phase: Phase
     beats: int
+    """Grows with each batch, trained or validated, and before the first batch whenever a progress bar moves
+    (reading labels, caching images)."""
     epoch: int
+    """Counted from 0; -1 before the first epoch."""
     batch: int
+    """Number of finished batches of the epoch."""
 
 
 def read_beats(folder: Path) -> list[Beat]:
@@ -152,7 +151,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
     enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # not sparse, or a beat would crash on a full disk
+        path.write_bytes(bytes(_FORMAT.size))  # not sparse, or a beat could crash when the disk is full
     except OSError as error:
         log.warning(
             "%s could not be written (%s): a hang of this training run will not be noticed.", path, error

@@ -13,7 +13,7 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
     """Copy each tensor in nested containers and modules; return the copy, and a function that waits for it.
 
     Changes that the training makes after this call are not in the copy. On a GPU the copies are only enqueued
-    here, on a stream of their own and into pinned memory: the GPU's next work waits for them, this thread
+    here, on a stream of their own and into pinned memory: the GPU's next work waits for them, but this thread
     does not. On mps, tensors stay on the device. Modules in `state` must be the caller's own, because they
     are moved and not copied. Tensors that occur several times in `state` are copied once.
     """

@@ -2,8 +2,8 @@
 
 Ultralytics pickles its scan of a dataset and unpickles the file at the next start, so anyone who can write to
 a dataset could run code on the training machine. Here the files are JSON. A file is ignored if it has a
-different format, if another account except root owns it, or if everyone may write to it. Then the dataset is
-scanned again, and the file replaced.
+different format, if its owner is neither this account nor root, or if everyone may write to it. Then the
+dataset is scanned again, and the file is replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def install_safe_caches() -> None:
 
 
 def load_label_cache(path: Path) -> dict[str, Any]:
-    """Return the cache that `save_label_cache` stored. Any other file raises an error or lacks some keys."""
+    """Return the cache that `save_label_cache` stored.
+
+    For any other file, this raises an error, or the result lacks keys that Ultralytics needs.
+    """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         found = os.fstat(file.fileno())
         if found.st_uid not in {0, os.geteuid()} or found.st_mode & stat.S_IWOTH:
@@ -67,4 +70,4 @@ def _decode(stored: dict[str, Any]) -> Any:
     if stored.keys() != {"dtype", "shape", "bytes"}:
         return stored
     array = np.frombuffer(base64.b64decode(stored["bytes"]), np.dtype(stored["dtype"]))
-    return array.reshape(stored["shape"]).copy()  # Ultralytics writes into them
+    return array.reshape(stored["shape"]).copy()  # Ultralytics writes into the array

@@ -23,16 +23,18 @@ from include.training.error_text import reports_killed_worker
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
-    Only objects that the inspection knows are created: a model, tensors and plain values; memory is bounded
-    by the file's size. Raises UnreadableCheckpoint if the file is missing, damaged, or holds other objects,
-    OSError if it cannot be read.
+    Only objects that the inspection knows are created: a model, tensors and plain values. The file's size
+    bounds the memory that they take. Raises UnreadableCheckpoint if the file is missing, damaged, or holds
+    other objects, and OSError if it cannot be read.
     """
     state = _take_handed_over(path)
     if state is not None:
         return state
     state = load_inspected(path)
     if not isinstance(state.get("train_args"), dict):
-        raise UnreadableCheckpoint(f"{path} holds no Ultralytics training; give a last.pt or best.pt")
+        raise UnreadableCheckpoint(
+            f"{path} does not come from an Ultralytics training run; give a last.pt or best.pt"
+        )
     return state
 
 

@@ -157,7 +157,7 @@ class LossGuardMixin(ExactMixin):
         self.ema = ModelEMA(self.model)
         self.ema.ema.load_state_dict(epoch_start["ema"])
         self.ema.updates = epoch_start["updates"]
-        # Learning rates and momenta of the groups stay, because warm-up may have progressed since.
+        # Learning rates and momenta of the groups stay, because warm-up may have progressed since then.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": deepcopy(epoch_start["optimizer"]), "param_groups": groups})
         self.scaler.load_state_dict(epoch_start["scaler"])
@@ -199,7 +199,7 @@ class LossGuardMixin(ExactMixin):
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the state of the rules, but not `epoch_starts`, which need no copy."""
+        """Add the state of the rules, but not `epoch_starts`: they never change, so they need no copy."""
         watch = {"seen": self._watch.state(), "rate": self._rate, "roll_backs": self._roll_backs}
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 

@@ -30,14 +30,14 @@ _NEGLIGIBLE = 0.1
 """Smaller losses count as this loss, that of a classifier with 90 % confidence in the right class."""
 
 IN_A_ROW = 3
-"""Number of batches in a row that must exceed the limit."""
+"""Number of consecutive losses that must exceed the limit."""
 
 MOST_ROLL_BACKS = 5
 """Number of rollbacks after which a training run fails, because it needs different data or parameters."""
 
 
 class Action(StrEnum):
-    """The action of a rule."""
+    """What happens when a rule is broken."""
 
     WARN = "warn"
     STOP = "stop"
@@ -46,20 +46,19 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class LossRules:
-    """What to do when the loss jumps or is not finite; by default, losses are not checked.
-
-    on_spike is the action after IN_A_ROW losses above `factor` times the largest recent one. on_nan (STOP or
-    ROLL_BACK) is the action after IN_A_ROW losses that are not finite, or after one in the last batch of an
-    epoch. Without on_nan, Ultralytics repeats an epoch that ends in NaN, unless it is the first. A rollback
-    goes back to the start of the current epoch (states=1), of the previous one (states=2), and so on, and
-    multiplies the learning rate by `rate`.
-    """
+    """What to do when the loss jumps or is not finite; by default, losses are not checked."""
 
     on_spike: Action | None = None
+    """Action after IN_A_ROW losses above `factor` times the largest recent one."""
     on_nan: Action | None = None
+    """Action (STOP or ROLL_BACK) after IN_A_ROW losses that are not finite, or after one in the last batch of
+    an epoch. If None, Ultralytics repeats an epoch that ends in NaN, unless it is the first."""
     factor: float = 2.0
     states: int = 1
+    """Number of states that are kept: a rollback goes back to the start of the current epoch (1), of the
+    previous one (2), and so on."""
     rate: float = 0.5
+    """Factor by which a rollback multiplies the learning rate."""
 
     @property
     def needs_losses(self) -> bool:
@@ -78,10 +77,12 @@ NO_RULES = LossRules()
 
 @dataclass(frozen=True)
 class Finding:
-    """A broken rule: how the loss broke it (the predicate of a sentence), its name, and its action."""
+    """A broken rule."""
 
     what: str
+    """How the loss broke the rule: the predicate of a sentence."""
     rule: str
+    """The rule's name."""
     action: Action
 
 
@@ -101,7 +102,7 @@ class LossWatch:
     def check(self, loss: float, *, ends_epoch: bool) -> Finding | None:
         """Check the loss of the next batch; return a finding if it breaks a rule.
 
-        One NaN is enough in an epoch's last batch, because a state is saved after it.
+        In an epoch's last batch, one loss that is not finite is enough, because a state is saved after it.
         """
         if math.isfinite(loss):
             self._nans = 0
@@ -125,7 +126,7 @@ class LossWatch:
         if action is not Action.ROLL_BACK:
             self._usual.extend(row)  # only now, or the second high loss would be compared with the first
         return Finding(
-            f"exceeded {self._rules.factor:g} times the largest of the {compared} batches before "
+            f"exceeded {self._rules.factor:g} times the largest loss of the {compared} batches before "
             f"({largest:.4g}) in {IN_A_ROW} consecutive batches, most recently with {loss:.4g}",
             "on_loss_spike",
             action,

@@ -34,7 +34,7 @@ _REPLACED = ("last.pt", "best.pt", "epoch-end.pt")
 
 @contextmanager
 def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
-    """Check the request, and prepare save_dir for its training. Raises TrainingError, GpuLost, DiskError."""
+    """Check the request, prepare save_dir, and yield the plan. Raises TrainingError, GpuLost, DiskError."""
     _require_trusted(request.save_dir)  # before links in its path are resolved
     request = dataclasses.replace(
         request,
@@ -54,15 +54,14 @@ def plan_training(request: TrainingRequest) -> Iterator[TrainingPlan]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training run that is ready to start, as plain values that can be sent to a process for each GPU.
-
-    request is complete, with a device of this machine; overrides are the arguments for Ultralytics, except
-    the device; restored is the state that the training continues from.
-    """
+    """A training run that is ready to start, as plain values that can be sent to a process for each GPU."""
 
     request: TrainingRequest
+    """The complete request, with a device of this machine."""
     overrides: dict[str, Any]
+    """The arguments for Ultralytics, except the device."""
     restored: RestoredState | None = None
+    """The state that the training continues from, if any."""
 
     @property
     def device(self) -> str:
@@ -99,7 +98,11 @@ class TrainingPlan:
 
 
 def _device_of(request: TrainingRequest) -> str:
-    """Choose the device. Raises GpuLost if the state to recover is from a GPU and this machine has none."""
+    """Choose the device.
+
+    Raises GpuLost if the state to recover is from a GPU and this machine has none, unless the CPU was
+    requested.
+    """
     try:
         device = choose_device(request.device)
     except DeviceNotAvailable:

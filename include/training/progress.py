@@ -1,4 +1,4 @@
-"""What becomes of the reports of epochs: a line of log for each, or nothing."""
+"""Two reporters of epochs: one logs each epoch and passes it on, the other ignores it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoggedEpochs:
 
 
 class SilentReporter:
-    """An EpochReporter that ignores each epoch, where something else reports it already."""
+    """An EpochReporter that ignores each epoch, for use where something else already reports it."""
 
     def report(self, epoch: EpochReport) -> bool:
         """Return True, so that training continues."""

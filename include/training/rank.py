@@ -1,6 +1,6 @@
 """One of the processes that train together: `python -m include.training.rank FD`, started by train_in_ranks.
 
-FD is the file descriptor of its end of the connection to the process that started it.
+FD is the file descriptor of this process's end of the connection to the process that started it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PROGRESS_SECONDS = 0.5
 
 
 class _Parent(QueueHandler):
-    """The process that started this one, to which log, epochs and states are sent.
+    """The process that started this one, to which log records, epochs and states are sent.
 
     It is a logging handler, an EpochReporter and a StateReporter. When it dies or closes the connection, this
     process kills itself and its loader workers.
@@ -137,7 +137,7 @@ def _describe(error: BaseException, rank: int) -> Exception:
     if isinstance(error, DiskError):
         return error
     if isinstance(error, OSError) and is_disk_error(error):
-        # Not the error itself: subclasses of libraries may not be picklable.
+        # Not the error itself: a library's subclass of OSError may not be picklable.
         return OSError(error.errno, f"Rank {rank} failed: {error.strerror}", error.filename)
     return RankFailed(f"Rank {rank} failed with {type(error).__name__}: {format_error(error)}")
 

@@ -5,7 +5,7 @@ the workers inherit (anonymous, so the size of /dev/shm does not matter), in a r
 replaces one that is too old to be needed or, if memory is short, one that is still needed. So a writer locks
 the slot, and a reader checks afterwards whether the slot was overwritten, and if so starts over.
 
-This relies on writes being visible in order, as on x86. Elsewhere each worker has a ring of its own.
+This relies on writes being visible in order, as on x86. On other processors, each worker has its own ring.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ Image = tuple[np.ndarray, tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Slot:
-    """The position of an image in the ring while its batch is recent.
-
-    batch counts from the start of the training. If there is room for all images, each image counts as a
-    batch, and batch is its index.
-    """
+    """The place of an image in the ring while its batch is recent."""
 
     batch: int
+    """Number of the batch, counted from the start of the training. If there is room for all images, each
+    image counts as a batch, and this is its index."""
     position: int
+    """Position of the image within the batch."""
 
 
 class RecentImages:
@@ -103,7 +102,7 @@ class RecentImages:
         self._taken.clear()
 
     def is_unchanged(self) -> bool:
-        """Return whether none of the images that this sample used was overwritten."""
+        """Return whether none of the images that this sample used has been overwritten."""
         return all(self._heads[place, _VERSION] == version for place, version in self._taken)
 
     def _locate(self, slot: Slot) -> tuple[int, int]:

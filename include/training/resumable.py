@@ -1,7 +1,7 @@
 """The changes to Ultralytics' trainers that all tasks share, except saving.
 
-Each epoch is reported once, a wrong argument or dataset leads to an error of one sentence, and last.pt keeps
-its training state.
+Each epoch is reported once, the error for a wrong argument or dataset is one sentence, and last.pt keeps its
+training state.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "
 class ResumableMixin(StateSavingMixin):
     """Reports each epoch once, and strips only best.pt.
 
-    A mixin, listed before one of Ultralytics' task trainers. best_metrics are those of the final validation.
-    If the training was stopped within an epoch, batches is the number of batches after `epoch` in last.pt.
+    A mixin, listed before one of Ultralytics' task trainers.
     """
 
     epochs: int
@@ -65,7 +64,9 @@ class ResumableMixin(StateSavingMixin):
         self._changed = restored.changed if restored else ()
         self._ended = self._stopped or (restored is not None and restored.ended)
         self.batches = 0
+        """Number of batches in last.pt after `epoch`; 0 unless the training was stopped within an epoch."""
         self.best_metrics: dict[str, float | None] = {}
+        """Metrics of the final validation."""
         try:
             super().__init__(overrides, identity, restored, states, loss_rules)
         except _WRONG_INPUT as error:
@@ -136,8 +137,8 @@ class ResumableMixin(StateSavingMixin):
         try:
             yield
         except Exception as error:  # Ultralytics wraps most errors into RuntimeError
-            passing = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
-            if passing or is_out_of_memory(error):
+            is_temporary = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+            if is_temporary or is_out_of_memory(error):
                 raise
             raise TrainingError(
                 f"data={self.args.data} cannot be trained on: {format_error(error)}"
@@ -181,7 +182,7 @@ class ResumableMixin(StateSavingMixin):
         self.inexact_reason = ckpt[EXACT]["inexact_reason"]
 
     def plot_training_labels(self) -> None:
-        """Do nothing: `final_eval` draws the labels, because the first batch would wait a second for them."""
+        """Do nothing, because the first batch would wait a second for this; `final_eval` draws the labels."""
 
     def final_eval(self) -> None:
         """Strip and validate best.pt and, with `plots`, draw the training labels; leave last.pt whole.
@@ -235,7 +236,7 @@ class ResumableMixin(StateSavingMixin):
 
     @property
     def _fits_memory(self) -> bool:
-        """Whether epochs were trained before with this batch and image size on such a device."""
+        """Whether earlier epochs were trained with this batch size and image size on this kind of device."""
         return self._fits_memory_of is not None and self._fits_memory_of == self.profile.get("device")
 
     def _keep_batch(self) -> None:

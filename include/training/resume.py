@@ -35,24 +35,24 @@ _OTHER_JOB = "give the parameters that it started with, or fresh=true to start o
 
 @dataclass(frozen=True)
 class RestoredState:
-    """A training run that is ready to continue.
-
-    `path` is a private copy of the whole state; `best_epoch` is that of the restored best.pt, -1 without one.
-    `within_epoch` means that the state has batches of an epoch that has not ended; `ended` means that no
-    epoch is left; `stopped` means that a user wants no more epochs. `fits_memory_of` is the device, as in the
-    numeric profile, on which epochs were trained with this batch and image size. `inexact_reason` says why
-    the weights may differ from those of an uninterrupted training run, if that is known already. `changed`
-    names the arguments that were changed on purpose.
-    """
+    """A training run that is ready to continue."""
 
     path: Path
+    """A private copy of the whole state."""
     best_epoch: int
+    """Epoch of the restored best.pt; -1 if there is no best.pt."""
     within_epoch: bool = False
+    """Whether the state has batches of an epoch that has not ended."""
     ended: bool = False
+    """Whether no epoch is left to train."""
     stopped: bool = False
+    """Whether a user wants no more epochs."""
     fits_memory_of: str | None = None
+    """The device, as in the numeric profile, on which epochs were trained with this batch and image size."""
     inexact_reason: str | None = None
+    """Why the weights may differ from those of an uninterrupted training run, if that is known already."""
     changed: tuple[str, ...] = ()
+    """Names of the arguments that were changed on purpose."""
 
 
 def restore(request: TrainingRequest, source: Path) -> RestoredState:
@@ -115,7 +115,7 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
 
 
 def _adopt_state(state: dict[str, Any], trained: Mapping[str, Any], request: TrainingRequest) -> str | None:
-    """Turn another training run's state into the start of this one; return why it is inexact, if it is.
+    """Turn another training run's state into the start of this one; return why this is inexact, or None.
 
     Training time is counted from 0. Losses are not compared with those of the other training run, but a
     learning rate that was lowered stays lowered. With different data or another image size, an unfinished
@@ -186,8 +186,8 @@ def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], sourc
     teacher = request.arguments.get("distill_model")
     if known.get("distill_model") not in {None, teacher}:
         raise TrainingError(
-            f"{source} was distilled from a teacher, and a path in a checkpoint is not followed; give "
-            "distill_model=, the path of that teacher on this machine"
+            f"{source} was distilled from a teacher, but a path in a checkpoint is not followed; set "
+            "distill_model to the path of that teacher on this machine"
         )
     return known
 
@@ -223,7 +223,7 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
     elif epochs <= finished:
         raise TrainingError(
             f"epochs={epochs} leaves nothing to train: {request.resume_from} has finished {finished} epochs; "
-            f"give epochs larger than {finished}"
+            f"set epochs to more than {finished}"
         )
     return {**arguments, "epochs": epochs}
 

@@ -79,13 +79,16 @@ def has_finite_weights(trainer: ExactMixin) -> bool:
 
 
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
-    """Return whether weights are finite. Checks sums, to query the GPU once instead of hundreds of times."""
+    """Return whether all weights are finite.
+
+    Checks sums, to query the GPU once instead of hundreds of times.
+    """
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
 
 
 def _replace_non_finite(trainer: ExactMixin) -> None:
-    """Replace EMA tensors that are not finite by the live ones, because NaNs would stay in an average."""
+    """Replace EMA tensors that are not finite with the live ones, because NaNs would stay in an average."""
     average = trainer.ema.ema.state_dict()
     if are_finite(average.values()):
         return
@@ -117,7 +120,10 @@ def _sync(path: Path) -> None:
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
-    """Write a checkpoint next to `path`, to replace it later; return where it is. Raises DiskError."""
+    """Write a checkpoint to a file next to `path`, and return that file's path. Raises DiskError.
+
+    `put_in_place` then replaces `path` with the file.
+    """
     staged = staged_path(path)
     try:
         torch.save(state, staged)
@@ -151,7 +157,7 @@ def snapshot(source: Path, target: Path) -> None:
 def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = None) -> int:
     """Write the deployable form of the checkpoint at `source` to `target`, and return its epoch.
 
-    results are the columns of results.csv. If they are None, the results in `source` are kept, and a file
+    `results` are the columns of results.csv. If they are None, the results in `source` are kept, and a file
     that is deployable already keeps its bytes.
     """
     state = load_checkpoint(source)
@@ -169,8 +175,8 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
 def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without the state for training, with half-precision EMA weights as its model.
 
-    Its best_epoch is the epoch of `state`, or that recorded in a stripped `state`, -1 if there is none. The
-    module in `state` must be the caller's own, because it is changed.
+    Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
+    The module in `state` must be the caller's own, because it is changed.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
     That function accepts only a file, and reading the whole state again for every improvement takes a second

@@ -98,8 +98,8 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
     """Labelled images, indexed by EpochOrder's numbers.
 
     The partners of a mosaic come from its own batch and the batches before it, including those of the
-    previous epoch; with lanes=8, from every eighth batch. Which images are still in memory affects only the
-    speed.
+    previous epoch; with lanes=8, only from every eighth batch. Which images are still in memory affects only
+    the speed.
     """
 
     max_buffer_length: float

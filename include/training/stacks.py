@@ -1,8 +1,8 @@
 """The stacks of a training process and its loader workers, which they write when the watchdog asks for them.
 
 On STACKS_SIGNAL, the main thread first writes its own stack, even if it cannot run Python code. If it can, it
-adds the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler would
-write them at once, too, but crashes a process whose threads are running
+adds the other threads' stacks, which do not change while it holds the interpreter lock. faulthandler could
+write all threads' stacks, but it crashes a process whose threads are running
 (https://github.com/python/cpython/issues/116008).
 """
 
@@ -31,12 +31,15 @@ def stacks_file(folder: Path, pid: int) -> Path:
 
 
 class _Stacks:
-    """The folder and file for the stacks of this process; folder is None while it writes none."""
+    """Where this process writes its stacks."""
 
     folder: Path | None = None
+    """Folder of the stack files; None while this process writes no stacks."""
     file: FileIO
     previous: Any
+    """The handler of STACKS_SIGNAL to restore."""
     inherited = False
+    """Whether children that this process forks register a stack file of their own."""
 
 
 def enable_stack_dumps(folder: Path) -> None:
@@ -47,7 +50,7 @@ def enable_stack_dumps(folder: Path) -> None:
     if not _Stacks.inherited:
         os.register_at_fork(after_in_child=_register)
         _Stacks.inherited = True
-    if _Stacks.folder is None:  # later this would replace faulthandler's own handler
+    if _Stacks.folder is None:  # a second call would replace faulthandler's own handler
         _Stacks.previous = signal.signal(STACKS_SIGNAL, _write_other_threads)
     _Stacks.folder = folder
     _register()

@@ -40,8 +40,8 @@ class _Job:
 class StateWriter:
     """Writes one state at a time, and calls `on_saved` for each before a newer state replaces last.pt.
 
-    An error in the background is raised by the next `check` or `flush`, in the training's thread. Use it as a
-    context manager: on exit it finishes writing, even after an error of the training.
+    An error in the background is raised by the next `check` or `flush`, in the training's thread. Use the
+    writer as a context manager: on exit, it finishes writing, even after an error in the training.
     """
 
     def __init__(

@@ -27,11 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class StateSavingMixin(LossGuardMixin):
-    """Saves the whole state at each epoch's end, and within epochs when a StateReporter requests it.
-
-    state_writer writes it in the background, atomically: a kill never leaves half a file. best_epoch is the
-    epoch of best.pt, counted from 0; -1 until it is known.
-    """
+    """Saves the whole state at each epoch's end, and within epochs when a StateReporter requests it."""
 
     stop: bool
     last: Path
@@ -53,6 +49,7 @@ class StateSavingMixin(LossGuardMixin):
         self.seconds_before = self._resumed_seconds = 0.0  # in the epoch that is resumed
         self._loop_started = self._epoch_started = time.monotonic()
         self.best_epoch = restored.best_epoch if restored else -1
+        """Epoch of best.pt, counted from 0; -1 until it is known."""
         super().__init__(overrides, loss_rules)
         self.add_callback("on_train_start", StateSavingMixin._begin_loop)
         self.add_callback("on_train_epoch_start", StateSavingMixin._begin_epoch_clock)
@@ -63,9 +60,10 @@ class StateSavingMixin(LossGuardMixin):
             states.saved if states else lambda _: None,
             goes_on_within_epoch=restored is not None and restored.within_epoch,
         )
+        """Writes states in the background, atomically: a kill never leaves half a file."""
 
     def save_model(self) -> bool:
-        """Save the state at the epoch's end: last.pt, and best.pt if it improved.
+        """Save the state at the epoch's end: as last.pt, and as best.pt if this epoch is the best so far.
 
         Without a StateReporter, the files are in place when this returns.
         """
@@ -89,13 +87,16 @@ class StateSavingMixin(LossGuardMixin):
         self.state_writer.write(copy, wait, saved, becomes_best=becomes_best)
 
     def _report_batch(self) -> None:
-        """Save the state if requested, unless the epoch would end in NaN or may be rolled back."""
+        """Report the batch, and save the state if that is requested and safe.
+
+        It is not safe if a loss or weight is not finite, or if the epoch is repeated or may be rolled back.
+        """
         if RANK not in {-1, 0}:
             return
         batches = self._batch + 1
         if not self._is_under_way:
             self._is_under_way = True
-            log.info("This attempt trains: batch %d of epoch %d is finished.", batches, self.epoch + 1)
+            log.info("This attempt is training: batch %d of epoch %d is finished.", batches, self.epoch + 1)
         if self._states is None or self.train_loader.is_cut:
             return
         self.state_writer.check()

@@ -1,6 +1,6 @@
 """The trainer of each task: Ultralytics' own, changed to leave last.pt as the whole training state.
 
-Their class names avoid the word Trainer on purpose: if a name contains it, Ultralytics attaches the
+The names of these classes avoid the word Trainer on purpose: if a name contains it, Ultralytics attaches the
 integrations (MLflow, Weights & Biases, its own platform, …) that the user's settings may have enabled.
 """
 

@@ -83,7 +83,7 @@ class _LabelFilesMixin(ClassNameMixin):
 
 
 class _BoxesMixin(_LabelFilesMixin):
-    """Validators of models that find objects. The classes that are found get their ids in the data."""
+    """Validators of models that find objects. Predicted classes get the ids that they have in the data."""
 
     part = "box"
 
@@ -94,7 +94,7 @@ class _BoxesMixin(_LabelFilesMixin):
         self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
 
     def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
-        """Give found classes the ids that they have in the data; classes not in the data match no label."""
+        """Give predicted classes the ids that they have in the data; other classes match no label."""
         predictions: list[dict[str, torch.Tensor]] = super().postprocess(preds)
         for prediction in predictions:
             prediction["cls"] = self._to_data[prediction["cls"].long()].to(prediction["cls"].dtype)
@@ -134,10 +134,10 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
     def init_metrics(self, model: Any) -> None:
         """Prepare to count by the classes of the data; pixels taken for a class that the data lack are wrong.
 
-        If the data have a single class, a pixel either has that class or not, so any other class means that
-        it does not. Otherwise all other classes share an id that no pixel of the data has. Ultralytics would
-        leave out pixels that are taken for an unknown class, and a model with more such pixels would look
-        better.
+        If the data have a single class, a pixel either has that class or not, so any other predicted class
+        means that the pixel does not have it. Otherwise all other classes share an id that no pixel of the
+        data has. Ultralytics would leave out pixels that are taken for an unknown class, and a model with
+        more such pixels would look better.
         """
         super().init_metrics(model)
         names = self.data_names
@@ -156,7 +156,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
 
     def postprocess(self, preds: Any) -> torch.Tensor:
-        """Give the found classes the ids that they have in the data."""
+        """Give predicted classes the ids that they have in the data."""
         found: torch.Tensor = super().postprocess(preds)
         return self._to_data[found.long()]
 

@@ -85,7 +85,7 @@ class _Watchdog:
 
 
 class _Death:
-    """Detects the death of a process. led_group says whether the process led a process group."""
+    """Detects the death of a process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -95,6 +95,7 @@ class _Death:
             if self._has_descriptor:
                 self._poll.register(os.pidfd_open(pid), select.POLLIN)
         self.led_group = is_group_leader(pid)
+        """Whether the process led a process group."""
 
     def wait(self, seconds: float) -> bool:
         """Wait up to `seconds`; return whether the process is dead."""
@@ -107,8 +108,8 @@ class _Death:
 def _report(detail: str, attempt: list[Member], folder: Path) -> None:
     """Write the report, and stop each process of the attempt after it has written its stacks.
 
-    The trainer comes first, so that it cannot notice what happens to the others, and report that as an error.
-    Processes that were stopped come last: continuing them has no effect on the others then.
+    The trainer comes first, so that it cannot notice what happens to the others and report that as an error.
+    Processes that were stopped before come last: by then, continuing them has no effect on the others.
     """
     _write(
         f"{detail}. This attempt is hanging and is being killed; the next one resumes from the last durable "

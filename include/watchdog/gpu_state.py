@@ -34,7 +34,7 @@ def gpu_state() -> list[str]:
         output, _ = process.communicate(timeout=_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()  # without waiting: inside a hanging driver, even SIGKILL has no effect
-        return [f"GPU: the driver has not answered for {_SECONDS:.0f} s"]
+        return [f"GPU: the driver has not responded for {_SECONDS:.0f} s"]
     return output.splitlines()
 
 

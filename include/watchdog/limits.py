@@ -24,16 +24,16 @@ _MARGIN = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits in seconds: `training` applies between two batches, `elsewhere` to everything else.
-
-    `elsewhere` covers the time before the first batch (and, with `compile`, the first epoch), validation,
-    saving and the final validation. If medians is not 0, both limits are at least `medians` times the median
-    duration of a batch, and `elsewhere` also applies between batches until a batch has been timed.
-    """
+    """The limits of one attempt."""
 
     training: float
+    """Limit between two batches, in seconds."""
     elsewhere: float
+    """Limit for everything else, in seconds: the time before the first batch (and, with `compile`, the first
+    epoch), validation, saving and the final validation."""
     medians: float = 0
+    """If this is not 0, both limits are at least this many times the median duration of a batch, and
+    `elsewhere` also applies between batches until a batch has been timed."""
 
     @classmethod
     def from_timeout(cls, hang_timeout: float | None) -> Self:

@@ -36,10 +36,11 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Member:
-    """One process of an attempt. role describes it to a person, such as "rank 1"."""
+    """One process of an attempt."""
 
     process: psutil.Process
     role: str
+    """Describes the process to a person, such as "rank 1"."""
 
     def __str__(self) -> str:
         return f"{self.role} (process {self.process.pid})"
@@ -103,7 +104,7 @@ class Member:
 def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
     """List the trainer and its descendants, such as ranks and loader workers.
 
-    ranks maps process ids to ranks. The watchdog, which is this process, and its children are left out.
+    `ranks` maps process ids to ranks. The watchdog, which is this process, and its children are left out.
     """
     found = [Member(root, "the trainer")]
     own = os.getpid()
@@ -115,7 +116,7 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
             role = f"a loader worker of rank {ranks[process.pid]}"
         else:
             found.append(Member(process, _role(process, root, "a loader worker")))
-            role = "a process of a loader worker"
+            role = "a child process of a loader worker"
         found += [Member(child, _role(child, process, role)) for child in _children(process, deep=True)]
     return found
 
@@ -123,8 +124,8 @@ def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]
 def kill_all(attempt: Sequence[Member], groups: Sequence[int]) -> None:
     """Send SIGKILL to all processes of an attempt, in reverse order, and to its ranks' process groups.
 
-    All processes are stopped first; otherwise the trainer would notice the death of a worker, and report it
-    as an error.
+    All processes are stopped first; otherwise the trainer would notice the death of a worker and report it as
+    an error.
     """
     for member in reversed(attempt):
         member.stop()
@@ -161,7 +162,7 @@ def _children(process: psutil.Process, deep: bool = False) -> list[psutil.Proces
 
 
 def _role(process: psutil.Process, parent: psutil.Process, forked: str) -> str:
-    """Describe a child process: `forked` for a loader worker, which has its parent's command line."""
+    """Describe a child process by its command, or as `forked` if its parent has the same command line."""
     try:
         command = process.cmdline()
         return forked if command == parent.cmdline() else " ".join(command)[:100] or process.name()

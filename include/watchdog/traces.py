@@ -24,18 +24,17 @@ HANG, MEMORY, UNKNOWN = "hang", "memory", "unknown"
 
 @dataclass(frozen=True)
 class Trace:
-    """The end of an attempt that was killed, or that lost one of its processes to a signal.
-
-    cause is HANG, MEMORY or UNKNOWN. detail is a sentence without its full stop. epoch is the epoch in which
-    the attempt ended, counted from 0 (-1: before the first); batch is the number of finished batches of that
-    epoch.
-    """
+    """The end of an attempt that was killed, or that lost one of its processes to a signal."""
 
     attempt: int
     cause: str
+    """HANG, MEMORY or UNKNOWN."""
     detail: str
+    """A sentence without its full stop."""
     epoch: int
+    """Epoch in which the attempt ended, counted from 0; -1 before the first."""
     batch: int
+    """Number of finished batches of that epoch."""
 
     def write(self, folder: Path) -> None:
         """Store the trace for the next attempt, unless the folder is gone or its disk is full."""
@@ -72,7 +71,7 @@ def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
 
 
 def describe_position(epoch: int, batch: int) -> str:
-    """Describe a position in a training run; epoch counts from 0."""
+    """Describe a position in a training run; `epoch` counts from 0."""
     return "before its first epoch" if epoch < 0 else f"after batch {batch} of epoch {epoch + 1}"
 
 

@@ -37,7 +37,7 @@ _BATCHES = 200
 
 
 class Clock:
-    """Counts the seconds in which this process could observe the others; a longer stop counts as three."""
+    """Counts the seconds in which this process could observe the others; a pause counts as at most three."""
 
     def __init__(self) -> None:
         self._last, self._seconds = time.monotonic(), 0.0
@@ -52,20 +52,26 @@ class Clock:
 
 @dataclass(frozen=True)
 class Hang:
-    """A hang: the epoch (from 0, or -1), the number of its finished batches, and a sentence for the log."""
+    """A hang, and where in the training it happened."""
 
     epoch: int
+    """Counted from 0; -1 before the first epoch."""
     batch: int
+    """Number of finished batches of the epoch."""
     sentence: str
+    """A sentence for the log, without its full stop."""
 
 
 @dataclass
 class _Observed:
-    """The last beat of a training process, when it was first seen, and how long recent batches took."""
+    """What is known about a training process."""
 
     beat: Beat
+    """Its last beat."""
     since: float
+    """When that beat was first seen, in seconds of the Clock."""
     batches: deque[float] = field(default_factory=lambda: deque(maxlen=_BATCHES))
+    """How long recent batches took, in seconds."""
 
     def update(self, beat: Beat, now: float) -> None:
         if beat == self.beat:
@@ -105,7 +111,7 @@ def _cpu_seconds(root: psutil.Process) -> float:
 
 
 class Watch:
-    """The observation of one attempt. root is the process that runs it: the trainer."""
+    """Observes one attempt. `root` is the process that runs it: the trainer."""
 
     def __init__(self, root: psutil.Process, folder: Path, limits: Limits) -> None:
         self._root, self._folder, self._limits = root, folder, limits

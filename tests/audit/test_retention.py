@@ -215,9 +215,9 @@ def test_reports_of_checks_expire_by_their_age(world: World) -> None:
     [
         (
             {"job_id": "child", "resume_from": "a"},
-            "resume_from='a' can no longer be resumed: its last.pt expired by the retention policy on",
+            "resume_from='a' can no longer be resumed: its last.pt was deleted by the retention policy on",
         ),
-        ({"job_id": "b"}, "last.pt expired by the retention policy on"),
+        ({"job_id": "b"}, "last.pt was deleted by the retention policy on"),
     ],
 )
 def test_a_request_for_an_expired_state_says_that_it_expired(

@@ -236,7 +236,9 @@ def test_a_description_that_is_larger_than_its_weights_is_not_built(tmp_path: Pa
     model = craft.model(path="ultralytics.nn.tasks.ClassificationModel", yaml=description)
     file = tmp_path / "small-cls.pt"
     file.write_bytes(crafted(model=model, train_args={"task": "classify"}))
-    with pytest.raises(TrainingError, match=r"more than 50,000,216 parameters, but its file has 108"):
+    with pytest.raises(
+        TrainingError, match=r"more than 50,000,216 parameters, but the initial weights have 108"
+    ):
         train(request("classify", tmp_path, model=str(file)), Epochs())
 
 

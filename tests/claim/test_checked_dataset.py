@@ -70,7 +70,7 @@ def add_an_image(client: S3Client, bucket: str, folder: Path) -> None:
     client.put_object(Bucket=bucket, Key="set/images/train/new.png", Body=image)
 
 
-def test_another_run_goes_on_with_the_data_that_the_training_was_begun_with(
+def test_another_run_continues_with_the_data_that_the_training_started_with(
     use: Use, jobs: JobRepository, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     begun = check(use("one"))

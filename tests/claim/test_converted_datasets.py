@@ -102,7 +102,7 @@ def test_a_version_from_coco_annotations_outlives_its_upload(
     assert (checked.reference.parameter, checked.reference.fingerprint) == ("parts@1", version.fingerprint)
 
 
-def test_a_setting_that_means_nothing_is_refused(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_url_in_dataset_url_hosts_is_refused(on: On, monkeypatch: pytest.MonkeyPatch) -> None:
     on("one")
     monkeypatch.setenv("DATASET_URL_HOSTS", "https://images.example.com")
     with pytest.raises(

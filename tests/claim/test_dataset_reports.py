@@ -63,7 +63,7 @@ def failure(job: ResolvedJob) -> str:
     return str(failed.value)
 
 
-def test_all_that_a_check_found_is_in_s3_and_over_the_api(
+def test_all_findings_of_a_check_are_in_s3_and_in_the_api(
     url: str, job: ResolvedJob, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     error = failure(job)

@@ -99,7 +99,7 @@ def test_a_repeated_run_keeps_its_version_and_another_run_takes_the_newest(
     assert resolving(PARTS, LATER).spec.dataset == "parts@2"  # nothing was trained yet
 
 
-def test_a_training_that_goes_on_keeps_its_version(
+def test_a_resumed_training_run_keeps_its_version(
     resolving: Resolve,
     datasets: DatasetRepository,
     jobs: JobRepository,

@@ -79,7 +79,7 @@ def resolving(
         (START_OVER, "start it over. Give another job_id, or ask one of them"),
     ],
 )
-def test_a_run_of_somebody_else_is_refused_and_changes_nothing(
+def test_somebody_elses_run_is_refused_and_changes_nothing(
     resolving: Resolve, jobs: JobRepository, params: dict[str, Any], action: str
 ) -> None:
     resolving(RESUME, FIRST)
@@ -93,7 +93,7 @@ def test_a_run_of_somebody_else_is_refused_and_changes_nothing(
     assert recorded(jobs) == before
 
 
-def test_a_new_job_continues_no_job_of_somebody_else(resolving: Resolve, jobs: JobRepository) -> None:
+def test_a_new_job_cannot_continue_somebody_elses_job(resolving: Resolve, jobs: JobRepository) -> None:
     resolving(RESUME, FIRST)
     with pytest.raises(SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"):
         resolving(CONTINUE, BY_EVE)
@@ -170,7 +170,7 @@ def test_a_row_of_a_host_application_belongs_to_whoever_trains_it_unless_it_name
     assert recorded(jobs).triggered_by == "ada"
 
 
-def test_a_run_of_somebody_else_does_not_fail_a_job_that_waits_for_its_first_run(
+def test_somebody_elses_run_does_not_fail_a_job_that_waits_for_its_first_run(
     resolving: Resolve,
     jobs: JobRepository,
     connection: psycopg.Connection[Any],

@@ -208,7 +208,7 @@ def test_without_gpu_hours_no_new_job_starts_before_monday(
     resolving("b", 2, gpu_hours="41.5", now=MONDAY + timedelta(days=7))
 
 
-def test_a_training_that_has_begun_is_finished_whatever_was_used(
+def test_a_job_that_has_begun_may_be_finished_however_many_gpu_hours_were_used(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     resolving("a", 1, gpu_hours="100", now=CREATED)

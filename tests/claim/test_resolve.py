@@ -141,7 +141,7 @@ def test_a_generated_job_id_stays_the_same_when_the_task_is_retried(
     assert resolving({}, replace(RUN, run_id="manual__2")).job_id != first.job_id
 
 
-def test_a_resolved_job_is_unchanged_after_its_way_through_json(
+def test_a_resolved_job_survives_a_round_trip_through_json(
     resolving: Callable[..., ResolvedJob], parent: str
 ) -> None:
     job = resolving({"job_id": "child", "resume_from": parent, "epochs": 9})
@@ -330,14 +330,14 @@ def test_resume_with_nothing_left_to_train_is_refused(
     assert "has finished 5 epochs; set epochs to more than 5" in sentence
 
 
-def test_a_start_model_that_is_not_in_s3_is_refused(
+def test_an_initial_model_that_is_not_in_s3_is_refused(
     resolving: Callable[..., ResolvedJob], bucket: str
 ) -> None:
     with pytest.raises(Exception, match="does not exist at"):
         resolving({"model": f"s3://{bucket}/absent.pt"})
 
 
-def test_a_run_of_the_same_id_as_a_deleted_one_starts_over_with_fresh(
+def test_a_run_with_the_id_of_a_deleted_run_starts_over_with_fresh(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     first = replace(RUN, run_id="manual__0")

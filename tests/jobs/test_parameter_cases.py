@@ -61,7 +61,7 @@ def test_whole_floats_and_numeric_texts_are_accepted(given: dict[str, Any], mean
 @pytest.mark.parametrize(
     "wrong", [{"epochs": 10.5}, {"epochs": True}, {"device": True}, {"device": -1}, {"epochs": 1e300}]
 )
-def test_a_value_that_is_no_whole_number_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_value_that_is_not_a_whole_number_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SpecError, match=f"^{next(iter(wrong))}="):
         TrainingSpec.parse(wrong)
 

@@ -44,7 +44,7 @@ def test_jobs_start_one_after_the_other_on_one_gpu() -> None:
     assert assign_places(jobs, NOW)["last"] == QueuePlace(2, 2, NOW + timedelta(minutes=20))
 
 
-def test_a_job_of_two_gpus_waits_until_both_are_free() -> None:
+def test_a_job_that_needs_two_gpus_waits_until_both_are_free() -> None:
     running = [job("a", "running", epochs=3), job("b", "running", epochs=5)]
     assert minutes([*running, job("two", device="0,1"), job("one")]) == [5, 15]
 

@@ -38,7 +38,7 @@ def test_a_job_without_an_owner_has_no_quota() -> None:
         ({"QUOTA_USERS": "ada=x:1"}, "QUOTA_USERS='x' is not a whole number of GPUs"),
     ],
 )
-def test_a_malformed_quota_setting_is_refused_by_name(
+def test_a_malformed_quota_setting_is_refused_with_its_name(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
 ) -> None:
     for name, value in given.items():

@@ -14,7 +14,7 @@ from include.jobs.repository import JobRepository
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded, started
 
 
-def test_an_unknown_job_is_none(jobs: JobRepository) -> None:
+def test_an_unknown_job_is_returned_as_none(jobs: JobRepository) -> None:
     assert jobs.get("a") is None
 
 

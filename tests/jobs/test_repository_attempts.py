@@ -58,7 +58,7 @@ def test_an_attempt_that_resumes_after_the_last_epoch_repeats_nothing(jobs: JobR
     assert len(jobs.epochs("a")) == 2
 
 
-def test_an_attempt_from_the_start_leaves_no_epoch_in_the_row(jobs: JobRepository) -> None:
+def test_an_attempt_that_starts_from_scratch_leaves_no_epoch_in_the_row(jobs: JobRepository) -> None:
     started(jobs, epochs=2)
     assert jobs.start_training("a", "run1", 2, first_epoch=0) == 2
     job = recorded(jobs)

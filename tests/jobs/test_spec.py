@@ -189,7 +189,9 @@ ACCEPTED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize(("params", "part"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_cannot_be_trained_is_refused_with_one_sentence(params: dict[str, Any], part: str) -> None:
+def test_parameters_that_cannot_be_trained_are_refused_with_one_sentence(
+    params: dict[str, Any], part: str
+) -> None:
     with pytest.raises(SpecError) as refusal:
         TrainingSpec.parse(params)
     assert part in str(refusal.value)
@@ -198,7 +200,7 @@ def test_what_cannot_be_trained_is_refused_with_one_sentence(params: dict[str, A
 
 
 @pytest.mark.parametrize("params", ACCEPTED, ids=json.dumps)
-def test_what_the_model_accepts_the_schema_of_the_form_accepts(params: dict[str, Any]) -> None:
+def test_the_schema_of_the_form_accepts_what_the_model_accepts(params: dict[str, Any]) -> None:
     TrainingSpec.parse(params)
     form = dag_params(TrainingSpec)
     for name, value in params.items():
@@ -226,7 +228,7 @@ def test_what_the_model_accepts_the_schema_of_the_form_accepts(params: dict[str,
         "a rising learning rate",
     ],
 )
-def test_a_value_out_of_range_is_refused_by_the_schema_of_the_form_too(case: str) -> None:
+def test_a_value_out_of_range_is_also_refused_by_the_schema_of_the_form(case: str) -> None:
     params, _ = REFUSED[case]
     form = dag_params(TrainingSpec)
     assert any(not Draft202012Validator(form[name].schema).is_valid(value) for name, value in params.items())

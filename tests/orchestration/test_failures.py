@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from include.jobs.repository import JobRepository
 
 
-def test_a_final_failure_is_recorded_before_the_task_ends_though_the_database_is_away(
+def test_a_final_failure_is_recorded_before_the_task_ends_even_if_the_database_is_down_at_first(
     jobs: JobRepository, migrated_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim(jobs)

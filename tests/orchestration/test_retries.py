@@ -99,7 +99,7 @@ def test_the_second_error_ends_the_task_and_each_reason_counts_the_attempts_left
     )
 
 
-def test_any_number_of_preemptions_counts_as_no_error(task: Task) -> None:
+def test_preemptions_never_count_as_errors(task: Task) -> None:
     for attempt in range(1, 30):
         assert task.fail(Preempted(), CountErrors()) == (
             RetryAction.RETRY,
@@ -178,7 +178,7 @@ INTERRUPTIONS = [Preempted(), NoGpuFree("all are taken"), OUTAGES["S3"]]
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
-def test_only_interruptions_without_progress_grow_rare_and_end_a_task(
+def test_only_interruptions_without_progress_lengthen_the_pauses_and_end_a_task(
     task: Task, interruption: BaseException
 ) -> None:
     first, *_, last = [pause(task.interrupt(interruption, progress=7)) for _ in range(MAX_INTERRUPTIONS)]
@@ -212,7 +212,7 @@ def test_an_attempt_that_started_is_not_counted_with_later_ones_that_did_not(tas
     assert task.fail(OUTAGES["refused"], CountErrors())[0] is RetryAction.RETRY
 
 
-def test_going_back_to_an_older_state_and_repeating_it_is_no_progress(task: Task) -> None:
+def test_going_back_to_an_older_state_and_repeating_work_is_not_progress(task: Task) -> None:
     task.begin((10, 0))
     task.begin((9, 0))
     task.begin((10, 0))
@@ -220,7 +220,7 @@ def test_going_back_to_an_older_state_and_repeating_it_is_no_progress(task: Task
         task.begin((10, 0))
 
 
-def test_attempts_that_were_killed_uncounted_are_counted_by_the_next_one(task: Task) -> None:
+def test_attempts_that_were_killed_before_they_were_counted_are_counted_by_the_next_one(task: Task) -> None:
     task.begin()
     task.attempt += 2
     with pytest.raises(AirflowFailException, match="killed 3 times in a row"):
@@ -237,7 +237,7 @@ def test_an_error_that_cannot_be_counted_is_retried_after_the_usual_pause(
     assert pause(CountErrors().evaluate(FULL, 1, RETRIES, task.context)) == timedelta(seconds=30)
 
 
-def test_a_refusal_by_airflow_is_no_outage(task: Task) -> None:
+def test_a_refusal_by_airflow_is_not_an_outage(task: Task) -> None:
     _, reason = task.fail(airflow_error(404), CountErrors())
     assert reason.startswith("Error 1 of at most 2")
 
@@ -314,7 +314,7 @@ def test_an_attempt_that_ended_with_an_error_was_not_killed(task: Task, explaine
         task.begin()
 
 
-def test_a_cleared_task_may_be_killed_three_times_again(task: Task) -> None:
+def test_a_cleared_task_may_again_be_killed_three_times(task: Task) -> None:
     for _ in range(3):
         task.begin()
     task.max_tries += RETRIES + 1
@@ -334,7 +334,7 @@ def test_a_late_error_of_an_attempt_does_not_count_for_the_next_one(task: Task) 
         task.begin()
 
 
-def test_waiting_for_a_gpu_is_no_error(task: Task) -> None:
+def test_waiting_for_a_gpu_is_not_an_error(task: Task) -> None:
     for error in [NoGpuFree("No GPU is free"), MemoryTaken("cuda:0 ran out of memory")] * 3:
         action, reason = task.fail(error, CountErrors())
         assert action is RetryAction.RETRY
@@ -343,7 +343,7 @@ def test_waiting_for_a_gpu_is_no_error(task: Task) -> None:
     assert reason.startswith("Error 1 of at most 2")
 
 
-def test_kills_that_are_not_in_a_row_never_end_a_task(task: Task) -> None:
+def test_kills_that_are_not_consecutive_never_end_a_task(task: Task) -> None:
     for _ in range(20):
         task.begin()
         task.begin()

@@ -29,7 +29,7 @@ from tests.support.untrained import pretrained_tiny
 
 DAG = "train_yolo"
 
-_TRAINS = "This attempt trains"
+_TRAINS = "This attempt is training"
 
 _FINISHED = re.compile(r"epoch=(\d+)/\d+ train/")
 

@@ -53,7 +53,9 @@ def _found(world: World, run_id: str, job_id: str) -> list[dict[str, Any]]:
     return [row for row in world.findings(run_id) if row["job_id"] == job_id]
 
 
-def test_a_loss_fails_the_audit_after_all_repairs_and_skips_retention(api: Airflow, world: World) -> None:
+def test_a_lost_object_fails_the_audit_after_all_repairs_and_skips_retention(
+    api: Airflow, world: World
+) -> None:
     world.job("audited-lost", completed_at="2026-01-02")
     world.remove(world.uri("audited-lost", "best.pt"))
     world.row("audited-stuck", status="running", updated_at="2026-01-02")
@@ -67,7 +69,9 @@ def test_a_loss_fails_the_audit_after_all_repairs_and_skips_retention(api: Airfl
     assert "recorded objects checked" in note
 
 
-def test_without_losses_a_dry_run_reports_which_states_would_be_deleted(api: Airflow, world: World) -> None:
+def test_without_lost_objects_a_dry_run_reports_which_states_would_be_deleted(
+    api: Airflow, world: World
+) -> None:
     for number in range(2):
         world.job(
             f"audited-{number}",

@@ -102,7 +102,7 @@ def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S
 
 
 @pytest.mark.usefixtures("ended")
-def test_a_job_goes_with_all_that_it_has_stored_and_nothing_else(
+def test_a_job_is_deleted_with_everything_that_it_has_stored_and_nothing_else(
     delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     assert delete(job_id="a") == {"objects": 5, "bytes": 20}
@@ -286,7 +286,7 @@ def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, 
         delete(**conf)
 
 
-def test_a_worker_without_the_maintenance_connection_says_so(
+def test_a_worker_without_the_maintenance_connection_fails_with_its_name(
     delete: Delete, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_S3_MAINTENANCE")

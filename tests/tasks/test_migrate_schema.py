@@ -101,6 +101,6 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
         ({"target": ""}, "target='' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
+def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(conf: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestRefused, match=said):
         MigrationRequest.parse(conf)

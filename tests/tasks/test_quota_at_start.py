@@ -35,7 +35,7 @@ def test_a_job_without_gpu_hours_is_refused_only_at_its_first_attempt(
     require_hours_to_begin("a")
 
 
-def test_kills_of_a_job_that_waits_for_its_quota_are_not_in_a_row(
+def test_kills_of_a_job_that_waits_for_its_quota_are_not_consecutive(
     jobs: JobRepository, migrated_url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wait(_: object) -> None:

@@ -80,7 +80,7 @@ def test_checked_data_become_a_version_with_manifest_samples_and_report(
     assert len(list(kept.objects(f"datasets/samples/{version.fingerprint}-detect/"))) > 1
 
 
-def test_a_training_gets_what_was_registered_whatever_was_added_since(
+def test_a_training_run_gets_the_registered_data_whatever_has_been_added_since_then(
     source: str, machine: Path, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registered("run1", name="parts", source=source)
@@ -97,7 +97,7 @@ def test_a_training_gets_what_was_registered_whatever_was_added_since(
     assert parameter("parts@1").train_images == 3
 
 
-def test_a_version_whose_data_were_replaced_says_so(
+def test_a_version_whose_data_were_replaced_is_refused_with_a_reason(
     source: str, machine: Path, s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registered("run1", name="parts", source=source)
@@ -111,7 +111,9 @@ def test_a_version_whose_data_were_replaced_says_so(
     assert "labels/train/0.txt was replaced" in said
 
 
-def test_a_version_at_a_path_whose_files_changed_says_so(machine: Path, datasets: DatasetRepository) -> None:
+def test_a_version_at_a_path_whose_files_changed_is_refused_with_a_reason(
+    machine: Path, datasets: DatasetRepository
+) -> None:
     path = str(machine / "data" / "data.yaml")
     registered("run1", name="parts", source=path)
     assert parameter("parts").fingerprint == datasets.require_version("parts", 1).fingerprint

@@ -92,7 +92,7 @@ def test_events_about_other_data_and_events_without_a_fingerprint_are_ignored(
     assert find_change(dataset, [*others, {**news, "dataset": dataset.rstrip("/")}], reader) is None
 
 
-def test_missing_data_are_an_error_and_no_change(bucket: str, reader: CountingReader) -> None:
+def test_missing_data_are_an_error_and_not_a_change(bucket: str, reader: CountingReader) -> None:
     with pytest.raises(DatasetError, match=f"There are no objects at s3://{bucket}/none/"):
         find_change(f"s3://{bucket}/none/", [], reader)
     with pytest.raises(DatasetError, match="does not exist"):

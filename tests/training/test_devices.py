@@ -33,7 +33,7 @@ def test_gpus_are_chosen_by_number(given: str | None, chosen: str) -> None:
 
 @pytest.mark.usefixtures("four_gpus")
 @pytest.mark.parametrize("given", ["0,4", "4", "1,1", "0,", "0,cpu"])
-def test_missing_gpus_are_refused(given: str) -> None:
+def test_a_request_for_missing_gpus_is_refused(given: str) -> None:
     with pytest.raises(DeviceNotAvailable, match=rf"device={given} .* 4 GPUs, numbered 0 to 3; give one of"):
         choose_device(given)
 

@@ -103,7 +103,7 @@ class EndsWithinEpoch(GivesUp):
             raise self.Enough
 
 
-def test_two_processes_go_on_within_an_epoch_to_the_same_weights(tmp_path: Path) -> None:
+def test_two_processes_resume_within_an_epoch_and_end_with_the_same_weights(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path, epochs=2)
     weights = weights_of(Path(in_two(wanted, Epochs()).last.path))
     shutil.rmtree(wanted.save_dir)
@@ -131,7 +131,7 @@ class Stops(Seen):
         return False
 
 
-def test_all_processes_stop_if_the_reporter_asks_for_it(tmp_path: Path) -> None:
+def test_all_processes_stop_if_the_reporter_requests_it(tmp_path: Path) -> None:
     stops = Stops()
     result = in_two(asked("classify", tmp_path), stops)
     assert (result.stop_reason, result.epoch, len(stops.reports)) == ("stopped", 0, 1)
@@ -155,7 +155,7 @@ class KillsRank(Seen):
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_a_kill_of_one_process_is_named_and_ends_the_other_and_one_process_continues_with_a_reason(
+def test_a_killed_rank_is_named_and_ends_the_other_and_one_process_resumes_inexactly(
     rank: int, tmp_path: Path
 ) -> None:
     wanted, kills = asked("classify", tmp_path, epochs=2), KillsRank(rank)
@@ -170,7 +170,7 @@ def test_a_kill_of_one_process_is_named_and_ends_the_other_and_one_process_conti
     assert "processes 1 instead of 2" in (rest.reports[0].inexact_reason or "")
 
 
-def test_a_killed_rank_is_named_even_if_another_one_blames_the_data_for_it(tmp_path: Path) -> None:
+def test_a_killed_rank_is_named_even_if_another_rank_blames_the_data(tmp_path: Path) -> None:
     program = "tests.support.rank_that_blames_the_data"
     with (
         plan_training(asked("classify", tmp_path)) as plan,
@@ -216,7 +216,7 @@ def test_a_full_disk_in_a_process_is_raised_as_a_full_disk_in_the_parent() -> No
 
 
 @pytest.mark.long
-def test_unsupported_arguments_are_refused_with_a_reason_for_several_processes_too(tmp_path: Path) -> None:
+def test_unsupported_arguments_are_refused_with_a_reason_also_for_several_processes(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; leave it out"):
         in_two(asked("detect", tmp_path, rect=True), Epochs())
     assert ranks() == {}

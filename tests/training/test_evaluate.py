@@ -80,7 +80,7 @@ def test_a_model_that_lacks_a_class_of_the_data_fails_on_it(trained: Trained, tm
     assert found.metrics["metrics/mAP50-95(B)"] == pytest.approx(before.classes["box"] / 2, abs=1e-4)
 
 
-def test_classes_are_matched_although_they_are_numbered_in_another_order(
+def test_classes_are_matched_even_if_they_are_numbered_in_another_order(
     trained: Trained, tmp_path: Path
 ) -> None:
     """A new class may renumber the others; Ultralytics would then count right answers as wrong."""

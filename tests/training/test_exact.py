@@ -125,7 +125,7 @@ def test_the_thread_count_of_the_interrupted_attempt_is_restored(tmp_path: Path)
     assert epochs.reports[-1].inexact_reason is None
 
 
-def test_another_numeric_profile_goes_on_and_says_so(
+def test_another_numeric_profile_continues_and_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = asked("classify", tmp_path)
@@ -170,7 +170,7 @@ class Stops:
         return epoch.epoch + 1 < self.after
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights(whole: str, tmp_path: Path) -> None:
+def test_a_stopped_training_run_resumes_and_ends_with_the_same_weights(whole: str, tmp_path: Path) -> None:
     wanted = asked("classify", tmp_path)
     stopped = train(wanted, Stops(after=2))
     assert (stopped.stop_reason, stopped.epoch) == ("stopped", 1)

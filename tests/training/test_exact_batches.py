@@ -110,7 +110,7 @@ def test_every_task_ends_with_the_same_weights_and_the_same_numbers(
     assert again[-1].inexact_reason is None
 
 
-def test_a_model_of_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
+def test_a_model_with_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None:
     """In YOLO26 the balance of the two heads changes after each epoch, even if no batch was left to train."""
     wanted = asked("detect", tmp_path, model=architecture(tmp_path, end2end=True))
     whole, _ = uninterrupted(wanted)
@@ -131,7 +131,9 @@ def test_a_model_of_two_heads_ends_with_the_same_weights(tmp_path: Path) -> None
     ],
     ids="-".join,
 )
-def test_whatever_the_arguments(arguments: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_ends_with_the_same_weights_whatever_the_arguments(
+    arguments: dict[str, Any], tmp_path: Path
+) -> None:
     wanted = asked("detect", tmp_path, **arguments)
     whole, _ = uninterrupted(wanted)
     interrupted(wanted, (-1, 1), (1, 0), (2, 2))
@@ -226,7 +228,9 @@ def test_an_epoch_that_ends_in_nan_is_repeated_whatever_was_saved_in_it(tmp_path
     assert rest.reports[-1].inexact_reason is None
 
 
-def test_a_lost_state_of_an_epochs_beginning_is_reported_if_the_epoch_ends_in_nan(tmp_path: Path) -> None:
+def test_the_loss_of_the_state_at_an_epochs_start_is_reported_if_the_epoch_ends_in_nan(
+    tmp_path: Path,
+) -> None:
     wanted = asked("detect", tmp_path)
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((0, 2)))
@@ -290,7 +294,7 @@ def test_a_new_job_continues_within_the_epoch_but_restarts_it_with_another_batch
     assert (1, 1) in [(state.epoch, state.batch) for state in anew.saved_states]
 
 
-def test_a_dataset_that_has_grown_restarts_the_epoch_and_says_so(tmp_path: Path) -> None:
+def test_a_dataset_that_has_grown_restarts_the_epoch_with_a_reason(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
     with pytest.raises(EndsAt.Enough):
         run(wanted, EndsAt((1, 3)))

@@ -93,7 +93,7 @@ def assert_samples_are_as_ultralytics(images: Any, arguments: dict[str, Any], n:
     ],
     ids="-".join,
 )
-def test_samples_are_as_ultralytics(
+def test_samples_equal_those_of_ultralytics(
     task: str, arguments: dict[str, Any], noisy: Callable[[str], Path]
 ) -> None:
     images = dataset(task, noisy(task), **arguments)

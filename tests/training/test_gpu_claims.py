@@ -205,7 +205,7 @@ def test_the_hardware_of_a_run_is_recorded(tmp_path: Path) -> None:
     assert describe_hardware("cpu").gpu == "CPU"
 
 
-def test_a_cpu_is_used_only_if_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_is_used_only_if_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     require_hardware(None, cpu_worker=False)
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
@@ -252,7 +252,7 @@ def test_a_run_that_began_on_a_gpu_is_not_resumed_on_the_cpu(
         train(replace(trained_on_gpu, device=device), Epochs())
 
 
-def test_a_run_that_began_on_a_gpu_is_resumed_on_the_cpu_if_asked_for(
+def test_a_run_that_began_on_a_gpu_is_resumed_on_the_cpu_if_requested(
     trained_on_gpu: TrainingRequest,
 ) -> None:
     epochs = Epochs()
@@ -261,7 +261,7 @@ def test_a_run_that_began_on_a_gpu_is_resumed_on_the_cpu_if_asked_for(
 
 
 @pytest.mark.parametrize("device", [None, "auto", "0"])
-def test_a_gpu_that_does_not_answer_is_not_replaced_by_the_cpu(
+def test_a_gpu_that_does_not_respond_is_not_replaced_by_the_cpu(
     device: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "nvidia0").touch()

@@ -171,7 +171,7 @@ def test_a_run_resumed_on_a_gpu_after_a_cpu_gets_loader_workers(interrupted: Tra
     assert load_checkpoint(restore(told, moved.resume_from).path)["train_args"]["workers"] == 3
 
 
-def test_an_interrupted_run_frees_its_models_before_its_caller_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_run_frees_its_models_before_its_caller_continues(tmp_path: Path) -> None:
     with build_trainer(asked(tmp_path), GivesUp(after=1)) as trainer:
         trainer.add_callback("on_train_start", lambda t: held.extend(map(weakref.ref, (t.model, t.ema.ema))))
         held: list[weakref.ref[Any]] = []

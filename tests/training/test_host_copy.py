@@ -12,7 +12,7 @@ from torch import nn
 from include.training.host_copy import copy_to_host
 
 
-def test_changes_made_by_the_training_after_the_copy_are_not_in_it() -> None:
+def test_changes_made_after_the_copy_are_not_in_the_copy() -> None:
     weights, network = torch.zeros(3), nn.Linear(2, 2)
     own = nn.Linear(2, 2)
     own.load_state_dict(network.state_dict())

@@ -114,7 +114,7 @@ def test_a_connection_that_breaks_before_the_worker_is_dead_is_a_killed_worker(t
     assert isinstance(failed.value.__cause__, ConnectionError)
 
 
-def test_a_broken_connection_to_a_living_worker_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_broken_connection_to_a_living_worker_is_not_reported_as_a_kill(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
         load(tmp_path, is_killed=False, patience=0.2)
 

@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
 
 
 @pytest.mark.parametrize("reads", [1, 2])
-def test_a_state_passed_on_in_memory_is_returned_as_often_as_asked(
+def test_a_state_passed_on_in_memory_is_returned_as_often_as_requested(
     trained: TrainingResult, reads: int
 ) -> None:
     last = Path(trained.last.path)
@@ -43,7 +43,7 @@ def test_a_state_passed_on_in_memory_is_returned_as_often_as_asked(
     assert load_checkpoint(last) is not state
 
 
-def test_a_file_that_changed_since_its_state_was_passed_on_is_read_from_disk(
+def test_a_file_that_has_changed_since_its_state_was_passed_on_is_read_from_disk(
     trained: TrainingResult, tmp_path: Path
 ) -> None:
     last = Path(shutil.copy(trained.last.path, tmp_path / "last.pt"))
@@ -110,7 +110,7 @@ def _cut(path: Path) -> None:
     ],
     ids=["cut", "empty", "text", "other tensors", "a list", "missing"],
 )
-def test_a_file_that_is_not_a_checkpoint_is_refused_by_its_path(
+def test_a_file_that_is_not_a_checkpoint_is_refused_with_its_path(
     spoil: Callable[[Path], object], trained: TrainingResult, tmp_path: Path
 ) -> None:
     path = tmp_path / "last.pt"
@@ -132,7 +132,7 @@ def test_a_complete_checkpoint_describes_itself(trained: TrainingResult) -> None
     assert Path(state["train_args"]["data"]).is_dir()
 
 
-def test_a_stripped_checkpoint_says_so_and_cannot_be_resumed(trained: TrainingResult) -> None:
+def test_a_stripped_checkpoint_is_recognised_and_cannot_be_resumed(trained: TrainingResult) -> None:
     best = Path(trained.best.path)
     contents = inspect_file(best)
     assert (contents.epoch, contents.resumable, contents.model) == (None, False, "yolo11n-cls.yaml")
@@ -140,7 +140,7 @@ def test_a_stripped_checkpoint_says_so_and_cannot_be_resumed(trained: TrainingRe
         load_training_state(best)
 
 
-def test_another_task_cannot_be_resumed(trained: TrainingResult) -> None:
+def test_a_checkpoint_of_another_task_cannot_be_resumed(trained: TrainingResult) -> None:
     last = Path(trained.last.path)
     assert load_training_state(last, "classify")["epoch"] == 0
     with pytest.raises(NotResumable, match="task classify, but task=pose"):

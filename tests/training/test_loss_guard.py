@@ -176,7 +176,7 @@ def test_a_warning_is_one_line_and_changes_nothing(tmp_path: Path, caplog: pytes
     run(asked(tmp_path, LossRules(on_spike=Action.WARN), val=False), SPIKES)
     said = [record.message for record in caplog.records if "The loss" in record.message]
     assert len(said) == 1
-    assert "exceeded 2 times the largest of the 23 batches before" in said[0]
+    assert "exceeded 2 times the largest loss of the 23 batches before" in said[0]
     assert said[0].endswith("in batch 6 of epoch 3.")
 
 
@@ -205,13 +205,13 @@ def test_a_run_stopped_by_a_rule_keeps_its_state_and_a_new_job_continues_it_with
     assert watch_of(child)["rate"] == 0.5
 
 
-def test_weights_that_are_nan_at_once_end_the_training_by_its_rule(tmp_path: Path) -> None:
+def test_weights_that_become_nan_in_the_first_epoch_end_the_training_by_its_rule(tmp_path: Path) -> None:
     wanted = asked(tmp_path, LossRules(on_nan=Action.STOP))
     with pytest.raises(TrainingError, match=r"^The loss was nan, in batch 5 of epoch 1, and on_nan='stop'"):
         run(wanted, spoils(math.nan, (0, 2)))
 
 
-def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_and_then_it_is_said_what_to_do(
+def test_without_a_rule_an_epoch_of_nan_is_repeated_three_times_before_an_error_with_a_remedy(
     tmp_path: Path,
 ) -> None:
     wanted = asked(tmp_path, NO_RULES, batch=5)

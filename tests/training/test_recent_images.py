@@ -56,7 +56,7 @@ def test_images_replaced_while_a_sample_is_made_from_them_do_not_change_the_samp
     assert epochs(data, tmp_path, 3)[0] == whole
 
 
-def test_a_reader_of_an_image_learns_that_it_was_replaced() -> None:
+def test_a_reader_notices_that_its_image_was_replaced() -> None:
     images = RecentImages(batches=1, batch_size=2, side=4, channels=3)
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     images.put(Slot(0, 1), (pixels, (20, 40), (2, 4)))

@@ -61,7 +61,7 @@ def test_the_command_line_trains_and_resumes_without_network_access(tmp_path: Pa
     assert [state["identity"]["data"] for state in states] == [str(data), str(data)]
 
 
-def test_an_impossible_request_is_one_error_line_and_status_1(tmp_path: Path) -> None:
+def test_an_impossible_request_ends_with_one_line_of_error_and_status_1(tmp_path: Path) -> None:
     done = run("--data", tmp_path / "nothing.yaml", "--device", "cpu")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: data=")
@@ -73,7 +73,7 @@ def test_an_impossible_request_is_one_error_line_and_status_1(tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_command_line_is_status_2() -> None:
+def test_a_wrong_command_line_ends_with_status_2() -> None:
     assert run("--set", "imgsz").returncode == 2
 
 

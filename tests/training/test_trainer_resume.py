@@ -81,7 +81,7 @@ def test_a_resumed_run_continues_at_the_next_epoch_up_to_the_new_number_of_epoch
     assert load_training_state(Path(result.last.path))["train_args"]["epochs"] == 5
 
 
-def test_the_optimizer_and_the_ema_go_on_counting(
+def test_the_optimizer_and_the_ema_continue_counting(
     parent: Parent, child: tuple[TrainingResult, Epochs]
 ) -> None:
     before, after = load_checkpoint(parent.last), load_checkpoint(Path(child[0].last.path))
@@ -238,9 +238,7 @@ def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:
 def test_resuming_with_no_epoch_left_to_train_is_refused(
     epochs: int | None, parent: Parent, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        TrainingError, match=r"leaves nothing to train: .* has finished 3 epochs; give epochs"
-    ):
+    with pytest.raises(TrainingError, match=r"leaves nothing to train: .* has finished 3 epochs; set epochs"):
         train(parent.continued(tmp_path, epochs=epochs), Epochs())
     assert not list(tmp_path.iterdir())
 

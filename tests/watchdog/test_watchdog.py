@@ -169,7 +169,7 @@ def test_one_suspended_loader_worker_is_named_and_ends_the_attempt(tmp_path: Pat
         assert "DataLoader worker" not in loading.log  # the trainer had no time to report it
 
 
-def test_workers_that_die_while_the_watchdog_reports_a_hang_do_not_replace_its_reason(tmp_path: Path) -> None:
+def test_workers_that_die_while_the_watchdog_reports_a_hang_do_not_change_the_reason(tmp_path: Path) -> None:
     limits, how = Limits(training=3, elsewhere=20), ("--workers=2", "workers-die-when-asked")
     with attempt(tmp_path, 1, limits, *how) as loading:
         loading.until_it_trains()
