@@ -8,9 +8,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from include.s3.download import REREAD_SECONDS, FetchedObject
-from include.s3.errors import ConditionFailed, CorruptObject, StoreBusy, is_not_found, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy, translate_s3_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
@@ -27,16 +29,14 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """
     from botocore.exceptions import ClientError
 
-    with translate_s3_errors(client, location):
-        with suppress(ClientError):
-            return _head(client, location)
-        try:
+    try:
+        with translate_s3_errors(client, location):
+            with suppress(ClientError):
+                return _head(client, location)
             client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
             return _head(client, location)  # the object has been written since
-        except ClientError as error:
-            if is_not_found(error):
-                return None
-            raise
+    except ObjectNotFound:
+        return None
 
 
 def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
@@ -78,6 +78,19 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
     return FetchedObject(sha256.hexdigest(), size, answer["ETag"], answer["Metadata"])
 
 
+def read_range(client: S3Client, location: S3Location, etag: str, start: int, stop: int) -> Iterator[bytes]:
+    """Yield bytes `start` to `stop` - 1 of the object, in blocks, if it has that ETag.
+
+    Raises ObjectNotFound, ConditionFailed if it has another one (RangeNotSatisfiable, if a server compares
+    the lengths first), and other StoreErrors.
+    """
+    with translate_s3_errors(client, location):
+        answer = client.get_object(
+            Bucket=location.bucket, Key=location.key, Range=f"bytes={start}-{stop - 1}", IfMatch=etag
+        )
+        yield from answer["Body"].iter_chunks(_BLOCK)
+
+
 class ObjectSource:
     """Random access to one version of an object in S3 (a Source of an inspection)."""
 
@@ -90,13 +103,7 @@ class ObjectSource:
         if length == 0:
             return b""
         try:
-            with translate_s3_errors(self._client, self._location):
-                return self._client.get_object(
-                    Bucket=self._location.bucket,
-                    Key=self._location.key,
-                    Range=f"bytes={start}-{start + length - 1}",
-                    IfMatch=self._etag,
-                )["Body"].read()
+            return b"".join(read_range(self._client, self._location, self._etag, start, start + length))
         except ConditionFailed:
             raise CorruptObject(
                 f"{self._location.uri} was replaced while it was being read; try again once its upload has "

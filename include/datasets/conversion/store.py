@@ -24,7 +24,7 @@ from include.datasets.progress import Progress
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.limits import REPORT_BYTES
-from include.s3.errors import ConditionFailed, StoreBusy, translate_s3_errors
+from include.s3.errors import ConditionFailed, StoreBusy
 from include.s3.layout import conversion_key, converted_prefix
 from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.upload import put, unless_changed_since
@@ -128,7 +128,7 @@ class ConvertedDatasets:
             raise DatasetError(f"{entry.path} changed while it was converted; try again")
         condition = unless_changed_since(None)
         for _ in range(_TRIES):
-            with suppress(ConditionFailed), translate_s3_errors(self._bucket.client, location):
+            with suppress(ConditionFailed):
                 etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
                 return entry.name, etag.strip('"')
             head = self._bucket.head(location.key)
