@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
+from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge, translate_s3_errors
 from include.s3.listing import pages
 from include.s3.local_file import in_base64
 from include.s3.location import S3Location
@@ -80,6 +80,17 @@ class Bucket:
         """Return the bytes of the object with that ETag; raises StoreUnavailable if it was replaced."""
         with translate_s3_errors(self.client, self.at(key)):
             return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
+
+    def read_with_etag(self, key: str, largest: int) -> tuple[bytes, str]:
+        """Return the object's bytes and its ETag, which come from the same response.
+
+        Raises ObjectNotFound, and ObjectTooLarge if the object has more than `largest` bytes.
+        """
+        with translate_s3_errors(self.client, self.at(key)):
+            answer = self.client.get_object(Bucket=self.name, Key=key)
+            if answer["ContentLength"] > largest:
+                raise ObjectTooLarge(self.at(key).uri, answer["ContentLength"], largest)
+            return answer["Body"].read(), answer["ETag"]
 
     def read_unless_known(self, key: str, etag: str, known: str) -> FetchedObject:
         """Return the object with that ETag, without its bytes if the ETag is among those in `known`."""
