@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
+from include.blocks import read_blocks
 from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge, translate_s3_errors
 from include.s3.listing import pages
 from include.s3.local_file import in_base64
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_BLOCK = 1024**2
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def checksum_of(content: bytes | IO[bytes]) -> str:
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())
     start, digest = content.tell(), hashlib.sha256()
-    while block := content.read(_BLOCK):
+    for block in read_blocks(content):
         digest.update(block)
     content.seek(start)
     return in_base64(digest.digest())

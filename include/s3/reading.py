@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from include.blocks import BLOCK
 from include.s3.download import REREAD_SECONDS, FetchedObject
 from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy, translate_s3_errors
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.s3.location import S3Location
-
-_BLOCK = 1024**2
 
 
 def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
@@ -71,7 +70,7 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
     sha256, size = hashlib.sha256(), 0
     with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
-        for block in answer["Body"].iter_chunks(_BLOCK):
+        for block in answer["Body"].iter_chunks(BLOCK):
             for digest in (sha256, *more):
                 digest.update(block)
             size += len(block)
@@ -88,7 +87,7 @@ def read_range(client: S3Client, location: S3Location, etag: str, start: int, st
         answer = client.get_object(
             Bucket=location.bucket, Key=location.key, Range=f"bytes={start}-{stop - 1}", IfMatch=etag
         )
-        yield from answer["Body"].iter_chunks(_BLOCK)
+        yield from answer["Body"].iter_chunks(BLOCK)
 
 
 class ObjectSource:
