@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class FetchedObject:
+class ObjectContent:
     """An object's ETag and its bytes, which are None if the reader already has them."""
 
     content: bytes | None
@@ -91,9 +91,9 @@ class Bucket:
                 raise ObjectTooLarge(self.at(key).uri, answer["ContentLength"], largest)
             return answer["Body"].read(), answer["ETag"]
 
-    def read_unless_known(self, key: str, etag: str, known: str) -> FetchedObject:
+    def read_unless_known(self, key: str, etag: str, known: str) -> ObjectContent:
         """Return the object with that ETag, without its bytes if the ETag is among those in `known`."""
-        return FetchedObject(None if etag in known else self.read_version(key, etag), etag)
+        return ObjectContent(None if etag in known else self.read_version(key, etag), etag)
 
     def put(
         self,
