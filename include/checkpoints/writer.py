@@ -18,8 +18,9 @@ from include.s3.errors import (
     StoreBusy,
     StoreUnavailable,
 )
+from include.s3.local_file import LocalFile
 from include.s3.multipart import MultipartUpload
-from include.s3.upload import LocalFile, copy, put, unless_changed_since
+from include.s3.upload import copy, put, unless_changed_since
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
     from include.checkpoints.stored import StoredCheckpoint
     from include.s3.errors import StoreError
+    from include.s3.local_file import TransferLimits
     from include.s3.location import S3Location
-    from include.s3.upload import Condition, TransferLimits
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 

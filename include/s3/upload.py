@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
 from include.s3.errors import translate_s3_errors
-from include.s3.local_file import LocalFile, TransferLimits, body
+from include.s3.local_file import TransferLimits, body
 from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.s3.download import FetchedObject
+    from include.s3.local_file import LocalFile
     from include.s3.location import S3Location
-
-__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "set_metadata", "unless_changed_since"]
 
 
 class Condition(TypedDict, total=False):

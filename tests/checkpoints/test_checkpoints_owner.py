@@ -14,7 +14,7 @@ from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, StoreError
-from include.s3.upload import TransferLimits
+from include.s3.local_file import TransferLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
