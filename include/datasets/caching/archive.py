@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.blocks import read_blocks
-from include.datasets.caching.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.caching.file_store import FileStore
+from include.datasets.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
 from include.refusals import show_value

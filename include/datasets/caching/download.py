@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from include.datasets.caching.disk import flush_file
 from include.datasets.caching.file_store import object_key
+from include.datasets.disk import flush_file
 from include.datasets.parallel import map_in_order
 from include.s3.client import CONNECTIONS
 from include.s3.errors import StoreUnavailable

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from include.datasets.fingerprint import tree_fingerprint
-from include.datasets.layouts.names import safe_parts
+from include.datasets.names import safe_parts
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
 from include.s3.download import download
