@@ -1,4 +1,4 @@
-"""Storing the pictures of all jobs in one bucket, at `pictures/{job_id}/`, separate from checkpoints."""
+"""Storing the pictures of all jobs in one bucket, separate from checkpoints."""
 
 from __future__ import annotations
 

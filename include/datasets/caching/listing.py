@@ -4,9 +4,7 @@ The file consists of compressed JSON lines. The first line is the name of the da
 line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
 from the same values, so a listing can be verified against the fingerprint under which it is stored.
 
-Listings of checked prefixes are also stored in S3, so that exactly the checked objects can be fetched later:
-
-    s3://{checkpoint bucket}/datasets/{fingerprint}.jsonl.gz
+Listings of checked prefixes are also stored in S3, so that exactly the checked objects can be fetched later.
 """
 
 from __future__ import annotations

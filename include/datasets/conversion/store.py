@@ -1,12 +1,9 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
-    datasets/{fingerprint}/{name}        a file of a converted dataset
-    datasets/conversions/{key}.json      the result of converting the content with this key
-
 The fingerprint is computed from the MD5s of the files. These are also the ETags of the objects, unless the
 bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
 several workers may store the same dataset at once, and a retry continues where a killed worker stopped. The
-record is written last.
+record of the conversion is written last.
 """
 
 from __future__ import annotations
