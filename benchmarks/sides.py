@@ -197,7 +197,8 @@ def train_ours(turns: Turns, setting: Setting, folder: Path, services: Services,
     from include.attempt.reporter import JobReporter
     from include.attempt.starting_point import StartingPoint
     from include.attempt.tracking import Tracker
-    from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
+    from include.checkpoints.publisher import BackgroundPublisher
+    from include.checkpoints.snapshot import PublishLimits
     from include.training.contract import TrainingRequest
     from include.training.run import train
 

@@ -94,7 +94,7 @@ class Saves:
 
     def saved(self, state: SavedState) -> None:
         """Hand the state over to the publisher if the measurement has begun."""
-        from include.checkpoints.publisher import Snapshot
+        from include.checkpoints.snapshot import Snapshot
         from include.training.saving import snapshot
 
         if self._round >= 0:

@@ -39,7 +39,7 @@ class Ours:
     def upload(self, path: Path, job_id: str) -> None:
         """Upload as the publisher does, which hashes the file first."""
         from include.checkpoints.checkpoint import Checkpoint
-        from include.checkpoints.publisher import PublishLimits
+        from include.checkpoints.snapshot import PublishLimits
         from include.s3.deadline import StallDeadline
 
         limits = PublishLimits()

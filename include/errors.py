@@ -94,7 +94,10 @@ ProjectError
     StoreUnavailable (TransientError)
       BytesRefused
       ConditionFailed
+        MultipartUploadEnded
+      RangeNotSatisfiable
       RefusedForNow
+      RequestNotSupported
       StoreBusy
       StoreUnreachable
       UploadGivenUp

@@ -19,7 +19,7 @@ from include.pictures.choosing import MEDIA_TYPES, media_type
 from include.pictures.store import PictureStore
 
 if TYPE_CHECKING:
-    from include.s3.bucket import FetchedObject
+    from include.s3.bucket import ObjectContent
 
 router = APIRouter(prefix="/jobs", tags=["pictures"], dependencies=[require_can_see_runs(TRAINING_DAG)])
 
@@ -76,7 +76,7 @@ def get_picture(job: FoundJob, name: str, if_none_match: Annotated[str, Header()
     return answer_picture(picture, media_type(name))
 
 
-def answer_picture(picture: FetchedObject, media_type: str) -> Response:
+def answer_picture(picture: ObjectContent, media_type: str) -> Response:
     """Return the response with the picture, which a browser may cache but must revalidate, or 304."""
     headers = {"ETag": picture.etag, "Cache-Control": "private, no-cache"}
     if picture.content is None:

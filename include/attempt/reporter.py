@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.checkpoints.publisher import Snapshot
+from include.checkpoints.snapshot import Snapshot
 from include.errors import OwnershipLost
 from include.jobs.job import StopRequest
 from include.training.contract import MemoryShort

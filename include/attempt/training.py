@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from include.attempt.epoch_recorder import EpochRecorder
 from include.attempt.memory_watch import MemoryWatch
 from include.attempt.reporter import JobReporter, StoppedNow
-from include.checkpoints.publisher import BackgroundPublisher, PublishLimits
+from include.checkpoints.publisher import BackgroundPublisher
+from include.checkpoints.snapshot import PublishLimits
 from include.deployment.retrying import retry_while_unavailable
 from include.training.environment import isolate_ultralytics
 

@@ -16,9 +16,10 @@ from include.models.objects import identity_of, place, production_location, sign
 from include.models.promotion import promote
 from include.models.request import ChosenVersion
 from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
+from include.s3.local_file import TransferLimits
 from include.s3.location import S3Location
 from include.s3.reading import head_object, read_object
-from include.s3.upload import TransferLimits, unless_changed_since
+from include.s3.upload import unless_changed_since
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,17 +11,17 @@ from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore
 from include.registry.objects import lock_objects
-from include.s3.errors import translate_s3_errors
 from include.s3.layout import CHECKPOINTS, MODELS, PRETRAINED, UPLOADS
+from include.s3.multipart import abort_multipart_upload
+from include.s3.parts import list_unfinished_uploads
 from include.time_limited_connection import long_transaction
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
     from psycopg import Connection
 
     from include.datasets.uploads.plan import Upload
     from include.s3.bucket import Bucket
-    from include.s3.location import S3Location
+    from include.s3.parts import UnfinishedUpload
 
 ABANDONED = timedelta(days=1)
 """No upload of a checkpoint or of weights takes a day; an older one was left by a killed process."""
@@ -45,24 +45,17 @@ def find_abandoned_uploads(
         if not repair or _remove_dataset(connection, bucket, dataset.upload_id):
             yield _abandoned_dataset(bucket, dataset, repair=repair)
     known = tuple(upload.prefix for upload in left)
-    paginator = bucket.client.get_paginator("list_multipart_uploads")
     ages = {CHECKPOINTS: ABANDONED, MODELS: ABANDONED, PRETRAINED: ABANDONED, UPLOADS: LEFT_BEHIND}
     for prefix, age in ages.items():
-        with translate_s3_errors(bucket.client, bucket.at(prefix)):
-            for page in paginator.paginate(Bucket=bucket.name, Prefix=prefix):
-                for upload in page.get("Uploads", ()):
-                    key = upload["Key"]
-                    if upload["Initiated"] > now - age or not key.startswith(prefix) or key.startswith(known):
-                        continue
-                    location = bucket.at(key)
-                    done = _abort(bucket.client, location, upload["UploadId"]) if repair else None
-                    yield Finding(
-                        FindingKind.ABANDONED_UPLOAD,
-                        f"A multipart upload to {location.uri} was started at "
-                        f"{upload['Initiated']:%Y-%m-%d %H:%M} and was never completed",
-                        path=location.uri,
-                        repair=done,
-                    )
+        for upload in list_unfinished_uploads(bucket, prefix):
+            if upload.begun_at <= now - age and not upload.location.key.startswith(known):
+                yield Finding(
+                    FindingKind.ABANDONED_UPLOAD,
+                    f"A multipart upload to {upload.location.uri} was started at "
+                    f"{upload.begun_at:%Y-%m-%d %H:%M} and was never completed",
+                    path=upload.location.uri,
+                    repair=_abort(bucket, upload) if repair else None,
+                )
 
 
 def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str) -> bool:
@@ -94,9 +87,6 @@ def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Findi
     )
 
 
-def _abort(client: S3Client, location: S3Location, upload_id: str) -> str:
-    try:
-        client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
-    except client.exceptions.NoSuchUpload:
-        return "it had ended already"
-    return "aborted, its parts are removed"
+def _abort(bucket: Bucket, upload: UnfinishedUpload) -> str:
+    aborted = abort_multipart_upload(bucket.client, upload.location, upload.upload_id)
+    return "aborted, its parts are removed" if aborted else "it had ended already"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.checkpoints.checkpoint import Checkpoint, in_words
 from include.checkpoints.lag import Lag
-from include.checkpoints.snapshot import PublishLimits, Snapshot, Work
+from include.checkpoints.snapshot import PublishLimits, Work
 from include.s3.deadline import Deadline, StallDeadline
 from include.s3.errors import FencedOut, StoreError
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.checkpoints.checkpoint import CheckpointKind, Position
+    from include.checkpoints.snapshot import Snapshot
     from include.checkpoints.store import CheckpointStore
-
-__all__ = ["BackgroundPublisher", "PublishLimits", "Snapshot"]
 
 log = logging.getLogger(__name__)
 

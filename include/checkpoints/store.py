@@ -29,9 +29,9 @@ from include.s3.errors import (
     StoreBusy,
 )
 from include.s3.layout import checkpoint_key
+from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object
-from include.s3.upload import LocalFile, TransferLimits
 
 if TYPE_CHECKING:
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind

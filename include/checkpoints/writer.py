@@ -17,11 +17,10 @@ from include.s3.errors import (
     SourceChanged,
     StoreBusy,
     StoreUnavailable,
-    is_hopeless,
-    translate_s3_errors,
 )
+from include.s3.local_file import LocalFile
 from include.s3.multipart import MultipartUpload
-from include.s3.upload import LocalFile, copy, put, unless_changed_since
+from include.s3.upload import copy, put, unless_changed_since
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +29,14 @@ if TYPE_CHECKING:
 
     from include.checkpoints.stored import StoredCheckpoint
     from include.s3.errors import StoreError
+    from include.s3.local_file import TransferLimits
     from include.s3.location import S3Location
-    from include.s3.upload import Condition, TransferLimits
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
+
+_REFUSALS = (BytesRefused, ConditionFailed, ObjectNotFound)
+"""Errors after which parts that have arrived are useless for a retry."""
 
 
 class ObjectWriter:
@@ -111,9 +114,8 @@ class ObjectWriter:
         etag = None
         while etag is None:
             try:
-                with translate_s3_errors(self._client, location):
-                    etag = self._send(file, location, metadata, keep_parts=keep_parts)
-            except (BytesRefused, ConditionFailed, ObjectNotFound) as error:
+                etag = self._send(file, location, metadata, keep_parts=keep_parts)
+            except _REFUSALS as error:
                 etag = self._after_refusal(error, file, location, fence)
         self._known[location] = etag
         stored = self._verify(file, location)
@@ -165,7 +167,7 @@ class ObjectWriter:
             upload.send(file, self._limits.parallel_parts)
             return upload.complete(self._condition(location))
         except BaseException as error:
-            if keep_parts and not is_hopeless(error):
+            if keep_parts and isinstance(error, Exception) and not isinstance(error, _REFUSALS):
                 self._broken_off[location] = (file.sha256, upload)
             else:
                 upload.abort()

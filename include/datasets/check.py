@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from include.datasets import digits
 from include.datasets.caching.cache import DatasetCache
 from include.datasets.caching.fetch import locate
-from include.datasets.checking.examination import examine
 from include.datasets.checking.findings import FoundKind
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.problems import warn_of_notes
 from include.datasets.drawing.draw import draw_samples
 from include.datasets.errors import DatasetError
+from include.datasets.examination import examine
 from include.datasets.fingerprint import require_expected
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference

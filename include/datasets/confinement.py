@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from include.datasets.caching.disk import (
+from include.datasets.disk import (
     PASSING,
     explain_unusable_disk,
     is_lack_of_memory,

@@ -14,7 +14,7 @@ import os
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_file, is_passing
+from include.datasets.disk import is_file, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.parallel import map_in_order
 from include.datasets.progress import Progress

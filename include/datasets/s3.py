@@ -10,16 +10,14 @@ from include.datasets.storage import StoredObject
 from include.s3.bucket import Bucket
 from include.s3.errors import (
     BucketMissing,
+    ConditionFailed,
     ObjectNotFound,
+    RangeNotSatisfiable,
     StoreUnreachable,
-    error_code,
-    is_condition_failed,
-    is_not_found,
-    translate_s3_errors,
 )
 from include.s3.listing import list_level
 from include.s3.location import S3Location
-from include.s3.reading import head_object
+from include.s3.reading import head_object, read_range
 from include.s3.small_reads import SmallReads
 
 if TYPE_CHECKING:
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
 
     from include.datasets.storage import Page
     from include.s3.listing import ListedObject
-
-_BLOCK = 1024 * 1024
-_SHORTER = {"InvalidRange", "416"}
-"""S3's error codes for a range beyond the end of an object that a shorter object has replaced."""
 
 
 class S3ObjectReader:
@@ -44,7 +38,7 @@ class S3ObjectReader:
     def stat(self, bucket: str, key: str) -> StoredObject:
         """Return one object's size and ETag."""
         location = S3Location(bucket, key)
-        with self._translated_errors(location):
+        with self._remedies(location):
             head = head_object(self._client, location)
             if head is None:
                 raise ObjectNotFound(location.uri)
@@ -52,46 +46,36 @@ class S3ObjectReader:
 
     def list(self, bucket: str, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose keys start with `prefix`, ordered by key."""
-        with self._translated_errors(S3Location(bucket, prefix)):
+        with self._remedies(S3Location(bucket, prefix)):
             yield from map(_stored, Bucket(self._client, bucket).objects(prefix))
 
     def list_level(self, bucket: str, prefix: str, after: str = "") -> Iterator[Page]:
         """List the objects and prefixes directly under `prefix` whose keys sort after `after`."""
-        with self._translated_errors(S3Location(bucket, prefix)):
+        with self._remedies(S3Location(bucket, prefix)):
             for page in list_level(self._client, S3Location(bucket, prefix), after):
                 yield [found if isinstance(found, str) else _stored(found) for found in page]
 
     def read(self, stored: StoredObject, start: int, stop: int) -> Iterator[bytes]:
         """Read bytes `start` to `stop` - 1. Raises DatasetChanged if the object was replaced or deleted."""
-        from botocore.exceptions import ClientError
-
         small = self._small.read(stored.bucket, stored.key, f'"{stored.etag}"', start, stop)
         if small is not None:
             yield small
             return
-        with self._translated_errors(S3Location(stored.bucket, stored.key)):
+        location = S3Location(stored.bucket, stored.key)
+        with self._remedies(location):
             try:
-                answer = self._client.get_object(
-                    Bucket=stored.bucket,
-                    Key=stored.key,
-                    Range=f"bytes={start}-{stop - 1}",
-                    IfMatch=f'"{stored.etag}"',
-                )
-            except ClientError as error:
-                if is_not_found(error):
-                    raise DatasetChanged(_describe_change(stored.uri, "deleted")) from error
-                if is_condition_failed(error) or error_code(error) in _SHORTER:
-                    raise DatasetChanged(_describe_change(stored.uri, "replaced")) from error
-                raise
-            yield from answer["Body"].iter_chunks(_BLOCK)
+                yield from read_range(self._client, location, f'"{stored.etag}"', start, stop)
+            except ObjectNotFound as error:
+                raise DatasetChanged(_describe_change(stored.uri, "deleted")) from error
+            except (ConditionFailed, RangeNotSatisfiable) as error:
+                raise DatasetChanged(_describe_change(stored.uri, "replaced")) from error
 
     @contextmanager
-    def _translated_errors(self, location: S3Location) -> Iterator[None]:
-        """Translate boto3's errors into StoreErrors, with a remedy for missing data."""
+    def _remedies(self, location: S3Location) -> Iterator[None]:
+        """Add to an error which data are missing or cannot be read, and the remedy."""
         endpoint = self._client.meta.endpoint_url
         try:
-            with translate_s3_errors(self._client, location):
-                yield
+            yield
         except StoreUnreachable as error:
             raise StoreUnreachable(f"{location.uri} cannot be read: {error}") from error
         except BucketMissing as error:

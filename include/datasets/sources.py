@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_passing
+from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.boundary import resolve
 from include.datasets.layouts.samples import Place

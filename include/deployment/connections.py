@@ -121,20 +121,11 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
 def s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
-    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case. Only
-    Amazon's own endpoint gives buckets a DNS name; on any other, the bucket is in the path.
+    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case.
     """
-    from botocore.config import Config
-
     from include.deployment.s3_hook import FastS3Hook
+    from include.s3.client import signing_config
 
     hook = FastS3Hook(aws_conn_id=TRAINING_S3)
     endpoint = endpoint_url or hook.conn_config.get_service_endpoint_url("s3")
-    # Not "auto": Amazon's global endpoint redirects to the bucket's region, where the signature is invalid
-    config = Config(
-        signature_version="s3v4",
-        s3={"addressing_style": "path" if endpoint else "virtual"},
-        # Otherwise the link of a PUT would be valid for an empty body only.
-        request_checksum_calculation="when_required",
-    )
-    return hook.get_session().client("s3", endpoint_url=endpoint, config=config)
+    return hook.get_session().client("s3", endpoint_url=endpoint, config=signing_config(endpoint))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from include.models.signing import Signature
     from include.models.version import ModelVersion
     from include.s3.download import FetchedObject
-    from include.s3.upload import Condition, TransferLimits
+    from include.s3.local_file import TransferLimits
+    from include.s3.upload import Condition
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from include.models.signing import ModelSigning
 from include.models.version import Stage
 from include.s3.download import FetchedObject
 from include.s3.errors import CorruptObject
+from include.s3.local_file import TransferLimits
 from include.s3.location import S3Location
 from include.s3.reading import head_object
-from include.s3.upload import TransferLimits
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

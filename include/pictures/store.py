@@ -1,4 +1,4 @@
-"""Storing the pictures of all jobs in one bucket, at `pictures/{job_id}/`, separate from checkpoints."""
+"""Storing the pictures of all jobs in one bucket, separate from checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from include.s3.location import JOB_ID
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from include.s3.bucket import Bucket, FetchedObject
+    from include.s3.bucket import Bucket, ObjectContent
 
 
 _REQUESTS = 8
@@ -74,7 +74,7 @@ class PictureStore:
 
     def fetch(
         self, job_id: str, origin_run_id: str | None, name: str, known: str = ""
-    ) -> FetchedObject | None:
+    ) -> ObjectContent | None:
         """Return a picture of that training run; None if it has none of this name. Raises StoreErrors.
 
         `known` holds the ETags of the pictures that the client has cached, which are not read again.

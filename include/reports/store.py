@@ -1,8 +1,4 @@
-"""Stores the reports of checks in one bucket: for jobs, including failed jobs, and for registered datasets.
-
-reports/{job_id}/dataset.json                   the report on a job's dataset
-datasets/reports/{fingerprint}-{task}.json      the report on a registered dataset
-"""
+"""Stores the reports of checks in one bucket: of jobs, including failed jobs, and of registered datasets."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
+from include.blocks import read_blocks
+from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge, translate_s3_errors
 from include.s3.listing import pages
 from include.s3.local_file import in_base64
 from include.s3.location import S3Location
@@ -31,11 +32,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_BLOCK = 1024**2
-
 
 @dataclass(frozen=True)
-class FetchedObject:
+class ObjectContent:
     """An object's ETag and its bytes, which are None if the reader already has them."""
 
     content: bytes | None
@@ -81,9 +80,20 @@ class Bucket:
         with translate_s3_errors(self.client, self.at(key)):
             return self.client.get_object(Bucket=self.name, Key=key, IfMatch=etag)["Body"].read()
 
-    def read_unless_known(self, key: str, etag: str, known: str) -> FetchedObject:
+    def read_with_etag(self, key: str, largest: int) -> tuple[bytes, str]:
+        """Return the object's bytes and its ETag, which come from the same response.
+
+        Raises ObjectNotFound, and ObjectTooLarge if the object has more than `largest` bytes.
+        """
+        with translate_s3_errors(self.client, self.at(key)):
+            answer = self.client.get_object(Bucket=self.name, Key=key)
+            if answer["ContentLength"] > largest:
+                raise ObjectTooLarge(self.at(key).uri, answer["ContentLength"], largest)
+            return answer["Body"].read(), answer["ETag"]
+
+    def read_unless_known(self, key: str, etag: str, known: str) -> ObjectContent:
         """Return the object with that ETag, without its bytes if the ETag is among those in `known`."""
-        return FetchedObject(None if etag in known else self.read_version(key, etag), etag)
+        return ObjectContent(None if etag in known else self.read_version(key, etag), etag)
 
     def put(
         self,
@@ -165,7 +175,7 @@ def checksum_of(content: bytes | IO[bytes]) -> str:
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())
     start, digest = content.tell(), hashlib.sha256()
-    while block := content.read(_BLOCK):
+    for block in read_blocks(content):
         digest.update(block)
     content.seek(start)
     return in_base64(digest.digest())

@@ -1,4 +1,4 @@
-"""Time-outs and retries of S3 clients."""
+"""Settings of S3 clients: time-outs and retries, and how links are signed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,22 @@ def client_config() -> Config:
         max_pool_connections=CONNECTIONS,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+    )
+
+
+def signing_config(endpoint: str | None) -> Config:
+    """Return settings of a client that only signs links for S3 at `endpoint`; None is Amazon's own.
+
+    Only Amazon's own endpoint gives buckets a DNS name; on any other, the bucket is in the path.
+    """
+    from botocore.config import Config
+
+    # Not "auto": Amazon's global endpoint redirects to the bucket's region, where the signature is invalid
+    return Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint else "virtual"},
+        # Otherwise the link of a PUT would be valid for an empty body only.
+        request_checksum_calculation="when_required",
     )
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from include.s3.bucket import checksum_of
 from include.s3.errors import (
     BytesRefused,
+    ConditionFailed,
     ConditionsNotHonoured,
+    RequestNotSupported,
     StoreAccessDenied,
-    is_condition_failed,
-    is_not_supported,
     translate_s3_errors,
 )
 from include.s3.layout import PROBE_KEY
@@ -71,14 +71,13 @@ class ConditionalWrites:
 def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
     """Try writes whose conditions do not hold, on an object that belongs to no job. Raises StoreErrors."""
     probe = _Probe(bucket)
-    with translate_s3_errors(bucket.client, bucket.at(PROBE_KEY)):
-        _attempt(probe.put, {"IfNoneMatch": "*"})  # from now on the object exists
-        return ConditionalWrites(
-            put=_both(probe.put),
-            multipart=_both(probe.multipart),
-            copy=_both(probe.copy),
-            delete=probe.deletion(),
-        )
+    probe.attempt(probe.put, {"IfNoneMatch": "*"})  # from now on the object exists
+    return ConditionalWrites(
+        put=probe.attempt_both(probe.put),
+        multipart=probe.attempt_both(probe.multipart),
+        copy=probe.attempt_both(probe.copy),
+        delete=probe.attempt_deletion(),
+    )
 
 
 def require_conditional_writes(bucket: Bucket) -> None:
@@ -135,6 +134,29 @@ class _Probe:
     def __init__(self, bucket: Bucket) -> None:
         self._client, self._at = bucket.client, bucket.at(PROBE_KEY)
 
+    def attempt(self, write: Callable[[Condition], None], condition: Condition) -> Support:
+        """Try a write whose condition does not hold."""
+        try:
+            with translate_s3_errors(self._client, self._at):
+                write(condition)
+        except ConditionFailed:
+            return Support.HONOURED
+        except RequestNotSupported:
+            return Support.UNSUPPORTED
+        return Support.IGNORED
+
+    def attempt_both(self, write: Callable[[Condition], None]) -> Support:
+        """Try a write that requires that no object exists, and one that requires an ETag that none has."""
+        first = self.attempt(write, {"IfNoneMatch": "*"})
+        return first if first is not Support.HONOURED else self.attempt(write, {"IfMatch": _NOBODYS_ETAG})
+
+    def attempt_deletion(self) -> Support:
+        """Try to delete. Access keys that may not delete are fine: training never deletes a checkpoint."""
+        try:
+            return self.attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
+        except StoreAccessDenied:
+            return Support.UNKNOWN
+
     def put(self, condition: Condition) -> None:
         self._client.put_object(Bucket=self._at.bucket, Key=self._at.key, Body=_CONTENT, **condition)
 
@@ -156,33 +178,5 @@ class _Probe:
             **condition,
         )
 
-    def deletion(self) -> Support:
-        """Try to delete. Access keys that may not delete are fine: training never deletes a checkpoint."""
-        try:
-            with translate_s3_errors(self._client, self._at):
-                return _attempt(self._delete, {"IfMatch": _NOBODYS_ETAG})
-        except StoreAccessDenied:
-            return Support.UNKNOWN
-
     def _delete(self, condition: Condition) -> None:
         self._client.delete_object(Bucket=self._at.bucket, Key=self._at.key, IfMatch=condition["IfMatch"])
-
-
-def _both(write: Callable[[Condition], None]) -> Support:
-    """Try a write that requires that no object exists, and one that requires an ETag that no object has."""
-    first = _attempt(write, {"IfNoneMatch": "*"})
-    return first if first is not Support.HONOURED else _attempt(write, {"IfMatch": _NOBODYS_ETAG})
-
-
-def _attempt(write: Callable[[Condition], None], condition: Condition) -> Support:
-    from botocore.exceptions import ClientError
-
-    try:
-        write(condition)
-    except ClientError as error:
-        if is_condition_failed(error):
-            return Support.HONOURED
-        if is_not_supported(error):
-            return Support.UNSUPPORTED
-        raise
-    return Support.IGNORED

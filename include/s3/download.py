@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
+from include.blocks import BLOCK
 from include.s3.errors import LocalDiskError, ObjectTooLarge, translate_s3_errors
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1024**2
 _BREAKS = 5  # in a row without any new bytes
 
 REREAD_SECONDS = (0.2, 3.5)
@@ -120,7 +120,7 @@ class _Download:
         return FetchedObject(self._hash.hexdigest(), self._received, first["ETag"], first["Metadata"])
 
     def _receive(self, answer: GetObjectOutputTypeDef) -> None:
-        for block in answer["Body"].iter_chunks(_BLOCK):
+        for block in answer["Body"].iter_chunks(BLOCK):
             with _local_disk(self._to):
                 self._file.write(block)
             self._hash.update(block)

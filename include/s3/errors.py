@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 
 _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "401"}
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
-_CONDITION_FAILED = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchUpload"}
-_WRONG_BYTES = {
-    "BadDigest",
-    "InvalidDigest",
-    "XAmzContentChecksumMismatch",  # MinIO
-    "XAmzContentSHA256Mismatch",
-}
-_NOT_SUPPORTED = {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"}
 _NOT_FOUND = "NoSuchKey"
 _PLAIN_404 = "404"
 """Code of a 404 without S3's own code: a response to HEAD, or that of a proxy whose server is away."""
@@ -48,6 +40,18 @@ class BytesRefused(StoreUnavailable):
 
 class ConditionFailed(StoreUnavailable):
     """The condition of the request did not hold, or a concurrent write made it impossible to check."""
+
+
+class MultipartUploadEnded(ConditionFailed):
+    """The multipart upload has been completed or aborted."""
+
+
+class RangeNotSatisfiable(StoreUnavailable):
+    """The requested bytes lie beyond the end of the object."""
+
+
+class RequestNotSupported(StoreUnavailable):
+    """The server does not support the request or one of its arguments."""
 
 
 class StoreBusy(StoreUnavailable):
@@ -126,6 +130,21 @@ class LocalDiskError(StoreError, AttemptError):
     """A download could not be written to this machine's disk."""
 
 
+_UNAVAILABLE: dict[type[StoreUnavailable], set[str]] = {
+    MultipartUploadEnded: {"NoSuchUpload"},
+    ConditionFailed: {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"},
+    BytesRefused: {
+        "BadDigest",
+        "InvalidDigest",
+        "XAmzContentChecksumMismatch",  # MinIO
+        "XAmzContentSHA256Mismatch",
+    },
+    RangeNotSatisfiable: {"InvalidRange", "416"},
+    RequestNotSupported: {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"},
+}
+"""S3's codes for the StoreUnavailable that callers handle; other codes become StoreUnavailable itself."""
+
+
 @contextmanager
 def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None]:
     """Turn boto3's exceptions about `location` into StoreErrors that say what to do."""
@@ -159,30 +178,6 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
 def error_code(error: ClientError) -> str:
     """Return S3's code, such as `NoSuchKey`; the HTTP status if the body is missing (HEAD) or not S3's."""
     return error.response.get("Error", {}).get("Code", "")
-
-
-def is_condition_failed(error: ClientError) -> bool:
-    """Return whether the condition did not hold, or a write at the same time made it impossible to check."""
-    return error_code(error) in _CONDITION_FAILED
-
-
-def is_not_supported(error: ClientError) -> bool:
-    """Return whether the server does not support the request or one of its arguments."""
-    return error_code(error) in _NOT_SUPPORTED
-
-
-def is_hopeless(error: BaseException) -> bool:
-    """Return whether `error` makes the uploaded parts useless for a retry."""
-    from botocore.exceptions import ClientError
-
-    if isinstance(error, ClientError):
-        return error_code(error) in {*_CONDITION_FAILED, *_WRONG_BYTES, _NOT_FOUND}
-    return not isinstance(error, Exception)
-
-
-def is_not_found(error: ClientError) -> bool:
-    """Return whether S3 itself says that the object does not exist, which a response to HEAD never does."""
-    return error_code(error) == _NOT_FOUND
 
 
 def _explanation(error: ClientError, endpoint: str, location: S3Location) -> StoreError:
@@ -221,11 +216,7 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
             f"{endpoint} answered {error.operation_name} on {location.uri} with 404, but without S3's error "
             "code, as a proxy does while its server is away; check both"
         )
-    refusal = StoreUnavailable
-    if code in _CONDITION_FAILED:
-        refusal = ConditionFailed
-    elif code in _WRONG_BYTES:
-        refusal = BytesRefused
+    refusal = next((kind for kind, codes in _UNAVAILABLE.items() if code in codes), StoreUnavailable)
     return refusal(
         f"S3 at {endpoint} refused {error.operation_name} on {location.uri}: {code} {message}".rstrip()
     )

@@ -69,27 +69,27 @@ def dataset_report_key(job_id: str) -> str:
 
 def version_report_key(fingerprint: str, task: str) -> str:
     """Return the key of the report on a registered dataset."""
-    return f"datasets/reports/{fingerprint}-{task}.json"
+    return f"{DATASETS}reports/{fingerprint}-{task}.json"
 
 
 def checked_dataset_key(job_id: str) -> str:
     """Return the key of the dataset that a job started with."""
-    return f"datasets/jobs/{job_id}.json"
+    return f"{DATASETS}jobs/{job_id}.json"
 
 
 def listing_key(fingerprint: str) -> str:
     """Return the key of the listing of a checked dataset."""
-    return f"datasets/{fingerprint}.jsonl.gz"
+    return f"{DATASETS}{fingerprint}.jsonl.gz"
 
 
 def converted_prefix(fingerprint: str) -> str:
     """Return the prefix of the keys of a dataset that was converted from a different format."""
-    return f"datasets/{fingerprint}/"
+    return f"{DATASETS}{fingerprint}/"
 
 
 def conversion_key(key: str) -> str:
     """Return the key of the record of an export's conversion."""
-    return f"datasets/conversions/{key}.json"
+    return f"{DATASETS}conversions/{key}.json"
 
 
 def manifest_key(fingerprint: str, task: str) -> str:
@@ -119,4 +119,4 @@ def upload_record_key(upload_id: str) -> str:
 
 def samples_prefix(fingerprint: str, task: str) -> str:
     """Return the prefix of the keys of a dataset's samples."""
-    return f"datasets/samples/{fingerprint}-{task}/"
+    return f"{DATASETS}samples/{fingerprint}-{task}/"

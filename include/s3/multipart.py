@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import IO, TYPE_CHECKING, cast
 
+from include.s3.errors import MultipartUploadEnded, StoreError, translate_s3_errors
 from include.s3.local_file import Part, body
 
 if TYPE_CHECKING:
@@ -23,14 +24,18 @@ log = logging.getLogger(__name__)
 
 
 class MultipartUpload:
-    """A multipart upload of one object, from its first part until it is completed or aborted."""
+    """A multipart upload of one object, from its first part until it is completed or aborted.
+
+    All methods but `abort` raise StoreErrors.
+    """
 
     def __init__(self, client: S3Client, location: S3Location, metadata: Mapping[str, str]) -> None:
         self._client, self._location = client, location
         self._arrived: dict[int, CompletedPartTypeDef] = {}
-        self._id = client.create_multipart_upload(
-            Bucket=location.bucket, Key=location.key, ChecksumAlgorithm="SHA256", Metadata=metadata
-        )["UploadId"]
+        with translate_s3_errors(client, location):
+            self._id = client.create_multipart_upload(
+                Bucket=location.bucket, Key=location.key, ChecksumAlgorithm="SHA256", Metadata=metadata
+            )["UploadId"]
 
     @property
     def has_parts(self) -> bool:
@@ -38,7 +43,7 @@ class MultipartUpload:
         return bool(self._arrived)
 
     def send(self, file: LocalFile, parallel: int) -> None:
-        """Send the parts of the file that have not arrived yet. Raises what boto3 raises."""
+        """Send the parts of the file that have not arrived yet."""
         missing = [part for part in file.parts if part.number not in self._arrived]
         if self._arrived:
             log.info(
@@ -56,49 +61,45 @@ class MultipartUpload:
                 raise
 
     def send_bytes(self, content: bytes) -> None:
-        """Send these bytes as the only part. Raises what boto3 raises."""
+        """Send these bytes as the only part."""
         part = Part(1, 0, len(content), hashlib.sha256(content).digest())
         self._send_body(content, part)
 
     def copy(self, source: S3Location, etag: str, size: int, part_size: int) -> None:
-        """Copy the parts within S3 from the object with that ETag. Raises what boto3 raises."""
+        """Copy the parts within S3 from the object with that ETag."""
         # Sequentially, because a deadline only applies to requests of its own thread.
         for number, offset in enumerate(range(0, size, part_size), 1):
-            copied = self._client.upload_part_copy(
-                Bucket=self._location.bucket,
-                Key=self._location.key,
-                UploadId=self._id,
-                PartNumber=number,
-                CopySource={"Bucket": source.bucket, "Key": source.key},
-                CopySourceIfMatch=etag,
-                CopySourceRange=f"bytes={offset}-{min(offset + part_size, size) - 1}",
-            )["CopyPartResult"]
+            with translate_s3_errors(self._client, self._location):
+                copied = self._client.upload_part_copy(
+                    Bucket=self._location.bucket,
+                    Key=self._location.key,
+                    UploadId=self._id,
+                    PartNumber=number,
+                    CopySource={"Bucket": source.bucket, "Key": source.key},
+                    CopySourceIfMatch=etag,
+                    CopySourceRange=f"bytes={offset}-{min(offset + part_size, size) - 1}",
+                )["CopyPartResult"]
             part: CompletedPartTypeDef = {"PartNumber": number, "ETag": copied["ETag"]}
             if checksum := copied.get("ChecksumSHA256"):
                 part["ChecksumSHA256"] = checksum
             self._arrived[number] = part
 
     def complete(self, condition: Condition) -> str:
-        """Assemble the object from its parts and return its ETag. Raises what boto3 raises."""
-        return self._client.complete_multipart_upload(
-            Bucket=self._location.bucket,
-            Key=self._location.key,
-            UploadId=self._id,
-            MultipartUpload={"Parts": [self._arrived[number] for number in sorted(self._arrived)]},
-            **condition,
-        )["ETag"]
+        """Assemble the object from its parts and return its ETag."""
+        with translate_s3_errors(self._client, self._location):
+            return self._client.complete_multipart_upload(
+                Bucket=self._location.bucket,
+                Key=self._location.key,
+                UploadId=self._id,
+                MultipartUpload={"Parts": [self._arrived[number] for number in sorted(self._arrived)]},
+                **condition,
+            )["ETag"]
 
     def abort(self) -> None:
-        """Abort the upload, which removes its parts."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        """Abort the upload, which removes its parts; log a warning if that fails."""
         try:
-            self._client.abort_multipart_upload(
-                Bucket=self._location.bucket, Key=self._location.key, UploadId=self._id
-            )
-        except self._client.exceptions.NoSuchUpload:
-            pass
-        except (BotoCoreError, ClientError) as error:
+            abort_multipart_upload(self._client, self._location, self._id)
+        except StoreError as error:
             log.warning(
                 "Parts of upload %s to %s could not be removed (%s); a lifecycle rule that aborts incomplete "
                 "multipart uploads would remove them.",
@@ -112,16 +113,27 @@ class MultipartUpload:
             self._send_body(cast("IO[bytes]", content), part)
 
     def _send_body(self, content: IO[bytes] | bytes, part: Part) -> None:
-        etag = self._client.upload_part(
-            Bucket=self._location.bucket,
-            Key=self._location.key,
-            UploadId=self._id,
-            PartNumber=part.number,
-            Body=content,
-            ChecksumSHA256=part.checksum,
-        )["ETag"]
+        with translate_s3_errors(self._client, self._location):
+            etag = self._client.upload_part(
+                Bucket=self._location.bucket,
+                Key=self._location.key,
+                UploadId=self._id,
+                PartNumber=part.number,
+                Body=content,
+                ChecksumSHA256=part.checksum,
+            )["ETag"]
         self._arrived[part.number] = {
             "PartNumber": part.number,
             "ETag": etag,
             "ChecksumSHA256": part.checksum,
         }
+
+
+def abort_multipart_upload(client: S3Client, location: S3Location, upload_id: str) -> bool:
+    """Remove the parts. Returns False if the multipart upload had ended already. Raises StoreErrors."""
+    try:
+        with translate_s3_errors(client, location):
+            client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
+    except MultipartUploadEnded:
+        return False
+    return True

@@ -7,16 +7,17 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from include.blocks import BLOCK
 from include.s3.download import REREAD_SECONDS, FetchedObject
-from include.s3.errors import ConditionFailed, CorruptObject, StoreBusy, is_not_found, translate_s3_errors
+from include.s3.errors import ConditionFailed, CorruptObject, ObjectNotFound, StoreBusy, translate_s3_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from include.s3.location import S3Location
-
-_BLOCK = 1024**2
 
 
 def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
@@ -27,16 +28,14 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
     """
     from botocore.exceptions import ClientError
 
-    with translate_s3_errors(client, location):
-        with suppress(ClientError):
-            return _head(client, location)
-        try:
+    try:
+        with translate_s3_errors(client, location):
+            with suppress(ClientError):
+                return _head(client, location)
             client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
             return _head(client, location)  # the object has been written since
-        except ClientError as error:
-            if is_not_found(error):
-                return None
-            raise
+    except ObjectNotFound:
+        return None
 
 
 def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
@@ -71,11 +70,24 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
     sha256, size = hashlib.sha256(), 0
     with translate_s3_errors(client, location):
         answer = client.get_object(Bucket=location.bucket, Key=location.key)
-        for block in answer["Body"].iter_chunks(_BLOCK):
+        for block in answer["Body"].iter_chunks(BLOCK):
             for digest in (sha256, *more):
                 digest.update(block)
             size += len(block)
     return FetchedObject(sha256.hexdigest(), size, answer["ETag"], answer["Metadata"])
+
+
+def read_range(client: S3Client, location: S3Location, etag: str, start: int, stop: int) -> Iterator[bytes]:
+    """Yield bytes `start` to `stop` - 1 of the object, in blocks, if it has that ETag.
+
+    Raises ObjectNotFound, ConditionFailed if it has another one (RangeNotSatisfiable, if a server compares
+    the lengths first), and other StoreErrors.
+    """
+    with translate_s3_errors(client, location):
+        answer = client.get_object(
+            Bucket=location.bucket, Key=location.key, Range=f"bytes={start}-{stop - 1}", IfMatch=etag
+        )
+        yield from answer["Body"].iter_chunks(BLOCK)
 
 
 class ObjectSource:
@@ -90,13 +102,7 @@ class ObjectSource:
         if length == 0:
             return b""
         try:
-            with translate_s3_errors(self._client, self._location):
-                return self._client.get_object(
-                    Bucket=self._location.bucket,
-                    Key=self._location.key,
-                    Range=f"bytes={start}-{start + length - 1}",
-                    IfMatch=self._etag,
-                )["Body"].read()
+            return b"".join(read_range(self._client, self._location, self._etag, start, start + length))
         except ConditionFailed:
             raise CorruptObject(
                 f"{self._location.uri} was replaced while it was being read; try again once its upload has "

@@ -1,4 +1,8 @@
-"""Signed links with which a browser downloads an object directly from S3, for a few minutes."""
+"""Signed links with which a browser reads an object from S3 itself, or sends one there, for a few minutes.
+
+Signing sends no request. A signature covers the host of the client, so its endpoint must be the one that the
+browser uses. Never log a link: it gives access to the file.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
-    """Sign a GET of the object, which is saved as `filename`; the link expires after `seconds`.
+NEW_OBJECT_HEADERS = {"If-None-Match": "*"}
+"""Headers that must be sent with the PUT of an upload_link."""
 
-    This sends no request. The signature covers the host of `client`, so its endpoint must be the one that the
-    browser uses. Never log the link: it gives access to the file.
-    """
+
+def download_link(client: S3Client, location: S3Location, filename: str, seconds: int) -> str:
+    """Sign a GET of the object, which is saved as `filename`; the link expires after `seconds`."""
     return client.generate_presigned_url(
         "get_object",
         Params={
@@ -30,11 +34,39 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
     )
 
 
-def origin_of_links(client: S3Client, bucket: str) -> str:
-    """Return scheme, host and port of the links to that bucket that `client` signs. This sends no request.
+def upload_link(client: S3Client, location: S3Location, size: int, seconds: int) -> str:
+    """Sign a PUT of an object of exactly `size` bytes, which must not replace another object."""
+    return client.generate_presigned_url(
+        "put_object",
+        Params={
+            "Bucket": location.bucket,
+            "Key": location.key,
+            "ContentLength": size,
+            "IfNoneMatch": NEW_OBJECT_HEADERS["If-None-Match"],
+        },
+        ExpiresIn=seconds,
+    )
 
-    Raises StoreErrors.
-    """
+
+def part_link(
+    client: S3Client, location: S3Location, upload_id: str, number: int, size: int, seconds: int
+) -> str:
+    """Sign a PUT of one part, of exactly `size` bytes, of a multipart upload."""
+    return client.generate_presigned_url(
+        "upload_part",
+        Params={
+            "Bucket": location.bucket,
+            "Key": location.key,
+            "UploadId": upload_id,
+            "PartNumber": number,
+            "ContentLength": size,
+        },
+        ExpiresIn=seconds,
+    )
+
+
+def origin_of_links(client: S3Client, bucket: str) -> str:
+    """Return scheme, host and port of the links to that bucket that `client` signs. Raises StoreErrors."""
     with translate_s3_errors(client, S3Location(bucket, "")):
         link = urlsplit(client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket}))
     return f"{link.scheme}://{link.netloc}"

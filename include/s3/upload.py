@@ -10,16 +10,15 @@ from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
 from include.s3.errors import translate_s3_errors
-from include.s3.local_file import LocalFile, TransferLimits, body
+from include.s3.local_file import TransferLimits, body
 from include.s3.multipart import MultipartUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.s3.download import FetchedObject
+    from include.s3.local_file import LocalFile
     from include.s3.location import S3Location
-
-__all__ = ["Condition", "LocalFile", "TransferLimits", "copy", "put", "set_metadata", "unless_changed_since"]
 
 
 class Condition(TypedDict, total=False):
@@ -39,9 +38,10 @@ def put(
 ) -> str:
     """Upload `file` in one request; return its ETag.
 
-    Raises what boto3 raises; then nothing has changed, unless only the response was lost.
+    Raises ConditionFailed, BytesRefused and other StoreErrors; then nothing has changed, unless only the
+    response was lost.
     """
-    with body(file.path, 0, file.size) as content:
+    with translate_s3_errors(client, location), body(file.path, 0, file.size) as content:
         return client.put_object(
             Bucket=location.bucket,
             Key=location.key,
@@ -69,16 +69,16 @@ def copy(
     may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
     gone, and other StoreErrors; then nothing has changed, unless only the response was lost.
     """
+    if size > limits.copied_at_once:
+        upload = MultipartUpload(client, to, metadata)
+        try:
+            upload.copy(location, etag, size, limits.copied_at_once)
+            upload.complete(condition)
+        except BaseException:
+            upload.abort()
+            raise
+        return
     with translate_s3_errors(client, to):
-        if size > limits.copied_at_once:
-            upload = MultipartUpload(client, to, metadata)
-            try:
-                upload.copy(location, etag, size, limits.copied_at_once)
-                upload.complete(condition)
-            except BaseException:
-                upload.abort()
-                raise
-            return
         client.copy_object(
             Bucket=to.bucket,
             Key=to.key,

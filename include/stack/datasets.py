@@ -14,7 +14,7 @@ import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from include.console import PREFIX
-from include.datasets.layouts.names import is_ignored
+from include.datasets.names import is_ignored
 from include.deployment.settings import DEFAULT_BUCKET
 from include.limits import UPLOAD_LINKS
 from include.registry.request import RegisterRequest

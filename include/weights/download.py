@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING
 
+from include.blocks import BLOCK
 from include.errors import FinalError
 from include.limits import WEIGHTS_BYTES, WEIGHTS_SECONDS, in_words
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1024**2
 _REDIRECTS = 5
 """Maximum number of redirects; GitHub sends one."""
 
@@ -135,7 +135,7 @@ def _next_block(response: Response, received: int, size: int | None) -> bytes:
     from urllib3.exceptions import HTTPError
 
     try:
-        block: bytes = response.raw.read1(_BLOCK)
+        block: bytes = response.raw.read1(BLOCK)
     except HTTPError as error:
         raise _BrokenOff(f"closed the connection after {_of(received, size)} ({_short(error)})") from error
     if not block and size is not None and received != size:

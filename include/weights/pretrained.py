@@ -22,8 +22,9 @@ from include.errors import FinalError
 from include.jobs.model_reference import WEIGHTS_NAME
 from include.s3.errors import ConditionFailed, CorruptObject, FencedOut
 from include.s3.layout import pretrained_key
+from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.reading import settled_object
-from include.s3.upload import LocalFile, TransferLimits, set_metadata
+from include.s3.upload import set_metadata
 from include.training.architectures import (
     find_architecture,
     published_weights,

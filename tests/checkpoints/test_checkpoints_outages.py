@@ -18,11 +18,12 @@ import psutil
 import pytest
 from botocore.config import Config
 
-from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
+from include.checkpoints.publisher import BackgroundPublisher
+from include.checkpoints.snapshot import PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
-from include.s3.upload import TransferLimits
+from include.s3.local_file import TransferLimits
 from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role
 from tests.conftest import reachable_directory

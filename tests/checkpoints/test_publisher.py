@@ -15,7 +15,8 @@ import pytest
 from botocore.config import Config
 
 from include.checkpoints.checkpoint import Checkpoint
-from include.checkpoints.publisher import BackgroundPublisher, PublishLimits, Snapshot
+from include.checkpoints.publisher import BackgroundPublisher
+from include.checkpoints.snapshot import PublishLimits, Snapshot
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import FencedOut

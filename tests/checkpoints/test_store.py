@@ -19,7 +19,7 @@ from include.checkpoints.errors import CheckpointNotFound
 from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing
-from include.s3.upload import TransferLimits
+from include.s3.local_file import TransferLimits
 from tests.checkpoints.conftest import VERSION
 
 if TYPE_CHECKING:

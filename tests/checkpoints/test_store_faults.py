@@ -26,7 +26,7 @@ from include.s3.errors import (
     StoreUnreachable,
     UploadGivenUp,
 )
-from include.s3.upload import TransferLimits
+from include.s3.local_file import TransferLimits
 from tests.checkpoints.conftest import SIZE, VERSION, Connect, checkpoint_file
 from tests.support.cutting_proxy import CuttingProxy
 

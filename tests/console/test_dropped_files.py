@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from include.datasets.layouts.names import is_ignored
+from include.datasets.names import is_ignored
 from tests.support.node import evaluate, needs_node
 
 pytestmark = needs_node

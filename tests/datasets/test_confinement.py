@@ -22,8 +22,8 @@ from typing import Any
 import pytest
 
 from include import limits
-from include.datasets.caching.disk import translate_disk_errors
 from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, run_confined
+from include.datasets.disk import translate_disk_errors
 from include.datasets.errors import DatasetError, DatasetNotHere, ReaderKilled
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
 

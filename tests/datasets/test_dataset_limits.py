@@ -16,11 +16,11 @@ from PIL import Image
 
 from include import limits
 from include.datasets.caching.archive import UnpackLimits, unpack
-from include.datasets.checking.examination import examine
 from include.datasets.confinement import ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.names import safe_parts
+from include.datasets.examination import examine
 from include.datasets.layouts.samples import Place
+from include.datasets.names import safe_parts
 from tests.support.dataset_steps import check_dataset, materialize
 from tests.support.examined_folders import refuse_each
 from tests.support.tiny_datasets import build

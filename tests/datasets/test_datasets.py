@@ -40,7 +40,7 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         "from tests.support.dataset_steps import check_dataset\n"
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
         # Examine in this process too, because check_dataset examines the dataset in another one.
-        "from include.datasets.checking.examination import examine\n"
+        "from include.datasets.examination import examine\n"
         "from include.datasets.layouts.samples import Place\n"
         f"folder = Path({str(folder)!r})\n"
         "examine(Place(folder, '', folder).as_json(), 'detect', None)\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from include.datasets.caching.archive import UnpackLimits, unpack
-from include.datasets.caching.disk import require_room, translate_disk_errors
+from include.datasets.disk import require_room, translate_disk_errors
 from include.datasets.errors import DatasetError, DatasetNotHere
-from include.datasets.layouts.names import safe_parts
+from include.datasets.names import safe_parts
 
 SOURCE = "s3://bucket/data.zip"
 

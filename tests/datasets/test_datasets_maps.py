@@ -15,7 +15,7 @@ from PIL import Image
 from include.datasets.check import inspect_dataset
 from include.datasets.checking.findings import Finding
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.names import is_ignored
+from include.datasets.names import is_ignored
 from tests.support.dataset_steps import (
     check_dataset,
     check_here,

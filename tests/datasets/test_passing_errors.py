@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from include.datasets.caching.disk import is_file, is_passing
 from include.datasets.checking.depths import DepthRules, open_depths
 from include.datasets.checking.maps import check_map
 from include.datasets.conversion.coco import convert_coco
@@ -22,6 +21,7 @@ from include.datasets.conversion.coco_file import read_coco_file
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.conversion.problems import Problems
+from include.datasets.disk import is_file, is_passing
 from include.datasets.fingerprint import content_fingerprint
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.description import read_description

@@ -20,7 +20,7 @@ from include.request import RequestRefused
 from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject
-from include.s3.upload import TransferLimits
+from include.s3.local_file import TransferLimits
 from tests.support.dataset_steps import arguments
 from tests.support.model_versions import body, metadata, promote_over_present, replace, trained, version_of
 

@@ -42,6 +42,16 @@ MEANS = {
 }
 """The modules that each entry in the column "must not import" forbids; "" stands for all modules."""
 
+IMPORT_BOTO3 = {
+    "include/deployment/s3_hook.py",  # adapts Airflow's S3Hook, whose sessions are those of boto3
+}
+"""Modules outside include/s3 that may import S3's libraries; so may include/stack, which runs S3 servers."""
+
+S3_REQUEST = re.compile(
+    r"translate_s3_errors|client\.(?:get|put|head|list|delete|copy|create|abort|complete|upload|generate)_\w+\("
+)
+"""A request that is sent with a boto3 client, or the translation of its errors."""
+
 
 class Import(NamedTuple):
     """A statement that imports `name`; only_types is True if only a type checker executes the statement."""
@@ -144,6 +154,42 @@ def test_no_package_imports_from_its_own_layer_or_a_higher_one() -> None:
             if other and other != own and (own is None or floor_of[other] >= floor_of[own]):
                 wrong.append(f"{each}, which is not below {f'include/{own}' if own else 'include/*.py'}")
     assert not wrong, "; ".join(wrong)
+
+
+def test_only_include_s3_talks_to_s3() -> None:
+    libraries = {"boto3", "botocore", "s3transfer"}
+    wrong = []
+    for folder in ("include", "dags", "plugins"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            name = str(file.relative_to(ROOT))
+            if name.startswith(("include/s3/", "include/stack/")):
+                continue
+            found = [str(each) for each in imports_of(file) if each.name.partition(".")[0] in libraries]
+            if name not in IMPORT_BOTO3:
+                wrong += found
+            sent = S3_REQUEST.search(file.read_text(encoding="utf-8"))
+            wrong += [f"{name} has {sent[0]!r}"] if sent else []
+    assert not wrong, f"add what is missing to include/s3: {'; '.join(wrong)}"
+
+
+def sub_package_of(module: str) -> str | None:
+    """Return the sub-package, such as include.datasets.caching, that contains a module; None if none does."""
+    parts = module.split(".")
+    is_inside = len(parts) > 3 or (FILES.get(module) or Path()).name == "__init__.py"
+    return ".".join(parts[:3]) if parts[0] == "include" and len(parts) > 2 and is_inside else None
+
+
+def test_sub_packages_do_not_import_one_another_in_a_circle() -> None:
+    """The modules directly in a package do not count: they use its sub-packages, and are used by them."""
+    graph: dict[str, set[str]] = {}
+    for module, file in FILES.items():
+        own = sub_package_of(module)
+        for each in imports_of(file):
+            other = sub_package_of(each.name)
+            if own and other and own != other and not each.only_types:
+                graph.setdefault(own, set()).add(other)
+    assert graph
+    assert not circle(graph), f"imported in a circle: {' <- '.join(circle(graph))}"
 
 
 def circle(graph: Mapping[str, set[str]]) -> list[str]:

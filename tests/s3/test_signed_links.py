@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from botocore.config import Config
 
+from include.s3.client import signing_config
 from include.s3.errors import StoreAccessDenied
 from include.s3.signed_links import origin_of_links
 
@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 def signer(endpoint: str | None, key: str | None = "key") -> S3Client:
     """Return a client as `s3_signer` creates it."""
-    style = {"addressing_style": "path" if endpoint else "virtual"}
     session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=key, region_name="eu-west-1")
-    config = Config(signature_version="s3v4", s3=style)  # type: ignore[arg-type]
-    return session.client("s3", endpoint_url=endpoint, config=config)
+    return session.client("s3", endpoint_url=endpoint, config=signing_config(endpoint))
 
 
 @pytest.mark.parametrize(

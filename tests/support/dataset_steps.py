@@ -12,8 +12,8 @@ import yaml
 from include.datasets import check
 from include.datasets.caching import fetch
 from include.datasets.caching.cache import DatasetCache
-from include.datasets.checking.examination import examine
 from include.datasets.errors import DatasetError
+from include.datasets.examination import examine
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.reference import DatasetReference
 from include.datasets.rules import check_rules

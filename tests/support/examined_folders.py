@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from include.datasets.checking.examination import PRELOADED as PRELOADED  # noqa: PLC0414 - for the process
-from include.datasets.checking.examination import examine
+from include.datasets.examination import PRELOADED as PRELOADED  # noqa: PLC0414 - for the process
+from include.datasets.examination import examine
 from include.datasets.layouts.samples import Place
 
 

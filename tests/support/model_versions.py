@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from include.models.signing import ModelSigning
     from include.models.version import ModelVersion
-    from include.s3.upload import TransferLimits
+    from include.s3.local_file import TransferLimits
 
 
 def registered(models: ModelRepository, job_id: str, name: str = "digits", **given: Any) -> ModelVersion:

@@ -69,7 +69,7 @@ function tidy(files) {
 }
 
 /**
- * Whether the file is never trained on, by the same rules as is_ignored in include/datasets/layouts/names.py.
+ * Whether the file is never trained on, by the same rules as is_ignored in include/datasets/names.py.
  * @param {string} path
  */
 export function isIgnored(path) {

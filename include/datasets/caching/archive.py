@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import require_room, round_to_blocks, translate_disk_errors
+from include.blocks import read_blocks
 from include.datasets.caching.file_store import FileStore
+from include.datasets.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
 from include.refusals import show_value
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     _Entries = list[tuple[zipfile.ZipInfo, tuple[str, ...]]]
 
-_BLOCK = 1024 * 1024
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
 """Size in bytes of the header before each file, without the file's name."""
@@ -180,7 +180,7 @@ def _write(
             path.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256()
             with opened.open(entry) as packed, path.open("xb") as file:
-                while block := packed.read(_BLOCK):
+                for block in read_blocks(packed):
                     left -= len(block)
                     if left < 0:
                         raise _too_large(source, limits)

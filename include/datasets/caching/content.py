@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.archive import measure_fetched, unpack_fetched
-from include.datasets.caching.disk import flush
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.filling import is_complete
 from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
 from include.datasets.confinement import run_confined
+from include.datasets.disk import flush
 from include.datasets.fingerprint import file_fingerprint, require_expected
 from include.datasets.progress import Progress
 from include.datasets.sources import S3File, S3Tree

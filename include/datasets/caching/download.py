@@ -1,4 +1,10 @@
-"""Downloads many objects, or one large one, over several connections."""
+"""Downloads many objects, or one large one, over several connections.
+
+include/s3/download.py is for one checkpoint, over one connection: its bytes have to match a SHA-256, and the
+file appears when they do. Objects of datasets need not have a SHA-256, so every read names the ETag of the
+listing. The parts of a file arrive in any order, files that the store has are linked instead, and
+caching/filling.py lets the whole folder appear at once.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from include.datasets.caching.disk import flush_file
 from include.datasets.caching.file_store import object_key
+from include.datasets.disk import flush_file
 from include.datasets.parallel import map_in_order
 from include.s3.client import CONNECTIONS
 from include.s3.errors import StoreUnavailable

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.datasets.caching.cache import try_lock
-from include.datasets.caching.disk import translate_disk_errors
+from include.datasets.disk import translate_disk_errors
 from include.trusted_folders import make_trusted_folder, require_trusted_folder
 
 if TYPE_CHECKING:

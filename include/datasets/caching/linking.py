@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.disk import round_to_blocks
 from include.datasets.caching.file_store import FileStore, object_key
 from include.datasets.caching.listing import read_objects, write_objects
+from include.datasets.disk import round_to_blocks
 from include.datasets.errors import DatasetError
 from include.datasets.progress import Progress
 from include.datasets.shares import BATCH, share_out

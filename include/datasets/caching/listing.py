@@ -4,9 +4,7 @@ The file consists of compressed JSON lines. The first line is the name of the da
 line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
 from the same values, so a listing can be verified against the fingerprint under which it is stored.
 
-Listings of checked prefixes are also stored in S3, so that exactly the checked objects can be fetched later:
-
-    s3://{checkpoint bucket}/datasets/{fingerprint}.jsonl.gz
+Listings of checked prefixes are also stored in S3, so that exactly the checked objects can be fetched later.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from include.datasets.fingerprint import tree_fingerprint
-from include.datasets.layouts.names import safe_parts
+from include.datasets.names import safe_parts
 from include.datasets.storage import StoredObject
 from include.limits import LISTING_LINE, PREFIX_OBJECTS
 from include.s3.download import download

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import flush
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
 from include.datasets.caching.linking import Lacking, explain_clash, link_objects
@@ -28,9 +27,10 @@ from include.datasets.caching.listing import DAMAGED, Listing, read_objects, wri
 from include.datasets.caching.selection import select_objects
 from include.datasets.caching.view_lock import mark_outdated
 from include.datasets.confinement import run_confined
+from include.datasets.disk import flush
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.names import is_ignored, safe_parts
 from include.datasets.layouts.samples import is_image
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.datasets.shares import MANY, PROCESSES
 from include.limits import PREFIX_OBJECTS, in_words

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from include.datasets.caching.disk import flush_file, is_file
 from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
+from include.datasets.disk import flush_file, is_file
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
 from include.datasets.progress import Progress

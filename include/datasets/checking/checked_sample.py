@@ -8,12 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_file
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.images import ImageRules, UnusableImage
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
 from include.datasets.checking.maps import EMPTY_MAP, check_map, map_rules
+from include.datasets.disk import is_file
 from include.limits import PLACES_PER_KIND
 
 if TYPE_CHECKING:

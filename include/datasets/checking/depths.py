@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.checking.images import UnusableImage
+from include.datasets.disk import is_passing
 from include.limits import IMAGE_PIXELS
 from include.refusals import show_value
 

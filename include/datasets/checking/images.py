@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.decoding import PILLOW_SUFFIXES, decode
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
+from include.datasets.disk import is_lack_of_memory, is_passing
 from include.limits import GIB, IMAGE_BYTES, IMAGE_PIXELS, in_words
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.checking.label_lines import BOX, CheckedLabels, Problem, Rows
 from include.datasets.checking.label_values import check_values
+from include.datasets.disk import is_passing
 from include.datasets.text import open_regular, split_lines
 from include.limits import FINDINGS_PER_FILE, LABEL_BYTES, LABEL_COLUMNS, LABEL_LINE, LABEL_LINES
 

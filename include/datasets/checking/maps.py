@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_lack_of_memory, is_passing
 from include.datasets.checking.depths import check_depth, depth_rules
 from include.datasets.checking.images import UnusableImage, reserve_pixels, verify_image
 from include.datasets.checking.label_lines import CheckedLabels, Problem
 from include.datasets.checking.masks import MaskRules, check_mask
+from include.datasets.disk import is_lack_of_memory, is_passing
 
 if TYPE_CHECKING:
     from pathlib import Path

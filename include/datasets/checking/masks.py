@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.datasets.checking.images import UnusableImage
-from include.datasets.layouts.names import safe_parts
+from include.datasets.names import safe_parts
 from include.refusals import list_some, show_value
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.classes import describe_keypoints, drop_umbrella, merge_categories
 from include.datasets.conversion.coco_file import CocoFile, OtherFile, identify, read_coco_file
 from include.datasets.conversion.coco_images import Placement
@@ -22,6 +21,7 @@ from include.datasets.conversion.coco_search import choose_files, split_of, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.conversion.rows import Rows, in_line
+from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
 from include.datasets.layouts.layout import translate_reading_errors

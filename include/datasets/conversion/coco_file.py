@@ -6,11 +6,11 @@ import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.json_stream import iterate_arrays
 from include.datasets.conversion.outlines import is_pixel
-from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.disk import is_passing
 from include.datasets.layouts.samples import is_image
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.progress import Progress
 from include.datasets.text import open_regular
 from include.limits import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
+from include.datasets.disk import is_passing
 from include.datasets.layouts.boundary import LeadsOutside
 from include.refusals import show_value
 

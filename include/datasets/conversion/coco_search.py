@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from include.datasets.layouts.names import is_ignored
 from include.datasets.layouts.samples import is_image, raise_error
+from include.datasets.names import is_ignored
 from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import shutil
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import translate_disk_errors
 from include.datasets.caching.filling import lock_alone
 from include.datasets.confinement import run_confined
 from include.datasets.conversion.coco import convert_coco
@@ -19,6 +18,7 @@ from include.datasets.conversion.images import fetch_images, require_allowed
 from include.datasets.conversion.inventory import Inventory
 from include.datasets.conversion.ndjson import convert_ndjson
 from include.datasets.conversion.store import ConvertedDatasets
+from include.datasets.disk import translate_disk_errors
 from include.trusted_folders import make_trusted_folder
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.blocks import read_blocks
 from include.datasets.errors import DatasetError
 from include.datasets.parallel import map_in_order
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _PAGE = 1000
-_BLOCK = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _hash(file: tuple[str, Path]) -> tuple[str, str, int, str, str]:
     size, md5, sha256 = 0, hashlib.md5(usedforsecurity=False), hashlib.sha256()
     try:
         with path.open("rb") as opened:
-            while block := opened.read(_BLOCK):
+            for block in read_blocks(opened):
                 size += len(block)
                 md5.update(block)
                 sha256.update(block)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.addresses import address_of, content_address
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
@@ -23,6 +22,7 @@ from include.datasets.conversion.ndjson_file import (
 )
 from include.datasets.conversion.ndjson_names import Names, class_folder
 from include.datasets.conversion.problems import Problems, log_notes
+from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.progress import Progress
 from include.limits import CLASSES, IMAGES

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.datasets.layouts.names import is_ignored, safe_parts
 from include.datasets.layouts.samples import is_image
+from include.datasets.names import is_ignored, safe_parts
 from include.limits import NAME_BYTES
 
 if TYPE_CHECKING:

@@ -1,12 +1,9 @@
 """Converted datasets in S3, each under the fingerprint of its content.
 
-    datasets/{fingerprint}/{name}        a file of a converted dataset
-    datasets/conversions/{key}.json      the result of converting the content with this key
-
 The fingerprint is computed from the MD5s of the files. These are also the ETags of the objects, unless the
 bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
 several workers may store the same dataset at once, and a retry continues where a killed worker stopped. The
-record is written last.
+record of the conversion is written last.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from include.datasets.progress import Progress
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.limits import REPORT_BYTES
-from include.s3.errors import ConditionFailed, StoreBusy, translate_s3_errors
+from include.s3.errors import ConditionFailed, StoreBusy
 from include.s3.layout import conversion_key, converted_prefix
 from include.s3.local_file import LocalFile, TransferLimits
 from include.s3.upload import put, unless_changed_since
@@ -128,7 +125,7 @@ class ConvertedDatasets:
             raise DatasetError(f"{entry.path} changed while it was converted; try again")
         condition = unless_changed_since(None)
         for _ in range(_TRIES):
-            with suppress(ConditionFailed), translate_s3_errors(self._bucket.client, location):
+            with suppress(ConditionFailed):
                 etag = put(self._bucket.client, file, location, {_SHA256: file.sha256}, condition)
                 return entry.name, etag.strip('"')
             head = self._bucket.head(location.key)

@@ -14,7 +14,7 @@ from include.s3.layout import samples_prefix
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.s3.bucket import Bucket, FetchedObject
+    from include.s3.bucket import Bucket, ObjectContent
 
 _LARGEST = 1 * MIB
 """Maximum size of the index and of a picture, whose sides have at most 640 pixels."""
@@ -60,7 +60,7 @@ class SampleStore:
         key = f"{samples_prefix(fingerprint, task)}{INDEX}"
         return self._bucket.read(key, _LARGEST, _DRAWN.validate_json) or []
 
-    def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> FetchedObject | None:
+    def fetch(self, fingerprint: str, task: str, name: str, known: str = "") -> ObjectContent | None:
         """Return the picture with this name; None if it is missing or too large. Raises StoreErrors.
 
         `known` holds the ETags of pictures that the client already has; such a picture is not read again.

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.checking.depths import read_depth_keys
 from include.datasets.checking.keypoints import read_keypoints
 from include.datasets.checking.label_files import DEPTHS, MASKS, TEXT, mask_files
 from include.datasets.checking.masks import read_mask_keys
+from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.data_yaml import load_yaml
 from include.limits import CHANNELS, CLASS_NAME, CLASSES, FOLDER_DEPTH, PATH_BYTES

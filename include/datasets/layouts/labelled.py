@@ -10,9 +10,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_passing
 from include.datasets.checking.findings import Finding
 from include.datasets.checking.label_files import IMAGE_SUFFIXES
+from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, DatasetRoots, LeadsOutside, resolve
 from include.datasets.layouts.description import find_description, read_description

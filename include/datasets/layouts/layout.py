@@ -6,7 +6,7 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from include.datasets.caching.disk import is_passing
+from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.classes import read_class_folders
 from include.datasets.layouts.labelled import read_labelled

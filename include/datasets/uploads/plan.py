@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from include.datasets.layouts.names import is_ignored, safe_parts
+from include.datasets.names import is_ignored, safe_parts
 from include.datasets.uploads.errors import UploadRefused
 from include.limits import ARCHIVE_BYTES, UPLOAD_FILES, UPLOAD_FILES_IN_PARTS, UPLOAD_PART, in_words
 from include.refusals import show_value

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from include.datasets.uploads import parts
 from include.datasets.uploads.errors import UploadEnded, UploadIncomplete, UploadRefused, UploadUnknown
 from include.datasets.uploads.plan import Upload
 from include.limits import UPLOAD_BODY, UPLOAD_LINK_SECONDS
 from include.refusals import show_value
-from include.s3.errors import ConditionFailed, ObjectNotFound, translate_s3_errors
+from include.s3.errors import ConditionFailed, ObjectNotFound, ObjectTooLarge
 from include.s3.layout import UPLOADS, upload_record_key
 from include.s3.listing import list_level
+from include.s3.multipart import abort_multipart_upload
+from include.s3.parts import assemble_parts, begin_upload, list_parts
+from include.s3.signed_links import NEW_OBJECT_HEADERS, part_link, upload_link
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from include.datasets.uploads.plan import UploadFile
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
+    from include.s3.parts import StoredPart
     from include.s3.upload import Condition
 
 T = TypeVar("T")
@@ -75,7 +78,7 @@ class UploadStore:
         def prepare(file: UploadFile) -> UploadFile:
             if file.parts == 1:
                 return file
-            return file.model_copy(update={"multipart_id": parts.begin(self._bucket, upload.key(file))})
+            return file.model_copy(update={"multipart_id": begin_upload(self._bucket, upload.key(file))})
 
         begun = upload.model_copy(update={"files": tuple(_map(prepare, upload.files))})
         self._write(begun, {"IfNoneMatch": "*"})
@@ -166,7 +169,8 @@ class UploadStore:
         record = upload_record_key(upload.upload_id)
         for file in upload.files:
             if file.multipart_id is not None:
-                parts.abort(self._bucket, upload.key(file), file.multipart_id)
+                location = self._bucket.at(upload.key(file))
+                abort_multipart_upload(self._bucket.client, location, file.multipart_id)
         # The record goes last: as long as it exists, the upload can be found, and its removal repeated.
         removed = self._bucket.delete_below(upload.prefix, lambda key: key != record)
         self._bucket.delete(record)
@@ -186,20 +190,13 @@ class UploadStore:
 
     def _link(self, upload: Upload, part: Part, signer: S3Client) -> PartLink:
         file = upload.files[part.file]
-        params = {
-            "Bucket": self._bucket.name,
-            "Key": upload.key(file),
-            "ContentLength": file.size_of(part.number),
-        }
+        location, size = self._bucket.at(upload.key(file)), file.size_of(part.number)
         if file.multipart_id is None:
             # A link that is still valid must not replace a file of a completed upload.
-            method, headers = "put_object", {"If-None-Match": "*"}
-            params["IfNoneMatch"] = "*"
-        else:
-            method, headers = "upload_part", {}
-            params |= {"UploadId": file.multipart_id, "PartNumber": part.number}
-        url = signer.generate_presigned_url(method, Params=params, ExpiresIn=UPLOAD_LINK_SECONDS)
-        return PartLink(part, url, headers)
+            url = upload_link(signer, location, size, UPLOAD_LINK_SECONDS)
+            return PartLink(part, url, NEW_OBJECT_HEADERS)
+        url = part_link(signer, location, file.multipart_id, part.number, size, UPLOAD_LINK_SECONDS)
+        return PartLink(part, url, {})
 
     def _assemble(self, upload: Upload) -> None:
         """Assemble the files that were sent in parts, once the parts of all of them are verified."""
@@ -210,16 +207,14 @@ class UploadStore:
             _require_all(upload, _lacking(cut, self._stored(upload)))
         _map(lambda file: self._assemble_file(upload, file, whole[file]), whole)
 
-    def _assemble_file(
-        self, upload: Upload, file: UploadFile, arrived: Mapping[int, parts.StoredPart]
-    ) -> None:
+    def _assemble_file(self, upload: Upload, file: UploadFile, arrived: Mapping[int, StoredPart]) -> None:
         assert file.multipart_id is not None  # noqa: S101 - without an id, no parts are found
-        parts.assemble(self._bucket, upload.key(file), file.multipart_id, arrived)
+        assemble_parts(self._bucket, upload.key(file), file.multipart_id, arrived)
 
-    def _find_parts(self, upload: Upload, file: UploadFile) -> dict[int, parts.StoredPart]:
+    def _find_parts(self, upload: Upload, file: UploadFile) -> dict[int, StoredPart]:
         if file.multipart_id is None:
             return {}
-        return parts.list_stored(self._bucket, upload.key(file), file.multipart_id)
+        return list_parts(self._bucket, upload.key(file), file.multipart_id)
 
     def _stored(self, upload: Upload) -> dict[str, ListedObject]:
         """Return the objects of the upload by their paths, without the record."""
@@ -234,15 +229,11 @@ class UploadStore:
         """Return the upload and the ETag of its record. Raises UploadUnknown."""
         if not _ID.fullmatch(upload_id):
             raise _unknown(upload_id)
-        location = self._bucket.at(upload_record_key(upload_id))
         try:
             # One request returns record and ETag: between two requests, the upload could be completed.
-            with translate_s3_errors(self._bucket.client, location):
-                answer = self._bucket.client.get_object(Bucket=location.bucket, Key=location.key)
-                if answer["ContentLength"] > _LARGEST_RECORD:
-                    raise _unknown(upload_id)
-                return Upload.model_validate_json(answer["Body"].read()), answer["ETag"]
-        except (ObjectNotFound, ValidationError):
+            record, etag = self._bucket.read_with_etag(upload_record_key(upload_id), _LARGEST_RECORD)
+            return Upload.model_validate_json(record), etag
+        except (ObjectNotFound, ObjectTooLarge, ValidationError):
             raise _unknown(upload_id) from None
 
     def _write(self, upload: Upload, condition: Condition) -> None:
@@ -294,7 +285,7 @@ def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
     )
 
 
-def _is_whole(file: UploadFile, arrived: Mapping[int, parts.StoredPart]) -> bool:
+def _is_whole(file: UploadFile, arrived: Mapping[int, StoredPart]) -> bool:
     """Return whether exactly the announced parts have arrived, each in its size."""
     sizes = {number: part.size for number, part in arrived.items()}
     return sizes == {number: file.size_of(number) for number in range(1, file.parts + 1)}

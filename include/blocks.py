@@ -1,0 +1,17 @@
+"""Reading files and responses in blocks, so that large ones do not fill the memory."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK = 1024**2
+"""Bytes to read at once: more would not be faster."""
+
+
+def read_blocks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the unread rest of a file."""
+    while block := file.read(BLOCK):
+        yield block
