@@ -1,4 +1,4 @@
-"""Checks whether the schema is the one this code needs; fast, because every training run begins with it."""
+"""Checks whether the schema is the one this code needs; fast, because every training run begins with this."""
 
 from __future__ import annotations
 
