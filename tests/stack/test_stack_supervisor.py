@@ -275,7 +275,7 @@ def supervised() -> Iterator[Stack]:
             stack.down(quiet())
 
 
-def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervised: Stack) -> None:
+def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack) -> None:
     kill(supervised.s3.service)
     until(supervised.s3.running)
     until(lambda: "restarted once" in describe_services(supervised)["S3"])
