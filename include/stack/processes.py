@@ -155,7 +155,7 @@ def stop(*services: Service) -> bool:
     that have already died are also stopped, and count as running. Raises PidFileDamaged.
     """
     for service in services:
-        # On a full disk, the stop cannot be announced; the services are stopped all the same.
+        # On a full disk, the stop cannot be announced; the services are stopped anyway.
         with _lock(service), suppress(OSError):
             if remembered := PidFile.read(service.pid_file):
                 write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")

@@ -227,8 +227,8 @@ def test_a_service_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
-        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem in {service.log}, "
-        r"then run `make up`",
+        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem shown in "
+        rf"{service.log}, then run `make up`",
         describe_service(service, "running", restarts),
     )
 
