@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down rotate status env logs test test-long soak lint lock sbom screenshots setup setup-dev there
+.PHONY: help audit bench bench-gpu gpu-wheels demo docs resume pretrained dataset up down rotate status env logs test test-long soak lint lock sbom screenshots setup setup-dev installed
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {gsub(/[$$][$$]/, "$$", $$2); printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,27 +41,27 @@ resume: setup ## continue a finished job from its last.pt: make resume JOB=... E
 up: setup ## start PostgreSQL, S3 and Airflow
 	@$(STACK) up
 
-pretrained: there ## store a file of pretrained weights for all jobs: make pretrained FILE=yolo26n.pt
+pretrained: installed ## store a file of pretrained weights for all jobs: make pretrained FILE=yolo26n.pt
 	@test -n "$(FILE)" || { echo "Say which file: make pretrained FILE=<path of a .pt>" >&2; exit 1; }
 	@$(STACK) pretrained "$(FILE)"
 
-dataset: there ## upload a dataset and register it as a version: make dataset FILE=mine.zip NAME=mine TASK=detect
+dataset: installed ## upload a dataset and register it as a version: make dataset FILE=mine.zip NAME=mine TASK=detect
 	@test -n "$(FILE)" && test -n "$(NAME)" || { echo "Say which file, and the dataset's name: make dataset FILE=<a .zip or a folder> NAME=<name> [TASK=detect]" >&2; exit 1; }
 	@$(STACK) dataset "$(FILE)" "$(NAME)" "$(or $(TASK),detect)"
 
-down: there ## stop PostgreSQL, S3 and Airflow; the data stay in .stack/
+down: installed ## stop PostgreSQL, S3 and Airflow; the data stay in .stack/
 	@$(STACK) down
 
-rotate: there ## replace every secret except the key that signs models; training runs resume afterwards
+rotate: installed ## replace every secret except the key that signs models; training runs resume afterwards
 	@$(STACK) rotate
 
-status: there ## show which services run, and where
+status: installed ## show which services run, and where
 	@$(STACK) status
 
-env: there ## print the variables that psql, S3 clients and curl need: eval "$$(make -s env)"
+env: installed ## print the variables that psql, S3 clients and curl need: eval "$$(make -s env)"
 	@$(STACK) env
 
-logs: there ## follow the logs of the services
+logs: installed ## follow the logs of the services
 	@$(STACK) logs
 
 test: setup-dev ## run the tests, except the longest ones, on separate services; ARGS="-k name" picks some
@@ -131,7 +131,7 @@ setup-dev:
 	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-docs.txt
 	@touch $@
 
-there:
+installed:
 	@test -x $(RUN) || { echo "Nothing is set up here yet. Start with: make demo" >&2; exit 1; }
 
 define bootstrap

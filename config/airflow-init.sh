@@ -31,5 +31,5 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 hook, bucket = S3Hook("training_s3"), os.environ["CHECKPOINT_BUCKET"]
 if not hook.check_for_bucket(bucket):
     hook.create_bucket(bucket)
-print(f"The checkpoints' bucket {bucket} is there.")
+print(f"The bucket {bucket} for checkpoints exists.")
 PYTHON

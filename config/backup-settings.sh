@@ -24,5 +24,5 @@ if [[ -n ${S3_ENDPOINT_URL:-} ]]; then
     export RCLONE_CONFIG_BUCKET_ENDPOINT=$S3_ENDPOINT_URL
 fi
 
-# Every ten minutes and at its end, rclone says what it has copied.
+# Every ten minutes and at the end, rclone reports what it has copied.
 report=(--stats 10m --stats-one-line --stats-log-level NOTICE)

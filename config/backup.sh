@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Back up the training database and the bucket, while jobs train: docs/operations.md says why in this order.
+# Back up the training database and the bucket, even while jobs train; docs/operations.md explains the order.
 #
 #   config/backup.sh REMOTE
 #
 # REMOTE is an rclone remote, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it.
 # It gets database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (what objects/ had before).
 # Needs rclone, pg_dump of at least the server's version, and what `make env` prints: TRAINING_DB_URL, AWS_REGION,
-# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless it is Amazon S3, S3_ENDPOINT_URL.
+# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless the bucket is at Amazon, S3_ENDPOINT_URL.
 set -euo pipefail
 source "$(dirname "$0")/backup-settings.sh"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from psycopg import Connection, Cursor
 
     OpenDatabase = Callable[[], AbstractContextManager[Connection[Any]]]
-    """Opens a connection to the training database, which the end of the `with` block closes."""
+    """Opens a connection to the training database, which is closed at the end of the `with` block."""
 
 
 class Statements:

@@ -12,9 +12,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def signal_at_parents_death(number: int) -> None:
-    """Let the kernel send this process the signal when its parent dies; 0 turns this off.
+    """Let the kernel send signal `number` to this process when its parent dies; 0 turns this off.
 
-    It works only on Linux. Forks of this process do not inherit the setting.
+    This works only on Linux. Forks of this process do not inherit the setting.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -1,4 +1,4 @@
-"""The base of all models that tasks exchange."""
+"""The base class of all models that tasks exchange."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Escapes characters in untrusted text that move the cursor, are invisible, or reverse a line."""
+"""Escapes those characters of untrusted text that move the cursor, are invisible, or reverse a line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def escape_all_controls(value: Any) -> Any:
 
 
 def escape_model(model: Model) -> Model:
-    """Return a copy with every string escaped, because it could manipulate a terminal or page."""
+    """Return a copy with every string escaped, so that none can manipulate a terminal or page."""
     return type(model).model_validate(escape_all_controls(model.model_dump()))
 
 

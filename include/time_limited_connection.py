@@ -25,7 +25,7 @@ LONG_SECONDS = 1800
 class TimeLimitedConnection(Connection[Any]):
     """A psycopg connection on which no statement waits forever.
 
-    After `RESPONSE_SECONDS` without a response it closes itself and raises OperationalError.
+    After `RESPONSE_SECONDS` without a response, the connection closes itself and raises OperationalError.
     """
 
     _extra_seconds = 0.0

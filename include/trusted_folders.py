@@ -2,7 +2,7 @@
 
 A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
 to Ultralytics. It does not start if another account could have prepared them, or if any account can replace
-them. Only the run's own user and root are trusted. Two risks remain, which whoever sets up the folders must
+them. Only the run's own user and root are trusted. Two risks remain for the person who sets up the folders to
 judge: the owner of a parent folder may replace them, and a group may have write access to them (as for
 Kubernetes' fsGroup volumes, owned by root with mode 2775). On OpenShift, the user of a container varies, so
 containers share files through group 0, to which no ordinary account belongs; a user in group 0 therefore
@@ -79,7 +79,7 @@ def _walk_to(path: Path) -> Iterator[tuple[Path, os.stat_result, os.stat_result]
             continue
         links += 1
         if links > _MOST_LINKS:
-            raise UntrustedFolder(f"{path} leads in a circle of symbolic links; give the folder itself")
+            raise UntrustedFolder(f"{path} leads into a loop of symbolic links; give the folder itself")
         target = step.readlink()
         folder = Path("/") if target.is_absolute() else folder
         pending += [part for part in reversed(target.parts) if part != "/"]

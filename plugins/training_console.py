@@ -1,4 +1,4 @@
-"""Airflow plugin: the training console and its REST API, at /training of Airflow's API server.
+"""Airflow plugin: the training console and its REST API, at /training on Airflow's API server.
 
 Every Airflow process loads this module, including tasks. The applications import FastAPI, so they are created
 only when the API server reads `fastapi_apps`.
@@ -17,7 +17,7 @@ from include.console import PREFIX
 
 
 class TrainingConsole(AirflowPlugin):
-    """The applications to mount, and their views in Airflow's UI: menu entries, and a tab of each run."""
+    """The applications to mount, and their views in Airflow's UI: menu entries, and a tab of each Dag run."""
 
     name = "training_console"
 

@@ -50,10 +50,9 @@ def require_can_start(dag_id: str) -> Guard:
 
 
 def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
-    """Return a check that asks Airflow's auth manager whether a user may do this with runs of that Dag.
+    """Return a check that raises HTTPException (403) unless the user may apply `method` to runs of that Dag.
 
-    It is called with request and user, and raises HTTPException (403) to refuse.
-
+    Airflow's auth manager decides. The check is called with the request and the user.
     SimpleAuthManager raises KeyError if a token names an unknown role: the role was renamed after the token
     was signed, or another program signed the token with the same key.
     """

@@ -129,7 +129,7 @@ def read_failure(request: Request, dag_id: str, run_id: str, *task_ids: str) -> 
 
 
 def is_running(request: Request, dag_id: str, run_id: str) -> bool:
-    """Say whether the run is queued or running; return False if `find_run` does not find the run.
+    """Return whether the run is queued or running; False if `find_run` does not find the run.
 
     Raises ProblemError (503) if Airflow's API fails.
     """
@@ -138,7 +138,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
-    """Call Airflow's API within this process, without the network; None if this process does not serve it."""
+    """Return the response of Airflow's API, called within this process; None if the process lacks the API."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

@@ -51,17 +51,18 @@ class RegistrationState(StrEnum):
 
 
 class DatasetRegistration(BaseModel):
-    """The progress of a registration, and how it ended.
+    """The progress of a registration, and how it ended."""
 
-    version is the number of the registered version. created is false if the newest version already had the
-    same content; version is then null for users who may not read XComs. error says why the data were refused.
-    If the run failed for another reason, or if the user may not read XComs, error says where to look.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     state: RegistrationState
     version: int | None = None
+    """Number of the registered version; if `created` is false, null for users who may not read XComs."""
     created: bool | None = None
+    """False if the newest version already had the same content."""
     error: str | None = None
+    """Why the data were refused; or where to look, if the run failed for another reason or the user may not
+    read XComs."""
 
 
 @router.post(

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
 from include.api.database import Database, open_database
@@ -49,20 +49,25 @@ class DatasetsQuery(BaseModel):
 
 
 class Dataset(BaseModel):
-    """A dataset: the version that its name stands for, and the number of its versions.
+    """A registered dataset."""
 
-    The name stands for the newest version that is not archived, or for the newest one if all are archived.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     newest: DatasetSummary
+    """The version that the name stands for: the newest one that is not archived, or the newest one if all are
+    archived."""
     versions: int
+    """Number of versions."""
 
 
 class DatasetsPage(BaseModel):
-    """Datasets, by their newest version; next is the cursor of the next page, null on the last page."""
+    """Datasets; those with the newest versions come first."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     datasets: list[Dataset]
     next: str | None
+    """Cursor of the next page; null on the last page."""
 
 
 class DatasetVersionsQuery(BaseModel):
@@ -73,10 +78,13 @@ class DatasetVersionsQuery(BaseModel):
 
 
 class DatasetVersionsPage(BaseModel):
-    """Versions, the newest first; next is the `before` of the next page, null on the last page."""
+    """Versions, the newest first."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     versions: list[DatasetSummary]
     next: int | None
+    """The `before` of the next page; null on the last page."""
 
 
 class DatasetVersionResponse(DatasetVersion):
@@ -86,16 +94,16 @@ class DatasetVersionResponse(DatasetVersion):
 
 
 class DatasetDifference(BaseModel):
-    """The changes from version `base` to this one.
+    """The changes from version `base` to this one."""
 
-    files is null if the files of either version were not recorded. classes is null if the classes of either
-    version were not counted.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     base: int
     version: int
     files: FileDifference | None
+    """Null if the files of either version were not recorded."""
     classes: ClassDifference | None
+    """Null if the classes of either version were not counted."""
 
 
 @router.get("")

@@ -6,7 +6,7 @@ from enum import StrEnum
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.airflow_runs import find_run, in_own_thread, read_failure, read_result
@@ -36,16 +36,19 @@ class DeletionState(StrEnum):
 class DeletionProgress(BaseModel):
     """The progress of a deletion, and how it ended.
 
-    `objects` and `bytes` are the number and the total size of the deleted objects; they are null for users
-    who may not read XComs. `error` says why the deletion was refused. If the run failed for another reason,
-    or if the user may not read XComs, `error` says where to look. A refused deletion deletes nothing; a
-    failed one may be unfinished.
+    A refused deletion deletes nothing; a failed one may have deleted only some of the objects.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     state: DeletionState
     objects: int | None = None
+    """Number of deleted objects; null for users who may not read XComs."""
     bytes: int | None = None
+    """Total size of the deleted objects; null for users who may not read XComs."""
     error: str | None = None
+    """Why the deletion was refused; or where to look, if the run failed for another reason or the user may
+    not read XComs."""
 
 
 @router.get(

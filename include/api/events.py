@@ -142,7 +142,7 @@ class _SentEpochs:
 
 
 def is_server_stopping() -> bool:
-    """Say whether the server of this process is stopping.
+    """Return whether the server of this process is stopping.
 
     Uvicorn does not announce that it is stopping, but waits for open streams. Airflow limits the wait to two
     minutes ([api] worker_timeout).

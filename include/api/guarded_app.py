@@ -27,8 +27,8 @@ class GuardedApp(FastAPI):
     """An application that requires a login for all routes and adds `headers` to all responses.
 
     FastAPI's own documentation pages are disabled because they would be public. Its redirects from /path/ to
-    /path are disabled because they lead to whatever host the request names. limits maps path prefixes to the
-    limits of larger bodies.
+    /path are disabled because they lead to whatever host the request names. `limits` maps path prefixes to
+    the limits of larger bodies.
     """
 
     def __init__(

@@ -29,22 +29,22 @@ POLL_SECONDS = 1.0
 
 
 class KnownEpoch(NamedTuple):
-    """A finished epoch, and its RecordedEpoch as JSON."""
+    """A finished epoch."""
 
     epoch: int
     recorded_at: datetime
     json: str
+    """The epoch's RecordedEpoch as JSON."""
 
 
 @dataclass(frozen=True)
 class JobState:
-    """A job at one poll: version differs between states, and job is the TrainingJobResponse as JSON.
-
-    job is None if the row has been deleted or cannot be shown.
-    """
+    """A job at one poll."""
 
     version: tuple[object, ...]
+    """Differs between states."""
     job: str | None
+    """The TrainingJobResponse as JSON; None if the row has been deleted or cannot be shown."""
     ended: bool
     epochs: tuple[KnownEpoch, ...]
 

@@ -1,4 +1,4 @@
-"""Changing jobs: completing one that was trained outside Airflow, stopping, archiving and deleting one.
+"""Changing jobs: stopping, archiving and deleting them, and completing jobs trained outside Airflow.
 
 A running job that is stopped keeps its state and can be resumed; a queued job is cancelled at once. Archiving
 hides a job from the console's list by default, and deletes nothing. A run of `delete_data` deletes a job,
@@ -102,7 +102,7 @@ def stop_job(
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
-        # No task of a cancelled run tells MLflow. A thread does, so that the request need not wait.
+        # No task of a cancelled run reports to MLflow. A thread does, so that the request need not wait.
         threading.Thread(target=lambda: track_recorded(job_id, training_db_factory()), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")
@@ -172,8 +172,8 @@ def delete(
 def _require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
     """Return the job if that user may change it: as its owner, or as a job administrator.
 
-    action completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for
-    the job of another user.
+    `action` completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for the
+    job of another user.
     """
     job = JobListing(database).require(job_id)
     ownership = Settings.from_environment().ownership

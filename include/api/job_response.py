@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.addresses import build_airflow_url, build_api_url
 from include.deployment.settings import Settings
@@ -29,48 +29,58 @@ _IDS = ("job_id", "parent_job_id", "dag_id", "run_id", "origin_run_id")
 
 
 class Progress(BaseModel):
-    """Progress of a job. Epochs are counted, not numbered: after epochs 0, 1 and 2, finished_epochs is 3.
+    """Progress of a job.
 
-    batch is the number of trained batches of the next epoch, out of `batches`. durable_epochs is the number
-    of epochs that survive the loss of the machine, and durable_batch the number of batches after them.
-    epoch_seconds is the duration of the last epoch. eta_seconds is the expected duration of the remaining
-    epochs as of recorded_at, and null unless the job is running. goodput is the share of duration_seconds
-    that was spent on training that did not have to be repeated, and null if unknown.
+    Epochs are counted, not numbered: after epochs 0, 1 and 2, `finished_epochs` is 3.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     finished_epochs: int | None
     epochs: int | None
+    """Planned number of epochs."""
     batch: int | None
+    """Number of trained batches of the next epoch."""
     batches: int | None
+    """Number of batches of an epoch."""
     durable_epochs: int | None
+    """Number of epochs that survive the loss of the machine."""
     durable_batch: int | None
+    """Number of batches after these epochs that survive the loss of the machine."""
     goodput: float | None
+    """Share of `duration_seconds` that was spent on training that did not have to be repeated; null if
+    unknown."""
     eta_seconds: float | None
+    """Expected duration of the remaining epochs as of `recorded_at`; null unless the job is running."""
     epoch_seconds: float | None
+    """Duration of the last epoch."""
     recorded_at: datetime | None
+    """When the last epoch was recorded."""
 
 
 class JobQueue(BaseModel):
-    """Place of the job in the GPU queue, which is ordered by the time of queueing.
+    """Place of the job in the GPU queue, which is ordered by the time of queueing."""
 
-    place runs from 1, the job that starts next, to the number of waiting jobs; a later job may start first if
-    it needs fewer GPUs. expected_start_at is estimated from the current training runs and the duration of
-    similar ones; it is null if there is no basis for an estimate.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     place: int
+    """From 1, the job that starts next, to `waiting`. A later job may start first if it needs fewer GPUs."""
     waiting: int
+    """Number of waiting jobs."""
     expected_start_at: datetime | None
+    """Estimated from the current training runs and the duration of similar ones; null if there is no basis
+    for an estimate."""
 
 
 class JobLineage(BaseModel):
-    """The job's parent, the parent's epoch (from 0) after which the job continues, and the newest children.
+    """The job's parent, and the newest jobs whose parent it is."""
 
-    A job that started from the best.pt of another job is also a child of that job; its resumed_epoch is null.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     parent_job_id: str | None
+    """The job that this one continues, or from whose best.pt it started."""
     resumed_epoch: int | None
+    """The parent's epoch, counted from 0, after which the job continues; null if it started from best.pt."""
     children: list[str] = Field(max_length=CHILDREN_SHOWN)
 
 
@@ -92,21 +102,25 @@ class JobLinks(BaseModel):
 class TrainingJobResponse(TrainingJob):
     """A training job: every field of its row, and derived values.
 
-    Epochs of the row are counted from 0. task, model and dataset are taken from spec. duration_seconds is the
-    time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the time
-    between a job's end and its resumption are not included. If this time was not recorded, because the job
-    began before revision 0013 or because a host application trains it, duration_seconds is the time from
-    started_at to the job's end, or until now. queue is null unless the job waits for a GPU. fitness_curve
-    holds the fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first.
+    Epochs of the row are counted from 0.
     """
 
     task: str | None
+    """`task` of `spec`."""
     model: str | None
+    """`model` of `spec`."""
     dataset: str | None
+    """`dataset` of `spec`."""
     duration_seconds: float | None
+    """Time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the
+    time between a job's end and its resumption are not included. If this time was not recorded, because the
+    job began before revision 0013 or because a host application trains it, the time from `started_at` to the
+    job's end, or until now."""
     queue: JobQueue | None
+    """Null unless the job waits for a GPU."""
     progress: Progress
     fitness_curve: list[float | None] = Field(max_length=CURVE_POINTS)
+    """Fitness of at most 32 epochs, evenly spaced over all finished epochs, the oldest first."""
     lineage: JobLineage
     links: JobLinks
 
@@ -117,7 +131,7 @@ def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobRe
 
 
 def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
-    """Return the responses of all these jobs, with one set of queries."""
+    """Return the responses of all these jobs, with as many queries as for one."""
     details = JobListing(database).details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
@@ -193,15 +207,15 @@ def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
 
 
 def _links(job: TrainingJob, bucket: str) -> JobLinks:
-    here = ("jobs", job.job_id)
+    route = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id) if job.dag_id and job.run_id else None
     return JobLinks(
-        self=build_api_url(*here),
-        epochs=build_api_url(*here, "epochs"),
-        events=build_api_url(*here, "events"),
-        lineage=build_api_url(*here, "lineage"),
-        pictures=build_api_url(*here, "pictures"),
-        dataset_report=build_api_url(*here, "dataset-report") if has_report(job, bucket) else None,
+        self=build_api_url(*route),
+        epochs=build_api_url(*route, "epochs"),
+        events=build_api_url(*route, "events"),
+        lineage=build_api_url(*route, "lineage"),
+        pictures=build_api_url(*route, "pictures"),
+        dataset_report=build_api_url(*route, "dataset-report") if has_report(job, bucket) else None,
         best_checkpoint=_download_url(job, bucket, "best"),
         last_checkpoint=None if job.last_checkpoint_expired_at else _download_url(job, bucket, "last"),
         airflow_run=run and build_airflow_url("dags", run[0], "runs", run[1]),
@@ -210,7 +224,7 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Say whether the job has a dataset report: its dataset passed the check, or its error names a report."""
+    """Return whether the job has a dataset report: its dataset passed the check, or its error names one."""
     if job.dataset_fingerprint is not None:
         return True
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
 from include.api.database import Database, open_database
@@ -76,23 +76,27 @@ class EpochsQuery(BaseModel):
 
 
 class JobsPage(BaseModel):
-    """Jobs, the newest first; next is the cursor of the next page, null on the last page.
+    """Jobs, the newest first."""
 
-    total is the number of matching jobs on all pages. It is exact up to 10,000, unless the database expects
-    more than 100,000 matches, and otherwise an estimate.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     jobs: list[TrainingJobResponse]
     next: str | None
+    """Cursor of the next page; null on the last page."""
     total: int
+    """Number of matching jobs on all pages."""
     total_is_estimate: bool
+    """False up to 10,000 matches, unless the database expects more than 100,000."""
 
 
 class EpochsPage(BaseModel):
-    """Finished epochs in order; next is the `after` of the next page, null on the last page."""
+    """Finished epochs in order."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     epochs: list[RecordedEpoch]
     next: int | None
+    """The `after` of the next page; null on the last page."""
 
 
 class ClassTable(BaseModel):

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from include.api.access import require_can_see_runs
 from include.api.database import Database
@@ -32,10 +32,13 @@ class ModelsQuery(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """Versions, the newest first; next is the cursor of the next page, null on the last page."""
+    """Versions, the newest first."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     models: list[ModelVersion]
     next: str | None
+    """Cursor of the next page; null on the last page."""
 
 
 @router.get("")

@@ -1,7 +1,7 @@
 """Cursor pagination of long lists.
 
-A cursor holds the position of a page's last row, not a number of rows to skip. So every page costs the same,
-and rows that are added between two requests neither repeat nor hide other rows.
+A cursor holds the position of a page's last row, not a number of rows to skip. Therefore every page costs the
+same, and rows added between two requests cause no other row to be repeated or skipped.
 """
 
 from __future__ import annotations

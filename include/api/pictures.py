@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Header, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
@@ -27,12 +27,16 @@ _BYTES = {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description":
 
 
 class Picture(BaseModel):
-    """A picture: size is in bytes, and href is the absolute URL."""
+    """A picture."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     size: int
+    """In bytes."""
     media_type: str
     href: str
+    """Absolute URL of the picture."""
 
 
 class Pictures(BaseModel):

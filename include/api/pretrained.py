@@ -15,7 +15,7 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep
 from anyio import CapacityLimiter, current_time, fail_after, open_file, to_thread
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import ClientDisconnect
 
 from include.api.access import require_can_see_runs
@@ -49,26 +49,37 @@ router = APIRouter(prefix="/pretrained", tags=["pretrained"])
 
 
 class PretrainedFile(BaseModel):
-    """A stored file: its name, as `model` accepts it, its size in bytes, and when it was stored."""
+    """A stored file."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
+    """As `model` accepts it."""
     size: int
+    """In bytes."""
     stored_at: datetime
 
 
 class PretrainedFiles(BaseModel):
-    """The stored files by name; truncated says that there are more."""
+    """The stored files, sorted by name."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     files: list[PretrainedFile]
     truncated: bool
+    """Whether there are more."""
 
 
 class StoredFile(BaseModel):
-    """A file that was stored: its name, its s3:// URI, and its SHA-256 in lower-case hex."""
+    """A file that was stored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     path: str
+    """The s3:// URI."""
     sha256: str
+    """In lower-case hex."""
 
 
 @router.get("", dependencies=[require_can_see_runs(TRAINING_DAG)])

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from include.api.access import require_can_see_runs
 from include.api.addresses import build_api_url
@@ -28,12 +28,16 @@ _BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
 
 
 class Sample(BaseModel):
-    """A picture of an image with its labels: image is the path within the split, href the picture's URL."""
+    """A picture of an image with its labels."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
     split: str
     image: str
+    """Path of the image within its split."""
     href: str
+    """Absolute URL of the picture."""
 
 
 class Samples(BaseModel):

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
 from include.api.access import check_access
@@ -21,6 +21,8 @@ router = APIRouter(prefix="/session", tags=["session"])
 
 class Session(BaseModel):
     """The current user, and the user's permissions."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     user: str
     may_start: bool

@@ -1,4 +1,4 @@
-"""Uploads of datasets: their bytes go from the browser to S3 by signed links, never through this server."""
+"""Uploads of datasets: the bytes go from the browser to S3 by signed links, never through this server."""
 
 from __future__ import annotations
 
@@ -36,18 +36,20 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/uploads", tags=["uploads"])
 
 _MAY_CHANGE = require_may_change(REGISTER_DAG)
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 UploadId = Annotated[str, Path(description="The id that `POST /uploads` returned.", max_length=64)]
 
 
 class FileToUpload(BaseModel):
-    """A file to be sent: its path within the dataset, and its size in bytes."""
+    """A file to be sent."""
 
     model_config = _STRICT
 
     path: str = Field(max_length=1024)
+    """Path within the dataset."""
     size: int = Field(ge=0, le=ARCHIVE_BYTES)
+    """In bytes."""
 
 
 class UploadBody(BaseModel):
@@ -59,34 +61,43 @@ class UploadBody(BaseModel):
 
 
 class UploadedFile(BaseModel):
-    """A file of an upload, sent in `parts` parts of `part_size` bytes; the last part may be smaller.
+    """A file of an upload, which is sent in parts."""
 
-    arrived lists the numbers of the parts that S3 has received, counted from 1.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     path: str
+    """Path within the dataset."""
     size: int
+    """In bytes."""
     part_size: int
+    """Size of each part in bytes; the last part may be smaller."""
     parts: int
+    """Number of parts."""
     arrived: list[int]
+    """Numbers of the parts that S3 has received, counted from 1."""
 
 
 class UploadState(BaseModel):
-    """An upload and its files; once it is complete, source is the value for `dataset`."""
+    """An upload and its files."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     upload_id: str
     created_by: str
     source: str | None
+    """The value for `dataset` once the upload is complete; null before that."""
     files: list[UploadedFile]
 
 
 class WantedPart(BaseModel):
-    """A part to sign: its file's position in the list (from 0), and the part's number (from 1)."""
+    """A part to sign."""
 
     model_config = _STRICT
 
     file: int = Field(ge=0, lt=UPLOAD_FILES)
+    """Position of the file in the list, counted from 0."""
     part: int = Field(ge=1, le=10_000)
+    """Number of the part, counted from 1."""
 
 
 class PartsBody(BaseModel):
@@ -100,24 +111,34 @@ class PartsBody(BaseModel):
 class SignedPart(BaseModel):
     """The link to which a part is sent with PUT, with these headers and exactly the part's bytes."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     file: int
+    """Position of the file in the list, counted from 0."""
     part: int
+    """Number of the part, counted from 1."""
     url: str
     headers: dict[str, str]
 
 
 class SignedParts(BaseModel):
-    """The links, and the number of seconds for which they are valid."""
+    """Links to which parts are sent."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     links: list[SignedPart]
     seconds: int
+    """How long the links are valid."""
 
 
 class CompletedUpload(BaseModel):
-    """A complete upload: source is the value for `dataset`."""
+    """A complete upload."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     upload_id: str
     source: str
+    """The value for `dataset`."""
 
 
 @router.post(
@@ -155,7 +176,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
-    """Sign links for parts. If S3 already has a file of a single part, whole or cut off, it answers 412."""
+    """Sign links for parts. S3 answers 412 if a file has one part and is already stored, even if cut off."""
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from include.api.access import require_can_see_runs
 from include.api.database import Database
@@ -41,34 +41,44 @@ class WeekQuery(BaseModel):
 
 
 class UserUsage(BaseModel):
-    """GPU hours that one user's jobs have used, and the GPUs that these jobs use or wait for now.
+    """GPU hours that one user's jobs have used, and the GPUs that these jobs use or wait for now."""
 
-    gpu_hours has one number for each week. running, queued and held are the numbers of GPUs of jobs that are
-    running, waiting for a GPU, and waiting for the quota. quota_gpus and quota_gpu_hours are the limits, null
-    if there is none. user is null for jobs whose user is unknown.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     user: str | None
+    """Null for jobs whose user is unknown."""
     gpu_hours: list[float]
+    """One number for each week."""
     running: int
+    """Number of GPUs of running jobs."""
     queued: int
+    """Number of GPUs of jobs that wait for a GPU."""
     held: int
+    """Number of GPUs of jobs that wait for the quota."""
     quota_gpus: int | None
+    """The user's limit on GPUs; null if there is none."""
     quota_gpu_hours: float | None
+    """The user's limit on GPU hours; null if there is none."""
 
 
 class Usage(BaseModel):
-    """GPU hours by user and week. weeks are Mondays, the current week first; they begin at 00:00 UTC."""
+    """GPU hours by user and week."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     weeks: list[date]
+    """The Mondays on which the weeks begin, at 00:00 UTC; the current week comes first."""
     users: list[UserUsage]
 
 
 class JobUsage(BaseModel):
-    """GPU hours that one job has used in a week; status is null for a job that was deleted."""
+    """GPU hours that one job has used in a week."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     job_id: str
     status: str | None
+    """Null for a job that has been deleted."""
     gpu_hours: float
     attempts: int
 
@@ -82,7 +92,7 @@ class WeekUsage(BaseModel):
 
 @router.get("")
 def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usage:
-    """Return each user's GPU hours in the last weeks, and the user's quota; the most hours come first."""
+    """Return GPU hours in the last weeks and the quota of each user, those with the most hours first."""
     current = start_of_week(datetime.now(UTC))
     weeks = [current - WEEK * number for number in range(query.weeks)]
     quotas = Settings.from_environment().quotas
@@ -99,7 +109,7 @@ def get_usage(query: Annotated[UsageQuery, Query()], database: Database) -> Usag
 
 @router.get("/jobs")
 def list_usage_of_user(query: Annotated[WeekQuery, Query()], database: Database) -> WeekUsage:
-    """Return the jobs on which a user spent GPU hours in a week; the most hours come first."""
+    """Return the jobs on which a user spent GPU hours in a week, those with the most hours first."""
     day = datetime.now(UTC) if query.week is None else datetime.combine(query.week, time(), UTC)
     week = start_of_week(day)
     found = UsageRepository(database).of_user(query.user, week, _JOBS_SHOWN)

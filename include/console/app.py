@@ -66,7 +66,7 @@ def create_app() -> GuardedApp:
 
 
 async def _offer_login(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer a browser without a login with a page that links to Airflow's login, which then leads back."""
+    """Answer a browser without a login with a page that links to Airflow's login, which redirects back."""
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
@@ -76,7 +76,7 @@ async def _offer_login(request: Request, call_next: Callable[[Request], Awaitabl
 
 
 def _login_url(request: Request) -> str:
-    """Return the URL of Airflow's login, which then leads to the requested page."""
+    """Return the URL of Airflow's login, which then redirects to the requested page."""
     page = f"{airflow_url()}{PREFIX}/{request.url.path.rpartition('/')[2]}"
     query = f"?{request.url.query}" if request.url.query else ""
     return f"{airflow_url()}/api/v2/auth/login?{urlencode({'next': page + query})}"

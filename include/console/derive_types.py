@@ -1,4 +1,4 @@
-"""Derive api.d.ts from the REST API's OpenAPI document: `python -m include.console.derive_types`.
+"""Derives api.d.ts from the REST API's OpenAPI document: `python -m include.console.derive_types`.
 
 TypeScript uses api.d.ts to check how the console's modules use responses. Run this command again when a
 response changes; a test compares the file with the API.

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 _DATABASE_TIMEOUTS = {"connect_timeout": 10, "tcp_user_timeout": 10_000, "keepalives_idle": 60}
-"""connect_timeout (seconds) and tcp_user_timeout (milliseconds) limit the wait for a server that does not
-respond. After keepalives_idle silent seconds, libpq sends a keepalive: an audit that reads large objects is
+"""`connect_timeout` (seconds) and `tcp_user_timeout` (milliseconds) limit the wait for a server that does not
+respond. After `keepalives_idle` silent seconds, libpq sends a keepalive: an audit that reads large objects is
 silent for minutes."""
 
 

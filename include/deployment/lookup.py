@@ -42,19 +42,19 @@ def _require_answers(connection_id: str) -> None:
         if isinstance(backend, EnvironmentVariablesBackend):
             continue
         try:
-            is_there = _has(backend, connection_id)
+            exists = _has(backend, connection_id)
         except Exception as error:
             if _is_refusal(error):  # narrow policies allow access only to names that exist
                 continue
             raise LookupFailed(
                 f"Connection {connection_id} could not be looked up ({type(backend).__name__}): {error}"
             ) from error
-        if is_there:
+        if exists:
             raise LookupFailed(f"Connection {connection_id} exists, but could not be looked up at first")
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether a backend denied access to the name, as AWS, Vault and Google do by narrow policies."""
+    """Return whether a backend denied access to the name, as AWS, Vault and Google do by a narrow policy."""
     code = str(getattr(error, "response", None) or {})
     return type(error).__name__ in {"Forbidden", "PermissionDenied"} or "AccessDenied" in code
 

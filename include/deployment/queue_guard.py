@@ -56,7 +56,7 @@ def require_deployed_task(name: str, args: Sequence[Any], kwargs: Mapping[str, A
     except (TypeError, ValueError):
         raise MessageRefused("A message does not contain a workload of Airflow") from None
     if not isinstance(workload, ExecuteTask):
-        raise MessageRefused(f"A message asks for {type(workload).__name__}; workers here run only tasks")
+        raise MessageRefused(f"A message asks for {type(workload).__name__}; these workers run only tasks")
     file = PurePath(workload.dag_rel_path)
     if file.is_absolute() or ".." in file.parts:
         raise MessageRefused(f"A message names {str(file)!r:.200}, which is outside the folder of Dags")

@@ -35,7 +35,7 @@ class BackendUnavailable(TransientError):
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
     """Return do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
 
-    Raises the last transient error after that time, and any other error immediately. A call of do() that has
+    Raises the last transient error after that time, and any other error immediately. A call to do() that has
     begun is not cut short.
     """
     return tenacity.Retrying(

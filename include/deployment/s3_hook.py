@@ -24,7 +24,7 @@ class FastS3Hook(S3Hook):
 
     @classmethod
     def get_connection(cls, conn_id: str) -> Connection:
-        """Return the connection. Raises LookupFailed in an outage; S3Hook would go without keys."""
+        """Return the connection. Raises LookupFailed in an outage; S3Hook would continue without keys."""
         return look_up(conn_id)
 
     def get_session(self, *arguments: Any, **options: Any) -> Session:
@@ -51,5 +51,5 @@ def load_description() -> None:
 
     session = Session()
     session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-    # Without keys, it would look for some in the network.
+    # Without keys, botocore would look for some on the network.
     session.create_client("s3", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106

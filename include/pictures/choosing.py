@@ -33,7 +33,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_]{0,60}\.(png|jpg)$"
 
 LARGEST_PICTURE = 1_500_000
 LARGEST_TOGETHER = 12_000_000
-"""Bytes."""
+"""In bytes, as is LARGEST_PICTURE."""
 MOST_PICTURES = 24
 
 _SIDES = (1600, 1200, 800)

@@ -25,10 +25,11 @@ _REQUESTS = 8
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture in S3, with its size in bytes."""
+    """A picture in S3."""
 
     name: str
     size: int
+    """In bytes."""
 
 
 class PictureStore:

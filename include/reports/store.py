@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ReportStore:
-    """The reports in one bucket: one per job, and one per fingerprint and task. A later check replaces it."""
+    """The newest reports in one bucket: one for each job, and one for each fingerprint and task."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

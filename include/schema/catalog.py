@@ -57,15 +57,16 @@ def column_references(connection: Connection, table: str, column: str) -> list[t
 
 
 def trigger_exists(connection: Connection, table: str, trigger: str) -> bool:
-    """Return whether the table has this trigger, and it is enabled."""
+    """Return whether the table has this trigger, and the trigger is enabled."""
     return bool(_rows(connection, "trigger_exists", table=table, trigger=trigger)[0][0])
 
 
 @dataclass(frozen=True)
 class MissingPrivilege:
-    """A privilege that a role lacks; object is spelt as in GRANT, such as "TABLE training_jobs"."""
+    """A privilege that a role lacks."""
 
     object: str
+    """Spelt as in GRANT, such as "TABLE training_jobs"."""
     privilege: str
 
 

@@ -27,20 +27,22 @@ _STANDS_IN = {
 
 @dataclass(frozen=True)
 class Column:
-    """One of our columns, as the migration creates it.
-
-    type is spelt as PostgreSQL reports it. longest is the maximum length of the text written to it (None: any
-    length), which an existing column must have room for. values are all the values ever written to it, if
-    that is known; an enum may then stand in. always_written means that NULL is never written.
-    """
+    """One of our columns, as the migration creates it."""
 
     name: str
     type: str
+    """Spelt as PostgreSQL reports it."""
     default: str | None = None
+    """SQL expression of the default; None for no default."""
     required: bool = False
+    """Whether our own table has the column as NOT NULL."""
     longest: int | None = None
+    """Maximum length of the text written to the column, which an existing column must have room for; None for
+    any length."""
     values: tuple[str, ...] = ()
+    """All values ever written to the column, so that an enum may stand in; empty if they are not known."""
     always_written: bool = False
+    """Whether NULL is never written to the column."""
 
     @property
     def definition(self) -> str:
@@ -51,13 +53,16 @@ class Column:
 
 @dataclass(frozen=True)
 class ActualColumn:
-    """A column in the database. kind is PostgreSQL's letter: b base type, e enum, d domain."""
+    """A column in the database."""
 
     name: str
     type: str
     base_type: str
+    """The type without its length, or the type that a domain is based on."""
     length: int | None
+    """Maximum length of a varchar; None for any length."""
     kind: str
+    """PostgreSQL's letter for the kind of type: b base type, e enum, d domain."""
     nullable: bool
     has_default: bool
     generated: bool

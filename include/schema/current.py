@@ -1,4 +1,4 @@
-"""Checks whether the schema is the one this code needs; fast, because every training run begins with it."""
+"""Checks whether the schema is the one this code needs; fast, because every training run begins with this."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def describe_newer_schema(current: str) -> str:
     """Return the message for a schema whose revision this code does not know."""
     return (
         f"The training database is at schema revision {current}, which this code does not know "
-        f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that one here."
+        f"(it goes up to {revisions(MIGRATIONS)[-1]}): a newer version migrated it, so deploy that version."
     )
 
 

@@ -30,7 +30,7 @@ class SchemaBusy(SchemaError, TransientError):
 class MigrationRefused(SchemaError, FinalError):
     """The migration would break or lose something. `problems` lists the reasons and their remedies.
 
-    reached is the revision up to which the migration was applied; None if nothing was changed.
+    `reached` is the revision up to which the migration was applied; None if nothing was changed.
     """
 
     def __init__(self, problems: Sequence[str], reached: str | None = None) -> None:

@@ -40,18 +40,19 @@ _STEPS = re.compile(r"[+-][0-9]+")
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """A rehearsed migration, which was run and rolled back.
-
-    current and target are revisions, or "base" if our schema does not exist. revisions are those that run, in
-    order; statements is the SQL that they execute; problems are the reasons for `apply` to refuse.
-    """
+    """A rehearsed migration, which was run and rolled back."""
 
     current: str
+    """The database's revision; "base" without our schema."""
     target: str
+    """The revision to migrate to; "base" to remove our schema."""
     revisions: tuple[str, ...]
+    """The revisions that run, in order."""
     statements: tuple[str, ...]
+    """The SQL statements that change the database, in order."""
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    """The reasons why `apply` would refuse."""
 
     @property
     def report(self) -> str:
@@ -80,10 +81,9 @@ def plan(
 ) -> MigrationPlan:
     """Rehearse the migration to `target`: run its revisions, roll them back, and return what they did.
 
-    target is "head", "base", a revision, or steps from the current one, such as "+1" or "-1".
-    application_role, if it is not the role that migrates, is granted the rights to read and write rows.
-    The plan's problems are the reasons why `apply` would refuse. Raises TargetUnknown, SchemaBehind (the
-    schema is newer than this code), SchemaBusy.
+    `target` is "head", "base", a revision, or steps from the current one, such as "+1" or "-1".
+    `application_role`, if it is not the role that migrates, is granted the rights to read and write rows.
+    Raises TargetUnknown, SchemaBehind (the schema is newer than this code), and SchemaBusy.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         return _Migration(connection, application_role, confirm_data_loss, timeouts).rehearse(target)
@@ -102,9 +102,9 @@ def apply(
 
     The whole migration is rehearsed first, so that a revision that would fail leaves nothing behind. If a
     revision fails after that, for instance because a table is locked, the revisions before it stay, and
-    applying again continues from there. application_role gets its rights at the end. Raises MigrationRefused,
-    nearly always before anything is changed; otherwise the error has the revision that was reached. Also
-    raises the errors of `plan`.
+    applying again continues from there. `application_role` gets its rights at the end. Raises
+    MigrationRefused, nearly always before anything is changed; otherwise the error names the revision that
+    was reached. Also raises the errors of `plan`.
     """
     with open_exclusive_session(engine, timeouts) as connection:
         migration = _Migration(connection, application_role, confirm_data_loss, timeouts, scripts)
@@ -127,7 +127,7 @@ def verify(engine: Engine, target: str = "head", *, application_role: str | None
     """Compare the database with what `target` (head, base or a revision) promises, column by column.
 
     Raises SchemaUnverified if the database is at another revision, if columns are missing or unusable, or if
-    application_role lacks rights; also TargetUnknown and SchemaBehind, as `plan` does.
+    `application_role` lacks rights; also TargetUnknown and SchemaBehind, as `plan` does.
     """
     with engine.connect() as connection:
         migration = _Migration(connection, application_role)
@@ -196,7 +196,7 @@ class _Migration:
         return config
 
     def migrate(self, config: Config, current: str, target: str) -> None:
-        """Run the revisions between the two."""
+        """Run the revisions between `current` and `target`."""
         if current == target:
             return
         upwards = self.order.index(target) > self.order.index(current)

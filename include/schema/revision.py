@@ -84,7 +84,7 @@ class Revision:
     ) -> None:
         """Create an object with `statement`, and note it for the journal.
 
-        derived_from names the column from which a new one is filled, so dropping the new one loses no data.
+        `derived_from` names the column from which a new one is filled, so dropping the new one loses no data.
         """
         self.execute(statement)
         self._created.append(_Created(kind, table, name, derived_from))
@@ -104,7 +104,7 @@ class Revision:
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
         """Create indexes of a table, given by name and by the end of `CREATE INDEX` after the table's name.
 
-        Warns once if the table has a MiB or more, because nothing can be written to the table meanwhile.
+        Warns once if the table has a MiB or more, because nothing can be written to it during that time.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:

@@ -25,13 +25,13 @@ _REFUSALS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, e
 
 @dataclass(frozen=True)
 class LockTimeouts:
-    """How long to wait for another migration, and for a table in use, in PostgreSQL's notation.
-
-    A session that waits for a table lock blocks every later query on the table, so it must not wait for long.
-    """
+    """How long to wait for locks, in PostgreSQL's notation."""
 
     migration: str = "2min"
+    """For the lock that another migration holds."""
     table: str = "10s"
+    """For a table in use. A session that waits for a table lock blocks every later query on the table, so it
+    must not wait for long."""
 
 
 DEFAULT_TIMEOUTS = LockTimeouts()

@@ -26,7 +26,7 @@ be stopped, before it gets a GPU."""
 def find_objections(
     connection: Connection, table: str, column: Column, actual: dict[str, ActualColumn]
 ) -> list[str]:
-    """Return the reasons why the table's own column cannot be used, with remedies. Only reads.
+    """Return the reasons why the table's own column cannot be used, with remedies, without changing anything.
 
     The list is empty if the column can be used, or if the table has no such column.
     """
@@ -100,9 +100,9 @@ def _is_listed(connection: Connection, listing: str, listed: str, value: str) ->
 
 
 def _is_true(connection: Connection, statement: str, value: str) -> bool:
-    """Return whether `statement` is true for `value`, which it is not if PostgreSQL rejects the value.
+    """Return whether `statement` is true for `value`; False if PostgreSQL rejects the value.
 
-    The transaction continues. Raises OperationalError.
+    The transaction continues in either case. Raises OperationalError.
     """
     try:
         with connection.begin_nested():

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ColumnState:
-    """One column: its type in a new table, and its actual type, both with length."""
+    """One column, with its expected and its actual type."""
 
     table: str
     name: str
     expected: str
+    """The type in a new table, with its length."""
     actual: str
+    """The type in the database, with its length."""
 
     def __str__(self) -> str:
         kept = (

@@ -1,9 +1,9 @@
 """Protection of Airflow's API server, and of our applications in it, before a request reaches a route.
 
-bodies    limits of the size of a request and of the time that its body takes to arrive
+bodies    limits on the size of a request and on the time that its body takes to arrive
 headers   headers that restrict what a browser does with a response
-logins    limits of failed logins, against password guessing
+logins    limits on failed logins, against password guessing
 problem   errors as problem documents (RFC 9457)
-protocol  limits of idle connections and of the head of a request
+protocol  limits on idle connections and on the head of a request
 server    the middleware of the whole API server
 """

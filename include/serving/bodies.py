@@ -1,4 +1,4 @@
-"""Limits of a request: the size of its parts, and the time that its body takes to arrive.
+"""Limits on a request: the size of its parts, and the time that its body takes to arrive.
 
 FastAPI reads the body before it authenticates the sender, so bodies must be refused here, while they arrive.
 Starlette's RequestBodyLimitMiddleware has no time limit and answers in plain text.
@@ -23,19 +23,21 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_QUERY_BYTES = 8 * 1024
-"""Limit of a query string, equal to nginx's limit of a request line. Our longest query strings list the jobs
+"""Limit on a query string, equal to nginx's limit on a request line. Our longest query strings list the jobs
 to compare."""
 
 MOST_HEADER_BYTES = 32 * 1024
-"""Limit of all headers together. Airflow's session cookie and the headers of proxies take only a few kB."""
+"""Limit on all headers together. Airflow's session cookie and the headers of proxies take only a few kB."""
 
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """The maximum size of a body in bytes, and the seconds in which it must arrive completely."""
+    """Limits on a body."""
 
     most_bytes: int
+    """Maximum size of the body."""
     seconds: float
+    """Time in which the body must arrive completely."""
 
     def __str__(self) -> str:
         """Return the size in MiB or KiB."""

@@ -1,4 +1,4 @@
-"""Limits of failed logins, against password guessing: Airflow itself only limits FAB's login form.
+"""Limits on failed logins, against password guessing: Airflow itself only limits FAB's login form.
 
 Failed attempts are counted by account and by address, in the memory of each process of the API server.
 Once an account has logged in from an address, attempts on it from that address are counted separately.

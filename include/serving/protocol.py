@@ -1,4 +1,4 @@
-"""Limits of connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
+"""Limits on connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
 whole head in memory. No application sees such a request, and `airflow api-server` has no options for these
@@ -26,10 +26,10 @@ HEAD_SECONDS = 10.0
 some browsers and load balancers connect a few seconds before they send a request."""
 
 MOST_HEAD_BYTES = 64 * 1024
-"""Limit of request line and headers together; uvicorn's other parser, h11, has the same limit."""
+"""Limit on request line and headers together; uvicorn's other parser, h11, has the same limit."""
 
 MOST_DESCRIPTORS = 65_536
-"""Limit of open files and connections of an API server. The default of many systems is 1,024."""
+"""Limit on the open files and connections of an API server. The default of many systems is 1,024."""
 
 
 class LimitedProtocol(HttpToolsProtocol):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_MIB = 10
-"""Default limit of a body for Airflow's own routes, such as bulk imports, a run's conf or a task's result."""
+"""Default limit on a body for Airflow's own routes, such as bulk imports, a run's conf or a task's result."""
 
 _SECONDS = 60.0
 
@@ -26,7 +26,7 @@ def root_middlewares(
 ) -> list[dict[str, Any]]:
     """Return `fastapi_root_middlewares` of our plugin, the innermost first. Raises ServerSettingError.
 
-    larger maps the prefixes of paths that accept larger bodies to their limits.
+    `larger` maps the prefixes of paths that accept larger bodies to their limits.
     """
     limits = {
         "default": BodyLimit(_most_mib(environment) * 1024 * 1024, _SECONDS),

@@ -47,10 +47,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Airflow:
-    """One Airflow deployment on its PostgreSQL.
-
-    variables are environment variables for the Dags, set in every process.
-    """
+    """One Airflow deployment on its PostgreSQL."""
 
     state: Path
     port: int
@@ -58,6 +55,7 @@ class Airflow:
     credentials: Credentials
     connections: Connections
     variables: Mapping[str, str]
+    """Environment variables for the Dags, set in every process."""
 
     @property
     def home(self) -> Path:
@@ -80,7 +78,7 @@ class Airflow:
         write_private(self._passwords_file, json.dumps({USERNAME: self.credentials.airflow_password}))
 
     def migrate(self) -> bool:
-        """Migrate Airflow's own database to this version of Airflow. Returns False if it already has it."""
+        """Migrate Airflow's own database to the installed version. Returns False if it is up to date."""
         current = version("apache-airflow-core")
         if self.is_migrated() and self._stamp.read_text() == current:
             return False
@@ -118,7 +116,7 @@ class Airflow:
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
-            # Running parts may not be healthy either: a start was interrupted, or they were just restarted.
+            # Even running parts may not be healthy: perhaps a start was interrupted, or they just restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
         return before != [processes.running(service) for service in self.services]
@@ -217,9 +215,9 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # Airflow notices that a training run has lost its supervisor after timeout plus detection
-            # interval: half a minute instead of five. If the scheduler dies, its training runs count as
-            # orphaned after 30 seconds without a heartbeat from it.
+            # Airflow notices that a training run has lost its supervisor half a minute later (the timeout
+            # plus the detection interval), instead of five minutes later. If the scheduler dies, its training
+            # runs count as orphaned after 30 seconds without a heartbeat from it.
             "scheduler": {
                 "task_instance_heartbeat_sec": 5,
                 "task_instance_heartbeat_timeout": 30,
@@ -231,7 +229,7 @@ class Airflow:
                 # A training run survives minutes without the API server, and soon notices its return.
                 "max_failed_heartbeats": 30,
                 "execution_api_retry_wait_max": 5,
-                # A supervisor that finds its task's process still ending looks again after this interval, and
+                # If a task's process is still ending, its supervisor checks again after this interval, and
                 # only then reports that the task was skipped, failed or killed.
                 "min_heartbeat_interval": 1,
             },

@@ -18,7 +18,7 @@ TRAINING_API = "/training/api/v1"
 
 
 class ApiRefusal(StackError):
-    """The training API refused a request or failed; status is the HTTP status of its response."""
+    """The training API refused a request or failed; `status` is the HTTP status of its response."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)

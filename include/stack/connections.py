@@ -39,13 +39,15 @@ QUEUE_CONNECTIONS = "STACK_QUEUE_CONNECTIONS"
 
 @dataclass(frozen=True)
 class Connections:
-    """The connections of each part of Airflow, by id, and those that each queue adds.
+    """The connections of Airflow's parts and queues.
 
     A task has the connections of the scheduler, whose executor runs it, and those of its queue.
     """
 
     parts: Mapping[str, Mapping[str, Connection]]
+    """The connections of each part, such as `api-server`, by id."""
     queues: Mapping[str, Mapping[str, Connection]]
+    """The connections that each queue adds, by id."""
 
     def environment_of(self, part: str) -> dict[str, str]:
         """Return the environment variables with which the part gets its connections."""

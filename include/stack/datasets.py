@@ -48,7 +48,7 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         RegisterRequest.parse({"name": name, "source": f"s3://{DEFAULT_BUCKET}/", "task": task})
     except RequestRefused as refusal:
         raise StackError(str(refusal)) from None
-    stack.api.training("GET", "datasets")  # refused before the upload if the tables are missing
+    stack.api.training("GET", "datasets")  # fails before the upload if the tables are missing
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
     # One at a time: a second sender of the same files would continue the upload that the first one completes.
@@ -57,7 +57,8 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
-        memory.unlink(missing_ok=True)  # not earlier: if the check cannot be started, nothing is sent again
+        # Not earlier: if the check cannot be started, the next attempt need not send the files again.
+        memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
         version = _wait_for_version(stack, name, run_id)
         step.result = f"version {version}"
@@ -78,7 +79,7 @@ def _find_files(source: Path) -> dict[str, Path]:
 
 
 def _digest(files: dict[str, Path]) -> str:
-    """Return a digest of paths, sizes and modification times. Files with an equal digest are unchanged."""
+    """Return a digest of paths, sizes and modification times. While it is the same, no file has changed."""
     seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
     return sha256(json.dumps(seen).encode()).hexdigest()
 

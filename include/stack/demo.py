@@ -82,7 +82,7 @@ def _run(
     job_id: str | None = None,
     crash_after: int | None = None,
 ) -> None:
-    """Trigger the Dag over REST and wait. Raises StackError with the reason when the run fails."""
+    """Trigger the Dag over REST and wait for its run. Raises StackError with the reason if the run fails."""
     stack.api.wait_for_dag(dag_id)
     with steps.step(title, spinner=False):
         run_id = stack.api.trigger(dag_id, conf)
@@ -129,7 +129,7 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
 
 
 def login(stack: Stack, steps: Steps) -> str:
-    """Return how to log in. Only a terminal shows the password itself, because others may read a log."""
+    """Return how to log in, with the password only on a terminal, because other people may read a log."""
     # Not `is_terminal`, which FORCE_COLOR makes true even for a file.
     if steps.console.file.isatty():
         return f"user {stack.username}, password {stack.password}"
@@ -137,7 +137,7 @@ def login(stack: Stack, steps: Steps) -> str:
 
 
 def _page(stack: Stack, job_id: str) -> str:
-    """Return the address of the job in the console, within Airflow's UI."""
+    """Return the URL of the job's page in the console, within Airflow's UI."""
     return f"{stack.url}/plugin/trainings{PREFIX}/job?id={quote(job_id)}"
 
 

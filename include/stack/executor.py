@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class PreparedTasks:
-    """Gives a worker its tasks, and prepares its process for each: a task runs in a fork of the worker.
+    """Gives a worker its tasks, and prepares its process before each task, which runs in a fork of it.
 
     The environment gets the connections of the task's queue: a LocalExecutor ignores Airflow's queues, while
-    in other deployments each queue has its own workers, whose environment has the queue's connections.
-    Modules of the project that were edited after they had been imported are forgotten.
+    in other deployments each queue has its own workers, whose environment has the queue's connections. If
+    files of the project have been edited since its modules were imported, the modules are forgotten.
     """
 
     def __init__(

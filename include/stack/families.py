@@ -40,11 +40,13 @@ class PidFile:
 
     pid: int
     started: str
+    """What `start_of` returned for the process."""
     is_stopping: bool
+    """Whether the service is being stopped."""
 
     @classmethod
     def read(cls, pid_file: Path) -> PidFile | None:
-        """Read the file; None if the service was never started or was stopped.
+        """Read the file. Returns None if the service was never started, or has been stopped.
 
         Raises PidFileDamaged.
         """
@@ -70,7 +72,7 @@ class PidFile:
         return None
 
     def is_pid_reused(self) -> bool:
-        """Return whether a later process has the pid. The session, which reserved the pid, has then ended."""
+        """Return whether a later process has the pid; if so, the session, which reserved it, has ended."""
         with suppress(psutil.NoSuchProcess):
             return start_of(psutil.Process(self.pid)) != self.started
         return False
@@ -78,15 +80,14 @@ class PidFile:
 
 @dataclass(frozen=True)
 class Family:
-    """The processes of a service.
-
-    The signalled processes get the stop signal and pass it on to the rest. The awaited ones have work to
-    finish.
-    """
+    """The processes of a service."""
 
     members: tuple[psutil.Process, ...]
+    """All of the processes."""
     signalled: tuple[psutil.Process, ...]
+    """Processes that get the stop signal, and pass it on to the rest."""
     awaited: tuple[psutil.Process, ...]
+    """Processes that have work to finish before they end."""
 
 
 def find_family(service: Service) -> Family:
@@ -103,7 +104,7 @@ def find_family(service: Service) -> Family:
     if head is None:
         pids = {process.pid for process in left}
         eldest = tuple(process for process in left if _parent(process) not in pids)
-        # Executor workers without a task would wait forever for their scheduler.
+        # The eldest are not awaited: executor workers without a task would wait forever for their scheduler.
         return Family(tuple(left), eldest, tuple(left.difference(eldest)))
     signalled = _children(head, recursive=False) if service.stops_children else []
     members = left.union(_children(head)) - _processes_of_other_services(service)
@@ -134,7 +135,7 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    """Return whether the process may be the service's. Its session id is no proof: pids are reused."""
+    """Return whether the process may be the service's. The session id does not prove it: pids are reused."""
     try:
         return Path(process.cwd()).is_relative_to(folder.resolve())
     except psutil.AccessDenied:

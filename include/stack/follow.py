@@ -49,21 +49,21 @@ def quality(metrics: Mapping[str, float | None]) -> tuple[str, float] | None:
 
 @dataclass
 class Follower:
-    """Follows one run until it ends. job_id is set for training runs.
-
-    With crash_after, the training process is killed once that many epochs are recorded.
-    """
+    """Follows one run until it ends."""
 
     stack: Stack
     steps: Steps
     dag_id: str
     run_id: str
     job_id: str | None = None
+    """The job, if the run is a training run."""
     crash_after: int | None = None
+    """Number of recorded epochs after which the training process is killed; None to let it run."""
     _states: dict[str, str] = field(default_factory=dict)
     _attempts: dict[str, int] = field(default_factory=dict)
     _epochs: list[RecordedEpoch] = field(default_factory=list)
     _history: int = 0
+    """How many of the epochs were trained by the job that this one continues."""
     _planned: int | None = None
 
     def follow(self) -> str:

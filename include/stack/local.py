@@ -42,13 +42,14 @@ NEEDED_GB = 2.0
 class Stack:
     """The services of one state folder, running or not.
 
-    postgres_settings are parameters of postgresql.conf. All roles of S3 except the owner may only use
-    `buckets`, whose names may contain `*`. Credentials and ports are chosen and stored on first use.
+    Credentials and ports are chosen and stored on first use.
     """
 
     state: StateFolder
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
+    """Parameters of postgresql.conf."""
     buckets: Sequence[str] = (DEFAULT_BUCKET,)
+    """The only buckets that S3's roles other than the owner may use; the names may contain `*`."""
 
     @classmethod
     def at(
@@ -152,14 +153,14 @@ class Stack:
 
     @property
     def api(self) -> AirflowApi:
-        """A client of Airflow's REST API, logged in."""
+        """A client for Airflow's REST API that logs in as `username`."""
         return AirflowApi(self.url, self.username, self.password)
 
     @property
     def env(self) -> dict[str, str]:
         """The variables that psql, any S3 client, curl and the `airflow` command need.
 
-        They give the rights of the owner: to do everything that any task may do, and more.
+        They grant the owner's rights: to do everything that any task may do, and more.
         """
         return {
             "TRAINING_DB_URL": self.training_db_url,

@@ -2,8 +2,8 @@
 
     python -m include.stack.model_keys PRIVATE PUBLIC     docker-compose.yaml runs this before Airflow
 
-PUBLIC lists the public keys of all signatures, the newest first. After PRIVATE was removed, or replaced by a
-key of your own, the next start adds the new public key. Model versions that were signed before stay valid.
+PUBLIC lists the public keys of all signatures, the newest first. If PRIVATE has been removed, or replaced by
+a key of your own, the next start adds the new public key. Model versions signed earlier remain valid.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ from include.stack.private_files import write_private
 
 @dataclass(frozen=True)
 class ModelKeys:
-    """The files of a private key, which signs, and of the public keys that are trusted."""
+    """The files with the keys that sign and verify promoted models."""
 
     private: Path
+    """The private key, which signs."""
     public: Path
+    """All public keys that are trusted, the newest first."""
 
     def prepare(self) -> None:
         """Create the files that are missing. Raises StackError if the private key cannot be used."""

@@ -41,24 +41,24 @@ ROOT_STORE = Path("/var/lib/resumable-yolo-training")
 START_SECONDS = 120.0
 
 _FOREIGN = "PG"
-"""Prefix of variables that would change what the server's programs do."""
+"""Prefix of environment variables that would change what the server's programs do."""
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """One PostgreSQL server.
-
-    state contains the server's log, pid file and data. If the system user cannot access state, the data are
-    in the folder `identity` below ROOT_STORE. password is the superuser's; roles maps the other roles to
-    their passwords. settings are parameters of postgresql.conf.
-    """
+    """One PostgreSQL server."""
 
     state: Path
+    """Folder of the server's log, pid file and data."""
     identity: str
+    """Name of the folder below ROOT_STORE that has the data if the system user cannot access `state`."""
     port: int
     password: str
+    """The superuser's password."""
     roles: Mapping[str, str] = field(default_factory=dict)
+    """The passwords of the other roles, by role."""
     settings: Mapping[str, str] = field(default_factory=dict)
+    """Parameters of postgresql.conf."""
 
     def start(self) -> bool:
         """Start the server and wait until it answers, creating its data folder if necessary.
@@ -71,7 +71,7 @@ class Postgres:
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # A running server may not be ready either: its start was interrupted, or it was just restarted.
+        # Even a running server may not be ready: perhaps its start was interrupted, or it just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -84,7 +84,7 @@ class Postgres:
         return processes.running(self.service) is not None
 
     def url(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
-        """Return a libpq URL; passwords here are URL-safe."""
+        """Return a libpq URL. Our passwords are URL-safe, so they need no quoting."""
         secret = password or self.roles.get(user, self.password)
         return f"postgresql://{user}:{secret}@{LOOPBACK}:{self.port}/{database}"
 
@@ -173,7 +173,7 @@ class Postgres:
         return copy / programs
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a server that was killed if another program now has that server's pid.
+        """Remove the lock file of a killed server if another program now has that server's pid.
 
         After a reboot, PostgreSQL would take that program for a server of the same data and refuse to start.
         A running server's working directory is its data folder. If the program's working directory is

@@ -103,7 +103,7 @@ def _files() -> set[tuple[str, int, int]]:
     for folder, folders, names in os.walk(Path(include.__path__[0])):
         folders[:] = [each for each in folders if each != "__pycache__"]
         for name in names:
-            path = os.path.join(folder, name)  # noqa: PTH118 - hundreds of times before each task
+            path = os.path.join(folder, name)  # noqa: PTH118 - called hundreds of times before each task
             status = os.stat(path)  # noqa: PTH116
             found.add((path, status.st_size, status.st_mtime_ns))
     return found

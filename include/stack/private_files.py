@@ -15,7 +15,7 @@ UMASK = 0o077
 
 
 def private_folder(path: Path) -> Path:
-    """Create the folder, or restrict an existing one, for its owner only. Raises StackError."""
+    """Create the folder if it is missing, and let only its owner access it. Raises StackError."""
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         path.chmod(0o700)
@@ -28,7 +28,7 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file that only its owner can read, atomically, also if the power is cut."""
+    """Write a file that only its owner can read. The write is atomic, even if the power is cut."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

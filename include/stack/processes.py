@@ -26,25 +26,28 @@ STOP_SECONDS = 20.0
 class Service:
     """One server process.
 
-    environment is the complete environment of the process. Secrets go there or into files, never into the
-    command, which every user of the machine can read with ps. user is the account to run as, if not our own.
-    The service has stop_seconds to stop before it is killed. With stops_children, its children also get the
-    stop signal; without it, the service would wait for them to finish. Children are recognised by the session
-    of the service's process, even after that process has died, and by their working directory, which is in
-    children_directory, or in directory if that is None. With children_directory, they may start their own
-    sessions.
+    Its children are recognised by the session of the process, even after the process has died, and by their
+    working directory.
     """
 
     name: str
     command: tuple[str, ...]
+    """Program and arguments, without secrets: every user of the machine can read them with ps."""
     environment: Mapping[str, str]
+    """The complete environment of the process. Secrets go here or into files."""
     directory: Path
+    """Working directory of the process, and of its children unless `children_directory` is set."""
     state: Path
+    """Folder of the log, the pid file and the lock."""
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = None
+    """Account to run as; None for our own."""
     stop_seconds: float = STOP_SECONDS
+    """How long the service may take to stop before it is killed."""
     stops_children: bool = False
+    """Whether the children also get the stop signal; otherwise the service would wait for them to finish."""
     children_directory: Path | None = None
+    """Folder of the children's working directories, if they may start sessions of their own."""
 
     @property
     def log(self) -> Path:
@@ -82,8 +85,8 @@ def has_died(service: Service) -> bool:
 def start(service: Service) -> psutil.Process:
     """Start the service detached from this terminal, or return its running process.
 
-    Remaining children of an earlier process are stopped first. If an earlier stop was interrupted, it is
-    finished first, because its process may still be ending. Raises PidFileDamaged.
+    Remaining children of an earlier process are stopped first. A stop that was interrupted is also finished
+    first, because the process may still be ending. Raises PidFileDamaged.
     """
     with _lock(service):
         remembered = PidFile.read(service.pid_file)
@@ -126,7 +129,7 @@ def _start(service: Service) -> psutil.Process:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         raise
-    # The server outlives this program; otherwise Python would warn that it was never waited for.
+    # The server outlives this program. Without a return code, Python would warn that it is still running.
     child.returncode = 0
     return process
 
@@ -152,7 +155,7 @@ def stop(*services: Service) -> bool:
     that have already died are also stopped, and count as running. Raises PidFileDamaged.
     """
     for service in services:
-        # On a full disk, the stop cannot be announced; the services are stopped all the same.
+        # On a full disk, the stop cannot be announced; the services are stopped anyway.
         with _lock(service), suppress(OSError):
             if remembered := PidFile.read(service.pid_file):
                 write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
@@ -209,7 +212,7 @@ def as_user(user: str | None) -> Identity:
 def base_environment(*foreign: str) -> dict[str, str]:
     """Return this process's environment without variables that would affect a server.
 
-    foreign has prefixes of further unwanted variables.
+    Variables whose names start with one of the prefixes in `foreign` are also left out.
     """
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {

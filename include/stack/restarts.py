@@ -18,16 +18,16 @@ LONGEST_PAUSE = 60.0
 
 @dataclass(frozen=True)
 class Restarts:
-    """How often the supervisor restarted a service since `make up`, and when it last tried to (Unix time).
-
-    in_row counts the restarts, failed ones included, since the service last ran steadily. failed is set if
-    the last restart failed.
-    """
+    """How often the supervisor has restarted a service since `make up`."""
 
     total: int = 0
+    """Number of restarts that succeeded."""
     in_row: int = 0
+    """Number of restarts, failed ones included, since the service last ran steadily."""
     last: float = 0.0
+    """When the supervisor last tried to restart the service (Unix time); 0 if it never has."""
     failed: bool = False
+    """Whether the last restart failed."""
 
     def add_one(self, now: float) -> Restarts:
         """Return the count after another restart at `now`."""
@@ -64,7 +64,7 @@ class History:
         self._file = file
 
     def read(self) -> dict[str, Restarts]:
-        """Return the restarts by service name; a service that was never restarted is missing.
+        """Return the restarts by service name; a service that was never restarted has no entry.
 
         If the file is damaged, the counts start again.
         """

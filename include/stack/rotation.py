@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def rotate(stack: Stack, steps: Steps) -> Stack:
     """Replace the secrets, start all services with the new ones, and return the stack that has them.
 
-    After an interruption while secrets are replaced, the stack does not start until the rotation is repeated.
-    The repetition uses the new secrets that were already chosen. Raises StackError.
+    If the replacement is interrupted, the stack does not start until the rotation is repeated, which uses the
+    new secrets that were already chosen. Raises StackError.
     """
     stack.down(steps)
     new = stack.state.next_credentials()
@@ -63,6 +63,6 @@ def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
         )
     except StackError as error:
         raise StackError(
-            f"{error}\nRepair the cause and run `make rotate` again. `make up` refuses to start the stack "
+            f"{error}\nFix the cause and run `make rotate` again. `make up` refuses to start the stack "
             "until then."
         ) from error

@@ -55,16 +55,15 @@ class S3Ports:
 
 @dataclass(frozen=True)
 class S3:
-    """One S3 server; its data, log and pid file are in state.
-
-    keys has the keys of each role. The owner may use every bucket. The policies of all other roles apply to
-    `buckets`, whose names may contain `*`.
-    """
+    """One S3 server."""
 
     state: Path
+    """Folder of the server's data, log and pid file."""
     ports: S3Ports
     keys: Mapping[Role, Keys]
+    """The keys of each role."""
     buckets: Sequence[str]
+    """Buckets to which the policies apply; the names may contain `*`. The owner may use every bucket."""
     region: str = REGION
 
     @property
@@ -94,7 +93,7 @@ class S3:
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # A running server may not be ready either: its start was interrupted, or it was just restarted.
+        # Even a running server may not be ready: perhaps its start was interrupted, or it just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -107,7 +106,7 @@ class S3:
         return processes.running(self.service) is not None
 
     def client(self, role: Role = Role.OWNER) -> S3Client:
-        """Return a client with the role's keys; it fails at once if the server is down."""
+        """Return a client with the role's keys. Its requests fail at once if the server is down."""
         import boto3
         from botocore.config import Config
 
@@ -127,7 +126,7 @@ class S3:
         )
 
     def ensure_bucket(self, bucket: str, origins: Sequence[str] = ()) -> None:
-        """Create the bucket unless it exists; if origins are given, only their pages may upload to it."""
+        """Create the bucket unless it exists, and let browsers upload to it from pages of `origins`."""
         client = self.client()
         present = {existing["Name"] for existing in client.list_buckets()["Buckets"]}
         if bucket not in present:

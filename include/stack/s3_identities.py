@@ -87,7 +87,7 @@ def _each(value: str | list[str], buckets: Sequence[str]) -> list[str]:
 
 
 def read_keys(environment: Mapping[str, str]) -> dict[Role, list[Keys]]:
-    """Return the keys of each role. Raises StackError if a role has none or S3_PREVIOUS_KEYS is wrong."""
+    """Return each role's keys. Raises StackError if a role has none, or S3_PREVIOUS_KEYS is malformed."""
     keys = {role: [_require_keys(environment, f"S3_{role.upper()}")] for role in Role}
     for previous in filter(None, environment.get("S3_PREVIOUS_KEYS", "").split(",")):
         try:

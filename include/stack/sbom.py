@@ -1,4 +1,4 @@
-"""List the packages of each image with their licences: `python -m include.stack.sbom` (`make sbom`).
+"""Lists the packages of each image with their licences: `python -m include.stack.sbom` (`make sbom`).
 
 The lock of each target of the Dockerfile is installed into an environment of its own, with the image's
 Python version. For each target, sbom/ gets `<target>.cdx.json`, a CycloneDX bill of materials, and
@@ -76,6 +76,7 @@ class Library(Package):
     """A JavaScript library that the console serves, as its table of libraries describes it."""
 
     sha256: str
+    """Hash of the file that the console serves, in hex."""
 
 
 def main() -> int:
@@ -111,7 +112,7 @@ def write(target: str, lock: Path, python: str, folder: Path) -> None:
 
 
 def read_packages(found: Iterable[Distribution]) -> list[Package]:
-    """Return the packages by name."""
+    """Return the packages, sorted by name."""
     packages = (Package(_normalize(each.name), each.version, licence_of(each)) for each in found)
     return sorted(packages, key=lambda package: package.name)
 
@@ -165,7 +166,7 @@ def _run(command: list[str]) -> None:
 def _complete(
     bill: dict[str, Any], target: str, packages: list[Package], libraries: list[Library]
 ) -> dict[str, Any]:
-    """Add the image's name, missing licences, the JavaScript libraries, and its direct dependencies."""
+    """Add the image's name and direct dependencies, missing licences, and the JavaScript libraries."""
     licences = {package.name: package.licence for package in packages}
     for component in bill["components"]:
         component.setdefault("licenses", [{"license": {"name": licences[_normalize(component["name"])]}}])

@@ -24,9 +24,10 @@ USERNAME = "admin"
 
 @dataclass(frozen=True)
 class Credentials:
-    """The secrets of one stack except its model keys. identity is not secret: it distinguishes stacks."""
+    """The secrets of one stack except its model keys."""
 
     identity: str
+    """Distinguishes stacks; not secret."""
     postgres_password: str
     airflow_db_password: str
     training_db_password: str
@@ -111,11 +112,11 @@ class StateFolder:
             raise StackError(f"{self.path} cannot be used for the stack's data: {error.strerror}.") from error
 
     def private(self, name: str) -> Path:
-        """Create a subfolder that only its owner can access."""
+        """Create a subfolder that only its owner can access, and return its path."""
         return private_folder(self.path / name)
 
     def exists(self) -> bool:
-        """Return whether a stack was ever started here. Its services may run even if its files are gone."""
+        """Return whether a stack was ever started from this folder, even if some of its files are missing."""
         pid_files = (self.path / "pids").glob("*.pid")
         return self.credentials_file.exists() or self.ports_file.exists() or any(pid_files)
 
@@ -135,7 +136,7 @@ class StateFolder:
         return _credentials(self.next_credentials_file, _load(self.next_credentials_file))
 
     def adopt_next_credentials(self) -> None:
-        """Replace the stored credentials."""
+        """Replace the stored credentials with the next ones."""
         self.next_credentials_file.replace(self.credentials_file)
 
     def ports(self) -> StackPorts:

@@ -14,9 +14,10 @@ from include.plain_text import escape_controls
 
 @dataclass
 class Step:
-    """One step; result is the text that is printed when it is done."""
+    """One step."""
 
     result: str = "done"
+    """Printed when the step is done."""
 
 
 @dataclass(frozen=True)

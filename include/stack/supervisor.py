@@ -2,8 +2,8 @@
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
 supervised from its start until it is stopped on purpose, which is recorded in its pid file. If a service
-keeps dying soon after its start, the pauses between restarts become longer; after some attempts it is given
-up until the next `make up`.
+keeps dying soon after its start, the pauses between restarts become longer; after several attempts it is
+given up until the next `make up`.
 
 supervisord and circus are not used, because both supervise only their own children: after their own death,
 all services would have to be stopped, including training runs. This supervisor finds running services by

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
-    """Inspect `file`, store it under its name, replacing an earlier one, and print the value for `model`.
+    """Inspect `file`, store it under its own name, and print the value for `model`.
 
-    Raises StackError if S3 is not running or fails, or the file is not a checkpoint that may be loaded.
+    An earlier file of that name is replaced. Raises StackError if S3 is not running or fails, or if the file
+    is not a checkpoint that may be loaded.
     """
     if not stack.s3.running():
         raise StackError("The stack is not running. Start it with `make up`.")

@@ -2,7 +2,7 @@
 -- first to last, and its newest children. Each is looked up by key, so a job of a thousand epochs costs as much as one
 -- of thirty.
 SELECT
-    asked.job_id,
+    requested.job_id,
     latest.epoch,
     latest.seconds,
     latest.eta_seconds,
@@ -13,7 +13,7 @@ SELECT
         SELECT (
             SELECT recorded.fitness
             FROM training_epochs AS recorded
-            WHERE recorded.job_id = asked.job_id
+            WHERE recorded.job_id = requested.job_id
                 AND recorded.epoch = chosen.epoch
         )
         FROM (
@@ -26,15 +26,15 @@ SELECT
     ARRAY(
         SELECT child.job_id::text
         FROM training_jobs AS child
-        WHERE child.parent_job_id = asked.job_id
+        WHERE child.parent_job_id = requested.job_id
         ORDER BY
             COALESCE(child.created_at, '-infinity') DESC,
             child.job_id DESC
         LIMIT %(children)s
     ) AS children
-FROM unnest(%(job_ids)s::text[]) AS asked (job_id)
+FROM unnest(%(job_ids)s::text[]) AS requested (job_id)
 LEFT JOIN training_jobs AS job
-    ON job.job_id = asked.job_id
+    ON job.job_id = requested.job_id
 LEFT JOIN LATERAL (
     SELECT
         epoch,
@@ -42,7 +42,7 @@ LEFT JOIN LATERAL (
         eta_seconds,
         recorded_at
     FROM training_epochs
-    WHERE training_epochs.job_id = asked.job_id
+    WHERE training_epochs.job_id = requested.job_id
     ORDER BY epoch DESC
     LIMIT 1
 ) AS latest

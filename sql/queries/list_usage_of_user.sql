@@ -1,4 +1,4 @@
--- The jobs on which a user spent most GPU seconds in a week; status is NULL for a job that was deleted.
+-- The jobs on which a user spent the most GPU seconds in a week; `status` is NULL for a job that has been deleted.
 SELECT
     used.job_id,
     job.status::text AS status,

@@ -138,7 +138,7 @@ def test_a_task_loads_one_plugin_and_not_the_application(server: dict[str, Any])
 
 
 @pytest.mark.parametrize(("path", "row"), TABLE, ids=[f"{row.method} {path}" for path, row in TABLE])
-def test_a_route_answers_whom_it_should(answers: Answers, path: str, row: Row) -> None:
+def test_a_route_is_open_to_the_right_people_only(answers: Answers, path: str, row: Row) -> None:
     found = {who: answers[row.method, path, who] for who in EVERYBODY}
     assert {who: answer["status"] for who, answer in found.items()} == row.expected
     if path.startswith(PREFIX):
@@ -213,7 +213,7 @@ def test_methods_without_a_route_are_refused(served: Stack, method: str) -> None
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_viewers_are_refused_what_changes_something_and_nothing_else() -> None:
+def test_viewers_are_refused_only_requests_that_change_something() -> None:
     assert {row.method for row in OURS} == {"GET", "POST", "PUT", "DELETE"}
     for row in OURS:
         assert (row.expected["viewer"] == 403) == (row.method != "GET")

@@ -64,7 +64,7 @@ def _forbids_everything(headers: requests.structures.CaseInsensitiveDict[str]) -
         (f"/jobs?prefix={'x' * 9000}", "viewer", 414),
     ],
 )
-def test_every_answer_of_the_api_has_the_security_headers(
+def test_every_response_of_the_api_has_the_security_headers(
     served: Stack, path: str, role: str | None, status: int
 ) -> None:
     answer = _get(served, PREFIX + path, role)
@@ -120,7 +120,7 @@ def _paths() -> list[str]:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_no_answer_redirects_to_a_host_that_the_request_names(served: Stack, slash: str) -> None:
+def test_no_response_redirects_to_a_host_that_the_request_names(served: Stack, slash: str) -> None:
     for path in _paths():
         named = {"Host": ELSEWHERE, "X-Forwarded-Host": ELSEWHERE}
         answer = _get(served, path.rstrip("/") + slash, **named)

@@ -183,7 +183,7 @@ def test_missing_files_are_named(complete: Complete, s3_client: S3Client, bucket
 
 
 @pytest.mark.usefixtures("waiting", "uploaded")
-def test_metadata_that_say_otherwise_than_the_bytes_are_not_believed(
+def test_metadata_that_contradict_the_bytes_are_not_believed(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     claimed = {"sha256": "1" * 64, "epoch": "3"}
@@ -319,7 +319,7 @@ def test_nan_and_infinity_are_recorded_as_null(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_of_two_completions_at_once_one_is_recorded(
+def test_only_one_of_two_simultaneous_completions_is_recorded(
     complete: Complete, connection: psycopg.Connection[Any]
 ) -> None:
     at_once = Barrier(6)
@@ -356,7 +356,7 @@ def test_checkpoints_that_a_user_uploads_are_marked_as_external(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_bytes_that_are_no_checkpoint_are_recorded_with_the_finding(complete: Complete) -> None:
+def test_bytes_that_are_not_a_checkpoint_are_recorded_with_the_finding(complete: Complete) -> None:
     shown = complete().json()
     assert shown["origin"] == "external"
     assert shown["checkpoint_finding"].startswith("best.pt is not a checkpoint")

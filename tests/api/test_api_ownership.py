@@ -61,7 +61,7 @@ def test_nobody_changes_a_job_of_somebody_else(
 @pytest.mark.parametrize(
     ("setting", "value"), [("JOB_ADMINISTRATORS", "ada,root"), ("JOB_OWNERSHIP", "anyone")]
 )
-def test_administrators_are_not_refused_and_nobody_is_where_ownership_is_off(
+def test_administrators_are_allowed_and_so_is_everybody_if_ownership_is_off(
     send: Send, monkeypatch: pytest.MonkeyPatch, action: str, setting: str, value: str
 ) -> None:
     monkeypatch.setenv(setting, value)

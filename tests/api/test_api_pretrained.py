@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 
-def test_a_file_that_breaks_off_is_not_stored(
+def test_a_file_whose_upload_is_interrupted_is_not_stored(
     api_url: str, weights: bytes, s3_client: S3Client, bucket: str
 ) -> None:
     def broken() -> Iterator[bytes]:

@@ -134,7 +134,7 @@ OPERATIONS = [
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_what_is_sent_is_answered_as_the_document_says(
+def test_responses_are_those_that_the_document_describes(
     described: Any,
     admin: requests.Session,
     pytestconfig: pytest.Config,

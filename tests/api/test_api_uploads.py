@@ -92,7 +92,7 @@ def keys(client: S3Client, bucket: str) -> set[str]:
     return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
-def test_an_interrupted_upload_goes_on_with_what_is_missing(
+def test_an_interrupted_upload_continues_with_the_missing_parts(
     ask: Ask, s3_client: S3Client, bucket: str
 ) -> None:
     files = {"set.zip": LARGE}
@@ -150,7 +150,7 @@ def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3C
     [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""],
     ids=["a byte less", "a byte more", "nothing"],
 )
-def test_another_size_than_announced_is_refused_by_s3(ask: Ask, content: bytes) -> None:
+def test_s3_refuses_a_file_of_another_size_than_announced(ask: Ask, content: bytes) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     (link,) = sign(ask, upload["upload_id"], (0, 1))
     assert send(link, content) in {400, 403}

@@ -101,7 +101,7 @@ def test_validation_writes_nothing(
 
 
 @pytest.mark.parametrize("body", ["[]", "5", "null", '"text"', "{"])
-def test_a_body_that_is_no_json_object_is_refused(api_url: str, body: str) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(api_url: str, body: str) -> None:
     answer = requests.post(
         f"{api_url}/validate", data=body, headers={"Content-Type": "application/json"}, timeout=60
     )

@@ -74,7 +74,7 @@ def _ready(page: Page, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", PAGES)
-def test_a_page_keeps_nobody_out_and_fits_a_phone(visit: Visitors, where: str) -> None:
+def test_a_page_is_accessible_and_fits_a_phone(visit: Visitors, where: str) -> None:
     visitor = visit(width=360, height=640)
     _ready(visitor.open(PAGES[where][0]), where)
     assert not visitor.wider_than_the_screen()
@@ -124,7 +124,7 @@ def test_a_viewer_is_told_that_they_may_not_start_a_training_run(visit: Visitors
         ("/api/v2/dags/train_yolo/dagRuns", {"logical_date": None, "conf": {"epochs": 1}}),
     ],
 )
-def test_a_viewer_who_tries_all_the_same_is_refused(
+def test_a_viewer_who_tries_anyway_is_refused(
     visit: Visitors, path: str, body: dict[str, object] | None
 ) -> None:
     visitor = visit("viewer")
@@ -147,7 +147,7 @@ def test_a_page_reports_a_network_outage_and_recovers_from_it(visit: Visitors, p
     expect(page.get_by_text("access-running").first).to_be_visible()
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(visit: Visitors) -> None:
+def test_a_response_that_is_cut_off_is_requested_again(visit: Visitors) -> None:
     visitor = visit()
     job = f"**{API}/jobs/access-running"
     visitor.page.route(job, lambda route: route.fulfill(body='{"job_'))

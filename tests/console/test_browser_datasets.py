@@ -118,7 +118,7 @@ def test_a_dropped_zip_is_checked_trained_on_and_compared_with_its_next_version(
     upload(page, export_like_roboflow(tmp_path / "shapes", 18), "shapes.v2.zip", "ten more images")
     expect(page.get_by_role("link", name="Show version 2")).to_be_visible(timeout=180_000)
     page.get_by_role("link", name="Show version 2").click()
-    difference = page.get_by_role("region", name="Difference to version 1")
+    difference = page.get_by_role("region", name="Differences from version 1")
     expect(difference.get_by_text("Images added: 10")).to_be_visible()
     expect(difference.get_by_text("Images removed: 0")).to_be_visible()
     assert visitor.barriers() == []

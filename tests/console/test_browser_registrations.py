@@ -117,9 +117,9 @@ def test_a_version_is_compared_with_the_newest_older_one_that_exists(
     visitor.expects(404, "/difference?base=")  # these versions have no listings to compare
     page = visitor.open(f"dataset?name={NAME}")
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name=f"Version {newest}", exact=True))
-    expect(row.get_by_role("link", name=f"Difference to version {first}")).to_be_visible()
+    expect(row.get_by_role("link", name=f"Differences from version {first}")).to_be_visible()
     page = visitor.open(f"dataset?name={NAME}&version={newest}")
-    expect(page.get_by_role("region", name=f"Difference to version {first}")).to_be_visible()
+    expect(page.get_by_role("region", name=f"Differences from version {first}")).to_be_visible()
     expect(page.get_by_label("Compare with version")).to_have_value(str(first))
 
     connection.execute("DELETE FROM datasets WHERE name = %s AND version < %s", [NAME, newest])

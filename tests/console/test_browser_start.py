@@ -109,7 +109,7 @@ def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Vis
     expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
 
 
-def test_starting_again_after_a_lost_answer_starts_no_second_run(visit: Visitors, api: Airflow) -> None:
+def test_starting_again_after_a_lost_response_starts_no_second_run(visit: Visitors, api: Airflow) -> None:
     runs = api.runs("train_yolo")
     visitor = visit()
     visitor.expects(409, "/dagRuns")
@@ -156,7 +156,7 @@ def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit
     assert (conf["dataset"], conf["epochs"], conf["overrides"]["mosaic"]) == ("s3://b/d.zip", 20, 0.5)
 
 
-def test_a_line_that_is_no_yolo_command_is_refused(visit: Visitors) -> None:
+def test_a_line_that_is_not_a_yolo_command_is_refused(visit: Visitors) -> None:
     page = visit().open("start")
     page.get_by_label("Paste a yolo train command").fill("python train.py")
     page.get_by_label("Paste a yolo train command").press("Enter")

@@ -112,7 +112,7 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     assert job_row(airflow_stack, running)["status"] == "stopped"
 
 
-def test_it_is_resumed_with_more_epochs_and_compared_with_its_parent(
+def test_a_job_is_resumed_with_more_epochs_and_compared_with_its_parent(
     visit: Visitors, airflow_stack: Stack, stopped: str
 ) -> None:
     frame = _open_job_in_airflow(visit(), stopped)

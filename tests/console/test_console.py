@@ -50,7 +50,7 @@ def test_nobody_gets_a_page_without_a_login(api_stack: Stack, page: str) -> None
 
 
 @pytest.mark.parametrize("name", [*FILES, "vendor/README.md", "vendor/LICENSE-htm", "nowhere.js"])
-def test_nobody_gets_a_file_who_is_not_logged_in(api_stack: Stack, name: str) -> None:
+def test_nobody_gets_a_file_without_a_login(api_stack: Stack, name: str) -> None:
     answer = get(api_stack, f"static/{compute_version(FILES)}/{name}", None)
     assert answer.status_code == 401
     assert answer.headers["content-type"] == "application/problem+json"
@@ -100,7 +100,7 @@ def test_the_first_page_is_the_list(api_stack: Stack) -> None:
     ("path", "who"),
     [("jobs", "viewer"), ("jobs", None), ("nowhere", "viewer"), ("static/current/h.js", "viewer")],
 )
-def test_every_answer_has_the_security_headers(api_stack: Stack, path: str, who: str | None) -> None:
+def test_every_response_has_the_security_headers(api_stack: Stack, path: str, who: str | None) -> None:
     headers = get(api_stack, path, who).headers
     policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"

@@ -116,7 +116,7 @@ def test_a_plan_shows_the_sql_and_changes_nothing(
     assert host_applications.structure(connection) == set()
 
 
-def test_ten_runs_end_as_one_did(engine: Engine, connection: psycopg.Connection[Any]) -> None:
+def test_ten_runs_have_the_same_result_as_one(engine: Engine, connection: psycopg.Connection[Any]) -> None:
     apply(engine)
     after_one = host_applications.structure(connection)
     for _ in range(9):

@@ -109,7 +109,9 @@ def _planted(directory: Path, body: str) -> Path:
     return scripts
 
 
-def test_of_several_runs_at_once_one_migrates(start: Start, database_url: str, as_it_was: None) -> None:
+def test_only_one_of_several_simultaneous_runs_migrates(
+    start: Start, database_url: str, as_it_was: None
+) -> None:
     runs = [start() for _ in range(3)]
     said = sorted(run.communicate()[0].strip() for run in runs)
     assert [run.returncode for run in runs] == [0, 0, 0]
@@ -117,7 +119,7 @@ def test_of_several_runs_at_once_one_migrates(start: Start, database_url: str, a
     verify(host_applications.engine(database_url))
 
 
-def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_ends_right(
+def test_a_run_killed_inside_a_revision_leaves_nothing_and_the_next_one_succeeds(
     start: Start, database_url: str, connection: psycopg.Connection[Any], as_it_was: None
 ) -> None:
     before = host_applications.structure(connection)

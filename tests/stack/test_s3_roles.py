@@ -231,7 +231,7 @@ def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: 
         place.delete_below("checkpoints/")
 
 
-def test_a_policy_is_for_the_bucket_that_it_is_rendered_for() -> None:
+def test_a_policy_names_the_bucket_that_it_is_rendered_for() -> None:
     policy = policy_of(Role.API, ["mine"])
     assert "training-checkpoints" not in str(policy)
     assert "arn:aws:s3:::mine/uploads/*" in str(policy)

@@ -143,6 +143,6 @@ def test_data_that_cannot_be_sent_are_refused_with_the_reason(
         upload_dataset(airflow_stack, quiet(), tmp_path / file, name, "detect")
 
 
-def test_a_stack_that_does_not_run_is_named(tmp_path: Path) -> None:
+def test_a_stack_that_is_not_running_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"The stack is not running\. Start it with `make up`"):
         upload_dataset(Stack.at(tmp_path / "other"), quiet(), tmp_path, "x", "detect")

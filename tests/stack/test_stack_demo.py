@@ -45,7 +45,7 @@ def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
     assert re.findall(r"epoch \d/8.*  loss: box \d+\.\d+ .* mAP50 \d", demonstrated)
 
 
-def test_the_demo_is_killed_on_its_way_and_goes_on(demonstrated: str) -> None:
+def test_the_training_run_of_the_demo_is_killed_and_resumes(demonstrated: str) -> None:
     assert "train: killed with kill -9" in demonstrated
     assert re.search(
         r"Airflow starts attempt 2 on its own(?s:.*)completed, epoch 8 of 8, in 2 att", demonstrated

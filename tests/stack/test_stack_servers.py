@@ -182,7 +182,7 @@ def test_data_and_ports_outlive_a_stop(own_stack: Stack) -> None:
         connection.execute("TABLE kept")
 
 
-def test_a_remembered_port_that_another_program_has_taken_is_left_to_it(own_stack: Stack) -> None:
+def test_a_stored_port_that_another_program_has_taken_is_replaced(own_stack: Stack) -> None:
     own_stack.down(quiet())
     lost = own_stack.ports.s3.s3
     with socket.create_server((LOOPBACK, lost)):

@@ -125,7 +125,7 @@ def test_an_unreachable_index_is_named(fresh_clone: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["env", "down", "status"])
-def test_without_a_set_up_make_names_the_first_command(fresh_clone: Path, command: str) -> None:
+def test_make_names_the_first_command_if_nothing_is_set_up(fresh_clone: Path, command: str) -> None:
     made = _make(fresh_clone, command)
     assert made.returncode != 0
     assert made.stdout == ""

@@ -227,8 +227,8 @@ def test_a_service_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
-        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem in {service.log}, "
-        r"then run `make up`",
+        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem shown in "
+        rf"{service.log}, then run `make up`",
         describe_service(service, "running", restarts),
     )
 
@@ -275,7 +275,7 @@ def supervised() -> Iterator[Stack]:
             stack.down(quiet())
 
 
-def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervised: Stack) -> None:
+def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack) -> None:
     kill(supervised.s3.service)
     until(supervised.s3.running)
     until(lambda: "restarted once" in describe_services(supervised)["S3"])

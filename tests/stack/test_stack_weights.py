@@ -56,6 +56,6 @@ def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
         store_weights(stack, quiet(), tmp_path / name)
 
 
-def test_a_stack_that_does_not_run_is_named(tmp_path: Path) -> None:
+def test_a_stack_that_is_not_running_is_reported(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"The stack is not running\. Start it with `make up`"):
         store_weights(Stack.at(tmp_path / "other"), quiet(), tmp_path / "x.pt")

@@ -8,9 +8,9 @@ const CONFLICT = 409;
 const ERROR = 500;
 
 /**
- * The steps of a deletion, about which the user is asked once or twice; `remove` deletes and then leaves the page.
+ * The steps of a deletion, which the user confirms once or twice; `remove` deletes the resource.
  * @param {string} url of the resource
- * @param {string} next the page that is then opened
+ * @param {string} next the page to open after the deletion
  * @param {(problem: Problem) => void} report receives the reason if the deletion fails
  */
 export function useDeletion(url, next, report) {

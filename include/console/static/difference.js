@@ -29,7 +29,7 @@ export function Difference({ name, version, base }) {
     base ? Promise.resolve(base) : findBefore(name, version, signal);
   const { data: number, problem, again } = usePolled(load, null);
   return html`<section class="section" aria-labelledby="difference">
-    <div class="section-heading"><h2 id="difference">Difference${number && ` to version ${number}`}</h2>
+    <div class="section-heading"><h2 id="difference">Differences${number && ` from version ${number}`}</h2>
       ${number !== undefined && html`<${Choice} name=${name} version=${version} base=${number} />`}</div>
     <${ProblemNote} problem=${problem} again=${again} />
     ${number && html`<${Found} name=${name} version=${version} base=${number} />`}
@@ -90,7 +90,7 @@ function Files({ files }) {
 
 /** @param {Api.ChangedImage} image */
 function pathOf({ split, name, moved_from: before }) {
-  return `${split}/${name}${before ? `, before in ${before}` : ""}`;
+  return `${split}/${name}${before ? `, previously in ${before}` : ""}`;
 }
 
 /** @param {{ classes: Api.ClassDifference }} props */

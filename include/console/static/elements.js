@@ -162,7 +162,7 @@ async function writeToClipboard(text) {
 }
 
 /**
- * What a button does: `act` does it, and reports why it failed; `busy` says whether it is still being done.
+ * The action of a button: `act` runs it and reports why it failed; `busy` says whether it is still running.
  * @param {(problem: Problem | null) => void} report receives null after a success
  */
 export function useAction(report) {

@@ -39,7 +39,7 @@ export function Delete({ job, report }) {
   return html`<span class="confirm" role="group" aria-label="Delete this training run">
     <span>${
       first
-        ? `This deletes its record, its curves, its pictures and both checkpoints${size}.`
+        ? `This deletes the training run’s record, curves, pictures and both checkpoints${size}.`
         : "This cannot be undone, and the training can no longer be resumed."
     }</span>
     ${first ? next : last}

@@ -37,10 +37,10 @@ export function PasteCommand({ fields, fill }) {
   return html`<div class="card paste">
     <label for="command">Paste a yolo train command to fill in the form</label>
     <div class="line"><input id="command" name="command" type="text" autocomplete="off" autocapitalize="off"
-        spellcheck=${false} placeholder="yolo detect train data=… model=… epochs=…" aria-describedby="command-said"
+        spellcheck=${false} placeholder="yolo detect train data=… model=… epochs=…" aria-describedby="command-result"
         onPaste=${onPaste} onKeyDown=${onKeyDown} />
       <button type="button" class="button" onClick=${onClick}>Fill in</button></div>
-    <p class="muted" id="command-said" role="status">${message}</p>
+    <p class="muted" id="command-result" role="status">${message}</p>
   </div>`;
 }
 

@@ -43,7 +43,7 @@ function Branch({ jobs, siblings, current }) {
 /** @param {{ job: Api.RelatedJob, isCurrent: boolean }} props */
 function Entry({ job, isCurrent }) {
   const quality = headline(job.metrics);
-  return html`<div class="entry ${isCurrent ? "here" : ""}">
+  return html`<div class="entry ${isCurrent ? "current" : ""}">
     ${isCurrent ? html`<strong aria-current="page">${job.job_id}</strong>` : html`<${JobLink} id=${job.job_id} />`}
     <${Status} of=${job.status} />
     <span class="muted">${summaryOf(job)}</span>

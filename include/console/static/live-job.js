@@ -79,7 +79,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
   let timer;
   let loading = new AbortController();
   const close = () => {
-    loading.abort(); // Otherwise it could open a second stream, or replace newer data.
+    loading.abort(); // Otherwise its response could open a second stream, or replace newer data.
     source?.close();
     source = null;
     clearTimeout(timer);

@@ -18,8 +18,8 @@ export function Notes({ job }) {
     ${
       job.waits_for_quota &&
       html`<${Note} title="Waiting for the quota">
-      <p>${job.triggered_by} has reached the quota of <a href="usage">GPUs at once</a>. Waiting training runs start in
-        the order in which they were queued, once enough of this user’s runs have ended.</p></${Note}>`
+      <p>${job.triggered_by} has reached the quota for <a href="usage">GPUs in use at once</a>. Waiting training runs
+        start in the order in which they were queued, once enough of this user’s runs have ended.</p></${Note}>`
     }
     ${
       stopping &&

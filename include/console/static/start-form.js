@@ -1,7 +1,7 @@
 // @ts-check
 // The form that starts a training run through Airflow's REST API, so that Airflow's permissions, validation and audit
-// log apply. The training API checks the parameters first, and errors are shown at their fields. If that API is down,
-// the run is triggered unchecked.
+// log apply. The training API checks the parameters first, and errors are shown beside their fields. If that API is
+// down, the run is triggered unchecked.
 /** @import { Children } from "./h.js" */
 /** @import { FormField } from "./parameters.js" */
 import { html, useEffect, useRef, useState } from "./h.js";
@@ -39,8 +39,8 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const [refusal, setRefusal] = useState(/** @type {{ title: string, message: string } | null} */ (null));
   const [busy, setBusy] = useState(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
-  /** The run that was requested last. If its answer was lost, the next request names the same run. */
-  const asked = useRef({ conf: "", runId: "" });
+  /** The run that was requested last. If the response was lost, the next request names the same run. */
+  const requested = useRef({ conf: "", runId: "" });
   const names = new Set(groups.flatMap((group) => group.names));
   const shown = fields.filter(({ name }) => names.has(name));
   const shownText = (/** @type {FormField} */ { name, initial }) =>
@@ -74,8 +74,8 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const start = async () => {
     if (refuse(await findErrors(conf))) return false;
     const wanted = JSON.stringify(conf);
-    if (asked.current.conf !== wanted) asked.current = { conf: wanted, runId: newRunId() };
-    const { runId } = asked.current;
+    if (requested.current.conf !== wanted) requested.current = { conf: wanted, runId: newRunId() };
+    const { runId } = requested.current;
     await trigger(runId, conf);
     location.assign(`run${queryString({ dag_id: "train_yolo", run_id: runId })}`);
     return true;
@@ -121,7 +121,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
 }
 
 /**
- * Find errors, by name of the parameter. Return none if the check is unavailable: the run checks parameters again.
+ * Find errors, by name of the parameter. Return none if the check is unavailable: the run checks the parameters again.
  * @param {Record<string, unknown>} conf
  * @returns {Promise<Record<string, string>>}
  */
@@ -137,7 +137,7 @@ async function findErrors(conf) {
 }
 
 /**
- * Trigger the run unless Airflow has it already, because it received the same request before.
+ * Trigger the run, unless an earlier request for the same run has already done so.
  * @param {string} runId
  * @param {Record<string, unknown>} conf
  */

@@ -39,7 +39,7 @@ export function Summary({ job }) {
 /** @param {{ job: Job }} props */
 function Facts({ job }) {
   const { dag_id: dagId, run_id: runId } = job;
-  // A new element begins to poll again, which the old one no longer does once its run has ended.
+  // Only a new element polls again: the old one has stopped polling if its run has ended.
   const key = `${runId} ${isActive(job)}`;
   const owner = dagId && runId && html`<${Owner} key=${key} dagId=${dagId} runId=${runId} />`;
   return html`<dl class="facts">

@@ -36,7 +36,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const busy = upload.step === "sending";
   const take = (/** @type {LocalFile[]} */ taken) => {
     setFiles(taken);
-    setMissing(taken.length ? "" : "There is nothing to upload: the folder contains only hidden files.");
+    setMissing(taken.length ? "" : "There is nothing to upload: the folder has only hidden files and caches.");
     if (!name && taken.length === 1) setName(nameOf(taken[0]));
   };
   const submit = (/** @type {Event} */ event) => {

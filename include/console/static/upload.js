@@ -14,7 +14,7 @@ const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
 
 /**
  * Send the files, and return the completed upload. Raises Problem, and AbortError once `signal` is aborted.
- * Until `forget` is called, the browser remembers the upload, and sends the same files no second time.
+ * Until `forget` is called, the browser remembers the upload, and does not send the same files again.
  * @param {LocalFile[]} files
  * @param {Report} report
  * @param {AbortSignal} signal
@@ -72,8 +72,8 @@ async function beginOrContinue(files, key, signal) {
  */
 function piecesOf(files, state) {
   return state.files.flatMap(({ parts, part_size: size, arrived }, index) => {
-    const here = new Set(arrived);
-    const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !here.has(number));
+    const stored = new Set(arrived);
+    const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !stored.has(number));
     return numbers.map((part) => ({
       file: index,
       part,
@@ -93,19 +93,19 @@ async function sendPieces(uploadId, pieces, total, report, signal) {
   let done = total - pieces.reduce((sum, { bytes }) => sum + bytes.size, 0);
   /** @type {Map<Piece, number>} */
   const onTheWay = new Map();
-  const tell = () => report(done + [...onTheWay.values()].reduce((sum, sent) => sum + sent, 0), total);
-  tell();
+  const reportSent = () => report(done + [...onTheWay.values()].reduce((sum, sent) => sum + sent, 0), total);
+  reportSent();
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   const send = async (/** @type {Piece} */ piece, /** @type {Api.SignedPart} */ link) => {
     const progress = (/** @type {number} */ sent) => {
       onTheWay.set(piece, sent);
-      tell();
+      reportSent();
     };
     await sendPiece(uploadId, piece, link, progress, either);
     onTheWay.delete(piece);
     done += piece.bytes.size;
-    tell();
+    reportSent();
   };
   let next = 0;
   while (next < pieces.length) {

@@ -28,7 +28,7 @@ export function PretrainedWeights({ mayStart }) {
     ${mayStart && html`<${DropZone} stored=${again} />`}
     <${ProblemNote} problem=${problem} again=${again} />
     ${data && data.files.length > 0 && html`<${Files} files=${data.files} mayStart=${mayStart} />`}
-    ${data?.truncated && html`<p class="muted">Only the first files by name are shown.</p>`}
+    ${data?.truncated && html`<p class="muted">Only the first files, sorted by name, are shown.</p>`}
   </section>`;
 }
 

@@ -28,7 +28,7 @@ COLUMNS = {
 }
 
 _EMPTY_UNTIL_THEN = Column("started_at", "timestamp with time zone")
-"""An adopted table may have it as NOT NULL, which was fine before this revision."""
+"""An adopted table may have this column as NOT NULL, which was fine before this revision."""
 
 # Since revision 0003, every attempt writes its number, and a run that takes over a job removes that number.
 _WAITS = """\

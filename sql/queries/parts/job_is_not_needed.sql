@@ -1,5 +1,5 @@
 -- The job is not pinned, no job that continues it is queued or running, and no model version comes from it, except one
--- that was rejected and never was in production.
+-- that was rejected and has never been in production.
 job.pinned IS NOT TRUE
 AND NOT EXISTS (
     SELECT

@@ -111,7 +111,7 @@ function Version({ of, before: earlier, isFirst }) {
     <td class="reason">${of.note ?? "–"}</td>
     <td>${
       !isFirst &&
-      html`<a href=${compared}>Difference to ${earlier ? `version ${earlier.version}` : "the previous version"}</a>`
+      html`<a href=${compared}>Differences from ${earlier ? `version ${earlier.version}` : "the previous version"}</a>`
     }</td>
   </tr>`;
 }

@@ -28,7 +28,7 @@ function UsagePage() {
 
 function Nothing() {
   return html`<div class="empty"><h2>No GPU hours yet</h2>
-    <p>Nobody has trained in these ${weeks} weeks.</p></div>`;
+    <p>Nobody has trained in the last ${weeks} weeks.</p></div>`;
 }
 
 /** @param {{ usage: Api.Usage }} props */
