@@ -249,4 +249,4 @@ def test_an_attempt_that_starts_with_high_memory_use_only_logs_a_warning(
         for batch in range(1, 4):
             assert not opened.progress(at(batch, 1.0))
             memory.check()
-    assert caplog.text.count(": the kernel may kill it. Use a smaller batch") == 1
+    assert caplog.text.count(": the kernel may kill it. Set a smaller batch") == 1

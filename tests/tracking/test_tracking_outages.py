@@ -54,7 +54,7 @@ def test_a_server_that_was_never_reachable_gets_everything_from_the_last_task(
         tracker.notify()
         until(lambda: bool(warnings(caplog)), "a warning")
         tracker.end()
-    assert "The task notify_backend sends what is missing of job a" in warnings(caplog)[-1]
+    assert "The task notify_backend sends the missing values of job a" in warnings(caplog)[-1]
     record_checkpoints(connection)
     tracking.use_environment(monkeypatch)
     track_recorded("a", tracking.open_database)
