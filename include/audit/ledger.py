@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Records each finding at once, so that a killed audit has recorded its findings."""
+    """Records each finding at once, so that a killed audit loses none."""
 
     def __init__(self, connection: Connection[Any], run_id: str, report: AuditReport) -> None:
         self._connection, self._statements = connection, Statements(connection)
