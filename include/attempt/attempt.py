@@ -155,7 +155,7 @@ class TrainingAttempt:
         return watch_attempt(self._watch_folder, self._row.attempt, limits)
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes; wait up to an hour if other runs hold them."""
+        """Claim the job's GPUs until `stack` closes; wait for up to an hour if other runs hold them."""
         with self._continue_elsewhere():
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
@@ -240,8 +240,8 @@ class TrainingAttempt:
 
     def _record_changed_data(self) -> None:
         reason = (
-            f"files of dataset {self._dataset.source} changed during the training; an S3 prefix or a zip "
-            "is copied and cannot change"
+            f"files of dataset {self._dataset.source} changed during the training; data in an S3 prefix or "
+            "a zip are copied first, so they cannot change"
         )
         log.warning("Identical weights are no longer guaranteed: %s.", reason)
         self._row.record_inexact(reason)

@@ -22,7 +22,7 @@ _ANSWER_SECONDS = 5.0
 """How long the training waits for an epoch to be recorded while the database responds."""
 
 _PROGRESS_SECONDS = 10.0
-"""Interval at which progress within an epoch is recorded, and a request to stop at once is noticed."""
+"""Interval at which progress within an epoch is recorded, and a request to stop immediately is noticed."""
 
 _RETRY_SECONDS = 15.0
 """A failed write is retried with the next epoch, or after this time, since epochs may take hours."""

@@ -95,8 +95,8 @@ class MemoryWatch:
         if grown >= _GROWN_FRACTION * self._limit and elapsed >= self._least_seconds:
             self.shortage = (
                 f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than "
-                "when training started: its state is saved before the kernel kills it, and the next attempt "
-                "starts with free memory. If this recurs, set fewer workers, or set cache to false or disk"
+                "when training started: the state is saved before the kernel kills the attempt, and the next "
+                "one starts with free memory. If this recurs, set fewer workers, or cache to false or disk"
             )
         elif not self._warned:
             self._warned = True

@@ -132,7 +132,7 @@ def _identity(pid: int) -> str:
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its tasks
     undumpable, which hides most of that folder even from the same user. If the holder runs in another
-    container, its recorded identity names that container.
+    container, its recorded identity names that container, and so differs.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
