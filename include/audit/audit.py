@@ -48,7 +48,7 @@ class AuditScope:
     """The folder of this machine with the folders of jobs."""
     live_runs: LiveRuns
     now: datetime
-    """The time at which the age of objects, rows and folders is determined."""
+    """The current time, from which the ages of objects, rows and folders are computed."""
     conditional_writes: ConditionalWrites
     """How the bucket's server treats conditional writes."""
     signing: ModelSigning

@@ -31,7 +31,7 @@ class Finding:
 
     kind: FindingKind
     detail: str
-    """What was found, as a sentence without a full stop."""
+    """What was found, in words, without a full stop at the end."""
     job_id: str | None = None
     path: str | None = None
     """An s3:// URI or a local path."""

@@ -24,7 +24,7 @@ class Ledger:
         self._run_id, self._report = run_id, report
 
     def begin(self) -> None:
-        """Delete the findings of earlier attempts of this run, and those older than half a year."""
+        """Delete the findings recorded by earlier attempts of this run, and those older than half a year."""
         with self._connection.transaction():
             self._statements.changed("forget_findings", run_id=self._run_id)
 
