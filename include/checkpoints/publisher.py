@@ -35,8 +35,8 @@ class BackgroundPublisher:
     There is one upload at a time. A newer snapshot replaces a waiting one, but the newest best.pt is kept, so
     at most two copies of each file are kept. A failed upload is retried until a newer state replaces it. But
     an upload of which S3 already holds parts is finished first, because otherwise no upload would ever finish
-    over a slow link. The training neither waits for S3 nor stops because of it, except that the next
-    `publish` and `close` raise FencedOut.
+    over a slow link. The training neither waits for S3 nor stops because of it, except that `publish` and
+    `close` raise FencedOut once another attempt owns the job.
 
     `on_durable` is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
     its exceptions are logged. `durable` is the position of the state that is already stored.

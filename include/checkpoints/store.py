@@ -117,7 +117,7 @@ class CheckpointStore:
         keep_previous: bool = True,
         keep_parts: bool = False,
     ) -> Upload:
-        """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
+        """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 has these bytes.
 
         A replaced last.pt is kept as last.previous.pt. Use `keep_previous=False` if the stored last.pt is
         damaged, or holds the same state as `checkpoint`, and so must not replace an older last.previous.pt.

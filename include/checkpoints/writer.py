@@ -1,4 +1,4 @@
-"""Writing objects in spite of concurrent writers: a writer only replaces versions that it knows."""
+"""Writing objects in spite of concurrent writers: a writer replaces only versions that it knows."""
 
 from __future__ import annotations
 

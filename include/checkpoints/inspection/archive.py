@@ -20,14 +20,14 @@ MAX_ENTRIES = 100_000
 
 MAX_DIRECTORY = 16 * 1024**2
 MAX_PICKLE = 32 * 1024**2
-"""Maximum bytes of the pickle, which has no weights in it: the objects of the largest full state take 2 MB,
+"""Maximum size of the pickle in bytes. It holds no weights: the objects of the largest full state take 2 MB,
 the metrics of 100,000 epochs 15 MB."""
 
 MAX_BESIDE = 1024
-"""Maximum bytes of an entry that describes how the file was written."""
+"""Maximum size in bytes of an entry that describes how the file was written."""
 
 MAX_PADDING = 64 * 1024
-"""Maximum bytes between an entry's header and its data, which torch aligns to 64 bytes."""
+"""Maximum number of bytes between an entry's header and its data, which torch aligns to 64 bytes."""
 
 # "x" skips what is not needed: versions, times, checksums, attributes, and the sizes in a header.
 _HEADER = struct.Struct("<4s2x2H16x2H")

@@ -31,7 +31,8 @@ from include.checkpoints.keys import BATCH, EXACT
 
 MAX_DEPTH = 200
 MAX_FEATURES = 16
-"""Maximum layers that a distillation compares; Ultralytics compares the head and its inputs, usually four."""
+"""Maximum number of layers that a distillation compares; Ultralytics compares the head and its inputs,
+usually four."""
 
 MAX_PATHS = 20_000_000
 """Maximum number of paths to objects. A shared object has several; in a decompression bomb, very many."""
