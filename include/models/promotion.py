@@ -168,7 +168,7 @@ def _require_promotable(version: ModelVersion, present: ModelVersion | None, cho
         )
         raise PromotionRefused(
             f"{version} was meant to replace {before}, but {now} is in production now: another promotion "
-            "came first. Compare them, and promote this one with promote_model if you still want it"
+            "came first. Compare both, and promote this version with promote_model if you still want it"
         )
     if version.stage == Stage.REJECTED and not chosen.force:
         raise PromotionRefused(

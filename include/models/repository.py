@@ -108,7 +108,7 @@ class ModelRepository:
         """Register the job's best.pt as the next version of the model, a candidate, and return it.
 
         `place(version)` stores the file and returns its path. While it runs, no other version gets a number;
-        the row is written only after it has returned. If the job already has a version of the model, that one
+        the row is written only when it has returned. If the job already has a version of the model, that one
         is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
@@ -184,8 +184,8 @@ class ModelRepository:
         if not row.locked:
             raise PromotionConflict(
                 f"Another promotion of model {name} is under way, so version {version} was not promoted. "
-                "Wait until it has ended, check which version is in production then, and trigger this one "
-                "again if you still want it"
+                "Wait until it has ended, check which version is in production then, and trigger this "
+                "promotion again if you still want it"
             )
         self._statements.row("lock_model_version", name=name, version=version)
         return self.require(name, version)

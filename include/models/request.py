@@ -27,7 +27,9 @@ class PromotionRequest(Request):
         description="The version to promote. Default: roll back to the older version that was in production "
         "most recently.",
     )
-    reason: OptionalText = Field(None, max_length=TEXT, description="Why; this is recorded with the version.")
+    reason: OptionalText = Field(
+        None, max_length=TEXT, description="Reason for the promotion, recorded with the version."
+    )
     force: bool = Field(
         False,
         description="Promote a version even if the gate rejected it, or if it was promoted earlier without "
