@@ -60,13 +60,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU of its machine. With its retries, a job waits for two days in total."""
+"""How long an attempt waits for a GPU of its machine. With retries, a job waits for two days in total."""
 
 
 class TrainingAttempt:
     """One attempt at one job: it starts from the state of the previous attempt, and leaves one for the next.
 
-    open_store returns a new writer of the job's checkpoints, which has not read any stored object yet.
+    `open_store` returns a new writer of the job's checkpoints, which has not yet read any stored object.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class TrainingAttempt:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise MachineUnusable(
-                f"{error}. This training run continues on another machine, or here once that is corrected"
+                f"{error}. This training run continues on another machine, or on this one once the problem "
+                "is solved"
             ) from error
 
     def trace(self) -> Trace | None:
@@ -119,8 +120,8 @@ class TrainingAttempt:
     def run(self) -> TrainingManifest:
         """Train, and return when the training has ended and both final files are in S3, verified.
 
-        Raises Preempted if this machine is preempted; the finished batches are then durable if the upload
-        ended in time. After any other error, the next attempt resumes from the newest state as well.
+        Raises Preempted if this machine is preempted; the finished batches are then durable if their upload
+        ended in time. After this or any other error, the next attempt resumes from the newest state.
         NoGpuFree and StillRunning are raised only before the training has started.
         """
         job = self._job
@@ -143,8 +144,10 @@ class TrainingAttempt:
                 return self._run(termination, device, dataset)
             except FencedOut as error:
                 self._row.require_own()
-                # The other writer is an older attempt that has not noticed yet that it lost the job.
-                raise StoreBusy(f"{error}. This attempt owns the row, so the next one takes over") from None
+                # The other writer is an older attempt that has not yet noticed that it has lost the job.
+                raise StoreBusy(
+                    f"{error}. The job's row still names this attempt, so a retry takes the job over"
+                ) from None
 
     def _watch(self) -> AbstractContextManager[Heartbeats]:
         """Start a process that watches this one."""
@@ -152,7 +155,7 @@ class TrainingAttempt:
         return watch_attempt(self._watch_folder, self._row.attempt, limits)
 
     def _claim_device(self, stack: ExitStack) -> str | None:
-        """Claim the job's GPUs until `stack` closes; wait up to an hour if other runs hold them."""
+        """Claim the job's GPUs until `stack` closes; wait for up to an hour if other runs hold them."""
         with self._continue_elsewhere():
             device = stack.enter_context(
                 wait_for_gpus(self._job.spec.device, self._settings.gpu_locks, _GPU_SECONDS)
@@ -165,7 +168,7 @@ class TrainingAttempt:
         if not dataset.is_unchanged():
             raise DatasetChanged(
                 f"Files of dataset {self._dataset.source!r} were changed after the check, while the job "
-                "waited for a GPU; start the job again to check and train on what is there now"
+                "waited for a GPU; start the job again to check the current files and train on them"
             )
 
     def _require_hardware(self, device: str | None) -> None:
@@ -217,7 +220,7 @@ class TrainingAttempt:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
         If the training has a state, a refusal by S3 counts as temporary. Raises ProcessKilled if the process
-        that reads the data is killed: it could read them when they were checked.
+        that reads the data is killed: the data are unlikely to be the cause, because they have been checked.
         """
         settings = self._settings
         local = materialize(
@@ -237,8 +240,8 @@ class TrainingAttempt:
 
     def _record_changed_data(self) -> None:
         reason = (
-            f"files of dataset {self._dataset.source} changed during the training; an S3 prefix or a zip "
-            "is copied and cannot change"
+            f"files of dataset {self._dataset.source} changed during the training; data in an S3 prefix or "
+            "a zip are copied first, so they cannot change"
         )
         log.warning("Identical weights are no longer guaranteed: %s.", reason)
         self._row.record_inexact(reason)

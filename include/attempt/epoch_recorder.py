@@ -22,7 +22,7 @@ _ANSWER_SECONDS = 5.0
 """How long the training waits for an epoch to be recorded while the database responds."""
 
 _PROGRESS_SECONDS = 10.0
-"""Interval at which progress within an epoch is recorded, and a request to stop at once is noticed."""
+"""Interval at which progress within an epoch is recorded, and a request to stop immediately is noticed."""
 
 _RETRY_SECONDS = 15.0
 """A failed write is retried with the next epoch, or after this time, since epochs may take hours."""
@@ -32,8 +32,8 @@ class EpochRecorder:
     """Writes epochs to the database as they finish, in a separate thread.
 
     A database that is down or hangs does not stop the training: epochs are queued, and the training does not
-    wait again until a write has succeeded. It never waits for progress to be recorded. Any error other than
-    an outage ends the training, such as OwnershipLost if another run or attempt owns the job. Use the
+    wait again until a write has succeeded. The training never waits for progress to be recorded. Any error
+    other than an outage ends it, for example OwnershipLost if another run or attempt owns the job. Use the
     recorder as a context manager: it stops writing at the end of the block.
     """
 
@@ -64,7 +64,7 @@ class EpochRecorder:
         """Record `epoch` and the queued epochs; return whether the job is to stop.
 
         While the database does not respond, this returns the last known answer. Raises OwnershipLost, even if
-        it was noticed while writing an earlier epoch.
+        the loss was noticed while writing an earlier epoch.
         """
         with self._changed:
             self._waiting.append(epoch)
@@ -77,7 +77,7 @@ class EpochRecorder:
             return self._stop is not StopRequest.NONE
 
     def progress(self, progress: Progress) -> StopRequest:
-        """Hand `progress` over for recording; return the last known request to stop.
+        """Queue `progress` for recording; return the last known request to stop.
 
         Raises OwnershipLost.
         """

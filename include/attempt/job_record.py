@@ -23,18 +23,21 @@ if TYPE_CHECKING:
 class JobRecord:
     """The job's row, for one attempt: every transaction that writes names the run and the attempt.
 
-    open connects to the training database; each method calls it once and may be called from any thread.
-    Methods that write raise OwnershipLost if another run, or a newer attempt, has taken the job over, except
-    `counting_gpu_use`, which then writes nothing.
+    Methods may be called from any thread; each opens one connection. Methods that write raise OwnershipLost
+    if another run, or a newer attempt, has taken the job over, except `counting_gpu_use`, which then writes
+    nothing.
     """
 
     job_id: str
     run_id: str
+    """Dag run that the attempt belongs to."""
     attempt: int
+    """Number of the attempt within that run."""
     open: OpenDatabase
+    """Connects to the training database."""
 
     def require_own(self) -> TrainingJob:
-        """Read the row. Raises OwnershipLost if this attempt does not own it."""
+        """Return the row. Raises OwnershipLost if this attempt does not own it."""
         with self.open() as connection:
             return AttemptRepository(connection).require_owner(self.job_id, self.run_id, self.attempt)
 

@@ -1,4 +1,4 @@
-"""Notices growing memory use, and restarts the attempt before the kernel kills it."""
+"""Notices growing memory use, so that the attempt can end and be retried before the kernel kills it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class MemoryWatch:
     Airflow makes its tasks undumpable, and the kernel shows the memory of such a process only to the process
     itself and to root.
 
-    limit is the memory of the machine or its container, in bytes. The use at the first check after
-    `note_start` is considered normal. Until least_seconds after `note_start`, a shortage is only logged.
+    `limit` is the memory of the machine or its container, in bytes. The memory use at the first check after
+    `note_start` is considered normal. Until `least_seconds` after `note_start`, a shortage is only logged.
     """
 
     def __init__(self, limit: int | None = None, least_seconds: float = _LEAST_SECONDS) -> None:
@@ -91,18 +91,18 @@ class MemoryWatch:
             return
         figures = f"{used / _GIB:.1f} GiB of {self._limit / _GIB:.1f} GiB"
         grown = used - self._first
-        since = time.monotonic() - self._started
-        if grown >= _GROWN_FRACTION * self._limit and since >= self._least_seconds:
+        elapsed = time.monotonic() - self._started
+        if grown >= _GROWN_FRACTION * self._limit and elapsed >= self._least_seconds:
             self.shortage = (
                 f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than "
-                "when training started: its state is saved before the kernel kills it, and the next attempt "
-                "starts with free memory. If this recurs, use fewer workers, or cache=false or disk"
+                "when training started: the state is saved before the kernel kills the attempt, and the next "
+                "one starts with free memory. If this recurs, set fewer workers, or cache to false or disk"
             )
         elif not self._warned:
             self._warned = True
             log.warning(
-                "This attempt uses %s: the kernel may kill it. Use a smaller batch, fewer workers, or "
-                "cache=false or disk.",
+                "This attempt uses %s: the kernel may kill it. Set a smaller batch or fewer workers, or set "
+                "cache to false or disk.",
                 figures,
             )
 
@@ -119,7 +119,7 @@ def _family() -> Iterator[psutil.Process]:
 
 
 def _pss(process: psutil.Process) -> int:
-    """Return the proportional set size in bytes; 0 if the process has ended or is not readable."""
+    """Return the proportional set size in bytes; 0 if the process has ended or cannot be inspected."""
     reported = _Reports.read(process.pid)
     return _read_pss(process.pid) if reported is None else reported
 
@@ -133,14 +133,16 @@ def _read_pss(pid: int) -> int:
 
 
 class _Reports:
-    """The folder in which forked processes report their memory, each in a file; None for no reports."""
+    """Reports of forked processes about their own memory use, each in a file named after its process id."""
 
     folder: Path | None = None
+    """The folder of the files; None for no reports."""
     inherited = False
+    """Whether newly forked processes start to report if there is a folder."""
 
     @classmethod
     def collect_in(cls, folder: Path) -> None:
-        """Make every process that is forked from now on report into `folder`."""
+        """Make every process that is forked from now on write its reports to `folder`."""
         cls.folder = folder
         if not cls.inherited:
             os.register_at_fork(after_in_child=cls._report_in_thread)
@@ -163,7 +165,7 @@ class _Reports:
 
     @staticmethod
     def _report(folder: Path) -> None:
-        """Write the size of this process repeatedly, until the folder is gone."""
+        """Write the memory use of this process repeatedly, until the folder is gone."""
         own = folder / str(os.getpid())
         part = own.with_suffix(".part")
         with suppress(OSError):

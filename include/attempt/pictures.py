@@ -28,14 +28,14 @@ def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
     try:
         with _pictures(settings) as store:
             number = store.add(job.job_id, job.origin_run_id, chosen(folder))
-    except Exception as error:  # the training does not depend on it
+    except Exception as error:  # the training does not depend on pictures
         log.warning("Not all pictures of job %s were stored: %s", job.job_id, error)
     else:
         log.info("Stored %d pictures of job %s.", number, job.job_id)
 
 
 def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
-    """Remove the pictures of an earlier training run with the same name, on this machine and in S3.
+    """Remove the pictures of an earlier training run with the same job id, on this machine and in S3.
 
     S3 is searched only for a job that was started with fresh=true, because other jobs rarely have older
     pictures there.
@@ -47,7 +47,7 @@ def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) 
         try:
             with _pictures(settings) as store:
                 store.delete_others(job.job_id, job.origin_run_id)
-        except Exception as error:  # the training does not depend on it
+        except Exception as error:  # the training does not depend on pictures
             log.warning(
                 "Pictures of an earlier training run of job %s may remain in S3: %s", job.job_id, error
             )

@@ -49,7 +49,7 @@ class Termination:
         self._again: threading.Timer | None = None
 
     def await_batch(self) -> None:
-        """Let the current batch end, from now on, before Preempted is raised.
+        """From now on, let the current batch end before Preempted is raised.
 
         `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is
         raised 20 s after SIGTERM even if that state has not been saved.
@@ -68,7 +68,7 @@ class Termination:
         """Defer Preempted until the end of the block.
 
         For short steps that must not be interrupted: taking a lock, or a request to Airflow (if one is
-        interrupted, the next request reads its response). Use it in the main thread.
+        interrupted, the next one reads its response). Use it in the main thread.
         """
         self._holds += 1
         try:
@@ -78,7 +78,7 @@ class Termination:
         self._announce()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal. It must not log, because it may have interrupted the writing of a log line."""
+        """Handle the signal, without logging, because it may have interrupted the writing of a log line."""
         if os.getpid() != self._process:
             # A forked child (such as a loader worker) ends, as it would without this handler.
             signal.signal(number, signal.SIG_DFL)

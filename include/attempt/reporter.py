@@ -28,10 +28,10 @@ class StoppedNow(BaseException):
 class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
-    It asks for a state after `publish_seconds` of training since the last one, and before a validation that
-    would exceed this interval. After SIGTERM, if memory is short, or if the job is to stop now, it asks for a
-    final state at once, except in a repeated epoch. When the final state has been saved, it raises Preempted,
-    MemoryShort or StoppedNow.
+    It asks for a state when `publish_seconds` of training have passed since the last one, and before a
+    validation during which they would pass. After SIGTERM, if memory is short, or if the job is to stop now,
+    it asks for a final state at once, except in a repeated epoch. When the final state has been saved, it
+    raises Preempted, MemoryShort or StoppedNow.
     """
 
     def __init__(

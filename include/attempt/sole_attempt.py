@@ -31,21 +31,23 @@ _WAIT_SECONDS = 60.0
 
 
 class StillRunning(MachineUnusable):
-    """Another attempt uses the job's folder. A retry succeeds later, or on another machine."""
+    """Another attempt uses the job's folder. A later retry, or one on another machine, can succeed."""
 
 
 @dataclass(frozen=True)
 class _Holder:
-    """The process that holds a job on this machine. process identifies it across all machines and reboots."""
+    """The process that holds a job on this machine."""
 
     run_id: str
     attempt: int
     pid: int
+    """Process id, as the process itself sees it."""
     process: str
+    """Identifies the process across all machines and reboots, see `_identity`."""
 
     @classmethod
     def read(cls, descriptor: int) -> _Holder | None:
-        """Read the holder of the locked file; None if it has not written itself into the file yet."""
+        """Return the holder that the locked file names; None if it has not yet written its entry."""
         try:
             return cls(**json.loads(os.pread(descriptor, 4096, 0)))
         except (ValueError, TypeError):
@@ -98,8 +100,8 @@ def _lock(path: Path, own: _Holder) -> int:
             _end(holder, own)
             killed = holder
         if time.monotonic() > deadline:
-            whom = f"Attempt {holder.attempt} (process {holder.pid})" if holder else "Another attempt"
-            raise StillRunning(f"{whom} at this job is still running in the same folder and does not end")
+            who = f"Attempt {holder.attempt} (process {holder.pid})" if holder else "Another attempt"
+            raise StillRunning(f"{who} at this job is still running in the same folder and does not end")
         time.sleep(0.1)
 
 
@@ -130,7 +132,7 @@ def _identity(pid: int) -> str:
 
     The container is read from /proc/self, not from the other process's folder: Airflow makes its tasks
     undumpable, which hides most of that folder even from the same user. If the holder runs in another
-    container, its recorded identity names that container.
+    container, its recorded identity names that container, and so differs.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

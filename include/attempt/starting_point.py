@@ -32,26 +32,28 @@ log = logging.getLogger(__name__)
 _GENERATIONS: tuple[StoredKind, ...] = ("last", "last.previous")
 
 _ATTEMPT = "attempt"
-"""Key in last.pt for the number of the attempt that took the state over; it changes the file's SHA-256."""
+"""Key in last.pt for the number of the attempt that took the state over, which changes the file's SHA-256."""
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The state that an attempt starts from; if last is None, the attempt starts from scratch.
-
-    own is true for a state of this very training run, not of its parent. epoch is the last finished epoch,
-    from 0, or -1; batch is the number of batches after that epoch in the state. trained_seconds is the time
-    that this training run has trained so far; finished contains the number, the metrics and the seconds of
-    each epoch that it has finished, as in results.csv. Neither includes time or epochs of the parent.
-    """
+    """The state that an attempt starts from."""
 
     last: Path | None = None
+    """The file with the state; None to start from scratch."""
     best: Path | None = None
+    """The best.pt that belongs to the state; None if there is none."""
     epoch: int = -1
+    """Last finished epoch in the state, from 0; -1 before the first."""
     batch: int = 0
+    """Number of batches after `epoch` in the state."""
     own: bool = False
+    """Whether the state is of this very training run, and not of its parent."""
     trained_seconds: float = 0.0
+    """How long this training run has trained so far, without the time of its parent."""
     finished: tuple[FinishedEpoch, ...] = ()
+    """Number, metrics and seconds of each epoch that this training run has finished, as in results.csv; the
+    epochs of its parent are not included."""
 
 
 def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]:
@@ -69,12 +71,15 @@ def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]
 
 @dataclass(frozen=True)
 class _FoundState:
-    """A complete state of this training run; replaces is the undamaged last.pt that it will replace in S3."""
+    """A complete state of this training run."""
 
     path: Path
     state: dict[str, Any]
+    """The content of the file at `path`."""
     where: str
+    """Where the state was found: a local path or an s3:// URI."""
     replaces: Checkpoint | None = None
+    """The undamaged last.pt that the state will replace in S3; None if there is none."""
 
     @property
     def position(self) -> Position:
@@ -87,8 +92,8 @@ class _FoundState:
 
     def is_same_as(self, stored: StoredCheckpoint) -> bool:
         """Return whether the object holds the same bytes. The file is hashed only if the positions agree."""
-        there = stored.checkpoint
-        if there is None or there.position != self.position:
+        found = stored.checkpoint
+        if found is None or found.position != self.position:
             return False
         return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
 
@@ -112,9 +117,9 @@ class Recovery:
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
         """Return the state that this attempt starts from; take it over in S3 if this training run stored it.
 
-        durable is the durable position in the job's row: if it is set, finding no state is an error instead
+        `durable` is the durable position in the job's row: if it is set, finding no state is an error instead
         of a start from scratch. Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry
-        cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut, call it again
+        cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut, call this again
         with a new store. If a state exists, refusals by S3 count as temporary (RefusedForNow).
         """
         with treat_refusals_as_temporary(
@@ -150,7 +155,7 @@ class Recovery:
         return StartingPoint()
 
     def _find_newest(self, durable: Position | None) -> _FoundState | None:
-        """Return the newer of the states on this machine and in S3, where it may be older after an outage."""
+        """Return the newer of the states on this machine and in S3; after an outage, S3 may be behind."""
         local = self._find_local()
         try:
             stored = self._find_stored(durable, local)
@@ -163,10 +168,11 @@ class Recovery:
         return replace(local, replaces=stored.replaces if stored else None)
 
     def _find_stored(self, durable: Position | None, local: _FoundState | None) -> _FoundState | None:
-        """Fetch this training run's last.pt, or the previous generation, unless it is the local state.
+        """Return the state in this training run's last.pt or in the previous generation; None without one.
 
-        The previous generation is used if last.pt is damaged or missing. It is also considered if last.pt is
-        older than the row's durable position, because an old state may have overwritten a newer last.pt.
+        An object equal to the local state is not downloaded. The previous generation is used if last.pt is
+        damaged or missing. It is also considered if last.pt is older than the row's durable position, because
+        an old state may have overwritten a newer last.pt.
         """
         found: _FoundState | None = None
         problem: Exception | None = None
@@ -292,7 +298,8 @@ class Recovery:
         """
         job_id, best = self._job.job_id, None
         if parent.best is not None:
-            # If an attempt was killed between its first best.pt and last.pt, this is that attempt's best.pt.
+            # If an attempt was killed between storing its first best.pt and its first last.pt, `seed` keeps
+            # that best.pt.
             seeded = self._store.seed(parent.job_id, job_id, "best", parent.best)
             best = self._store.download(job_id, "best", self._inputs / "best.pt", seeded.checkpoint)
         seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)

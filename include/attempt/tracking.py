@@ -99,7 +99,7 @@ class Tracker:
 
     def __enter__(self) -> Self:
         if self._server is not None:
-            # Not in the thread: the process must not fork in the middle of an import.
+            # Imported here, not in the thread: the process must not fork in the middle of an import.
             from include.tracking.mirror import JobMirror
 
             mirror = JobMirror(self._server, self._lock)
@@ -129,8 +129,8 @@ class Tracker:
         self._thread.join(_LAST_SECONDS)
         if self._problem is not None or self._thread.is_alive():
             log.warning(
-                "MLflow at %s %s. The task notify_backend sends what is missing of job %s; if it fails to, "
-                "clear it once MLflow is available again.",
+                "MLflow at %s %s. The task notify_backend sends the missing values of job %s; if that fails, "
+                "clear the task once MLflow is available again.",
                 self._server.name,
                 self._problem or "is too slow",
                 self._job_id,
@@ -151,7 +151,7 @@ class Tracker:
         """Log the first of possibly many failures, and the recovery; `end` logs the last failure."""
         if problem is not None and self._problem is None and self._final is None:
             log.warning(
-                "MLflow at %s %s. Training continues; what is missing is sent when it responds.",
+                "MLflow at %s %s. Training continues; the missing values are sent when MLflow responds.",
                 server,
                 problem,
             )
@@ -166,7 +166,7 @@ class Tracker:
             problem = str(error)
         except database_errors():
             problem = "gets no updates while the training database does not respond"
-        except Exception as error:  # the training does not depend on it
+        except Exception as error:  # the training does not depend on MLflow
             log.log(
                 logging.WARNING if self._problem is None else logging.DEBUG,
                 "Tracking of job %s failed.",

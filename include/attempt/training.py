@@ -43,7 +43,7 @@ def train_and_report(
 ) -> TrainingResult:
     """Train from `start` to the end, or until a user stops the job, and return the outcome.
 
-    When this returns, every epoch is recorded, but the newest state may not be in S3 yet. snapshots is the
+    When this returns, every epoch is recorded, but the newest state may not be in S3 yet. `snapshots` is the
     folder in which states wait for their upload. Raises Preempted, MemoryShort, OwnershipLost, and all errors
     of the trainer.
     """

@@ -65,5 +65,6 @@ def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> N
     if Path(local.path).resolve() != own:
         raise LocalFileMissing(
             f"{kind}.pt of this training run (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
-            f"where this machine keeps it, {own}; clear the task `train` of this run to create it again"
+            f"the file {own} in which this machine keeps it; clear the task `train` of this run to create it "
+            "again"
         )

@@ -39,19 +39,20 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class AuditScope:
-    """The scope of an audit: a database, a bucket, this machine's folder, Airflow's runs, and the time.
-
-    conditional_writes says how the bucket's server treats such writes. signing verifies a version whose copy
-    in production is repaired.
-    """
+    """What an audit examines, and what it needs for this."""
 
     connection: Connection[Any]
+    """A connection to the training database."""
     bucket: Bucket
     training_root: Path
+    """The folder of this machine with the folders of jobs."""
     live_runs: LiveRuns
     now: datetime
+    """The current time, from which the ages of objects, rows and folders are computed."""
     conditional_writes: ConditionalWrites
+    """How the bucket's server treats conditional writes."""
     signing: ModelSigning
+    """Verifies a version before its copy in production is repaired."""
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
@@ -97,8 +98,8 @@ def find_losses(
     sample = Sample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
-            looked_at = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
-            for recorded, finding in zip(page, looked_at, strict=True):
+            findings = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
+            for recorded, finding in zip(page, findings, strict=True):
                 if finding is None:
                     sample.offer(recorded)
                 else:

@@ -50,7 +50,7 @@ def delete_version(connection: Connection[Any], version: DatasetVersion) -> None
 
 
 def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
-    """Delete the objects of a version that was deleted, unless something else uses them.
+    """Delete the objects of a deleted version, unless something else uses them.
 
     The deletion may be repeated. Raises StoreErrors.
     """
@@ -93,7 +93,7 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload, unless another user uploaded it: any user can register it."""
+    """Delete the upload, unless another user uploaded it: any user can register any upload."""
     uploads = UploadStore(bucket)
     try:
         upload = uploads.find(upload_id)
@@ -103,11 +103,11 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
 
 
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
-    """Delete the objects derived from the content, but not its listing, with which a job may continue.
+    """Delete the objects derived from the content, but not its listing, which a job may need to continue.
 
-    The manifest is deleted last, but stored first by a check. So if a check is still running and any object
-    that it has stored is deleted here, its manifest is also deleted. Without a manifest, the content cannot
-    be registered.
+    The manifest is deleted last, but a check stores it first. So if a check is still running, and an object
+    that it has stored is deleted here, its manifest is deleted too. Without a manifest, the content cannot be
+    registered.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

@@ -1,4 +1,4 @@
-"""Finding uploaded, converted and derived objects of datasets that no version and no job uses."""
+"""Finding objects of datasets (uploaded, converted or derived) that no version and no job uses."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class _Owner:
     """A kind of owner of objects, such as an upload; the beginning of an object's key names its owner."""
 
     key: re.Pattern[str]
-    """Pattern of the beginning of the keys; its group is the owner's name."""
+    """Pattern of the beginning of the keys; the pattern's group is the owner's name."""
     query: str
     """Name of the statement that finds existing owners."""
     absence: str
-    """The problem with objects without an owner, as a clause."""
+    """What is wrong with an object that has no owner, as a clause."""
 
 
 _UPLOADS = _Owner(

@@ -1,4 +1,4 @@
-"""Deleting a job that has ended, with everything that it has stored, unless something still needs it."""
+"""Deleting a job that has ended, with everything that it has stored, unless something needs the job."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 
 
 class DeletionRefused(FinalError):
-    """The job or version must be kept, or is not this user's to delete; the sentence says why."""
+    """The job or version must be kept, or is not this user's to delete; the message says why."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """Number of deleted objects, and their total size in bytes."""
+    """The objects that were deleted."""
 
     objects: int
+    """Number of the objects."""
     bytes: int
+    """Total size of the objects."""
 
 
 def delete_job(
@@ -37,7 +39,8 @@ def delete_job(
     """Delete the job's objects, then its row; in a host application's table, only the objects.
 
     The deletion works in steps: if it is interrupted, calling this function again deletes the rest.
-    is_running(dag_id, run_id) says whether Airflow still runs that run. Raises DeletionRefused, StoreErrors.
+    `is_running(dag_id, run_id)` says whether Airflow still executes that Dag run. Raises DeletionRefused and
+    StoreErrors.
     """
     needed = require_deletable(connection, job, is_running)
     if _find(connection, "give_up_job", job) is None:
@@ -58,7 +61,7 @@ def _objects_of(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     for prefix in (CHECKPOINTS, PICTURES, REPORTS):
         yield from bucket.objects(f"{prefix}{job_id}/")
     key = checked_dataset_key(job_id)
-    # The key of another job may begin with this one: a.json.json, of a job a.json, begins with a.json.
+    # Another job's key may begin with this key: a.json.json, of a job named a.json, begins with a.json.
     yield from (item for item in bucket.objects(key) if item.location.key == key)
 
 
@@ -67,24 +70,24 @@ def require_deletable(
 ) -> Any:
     """Return the database's reasons to keep the job. Raises DeletionRefused if the job must be kept."""
     needed = _find(connection, "find_reasons_to_keep", job)
-    asked = f"job_id={job.job_id!r}"
+    subject = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
-        raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row has to delete it")
+        raise DeletionRefused(f"{subject} was not trained here; whoever wrote its row has to delete it")
     if job.is_active:
-        raise DeletionRefused(f"{asked} has not ended: run {job.run_id} is active; stop it first")
+        raise DeletionRefused(f"{subject} has not ended: run {job.run_id} is active; stop it first")
     if is_running(job.dag_id, job.run_id):
         raise DeletionRefused(
-            f"{asked} is {job.status}, but its run {job.run_id} is still ending; try again soon"
+            f"{subject} is {job.status}, but its run {job.run_id} is still ending; try again soon"
         )
     if job.pinned:
-        raise DeletionRefused(f"{asked} is pinned to keep its state; unpin it first")
+        raise DeletionRefused(f"{subject} is pinned to keep its state; unpin it first")
     if needed.children:
         raise DeletionRefused(
-            f"{asked} is still needed by {', '.join(needed.children)}; try again once no job needs it"
+            f"{subject} is still needed by {', '.join(needed.children)}; try again once no job needs it"
         )
     if needed.versions:
         raise DeletionRefused(
-            f"{asked} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
+            f"{subject} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
         )
     return needed
 

@@ -33,7 +33,7 @@ class DeletionRequest(LenientRequest):
         if (self.job_id is None) == (self.dataset is None):
             raise ValueError("give either job_id or dataset")
         if self.dataset is not None:
-            self.version  # noqa: B018 - it raises an error for any other text
+            self.version  # noqa: B018 - raises an error unless the text names a version
         return self
 
     @property

@@ -7,35 +7,38 @@ from enum import StrEnum
 
 
 class FindingKind(StrEnum):
-    """Kinds of findings.
-
-    MISSING and DAMAGED concern objects that a row names; STUCK, a row whose run has ended; UNFENCED, the S3
-    server. The other kinds concern objects and files that nothing needs any longer.
-    """
+    """Kinds of findings."""
 
     MISSING = "missing"
+    """An object that a row names does not exist."""
     DAMAGED = "damaged"
+    """An object that a row names differs from the row."""
     STUCK = "stuck"
+    """A row says that a job is active, but its run has ended."""
     ORPHAN = "orphan"
+    """No row refers to an object."""
     ABANDONED_UPLOAD = "abandoned_upload"
+    """Nobody has completed an upload."""
     LEFTOVER = "leftover"
+    """Files on this machine are no longer needed."""
     UNFENCED = "unfenced"
+    """The S3 server does not honour conditions on writes."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of `checkpoint_audits`.
-
-    path is an s3:// URI or a local path; size is in bytes, None if unknown. repair describes the repair; None
-    if there was none.
-    """
+    """One row of `checkpoint_audits`."""
 
     kind: FindingKind
     detail: str
+    """What was found, in words, without a full stop at the end."""
     job_id: str | None = None
     path: str | None = None
+    """An s3:// URI or a local path."""
     size: int | None = None
+    """Size in bytes; None if it is unknown."""
     repair: str | None = None
+    """Description of the repair; None if nothing was repaired."""
 
     @property
     def is_loss(self) -> bool:

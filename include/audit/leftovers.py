@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 OLD = timedelta(days=1)
 
 JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
-"""Folders that an attempt creates in its job's folder; a folder with anything else is left alone."""
+"""Folders that an attempt creates in its job's folder; a job's folder with anything else is left alone."""
 
 
 def find_leftovers(
@@ -40,7 +40,8 @@ def find_leftovers(
 
     Folders of failed and active jobs stay, because they may hold files that S3 does not have yet. Folders of
     jobs with `keep_local`, or whose objects in S3 differ from the record, also stay. The repair is to remove
-    the folder. Nothing is examined if another account of this machine could have tampered with the root.
+    the folder. Nothing is examined if another account of this machine could have tampered with
+    `training_root`.
     """
     if not training_root.is_dir():
         return
@@ -55,7 +56,7 @@ def find_leftovers(
             if not _is_job_folder(folder):
                 continue
             size, modified = _extent(folder)
-        except FileNotFoundError:  # a process is working there
+        except FileNotFoundError:  # a process is working in the folder
             continue
         if modified > now - OLD:
             continue

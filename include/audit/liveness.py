@@ -12,11 +12,11 @@ LiveRuns = Callable[[Collection[Run]], set[Run]]
 """Returns which of these runs are queued or running; a deleted run is neither."""
 
 _AT_ONCE = 50
-"""Run ids per request. They are sent in the URL, of which servers accept only a few kilobytes."""
+"""Run ids per request. They are sent in the URL, for which servers allow only a few kilobytes."""
 
 
 def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
-    """Return the active ones among `runs`. count(dag_id, run_ids) returns how many of these are active.
+    """Return the active ones among `runs`; `count(dag_id, run_ids)` returns how many of these are active.
 
     Usually none of them is active, and a single request for many runs is enough to find that out.
     """

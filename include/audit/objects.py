@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts at reading: if the connection breaks each time, the bytes on the server's disk may be damaged."""
+"""Attempts at reading: if the connection breaks every time, the bytes on the server's disk may be damaged."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
     """Return the finding about the recorded object; None if there is no problem.
 
-    Without `reread` only its metadata and size are compared with the record, which reveals a replaced object
+    Without `reread`, only its metadata and size are compared with the record. This reveals a replaced object
     but not damaged bytes. Raises StoreErrors if S3 is unavailable.
     """
     try:
@@ -76,7 +76,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
 
 
 class Sample:
-    """A uniform random sample of the offered objects, which needs memory only for its own size."""
+    """A uniform random sample of the offered objects. Its memory use does not depend on their number."""
 
     def __init__(self, size: int, seed: str) -> None:
         self.objects: list[RecordedObject] = []

@@ -27,7 +27,7 @@ _FILES = {
 """Small files of jobs, by prefix: a pattern of their keys, whose group is the job's id, and a description."""
 
 YOUNG = timedelta(hours=1)
-"""A younger object may still be waiting for its row."""
+"""An object younger than this may still be waiting for its row."""
 
 
 def find_orphans(
@@ -35,8 +35,9 @@ def find_orphans(
 ) -> Iterator[Finding]:
     """Find objects of jobs and of models to which no row refers.
 
-    They are never removed here. Pretrained weights are only counted, because no row names them. Rows are read
-    after a page of objects was listed, so that the row of a job that starts in the meantime is found.
+    They are never removed here. Pretrained weights are only counted, because no row names them. The rows for
+    a page of objects are read after the objects are listed, so that the row of a job that starts in the
+    meantime is found.
     """
     before = now - YOUNG
     for page in list_settled(bucket, CHECKPOINTS, before, report):

@@ -26,19 +26,26 @@ PAGE_ROWS = 200
 
 @dataclass(frozen=True)
 class RecordedObject:
-    """An object that a row names, as that row describes it: size in bytes, sha256 of the whole file.
+    """An object that a row names, as that row describes it.
 
-    The object is the best.pt or last.pt of job_id, the best.pt of a version of the model `name`, or the
-    signature of such a version. Kind `production` is the copy of a version that deployments read.
+    The object is the best.pt or last.pt of a job, the best.pt of a version of a model, or the signature of
+    such a version.
     """
 
     kind: RecordedKind
+    """`version` is a version's own file, `production` the copy of a version that deployments read."""
     path: str
+    """The s3:// URI in the row."""
     sha256: str
+    """Hash of the whole file."""
     size: int | None
+    """Size in bytes; None if the row does not have it."""
     job_id: str
+    """The job that trained the file."""
     name: str | None = None
+    """Name of the model; None for a checkpoint of the job."""
     version: int | None = None
+    """Number of the version; None for a checkpoint of the job."""
 
     def __str__(self) -> str:
         if self.name is None:
@@ -57,7 +64,7 @@ class RecordedObject:
 
 
 def objects_of(row: Any) -> list[RecordedObject]:
-    """Return the objects that the job's row names with a hash; the host application's rows have none."""
+    """Return the objects that the job's row names with a hash; rows of a host application have no hashes."""
     named = ((kind, RecordedCheckpoint.of(row, kind)) for kind in CHECKPOINT_KINDS)
     return [
         RecordedObject(kind, recorded.path, recorded.sha256, recorded.size, row.job_id)

@@ -61,7 +61,8 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
         return None
     head = head_object(bucket.client, to)
     condition = unless_changed_since(head and head["ETag"])
-    # If the job is taken over after this check, its new attempt replaces the object that the condition names.
+    # If the job is taken over after this check, its new attempt replaces the object that the condition names,
+    # so the copy is refused.
     if not still_recorded(connection, recorded):
         return None
     for source in _copies(connection, bucket, recorded):
@@ -82,16 +83,16 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:
     """Return advice for a person, as a sentence, about an object that could not be restored."""
-    if (before := _previous(recorded)) is not None:
+    if (previous := _previous(recorded)) is not None:
         with suppress(BucketMissing):
-            stored = find_checkpoint(client, before)
+            stored = find_checkpoint(client, previous)
             if stored and stored.checkpoint:
                 position = in_words(stored.checkpoint.position)
                 return (
-                    f"The previous generation exists, {before.uri} after {position}: "
+                    f"The previous generation, {previous.uri}, holds the state after {position}: "
                     "docs/operations.md says how to go back to it"
                 )
-    return "No other copy with the recorded bytes is known: restore it from a backup, or train again"
+    return "No other copy with the recorded bytes is known: restore the object from a backup, or train again"
 
 
 def _promote_again(
@@ -118,8 +119,8 @@ def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
 
 def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> Iterator[S3Location]:
     """Yield the other locations that should hold the same bytes."""
-    if (before := _previous(recorded)) is not None:
-        yield before
+    if (previous := _previous(recorded)) is not None:
+        yield previous
     for (path,) in fetch_rows(connection, "list_copies", sha256=recorded.sha256):
         if path != recorded.path and (location := _location(path)) is not None:
             yield location

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from include.s3.listing import ListedObject
 
 SHOWN = 20
-"""Findings per kind that the report lists; the table has more of them."""
+"""Maximum number of findings of each kind that the report lists; the table has more."""
 
 MOST_ROWS = 10_000
-"""Rows per kind and audit, so that a bucket full of orphans is not recorded object by object every day."""
+"""Maximum number of rows of each kind per audit. Otherwise, all objects of a bucket full of orphans would be
+recorded every day."""
 
 _TITLES = {
     FindingKind.MISSING: "Missing: a row names an object that does not exist",
@@ -47,16 +48,26 @@ class AuditReport:
     """Figures of one audit, and the first few findings of each kind, in constant memory."""
 
     objects: int = 0
+    """Number of objects in the bucket."""
     bytes: int = 0
+    """Total size of the objects in the bucket."""
     checked: int = 0
+    """Number of recorded objects whose metadata were compared with their rows."""
     reread: int = 0
+    """Number of recorded objects whose bytes were read again."""
     reread_bytes: int = 0
     found: Counter[FindingKind] = field(default_factory=Counter)
+    """Number of findings of each kind."""
     repaired: Counter[FindingKind] = field(default_factory=Counter)
+    """Number of repaired findings of each kind."""
     sizes: Counter[FindingKind] = field(default_factory=Counter)
+    """Total size in bytes of the findings of each kind."""
     lost: int = 0
+    """Number of recorded objects that are missing or damaged, and were not repaired."""
     losses: list[Finding] = field(default_factory=list)
+    """The first of the findings that `lost` counts."""
     examples: dict[FindingKind, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    """The first findings of each kind."""
 
     def listed(self, page: Collection[ListedObject]) -> None:
         """Count these objects of the bucket."""

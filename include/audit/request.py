@@ -15,17 +15,21 @@ _HUNDRED_YEARS = 36_500
 
 
 class RetentionPolicy(BaseModel):
-    """Numbers that decide which full states (last.pt with last.previous.pt) to keep; see docs/operations.md.
+    """Decides which full states (last.pt with last.previous.pt) to keep; see docs/operations.md.
 
-    A state that none of the three keeps is deleted, or only reported in a dry run, unless its job is needed.
+    A state that none of the first three fields keeps is deleted unless its job is needed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     keep_newest: int = Field(3, ge=0, le=_MOST)
+    """Number of most recent states to keep per model and dataset."""
     keep_best: int = Field(3, ge=0, le=_MOST)
+    """Number of states to keep per model and dataset, of the jobs with the best fitness."""
     expire_after_days: int = Field(30, ge=0, le=_HUNDRED_YEARS)
+    """Number of days after a job's end for which its state is kept."""
     dry_run: bool = True
+    """Whether to report states instead of deleting them."""
 
 
 class AuditRequest(Request):
@@ -66,8 +70,8 @@ class AuditRequest(Request):
         None,
         ge=0,
         le=_HUNDRED_YEARS,
-        description="Number of days after the end of its job after which any other state expires. Default: "
-        f"as in Variable {POLICY_VARIABLE}, otherwise 30.",
+        description="Number of days for which any other state is kept after its job has ended. Default: as "
+        f"in Variable {POLICY_VARIABLE}, otherwise 30.",
     )
     dry_run: bool = Field(
         True,
@@ -78,7 +82,7 @@ class AuditRequest(Request):
     def policy(self, deployment: str | None = None) -> RetentionPolicy:
         """Return the policy: the run's values, otherwise those of the deployment, otherwise the defaults.
 
-        deployment is the Variable's value, None if it is not set. Raises RequestRefused if it is invalid.
+        `deployment` is the Variable's value, None if it is not set. Raises RequestRefused if it is invalid.
         """
         fields = set(RetentionPolicy.model_fields)
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)

@@ -42,11 +42,17 @@ class RetentionReport:
 
     policy: RetentionPolicy
     jobs: int = 0
+    """Number of jobs whose states are deleted."""
     reports: int = 0
+    """Number of deleted reports of dataset checks."""
     objects: int = 0
+    """Number of deleted objects of states."""
     bytes: int = 0
+    """Total size of the deleted objects of states."""
     shown: dict[str, int] = field(default_factory=dict)
+    """The jobs that the report lists, with the bytes of their deleted objects."""
     _last: str = field(default="", repr=False)
+    """The job of the object that was counted last."""
 
     def add(self, item: ListedObject) -> None:
         """Count an object. The objects of a job are consecutive in a listing."""
@@ -106,19 +112,19 @@ def retain(
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
         for page in bucket.pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
-            going = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
-            doomed = [item for item in states if item.job_id in going]
+            expiring = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
+            expired = [item for item in states if item.job_id in expiring]
             if not policy.dry_run:
-                deleted = threads.map(bucket.delete_listed, doomed)
-                doomed = [item for item, gone in zip(doomed, deleted, strict=True) if gone]
-            for item in doomed:
+                deleted = threads.map(bucket.delete_listed, expired)
+                expired = [item for item, was_deleted in zip(expired, deleted, strict=True) if was_deleted]
+            for item in expired:
                 report.add(item)
     report.reports = _expire_reports(bucket, policy)
     return report
 
 
 def _expire_reports(bucket: Bucket, policy: RetentionPolicy) -> int:
-    """Delete the reports of checks older than `expire_after_days`, or only count them. Returns the number."""
+    """Delete the reports of checks older than `expire_after_days`, or only count them; return the number."""
     oldest = datetime.now(UTC) - timedelta(days=policy.expire_after_days)
     old = (item for item in bucket.objects(REPORTS) if item.modified < oldest)
     return sum(policy.dry_run or bucket.delete_listed(item) for item in old)
@@ -136,7 +142,10 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
 def _going(
     connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
 ) -> set[str]:
-    """Return the jobs whose states are deleted: marked now, or marked before and not deleted yet."""
+    """Return the jobs whose states are to be deleted: those marked earlier, and those that are marked now.
+
+    In a dry run, no row is marked.
+    """
     rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]

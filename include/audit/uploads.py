@@ -38,13 +38,18 @@ def find_abandoned_uploads(
     Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
     the dataset's files. An upload that a version or a job names stays, complete or not.
     """
-    left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
+    unfinished = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
     with long_transaction(connection):  # the query may read every job
-        used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
-    for dataset in (each for each in left if each.upload_id not in used):
+        used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in unfinished])
+    for dataset in (each for each in unfinished if each.upload_id not in used):
         if not repair or _remove_dataset(connection, bucket, dataset.upload_id):
             yield _abandoned_dataset(bucket, dataset, repair=repair)
+<<<<<<< HEAD
     known = tuple(upload.prefix for upload in left)
+=======
+    known = tuple(upload.prefix for upload in unfinished)
+    paginator = bucket.client.get_paginator("list_multipart_uploads")
+>>>>>>> p-pass1
     ages = {CHECKPOINTS: ABANDONED, MODELS: ABANDONED, PRETRAINED: ABANDONED, UPLOADS: LEFT_BEHIND}
     for prefix, age in ages.items():
         for upload in list_unfinished_uploads(bucket, prefix):
@@ -59,7 +64,7 @@ def find_abandoned_uploads(
 
 
 def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str) -> bool:
-    """Remove the upload, and return True, unless it has been completed, registered or removed since.
+    """Remove the upload, and return True, unless it has since been completed, registered or removed.
 
     Registrations take the same lock.
     """
@@ -87,6 +92,15 @@ def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Findi
     )
 
 
+<<<<<<< HEAD
 def _abort(bucket: Bucket, upload: UnfinishedUpload) -> str:
     aborted = abort_multipart_upload(bucket.client, upload.location, upload.upload_id)
     return "aborted, its parts are removed" if aborted else "it had ended already"
+=======
+def _abort(client: S3Client, location: S3Location, upload_id: str) -> str:
+    try:
+        client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
+    except client.exceptions.NoSuchUpload:
+        return "it had already ended"
+    return "aborted; its parts are removed"
+>>>>>>> p-pass1

@@ -43,7 +43,7 @@ def reading_only() -> Iterator[None]:
     refused: list[str] = []
     _guarded.refused = refused
     cause = None
-    # No garbage collection meanwhile: finalizers of objects that are not of this file may delete files.
+    # No garbage collection meanwhile: finalizers of objects that do not come from this file may delete files.
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -18,7 +18,7 @@ class Lag:
 
     It warns once, warns again whenever the lag has doubled, and reports when S3 accepts a state again. The
     lag is measured from the first upload that was tried after the last success; a state that is not due yet
-    is not counted. durable is the position of the state that is already in S3.
+    is not counted. `durable` is the position of the state that is already in S3.
     """
 
     def __init__(self, epochs: int, seconds: float, durable: Position | None = None) -> None:
@@ -28,12 +28,12 @@ class Lag:
         self._durable = durable
 
     def trying(self, position: Position, now: float) -> None:
-        """Record that the state is being stored."""
+        """Record that the state at `position` is being stored."""
         if self._first is None:
             self._first = (position, now)
 
     def stored(self, position: Position) -> None:
-        """Record that the state is durable."""
+        """Record that the state at `position` is durable."""
         if self._factor > 1:
             log.warning("S3 accepts the state of the training again: %s is durable.", in_words(position))
         self._durable, self._first, self._factor = position, None, 1

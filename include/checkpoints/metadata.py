@@ -24,7 +24,7 @@ def metadata_of(
 ) -> dict[str, str]:
     """Return the metadata that are stored with `checkpoint`.
 
-    run_id is quoted because it may contain any character.
+    `run_id` is quoted because it may contain any character.
     """
     metadata = {
         "sha256": checkpoint.sha256,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PARTING_SECONDS = 1.0  # for an aborted upload to notice that it was aborted
+_PARTING_SECONDS = 1.0
+"""How long to wait for an aborted upload to end."""
 
 
 class BackgroundPublisher:
@@ -33,11 +34,11 @@ class BackgroundPublisher:
     There is one upload at a time. A newer snapshot replaces a waiting one, but the newest best.pt is kept, so
     at most two copies of each file are kept. A failed upload is retried until a newer state replaces it. But
     an upload of which S3 already holds parts is finished first, because otherwise no upload would ever finish
-    over a slow link. The training neither waits for S3 nor stops because of it, except that the next
-    `publish` and `close` raise FencedOut.
+    over a slow link. The training neither waits for S3 nor stops because of it, except that `publish` and
+    `close` raise FencedOut once another attempt owns the job.
 
-    on_durable is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
-    its exceptions are logged. durable is the position of the state that is already stored.
+    `on_durable` is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
+    its exceptions are logged. `durable` is the position of the state that is already stored.
 
     As a context manager it stores the pending snapshot when the block ends: within `drain_seconds`, or within
     `grace_seconds` if the block ends with an exception.
@@ -93,11 +94,11 @@ class BackgroundPublisher:
             raise self._fenced
 
     def close(self, drain_seconds: float | None = None) -> None:
-        """Store the newest snapshot within that time (None: `drain_seconds`), then stop writing.
+        """Store the newest snapshot within `drain_seconds`, then stop writing.
 
-        An upload that is still running after that time is aborted; `durable` is then the newest stored
-        position. Raises FencedOut. An exception that interrupts the wait, such as Preempted, is raised after
-        at most `grace_seconds` more.
+        The default is the value given to the constructor. An upload that is still running after that time is
+        aborted; `durable` is then the newest stored position. Raises FencedOut. An exception that interrupts
+        the wait, such as Preempted, is raised after at most `grace_seconds` more.
         """
         with self._changed:
             self._closing = True
@@ -122,7 +123,7 @@ class BackgroundPublisher:
         if kind is None:
             self.close()
         else:
-            with suppress(FencedOut):  # it was logged; the error that ended the block must be raised instead
+            with suppress(FencedOut):  # already logged; the error that ended the block must be raised instead
                 self.close(self._grace_seconds)
 
     def _end(self) -> None:
@@ -140,7 +141,7 @@ class BackgroundPublisher:
                     self._upload(*file)
             except FencedOut as error:
                 self._stop(error)
-            except Exception as error:  # whatever it is, later states must still become durable
+            except Exception as error:  # whatever the error is, later states must still become durable
                 self._try_later(work, error)
             else:
                 self._finish(work.last.position)
@@ -187,16 +188,16 @@ class BackgroundPublisher:
         try:
             self._on_durable(*position)
         except Exception:
-            said = in_words(position)
-            log.warning("The state of %s is durable, but this could not be recorded.", said, exc_info=True)
+            words = in_words(position)
+            log.warning("The state of %s is durable, but this could not be recorded.", words, exc_info=True)
 
     def _try_later(self, work: Work, error: Exception) -> None:
         with self._changed:
             if self._abandoned:
                 return
-            if gone := [file for file in work.files if _is_gone(file)]:
+            if missing := [file for file in work.files if _is_gone(file)]:
                 log.error(
-                    "The state of %s cannot be stored: %s is gone.", in_words(work.last.position), gone[0]
+                    "The state of %s cannot be stored: %s is gone.", in_words(work.last.position), missing[0]
                 )
                 self._in_hand = None
                 return
@@ -240,7 +241,7 @@ class BackgroundPublisher:
 
 
 def _is_gone(file: Path) -> bool:
-    """Return whether the file does not exist. A file that cannot be looked at may still be there."""
+    """Return whether the file does not exist. A file that cannot be examined may still exist."""
     try:
         file.stat()
     except OSError as error:

@@ -52,10 +52,12 @@ class PublishLimits:
 
 @dataclass(frozen=True)
 class Work:
-    """States to store: the newest, and the newest that improved best.pt (the same, an older one, or none)."""
+    """States to store."""
 
     last: Snapshot
+    """The newest state, of which last.pt is stored."""
     best: Snapshot | None
+    """The newest state that improved best.pt: the same, an older one, or none."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Work:
@@ -71,7 +73,7 @@ class Work:
 
     @property
     def uploads(self) -> list[tuple[Path, CheckpointKind, Position]]:
-        """The files to store in this order, because last.pt refers to best.pt."""
+        """The files to store, in this order, because last.pt refers to best.pt."""
         last: tuple[Path, CheckpointKind, Position] = self.last.last, "last", self.last.position
         if self.best is None or self.best.best is None:
             return [last]

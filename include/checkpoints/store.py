@@ -45,19 +45,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Upload:
-    """Result of `upload`: sent is False if S3 already had these bytes."""
+    """Result of `upload`."""
 
     stored: StoredCheckpoint
     sent: bool
+    """Whether the bytes were sent; False if S3 already had them."""
 
 
 class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
     A store is the writer of one attempt. It remembers the version of each object that it first saw, and
-    overwrites only that version or one that it wrote itself; if another attempt wrote in between, it raises
-    FencedOut and leaves the object as it is. Only last.previous.pt is replaced whatever it holds. Several
-    threads may use the store for different jobs.
+    overwrites only that version or one that it wrote itself; if another attempt has written in between, it
+    raises FencedOut and leaves the object as it is. Only last.previous.pt is replaced whatever it contains.
+    Several threads may use the store for different jobs.
 
     A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that the bytes
     differ: the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have
@@ -76,7 +77,7 @@ class CheckpointStore:
         self._writer = ObjectWriter(bucket.client, self._limits)
 
     def location(self, job_id: str, kind: StoredKind) -> S3Location:
-        """Return the address of `checkpoints/{job_id}/{kind}.pt`; raises ValueError for an invalid job id."""
+        """Return the location of this checkpoint of the job. Raises ValueError for an invalid job id."""
         if not re.match(JOB_ID, job_id):
             raise ValueError(f"job_id={job_id!r} cannot name a checkpoint: it must be {JOB_ID_RULE}")
         return self._bucket.at(checkpoint_key(job_id, kind))
@@ -86,16 +87,16 @@ class CheckpointStore:
         return self.location(job_id, kind).uri
 
     def head(self, job_id: str, kind: StoredKind) -> StoredCheckpoint | None:
-        """Return the stored checkpoint from its object's metadata; None if there is no object."""
+        """Return the stored checkpoint, as its metadata describe it; None if there is no object."""
         return self._writer.find(self.location(job_id, kind))
 
     def holds(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> bool:
-        """Say whether the stored checkpoint has the bytes of `wanted`."""
+        """Return whether the stored checkpoint has the bytes of `wanted`."""
         stored = self.head(job_id, kind)
         return stored is not None and stored.is_the_same_as(wanted)
 
     def verify(self, job_id: str, kind: CheckpointKind, wanted: Checkpoint) -> StoredCheckpoint:
-        """Return the stored checkpoint; raises CheckpointNotFound, or CorruptObject if it is not `wanted`."""
+        """Return the stored checkpoint. Raises CheckpointNotFound, or CorruptObject if it is not `wanted`."""
         stored = self.head(job_id, kind)
         if stored is None:
             raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
@@ -116,11 +117,11 @@ class CheckpointStore:
         keep_previous: bool = True,
         keep_parts: bool = False,
     ) -> Upload:
-        """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
+        """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 has these bytes.
 
-        A replaced last.pt is kept as last.previous.pt. Use keep_previous=False if the stored last.pt is
+        A replaced last.pt is kept as last.previous.pt. Use `keep_previous=False` if the stored last.pt is
         damaged, or holds the same state as `checkpoint`, and so must not replace an older last.previous.pt.
-        keep_parts is for a caller that will retry: the upload of a large file then resumes where its
+        `keep_parts` is for a caller that will retry: the upload of a large file then resumes where its
         connection broke.
 
         After LocalFileMissing (neither here nor in S3), LocalFileChanged and FencedOut, S3 does not hold the
@@ -139,27 +140,27 @@ class CheckpointStore:
         return upload
 
     def keeps_parts(self, job_id: str) -> bool:
-        """Say whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
+        """Return whether S3 holds parts of an interrupted upload of the job, which can be resumed."""
         return any(self._writer.keeps_parts(self.location(job_id, kind)) for kind in CHECKPOINT_KINDS)
 
     def seed(
         self, parent_job_id: str, job_id: str, kind: CheckpointKind, expected: Checkpoint
     ) -> StoredCheckpoint:
-        """Start `job_id` from its parent's checkpoint, copied within S3, and return the stored checkpoint.
+        """Copy the parent's checkpoint to the job `job_id`, within S3, and return the stored checkpoint.
 
         An object that this training run has already stored itself is kept, so the call may be repeated.
-        Objects of an earlier training run of the same name are replaced, and its last.pt is kept as
+        Objects of an earlier training run with the same job id are replaced, and its last.pt is kept as
         last.previous.pt. Raises CheckpointNotFound or CorruptObject if the parent's object is no longer
         `expected`, and FencedOut.
         """
         location = self.location(job_id, kind)
-        there = self._writer.find(location)
-        if there and there.checkpoint and there.run_id == self._run_id:
-            return there
+        existing = self._writer.find(location)
+        if existing and existing.checkpoint and existing.run_id == self._run_id:
+            return existing
         parent = self.verify(parent_job_id, kind, expected)
-        self._writer.require_unchanged(location, there)
-        if kind == "last" and there:
-            self._keep_previous(job_id, there)
+        self._writer.require_unchanged(location, existing)
+        if kind == "last" and existing:
+            self._keep_previous(job_id, existing)
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
@@ -247,17 +248,17 @@ class CheckpointStore:
         keep_parts: bool,
     ) -> Upload:
         location = self.location(job_id, kind)
-        there = self._writer.find(location)
-        if there and there.is_the_same_as(checkpoint):
-            self._writer.accept(location, there)
-            return Upload(there, sent=False)
+        existing = self._writer.find(location)
+        if existing and existing.is_the_same_as(checkpoint):
+            self._writer.accept(location, existing)
+            return Upload(existing, sent=False)
         file = self._read(checkpoint, location)
         fence = self.location(job_id, "last") if kind == "best" else None
-        self._writer.require_unchanged(location, there, fence)
-        if there and there.checkpoint is None:
+        self._writer.require_unchanged(location, existing, fence)
+        if existing and existing.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
-        if kind == "last" and there and keep_previous:
-            self._keep_previous(job_id, there)
+        if kind == "last" and existing and keep_previous:
+            self._keep_previous(job_id, existing)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
         return Upload(stored, sent=True)
@@ -274,11 +275,11 @@ class CheckpointStore:
             raise changed(checkpoint.path, checkpoint.sha256)
         return file
 
-    def _keep_previous(self, job_id: str, there: StoredCheckpoint) -> None:
+    def _keep_previous(self, job_id: str, existing: StoredCheckpoint) -> None:
         last, previous = self.location(job_id, "last"), self.location(job_id, "last.previous")
         self._writer.look(previous)
         try:
-            self._writer.copy(last, there.etag, there.size, previous, there.metadata)
+            self._writer.copy(last, existing.etag, existing.size, previous, existing.metadata)
         except SourceChanged:
             raise
         except FencedOut as error:

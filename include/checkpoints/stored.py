@@ -1,4 +1,4 @@
-"""A checkpoint in S3 as HeadObject describes it."""
+"""A checkpoint in S3, as HeadObject describes it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """An object under a checkpoint's key. checkpoint is None if this project did not write it.
-
-    size is in bytes. checksum is the SHA-256 that the server keeps, in the encoding of S3; None if it keeps
-    none. run_id is the Dag run that started the object's training run: it distinguishes training runs of the
-    same job id. seeded_from is the job from which the object was copied, if this job started from the state
-    of another job.
-    """
+    """An object under a checkpoint's key."""
 
     uri: str
     etag: str
     size: int
+    """Size in bytes."""
     metadata: Mapping[str, str]
     checksum: str | None
+    """The SHA-256 that the server keeps, in the encoding of S3; None if it keeps none."""
     checkpoint: Checkpoint | None
+    """The checkpoint that the metadata describe; None if this project did not write the object."""
     job_id: str | None
     run_id: str | None
+    """Dag run that started the object's training run; it distinguishes training runs with the same job id."""
     ultralytics_version: str | None
     seeded_from: str | None
+    """Job from which the object was copied; None unless this job started from another job's state."""
 
     @property
     def sha256(self) -> str | None:
@@ -45,14 +44,14 @@ class StoredCheckpoint:
         return self.checkpoint.sha256 if self.checkpoint else None
 
     def is_the_same_as(self, wanted: Checkpoint) -> bool:
-        """Say whether the object holds the same bytes as `wanted`."""
+        """Return whether the object holds the same bytes as `wanted`."""
         return (self.sha256, self.size) == (wanted.sha256, wanted.size)
 
     def __str__(self) -> str:
-        there = self.checkpoint
-        if there is None:
+        checkpoint = self.checkpoint
+        if checkpoint is None:
             return "an object that this project did not write"
-        return f"{in_words(there.position)}, SHA-256 {there.sha256}, {there.size} bytes"
+        return f"{in_words(checkpoint.position)}, SHA-256 {checkpoint.sha256}, {checkpoint.size} bytes"
 
 
 def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint | None:

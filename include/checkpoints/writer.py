@@ -1,4 +1,4 @@
-"""Writing objects in spite of concurrent writers: a writer only replaces versions that it knows."""
+"""Writing objects in spite of concurrent writers: a writer replaces only versions that it knows."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ _REFUSALS = (BytesRefused, ConditionFailed, ObjectNotFound)
 
 
 class ObjectWriter:
-    """Overwrites only the object it first saw or wrote itself; raises FencedOut for any other.
+    """Overwrites only the version of an object that it first saw or that it wrote itself.
 
-    S3 itself checks, at the moment of the write, that the object is still the expected one (If-Match) or
-    still absent (If-None-Match). A write whose response was lost is not mistaken for another writer's: the
-    hash of a file that was sent is remembered until the outcome is known.
+    It raises FencedOut for any other version. S3 itself checks, at the moment of the write, that the object
+    is still the expected one (If-Match) or still absent (If-None-Match). A write whose response was lost is
+    not mistaken for another writer's: the hash of a file that was sent is remembered until the outcome is
+    known.
 
     An object may be protected by a `fence`, another object that only one writer may own: the protected object
     is written only while the fence has the version that this writer knows. A writer that wrote the fence may
@@ -61,39 +62,43 @@ class ObjectWriter:
         self._broken_off: dict[S3Location, tuple[str, MultipartUpload]] = {}
 
     def find(self, location: S3Location) -> StoredCheckpoint | None:
-        """Return the stored object. This writer may replace the first version that it sees."""
-        there = self._there_now(location)
-        self.meet(location, there.etag if there else None)
-        return there
+        """Return the stored object, or None. This writer may replace the first version that it sees."""
+        existing = self._find_stored(location)
+        self.meet(location, existing.etag if existing else None)
+        return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer replace the present version, too: for objects that only a fence protects."""
-        there = self._there_now(location)
-        self._known[location] = there.etag if there else None
+        """Let this writer replace the current version, too; use it for objects that only a fence protects."""
+        existing = self._find_stored(location)
+        self._known[location] = existing.etag if existing else None
 
     def meet(self, location: S3Location, etag: str | None) -> None:
         """Remember this version, unless this writer already knows one."""
         self._known.setdefault(location, etag)
 
-    def accept(self, location: S3Location, there: StoredCheckpoint) -> None:
-        """Remember `there`, the stored object, as one that this writer may replace."""
-        if self._sent(location, there):
+    def accept(self, location: S3Location, existing: StoredCheckpoint) -> None:
+        """Remember `existing`, the stored object, as one that this writer may replace."""
+        if self._sent(location, existing):
             self._written.add(location)
-        self._known[location] = there.etag
+        self._known[location] = existing.etag
 
     def require_unchanged(
-        self, location: S3Location, there: StoredCheckpoint | None, fence: S3Location | None = None
+        self, location: S3Location, existing: StoredCheckpoint | None, fence: S3Location | None = None
     ) -> None:
-        """Raise FencedOut unless this writer may replace `there`, which was just found at `location`."""
+        """Raise FencedOut unless this writer may replace `existing`, which was just found at `location`."""
         if fence is not None:
             self.require_unchanged(fence, self.find(fence))
-        etag = there.etag if there else None
-        if self._known[location] != etag and not self._sent(location, there) and fence not in self._written:
+        etag = existing.etag if existing else None
+        if (
+            self._known[location] != etag
+            and not self._sent(location, existing)
+            and fence not in self._written
+        ):
             if broken_off := self._broken_off.pop(location, None):
                 broken_off[1].abort()
-            raise _fenced(location, there)
-        if there:
-            self.accept(location, there)
+            raise _fenced(location, existing)
+        if existing:
+            self.accept(location, existing)
         else:
             self._known[location] = None
 
@@ -108,7 +113,7 @@ class ObjectWriter:
     ) -> StoredCheckpoint:
         """Store the file and return the stored object. Raises FencedOut and the other StoreErrors.
 
-        With keep_parts, parts that arrived before the connection broke are kept for the next call.
+        With `keep_parts`, parts that arrived before the connection broke are kept for the next call.
         """
         self._in_doubt.setdefault(location, set()).add(file.sha256)
         etag = None
@@ -126,26 +131,26 @@ class ObjectWriter:
     def copy(
         self, source: S3Location, etag: str, size: int, to: S3Location, metadata: Mapping[str, str]
     ) -> StoredCheckpoint:
-        """Copy the object with that ETag within S3 over the known object at `to`, and return the copy.
+        """Copy the object with that ETag, within S3, over the known object at `to`; return the copy.
 
-        size is the size of the object in bytes. Raises SourceChanged if the source has changed, and FencedOut
-        if the target has.
+        `size` is the size of the object in bytes. Raises SourceChanged if the source has changed, and
+        FencedOut if the target has.
         """
         try:
             copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
         except (ConditionFailed, ObjectNotFound) as error:
-            there = self._there_now(source)
-            if there is None or there.etag != etag:
-                raise SourceChanged(_overtaken(source, there)) from error
+            existing = self._find_stored(source)
+            if existing is None or existing.etag != etag:
+                raise SourceChanged(_overtaken(source, existing)) from error
             # Look at the target: if only the response was lost, the retry met the finished copy.
-        there = self._there_now(to)
-        if there is None or not metadata.items() <= there.metadata.items():
-            raise _fenced(to, there)
-        self._known[to] = there.etag
-        return there
+        existing = self._find_stored(to)
+        if existing is None or not metadata.items() <= existing.metadata.items():
+            raise _fenced(to, existing)
+        self._known[to] = existing.etag
+        return existing
 
     def keeps_parts(self, location: S3Location) -> bool:
-        """Say whether S3 holds parts of an interrupted upload to `location`."""
+        """Return whether S3 holds parts of an interrupted upload to `location`."""
         upload = self._broken_off.get(location)
         return upload is not None and upload[1].has_parts
 
@@ -174,21 +179,21 @@ class ObjectWriter:
             raise
 
     def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
-        """Return the object's ETag if it holds the file."""
-        there = self._there_now(location)
-        return there.etag if there and there.sha256 == file.sha256 else None
+        """Return the object's ETag if the object holds the file, otherwise None."""
+        existing = self._find_stored(location)
+        return existing.etag if existing and existing.sha256 == file.sha256 else None
 
     def _condition(self, location: S3Location) -> Condition:
         return unless_changed_since(self._known[location])
 
-    def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
-        """Say whether this writer sent the object without getting a response."""
-        return there is not None and there.sha256 in self._in_doubt.get(location, ())
+    def _sent(self, location: S3Location, existing: StoredCheckpoint | None) -> bool:
+        """Return whether this writer sent the object without getting a response."""
+        return existing is not None and existing.sha256 in self._in_doubt.get(location, ())
 
     def _after_refusal(
         self, error: StoreError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
-        """Return the ETag of the file if it was stored after all, None if the write may be retried."""
+        """Return the ETag of the file if it was stored after all; None if the write may be retried."""
         if isinstance(error, BytesRefused):
             if not self._is_unchanged(file):
                 raise changed(str(file.path), file.sha256) from error
@@ -196,12 +201,12 @@ class ObjectWriter:
                 f"S3 at {self._client.meta.endpoint_url} received other bytes for {location.uri} than were "
                 "sent; nothing was stored, so try again. If this persists, check the network in between"
             ) from error
-        there = self._there_now(location)
-        if there and there.sha256 == file.sha256:
+        existing = self._find_stored(location)
+        if existing and existing.sha256 == file.sha256:
             # The write had succeeded, but its response was lost: boto3 retried and met our own object.
-            return there.etag
+            return existing.etag
         known = self._known[location]
-        self.require_unchanged(location, there, fence)
+        self.require_unchanged(location, existing, fence)
         if self._known[location] == known:
             raise StoreBusy(
                 f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because another "
@@ -210,14 +215,14 @@ class ObjectWriter:
         return None
 
     def _is_unchanged(self, file: LocalFile) -> bool:
-        """Read the file again: if it is unchanged, its bytes were damaged on their way to the server."""
+        """Return whether the file is unchanged; if so, its bytes were damaged on their way to the server."""
         try:
             return LocalFile.read(file.path, self._limits).sha256 == file.sha256
         except FileNotFoundError:
             return False
 
     def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
-        stored = self._there_now(location)
+        stored = self._find_stored(location)
         if stored is None or stored.etag != self._known[location]:
             raise _fenced(location, stored)
         # Some servers verify the checksum of an upload, but do not store it.
@@ -229,7 +234,7 @@ class ObjectWriter:
             )
         return stored
 
-    def _there_now(self, location: S3Location) -> StoredCheckpoint | None:
+    def _find_stored(self, location: S3Location) -> StoredCheckpoint | None:
         return find_checkpoint(self._client, location)
 
 
@@ -241,18 +246,18 @@ def changed(path: str, expected: str) -> LocalFileChanged:
     )
 
 
-def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
-    return FencedOut(_overtaken(location, there))
+def _fenced(location: S3Location, existing: StoredCheckpoint | None) -> FencedOut:
+    return FencedOut(_overtaken(location, existing))
 
 
-def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
-    if there is None:
+def _overtaken(location: S3Location, existing: StoredCheckpoint | None) -> str:
+    if existing is None:
         return (
-            f"{location.uri} is gone: it has been deleted since this attempt last saw it, by hand, by a "
-            "lifecycle rule or for a new training run of this name. This attempt stops and has written "
+            f"{location.uri} is gone: it has been deleted since this attempt last saw it, manually, by a "
+            "lifecycle rule or for a new training run with this job id. This attempt stops and has written "
             "nothing"
         )
     return (
         f"{location.uri} has been changed by another attempt since this one last saw it (now: "
-        f"{there}): that attempt owns the job. This one stops and has overwritten nothing"
+        f"{existing}): that attempt owns the job. This one stops and has overwritten nothing"
     )

@@ -19,10 +19,12 @@ class InvalidBundle(ValueError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A signature and the statement that it signs, as JSON in payload; key_id names the public key."""
+    """A signature and the statement that it signs."""
 
     key_id: str
+    """Names the public key that verifies the signature."""
     payload: bytes
+    """The statement, as JSON."""
     signature: bytes
 
     @classmethod
@@ -41,7 +43,7 @@ class Bundle:
         return f"DSSEv1 {len(PAYLOAD_TYPE)} {PAYLOAD_TYPE} {len(self.payload)} ".encode() + self.payload
 
     def statement(self) -> Any:
-        """Return the signed statement, None if it is not JSON."""
+        """Return the signed statement; None if it is not JSON."""
         try:
             return json.loads(self.payload)
         except ValueError:

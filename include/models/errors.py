@@ -18,7 +18,7 @@ class NotRegistered(ModelError):
 
 
 class PromotionRefused(ModelError):
-    """The version must not be promoted in the present situation."""
+    """The version must not be promoted as things are now."""
 
 
 class PromotionConflict(PromotionRefused):

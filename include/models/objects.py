@@ -144,7 +144,7 @@ def place_signature(
 def _require_copied(
     client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Raise unless a refused copy had succeeded, but not its response: then a retry met our own copy."""
+    """Raise unless the copy had in fact succeeded: if its response was lost, the retry met our own copy."""
     there = head_object(client, source)
     if there is None or there["ETag"] != found.etag:
         raise CorruptObject(
@@ -153,7 +153,7 @@ def _require_copied(
         )
     there = head_object(client, to)
     if there is None or not metadata.items() <= there["Metadata"].items():
-        # Most likely, a process that lost the lock without noticing has written; a retry replaces that.
+        # Most likely, a process that lost the lock without noticing has written; a retry replaces its object.
         raise _busy(to)
 
 

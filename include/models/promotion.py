@@ -90,7 +90,7 @@ def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVers
         now = f"version {present.version}" if present else "no version"
         raise VersionUnknown(
             f"version is empty, which means a rollback, but {now} of model {request.name} is in "
-            "production and no older one has been before; give the number of the version to promote"
+            "production, and no older one has ever been; give the number of the version to promote"
         )
     log.info("In production: %s. Promoting: %s.", present or "nothing", chosen)
     return ChosenVersion(
@@ -115,12 +115,13 @@ def promote(
 
     The version's own file is read, compared with the registered hash, and signed; an existing signature is
     verified instead. The file is copied within S3 to the production key, with its metadata, and read back.
-    Only then do the rows change.
-    After an interruption, promoting any version again repairs the rest: the file of the version in production
-    is copied again unless it is intact. Raises PromotionRefused if a version other than chosen.expected is in
-    production now, or if the gate rejected the version and chosen.force is off; PromotionConflict if another
-    promotion is under way; SignatureRefused as ModelSigning.obtain does; VersionUnknown, and StoreErrors. The
-    connection must be idle.
+    Only then do the rows change. After an interruption, promoting any version again repairs the rest: the
+    file of the version in production is copied again unless it is intact.
+
+    Raises PromotionRefused if a version other than `chosen.expected` is in production now, or if the gate
+    rejected the version and `chosen.force` is off; PromotionConflict if another promotion is under way;
+    SignatureRefused as ModelSigning.obtain does; VersionUnknown, and StoreErrors. The connection must be
+    idle.
     """
     models = ModelRepository(connection)
     registered = models.require(chosen.name, chosen.version)
@@ -135,7 +136,7 @@ def promote(
         if signature:
             models.record_signature(chosen.name, chosen.version, signature.sha256)
         if version.stage == Stage.PRODUCTION:
-            log.info("%s is in production already.", version)
+            log.info("%s is already in production.", version)
             return models.require(chosen.name, chosen.version)
         promoted = models.promote(chosen.name, chosen.version, by=by, reason=chosen.reason)
     log.info("Promoted %s; SHA-256 %s.", promoted, promoted.sha256)
@@ -160,12 +161,14 @@ def _place_in_production(
 
 
 def _require_promotable(version: ModelVersion, present: ModelVersion | None, chosen: ChosenVersion) -> None:
-    there = present.version if present else None
-    if there != chosen.expected:
-        before, now = (f"version {number}" if number else "no version" for number in (chosen.expected, there))
+    current = present.version if present else None
+    if current != chosen.expected:
+        before, now = (
+            f"version {number}" if number else "no version" for number in (chosen.expected, current)
+        )
         raise PromotionRefused(
             f"{version} was meant to replace {before}, but {now} is in production now: another promotion "
-            "came first. Compare them, and promote this one with promote_model if you still want it"
+            "came first. Compare both, and promote this version with promote_model if you still want it"
         )
     if version.stage == Stage.REJECTED and not chosen.force:
         raise PromotionRefused(

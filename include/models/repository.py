@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Evidence(TypedDict, total=False):
-    """Origin and evaluation of a version, as far as they are known: columns of ModelVersion."""
+    """Origin and evaluation of a version, as far as they are known; the fields are those of ModelVersion."""
 
     dataset: str | None
     dataset_fingerprint: str | None
@@ -107,8 +107,8 @@ class ModelRepository:
     ) -> ModelVersion:
         """Register the job's best.pt as the next version of the model, a candidate, and return it.
 
-        place(version) stores the file and returns its path. While it runs, no other version gets a number;
-        the row is written only after it has returned. If the job already has a version of the model, that one
+        `place(version)` stores the file and returns its path. While it runs, no other version gets a number;
+        the row is written only when it has returned. If the job already has a version of the model, that one
         is returned unchanged. Raises NotRegistered if that version has a different file.
         """
         with self._connection.transaction():
@@ -184,8 +184,8 @@ class ModelRepository:
         if not row.locked:
             raise PromotionConflict(
                 f"Another promotion of model {name} is under way, so version {version} was not promoted. "
-                "Wait until it has ended, check which version is in production then, and trigger this one "
-                "again if you still want it"
+                "Wait until it has ended, check which version is in production then, and trigger this "
+                "promotion again if you still want it"
             )
         self._statements.row("lock_model_version", name=name, version=version)
         return self.require(name, version)
@@ -196,9 +196,9 @@ class ModelRepository:
             self._statements.changed("record_model_signature", name=name, version=version, sha256=sha256)
 
     def promote(self, name: str, version: int, *, by: str | None, reason: str | None) -> ModelVersion:
-        """Put the version into production, archive the present one, and return the new one.
+        """Put the version into production, archive the previous one, and return the new one.
 
-        Without a reason, the recorded one is kept. Raises VersionUnknown.
+        Without `reason`, the recorded reason is kept. Raises VersionUnknown.
         """
         with self._connection.transaction():
             self._statements.changed("archive_production_model", name=name)

@@ -27,23 +27,26 @@ class PromotionRequest(Request):
         description="The version to promote. Default: roll back to the older version that was in production "
         "most recently.",
     )
-    reason: OptionalText = Field(None, max_length=TEXT, description="Why; recorded with the version.")
+    reason: OptionalText = Field(
+        None, max_length=TEXT, description="Reason for the promotion, recorded with the version."
+    )
     force: bool = Field(
         False,
-        description="Promote a version even if the gate rejected it, or it was promoted before without a "
-        "signature.",
+        description="Promote a version even if the gate rejected it, or if it was promoted earlier without "
+        "a signature.",
     )
 
 
 class ChosenVersion(Payload):
-    """The version to promote, decided once, because a retried task must not roll back further.
-
-    expected is the version that it should replace, or None: the version that was in production when this one
-    was chosen, or against which this one was evaluated.
-    """
+    """The version to promote, decided once, because a retried task must not roll back further."""
 
     name: str
+    """Name of the model."""
     version: int
     expected: int | None
+    """The version to replace, or None: the one that was in production when this one was chosen or, after an
+    evaluation, the one with which this one was compared."""
     reason: str | None
+    """Why the version is promoted."""
     force: bool = False
+    """As in PromotionRequest."""

@@ -73,8 +73,8 @@ class VerificationKeys:
     def verify(self, signature: bytes | None, version: ModelVersion) -> None:
         """Raise SignatureRefused unless a trusted key has signed this version with its recorded SHA-256.
 
-        The error is NotSigned if there is no signature, or if it was made with an unknown key, because it may
-        then be genuine.
+        The error is NotSigned if there is no signature, or if it was made with an unknown key: such a version
+        may still be genuine.
         """
         if signature is None:
             raise NotSigned(f"{version} was promoted, but {version.signature_path} does not exist")

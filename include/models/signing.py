@@ -36,13 +36,12 @@ class Signature:
 
 @dataclass(frozen=True)
 class ModelSigning:
-    """Signs and verifies versions of models. Without keys it does neither.
-
-    Only the process that promotes has the private key.
-    """
+    """Signs and verifies versions of models. Without keys it does neither."""
 
     trusted: VerificationKeys = field(default_factory=VerificationKeys)
+    """Public keys whose signatures are accepted."""
     key: SigningKey | None = None
+    """The key to sign with; only the process that promotes has it."""
 
     @classmethod
     def of(cls, trusted: VerificationKeys, key: SigningKey | None) -> Self:
@@ -72,7 +71,7 @@ class ModelSigning:
         """Return the signature with which the version is promoted; None if it has none and there are no keys.
 
         A version is signed when it is promoted for the first time; later its signature is verified. With
-        force, a version that no trusted key has signed is also signed; a wrong signature is refused in any
+        `force`, a version that no trusted key has signed is also signed; a wrong signature is refused in any
         case. Nothing is stored. Raises SignatureRefused and StoreErrors.
         """
         existing = _read(client, version)

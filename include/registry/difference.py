@@ -31,22 +31,27 @@ five kinds of change (250 kB)."""
 
 
 class ChangedImage(BaseModel):
-    """One image that differs: its path within the split, its split, and the split from which it was moved."""
+    """One image that differs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
+    """The image's path within the split."""
     split: str
+    """The image's split."""
     moved_from: str | None = None
+    """The split from which the image was moved; null if it was not moved."""
 
 
 class Changes(BaseModel):
-    """All images that differ in one way: their number, and the first of them."""
+    """All images that differ in one way."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     count: int = 0
+    """Number of the images."""
     examples: list[ChangedImage] = Field(default_factory=list, max_length=EXAMPLES)
+    """The first of the images."""
 
     def add(self, entry: ManifestEntry, moved_from: str | None = None) -> None:
         """Count the image."""
@@ -78,17 +83,20 @@ class FileDifference(BaseModel):
 
 
 class ClassChange(BaseModel):
-    """A class whose counts differ: before is None if the class is new, and after is None if it is gone."""
+    """A class whose counts differ."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
+    """Name of the class."""
     before: ClassCount | None
+    """Counts in the earlier version; null if the class is new."""
     after: ClassCount | None
+    """Counts in the later version; null if the class is gone."""
 
 
 class ClassDifference(BaseModel):
-    """The difference of two class tables. Classes are identified by their names."""
+    """The difference between two class tables. Classes are identified by their names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -97,7 +105,7 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether any class has different numbers in the two versions, so that labels changed their meaning."""
+    """Whether any class has different numbers in the two versions, which changes the meaning of labels."""
     changes: list[ClassChange] = Field(max_length=_LISTED_CLASSES)
     """The first classes that are new, are gone, or have different counts."""
 
@@ -129,25 +137,25 @@ def compare(before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]) -> 
     """Compare two manifests, both in order."""
     found = FileDifference()
     for old, new in _pair_by_name(before, after):
-        gone: list[ManifestEntry] = []
-        come: list[ManifestEntry] = []
-        for was, is_ in _pair_by_split(old, new):
-            if is_ is None:
-                gone += [was] if was else []
-            elif was is None:
-                come.append(is_)
-            elif was.image != is_.image:
-                found.changed.add(is_)
-            elif was.label != is_.label:
-                found.labels_changed.add(is_)
-        _record_moves(gone, come, found)
+        removed: list[ManifestEntry] = []
+        added: list[ManifestEntry] = []
+        for old_entry, new_entry in _pair_by_split(old, new):
+            if new_entry is None:
+                removed += [old_entry] if old_entry else []
+            elif old_entry is None:
+                added.append(new_entry)
+            elif old_entry.image != new_entry.image:
+                found.changed.add(new_entry)
+            elif old_entry.label != new_entry.label:
+                found.labels_changed.add(new_entry)
+        _record_moves(removed, added, found)
     return found
 
 
 def compare_classes(
     before: Sequence[ClassCount] | None, after: Sequence[ClassCount] | None
 ) -> ClassDifference | None:
-    """Compare two class tables; None if the classes of either version were not counted."""
+    """Compare two class tables; return None if the classes of either version were not counted."""
     if before is None or after is None:
         return None
     old, new = ({count.name: count for count in table} for table in (before, after))
@@ -166,18 +174,18 @@ def compare_classes(
     )
 
 
-def _record_moves(gone: list[ManifestEntry], come: list[ManifestEntry], found: FileDifference) -> None:
-    """Record images with the same name that are gone from one split or new in another."""
-    for entry in come:
-        origin = next((was for was in gone if was.image == entry.image), None)
+def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], found: FileDifference) -> None:
+    """Record images with the same name that were removed from one split or added to another."""
+    for entry in added:
+        origin = next((each for each in removed if each.image == entry.image), None)
         if origin is None:
             found.added.add(entry)
             continue
-        gone.remove(origin)
+        removed.remove(origin)
         found.moved.add(entry, origin.split)
         if origin.label != entry.label:
             found.labels_changed.add(entry)
-    for entry in gone:
+    for entry in removed:
         found.removed.add(entry)
 
 

@@ -53,7 +53,7 @@ class ManifestEntry(NamedTuple):
 
 
 class ManifestMissing(ObjectNotFound):
-    """There is no manifest of this content for this task, for example because an older release checked it."""
+    """The content has no manifest for this task, for example because an older release checked it."""
 
 
 def store_manifest(bucket: Bucket, manifest: Path, fingerprint: str, task: str) -> None:

@@ -35,12 +35,10 @@ _JOBS = 50
 
 
 class DatasetPosition(NamedTuple):
-    """Position of a dataset in the list.
-
-    changed_at is when its newest version was registered, in the database's text form.
-    """
+    """Position of a dataset in the list."""
 
     changed_at: str
+    """When the dataset's newest version was registered, in the database's text form."""
     name: str
 
 
@@ -72,7 +70,7 @@ class Registration:
 
 
 class DatasetJob(BaseModel):
-    """A job that uses a version of a dataset; its status does not matter."""
+    """A job, of any status, that uses a version of a dataset."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -93,14 +91,14 @@ class DatasetRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def get(self, name: str, version: int | None = None) -> DatasetVersion | None:
-        """Return the version or, without a number, the newest version not archived; None if there is none."""
+        """Return the version (without a number, the newest that is not archived); None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
-    def require(self, asked: RegisteredName) -> DatasetVersion:
-        """Return the version that `asked` names. Raises DatasetUnknown, which lists existing names."""
-        found = self.get(asked.name, asked.version)
+    def require(self, registered: RegisteredName) -> DatasetVersion:
+        """Return the version that `registered` names. Raises DatasetUnknown, which lists existing names."""
+        found = self.get(registered.name, registered.version)
         if found is None:
-            raise DatasetUnknown(f"dataset={str(asked)!r} {self._explain_missing(asked)}")
+            raise DatasetUnknown(f"dataset={str(registered)!r} {self._explain_missing(registered)}")
         return found
 
     def require_version(self, name: str, version: int) -> DatasetVersion:
@@ -163,7 +161,7 @@ class DatasetRepository:
         """Record a checked dataset as the next version of its name, and return the version.
 
         No version is created if the newest version that is not archived has the same content and task, or if
-        the same run has registered them already. The second value is True if this run created the version.
+        the same run has already registered them. The second value is True if this run created the version.
         """
         name = registration.name
         with self._connection.transaction():
@@ -205,17 +203,17 @@ class DatasetRepository:
             self._statements.changed("archive_dataset_version", name=name, version=version, archived=archived)
             return self.require_version(name, version)
 
-    def _explain_missing(self, asked: RegisteredName) -> str:
-        existing = self.versions(asked.name, limit=_NAMED + 1)
+    def _explain_missing(self, registered: RegisteredName) -> str:
+        existing = self.versions(registered.name, limit=_NAMED + 1)
         if not existing:
             return f"is not registered: {self._name_others()}"
         numbers = list_some([version.version for version in existing], _NAMED)
-        if asked.version is None:
+        if registered.version is None:
             return (
                 f"has only archived versions ({numbers}): name one of them, as in "
                 f"'{existing[0]}', or restore it"
             )
-        return f"is not registered: the versions of {asked.name} are {numbers}"
+        return f"is not registered: the versions of {registered.name} are {numbers}"
 
     def _name_others(self) -> str:
         with self._connection.transaction():

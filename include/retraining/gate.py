@@ -60,21 +60,22 @@ class Gate(BaseModel):
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the challenger passed the gate, and the sentence that is recorded with it."""
+    """Whether the challenger passed the gate, and why."""
 
     passed: bool
     reason: str
+    """A sentence, which is recorded with the version."""
 
 
 def decide(challenger: Evaluation, champion: Evaluation | None, gate: Gate) -> Decision:
-    """Compare two evaluations on the same data; champion is None if nothing is in production yet."""
+    """Compare two evaluations on the same data; `champion` is None if nothing is in production yet."""
     name, reached = gate.metric, challenger.metrics.get(gate.metric)
     if not _is_number(reached):
         return Decision(False, f"the challenger's {name} is not a number: its training diverged")
     if gate.minimum is not None and reached < gate.minimum - _ROUNDING:
         return Decision(False, f"{name} is {reached:.4f}, below the minimum of {gate.minimum:.4f}")
     if champion is None:
-        return Decision(True, f"{name} is {reached:.4f}, and nothing was in production yet")
+        return Decision(True, f"{name} is {reached:.4f}, and nothing was in production before")
     before = champion.metrics.get(name)
     if not _is_number(before):
         return Decision(True, f"{name} is {reached:.4f}, and the champion's is not a number")

@@ -39,11 +39,11 @@ def find_reason_to_skip(
             f"data and parameters are the same as for {champion}, which is in production; set force=true to "
             "train anyway"
         )
-    beaten = champion.version if champion else None
+    champion_version = champion.version if champion else None
     for version in earlier:
         if (
             version.stage is Stage.REJECTED
-            and version.champion_version == beaten
+            and version.champion_version == champion_version
             and version.job_id != job_id
             and is_same(version)
         ):

@@ -58,10 +58,12 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """When a plan runs automatically: at certain times (UTC), when data change, or both."""
+    """When a plan runs automatically."""
 
     cron: str | None = None
+    """Times in UTC: a cron expression of five fields, or a preset such as @weekly; None for no times."""
     on_new_data: bool = False
+    """Whether the plan also runs when its dataset changes."""
 
     @field_validator("cron")
     @classmethod
@@ -83,22 +85,24 @@ class Schedule(_Part):
 
 
 class RetrainPlan(_Part):
-    """One plan. Its name is also the name of the model whose versions it creates.
-
-    parameters are those of `train_yolo`. The first training run starts from `model`; later ones do if
-    start_from is scratch. timeout_hours is how long a run waits for its training run.
-    """
+    """One plan."""
 
     name: str = Field(pattern=NAME)
+    """Name of the plan, and of the model whose versions it creates."""
     dataset: str = Field(min_length=1)
     task: Task = "detect"
     model: str | None = None
+    """The model from which the first training run starts; None for the default of `train_yolo`."""
     start_from: Literal["champion", "scratch"] = "champion"
+    """Where later training runs start: from the model in production, or from `model`."""
     parameters: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of `train_yolo`."""
     schedule: Schedule | None = None
     timeout_hours: float = Field(24, gt=0, le=24 * 60)
+    """How long a run waits for its training run."""
     gate: Gate = Field(default=Gate(), validate_default=True)
     approval: bool = False
+    """Whether a person has to approve the promotion."""
 
     @field_validator("parameters")
     @classmethod
@@ -153,11 +157,13 @@ class RetrainPlan(_Part):
 
 @dataclass(frozen=True)
 class Plans:
-    """The content of a file of plans: the valid plans by name, and a sentence for each error."""
+    """The content of a file of plans."""
 
     path: Path
     valid: Mapping[str, RetrainPlan]
+    """The valid plans, by name."""
     errors: tuple[str, ...]
+    """A sentence for each error."""
 
     def require(self, name: str) -> RetrainPlan:
         """Return the plan of that name. Raises PlanError."""

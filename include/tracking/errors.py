@@ -14,11 +14,12 @@ class TrackingUnavailable(TrackingError, TransientError):
 
 
 class TrackingRefused(TrackingError, FinalError):
-    """MLflow answered with an error; code is MLflow's error code, such as RESOURCE_DOES_NOT_EXIST."""
+    """MLflow answered with an error."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"answered {status}" + (f" {code}" if code else ""))
         self.code = code
+        """MLflow's error code, such as RESOURCE_DOES_NOT_EXIST; empty if the response has none."""
 
 
 class TrackingSettingsError(TrackingError, FinalError):

@@ -33,7 +33,7 @@ _STATUS: dict[str | None, str] = {
 }
 """MLflow's status for these job statuses; for all others it is RUNNING."""
 _FORBIDDEN_IN_NAMES = re.compile(r"[^\w/.\- ]", re.ASCII)
-"""Characters that some version of MLflow does not accept in a name."""
+"""Characters that some versions of MLflow do not accept in a name."""
 
 
 @dataclass
@@ -41,10 +41,13 @@ class _Known:
     """The values that MLflow has stored for the job, as far as this process knows."""
 
     run_id: str
+    """Id of the job's MLflow run."""
     status: str
     params: set[str]
+    """Names of the parameters."""
     tags: dict[str, str]
     points: set[tuple[str, int, float]]
+    """Name, step and value of each metric value."""
 
     @classmethod
     def fetch(cls, run: Run, server: TrackingServer) -> _Known:
@@ -66,7 +69,7 @@ class JobMirror:
     """The MLflow run of one training run. Any attempt can find it again and send the missing values.
 
     Values that are sent twice are stored once, even if a response was lost, so any attempt on any machine can
-    send everything that is recorded. lock keeps other processes from creating the run of this job at the same
+    send everything that is recorded. `lock` keeps other processes from creating the job's run at the same
     time, or raises TrackingError if another process is creating it. Not thread-safe.
     """
 

@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = (3.05, 10.0)
 """Time limits: to connect, and between two bytes of a response."""
 
 LONGEST_PARAM = 500
-"""Maximum characters that every version of the server accepts; since 2.8 it accepts 6000."""
+"""Maximum number of characters that every version of MLflow accepts; 2.8 and later accept 6000."""
 
 LONGEST_TAG = 5000
 
@@ -36,11 +36,12 @@ _MOST_METRICS, _MOST_OTHERS = 800, 100
 
 
 class Metric(BaseModel):
-    """One number at one step; timestamp in milliseconds since 1970."""
+    """The value of a metric at one step."""
 
     key: str
     value: float
     timestamp: int
+    """Milliseconds since 1970."""
     step: int = 0
 
 
@@ -105,15 +106,20 @@ Answer = TypeVar("Answer", bound=BaseModel)
 class TrackingServer:
     """One server and the experiment that contains the runs. Not thread-safe.
 
-    url contains no credentials. Every call raises TrackingError if the server is down or slow, refuses the
-    call, or is not MLflow; no call is retried.
+    Every call raises TrackingError if the server is down or slow, refuses the call, or is not MLflow; no call
+    is retried.
     """
 
     url: str
+    """Address of the server, without credentials."""
     experiment: str = DEFAULT_EXPERIMENT
+    """Name of the experiment."""
     credentials: tuple[str, str] | None = field(default=None, repr=False)
+    """User name and password."""
     token: str | None = field(default=None, repr=False)
+    """Bearer token, which is used if there are no credentials."""
     verify: bool | str = True
+    """Whether to verify the server's certificate, or the file with the certificates to trust."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> TrackingServer | None:
@@ -156,7 +162,7 @@ class TrackingServer:
         return self._find_experiment()  # another process created it first
 
     def runs(self, experiment_id: str, tag: str, value: str) -> list[Run]:
-        """List the experiment's oldest 1000 runs with this tag, in order; value must not contain quotes."""
+        """List the experiment's 1000 oldest runs with this tag, in order; `value` must not contain quotes."""
         body = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
@@ -253,7 +259,7 @@ class TrackingServer:
                 allow_redirects=False,  # a redirect would leak credentials, and turn a POST into a GET
             )
         except requests.Timeout:
-            raise TrackingUnavailable(f"did not answer within {TIMEOUT_SECONDS[1]:.0f} s") from None
+            raise TrackingUnavailable(f"did not respond within {TIMEOUT_SECONDS[1]:.0f} s") from None
         except (requests.RequestException, UnicodeError, OSError) as error:
             raise TrackingUnavailable(f"cannot be reached ({type(error).__name__})") from None
         if response.status_code != requests.codes.ok:
@@ -261,7 +267,7 @@ class TrackingServer:
         try:
             return answer.model_validate_json(response.content)
         except ValidationError:
-            raise TrackingUnavailable(f"did not answer {endpoint} as MLflow would") from None
+            raise TrackingUnavailable(f"did not respond to {endpoint} as MLflow would") from None
 
 
 def _without_credentials(uri: str) -> tuple[str, tuple[str, str] | None]:

@@ -35,11 +35,14 @@ class _BrokenOff(DownloadFailed):
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """Limits of a download: bytes, seconds for all tries, seconds without a byte, and number of tries."""
+    """Limits of a download."""
 
     size: int = WEIGHTS_BYTES
+    """Maximum size of the file in bytes."""
     seconds: float = WEIGHTS_SECONDS
+    """Maximum duration of all tries together."""
     silent_seconds: float = 30
+    """Maximum time without a byte."""
     tries: int = 3
     pause: float = 2
     """Seconds before a retry."""
@@ -52,12 +55,12 @@ def download(url: str, to: Path, limits: DownloadLimits) -> None:
     `to` cannot be created or closed.
     """
     deadline = time.monotonic() + limits.seconds
-    for left in reversed(range(limits.tries)):
+    for tries_left in reversed(range(limits.tries)):
         try:
             with to.open("wb") as file:
                 _fetch(url, file, limits, deadline)
         except _BrokenOff as error:
-            if left == 0:
+            if tries_left == 0:
                 raise
             log.warning("%s %s; retrying.", url, error)
             time.sleep(limits.pause)
@@ -86,7 +89,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
         raise DownloadFailed(f"redirects more than {_REDIRECTS} times") from None
     except requests.exceptions.InvalidSchema:
         allowed = "https" if encrypted else "http or https"
-        raise DownloadFailed(f"leads to an address that is not {allowed}") from None
+        raise DownloadFailed(f"is, or redirects to, an address that is not {allowed}") from None
     except requests.exceptions.InvalidURL:
         raise DownloadFailed("is not a valid URL") from None
     except requests.RequestException as error:

@@ -42,8 +42,8 @@ def _refusals() -> Iterator[None]:
 class InitialWeightsFinder:
     """Finds the weights that `model` names: in S3, among the jobs, and among the registered versions.
 
-    Versions that were promoted must be signed, if `signing` has keys to verify them with. URL and limits are
-    those of PretrainedStore.
+    Versions that were promoted must be signed if `signing` has keys to verify them with. `pretrained_url` and
+    `limits` are passed on to PretrainedStore.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class InitialWeightsFinder:
         """Return the initial weights of job `job_id`; None if `model` is trained from scratch.
 
         A pretrained file is downloaded if S3 does not have it. Raises SpecError for weights that are missing
-        or for another task, and StoreErrors.
+        or are for another task, and StoreErrors.
         """
         reference = ModelReference.parse(model)
         match reference.kind:
@@ -166,7 +166,7 @@ class InitialWeightsFinder:
         except ModelError as error:
             raise SpecError(f"model={reference.text!r}: {error}") from None
         raise SpecError(
-            f"model={reference.text!r}: no version of it is in production; name one, such as "
+            f"model={reference.text!r}: no version of this model is in production; name one, such as "
             f"model:{reference.name}@{newest[0].version}, which is the newest"
         )
 

@@ -54,7 +54,7 @@ class WeightsUnavailable(FinalError):
 class PretrainedStore:
     """The pretrained weights of one bucket.
 
-    url is the address below which missing files of Ultralytics are downloaded; None turns downloads off.
+    `url` is the address below which missing files of Ultralytics are found; None turns downloads off.
     """
 
     def __init__(self, bucket: Bucket, url: str | None, limits: DownloadLimits | None = None) -> None:
@@ -87,10 +87,10 @@ class PretrainedStore:
                 raise WeightsUnavailable(self._missing(name, f"the file from {url} {error}")) from error
 
     def is_stored(self, name: str) -> bool:
-        """Say whether the file is in S3, without downloading it. Raises WeightsUnavailable, and StoreErrors.
+        """Return whether the file is in S3, without downloading it.
 
         False means that a download can be tried: Ultralytics publishes the file, and downloads are on. Raises
-        WeightsUnavailable if the file is not in S3 and a download cannot be tried.
+        WeightsUnavailable if the file is not in S3 and a download cannot be tried, and StoreErrors.
         """
         stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
@@ -98,7 +98,7 @@ class PretrainedStore:
         return stored
 
     def stored(self, limit: int) -> tuple[dict[str, ListedObject], bool]:
-        """Return the weights among the first `limit` stored files by name, and whether more are stored.
+        """Return the weights among the first `limit` stored files, by name, and whether there are more files.
 
         Raises StoreErrors.
         """
@@ -110,7 +110,7 @@ class PretrainedStore:
     def put(self, file: Path, name: str, source: str = "upload", *, replace: bool = False) -> InitialWeights:
         """Inspect the local file, store it as `name`, and return the stored file.
 
-        A file that is stored already is kept and returned; with `replace` it is replaced. Raises
+        A file that is already stored is kept and returned; with `replace`, it is replaced. Raises
         InspectionError for a file that must not be loaded, FileNotFoundError, the errors of `require`, and
         StoreErrors. With `replace`, raises FencedOut if another process stored the file at the same moment.
         """

@@ -133,7 +133,7 @@ def test_a_new_run_with_the_same_job_id_removes_the_pictures_and_the_same_run_ad
     assert [each.name for each in store.pictures("a", "run 2/é")] == ["results.png"]
 
 
-def test_pictures_that_s3_does_not_accept_are_only_logged(
+def test_pictures_that_cannot_be_stored_only_cause_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = {"conn_type": "aws", "login": "key", "password": "secret",

@@ -200,7 +200,7 @@ def test_a_stripped_best_pt_is_stored_unchanged(machine: Machine, local: Path) -
     assert stored["Body"].read() == content
 
 
-def test_a_local_best_pt_of_an_older_epoch_than_the_states_best_is_not_used(
+def test_a_local_best_pt_older_than_the_best_epoch_of_the_state_is_not_used(
     machine: Machine, stored: Callable[..., None], local: Path
 ) -> None:
     stored(0)
@@ -259,7 +259,7 @@ def test_a_local_file_that_is_not_a_checkpoint_is_ignored(
 
 
 @pytest.mark.usefixtures("reread_at_once")
-def test_a_damaged_last_pt_is_noticed_and_the_generation_before_it_taken(
+def test_a_damaged_last_pt_is_noticed_and_the_previous_generation_is_used(
     machine: Machine, stored: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     stored(0, 1)
@@ -291,7 +291,7 @@ def test_two_damaged_generations_are_an_error_and_not_a_new_start(
         machine.begin(durable=(1, 0))
 
 
-def test_gone_without_a_trace_is_an_error_and_no_new_start(machine: Machine) -> None:
+def test_a_lost_state_is_an_error_and_not_a_new_start(machine: Machine) -> None:
     with pytest.raises(CheckpointNotFound, match=r"stored its state after epoch 2, but .* is gone"):
         machine.begin(durable=(1, 0))
 

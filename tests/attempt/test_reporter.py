@@ -211,7 +211,7 @@ def test_an_attempt_whose_memory_grows_ends_when_its_state_is_saved(reporter: Op
             opened.progress(at(3, 3.0))
             del ballast
 
-    with pytest.raises(MemoryShort, match="GiB more than when training started: its state is saved before"):
+    with pytest.raises(MemoryShort, match="GiB more than when training started: the state is saved before"):
         train()
 
 
@@ -249,4 +249,4 @@ def test_an_attempt_that_starts_with_high_memory_use_only_logs_a_warning(
         for batch in range(1, 4):
             assert not opened.progress(at(batch, 1.0))
             memory.check()
-    assert caplog.text.count(": the kernel may kill it. Use a smaller batch") == 1
+    assert caplog.text.count(": the kernel may kill it. Set a smaller batch") == 1

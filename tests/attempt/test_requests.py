@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from include.stack.s3 import S3
 
 
-def test_no_bucket_is_listed_for_a_training(
+def test_no_bucket_is_listed_for_a_training_run(
     monkeypatch: pytest.MonkeyPatch, migrated_url: str, jobs: JobRepository, s3: S3, s3_client: S3Client,
     bucket: str, tmp_path: Path,
 ) -> None:  # fmt: skip

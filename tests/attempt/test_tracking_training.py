@@ -68,7 +68,7 @@ def train(spec: ResolvedSpec, folder: Path, training_url: str, store: Checkpoint
 
 @pytest.mark.long
 @pytest.mark.usefixtures("worker")
-def test_a_training_is_in_mlflow_when_train_has_ended(
+def test_a_training_run_is_in_mlflow_when_train_has_ended(
     mlflow: MlflowServer, training_url: str, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data", train=8, val=4)

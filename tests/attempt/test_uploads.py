@@ -192,12 +192,13 @@ def test_a_manifest_cannot_send_other_files_of_the_machine(
     secret = tmp_path / "airflow.cfg"
     secret.write_text("fernet_key = secret")
     changed = manifest.model_copy(update={"best": Checkpoint.of_file(secret, epoch=1)})
-    with pytest.raises(LocalFileMissing, match=r"airflow\.cfg is not where this machine keeps it"):
+    message = r"airflow\.cfg is not the file .*best\.pt in which this machine keeps it"
+    with pytest.raises(LocalFileMissing, match=message):
         upload(changed, "best", store, settings)
     assert not store.holds("job", "best", changed.best)
 
 
-def test_an_upload_is_done_if_the_local_files_are_gone_but_in_s3(
+def test_an_upload_succeeds_if_the_files_are_only_in_s3(
     manifest: TrainingManifest, store: CheckpointStore, settings: Settings
 ) -> None:
     publish_final(manifest, store)

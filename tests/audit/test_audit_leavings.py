@@ -89,7 +89,7 @@ def test_pretrained_weights_are_counted_and_are_never_orphans(world: World) -> N
     assert (world.findings(), report.objects, report.bytes) == ([], 1, len(b"weights"))
 
 
-def test_an_object_younger_than_an_hour_is_no_orphan_yet(world: World) -> None:
+def test_an_object_younger_than_an_hour_is_not_an_orphan_yet(world: World) -> None:
     world.put(world.uri("gone", "last.pt"), b"state")
     assert world.audit(later=NOW).objects == 1
     assert world.findings() == []
@@ -165,7 +165,7 @@ def test_a_running_row_stays_while_its_run_is_live(world: World) -> None:
     assert (world.get("a")["status"], world.findings()) == ("running", [])
 
 
-def test_a_running_row_changed_within_the_hour_is_not_stuck_yet(world: World) -> None:
+def test_a_running_row_that_has_just_changed_is_not_stuck_yet(world: World) -> None:
     world.row("a", status="running")
     world.audit(later=NOW)
     assert (world.get("a")["status"], world.findings()) == ("running", [])
@@ -226,7 +226,7 @@ def test_an_upload_that_nobody_completed_is_aborted_after_a_day(world: World) ->
     assert world.findings() == []
     world.audit()
     assert [(found["finding"], found["path"], found["repair"]) for found in world.findings()] == [
-        ("abandoned_upload", f"s3://{world.bucket}/{key}", "aborted, its parts are removed") for key in keys
+        ("abandoned_upload", f"s3://{world.bucket}/{key}", "aborted; its parts are removed") for key in keys
     ]
     assert uploads(world) == ["elsewhere/large.bin"]
 
@@ -242,7 +242,7 @@ def test_without_repair_an_abandoned_upload_stays(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "stopped"])
-def test_the_folder_of_a_job_that_needs_no_resume_is_removed(world: World, status: str) -> None:
+def test_the_folder_of_a_job_that_ended_well_is_removed(world: World, status: str) -> None:
     world.job("a", status=status)
     folder = left(world, "a")
     world.audit()
@@ -286,7 +286,7 @@ def test_the_folder_of_a_job_with_keep_local_stays(world: World) -> None:
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_a_folder_with_changes_of_today_stays(world: World) -> None:
+def test_a_folder_that_changed_within_a_day_stays(world: World) -> None:
     folder = left(world, "gone")
     world.audit(later=timedelta(hours=23))
     assert (folder.exists(), world.findings()) == (True, [])
@@ -316,7 +316,7 @@ def test_folders_that_belong_to_no_job_stay(world: World) -> None:
     assert all(folder.exists() for folder in [*others, world.root / "empty", world.root / "link"])
 
 
-def test_a_folder_that_disappears_during_the_audit_is_no_finding(
+def test_a_folder_that_disappears_during_the_audit_is_not_a_finding(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = left(world, "gone")

@@ -141,7 +141,7 @@ def test_an_object_in_a_bucket_that_is_gone_is_missing(world: World) -> None:
     ],
     ids=["a lost bucket", "a local path"],
 )
-def test_an_object_at_no_address_does_not_end_the_audit(
+def test_a_path_at_which_no_object_can_be_does_not_end_the_audit(
     world: World, folder: str, said: str, name: str, repair: bool
 ) -> None:
     for job_id in ("a", "b", "c"):  # they have the same bytes, so each is a copy of the others
@@ -168,7 +168,8 @@ def test_a_lost_last_pt_is_reported_with_its_previous_generation(world: World) -
     world.remove(world.uri("a", "last.pt"))
     world.audit()
     detail = world.finding()["detail"]
-    assert f"The previous generation exists, {world.uri('a', 'last.previous.pt')} after epoch 4" in detail
+    previous = world.uri("a", "last.previous.pt")
+    assert f"The previous generation, {previous}, holds the state after epoch 4" in detail
     assert world.names("a") == {"best.pt", "last.previous.pt"}
 
 
@@ -232,7 +233,7 @@ def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
 
 
 @pytest.mark.parametrize("harm", ["remove", "damage"])
-def test_a_signature_is_restored_from_its_copy_and_is_no_orphan(
+def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
     world: World, version: ModelVersion, harm: str
 ) -> None:
     key = new_key()
@@ -308,7 +309,7 @@ def test_without_repair_everything_is_found_and_nothing_is_changed(
         world.body(production(world))
 
 
-def test_a_job_that_is_taken_over_during_the_audit_is_no_finding(world: World, migrated_url: str) -> None:
+def test_a_job_that_is_taken_over_during_the_audit_is_not_a_finding(world: World, migrated_url: str) -> None:
     """The new run is replacing the job's objects, and the row no longer names any of them."""
     world.job("a")
     world.remove(world.uri("a", "last.pt"))

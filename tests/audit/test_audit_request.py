@@ -17,7 +17,7 @@ def _refusal(conf: dict[str, object], deployed: str | None = None) -> str:
     return str(refusal.value)
 
 
-def test_nothing_is_deleted_unless_somebody_says_so() -> None:
+def test_nothing_is_deleted_by_default() -> None:
     request = AuditRequest.parse({})
     assert (request.repair, request.full, request.sample) == (True, False, 20)
     assert request.policy() == RetentionPolicy(keep_newest=3, keep_best=3, expire_after_days=30, dry_run=True)
@@ -64,7 +64,7 @@ def test_an_impossible_value_is_refused_by_name(conf: dict[str, object], field: 
         ('{"keep_best": -3}', "keep_best=-3 is refused"),
     ],
 )
-def test_a_variable_that_is_no_policy_is_refused_with_an_example(deployed: str, sentence: str) -> None:
+def test_a_variable_that_is_not_a_policy_is_refused_with_an_example(deployed: str, sentence: str) -> None:
     refusal = _refusal({}, deployed)
     assert sentence in refusal
     assert refusal.startswith("Variable retention_policy=")

@@ -37,7 +37,7 @@ def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str,
 # --- states that the policy keeps ---
 
 
-def test_the_newest_and_the_best_states_are_kept_and_best_pt_always(world: World) -> None:
+def test_the_newest_and_the_best_states_are_kept_and_so_is_every_best_pt(world: World) -> None:
     for number, fitness in enumerate([0.9, 0.1, 0.2, 0.8, 0.3, 0.4]):
         ended(world, f"job-{number}", days=100 - number, fitness=fitness)
     report = retained(world, NOTHING.model_copy(update={"keep_newest": 2, "keep_best": 2}))
@@ -45,7 +45,7 @@ def test_the_newest_and_the_best_states_are_kept_and_best_pt_always(world: World
     assert (report.jobs, report.objects, report.bytes) == (2, 4, 2 * (len(LAST) + len(PREVIOUS)))
 
 
-def test_each_model_on_each_data_set_has_its_own_newest_and_best(world: World) -> None:
+def test_each_model_on_each_dataset_has_its_own_newest_and_best(world: World) -> None:
     for model in ("yolo11n", "yolo11s"):
         for dataset in ("digits", "s3://data/cars/"):
             for days in (50, 60):
@@ -83,7 +83,7 @@ def test_a_segmenter_is_ranked_by_boxes_and_masks_and_comes_last_without_metrics
     assert expired(world) == {"boxes", "none", "nothing"}
 
 
-def test_a_state_expires_only_after_its_days(world: World) -> None:
+def test_a_state_expires_only_after_the_days_of_the_policy(world: World) -> None:
     ended(world, "young", days=29)
     ended(world, "old", days=31)
     retained(world, NOTHING.model_copy(update={"expire_after_days": 30}))

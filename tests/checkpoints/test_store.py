@@ -95,7 +95,7 @@ def test_the_server_keeps_the_checksum_of_the_whole_file(
     assert head["ChecksumSHA256"] == b64encode(digest.digest()).decode()
 
 
-def test_bytes_that_are_there_already_are_not_sent_again(
+def test_bytes_that_s3_already_has_are_not_sent_again(
     client: S3Client, bucket: str, make: MakeCheckpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -213,7 +213,7 @@ def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
 
 
 @pytest.mark.parametrize(("limits", "size"), [(TransferLimits(), 100_000), (IN_PARTS, LARGE)])
-def test_the_generation_before_is_kept_with_its_identity(
+def test_the_previous_generation_is_kept_with_its_identity(
     client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
 ) -> None:
     store = CheckpointStore(Bucket(client, bucket), limits)

@@ -296,7 +296,7 @@ def test_bytes_damaged_at_rest_are_detected_and_never_reach_the_file(
 
 
 @pytest.mark.usefixtures("reread_at_once")
-def test_a_damaged_start_model_is_detected(connect: Connect, bucket: str, tmp_path: Path) -> None:
+def test_damaged_initial_weights_are_detected(connect: Connect, bucket: str, tmp_path: Path) -> None:
     client = connect()
     metadata = {"sha256": "0" * 64, "epoch": "3"}
     client.put_object(Bucket=bucket, Key="model.pt", Body=b"weights", Metadata=metadata)

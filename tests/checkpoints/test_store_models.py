@@ -1,4 +1,4 @@
-"""Start models are read from any bucket, and inspected before they are fetched."""
+"""Initial weights are read from any bucket, and inspected before they are fetched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-def test_a_start_model_is_fetched_from_any_bucket(
+def test_initial_weights_are_fetched_from_any_bucket(
     store: CheckpointStore, client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     client.put_object(Bucket=bucket, Key="models/모델 1.pt", Body=crafted())

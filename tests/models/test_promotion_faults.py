@@ -234,7 +234,7 @@ def test_a_promotion_that_lost_its_lock_without_noticing_overwrites_nothing(
     assert stages(connection) == ["archived", "candidate", "production", "candidate"]
 
 
-def test_a_copy_with_a_lost_response_is_recognised_as_own(
+def test_a_copy_whose_response_was_lost_is_recognised_as_our_own(
     connection: Connection,
     client: S3Client,
     bucket: str,

@@ -130,7 +130,7 @@ def test_a_statement_that_names_a_trusted_key_must_be_signed_with_it(key: Signin
         pytest.param(b'{"mediaType": "text/plain"}', id="another media type"),
     ],
 )
-def test_bytes_that_are_no_signature_are_refused(key: SigningKey, content: bytes) -> None:
+def test_bytes_that_are_not_a_signature_are_refused(key: SigningKey, content: bytes) -> None:
     with pytest.raises(
         SignatureRefused, match="is not a signature with a key in the format of Model Signing"
     ):

@@ -79,7 +79,7 @@ def test_promoting_again_creates_no_second_signature(promoting: Any, s3_client: 
     assert body(s3_client, first.signature_path) == signature
 
 
-def test_a_roll_back_to_a_version_with_one_byte_changed_is_refused(
+def test_a_rollback_to_a_version_with_one_byte_changed_is_refused(
     promoting: Any,
     connection: Connection,
     s3_client: S3Client,

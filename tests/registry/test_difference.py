@@ -81,7 +81,7 @@ def test_each_kind_of_change_is_counted_once_and_named() -> None:
     assert moved == {"moved.jpg": ("train", "val"), "moved and relabelled.jpg": ("val", "train")}
 
 
-def test_another_image_of_the_same_name_in_another_split_is_no_move() -> None:
+def test_another_image_of_the_same_name_in_another_split_is_not_a_move() -> None:
     found = compare(_entries(_line("0001.jpg")), _entries(_line("0001.jpg", "val", image=OTHER_IMAGE)))
     assert _counts(found) == {"added": 1, "removed": 1}
 

@@ -58,7 +58,7 @@ def test_the_metric_decides(
         ({"cat": 0.0}, {"cat": 0.0}, 0.0, True),
     ],
 )
-def test_no_class_may_fall_by_more_than_the_gate_allows(
+def test_no_class_may_drop_by_more_than_the_gate_allows(
     before: dict[str, float], after: dict[str, float], allowed: float | None, passed: bool
 ) -> None:
     decision = decide(reaches(0.6, **after), reaches(0.5, **before), Gate(max_class_drop=allowed))

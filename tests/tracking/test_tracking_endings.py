@@ -44,7 +44,7 @@ def test_a_cancelled_job_that_has_trained_before_has_no_metrics_of_best_pt(
     assert not [name for name in run["metrics"] if name.startswith("best/")]
 
 
-def test_a_run_that_was_marked_by_hand_has_failed_in_mlflow(jobs: JobRepository, tracking: Tracking) -> None:
+def test_a_run_that_was_marked_manually_has_failed_in_mlflow(jobs: JobRepository, tracking: Tracking) -> None:
     started(jobs)
     assert tracking.send_all()["status"] == "RUNNING"
     run: Any = SimpleNamespace(dag_id="train_yolo", run_id="run1")

@@ -54,14 +54,14 @@ def test_a_server_that_was_never_reachable_gets_everything_from_the_last_task(
         tracker.notify()
         until(lambda: bool(warnings(caplog)), "a warning")
         tracker.end()
-    assert "The task notify_backend sends what is missing of job a" in warnings(caplog)[-1]
+    assert "The task notify_backend sends the missing values of job a" in warnings(caplog)[-1]
     record_checkpoints(connection)
     tracking.use_environment(monkeypatch)
     track_recorded("a", tracking.open_database)
     assert (tracking.run()["status"], tracking.steps()) == ("FINISHED", [0, 1])
 
 
-def test_a_server_that_hangs_keeps_nobody(
+def test_a_server_that_hangs_does_not_hold_up_the_training(
     jobs: JobRepository,
     tracking: Tracking,
     monkeypatch: pytest.MonkeyPatch,

@@ -119,14 +119,16 @@ def test_a_pretrained_file_is_fetched_and_its_hash_is_in_the_row_and_in_the_iden
     assert ResolvedJob.model_validate(job.model_dump(mode="json")) == job
 
 
-def test_a_training_from_scratch_has_no_weights(resolving: Resolving, jobs: JobRepository) -> None:
+def test_a_training_run_from_scratch_has_no_initial_weights(
+    resolving: Resolving, jobs: JobRepository
+) -> None:
     job = resolving({"job_id": "a", "model": "yolo11n"})
     assert job.weights is None
     assert "initial_weights" not in job.identity()
     assert recorded(jobs, "a").initial_weights_sha256 is None
 
 
-def test_other_weights_under_the_same_name_make_it_another_training_run(
+def test_other_weights_with_the_same_name_make_another_training_run(
     resolving: Resolving, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     first = resolving({"job_id": "a", "model": "yolo11n.pt"})
@@ -200,7 +202,7 @@ def test_fine_tuning_a_version_starts_from_its_file(
     version = register_copy(connection, Bucket(s3_client, bucket), "digits", job_id=trained, run_id="r")
     connection.commit()
     sentence = _refusal(resolving, {"model": "model:digits"})
-    assert "no version of it is in production; name one, such as model:digits@1" in sentence
+    assert "no version of this model is in production; name one, such as model:digits@1" in sentence
     assert "version=7 of model digits does not exist" in _refusal(resolving, {"model": "model:digits@7"})
     job = resolving({"job_id": "tuned", "model": "model:digits@1"})
     assert job.weights is not None
@@ -290,7 +292,7 @@ def test_a_best_pt_that_was_replaced_is_refused(
     assert "recorded: the file has been replaced since then" in _refusal(resolving, {"model": "job:trained"})
 
 
-def test_a_job_that_goes_on_keeps_the_weights_that_it_began_with(
+def test_a_resumed_job_keeps_its_initial_weights(
     resolving: Resolving,
     jobs: JobRepository,
     trained: str,

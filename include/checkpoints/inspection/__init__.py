@@ -7,5 +7,5 @@
     architecture   checks the description from which a model is built
 
 A file that passes needs no more memory than a few times its size, and names nothing that would run when it is
-loaded with torch.load(weights_only=True), which is how `loading` loads it.
+loaded with torch.load(weights_only=True), which is how include.training.loading loads it.
 """

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m include.checkpoints.inspection",
         description="Describe checkpoints, and say whether they may be loaded. Nothing in them is run.",
     )
-    parser.add_argument("file", nargs="+", type=Path, help="a .pt of Ultralytics")
+    parser.add_argument("file", nargs="+", type=Path, help="a .pt file of Ultralytics")
     status = 0
     for path in parser.parse_args(argv).file:
         try:

@@ -27,7 +27,7 @@ a scale."""
 MAX_CLASSES = 100_000
 MAX_NAME = 1_000
 MAX_NAMES = 10_000_000
-"""Maximum characters of all class names together, because a pickle can repeat a name at almost no cost."""
+"""Maximum length of all class names together, because a pickle can repeat a name at almost no cost."""
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]{1,40}\([A-Za-z0-9_=., -]{0,100}\)")
 _WORD = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)

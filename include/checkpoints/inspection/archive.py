@@ -20,14 +20,14 @@ MAX_ENTRIES = 100_000
 
 MAX_DIRECTORY = 16 * 1024**2
 MAX_PICKLE = 32 * 1024**2
-"""Maximum bytes of the pickle, which has no weights in it: the objects of the largest full state take 2 MB,
+"""Maximum size of the pickle in bytes. It holds no weights: the objects of the largest full state take 2 MB,
 the metrics of 100,000 epochs 15 MB."""
 
 MAX_BESIDE = 1024
-"""Maximum bytes of an entry that describes how the file was written."""
+"""Maximum size in bytes of an entry that describes how the file was written."""
 
 MAX_PADDING = 64 * 1024
-"""Maximum bytes between an entry's header and its data, which torch aligns to 64 bytes."""
+"""Maximum number of bytes between an entry's header and its data, which torch aligns to 64 bytes."""
 
 # "x" skips what is not needed: versions, times, checksums, attributes, and the sizes in a header.
 _HEADER = struct.Struct("<4s2x2H16x2H")
@@ -50,22 +50,25 @@ class Source(Protocol):
         """Size in bytes."""
 
     def read(self, start: int, length: int) -> bytes:
-        """Return the `length` bytes from `start` on, which must lie within the file."""
+        """Return `length` bytes from `start` on, all of which must lie within the file."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """The inspected parts of a checkpoint: its pickle, and the size in bytes of each storage by key."""
+    """The parts of a checkpoint that are inspected."""
 
     pickle: bytes
     storages: dict[str, int]
+    """Size in bytes of each storage, by its key."""
 
 
 @dataclass(frozen=True)
 class _Entry:
     name: str
     start: int
+    """Where the entry's header starts in the file."""
     size: int
+    """Size of the data in bytes."""
     end: int = 0
     """Start of the next entry, or of the directory."""
 
@@ -137,8 +140,8 @@ def _entries(source: Source) -> list[_Entry]:
 def _find_directory(source: Source) -> tuple[int, int, int]:
     """Return start, length and number of entries of the directory, whose end record must end the file."""
     at = source.size - _END.size
-    sign, disk, disk0, here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
-    if sign != b"PK\x05\x06" or disk or disk0 or here != count or comment:
+    sign, disk, disk0, count_here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
+    if sign != b"PK\x05\x06" or disk or disk0 or count_here != count or comment:
         raise _damaged()
     wide = at - _LOCATOR64.size - _END64.size
     if wide >= 0:
@@ -158,9 +161,9 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
 
 
 def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
-    sign, size, disk, disk0, here, count, length, start = _END64.unpack_from(record)
+    sign, size, disk, disk0, count_here, count, length, start = _END64.unpack_from(record)
     locator, locator_disk, place, disks = _LOCATOR64.unpack_from(record, _END64.size)
-    if (sign, size, disk, disk0, here) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
+    if (sign, size, disk, disk0, count_here) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
         raise _damaged()
     if (locator, locator_disk, place, disks) != (b"PK\x06\x07", 0, at, 1):
         raise _damaged()

@@ -42,17 +42,17 @@ def _table() -> dict[str, frozenset[str]]:
 
 
 def is_module(path: str) -> bool:
-    """Say whether `path` names a part of a network (a torch.nn.Module)."""
+    """Return whether `path` names a part of a network (a torch.nn.Module)."""
     return ALIASES.get(path, path) in _table()["modules"]
 
 
 def is_known(path: str) -> bool:
-    """Say whether `path` names a class that a checkpoint may hold objects of."""
+    """Return whether `path` names a class whose objects a checkpoint may hold."""
     return is_module(path) or ALIASES.get(path, path) in _table()["others"]
 
 
 def methods() -> frozenset[str]:
-    """Return the names of a layer's methods, which no attribute in a file may have."""
+    """Return the names of a layer's methods; no attribute in a file may have such a name."""
     return _table()["methods"]
 
 

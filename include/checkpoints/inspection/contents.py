@@ -1,7 +1,7 @@
 """Checking the contents of a checkpoint: a model of layers, and plain values.
 
 No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers have
-no hooks but those of a distillation, and numbers must be where Ultralytics expects them.
+no hooks but those of a distillation, and where Ultralytics expects numbers, there must be numbers.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from include.checkpoints.keys import BATCH, EXACT
 
 MAX_DEPTH = 200
 MAX_FEATURES = 16
-"""Maximum layers that a distillation compares; Ultralytics compares the head and its inputs, usually four."""
+"""Maximum number of layers that a distillation compares; Ultralytics compares the head and its inputs,
+usually four."""
 
 MAX_PATHS = 20_000_000
-"""Maximum paths to objects. Shared objects have several paths, very many of them in a decompression bomb."""
+"""Maximum number of paths to objects. A shared object has several; in a decompression bomb, very many."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -43,20 +44,21 @@ _MOST = 2**53
 
 @dataclass(frozen=True)
 class Contents:
-    """Description of a checkpoint.
-
-    model is the name of the YAML from which the model was built. epoch is the last finished epoch, counted
-    from 0; None if there is none, as in a stripped file. classes are the names of the model's classes.
-    modules are the Python modules whose classes and functions the file names.
-    """
+    """Description of a checkpoint."""
 
     task: str
     model: str
+    """Name of the YAML from which the model was built."""
     epoch: int | None
+    """Last finished epoch, counted from 0; None if there is none, as in a stripped file."""
     resumable: bool
+    """Whether training can continue from the file."""
     classes: tuple[str, ...]
+    """Names of the model's classes."""
     ultralytics_version: str
+    """Version of Ultralytics that saved the file; empty if the file does not say."""
     modules: tuple[str, ...] = ()
+    """Python modules whose classes and functions the file names."""
 
 
 def read_contents(state: Any) -> Contents:
@@ -258,8 +260,8 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
     # The class of a distilled model does not show its task.
-    asked = (state.get("train_args") or {}).get("task", "detect")
-    task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
+    stated = (state.get("train_args") or {}).get("task", "detect")
+    task = next((task for task, path in MODELS.items() if path == _class(model)), stated)
     return Contents(
         task=task,
         model=PurePath(str(attributes["yaml"].get("yaml_file", ""))).name,

@@ -22,7 +22,7 @@ _NOT_MODULES = {"torch.nn.modules.rnn"}
 """Recurrent layers, whose code recomputes attributes while they are loaded. No YOLO model has them."""
 
 _KEPT_METHODS = {"forward", "type"}
-"""Methods of a layer that Ultralytics' files may override by an attribute."""
+"""Methods of a layer that Ultralytics' files may override with an attribute."""
 
 _TRANSFORMS = ("CenterCrop", "Compose", "Normalize", "Resize", "ToTensor")
 """Image transforms of a classifier, which are kept in its checkpoint."""

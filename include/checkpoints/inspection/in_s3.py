@@ -21,8 +21,8 @@ def inspect_object(client: S3Client, location: S3Location, size: int, etag: str)
     """Describe the checkpoint in S3, of `size` bytes, without reading its weights.
 
     Only a file that seems unfit is read whole, to be certain of its content, and then inspected again.
-    Raises UnsafeCheckpoint, also for an object that is too large for a model to start from, CorruptObject if
-    the object no longer has that ETag, and other StoreErrors.
+    Raises UnsafeCheckpoint (also if the object is larger than initial weights may be), CorruptObject if the
+    object no longer has that ETag, and other StoreErrors.
     """
     require_loadable_size(location.uri, size)
     source = ObjectSource(client, location, size, etag)
@@ -37,9 +37,9 @@ def inspect_object(client: S3Client, location: S3Location, size: int, etag: str)
 
 
 def require_loadable_size(uri: str, size: int) -> None:
-    """Raise UnsafeCheckpoint if the object is too large for a model to start from."""
+    """Raise UnsafeCheckpoint if the object is larger than initial weights may be."""
     if size > WEIGHTS_BYTES:
         raise UnsafeCheckpoint(
-            f"{uri} has {size:,} bytes, and a model to start from may have {WEIGHTS_BYTES:,}; give a "
+            f"{uri} has {size:,} bytes, but initial weights may have at most {WEIGHTS_BYTES:,}; give a "
             "best.pt, which holds the weights alone"
         )

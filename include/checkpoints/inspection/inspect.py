@@ -58,7 +58,7 @@ _PICKLE_BEGINS = {ord(opcode.code) for opcode in pickletools.opcodes if not opco
 
 
 def _is_inert(head: bytes) -> bool:
-    """Say whether bytes that start with `head` are neither a pickle nor an archive that may hold one."""
+    """Return whether bytes that start with `head` are neither a pickle nor an archive that may hold one."""
     if not head:
         return True
     try:
@@ -76,5 +76,5 @@ class LocalSource:
         self.size = os.fstat(file.fileno()).st_size
 
     def read(self, start: int, length: int) -> bytes:
-        """Return the `length` bytes from `start` on."""
+        """Return `length` bytes from `start` on."""
         return os.pread(self._file.fileno(), length, start)

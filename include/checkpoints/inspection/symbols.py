@@ -23,10 +23,12 @@ class Instance:
 
 @dataclass(eq=False)
 class Storage:
-    """The numbers of one entry of the archive; `viewed` counts those in all tensors that view it."""
+    """The numbers in one entry of the archive."""
 
     items: int
+    """How many numbers there are."""
     viewed: int = 0
+    """How many numbers all tensors that view the storage have together."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,7 +25,7 @@ _KEYS = (str, int, float, type(None))
 
 
 class SymbolicUnpickler:
-    """Follows one pickle. storages holds the size in bytes of each storage in the archive, by its key."""
+    """Follows one pickle. `storages` holds the size in bytes of each storage in the archive, by its key."""
 
     def __init__(self, pickle: bytes, storages: dict[str, int]) -> None:
         self._pickle, self._at = pickle, 0
