@@ -31,7 +31,7 @@ def download_link(client: S3Client, location: S3Location, filename: str, seconds
 
 
 def origin_of_links(client: S3Client, bucket: str) -> str:
-    """Return scheme, host and port of the links to that bucket that `client` signs. This sends no request.
+    """Return scheme, host and port of the links that `client` signs for that bucket. This sends no request.
 
     Raises StoreErrors.
     """
