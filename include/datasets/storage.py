@@ -17,16 +17,18 @@ random. A server that uses version numbers as ETags may give equal ETags to diff
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as it was when S3 described it. size is in bytes; etag is without quotes."""
+    """One object as it was when S3 described it."""
 
     bucket: str
     key: str
     size: int
+    """In bytes."""
     etag: str
+    """Without quotes."""
 
     @property
     def uri(self) -> str:
-        """Its s3:// address."""
+        """The object's s3:// address."""
         return f"s3://{self.bucket}/{self.key}"
 
     @property
