@@ -194,8 +194,8 @@ def _write(
             if path.is_file():
                 problem = f"contains {show_value(entry.filename)} twice; repack it"
             else:
-                problem = f"contains a file in the path of {show_value(entry.filename)} that is also a folder"
-                problem += " of other files; rename one of them"
+                problem = f"contains a file and a folder of the same name, in {show_value(entry.filename)}"
+                problem += "; rename one of them"
             raise DatasetError(f"{source} {problem}") from error
         if store is not None:
             store.keep(path, digest.hexdigest())
