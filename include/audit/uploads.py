@@ -44,12 +44,7 @@ def find_abandoned_uploads(
     for dataset in (each for each in unfinished if each.upload_id not in used):
         if not repair or _remove_dataset(connection, bucket, dataset.upload_id):
             yield _abandoned_dataset(bucket, dataset, repair=repair)
-<<<<<<< HEAD
-    known = tuple(upload.prefix for upload in left)
-=======
     known = tuple(upload.prefix for upload in unfinished)
-    paginator = bucket.client.get_paginator("list_multipart_uploads")
->>>>>>> p-pass1
     ages = {CHECKPOINTS: ABANDONED, MODELS: ABANDONED, PRETRAINED: ABANDONED, UPLOADS: LEFT_BEHIND}
     for prefix, age in ages.items():
         for upload in list_unfinished_uploads(bucket, prefix):
@@ -92,15 +87,6 @@ def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Findi
     )
 
 
-<<<<<<< HEAD
 def _abort(bucket: Bucket, upload: UnfinishedUpload) -> str:
     aborted = abort_multipart_upload(bucket.client, upload.location, upload.upload_id)
-    return "aborted, its parts are removed" if aborted else "it had ended already"
-=======
-def _abort(client: S3Client, location: S3Location, upload_id: str) -> str:
-    try:
-        client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)
-    except client.exceptions.NoSuchUpload:
-        return "it had already ended"
-    return "aborted; its parts are removed"
->>>>>>> p-pass1
+    return "aborted; its parts are removed" if aborted else "it had already ended"

@@ -1,9 +1,9 @@
 """Runs code that parses untrusted files in a separate process with limited memory and CPU time.
 
 The process receives only a function's name and plain values, and answers with plain values, so neither side
-unpickles anything. It starts as a fresh interpreter, because a fork of a process with threads (boto3's,
-torch's) can hang. Its log lines are forwarded to this process's log, so that the task's log shows progress.
-It dies with this process, however this process ends.
+unpickles anything. The process is a fresh interpreter, because a fork of a process with threads (boto3's,
+torch's) can hang. Its log lines are forwarded to the log of its parent, so that the task's log shows
+progress. It dies with its parent, however the parent ends.
 """
 
 from __future__ import annotations
@@ -75,10 +75,10 @@ def run_confined(
 ) -> Any:
     """Return function(*arguments), computed in a limited process, after a round trip through JSON.
 
-    source is the dataset as the user named it, for error messages. Raises DatasetError, also if the function
-    fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere if the
-    disk is full or not writable; UntrustedFolder; and OSError and ConfinedProcessEnded, after which a retry
-    may succeed.
+    `source` is the dataset as the user named it, for error messages. Raises DatasetError, also if the
+    function fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere
+    if the disk is full or not writable; UntrustedFolder; and OSError and ConfinedProcessEnded, after which a
+    retry may succeed.
     """
     request = {
         "function": f"{function.__module__}:{function.__qualname__}",
@@ -153,8 +153,8 @@ def _raise_end(status: int, source: str, limits: ProcessLimits) -> NoReturn:
         raise ConfinedProcessEnded(f"The process that reads {source!r} was told to stop ({number.name})")
     if number == signal.SIGXCPU:
         raise DatasetError(
-            f"Dataset {source!r}: reading it made no progress within {limits.cpu_seconds} s of CPU time, the "
-            "limit; look for a damaged or very large file, or divide the dataset"
+            f"Dataset {source!r}: reading it made no progress within the limit of {limits.cpu_seconds} s of "
+            "CPU time; look for a damaged or very large file, or divide the dataset"
         )
     refusal = ReaderKilled if number == signal.SIGKILL else DatasetError
     raise refusal(
@@ -176,8 +176,8 @@ def _raise_error(error: dict[str, Any], source: str, limits: ProcessLimits) -> N
         raise UntrustedFolder(text)
     if kind == "MemoryError":
         raise DatasetError(
-            f"Dataset {source!r}: reading it needs more than {in_words(limits.memory)} of memory, which is "
-            "the limit; divide the dataset, or look for a very large file in it"
+            f"Dataset {source!r}: reading it exceeds the limit of {in_words(limits.memory)} of memory; "
+            "divide the dataset, or look for a very large file in it"
         )
     raise DatasetError(
         f"Dataset {source!r} cannot be read: an unexpected error occurred ({text}). Check its data "

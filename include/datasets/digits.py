@@ -90,7 +90,7 @@ class Dice:
         self._random = random.Random(seed).random  # noqa: S311 - no secret depends on it
 
     def below(self, limit: int) -> int:
-        """Draw from 0 to `limit` - 1."""
+        """Draw a number from 0 to `limit` - 1."""
         return int(self._random() * limit)
 
     def many_below(self, limit: int, count: int) -> list[int]:
@@ -99,7 +99,7 @@ class Dice:
         return [int(draw() * limit) for _ in range(count)]
 
     def between(self, low: int, high: int) -> int:
-        """Draw from `low` to `high`, both included."""
+        """Draw a number from `low` to `high`, both included."""
         return low + self.below(high - low + 1)
 
     def shuffle(self, cards: list[Scan]) -> None:
@@ -112,7 +112,7 @@ class Dice:
 def reference(split: Split = "val") -> DatasetReference:
     """Return a reference to the scenes without drawing them: they are always the same and need no check.
 
-    split is the split to validate with. Raises DatasetError if the scenes do not have that split.
+    `split` is the split to validate with. Raises DatasetError if the scenes do not have that split.
     """
     if split not in SCENES:
         raise DatasetError(
@@ -217,13 +217,13 @@ def find_free_box(scan: Scan, taken: list[PlacedDigit], dice: Dice) -> PlacedDig
     return None
 
 
-def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], where: PlacedDigit, ink: int) -> None:
-    """Enlarge the scan to its box (bilinear, on integers of 1/256 pixel) and blend it over the background."""
-    columns = [interpolate(x, where.width, len(rows[0])) for x in range(where.width)]
-    for y in range(where.height):
-        above, below, weight_y = interpolate(y, where.height, len(rows))
-        line = pixels[where.top + y]
-        for x, (left, right, weight_x) in enumerate(columns, start=where.left):
+def draw(pixels: list[bytearray], rows: Sequence[Sequence[int]], digit: PlacedDigit, ink: int) -> None:
+    """Enlarge the scan to its box (bilinearly, in integers of 1/256 pixel); blend it over the background."""
+    columns = [interpolate(x, digit.width, len(rows[0])) for x in range(digit.width)]
+    for y in range(digit.height):
+        above, below, weight_y = interpolate(y, digit.height, len(rows))
+        line = pixels[digit.top + y]
+        for x, (left, right, weight_x) in enumerate(columns, start=digit.left):
             upper = rows[above][left] * (256 - weight_x) + rows[above][right] * weight_x
             lower = rows[below][left] * (256 - weight_x) + rows[below][right] * weight_x
             cover = upper * (256 - weight_y) + lower * weight_y  # 0 to 16 * 65536

@@ -126,8 +126,8 @@ def translate_disk_errors(folder: Path, source: str) -> Iterator[None]:
         raise not_stored(source, f"in {folder}", problem) from error
 
 
-def not_stored(source: str, where: str, problem: str) -> DatasetNotHere:
+def not_stored(source: str, place: str, problem: str) -> DatasetNotHere:
     """Return the error for a problem that `explain_unusable_disk` found."""
     return DatasetNotHere(
-        f"{source} cannot be stored {where}: {problem}, or set TRAINING_ROOT to another disk"
+        f"{source} cannot be stored {place}: {problem}, or set TRAINING_ROOT to another disk"
     )

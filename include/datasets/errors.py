@@ -61,7 +61,7 @@ class DatasetError(FinalError):
 
 
 class DatasetNotHere(DatasetError):
-    """The machine's disk or settings prevent it from providing the data. Another machine may have them."""
+    """The data are not available because of this machine's disk or settings; another may have them."""
 
 
 class DatasetChanged(DatasetError):
@@ -71,8 +71,8 @@ class DatasetChanged(DatasetError):
 class ReaderKilled(DatasetError):
     """The process that reads the data was killed by SIGKILL, most likely because memory ran out.
 
-    In a check, a very large file may be the reason. Data that were checked before could be read, so there a
-    retry may succeed: see include/attempt/attempt.py.
+    In a check, a very large file may be the reason. Data that have passed a check could be read at that time,
+    so if a later reader is killed, a retry may succeed: see include/attempt/attempt.py.
     """
 
 
@@ -100,7 +100,7 @@ def _summarize(source: str, findings: Sequence[Finding]) -> list[str]:
 
 
 def _in_turns(kinds: Sequence[FoundKind]) -> list[tuple[FoundKind, FoundPlace]]:
-    """Return LISTED_FINDINGS places: the first of each kind, then the second of each kind, and so on."""
+    """Return up to LISTED_FINDINGS places: the first of each kind, then the second of each, and so on."""
     turns = zip_longest(*([(kind, place) for place in kind.places] for kind in kinds))
     return [turn for turn in chain.from_iterable(turns) if turn][:LISTED_FINDINGS]
 

@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Counts finished items, from any thread, and logs a line at most every ten seconds.
 
-    total is None if it is unknown; for the unit "bytes", it has to be known.
+    `total` is None if it is unknown; for the unit "bytes", the total has to be known.
     """
 
     def __init__(self, doing: str, total: int | None, unit: str) -> None:

@@ -41,7 +41,7 @@ class ClassCount(BaseModel):
 
 
 class DatasetReference(BaseModel):
-    """The result of `check_dataset`; `train` fetches the dataset to which it refers to its own machine."""
+    """The result of `check_dataset`: refers to a dataset, which `train` fetches to its own machine."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,9 +49,9 @@ class DatasetReference(BaseModel):
     """Where the data are: `digits`, a path, or an s3:// URI. Usually the parameter `dataset` as given."""
     origin: str | None = None
     """The original of a converted dataset: the parameter `dataset` as given or, for a registered version, as
-    given at its registration. source is then the converted copy. None if nothing was converted."""
+    given at its registration. `source` is then the converted copy. None if nothing was converted."""
     version: DatasetVersionName | None = None
-    """The registered version that the parameter named, if any; source is then the version's source."""
+    """The registered version that the parameter named, if any; `source` is then the version's source."""
     task: str
     """The task for which the data were checked."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -47,22 +47,21 @@ class S3File:
 
     @property
     def is_zip(self) -> bool:
-        """Whether it is a zip file."""
+        """Whether the file is a zip file."""
         return self.key.lower().endswith(_ZIP_SUFFIX)
 
 
 @dataclass(frozen=True)
 class S3Tree:
-    """A dataset under a prefix (empty, or ending in '/'); caching/selection.py selects its objects.
-
-    yaml is the data YAML, and annotations the COCO file, if the source names one; each is relative to the
-    prefix.
-    """
+    """A dataset under a prefix; caching/selection.py selects its objects."""
 
     bucket: str
     prefix: str
+    """Empty, or ending in '/'."""
     yaml: str | None = None
+    """The data YAML, relative to the prefix; None unless the source names one."""
     annotations: str | None = None
+    """The COCO file, relative to the prefix; None unless the source names one."""
 
 
 Source = Digits | LocalPath | S3File | S3Tree
@@ -96,7 +95,7 @@ def parse_source(source: str, task: str) -> Source:
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
     """Find a user's own path on this machine.
 
-    Raises DatasetError, also for a path outside the roots: its message does not even reveal whether that path
+    Raises DatasetError, also for a path outside the roots: the message does not even reveal whether that path
     exists. Also raises OSErrors after which a retry may succeed.
     """
     _require_roots(source, roots)
@@ -181,9 +180,9 @@ def _parse_s3(source: str) -> Source:
 def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
     """Return the COCO file and the folder of its images: the file's own or, for annotations/, its parent."""
     folder, _, name = key.rpartition("/")
-    above, _, last = folder.rpartition("/")
+    parent, _, last = folder.rpartition("/")
     if last == _COCO_FOLDER:
-        folder, name = above, f"{last}/{name}"
+        folder, name = parent, f"{last}/{name}"
     if not folder:
         raise DatasetError(
             f"dataset={source!r} is at the root of its bucket, so the dataset would be the whole bucket; "

@@ -17,7 +17,7 @@ random. A server that uses version numbers as ETags may give equal ETags to diff
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object as it was when S3 described it. size is in bytes; etag is without quotes.
+    """One object as it was when S3 described it.
 
     Not a ListedObject of include/s3: most of these come from the recorded listing of a checked dataset, which
     has no times of modification, and takes ETags without quotes into its fingerprint.
@@ -26,11 +26,13 @@ class StoredObject:
     bucket: str
     key: str
     size: int
+    """In bytes."""
     etag: str
+    """Without quotes."""
 
     @property
     def uri(self) -> str:
-        """Its s3:// address."""
+        """The object's s3:// address."""
         return f"s3://{self.bucket}/{self.key}"
 
     @property

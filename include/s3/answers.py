@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
     """Return the result of send(), or that of look() after `seconds` without a byte sent or a response.
 
-    On a half-open connection, the caller would otherwise wait until the client's time-out. send runs in its
-    own thread, which sends nothing more after this function has returned. Raises what send raises, and
-    UploadGivenUp if its deadline has passed.
+    On a half-open connection, the caller would otherwise wait until the client's time-out. `send` runs in its
+    own thread, which sends nothing more after this function has returned. Raises what `send` raises, and
+    UploadGivenUp if the deadline of the upload has passed.
     """
     answer: Future[str] = Future()
     request = WatchedRequest()

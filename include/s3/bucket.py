@@ -1,4 +1,4 @@
-"""Requests to one bucket; every method that sends one raises StoreErrors.
+"""Requests to one bucket; every method that sends a request raises StoreErrors.
 
 `reading`, `download` and `upload` handle objects at any URI, in any bucket.
 """
@@ -35,10 +35,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ObjectContent:
-    """An object's ETag and its bytes, which are None if the reader already has them."""
+    """An object that was read."""
 
     content: bytes | None
+    """The object's bytes; None if the reader already has them."""
     etag: str
+    """In quotes, as S3 gives it."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,9 @@ class Bucket:
         return head_object(self.client, self.at(key))
 
     def read(self, key: str, largest: int, parse: Callable[[bytes], T]) -> T | None:
-        """Return what `parse` makes of the object.
+        """Return the result of `parse` for the object's bytes.
 
-        None if the object does not exist, has more than `largest` bytes, or is not valid for pydantic.
+        None if the object does not exist, has more than `largest` bytes, or fails pydantic's validation.
         """
         head = self.head(key)
         if head is None or head["ContentLength"] > largest:
@@ -104,7 +106,7 @@ class Bucket:
         metadata: Mapping[str, str] | None = None,
         condition: Condition | None = None,
     ) -> None:
-        """Store a small object if the condition holds; without a condition, replace any other object."""
+        """Store a small object if the condition holds; without a condition, replace any existing object."""
         with translate_s3_errors(self.client, self.at(key)):
             self.client.put_object(
                 Bucket=self.name,
@@ -134,7 +136,7 @@ class Bucket:
     def delete_below(self, prefix: str, chosen: Callable[[str], bool] = lambda key: True) -> tuple[int, int]:
         """Delete the objects below `prefix` for whose keys `chosen` returns True, whatever they contain now.
 
-        Returns their number and total size. The caller must ensure that nobody writes there.
+        Returns their number and total size. The caller must ensure that nobody writes below `prefix`.
         """
         objects = size = 0
         for page in self.pages(prefix):

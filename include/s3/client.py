@@ -12,18 +12,19 @@ CONNECTIONS = 32
 
 
 def client_config() -> Config:
-    """Return time-outs and retries for uploads of hundreds of megabytes (S3Hook, boto3.client(config=…)).
+    """Return time-outs and retries for uploads of hundreds of megabytes.
 
-    Six attempts back off for at most half a minute, which outlasts a restart of the server. We send our own
-    SHA-256, which the signature covers and the server verifies. So botocore need neither hash each body again
-    nor add its own kind of checksum, which not every S3 server supports.
+    S3Hook and boto3.client take them as `config`. Six attempts back off for at most half a minute, which
+    outlasts a restart of the server. We send our own SHA-256, which the signature covers and the server
+    verifies. So botocore need neither hash each body again nor add its own kind of checksum, which not every
+    S3 server supports.
     """
     from botocore.config import Config
 
     return Config(
         s3={"payload_signing_enabled": False},
         connect_timeout=10,
-        read_timeout=120,  # S3 responds to a copy, of up to 5 GiB, only when it is done
+        read_timeout=120,  # S3 responds to a copy (of up to 5 GiB) only once the copy is complete
         retries={"mode": "standard", "total_max_attempts": 6},
         tcp_keepalive=True,
         max_pool_connections=CONNECTIONS,

@@ -1,4 +1,4 @@
-"""Probing whether an S3 server honours the conditions of writes, which many ignore, and verifies checksums.
+"""Probing whether an S3 server honours the conditions of writes (many do not), and verifies checksums.
 
 A probe cannot show whether the server checks the condition and writes in one atomic step; docs/deployment.md
 says for which servers this is known.

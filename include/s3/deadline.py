@@ -20,7 +20,7 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire at once.
 
-    After the deadline, no request starts, not even a retry by botocore; only the abortion of an upload may.
+    After the deadline, no request starts, not even a retry by botocore, except the one that aborts an upload.
     No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
     reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
@@ -71,7 +71,7 @@ class Deadline:
 
 
 class StallDeadline(Deadline):
-    """Expires when, for `seconds`, an upload got no response and sent fewer than `least_bytes` bytes.
+    """Expires when, within `seconds`, an upload receives no response and sends fewer than `least_bytes`.
 
     So a large upload may take longer than a small one.
     """
@@ -94,9 +94,9 @@ class StallDeadline(Deadline):
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
-            f"The upload was abandoned: either the training ended, or for {self._seconds:.0f} s S3 did not "
-            f"respond and read fewer than {self._least_bytes:,} bytes; check the network between this "
-            "machine and S3"
+            "The upload was abandoned: either the training ended, or S3 did not respond for "
+            f"{self._seconds:.0f} s and read fewer than {self._least_bytes:,} bytes in that time; check the "
+            "network between this machine and S3"
         )
 
 

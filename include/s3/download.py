@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BREAKS = 5  # in a row without any new bytes
+_BREAKS = 5  # interruptions in a row, without new bytes in between
 
 REREAD_SECONDS = (0.2, 3.5)
 """Pauses before wrong bytes are read again: bytes that are wrong a third time are wrong in S3."""
@@ -32,12 +32,16 @@ REREAD_SECONDS = (0.2, 3.5)
 
 @dataclass(frozen=True)
 class FetchedObject:
-    """A downloaded object: sha256 (hex) and size are of the received bytes, etag and metadata are S3's."""
+    """A downloaded object."""
 
     sha256: str
+    """Hash of the received bytes, in hexadecimal."""
     size: int
+    """Number of received bytes."""
     etag: str
+    """In quotes, as S3 gives it."""
     metadata: Mapping[str, str]
+    """The metadata that S3 gives."""
 
 
 @contextmanager
@@ -49,8 +53,8 @@ def download(
     Before the caller gets the file, its bytes are read again if their hash differs from `sha256` or, without
     that argument, from the SHA-256 in the object's metadata.
 
-    Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no space),
-    StoreUnreachable and the other StoreErrors.
+    Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no
+    space, or not writable), StoreUnreachable and the other StoreErrors.
     """
     part = to.with_name(f".{to.name}.{uuid4().hex}.part")
     with _local_disk(to):

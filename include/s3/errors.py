@@ -201,8 +201,8 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
     if code in _NOT_ALLOWED and error.operation_name in _DELETIONS:
         return StoreAccessDenied(
             f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; "
-            "by config/s3-policies, the keys of connection training_s3 may delete only pictures (workers) or "
-            "uploads (API server), and those of training_s3_maintenance the rest"
+            "according to config/s3-policies, the keys of connection training_s3 may delete only pictures "
+            "(workers) or uploads (API server), and those of training_s3_maintenance the rest"
         )
     if code in _NOT_ALLOWED:
         return StoreAccessDenied(

@@ -6,12 +6,12 @@
     models/{name}/production/best.pt                          the version in production
     models/{name}/…/best.pt.sig                               the signature of either file
     pictures/{job_id}/{name}                                  a plot that Ultralytics drew of a training run
-    reports/{job_id}/dataset.json                             the report of the check of a job's dataset
+    reports/{job_id}/dataset.json                             the report on a job's dataset
     datasets/jobs/{job_id}.json                               the dataset that a job started with
     datasets/{fingerprint}.jsonl.gz                           the listing of a checked dataset
     datasets/{fingerprint}/{path}                             a file of a dataset that was converted
     datasets/conversions/{key}.json                           the result of converting an export
-    datasets/reports/{fingerprint}-{task}.json                the report of the check of a registered dataset
+    datasets/reports/{fingerprint}-{task}.json                the report on a registered dataset
     datasets/manifests/{fingerprint}-{task}.jsonl.gz          the images and labels of a registered dataset
     datasets/differences/{fingerprint}-{task}/{base}.json     how a version's files differ from another's
     pretrained/{name}                                         pretrained weights

@@ -24,12 +24,15 @@ PAGE_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """One object of a listing: size is in bytes; etag and modified are S3's."""
+    """One object of a listing."""
 
     location: S3Location
     size: int
+    """In bytes."""
     etag: str
+    """In quotes, as S3 gives it."""
     modified: datetime
+    """When the object was last written, by S3's clock."""
 
     @property
     def job_id(self) -> str | None:

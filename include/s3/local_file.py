@@ -19,30 +19,35 @@ _MAX_PARTS = 10_000  # S3's own limit
 
 @dataclass(frozen=True)
 class TransferLimits:
-    """Limits of uploads and copies; sizes are in bytes.
-
-    A file above `threshold` is uploaded in parts of `part_size`, `parallel_parts` at a time, and a caller may
-    keep the parts that have arrived. S3 accepts, and copies, at most 5 GiB in one request. Files up to
-    `threshold` are not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts, the
-    checksum is only composite, and not every server checks the condition atomically when it assembles them.
-
-    If the response to a PUT takes longer than `answer_seconds`, a HEAD checks whether the object exists.
-    """
+    """Limits of uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
 
     threshold: int = 5 * 1024**3
+    """Size in bytes above which a file is uploaded in parts; a caller may keep the parts that have arrived.
+
+    Smaller files are not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts,
+    the checksum is only composite, and not every server checks the condition atomically when it assembles
+    them.
+    """
     part_size: int = 64 * 1024**2
+    """In bytes."""
     parallel_parts: int = 4
+    """Number of parts that are uploaded at once."""
     copied_at_once: int = 5 * 1024**3
+    """Size in bytes above which an object is copied in parts of this size."""
     answer_seconds: float = 5.0
+    """After this time without a byte sent or a response, a HEAD checks whether the object exists."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a file: number counts from 1; offset and size are in bytes."""
+    """A piece of a file."""
 
     number: int
+    """Counted from 1."""
     offset: int
+    """Where the piece begins in the file, in bytes."""
     size: int
+    """In bytes."""
     sha256: bytes
 
     @property
@@ -53,12 +58,15 @@ class Part:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file and its hashes: of the whole and, for a multipart upload, of each part."""
+    """A file and its hashes."""
 
     path: Path
     size: int
+    """In bytes."""
     sha256: str
+    """Hash of the whole file, in hexadecimal."""
     parts: tuple[Part, ...] = ()
+    """The parts of a multipart upload, with their hashes; empty if the file is sent in one request."""
 
     @classmethod
     def read(cls, path: Path, limits: TransferLimits, sha256: str | None = None) -> LocalFile:

@@ -1,4 +1,4 @@
-"""Reading the metadata of objects, and their bytes, about which a stored checksum proves nothing."""
+"""Reading the metadata of objects, and their bytes: a stored checksum does not prove that they are intact."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Read the whole object without keeping it, also into `more` digests, and return its identity.
+    """Hash the whole object, also with the digests `more`, and return its identity; its bytes are not kept.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """

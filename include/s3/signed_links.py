@@ -66,7 +66,7 @@ def part_link(
 
 
 def origin_of_links(client: S3Client, bucket: str) -> str:
-    """Return scheme, host and port of the links to that bucket that `client` signs. Raises StoreErrors."""
+    """Return scheme, host and port of the links that `client` signs for that bucket. Raises StoreErrors."""
     with translate_s3_errors(client, S3Location(bucket, "")):
         link = urlsplit(client.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket}))
     return f"{link.scheme}://{link.netloc}"

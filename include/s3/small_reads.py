@@ -24,7 +24,7 @@ LARGEST = 1024**2
 _MOST_FAILURES = 3
 """After this many failures in a row, boto3 reads everything."""
 _CREDENTIALS_LAST = timedelta(minutes=10)
-"""The least time that credentials from botocore remain valid: botocore renews them before that."""
+"""Credentials from botocore are valid for at least this long: botocore renews them before less is left."""
 
 
 class SmallReads:
@@ -106,5 +106,5 @@ def _credentials_of(client: Any) -> Any:
 
 @cache
 def _process() -> int:
-    """Return the process of the first read. Only it has obstore's threads; in a fork, requests would hang."""
+    """Return the id of the process that read first. Only it has obstore's threads; a fork would hang."""
     return os.getpid()

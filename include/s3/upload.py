@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 
 class Condition(TypedDict, total=False):
-    """Condition of a write: the object must have this ETag, or must not exist."""
+    """Condition of a write."""
 
     IfMatch: str
+    """The ETag that the object must have."""
     IfNoneMatch: str
+    """`*`: the object must not exist."""
 
 
 def unless_changed_since(etag: str | None) -> Condition:
@@ -65,8 +67,8 @@ def copy(
 ) -> None:
     """Copy the object of `size` bytes within S3, only if it has that ETag, and give the copy `metadata`.
 
-    The metadata is set explicitly, because a multipart copy would lose it. condition says what the copy
-    may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
+    The metadata is set explicitly, because a multipart copy would lose it. `condition` says what the
+    copy may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
     gone, and other StoreErrors; then nothing has changed, unless only the response was lost.
     """
     if size > limits.copied_at_once:
@@ -96,7 +98,7 @@ def set_metadata(
 ) -> None:
     """Replace the metadata of an object that was read.
 
-    Raises ConditionFailed if it has been replaced since, and other StoreErrors.
+    Raises ConditionFailed if the object has been replaced since then, and other StoreErrors.
     """
     unchanged = Condition(IfMatch=found.etag)
     copy(client, location, found.etag, found.size, location, metadata, TransferLimits(), unchanged)

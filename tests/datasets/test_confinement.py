@@ -29,7 +29,7 @@ from include.trusted_folders import UntrustedFolder, require_trusted_folder
 
 ROOT = Path(__file__).parents[2]
 CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimits, str]] = {
-    "memory": (bytearray, (5 * limits.GIB,), ProcessLimits(), "needs more than 4 GiB of memory"),
+    "memory": (bytearray, (5 * limits.GIB,), ProcessLimits(), "exceeds the limit of 4 GiB of memory"),
     "a file that is gone": (
         shutil.disk_usage,
         ("/nowhere",),
@@ -40,7 +40,7 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
         math.factorial,
         (10**8,),
         ProcessLimits(cpu_seconds=1),
-        "made no progress within 1 s of CPU time",
+        "made no progress within the limit of 1 s of CPU time",
     ),
     "a crash": (os.abort, (), ProcessLimits(), r"was killed \(SIGABRT\)"),
     "the kernel, for lack of memory": (
@@ -65,7 +65,7 @@ CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimi
 
 
 @pytest.mark.parametrize("end", CONFINED)
-def test_every_end_but_a_result_is_final_and_has_a_sentence(
+def test_every_end_without_a_result_is_final_and_explained(
     end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     function, arguments, process_limits, reason = CONFINED[end]
@@ -76,7 +76,7 @@ def test_every_end_but_a_result_is_final_and_has_a_sentence(
 
 
 @pytest.mark.parametrize(("number", "is_kill"), [(signal.SIGKILL, True), (signal.SIGABRT, False)])
-def test_a_kill_is_told_from_a_crash(number: signal.Signals, is_kill: bool) -> None:
+def test_a_kill_is_distinguished_from_a_crash(number: signal.Signals, is_kill: bool) -> None:
     with pytest.raises(DatasetError) as refused:
         run_confined(signal.raise_signal, number, source="data")
     assert isinstance(refused.value, ReaderKilled) is is_kill

@@ -54,7 +54,7 @@ def test_a_run_with_test_as_its_validation_split_completes(
     else:
         data = _add_test_split(folder)
     reference = check_here(data, task, cache, split="test")
-    asked = request(
+    training = request(
         task,
         tmp_path,
         model=architecture(tmp_path, task),
@@ -62,7 +62,7 @@ def test_a_run_with_test_as_its_validation_split_completes(
         save_dir=tmp_path / "run",
         arguments=QUICK | {"split": "test"},
     )
-    assert train(asked, Epochs()).best.path
+    assert train(training, Epochs()).best.path
 
 
 def test_a_split_that_the_dataset_lacks_is_refused(folder: Path, cache: Path) -> None:

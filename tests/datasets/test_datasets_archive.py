@@ -147,7 +147,7 @@ def test_an_archive_with_the_same_file_twice_is_refused(target: Path) -> None:
 @pytest.mark.parametrize("names", [("a.txt", "a.txt/b.txt"), ("a.txt/b.txt", "a.txt")])
 def test_an_archive_in_which_a_file_is_also_a_folder_is_refused(names: tuple[str, str], target: Path) -> None:
     path = archive(target, dict.fromkeys(names, b"content"))
-    assert f"a file in the path of {names[1]!r} that is also a folder of other files" in refusal(path, target)
+    assert f"a file and a folder of the same name, in {names[1]!r}; rename one" in refusal(path, target)
 
 
 def test_unusual_compression_is_refused(target: Path) -> None:

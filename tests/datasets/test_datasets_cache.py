@@ -69,7 +69,7 @@ def add_image(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("many", [shares.MANY, 1], ids=["few", "many"])
-def test_one_more_image_costs_one_image(
+def test_after_one_image_is_added_only_that_image_is_fetched_and_checked(
     folder: Path,
     cache: Path,
     bucket: str,

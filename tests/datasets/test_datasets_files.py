@@ -121,7 +121,7 @@ def test_labels_of_one_task_are_refused_for_another(folder: Path, cache: Path) -
     assert "this is a detect label (5 columns), but task='segment' needs" in message
 
 
-def test_outlines_are_accepted_for_detection_as_by_ultralytics(folder: Path, cache: Path) -> None:
+def test_outlines_are_accepted_for_detection_as_in_ultralytics(folder: Path, cache: Path) -> None:
     data = build("segment", folder)
     check_here(data, "detect", cache)
     label = folder / "labels" / "train" / "1.txt"

@@ -51,8 +51,8 @@ def test_ultralytics_reads_every_materialized_file(task: str, folder: Path, cach
         assert (len(samples), data["names"]) == (8, reference.classes)
     else:
         data = check_det_dataset(str(local.data))
-        asked = get_cfg(overrides={"imgsz": 64, "task": task})
-        labels = build_yolo_dataset(asked, data["train"], 4, data, mode="val").labels
+        arguments = get_cfg(overrides={"imgsz": 64, "task": task})
+        labels = build_yolo_dataset(arguments, data["train"], 4, data, mode="val").labels
         assert (len(labels), data["names"]) == (8, reference.classes)
         assert task in MAPS or all(len(label["cls"]) for label in labels)
     assert snapshot(folder) == before, "Ultralytics' caches belong in our cache, not in the user's folder"
@@ -152,7 +152,7 @@ def test_content_that_changed_after_the_check_is_not_trained_on(
         materialize(reference, cache, None)
 
 
-def test_files_that_change_while_a_training_uses_them_are_noticed(folder: Path, cache: Path) -> None:
+def test_files_that_change_while_a_training_run_uses_them_are_noticed(folder: Path, cache: Path) -> None:
     reference = check_here(build("detect", folder), "detect", cache)
     local = materialize(reference, cache, None)
     label = folder / "labels" / "train" / "0.txt"

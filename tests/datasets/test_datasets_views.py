@@ -32,7 +32,7 @@ def train_together(
         mine.mkdir()
         while not all(folder.exists() for folder in together):
             time.sleep(0.01)
-        asked = request(
+        training = request(
             reference.task,
             mine,
             model=model,
@@ -40,7 +40,7 @@ def train_together(
             save_dir=mine / "run",
             arguments=QUICK | {"cache": "disk"},
         )
-        train(asked, Epochs())
+        train(training, Epochs())
     found = [str(local.data), weights_of(mine / "run" / "weights" / "last.pt")]
     (mine / "found.json").write_text(json.dumps(found))
     return 0

@@ -78,7 +78,7 @@ def test_a_damaged_file_is_replaced_by_one_that_was_fetched_at_the_same_time(
     assert sizes(store) == {KEY: 7}
 
 
-def test_more_files_can_share_a_content_than_the_file_system_allows_links(
+def test_more_files_can_share_content_than_the_file_system_allows_links(
     store: FileStore, tmp_path: Path
 ) -> None:
     """ext4 allows 65,000 links; where more are allowed, the test shows only that all files are linked."""

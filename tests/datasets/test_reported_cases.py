@@ -166,8 +166,8 @@ def test_images_that_ultralytics_skips_are_reported(task: str, folder: Path) -> 
         (place / name).write_bytes(b"GIF89a")
     (kind,) = check(folder, task).warnings
     found = [str(found) for found in kind.places]
-    where = place.relative_to(folder)
-    assert found == [f"{where}/: files that end in .gif: 2", f"{where}/: files that end in .jfif: 1"]
+    name = place.relative_to(folder)
+    assert found == [f"{name}/: files that end in .gif: 2", f"{name}/: files that end in .jfif: 1"]
 
 
 def test_a_link_to_another_folder_is_followed(folder: Path) -> None:
@@ -267,7 +267,7 @@ def test_an_image_with_the_wrong_number_of_channels_is_named(folder: Path) -> No
     assert not warnings(folder, "detect")
 
 
-def test_class_folders_are_divided_as_by_ultralytics(folder: Path) -> None:
+def test_class_folders_are_divided_as_in_ultralytics(folder: Path) -> None:
     from ultralytics.data.split import split_classify_dataset
 
     for name in ("cat", "dog"):

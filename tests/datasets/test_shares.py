@@ -51,14 +51,14 @@ def test_an_unexpected_end_of_a_file_is_an_error_like_any_other() -> None:
         run_confined(one_ends_in_the_middle_of_a_file, source="data")
 
 
-def one_fails(where: str) -> None:
+def one_fails(file: str) -> None:
     """Raise an error in one process while the other processes wait for ever."""
 
     def work(numbers: range) -> Iterator[int]:
         while numbers.start:
             signal.pause()
-        with open(where) as file:  # noqa: PTH123
-            yield len(file.read())
+        with open(file) as opened:  # noqa: PTH123
+            yield len(opened.read())
 
     list(share_out(work, PROCESSES, PROCESSES))
 

@@ -116,7 +116,7 @@ def test_no_state_is_deleted_on_a_server_that_ignores_the_condition_of_a_deletio
         require_conditional_deletes(Bucket(ignoring("DeleteObject"), bucket))
 
 
-def test_the_audit_reports_each_kind_of_write_without_honoured_conditions(
+def test_the_audit_reports_each_kind_of_write_whose_condition_is_not_honoured(
     ignoring: Ignoring, bucket: str
 ) -> None:
     found = probe_conditional_writes(Bucket(ignoring("CopyObject", "DeleteObject"), bucket))

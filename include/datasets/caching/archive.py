@@ -38,11 +38,14 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, O
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """Limits of an archive: bytes after unpacking, number of files, and bytes of the file list."""
+    """Limits of an archive."""
 
     size: int = ARCHIVE_BYTES
+    """Bytes after unpacking."""
     files: int = ARCHIVE_FILES
+    """Number of files."""
     directory: int = ARCHIVE_DIRECTORY
+    """Bytes of the list of files."""
 
 
 class _Archive(io.FileIO):
@@ -65,9 +68,10 @@ class _Archive(io.FileIO):
 
 
 def measure_fetched(archive: str, source: str) -> int:
-    """Return the disk space that the files will take if the archive's list is right; runs confined.
+    """Return the disk space that the files will take if the archive's list of files is right.
 
-    Raises the DatasetErrors that `unpack` raises before it writes anything.
+    Runs in a confined process, see confinement.py. Raises the DatasetErrors that `unpack` raises before it
+    writes anything.
     """
     with _open(Path(archive), source, UnpackLimits()) as (_, entries):
         return sum(round_to_blocks(entry.file_size) for entry, _ in entries)
@@ -76,7 +80,7 @@ def measure_fetched(archive: str, source: str) -> int:
 def unpack_fetched(archive: str, target: str, source: str, store: str) -> None:
     """Unpack with the default limits; runs in a confined process, see confinement.py. Raises DatasetError.
 
-    store is the folder of a FileStore, which keeps the files.
+    `store` is the folder of a FileStore, which keeps the files.
     """
     with translate_disk_errors(Path(target), source):
         unpack(Path(archive), Path(target), source, UnpackLimits(), FileStore(Path(store)))
@@ -190,8 +194,8 @@ def _write(
             if path.is_file():
                 problem = f"contains {show_value(entry.filename)} twice; repack it"
             else:
-                problem = f"contains a file in the path of {show_value(entry.filename)} that is also a folder"
-                problem += " of other files; rename one of them"
+                problem = f"contains a file and a folder of the same name, in {show_value(entry.filename)}"
+                problem += "; rename one of them"
             raise DatasetError(f"{source} {problem}") from error
         if store is not None:
             store.keep(path, digest.hexdigest())

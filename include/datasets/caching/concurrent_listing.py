@@ -2,9 +2,9 @@
 
 S3 returns 1,000 keys per request, and each request needs the last key of the previous one. For two million
 objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. When a request is to spare, a large folder is divided in two at a guessed key,
-and both parts are listed at the same time. The objects of each part wait in a file until it is their turn, so
-that millions of objects take no more memory than a few.
+they are listed in parallel. When there is a request to spare, a large folder is divided in two at a guessed
+key, and both parts are listed at the same time. The objects of each part wait in a file until it is their
+turn, so that millions of objects take no more memory than a few.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class _Part:
     folders: set[str] = field(default_factory=set)
     """The prefixes of folders in this part. Some servers' sort order puts one folder into two parts."""
     following: _Part | None = None
+    """The part that begins after `last`; None if no part follows."""
     done: Future[None] = field(default_factory=Future)
+    """Done once all objects of this part are in the file."""
 
     def has(self, key: str) -> bool:
         """Return whether an object with this key belongs to this part."""
@@ -89,6 +91,7 @@ class _Folders:
     bucket: str
     prefix: str
     work: Path
+    """The folder for the files of the parts."""
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
@@ -96,7 +99,7 @@ class _Folders:
     """The first part of each folder."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _listing: int = 0
-    """Number of parts that are being listed or wait for it."""
+    """Number of parts that are being listed or are waiting to be listed."""
     _number: count[int] = field(default_factory=count)
     _objects: int = 0
     """Number of objects listed so far."""

@@ -97,7 +97,7 @@ def _select_listing(
             return checked
         log.warning(
             "There is no intact listing of the objects that were checked under %s; fetching fails if objects "
-            "were changed, added or deleted since then.",
+            "have been changed, added or deleted since the check.",
             uri,
         )
     listing = list_tree(origin, reader, uri)

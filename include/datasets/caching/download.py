@@ -43,6 +43,7 @@ class _File:
     stored: StoredObject
     path: Path
     parts: int
+    """Number of parts that are not finished."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def end_part(self) -> bool:
@@ -60,7 +61,7 @@ class _Part:
 
 
 class Downloader:
-    """Downloads objects. With a store, objects that are stored are linked, and others are added to it."""
+    """Downloads objects. With a store, objects that it has are linked, and all others are added to it."""
 
     def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store

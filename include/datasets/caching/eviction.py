@@ -118,8 +118,8 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
                     "end it"
                 )
             time.sleep(0.1)
-        for left in list(trash.iterdir()):
-            _delete(left)
+        for remainder in list(trash.iterdir()):
+            _delete(remainder)
         _remove_idle_locks(cache)
         yield trash
     finally:
@@ -127,7 +127,7 @@ def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
 
 
 def _remove_idle_locks(cache: DatasetCache) -> None:
-    """Remove the locks that killed processes left behind, of datasets that are not here."""
+    """Remove the locks that killed processes left behind, if their datasets are not in the cache."""
     for lock in list(cache.locks.iterdir()):
         home = cache.home(lock.name)
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
@@ -189,7 +189,7 @@ def _lock_unused(path: Path, locks: ExitStack) -> bool:
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder; return the number of bytes freed. Logs an error, and returns 0 after it."""
+    """Delete a folder; return the number of bytes freed. An error is only logged, and 0 is returned."""
     try:
         return _remove(folder)
     except OSError as error:

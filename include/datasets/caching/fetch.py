@@ -43,10 +43,12 @@ _NO_ROOTS = DatasetRoots()
 
 @dataclass(frozen=True)
 class LocalDataset:
-    """Training data on this machine. data is Ultralytics' argument: a YAML, or a folder for classify."""
+    """Training data on this machine."""
 
     data: Path
+    """Ultralytics' argument `data`: a YAML, or a folder for classify."""
     fingerprint: str
+    """Identifies the content."""
     is_unchanged: Callable[[], bool]
     """Returns whether the files are still the same: the owner of local data may change them.
 
@@ -68,10 +70,10 @@ def materialize(
     Until the context ends, this content is not evicted from the cache, and no other training run writes to
     the same folder, see view_lock.py.
 
-    roots are the folders of this machine in which a dataset path may lie; the machine that checked the
-    dataset may have allowed other folders. listings record the objects that were checked under an S3 prefix;
-    if the cache lacks the content and there is no listing, any change under the prefix raises DatasetChanged.
-    cache_limit is in bytes, see eviction.py.
+    `roots` are the folders of this machine in which a dataset path may lie; the machine that checked the
+    dataset may have allowed other folders. `listings` record the objects that were checked under an S3
+    prefix; if the cache lacks the content and there is no listing, any change under the prefix raises
+    DatasetChanged. `cache_limit` is in bytes, see eviction.py.
 
     Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
     source is not available, and UntrustedFolder for a cache that another account could have prepared.
@@ -94,7 +96,7 @@ def materialize(
 def _fill(
     place: Place, layout: Layout | None, reference: DatasetReference, view: Path, unfinished: Path
 ) -> None:
-    """Write the view into the folder `unfinished`. layout is None if it has not been read yet."""
+    """Write the view into the folder `unfinished`. `layout` is None if it has not been read yet."""
     is_large = reference.train_images + reference.val_images >= MANY
     if layout is not None and not is_large:
         fill_view(layout, unfinished, view)
@@ -184,7 +186,7 @@ def _draw_digits(home: Path) -> Path:
 
 
 def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
-    """Return the name of the view; layout is that of local data, and None for fetched data.
+    """Return the name of the view; `layout` is that of local data, and None for fetched data.
 
     Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
     several paths, any of which may disappear, so the name of their view contains a hash of these paths.
@@ -201,7 +203,7 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
 def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    layout is that of local data, and None for fetched data, which nobody changes. Returns a function that
+    `layout` is that of local data, and None for fetched data, which nobody changes. Returns a function that
     checks later whether the files are still the same.
     """
     if layout is None:

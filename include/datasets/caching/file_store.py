@@ -46,7 +46,7 @@ def object_key(stored: StoredObject) -> str:
 
 
 class FileStore:
-    """The files by content in one cache. Several threads and processes may use it at once."""
+    """The files of one cache, by content. Several threads and processes may use it at once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

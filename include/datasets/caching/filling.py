@@ -71,7 +71,7 @@ def ensure_folder(
 
 @contextmanager
 def lock_alone(file: Path, doing: str) -> Iterator[None]:
-    """Lock the file; log what another process is doing that holds the lock, and wait for it."""
+    """Lock the file. If another process holds the lock, log what it is doing (`doing`), and wait for it."""
     with file.open("w") as lock:
         if not try_lock(lock.fileno()):
             log.info("Another process is %s; waiting for it.", doing)

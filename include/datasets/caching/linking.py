@@ -28,6 +28,7 @@ class Lacking:
     """How much of a dataset this machine lacks."""
 
     files: int = 0
+    """Number of missing files."""
     size: int = 0
     """Total size of these files in bytes."""
     needed: int = 0
@@ -36,10 +37,12 @@ class Lacking:
 
 @dataclass
 class _Batch:
-    """The result for some objects: their number, and those that this machine lacks."""
+    """The result for some objects."""
 
     done: int
+    """The number of these objects."""
     lacking: list[tuple[str, StoredObject]]
+    """Those that this machine lacks, with their names."""
 
 
 def link_objects(

@@ -1,4 +1,4 @@
-"""Lists the objects of a dataset in S3 in a file, so that four million objects take no memory.
+"""Keeps the list of a dataset's S3 objects in a file, so that four million objects take no memory.
 
 The file consists of compressed JSON lines. The first line is the name of the data YAML or null; each other
 line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed

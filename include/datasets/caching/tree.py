@@ -109,6 +109,7 @@ class TreeFetch:
     cache: DatasetCache
     reader: ObjectReader
     uri: str
+    """Address of the dataset, for messages."""
 
     def fill(self, target: Path) -> None:
         """Fetch all objects into the empty folder `target`."""
@@ -117,7 +118,7 @@ class TreeFetch:
         self._fetch(target, listing, self.listing.count)
 
     def is_intact(self, content: Path) -> bool:
-        """Return whether all objects are in the folder, with their sizes."""
+        """Return whether all objects are in the folder, each with its size."""
         return next(_find_damaged(self.listing, content), None) is None
 
     def repair(self, content: Path) -> None:
@@ -144,7 +145,7 @@ class TreeFetch:
             damaged.unlink(missing_ok=True)
 
     def _fetch(self, target: Path, listing: Path, count: int) -> None:
-        """Put the `count` objects in the file `listing` into `target`; download those that are not here."""
+        """Put the `count` objects in the file `listing` into `target`; download the missing ones."""
         lacking = target.with_name("lacking.jsonl.gz")
         try:
             found = self._link(target, listing, count, lacking)

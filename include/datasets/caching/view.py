@@ -42,7 +42,7 @@ def read_and_fill_view(
 def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) -> None:
     """Write the view into `partial`, a folder that will be renamed to `final`.
 
-    If processes is more than 1, the current process must have no other threads.
+    If `processes` is more than 1, the current process must have no other threads.
     """
     progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
     for split, samples in layout.splits.items():

@@ -68,7 +68,7 @@ def depth_rules(extras: Mapping[str, Any]) -> DepthRules:
 def check_depth(path: Path, suffix: str, size: tuple[int, int], rules: DepthRules) -> Distances:
     """Return whether the distances in a depth map can be used. Raises UnusableImage.
 
-    suffix determines the format of the map; size is the width and height of the image.
+    `suffix` determines the format of the map; `size` is the width and height of the image.
     """
     found = open_depths(path, suffix)
     height, width = found.shape

@@ -42,7 +42,7 @@ class Digests:
 def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:
     """Yield a warning for each image that equals an earlier image of its split, or a training image.
 
-    digests are those of all images, in the order of the layout. An image that a list names several times is
+    `digests` has those of all images, in the order of the layout. An image that a list names several times is
     not a duplicate of itself.
     """
     splits = list(layout.splits)

@@ -23,7 +23,7 @@ class Finding:
     file: str
     """The file, or another part of the dataset such as a split."""
     line: int | None
-    """Counted from 1; None if it concerns the whole file."""
+    """Counted from 1; None if the problem concerns the whole file."""
     message: str
     kind: str = "other"
     """One of KINDS."""
@@ -41,7 +41,7 @@ class FoundPlace(BaseModel):
     file: str
     """Path, relative to the dataset for files inside it, or another part of the dataset such as a split."""
     line: int | None
-    """Counted from 1; None if it concerns the whole file."""
+    """Counted from 1; None if the problem concerns the whole file."""
     message: str
 
     def __str__(self) -> str:
@@ -64,8 +64,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """The first places of these problems, at most PLACES_PER_KIND. A label file's warnings after the first
-    PLACES_PER_KIND are only counted, so there may be no places."""
+    """The first places of these problems, at most PLACES_PER_KIND. A kind may have no place, because only the
+    first PLACES_PER_KIND warnings about a label file, of all kinds together, are kept with their places."""
 
     @property
     def heading(self) -> str:

@@ -40,7 +40,7 @@ _USUAL_BYTES_PER_PIXEL = 8
 
 
 class UnusableImage(ValueError):
-    """An image, mask or depth map that training cannot use. kind is one of KINDS."""
+    """An image, mask or depth map that training cannot use. `kind` is one of KINDS."""
 
     def __init__(self, message: str, kind: str = "image") -> None:
         super().__init__(message)
@@ -70,7 +70,7 @@ class ImageRules:
 
 
 class _Room:
-    """A memory budget for decoding that threads share: an image waits until there is room for it."""
+    """A memory budget that threads share for decoding: an image waits until there is room for it."""
 
     def __init__(self, size: int) -> None:
         self._size, self._taken = size, 0
@@ -103,8 +103,8 @@ def reserve_pixels(width: int, height: int) -> Iterator[None]:
 def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
     """Read and decode the image in the same way as a training run.
 
-    name is the name under which Ultralytics finds the image; its suffix determines how the image is decoded.
-    Raises UnusableImage, and OSErrors after which a retry may succeed.
+    `name` is the name under which Ultralytics finds the image; its suffix determines how the image is
+    decoded. Raises UnusableImage, and OSErrors after which a retry may succeed.
     """
     _require_size(path)
     with _explained():
@@ -128,7 +128,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
 
 
 def verify_image(path: Path) -> tuple[int, int]:
-    """Return the width and height of an image in its file, without decoding it.
+    """Verify an image without decoding it; return the width and height that its file states.
 
     Raises UnusableImage, and OSErrors after which a retry may succeed.
     """
@@ -212,8 +212,8 @@ def _open(path: Path) -> tuple[str, int, int]:
 def _repair(content: bytes, rules: ImageRules) -> tuple[int, int, int]:
     """Decode a JPEG that does not end with the end marker, and return its channels, width and height.
 
-    Such an image is truncated, or has data appended to it, as by some phones. Ultralytics rewrites it with
-    Pillow, and trains on the result.
+    Such an image is truncated, or has data after its end, which some phones append. Ultralytics rewrites it
+    with Pillow, and trains on the result.
     """
     from PIL import Image
 

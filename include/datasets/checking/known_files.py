@@ -153,7 +153,7 @@ class KnownFiles:
 def known_files(file: Path | None) -> Iterator[KnownFiles]:
     """Open the database `file`, and save new results when the context ends.
 
-    If file is None or cannot be used, nothing is remembered.
+    If `file` is None or cannot be used, nothing is remembered.
     """
     database = None
     if file is not None:
@@ -177,8 +177,8 @@ def _open(file: Path) -> sqlite3.Connection:
     database = sqlite3.connect(file, timeout=_SECONDS, check_same_thread=False)
     with database:
         database.execute(_SCHEMA)
-        (known,) = database.execute("SELECT count(*) FROM files").fetchone()
-        if known > _MOST:
+        (count,) = database.execute("SELECT count(*) FROM files").fetchone()
+        if count > _MOST:
             database.execute("DELETE FROM files")
     return database
 

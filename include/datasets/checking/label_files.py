@@ -25,7 +25,7 @@ class LabelFiles:
     images."""
 
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
-        """Return the paths at which the labels of `image` may be, in the order in which Ultralytics looks.
+        """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.
 
         For masks other than .png, Ultralytics' order varies; this one is alphabetical. Only the part of the
         path under `below` is changed, because the folders above it may be called `images`, too.
@@ -49,7 +49,7 @@ IMAGE_SUFFIXES = frozenset({
 
 
 def mask_files(folder: str) -> LabelFiles:
-    """Return the location of masks, as in `SemanticDataset`. folder is `masks_dir` of the data YAML."""
+    """Return the location of masks, as in `SemanticDataset`. `folder` is the data YAML's `masks_dir`."""
     suffixes = ("png", *sorted(IMAGE_SUFFIXES - {"png"}))
     return LabelFiles(folder, tuple(f".{suffix}" for suffix in suffixes), MASKS, are_images=True)
 

@@ -53,12 +53,13 @@ class LabelRules:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem, or a probable problem, of a label file. kind is one of KINDS."""
+    """A problem, or a probable problem, of a label file."""
 
     line: int | None
-    """Counted from 1; None if it concerns the whole file."""
+    """Counted from 1; None if the problem concerns the whole file."""
     message: str
     kind: str
+    """One of KINDS."""
 
 
 @dataclass

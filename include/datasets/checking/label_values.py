@@ -43,7 +43,7 @@ def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, ch
     """Check the numbers of all rows; add problems, warnings and the numbers of objects to `checked`."""
     labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
     for index in _find_bad(labels, rules).nonzero()[0].tolist():
-        message, kind = _explain(labels, index, rules, size, around=rows.outlines)
+        message, kind = _explain(labels, index, rules, size, of_outlines=rows.outlines)
         checked.problems.append(Problem(rows.lines[index], message, kind))
         if len(checked.problems) >= FINDINGS_PER_FILE:
             break
@@ -108,7 +108,7 @@ def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _explain(
-    labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, around: bool
+    labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, of_outlines: bool
 ) -> tuple[str, str]:
     """Return a message about the problem of a label, and the kind of the problem."""
     number = float(labels.classes[index])
@@ -124,8 +124,8 @@ def _explain(
         if value > _HIGH or value < _LOW or (name in {"width", "height"} and value < 0):
             if name.startswith("visibility"):
                 return f"{name} = {value:g} is negative; write 0 for an unlabelled keypoint", "label-range"
-            where = " of the box around the outline" if around else ""
-            return f"{name} = {value:g}{where} is outside 0..1{_hint(value, side, size)}", "label-range"
+            owner = " of the box around the outline" if of_outlines else ""
+            return f"{name} = {value:g}{owner} is outside 0..1{_hint(value, side, size)}", "label-range"
     return "the box lies outside the image", "label-box"
 
 
@@ -158,7 +158,7 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
 
 
 def _find_repeated(rows: Rows, labels: _Labels) -> dict[int, int]:
-    """Map each row that repeats an earlier row to that row. Ultralytics removes such repetitions."""
+    """Map each row that repeats an earlier row to the earlier one. Ultralytics removes such repetitions."""
     table = labels.values + 0.0  # -0.0 becomes 0.0
     repeated = _map_to_first(row.tobytes() for row in table)
     if not repeated or not rows.outlines:

@@ -25,7 +25,7 @@ _POINT, _FEWEST_POLYGON_COLUMNS = 3, 7
 
 
 def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = None) -> CheckedLabels:
-    """Check a label file. size is the width and height of its image, if the image can be read.
+    """Check a label file. `size` is the width and height of its image, if the image can be read.
 
     Raises OSErrors after which a retry may succeed.
     """
@@ -54,8 +54,8 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
 def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Rows | None:
     """Return the lines that have a valid form, and add the problems of the other lines to `checked`.
 
-    Returns None if no line has a valid form, if boxes and outlines are mixed, if all lines are points, or if
-    there are too many problems.
+    Returns None if no line has a valid form, if boxes and outlines are mixed, if there are points but
+    no outlines, or if there are too many problems.
     """
     rows = Rows()
     first: dict[str, int] = {}
@@ -63,7 +63,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
         if not (row := line.split()):
             continue
         if len(row) == rules.pose_columns and rules.task != "pose":
-            row = row[:BOX]  # for other tasks than pose, Ultralytics takes the boxes of such labels
+            row = row[:BOX]  # for tasks other than pose, Ultralytics takes the boxes of such labels
         if message := _form_problem(len(row), rules):
             checked.problems.append(Problem(number, message, "label-form"))
         elif problem := rows.add(number, row):

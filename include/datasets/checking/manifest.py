@@ -3,7 +3,7 @@
     {"split": "train", "name": "a/b.jpg", "image": "<sha256>", "label": "<sha256, or null>", "width": 640,
      "height": 480, "classes": {"0": 3}}
 
-name is the image's path within its split. classes has the number of objects by the class id in the label
+`name` is the image's path within its split. `classes` has the number of objects by the class id in the label
 file. Lines are in the order of the splits and, within a split, in the order in which its images are listed.
 The same dataset always gives the same lines.
 """
@@ -25,7 +25,7 @@ _LEVEL = 4
 
 @contextmanager
 def write_manifest(path: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Yield a function that writes a line; without a path it does nothing."""
+    """Yield a function that writes a line; without a path, the function does nothing."""
     if path is None:
         yield lambda _: None
         return

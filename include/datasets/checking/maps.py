@@ -37,8 +37,8 @@ def check_map(
 ) -> CheckedLabels:
     """Check a mask or a depth map.
 
-    suffix determines its format; size is the width and height of its image, None if the image cannot be read.
-    Raises OSErrors after which a retry may succeed.
+    `suffix` determines its format; `size` is the width and height of its image, or None if the image cannot
+    be read. Raises OSErrors after which a retry may succeed.
     """
     checked = CheckedLabels()
     try:

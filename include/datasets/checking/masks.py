@@ -57,7 +57,7 @@ class MaskRules:
 def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[list[int], bool]:
     """Return the classes in a mask, and whether any pixel is not ignored. Raises UnusableImage.
 
-    size is the width and height of its image.
+    `size` is the width and height of the image to which the mask belongs.
     """
     mask = read_mask(path)
     if mask is None:
@@ -112,7 +112,7 @@ def read_mask(path: Path) -> np.ndarray | None:
 def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """Check a data YAML's keys for masks, and return those that are set. Raises ValueError.
 
-    Without masks_dir, the other keys are ignored.
+    Without `masks_dir`, the other keys are ignored.
     """
     if classes > MOST_CLASSES:
         raise ValueError(

@@ -38,7 +38,7 @@ class SplitSummary:
             self._boxes += not labels.outlines
 
     def findings(self, layout: Layout, objects: int) -> Iterator[Finding]:
-        """Yield errors and warnings; objects is the number of objects that the training run uses."""
+        """Yield errors and warnings; `objects` is the number of objects that the training run uses."""
         if layout.task == "classify":
             return
         if self._needs_labels:

@@ -35,9 +35,10 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Address:
-    """Host and port of a URL: the host in lower case, and without brackets if it is an IPv6 address."""
+    """Host and port of a URL."""
 
     host: str
+    """In lower case; an IPv6 address is without brackets."""
     port: int = _PORT
 
     @classmethod
@@ -98,11 +99,12 @@ def content_address(url: str) -> str:
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """The hosts from which images may be fetched, and the private networks in which these hosts may be."""
+    """The hosts from which images may be fetched."""
 
     hosts: frozenset[str] = frozenset()
     """Names, with a port unless it is 443; '.example.com' stands for its subdomains."""
     networks: tuple[Network, ...] = ()
+    """The private networks in which these hosts may be. A URL may also name a host by an address in them."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -50,7 +50,7 @@ def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
 
 
 def describe_keypoints(classes: Classes, lengths: Collection[int]) -> dict[str, Any]:
-    """Return the keypoint keys of the data YAML; lengths are the numbers of keypoints in annotations.
+    """Return the keypoint keys of the data YAML; `lengths` are the numbers of keypoints in annotations.
 
     Raises ValueError unless there is exactly one such number.
     """

@@ -1,7 +1,7 @@
 """Converts COCO annotations. Runs in a confined process, see confinement.py.
 
-Categories are numbered from 0 in the order of their ids. `convert_coco` gives the same numbers: for COCO
-itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
+Categories are numbered from 0 in the order of their ids. Ultralytics' `convert_coco` gives the same numbers:
+for COCO itself with cls91to80=True, and for ids from 1 to n with cls91to80=False.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def convert_coco(
 
 
 def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
-    """Add the unreadable files that probably contain annotations.
+    """Add a problem for each unreadable file that probably contains annotations.
 
-    These have a split in their names, and a COCO file beside them.
+    The name of such a file contains a split, and a COCO file lies beside it.
     """
     folders = {PurePosixPath(file.name).parent for file in found}
     for other in others:
@@ -145,7 +145,7 @@ class _Conversion:
     def write(self, half_files: int) -> dict[str, int]:
         """Write all files. Returns how many items were left out or replaced, by note.
 
-        half_files is the number of JSON files that have only images or only annotations.
+        `half_files` is the number of JSON files that have only images or only annotations.
         """
         classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
         with closing(Rows(self._files.folder / "rows.sqlite")) as rows:

@@ -37,31 +37,38 @@ _ONE_OF = {"images": "image", "categories": "category"}
 
 @dataclass(frozen=True)
 class Category:
-    """A class: its name, its supercategory, and the names of its keypoints."""
+    """A class."""
 
     name: str
     above: str | None = None
+    """Name of the supercategory."""
     keypoints: tuple[str, ...] = ()
+    """Names of the keypoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as the file describes it; name is relative to a folder that the file does not name."""
+    """An image as the file describes it."""
 
     name: str
+    """Relative to a folder that the file does not name."""
     width: int
+    """In pixels."""
     height: int
+    """In pixels."""
 
 
 @dataclass
 class CocoFile:
-    """The categories and images of an annotation file, by their ids."""
+    """The categories and images of an annotation file."""
 
     path: Path
     name: str
     """Relative to the dataset."""
     categories: dict[int, Category] = field(default_factory=dict)
+    """The categories by their ids."""
     images: dict[int | str, Image] = field(default_factory=dict)
+    """The images by their ids."""
 
     def annotations(self) -> Iterator[Any]:
         """Yield the annotations. Raises ValueError and OSError."""

@@ -62,7 +62,9 @@ class Placement:
     problems: Problems
     targets: list[Target] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
+    """The index of each image in `targets`, by the image's split and name."""
     _labels: dict[str, str] = field(default_factory=dict)
+    """The name of the image to which each label file belongs, by the label file's path without its suffix."""
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
         """Return, for each file, the indexes of its valid images in `targets`, by the ids of the images."""

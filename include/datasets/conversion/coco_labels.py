@@ -23,10 +23,12 @@ NO_OUTLINE = "annotations have no usable outline, so their boxes are used as out
 
 @dataclass(frozen=True)
 class Row:
-    """The numbers after the class in a row; empty if the annotation is left out, with the reason in note."""
+    """A row of a label file, without the class."""
 
     numbers: tuple[float, ...] = ()
+    """The numbers after the class; empty if the annotation is left out."""
     note: str | None = None
+    """Why the annotation is left out, or why its box is used as the outline; None if neither is true."""
 
 
 def label_object(annotation: Mapping[str, Any], image: Image, task: str) -> Row:

@@ -43,10 +43,11 @@ _TRIED = 200
 
 @dataclass(frozen=True)
 class Tree:
-    """The names of all JSON files and images of a dataset, relative to its folder."""
+    """The JSON files and images of a dataset, by their paths relative to its folder."""
 
     folder: Path
     annotations: tuple[str, ...]
+    """The JSON files, in the order of their paths."""
     images: frozenset[str]
 
 
@@ -99,9 +100,9 @@ def _split_in(*parts: str) -> str | None:
 def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str]:
     """Return the JSON files that may contain the dataset's annotations, judging by their names.
 
-    COCO has several files for the same images: with outlines (instances), keypoints, or no objects.
-    If the user named a file, it is returned with its counterparts for other splits, or alone if neither its
-    name nor a folder above it indicates a split.
+    COCO has several files for the same images: with outlines (instances), keypoints, or no objects. If the
+    user named a file, it is returned with its counterparts for other splits, or alone if neither its name nor
+    a folder above it indicates a split.
     """
     if named is not None:
         if split_of(named) is None:
@@ -145,9 +146,9 @@ class ImageFinder:
         """
         candidates = (_join(folder, name) for folder in self._folders)
         found = next((path for path in candidates if path in self._images), None)
-        return [found] if found is not None else self._elsewhere(name)
+        return [found] if found is not None else self._find_by_ending(name)
 
-    def _elsewhere(self, name: str) -> list[str]:
+    def _find_by_ending(self, name: str) -> list[str]:
         """Return the images of the dataset whose path ends with the name."""
         return [path for path in self._by_last_part[PurePosixPath(name).name] if path.endswith(f"/{name}")]
 
@@ -162,10 +163,10 @@ class ImageFinder:
 def _usual_folders(annotations: str) -> Iterator[str]:
     """Yield the folders in which tools put the images of an annotation file, the most usual first."""
     path = PurePosixPath(annotations)
-    own, above = _text(path.parent), _text(path.parent.parent)
+    own, parent = _text(path.parent), _text(path.parent.parent)
     subset = re.sub(r"^(instances|person_keypoints)_", "", path.stem)
     yield own
-    for base in (own, above):
+    for base in (own, parent):
         for inner in (f"images/{subset}", subset, "images", "data"):
             yield _join(base, inner)
         yield base

@@ -1,4 +1,4 @@
-"""Converts a dataset in a different format, stores the result in S3, and returns its location."""
+"""Converts a dataset to the format of Ultralytics, stores the result in S3, and returns its location."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Converter:
     ) -> Converted | None:
         """Convert the dataset at `place`; return None if Ultralytics can train on it as it is.
 
-        fingerprint identifies the content. It is None for a local path, whose COCO annotations are converted
-        each time. For all other datasets, including .ndjson exports at a local path, the result of an earlier
-        conversion is reused from S3. Raises DatasetError, ImagesUnavailable, StoreErrors, OSError and
-        ConfinedProcessEnded. After an error, the cache keeps the fetched images for another attempt on this
-        machine with the same export.
+        `fingerprint` identifies the content. It is None for a local path, whose COCO annotations are
+        converted each time. For all other datasets, including .ndjson exports at a local path, the result of
+        an earlier conversion is reused from S3. Raises DatasetError, ImagesUnavailable, StoreErrors, OSError
+        and ConfinedProcessEnded. After an error, the cache keeps the fetched images for another attempt on
+        this machine with the same export.
         """
         foreign = find_foreign(place, task)
         if foreign is None:

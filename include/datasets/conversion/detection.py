@@ -19,7 +19,7 @@ COCO = ".json"
 
 @dataclass(frozen=True)
 class Foreign:
-    """A dataset in a different format."""
+    """A dataset in a format other than that of Ultralytics."""
 
     kind: str
     """NDJSON or COCO."""
@@ -30,7 +30,7 @@ class Foreign:
 
 
 def find_foreign(place: Place, task: str) -> Foreign | None:
-    """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
+    """Return the dataset if it may have to be converted; None if it has a data YAML or class folders.
 
     Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
     DatasetError, and OSError if a retry may succeed.

@@ -31,11 +31,14 @@ _FETCHED, _FETCHED_KEY = "fetched", "fetched.key"
 
 @dataclass(frozen=True)
 class Asset:
-    """An image, or another file that is used unchanged: from this machine, or from a URL."""
+    """An image, or another file that is used unchanged."""
 
     name: str
+    """Relative to the converted dataset."""
     path: str | None = None
+    """Path of the file on this machine; None if it has a URL."""
     url: str | None = None
+    """URL from which the file must be fetched; None if it is on this machine."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class ConvertedFiles:
         self.dataset.mkdir()
 
     def keep_fetched(self, key: str) -> None:
-        """Remove the files that an earlier attempt fetched, unless it was for an export with this key.
+        """Remove the files that an earlier attempt fetched, unless they belong to an export with this key.
 
         A different export may have a different image under the same name.
         """
@@ -67,7 +70,7 @@ class ConvertedFiles:
         recorded.write_text(key, encoding="utf-8")
 
     def fetched(self, asset: Asset) -> Path:
-        """Return the path of a file with a URL after it has been fetched."""
+        """Return the path that a file with a URL has once it has been fetched."""
         return self.folder / _FETCHED / asset.name
 
     def label(self, image: str) -> Path:

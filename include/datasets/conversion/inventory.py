@@ -59,11 +59,11 @@ class Inventory:
         self._database.execute("COMMIT")
 
     def set_etag(self, name: str, etag: str) -> None:
-        """Record that a file is stored."""
+        """Record that a file is stored, and the ETag of its object."""
         self._database.execute("UPDATE files SET etag = ? WHERE name = ?", (etag, name))
 
     def recognize(self, name: str, etag: str) -> None:
-        """Record that the file is stored if this ETag of an object with its name is the file's MD5."""
+        """Record that the file is stored, if this ETag of the object with its name is the file's MD5."""
         self._database.execute("UPDATE files SET etag = md5 WHERE name = ? AND md5 = ?", (name, etag))
 
     def __iter__(self) -> Iterator[Entry]:

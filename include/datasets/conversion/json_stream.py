@@ -17,9 +17,9 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
     """Yield (key, element) for each element of the wanted arrays of a JSON object, in the file's order.
 
     Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
-    skipped. longest is the maximum length of an element or a skipped member, in characters. Raises ValueError
-    if one is longer, for invalid JSON, for anything other than an object, and for a wanted member that is not
-    an array or occurs twice.
+    skipped. `longest` is the maximum length of an element or a skipped member, in characters. Raises
+    ValueError if one is longer, for invalid JSON, for anything other than an object, and for a wanted member
+    that is not an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":
@@ -115,8 +115,8 @@ class _Reader:
 
     def _take(self, character: str) -> None:
         if (found := self.peek()) != character:
-            shown = repr(found) if found else "the file ends"
-            raise ValueError(f"it is not valid JSON ({character!r} is expected where {shown} is)")
+            place = f"{found!r} is" if found else "the file ends"
+            raise ValueError(f"it is not valid JSON ({character!r} is expected where {place})")
         self._at += 1
 
     def _read(self, size: int) -> bool:

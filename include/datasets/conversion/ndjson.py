@@ -56,7 +56,7 @@ def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, An
         export.survey()
         export.write(ConvertedFiles(Path(work)))
         if _state_of(export.path) != before:
-            raise DatasetError(f"Dataset {source!r} was replaced while it was converted; try again")
+            raise DatasetError(f"Dataset {source!r} was replaced while it was being converted; try again")
     except (ValueError, OSError) as problem:
         if is_passing(problem) or (isinstance(problem, OSError) and problem.filename is None):
             raise
@@ -73,13 +73,18 @@ class _Export:
     source: str
     task: str
     notes: Counter[str] = field(default_factory=Counter)
+    """How many items were left out or replaced, by note."""
     hosts: Counter[str] = field(default_factory=Counter)
+    """The number of files on each host."""
     key: str = ""
+    """Identifies the content; set by `survey`."""
     _header: Header = field(init=False)
     _used: set[int] = field(default_factory=set)
+    """The class ids that occur."""
     _folders: dict[str, int] = field(default_factory=dict)
     """The class of each folder of images to classify."""
     _points: list[list[float]] = field(default_factory=list)
+    """The numbers after the boxes of the first labels, from which the shape of keypoints is inferred."""
     _names: Names = field(default_factory=Names)
 
     def survey(self) -> None:

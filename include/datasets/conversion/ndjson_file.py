@@ -31,20 +31,25 @@ class Header:
     extras: Mapping[str, Any]
     """Keys that are also keys of a data YAML."""
     depth_scale: float
+    """The divisor that turns the numbers in a depth map into metres."""
     is_from_platform: bool
     """Whether Ultralytics Platform wrote the export. Platform names files by a hash of their content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image; line counts from 1."""
+    """One image."""
 
     line: int
+    """Number of its line in the export, counted from 1."""
     split: str
     file: str
+    """The image's file name."""
     url: str
     annotations: Mapping[str, Any]
+    """Lists of labels, by their kind."""
     depth_url: str | None
+    """URL of the depth map; None for all tasks but depth."""
 
     def class_id(self) -> int | None:
         """Return the class of an image for classify; None if it has none. Raises ValueError."""
@@ -88,8 +93,8 @@ def read_header(given: Mapping[str, Any]) -> Header:
         raise ValueError(f"the first line is an image, but it must describe the dataset: {_FORM}")
     if given.get("path") is not None:
         raise ValueError(
-            "path names files on a machine, which are not read; export it with URLs, or give the dataset's "
-            "folder with its data YAML instead"
+            "path refers to files on a machine, which are not read; export the dataset with URLs, or give "
+            "its folder with its data YAML instead"
         )
     task = given.get("task", "detect")
     if not isinstance(task, str):
@@ -159,7 +164,7 @@ def read_labels(record: Record) -> list[list[float]]:
 
 
 def infer_keypoints(points: list[list[float]]) -> list[int] | None:
-    """Return kpt_shape for the numbers that follow the boxes of pose labels, as Ultralytics infers it.
+    """Return `kpt_shape` for the numbers that follow the boxes of pose labels, as Ultralytics infers it.
 
     None if it cannot be inferred.
     """

@@ -27,7 +27,7 @@ class Names:
         self._names: dict[int, str] = {}
 
     def add(self, line: int, split: str, folder: str, file: str) -> None:
-        """Add an image; folder is its class's folder or "". Raises ValueError for a name that is refused."""
+        """Add an image; `folder` is its class's folder or "". Raises ValueError for a refused name."""
         self._splits[line] = split
         self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
 

@@ -28,7 +28,9 @@ class Problems:
     kind: str
     """One of the kinds in kinds.py."""
     _places: dict[str, list[tuple[str, int | None]]] = field(default_factory=dict)
+    """The files and lines of each problem."""
     _left: int = FINDINGS
+    """How many more problems are collected before the conversion stops."""
 
     @property
     def count(self) -> int:

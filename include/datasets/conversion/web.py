@@ -54,12 +54,16 @@ class _PeerRefused(Exception):
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Limits of one file: bytes, seconds of one attempt, seconds without a byte, and attempts."""
+    """Limits of one file."""
 
     size: int = IMAGE_BYTES
+    """In bytes."""
     seconds: float = URL_SECONDS
+    """Seconds that one attempt may take."""
     silent_seconds: float = 30
+    """Seconds to wait for the next byte."""
     tries: int = 3
+    """Number of attempts."""
     pause: float = 2
     """Seconds before the first retry; doubled for each further retry."""
 

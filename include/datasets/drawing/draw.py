@@ -41,7 +41,7 @@ _FILLED = 0.3
 def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) -> None:
     """Draw samples of the dataset at `place` into the folder `target`, as 0.jpg and so on, with an INDEX.
 
-    split is the split to validate with. An image that OpenCV cannot read is left out. Raises DatasetError.
+    `split` is the split to validate with. An image that OpenCV cannot read is left out. Raises DatasetError.
     """
     import cv2
 

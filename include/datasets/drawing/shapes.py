@@ -31,7 +31,10 @@ class Shape:
 
 
 def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[Shape]:
-    """Yield the objects of a label file. A line without at least five finite numbers is skipped."""
+    """Yield the objects of a label file.
+
+    Skips each line with fewer than five numbers, or with text that is not a finite number.
+    """
     lines = read_lines(label, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
     for _, line in lines:
         try:
@@ -55,7 +58,7 @@ def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[i
 
 
 def _labelled_points(values: Sequence[float], dimensions: int) -> tuple[Point, ...]:
-    """Return the labelled keypoints: all if they have no visibilities, else those with one other than 0."""
+    """Return the labelled keypoints: those whose visibility is not 0, or all if there are no visibilities."""
     step = dimensions or 2
     groups = [values[start : start + step] for start in range(0, len(values) - step + 1, step)]
     return tuple((group[0], group[1]) for group in groups if step == 2 or group[2])

@@ -14,14 +14,13 @@ from include.refusals import show_value
 
 @dataclass(frozen=True)
 class DatasetRoots:
-    """Where local datasets may be on this machine: below one of `folders`, and never in training_root.
-
-    training_root is excluded because it caches fetched data: otherwise a data YAML from a bucket could be
-    passed off as a local one. If there are no folders, local paths are not allowed.
-    """
+    """Where local datasets may be on this machine."""
 
     folders: tuple[Path, ...] = ()
+    """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
+    """A folder in which no local dataset may be. It caches fetched data: without this rule, a data YAML from
+    a bucket could be passed off as a local one."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -61,7 +60,7 @@ class Boundary:
         return inside and not (self._barred is not None and real.is_relative_to(self._barred))
 
     def resolve(self, path: Path, what: str) -> Path:
-        """Resolve all links in `path`. Raises DatasetError, which calls the path `what`, if it is outside."""
+        """Resolve all links in `path`. Raises DatasetError about `what` if the path leads outside."""
         real = resolve(path)
         if not self.contains(real):
             raise DatasetError(f"Dataset {self.source!r}: {what} {_LEADS_OUTSIDE}")
@@ -90,7 +89,7 @@ class Boundary:
     def require_walkable(self, folder: Path) -> None:
         """Raise DatasetError if the folder is off limits, or is a link that leads outside or forms a loop.
 
-        Call it before listing the folder.
+        Call this before listing the folder.
         """
         if not folder.is_symlink() and not self._resolves_folders:
             return

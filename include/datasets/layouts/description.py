@@ -31,19 +31,20 @@ USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 
 @dataclass(frozen=True)
 class Description:
-    """The content of a data YAML.
-
-    splits gives, for train and the split to validate with, the paths as written. extras are the other keys
-    that Ultralytics reads, but masks_dir is that of the views instead of the dataset's own. labels says where
-    the labels of an image are.
-    """
+    """The content of a data YAML."""
 
     file: Path
+    """The data YAML itself."""
     path: str | None
+    """The value of the key `path`, as written."""
     splits: Mapping[str, list[str]]
+    """The paths of train and of the split to validate with, as written."""
     names: dict[int, str]
+    """Class names by class id."""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    """The other keys that Ultralytics reads, but with the `masks_dir` of the views, not the dataset's own."""
     labels: LabelFiles = TEXT
+    """Where the labels of an image are."""
 
 
 def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
-    split is the split to validate with. Raises DatasetError and OSErrors.
+    `split` is the split to validate with. Raises DatasetError and OSErrors.
     """
     boundary = Boundary(place.folder, place.source, place.barred)
     file = find_description(place.path, boundary) if place.path.is_dir() else place.path
@@ -72,12 +72,14 @@ _Found = tuple[Path, str, str]
 
 @dataclass(frozen=True)
 class _Reader:
-    """Finds the images of a described dataset; the paths in the description are relative to root."""
+    """Finds the images of a described dataset."""
 
     description: Description
     root: Path
+    """The folder to which the paths in the description are relative."""
     boundary: Boundary
     fetched: bool
+    """Whether this project fetched the data, rather than a user providing them."""
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each folder of labels, the folders of their images; filled by `read`."""
 
@@ -109,10 +111,10 @@ class _Reader:
         with its own name.
         """
         images.sort(key=itemgetter(2))
-        before, repeats = "", 0
+        previous, repeats = "", 0
         for base, path, name in images:
-            repeats = repeats + 1 if name == before else 0
-            before, repeat = name, f"repeat{repeats}/" if repeats else ""
+            repeats = repeats + 1 if name == previous else 0
+            previous, repeat = name, f"repeat{repeats}/" if repeats else ""
             if repeats >= REPEATS:
                 raise DatasetError(
                     f"Dataset {self.boundary.source!r} lists an image more than {REPEATS} times; list "
@@ -186,7 +188,7 @@ class _Reader:
         return [(found.parent, found.name)]
 
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
-        """Read a list of images. Never quotes a line that names no image: the file may not be such a list."""
+        """Read a list of images. Lines that name no image are never quoted: the file may not be a list."""
         images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):

@@ -29,7 +29,7 @@ _REMEDIES = {
 def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
-    split is the split to validate with. Raises DatasetError, and OSError if a retry may succeed.
+    `split` is the split to validate with. Raises DatasetError, and OSError if a retry may succeed.
     """
     with translate_reading_errors(place.source):
         return read_class_folders(place, split) if task == "classify" else read_labelled(place, task, split)

@@ -27,7 +27,7 @@ def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
     """Return every path to which the data YAML may refer, relative to the YAML's own folder.
 
     `folders` may contain images or labels; "" is the YAML's own folder. `lists` are those of the folders that
-    may really be lists of images. `roots` are the folders to which the paths in such lists may be relative.
+    may instead be lists of images. `roots` are the folders to which the paths in such lists may be relative.
     `masks` are the names of the folders of masks.
     """
     try:
@@ -83,7 +83,7 @@ def list_folders(file: str, uri: str, name: str, roots: list[str], masks: list[s
 
 
 def _with_labels(images: set[str], masks: list[str]) -> list[str]:
-    """Add the folders of labels. As in img2label_paths, they replace the last `images` in a path."""
+    """Add the folders of labels: their names replace the last `images` in a path, as in img2label_paths."""
     folders = set(images)
     for folder in images:
         before, found, after = f"/{folder}/".rpartition("/images/")

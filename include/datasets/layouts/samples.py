@@ -91,19 +91,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a dataset is on this machine. All paths are resolved, except that `path` may be a link to a file.
-
-    path is a folder, a data YAML, or a file that must be converted. folder is the dataset's folder; paths in
-    the dataset must not lead outside it. For a user's own path, roots are the folders in which a data YAML's
-    `path` may name a different dataset folder, and barred is a folder into which no path may lead. Fetched
-    data have no roots.
-    """
+    """Where a dataset is on this machine. All paths are resolved, with one exception."""
 
     path: Path
+    """A folder, a data YAML, or a file that must be converted. It may be a link to a file."""
     source: str
+    """The dataset as the user named it, for messages."""
     folder: Path
+    """The dataset's folder; paths in the dataset must not lead outside it."""
     roots: tuple[Path, ...] = ()
+    """For a user's own path, the folders in which a data YAML's `path` may name a different dataset folder.
+    Fetched data have none."""
     barred: Path | None = None
+    """For a user's own path, a folder into which no path may lead."""
 
     @property
     def fetched(self) -> bool:
@@ -170,9 +170,9 @@ class _Walk:
         """For each link that was followed, the real path of the folder that contains it."""
 
     def may_enter(self, folder: Path) -> bool:
-        """Return False and record a link that leads to a folder containing it; return True for other folders.
+        """Return whether to enter the folder: not if it is a link to a folder that contains the link.
 
-        Raises DatasetError if the folder is outside the dataset.
+        Such a link is recorded. Raises DatasetError if the folder is outside the dataset.
         """
         if not folder.is_symlink():
             self._boundary.require_walkable(folder)

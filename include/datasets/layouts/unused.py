@@ -25,7 +25,7 @@ def find_unused_labels(
 ) -> Iterator[Finding]:
     """Yield a warning for each folder that contains labels without an image of the same name.
 
-    folders maps each folder of labels to the folders of its images.
+    `folders` maps each folder of labels to the folders of its images.
     """
     for folder, images in sorted(folders.items()):
         named = {_stem(name) for each in images for name in _names(each, boundary) if is_image(name)}

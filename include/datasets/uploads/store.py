@@ -51,19 +51,23 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Part:
-    """One part of an upload: the position of its file in the list, from 0, and its number, from 1."""
+    """One part of an upload."""
 
     file: int
+    """The position of its file in the list of files, counted from 0."""
     number: int
+    """Counted from 1, within the file."""
 
 
 @dataclass(frozen=True)
 class PartLink:
-    """The URL to which a part is sent by PUT, and the headers that must be sent with it."""
+    """A signed link with which a client sends a part."""
 
     part: Part
     url: str
+    """Where to send the part, by PUT."""
     headers: dict[str, str]
+    """The headers that must be sent with the part."""
 
 
 class UploadStore:
@@ -98,11 +102,11 @@ class UploadStore:
         stored = self._stored(upload)
 
         def find_arrived(file: UploadFile) -> list[int]:
-            there = stored.get(file.path)
-            if there is not None and there.size == file.size:
+            item = stored.get(file.path)
+            if item is not None and item.size == file.size:
                 return list(range(1, file.parts + 1))
-            if there is not None and upload.completed_at is None:
-                self._bucket.delete_listed(there)
+            if item is not None and upload.completed_at is None:
+                self._bucket.delete_listed(item)
             found = self._find_parts(upload, file)
             return [number for number, part in found.items() if part.size == file.size_of(number)]
 
@@ -286,7 +290,7 @@ def _require_all(upload: Upload, lacking: list[UploadFile]) -> None:
 
 
 def _is_whole(file: UploadFile, arrived: Mapping[int, StoredPart]) -> bool:
-    """Return whether exactly the announced parts have arrived, each in its size."""
+    """Return whether exactly the announced parts have arrived, each with its announced size."""
     sizes = {number: part.size for number, part in arrived.items()}
     return sizes == {number: file.size_of(number) for number in range(1, file.parts + 1)}
 

@@ -168,7 +168,7 @@ def test_one_file_is_split_by_the_folders_of_its_images(tmp_path: Path) -> None:
     ]
 
 
-def test_naming_one_annotation_file_selects_only_it_and_the_file_of_the_other_split(tmp_path: Path) -> None:
+def test_naming_one_annotation_file_selects_it_and_that_of_the_other_split(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     for split in ("train2017", "val2017"):
         shutil.copy(

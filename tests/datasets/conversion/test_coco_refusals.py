@@ -108,7 +108,7 @@ def test_every_mistake_has_its_own_error_message(case: str, tmp_path: Path) -> N
     assert re.search(sentence, message), message
 
 
-def test_twenty_locations_are_listed_and_every_problem_is_among_them_and_counted(tmp_path: Path) -> None:
+def test_every_problem_is_among_the_twenty_listed_places_and_all_are_counted(tmp_path: Path) -> None:
     folder, made = build_coco(tmp_path / "data"), good()
     for _ in range(500):
         made.annotate(99, 1)

@@ -163,7 +163,7 @@ def test_an_export_that_is_replaced_while_it_is_read_is_refused(
         write(tmp_path / "new.ndjson", export("detect")).replace(path)
 
     monkeypatch.setattr(ndjson._Export, "survey", replace_after_survey)
-    with pytest.raises(DatasetError, match="was replaced while it was converted; try again"):
+    with pytest.raises(DatasetError, match="was replaced while it was being converted; try again"):
         convert(path, tmp_path / "work")
 
 
@@ -228,7 +228,7 @@ def test_every_mistake_in_an_image_has_an_error_message_with_its_line(case: str,
         ([b"\xff\xfe"], "line 1 is not valid UTF-8"),
         ([b"{}\n{" + b" " * (17 * 1024**2)], "line 2 exceeds the limit of 16,777,216 bytes"),
         ([record("detect", 1)], "the first line is an image, but it must describe the dataset"),
-        ([header("detect", path="/etc")], "path names files on a machine, which are not read"),
+        ([header("detect", path="/etc")], "path refers to files on a machine, which are not read"),
         ([header("detect", class_names=["a"])], "class_names: .* must map class ids to names"),
         ([header("detect", class_names={"-1": "a"})], "class_names: '-1' must be a class id"),
         ([header("detect", class_names={"9" * 4400: "a"})], "must be a class id"),

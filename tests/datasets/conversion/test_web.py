@@ -78,7 +78,7 @@ def test_an_expired_signature_is_not_retried(status: int, host: ImageHost, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_redirects_lead_to_allowed_hosts_only(host: ImageHost, tmp_path: Path) -> None:
+def test_redirects_are_followed_to_allowed_hosts_only(host: ImageHost, tmp_path: Path) -> None:
     host.redirects["/moved.png"] = "/a.png"
     fetch(host, tmp_path / "moved.png", "/moved.png")
     for target, problem in (
@@ -135,7 +135,7 @@ def _merge(record: logging.LogRecord) -> bool:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_no_signature_is_in_errors_and_logs(
+def test_no_signature_appears_in_errors_or_logs(
     merged: bool,
     host: ImageHost,
     tmp_path: Path,
