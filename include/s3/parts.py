@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 class StoredPart(NamedTuple):
-    """A part that is in S3: its ETag, and its size in bytes."""
+    """A part that is in S3."""
 
     etag: str
+    """In quotes, as S3 gives it."""
     size: int
+    """In bytes."""
 
 
 class UnfinishedUpload(NamedTuple):
