@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import reprlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +13,18 @@ if TYPE_CHECKING:
 
 LONGEST_SHOWN = 80
 _OTHERS_NAMED = 10
+
+
+class FieldError(ValueError):
+    """A wrong value, and the field to correct: pydantic knows the field only if it is checked on its own."""
+
+    field = ""
+    """Empty if the error concerns no single field."""
+
+    def about(self, field: str) -> Self:
+        """Name the field to correct; return the error."""
+        self.field = field
+        return self
 
 
 def show_value(value: object, longest: int = LONGEST_SHOWN) -> str:
@@ -47,40 +58,29 @@ def list_some(names: Sequence[object], most: int) -> str:
     return ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
 
 
-def first_error_sentence(error: ValidationError, model: type[BaseModel], taker: str) -> str:
-    """Return a sentence about the first error, followed by the names of other wrong fields.
+def first_error(error: ValidationError, model: type[BaseModel], taker: str) -> FieldError:
+    """Return the first error; its sentence ends with the names of other wrong fields.
 
     taker is the name of the Dag or setting whose parameters are wrong.
     """
-    first, *others = error.errors(include_url=False)
-    field = _field(first)
-    also = sorted({str(other["loc"][0])[:LONGEST_SHOWN] for other in others if other["loc"]} - {field})
+    (field, sentence), *others = error_sentences(error, model, taker).items()
+    also = sorted(name[:LONGEST_SHOWN] for name, _ in others)
     more = f" (also wrong: {', '.join(also[:_OTHERS_NAMED])})" if also else ""
-    return f"{_objection(first, model, taker)}{more}"
+    return FieldError(f"{sentence}{more}").about(field)
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Return a sentence about the first error of each wrong field, by the field's name."""
+    """Return a sentence about the first error of each wrong field, by its name; "" is about no single one."""
     sentences: dict[str, str] = {}
-    for detail in error.errors(include_url=False):
-        objection = _objection(detail, model, taker)
-        field = str(detail["loc"][0]) if detail["loc"] else field_of(objection, model)
-        sentences.setdefault(field, objection)
+    for found in error.errors(include_url=False):
+        field = found["loc"][0] if found["loc"] else getattr(found.get("ctx", {}).get("error"), "field", "")
+        sentences.setdefault(str(field), objection(found, model, taker))
     return sentences
 
 
-def field_of(sentence: str, model: type[BaseModel]) -> str:
-    """Return the name of the field with which a sentence starts; "" if it starts with anything else."""
-    name = re.split(r"[=\s:]", sentence, maxsplit=1)[0]
-    return name if name in model.model_fields else ""
-
-
-def _field(error: ErrorDetails) -> str:
-    return ".".join(map(str, error["loc"]))[:LONGEST_SHOWN]
-
-
-def _objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
-    field, value = _field(error), show_value(error["input"])
+def objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
+    """Return a sentence about one error; that of a validator names its field itself."""
+    field, value = path_of(error["loc"]), show_value(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return (
@@ -90,4 +90,9 @@ def _objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
             return f"{field}={value} is refused. {field}: {model.model_fields[field].description}"
         case "value_error":
             return str(error["ctx"]["error"])
-    return f"{field}={value} is refused: {error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{field or 'it'}={value} is refused: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def path_of(place: Sequence[object]) -> str:
+    """Return the path of a wrong field, such as `gate.metric`, from the place that pydantic reports."""
+    return ".".join(map(str, place))[:LONGEST_SHOWN]

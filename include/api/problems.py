@@ -21,6 +21,7 @@ from include.deployment.settings import TRAINING_DB
 from include.jobs.completion import CompletionConflict, CompletionRefused
 from include.jobs.listing import JobUnknown
 from include.models.errors import VersionUnknown
+from include.refusals import path_of
 from include.registry.errors import DatasetNeeded, DatasetUnknown
 from include.request import RequestRefused
 from include.s3.errors import StoreError
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LONGEST_FIELD = 80
 _BEFORE_GUARDS = {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST}
 _HELP = {
     HTTPStatus.UNAUTHORIZED: "Log in to Airflow, or send a token from POST /auth/token as a Bearer token.",
@@ -152,7 +152,7 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
     if refusal := await authentication_error(request):
         return http_problem(refusal)
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"][1:])[:_LONGEST_FIELD]
+    field = path_of(first["loc"][1:])
     if first["type"] == "extra_forbidden":
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"Unknown parameter {field}.")
     message = f"{first['msg'][0].lower()}{first['msg'][1:]}"

@@ -20,7 +20,6 @@ from include.deployment.settings import Settings
 from include.jobs.job import TRAINING_DAG
 from include.jobs.spec import SpecError, TrainingSpec
 from include.plain_text import escape_all_controls
-from include.refusals import field_of
 from include.s3.errors import StoreRefusal
 
 router = APIRouter(tags=["jobs"], dependencies=[require_can_start(TRAINING_DAG)])
@@ -68,6 +67,8 @@ def _find_conflicts(
     claimant = Claimant.of(not_triggered, database, bucket, settings, partial(is_running, request))
     try:
         wait = check(params, claimant)
-    except (SpecError, StoreRefusal) as refusal:
-        return {field_of(str(refusal), TrainingSpec): str(refusal)}, None
+    except SpecError as refusal:
+        return {refusal.field: str(refusal)}, None
+    except StoreRefusal as refusal:
+        return {"": str(refusal)}, None
     return {}, wait

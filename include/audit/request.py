@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from include.refusals import first_error_sentence, show_value
+from include.refusals import first_error, show_value
 from include.request import Request, RequestRefused
 
 POLICY_VARIABLE = "retention_policy"
@@ -95,12 +95,8 @@ def _deployed(value: str | None) -> RetentionPolicy:
     try:
         return RetentionPolicy.model_validate_json(value)
     except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        what = (
-            "is not a JSON object"
-            if not wrong["loc"]
-            else first_error_sentence(error, RetentionPolicy, POLICY_VARIABLE)
-        )
+        wrong = first_error(error, RetentionPolicy, POLICY_VARIABLE)
+        what = wrong if wrong.field else "is not a JSON object"
         raise RequestRefused(
             f"Variable {POLICY_VARIABLE}={show_value(value)}: {what}. Set it to something like "
             '{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}'

@@ -87,12 +87,12 @@ def _refuse_unless_free(row: TrainingJob, spec: TrainingSpec, claimant: Claimant
         raise SpecError(
             f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
             f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
-        )
+        ).about("job_id")
     if is_owner_running(row, claimant.is_running):
         raise SpecError(
             f"job_id={row.job_id!r} {describe_activity(row)} in run {row.run_id} of {row.dag_id}; wait for "
             "it, or give another job_id"
-        )
+        ).about("job_id")
 
 
 def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
@@ -106,7 +106,7 @@ def _refuse_orphaned_state(job_id: str, checkpoints: CheckpointStore) -> None:
             f"job_id={job_id!r} has no training run recorded in training_jobs, but {stored.uri} holds its "
             f"state after {in_words(stored.checkpoint.position)}: its row was deleted or replaced. Restore "
             "the row to resume, set fresh=true to start over, or choose another job_id"
-        )
+        ).about("job_id")
 
 
 def _find_own_state(
@@ -133,5 +133,5 @@ def _find_own_state(
         raise SpecError(
             f"job_id={row.job_id!r} stored its state after {in_words(row.durable)}, but "
             f"{checkpoints.uri(row.job_id, 'last')} {gone}; restore it, or set fresh=true to start over"
-        )
+        ).about("job_id")
     return None

@@ -33,7 +33,7 @@ def pin_dataset(
     try:
         version = datasets.require(named)
     except DatasetUnknown as error:
-        raise SpecError(str(error)) from None
+        raise SpecError(str(error)).about("dataset") from None
     pinned = {"dataset": str(version), "task": spec.task or version.task}
     return TrainingSpec.parse_stored(spec.model_dump() | pinned)
 
@@ -53,4 +53,4 @@ def require_dataset_address(spec: ResolvedSpec) -> None:
     try:
         parse_source(spec.dataset, spec.task)
     except DatasetError as refusal:
-        raise SpecError(str(refusal)) from None
+        raise SpecError(str(refusal)).about("dataset") from None

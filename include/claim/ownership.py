@@ -27,7 +27,8 @@ def require_own_job(row: TrainingJob, run: RunIdentity, spec: TrainingSpec, owne
     if (run.owns(row) and run.triggered_by is None) or _may_change(row, run, ownership):
         return
     action = "start it over" if spec.fresh else "resume it under the same id"
-    raise SpecError(f"{ownership.explain(row)} {action}. Give another job_id, or ask one of them")
+    sentence = f"{ownership.explain(row)} {action}. Give another job_id, or ask one of them"
+    raise SpecError(sentence).about("job_id")
 
 
 def require_own_parent(parent: TrainingJob, run: RunIdentity, ownership: JobOwnership) -> None:
@@ -36,7 +37,7 @@ def require_own_parent(parent: TrainingJob, run: RunIdentity, ownership: JobOwne
         raise SpecError(
             f"resume_from={parent.job_id!r}: {ownership.explain(parent)} continue it. Start a new training "
             f"run from its best.pt with model='job:{parent.job_id}', or ask one of them"
-        )
+        ).about("resume_from")
 
 
 def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnership) -> str | None:

@@ -89,7 +89,7 @@ class UserQuotaCheck:
             raise QuotaReached(
                 f"device={device or 'auto'!r} needs {_count_gpus(needed)}, but {self.user} may have "
                 f"{limit} at once ({GPUS}): give fewer, or ask an administrator for more"
-            )
+            ).about("device")
 
     def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
         """Return the GPU limit that applies when the job is claimed; None if the job may start in any case.

@@ -64,13 +64,13 @@ def _find_parent(parent_job_id: str, claimant: Claimant) -> TrainingJob:
     if parent is None:
         raise SpecError(
             f"resume_from={parent_job_id!r} does not exist in training_jobs; give the id of an earlier job"
-        )
+        ).about("resume_from")
     require_own_parent(parent, claimant.run, claimant.ownership)
     if is_owner_running(parent, claimant.is_running):
         raise SpecError(
             f"resume_from={parent_job_id!r} {describe_activity(parent)} in run {parent.run_id}; wait until "
             "it has ended"
-        )
+        ).about("resume_from")
     return parent
 
 
@@ -86,31 +86,31 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
             f"resume_from={parent.job_id!r} can no longer be resumed: its last.pt was deleted by the "
             f"retention policy on {parent.last_checkpoint_expired_at:%Y-%m-%d}; start a new training run "
             f"from its best.pt with model={best_uri!r}, and pin jobs that you want to resume later"
-        )
+        ).about("resume_from")
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
         raise SpecError(
             f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is "
             f"{parent.status}" + (f" ({parent.error})" if parent.error else "")
-        )
+        ).about("resume_from")
     if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} cannot be resumed, because it was not stored by "
             "this project or has no optimizer state; start a new training run with it as `model`"
-        )
+        ).about("resume_from")
     recorded = parent.checkpoint("last")
     if recorded and recorded.sha256 not in {None, last.checkpoint.sha256}:
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} has SHA-256 {last.checkpoint.sha256}, but "
             f"{recorded.sha256} was recorded: the file has been replaced since then. Restore it, or start a "
             "new training run"
-        )
+        ).about("resume_from")
     if not _belongs_to(parent, last, "last"):
         raise SpecError(
             f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training run of that name "
             f"({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not stored "
             "a state"
-        )
+        ).about("resume_from")
     best = checkpoints.head(parent.job_id, "best")
     if best is not None and not _belongs_to(parent, best, "best"):
         best = None
@@ -127,7 +127,9 @@ def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointK
 
 def _read_spec(parent: TrainingJob) -> TrainingSpec:
     if not parent.spec:
-        raise SpecError(f"resume_from={parent.job_id!r} was not trained here: its row contains no parameters")
+        raise SpecError(
+            f"resume_from={parent.job_id!r} was not trained here: its row contains no parameters"
+        ).about("resume_from")
     return TrainingSpec.parse_stored(dict(parent.spec))
 
 
@@ -138,4 +140,4 @@ def _refuse_finished(spec: TrainingSpec, parent: TrainingJob, resume: ResumePoin
         raise SpecError(
             f"epochs={epochs} leaves nothing to train: job {parent.job_id} has finished {done} epochs; "
             f"set epochs to more than {done}"
-        )
+        ).about("epochs")

@@ -39,8 +39,8 @@ class RegisteredName:
         return other is not None and self.name == other.name and self.version in {None, other.version}
 
 
-def parse_registered(dataset: str) -> RegisteredName | None:
-    """Return the registered dataset that the parameter `dataset` may name; None for digits, URI or path.
+def parse_registered(dataset: str, parameter: str = "dataset") -> RegisteredName | None:
+    """Return the registered dataset that the parameter may name; None for digits, URI or path.
 
     Raises DatasetError for a version that is not a whole number from 1 to LARGEST_VERSION.
     """
@@ -51,7 +51,7 @@ def parse_registered(dataset: str) -> RegisteredName | None:
         return RegisteredName(name, None)
     if not _VERSION.fullmatch(version) or int(version) > LARGEST_VERSION:
         raise DatasetError(
-            f"dataset={show_value(dataset)}: a version is a whole number from 1, as in '{name}@3'; without "
-            f"one, '{name}' is the newest version"
+            f"{parameter}={show_value(dataset)}: a version is a whole number from 1, as in '{name}@3'; "
+            f"without one, '{name}' is the newest version"
         )
     return RegisteredName(name, int(version))

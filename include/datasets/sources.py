@@ -67,26 +67,26 @@ class S3Tree:
 Source = Digits | LocalPath | S3File | S3Tree
 
 
-def parse_source(source: str, task: str) -> Source:
-    """Parse the parameter `dataset`. Raises DatasetError, whose message says what to give or do instead."""
+def parse_source(source: str, task: str, parameter: str = "dataset") -> Source:
+    """Parse a parameter, named `parameter`. Raises DatasetError, which says what to give or do instead."""
     if source == "digits":
         if task != "detect":
             raise DatasetError(
-                f"dataset='digits' is for task='detect' only, not {task!r}: the bundled digits have only "
+                f"{parameter}='digits' is for task='detect' only, not {task!r}: the bundled digits have only "
                 "boxes. Give your own dataset"
             )
         return Digits()
     if source.startswith("s3://"):
-        return _parse_s3(source)
+        return _parse_s3(source, parameter)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", source):
         raise DatasetError(
-            f"dataset={source!r}: datasets are not fetched from such addresses. {_REMEDY}; to use this "
+            f"{parameter}={source!r}: datasets are not fetched from such addresses. {_REMEDY}; to use this "
             "dataset, download it and upload it to S3"
         )
     path = Path(source)
     if not path.is_absolute():
         raise DatasetError(
-            f"dataset={source!r} is not an absolute path, and Ultralytics' own datasets "
+            f"{parameter}={source!r} is not an absolute path, and Ultralytics' own datasets "
             f"(coco8.yaml, …) are not downloaded automatically. {_REMEDY}"
         )
     return LocalPath(path)
@@ -160,10 +160,10 @@ def _require_allowed(real: Path, source: str, roots: DatasetRoots) -> None:
         )
 
 
-def _parse_s3(source: str) -> Source:
+def _parse_s3(source: str, parameter: str) -> Source:
     bucket, _, key = source.removeprefix("s3://").partition("/")
     if not bucket:
-        raise DatasetError(f"dataset={source!r} has no bucket name. {_REMEDY}")
+        raise DatasetError(f"{parameter}={source!r} has no bucket name. {_REMEDY}")
     lower = key.lower()
     if lower.endswith((_ZIP_SUFFIX, _EXPORT_SUFFIX)):
         return S3File(bucket, key)
@@ -171,13 +171,13 @@ def _parse_s3(source: str) -> Source:
         folder, slash, name = key.rpartition("/")
         return S3Tree(bucket, folder + slash, name)
     if lower.endswith(_COCO_SUFFIX):
-        return _parse_coco(source, bucket, key)
+        return _parse_coco(source, parameter, bucket, key)
     if lower.endswith(_ARCHIVE_SUFFIXES):
-        raise DatasetError(f"dataset={source!r}: only .zip archives are supported; repack it as .zip")
+        raise DatasetError(f"{parameter}={source!r}: only .zip archives are supported; repack it as .zip")
     return S3Tree(bucket, f"{key.rstrip('/')}/" if key else "")
 
 
-def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
+def _parse_coco(source: str, parameter: str, bucket: str, key: str) -> S3Tree:
     """Return the COCO file and the folder of its images: the file's own or, for annotations/, its parent."""
     folder, _, name = key.rpartition("/")
     parent, _, last = folder.rpartition("/")
@@ -185,7 +185,7 @@ def _parse_coco(source: str, bucket: str, key: str) -> S3Tree:
         folder, name = parent, f"{last}/{name}"
     if not folder:
         raise DatasetError(
-            f"dataset={source!r} is at the root of its bucket, so the dataset would be the whole bucket; "
+            f"{parameter}={source!r} is at the root of its bucket, so the dataset would be the whole bucket; "
             "move the annotations and their images under a prefix, and give "
             f"s3://{bucket}/mine/{name} for example"
         )

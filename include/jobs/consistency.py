@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from include.jobs.model_reference import ModelReference
+from include.refusals import FieldError
 from include.training.architectures import published_weights
 
 if TYPE_CHECKING:
@@ -13,37 +14,37 @@ if TYPE_CHECKING:
 
 
 def check_dataset_given(dataset: str | None, task: Task) -> None:
-    """Raise ValueError if `task` needs a dataset and none is given."""
+    """Raise FieldError if `task` needs a dataset and none is given."""
     if task != "detect" and dataset in {None, "digits"}:
-        raise ValueError(
+        raise FieldError(
             f"dataset={dataset!r} does not go with task={task!r}: the bundled digits are for detect only; "
             f"give a registered dataset, s3://… or a path with data for {task}"
-        )
+        ).about("dataset")
 
 
 def check_model_fits(model: str | None, task: Task) -> None:
-    """Raise ValueError if the name of `model` shows that it is for another task."""
+    """Raise FieldError if the name of `model` shows that it is for another task."""
     if model is not None:
         ModelReference.parse(model).require_task(task)
 
 
 def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
-    """Raise ValueError for `single_cls` where Ultralytics cannot merge the classes."""
+    """Raise FieldError for `single_cls` where Ultralytics cannot merge the classes."""
     if task == "semantic" and overrides.get("single_cls"):
-        raise ValueError(
+        raise FieldError(
             "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; leave "
             "it out, and describe the data with a single class in names"
-        )
+        ).about("overrides")
 
 
 def check_pretrained(model: str, overrides: Mapping[str, Any]) -> None:
-    """Raise ValueError for `pretrained: true` where Ultralytics would silently train from scratch."""
+    """Raise FieldError for `pretrained: true` where Ultralytics would silently train from scratch."""
     reference = ModelReference.parse(model)
     if overrides.get("pretrained") is not True or reference.starts_from_weights:
         return
     weights = f"{reference.name.removesuffix('.yaml').removesuffix('.yml')}.pt"
     named = weights if weights in published_weights() else "yolo26n.pt"
-    raise ValueError(
+    raise FieldError(
         f"pretrained=true has no effect with model={reference.text!r}, which is trained from scratch; give "
         f"model={named!r} to start from pretrained weights"
-    )
+    ).about("overrides")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from include.refusals import FieldError
 from include.training.loss_rules import NO_RULES, Action, LossRules
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ def loss_rules_of(spec: TrainingSpec) -> LossRules:
 
 
 def check_loss_rules(spec: TrainingSpec) -> None:
-    """Raise ValueError for settings of a rule that is off, because they show that the rule was expected."""
+    """Raise FieldError for settings of a rule that is off, because they show that the rule was expected."""
     if spec.loss_spike is not None and spec.on_loss_spike is None:
-        raise ValueError(
+        raise FieldError(
             f"loss_spike={spec.loss_spike:g} does nothing while on_loss_spike is empty; set on_loss_spike, "
             "or omit loss_spike"
-        )
+        ).about("loss_spike")
     if loss_rules_of(spec).needs_states:
         return
     for name, value in (("roll_back_states", spec.roll_back_states), ("roll_back_lr", spec.roll_back_lr)):
         if value is not None:
-            raise ValueError(
+            raise FieldError(
                 f"{name}={value} does nothing without a rule that rolls back; set on_loss_spike='roll back' "
                 f"or on_nan='roll back', or omit {name}"
-            )
+            ).about(name)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from include.refusals import show_value
+from include.refusals import FieldError, show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import (
     default_architecture,
@@ -81,7 +81,7 @@ class ModelReference:
         return self.kind is not ModelKind.ARCHITECTURE
 
     def require_task(self, task: Task) -> None:
-        """Raise ValueError if the name alone shows that this model is for another task."""
+        """Raise FieldError if the name alone shows that this model is for another task."""
         built_for: str | None = None
         if self.kind is ModelKind.ARCHITECTURE:
             architecture = find_architecture(self.name)
@@ -107,15 +107,15 @@ def parse_weights_name(file_name: str) -> str:
 
 
 def require_same_task(model: str, built_for: str, task: Task) -> None:
-    """Raise ValueError if `model`, built for the task `built_for`, is to be trained for another task."""
+    """Raise FieldError if `model`, built for the task `built_for`, is to be trained for another task."""
     if built_for == task:
         return
     example = default_architecture(task)
-    raise ValueError(
+    raise FieldError(
         f"model={show_value(model)} is a model for {built_for}, but the task is {task}; give "
         f"task={built_for!r}, or another model such "
         f"as '{example}.pt' (pretrained) or '{example}' (from scratch)"
-    )
+    ).about("model")
 
 
 def _parse_job(text: str, job_id: str) -> ModelReference:

@@ -12,15 +12,10 @@ from pydantic import ConfigDict, ValidationError, model_validator
 
 from include.datasets.registered import parse_registered
 from include.errors import FinalError
-from include.jobs.consistency import (
-    check_dataset_given,
-    check_merging,
-    check_model_fits,
-    check_pretrained,
-)
+from include.jobs.consistency import check_dataset_given, check_merging, check_model_fits, check_pretrained
 from include.jobs.loss_parameters import check_loss_rules
 from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
-from include.refusals import error_sentences, first_error_sentence, show_value
+from include.refusals import FieldError, error_sentences, first_error, show_value
 from include.training.architectures import default_weights
 from include.training.arguments import OURS, known_arguments
 from include.training.contract import MODEL_SUFFIX, Task
@@ -41,7 +36,7 @@ _NAMES_IN_ULTRALYTICS = {"dataset": "data"}
 """Ultralytics' names of parameters that have another name here."""
 
 
-class SpecError(FinalError):
+class SpecError(FinalError, FieldError):
     """Invalid parameters, as one sentence for the person who gave them."""
 
 
@@ -76,10 +71,10 @@ class TrainingSpec(TrainingParameters):
             check_multi_gpu(count_devices(self.device), self.arguments())
             check_loss_rules(self)
         elif self.resume_from == self.job_id:
-            raise ValueError(
+            raise FieldError(
                 f"resume_from={self.resume_from!r} is this job itself; a resumed training run becomes a new "
                 "job: give another job_id"
-            )
+            ).about("resume_from")
         elif self.model is not None and self.task is not None:
             check_model_fits(self.model, self.task)  # both are set in a parent's spec or an XCom
         return self
@@ -87,8 +82,8 @@ class TrainingSpec(TrainingParameters):
     @classmethod
     def parse(cls, params: dict[str, Any]) -> TrainingSpec:
         """Validate `params`. Raises SpecError: one sentence with the field, the value and the remedy."""
-        for objection in _explain_replaced(params).values():
-            raise SpecError(objection)
+        for field, objection in _explain_replaced(params).items():
+            raise SpecError(objection).about(field)
         return cls.parse_stored(params)
 
     @classmethod
@@ -106,7 +101,8 @@ class TrainingSpec(TrainingParameters):
         try:
             return cls.model_validate(params)
         except ValidationError as error:
-            raise SpecError(first_error_sentence(error, cls, "train_yolo")) from None
+            wrong = first_error(error, cls, "train_yolo")
+            raise SpecError(str(wrong)).about(wrong.field) from None
 
     def inherit_from(self, parent: TrainingSpec) -> TrainingSpec:
         """Fill in the parent's values where none are given. Raises SpecError for a forbidden change."""
@@ -120,13 +116,13 @@ class TrainingSpec(TrainingParameters):
                     f"{name}={given!r} differs from {_or_default(name, kept)!r} of job {self.resume_from}, "
                     "which this job continues; omit it, or start a new training run from that job's best.pt "
                     "with `model`"
-                )
+                ).about(name)
         if self.device is None and count_devices(parent.device) > 1:
             # A run takes a slot of the pool for each GPU in its own parameters, so they must name the GPUs.
             raise SpecError(
                 f"device is missing: job {self.resume_from} was trained on several GPUs; give "
                 f"device={parent.device!r} again, or one GPU"
-            )
+            ).about("device")
         inherited = parent.model_dump(exclude=_NOT_INHERITED, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
@@ -138,13 +134,13 @@ class TrainingSpec(TrainingParameters):
             raise SpecError(
                 f"pretrained={changed['pretrained']!r} has no effect on a resumed job, whose weights are "
                 f"those of job {self.resume_from}; leave it out, or start a new training run with `model`"
-            )
+            ).about("overrides")
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
         try:
             check_multi_gpu(count_devices(merged.device), merged.arguments())
-        except ValueError as error:
-            raise SpecError(str(error)) from None
+        except FieldError as error:
+            raise SpecError(str(error)).about(error.field) from None
         return merged
 
     def with_defaults(self) -> ResolvedSpec:

@@ -38,13 +38,13 @@ class RegisterRequest(LenientRequest):
     @model_validator(mode="after")
     def _require_address(self) -> Self:
         try:
-            if parse_registered(self.source) is not None:
+            if parse_registered(self.source, "source") is not None:
                 raise ValueError(
                     f"source={self.source!r} is not an address: give s3://bucket/…, a path or 'digits'"
                 )
-            parse_source(self.source, self.task)
+            parse_source(self.source, self.task, "source")
         except DatasetError as error:
-            raise ValueError(str(error).replace("dataset=", "source=", 1)) from None
+            raise ValueError(str(error)) from None
         return self
 
 

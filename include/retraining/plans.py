@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from croniter import croniter
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.data_yaml import load_yaml
@@ -26,13 +18,14 @@ from include.datasets.registered import parse_registered
 from include.datasets.sources import parse_source
 from include.errors import FinalError
 from include.jobs.spec import SpecError, TrainingSpec
-from include.refusals import show_value
+from include.refusals import objection, path_of, show_value
 from include.retraining.gate import METRICS, Gate
 from include.training.architectures import default_metric
 from include.training.contract import Task
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
+    from pydantic_core import ErrorDetails
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
 """The default file, in this repository; RETRAIN_PLANS names another one."""
@@ -72,15 +65,15 @@ class Schedule(_Part):
             return cron
         if len(cron.split()) != _CRON_FIELDS or not croniter.is_valid(cron):
             raise ValueError(
-                f"{cron!r} is not a cron expression; give five fields such as '0 3 * * 1', or one of "
-                f"{', '.join(_PRESETS)}"
+                f"schedule.cron: {cron!r} is not a cron expression; give five fields such as '0 3 * * 1', "
+                f"or one of {', '.join(_PRESETS)}"
             )
         return cron
 
     @model_validator(mode="after")
     def _require_trigger(self) -> Self:
         if self.cron is None and not self.on_new_data:
-            raise ValueError("it needs cron or on_new_data: true; add one, or remove schedule")
+            raise ValueError("schedule: it needs cron or on_new_data: true; add one, or remove schedule")
         return self
 
 
@@ -110,7 +103,7 @@ class RetrainPlan(_Part):
         for name in _RESERVED:
             if name in parameters:
                 remedy = "it is a field of the plan" if name in cls.model_fields else "each run sets its own"
-                raise ValueError(f"{name} does not belong here: {remedy}")
+                raise ValueError(f"parameters: {name} does not belong here: {remedy}")
         return parameters
 
     @field_validator("gate")
@@ -144,8 +137,8 @@ class RetrainPlan(_Part):
         try:
             return TrainingSpec.parse(given | self.parameters)
         except SpecError as error:
-            field = re.match(r"\w*", str(error))
-            ours = field is not None and field[0] in self.parameters
+            # An error in overrides names an argument in them instead of the parameter.
+            ours = error.field in self.parameters and error.field != "overrides"
             raise PlanError(f"parameters.{error}" if ours else str(error)) from None
 
     def fingerprint(self) -> str:
@@ -162,14 +155,19 @@ class Plans:
     path: Path
     valid: Mapping[str, RetrainPlan]
     """The valid plans, by name."""
-    errors: tuple[str, ...]
-    """A sentence for each error."""
+    problems: tuple[tuple[object, str], ...]
+    """For each error, the name of its plan (None if it has none) and a sentence."""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """A sentence for each error."""
+        return tuple(sentence for _, sentence in self.problems)
 
     def require(self, name: str) -> RetrainPlan:
         """Return the plan of that name. Raises PlanError."""
         if name in self.valid:
             return self.valid[name]
-        wrong = [error for error in self.errors if error.startswith(_label(name))]
+        wrong = [sentence for plan, sentence in self.problems if plan == name]
         if wrong:
             raise PlanError(f"{'; '.join(wrong)}; correct it in {self.path}")
         known = ", ".join(self.valid) or "none"
@@ -181,39 +179,36 @@ def load_plans(path: Path) -> Plans:
     try:
         content = load_yaml(path)
     except (OSError, ValueError) as error:
-        return Plans(path, {}, (f"{path} cannot be read as YAML: {error}",))
+        return Plans(path, {}, ((None, f"{path} cannot be read as YAML: {error}"),))
     entries = content.get("plans") if isinstance(content, dict) and set(content) == {"plans"} else None
     if not isinstance(entries, list):
-        return Plans(path, {}, (f"{path} must contain a single key, plans, with a list of plans",))
+        return Plans(path, {}, ((None, f"{path} must contain a single key, plans, with a list of plans"),))
     valid: dict[str, RetrainPlan] = {}
-    errors: list[str] = []
+    problems: list[tuple[object, str]] = []
     taken: set[str] = set()
     for number, entry in enumerate(entries, 1):
-        label = _label(entry["name"]) if isinstance(entry, dict) and entry.get("name") else f"plan {number}"
+        name = entry.get("name") if isinstance(entry, dict) else None
+        label = f"plan {show_value(name) if name else number}"
         if label in taken:
-            errors.append(f"{label}: an earlier plan has the same name; give each plan its own")
+            problems.append((name, f"{label}: an earlier plan has the same name; give each plan its own"))
             continue
         taken.add(label)
         try:
             plan = RetrainPlan.model_validate(entry)
         except ValidationError as error:
-            errors += [f"{label}: {problem}" for problem in describe_problems(error)]
+            problems += [(name, f"{label}: {problem}") for problem in describe_problems(error)]
         else:
             valid[plan.name] = plan
-    return Plans(path, valid, tuple(errors))
+    return Plans(path, valid, tuple(problems))
 
 
 def describe_problems(error: ValidationError) -> list[str]:
     """Turn pydantic's errors about a plan into sentences, one for each field."""
-    return [_sentence(dict(found)) for found in error.errors(include_url=False)]
+    return [_describe(found) for found in error.errors(include_url=False)]
 
 
-def _label(name: object) -> str:
-    return f"plan {show_value(name)}"
-
-
-def _sentence(found: Mapping[str, Any]) -> str:
-    field = ".".join(map(str, found["loc"]))
+def _describe(found: ErrorDetails) -> str:
+    field = path_of(found["loc"])
     match found["type"]:
         case "missing":
             return f"{field} is missing"
@@ -221,7 +216,4 @@ def _sentence(found: Mapping[str, Any]) -> str:
             return f"{field} is not a field of a plan; the fields are {', '.join(RetrainPlan.model_fields)}"
         case "string_pattern_mismatch":
             return f"{field}={show_value(found['input'])} is refused: it must be {NAME_RULE}"
-        case "value_error":
-            return f"{field}: {found['ctx']['error']}" if field else str(found["ctx"]["error"])
-    objection = f"{found['msg'][0].lower()}{found['msg'][1:]}"
-    return f"{field or 'it'}={show_value(found['input'])} is refused: {objection}"
+    return objection(found, RetrainPlan, "a plan")

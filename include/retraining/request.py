@@ -45,6 +45,5 @@ class RetrainRequest(LenientRequest):
         try:
             return RetrainPlan.model_validate(plan.model_dump() | given)
         except ValidationError as error:
-            raise PlanError(
-                f"plan={self.plan!r} for this run: {'; '.join(describe_problems(error))}"
-            ) from None
+            problems = "; ".join(describe_problems(error))
+            raise PlanError(f"plan={self.plan!r} for this run: {problems}") from None

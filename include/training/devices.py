@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from include.refusals import FieldError
 from include.training.contract import DeviceNotAvailable, GpuLost
 from include.training.gpus import normalize_device, parse_numbers, should_have_gpu
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DEFAULT_BATCH = 16
-_SINGLE_GPU_ONLY = {
-    "rect": "which would stack images of different shapes",
+_SINGLE_GPU_ONLY = {  # the parameter of a job that contains the argument, and the reason
+    "rect": ("overrides", "which would stack images of different shapes"),
     # Ultralytics lets each GPU compute the number of epochs, and so the learning rates, from its own clock.
-    "time": "which would not agree on when to stop",
+    "time": ("time", "which would not agree on when to stop"),
 }
 
 
@@ -29,7 +30,7 @@ def count_devices(device: str | None) -> int:
 
 
 def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that do not work with several GPUs. Raises ValueError with a sentence.
+    """Refuse arguments that do not work with several GPUs. Raises FieldError with a sentence.
 
     An argument that is missing or None has Ultralytics' default.
     """
@@ -37,15 +38,15 @@ def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
         return
     batch = arguments.get("batch") or _DEFAULT_BATCH
     if batch < 1 or batch % gpus:
-        raise ValueError(
+        raise FieldError(
             f"batch={batch:g} cannot be shared by {gpus} GPUs; use a multiple of {gpus}, such as {8 * gpus}"
-        )
-    for name, reason in _SINGLE_GPU_ONLY.items():
+        ).about("batch")
+    for name, (parameter, reason) in _SINGLE_GPU_ONLY.items():
         if arguments.get(name):
-            raise ValueError(
+            raise FieldError(
                 f"{name}={arguments[name]} does not work with {gpus} GPUs, {reason}; leave it out, or give "
                 "one GPU"
-            )
+            ).about(parameter)
 
 
 def choose_device(requested: str | None) -> str:

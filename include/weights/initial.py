@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     from include.weights.download import DownloadLimits
 
 
+def _refused(sentence: str) -> SpecError:
+    return SpecError(sentence).about("model")
+
+
 @contextmanager
 def _refusals() -> Iterator[None]:
     """Turn errors about the model into errors about the parameter `model`."""
     try:
         yield
     except (WeightsUnavailable, ValueError) as error:
-        raise SpecError(str(error)) from error
+        raise _refused(str(error)) from error
 
 
 class InitialWeightsFinder:
@@ -115,7 +119,7 @@ class InitialWeightsFinder:
         try:
             self._signing.require_genuine(self._bucket.client, version)
         except SignatureRefused as refusal:
-            raise SpecError(f"model={reference.text!r}: {refusal}") from None
+            raise _refused(f"model={reference.text!r}: {refusal}") from None
         return found
 
     def _object(self, reference: ModelReference) -> InitialWeights:
@@ -141,13 +145,13 @@ class InitialWeightsFinder:
 
     def _best_of(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:
-            raise SpecError(f"model={reference.text!r} is this job itself; give another job_id")
+            raise _refused(f"model={reference.text!r} is this job itself; give another job_id")
         job = self._jobs.get(reference.name)
         if job is None:
-            raise SpecError(f"model={reference.text!r}: there is no such job; give the id of an earlier one")
+            raise _refused(f"model={reference.text!r}: there is no such job; give the id of an earlier one")
         best = job.checkpoint("best")
         if best is None or best.sha256 is None:
-            raise SpecError(
+            raise _refused(
                 f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with its "
                 "hash; wait until it is completed, or give another job"
             )
@@ -164,8 +168,8 @@ class InitialWeightsFinder:
             if not newest:
                 raise self._models.unknown(reference.name)
         except ModelError as error:
-            raise SpecError(f"model={reference.text!r}: {error}") from None
-        raise SpecError(
+            raise _refused(f"model={reference.text!r}: {error}") from None
+        raise _refused(
             f"model={reference.text!r}: no version of this model is in production; name one, such as "
             f"model:{reference.name}@{newest[0].version}, which is the newest"
         )
@@ -174,9 +178,9 @@ class InitialWeightsFinder:
         location = S3Location.parse(path)
         stored = find_checkpoint(self._bucket.client, location)
         if stored is None:
-            raise SpecError(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
+            raise _refused(f"model={reference.text!r}: {path} was recorded, but does not exist; restore it")
         if stored.sha256 != sha256:
-            raise SpecError(
+            raise _refused(
                 f"model={reference.text!r}: {path} has SHA-256 {stored.sha256 or 'unknown'}, but {sha256} "
                 "was recorded: the file has been replaced since then; restore it, or use another model"
             )

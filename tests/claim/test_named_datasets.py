@@ -151,8 +151,11 @@ def test_the_task_is_that_of_the_version_unless_another_is_given(
     assert again.identity() == begun.identity()
     boxes = resolving({"job_id": "b", "dataset": "masks", "task": "detect", "model": "yolo11n"})
     assert boxes.spec.task == "detect"
-    with pytest.raises(SpecError, match="model='yolo11n' is a model for detect, but the task is segment"):
+    with pytest.raises(
+        SpecError, match="model='yolo11n' is a model for detect, but the task is segment"
+    ) as error:
         resolving({"job_id": "c", "dataset": "masks", "model": "yolo11n"})
+    assert error.value.field == "model"
 
 
 def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
@@ -172,8 +175,9 @@ def test_an_unregistered_dataset_is_refused_before_anything_is_claimed(
         ("parts@x", "dataset='parts@x': a version is a whole number from 1"),
     ):
         params = PARTS | {"dataset": dataset}
-        with pytest.raises(SpecError, match=said):
+        with pytest.raises(SpecError, match=said) as refusal:
             resolving(params)
+        assert refusal.value.field == "dataset"
         quota = check_quota(connection)
         with pytest.raises(SpecError, match=said):
             check(

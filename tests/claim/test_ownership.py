@@ -90,13 +90,17 @@ def test_somebody_elses_run_is_refused_and_changes_nothing(
         str(refusal.value)
         == f"job_id='a' belongs to ada; only ada or a job administrator (root) may {action}"
     )
+    assert refusal.value.field == "job_id"
     assert recorded(jobs) == before
 
 
 def test_a_new_job_cannot_continue_somebody_elses_job(resolving: Resolve, jobs: JobRepository) -> None:
     resolving(RESUME, FIRST)
-    with pytest.raises(SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"):
+    with pytest.raises(
+        SpecError, match=r"^resume_from='a': job_id='a' belongs to ada; .* model='job:a'"
+    ) as refusal:
         resolving(CONTINUE, BY_EVE)
+    assert refusal.value.field == "resume_from"
     assert jobs.get("b") is None
     # Users who may continue job a are told its next problem.
     for run in (AGAIN, BY_ROOT):

@@ -189,6 +189,7 @@ def test_a_job_that_needs_more_gpus_than_its_user_may_have_is_refused(
         "device='0,1,2,3' needs 4 GPUs, but ada may have 2 at once (QUOTA_GPUS): give fewer, or ask an "
         "administrator for more"
     )
+    assert refusal.value.field == "device"
     assert jobs.get("a") is None
 
 
@@ -204,6 +205,7 @@ def test_without_gpu_hours_no_new_job_starts_before_monday(
         "before Monday, 2026-11-30, 00:00 UTC; training runs that have begun continue and can be resumed. "
         "Trigger it again then, or ask an administrator for more"
     )
+    assert refusal.value.field == ""
     assert jobs.get("b") is None
     resolving("b", 2, gpu_hours="41.5", now=MONDAY + timedelta(days=7))
 

@@ -111,8 +111,10 @@ def _row(jobs: JobRepository, job_id: str) -> TrainingJob:
 def _refusal(resolving: Callable[..., ResolvedJob], params: dict[str, Any], **more: Any) -> str:
     with pytest.raises(SpecError) as refusal:
         resolving(params, **more)
-    assert "\n" not in str(refusal.value)
-    return str(refusal.value)
+    sentence, field = str(refusal.value), refusal.value.field
+    assert "\n" not in sentence
+    assert field == "overrides" or sentence.startswith(f"{field}=")
+    return sentence
 
 
 def test_a_new_job_gets_a_row_that_the_run_owns(

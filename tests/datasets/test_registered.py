@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from include.datasets.errors import DatasetError
 from include.datasets.reference import DatasetVersionName
 from include.datasets.registered import LARGEST_VERSION, RegisteredName, parse_registered
+from include.datasets.sources import parse_source
+from include.registry.request import RegisterRequest
+from include.request import RequestRefused
 
 
 @pytest.mark.parametrize(
@@ -46,6 +51,15 @@ def test_a_registered_name_is_distinguished_from_an_address(
 def test_a_version_that_is_not_a_number_is_refused(version: str) -> None:
     with pytest.raises(DatasetError, match="a version is a whole number from 1, as in 'parts@3'"):
         parse_registered(f"parts@{version}")
+
+
+@pytest.mark.parametrize("source", ["parts@0", "dataset=x", "s3://", "s3://bucket/dataset=x.tar"])
+def test_an_error_names_the_parameter_that_gave_the_address(source: str) -> None:
+    given = re.escape(repr(source))
+    with pytest.raises(RequestRefused, match=f"^source={given}[ :]"):
+        RegisterRequest.parse({"name": "parts", "source": source})
+    with pytest.raises(DatasetError, match=f"^dataset={given}[ :]"):
+        assert parse_registered(source) or parse_source(source, "detect")
 
 
 def test_a_name_matches_all_its_versions_and_a_version_only_itself() -> None:

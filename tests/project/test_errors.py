@@ -20,6 +20,7 @@ CAUGHT_AT_ONCE = {
     "UnusableImage",
     "FetchRefused",
     "InvalidBundle",
+    "FieldError",
     "NotKnown",
 }
 """Errors that the raising package itself catches, or converts to an error of the tree."""

@@ -61,6 +61,14 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
         ({"start_from": "last"}, r"plan 'good': start_from='last' is refused"),
         ({"parameters": {"epochs": 0}}, r"plan 'good': parameters.epochs=0 is refused"),
         ({"parameters": {"epoch": 5}}, r"plan 'good': parameters.epoch is not a parameter of train_yolo"),
+        (
+            {"parameters": {"my-epoch": 5}},
+            r"plan 'good': parameters.my-epoch is not a parameter of train_yolo",
+        ),
+        (
+            {"parameters": {"epochs": 5, "overrides": {"epochs": 1}}},
+            r"plan 'good': epochs is a parameter of its own",
+        ),
         ({"parameters": {"overrides": {"mozaic": 1}}}, r"mozaic is not a training argument .* mosaic"),
         ({"parameters": {"dataset": "digits"}}, r"parameters: dataset does not belong here: it is a field"),
         ({"parameters": {"job_id": "x"}}, r"parameters: job_id does not belong here: each run sets its own"),
@@ -105,6 +113,10 @@ def test_a_wrong_plan_does_not_affect_others_and_all_its_errors_are_named(tmp_pa
     assert plans.require("good").name == "good"
     with pytest.raises(PlanError, match=r"plan 'wrong': dataset is missing.*correct it in"):
         plans.require("wrong")
+    with pytest.raises(
+        PlanError, match=r"^plan 'good': task='x' .*; plan 'good': an earlier plan .*; correct"
+    ):
+        load_plans(written(tmp_path, GOOD | {"task": "x"}, wrong, GOOD)).require("good")
     with pytest.raises(PlanError, match=r"plan='none' is not in .*; the valid plans there are: good"):
         plans.require("none")
 

@@ -103,6 +103,7 @@ def _refusal(resolving: Resolving, params: dict[str, Any]) -> str:
     with pytest.raises(SpecError) as refusal:
         resolving(params)
     assert "\n" not in str(refusal.value)
+    assert refusal.value.field == "model"
     return str(refusal.value)
 
 
@@ -246,8 +247,9 @@ def test_a_promoted_version_with_one_byte_changed_is_refused_although_its_row_ag
         for ask in (weights.find, weights.check):
             with pytest.raises(
                 SpecError, match=rf"model='{named}': The signature of .* vouches for digits@1"
-            ):
+            ) as refusal:
                 ask(named, "detect", "tuned")
+            assert refusal.value.field == "model"
 
 
 def test_a_version_with_a_missing_or_untrusted_signature_is_refused(
@@ -332,8 +334,9 @@ def test_a_model_can_be_checked_without_a_download(
     if part is None:
         weights.check(model.format(bucket=bucket), "detect", "a")
     else:
-        with pytest.raises(SpecError, match=part):
+        with pytest.raises(SpecError, match=part) as refusal:
             weights.check(model, "detect", "a")
+        assert refusal.value.field == "model"
     assert release.asked == []
 
 
@@ -345,6 +348,7 @@ def test_a_check_inspects_the_stored_weights(
     asked.check("company.pt", "detect", "a")
     with pytest.raises(SpecError, match="is a model for detect, but the task is pose"):
         asked.check("company.pt", "pose", "a")
-    with pytest.raises(SpecError, match="PRETRAINED_URL is off"):
+    with pytest.raises(SpecError, match="PRETRAINED_URL is off") as refusal:
         asked.check("yolo11n.pt", "detect", "a")
+    assert refusal.value.field == "model"
     assert "sha256" not in s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")["Metadata"]
