@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.http_server import Handler, Server
 
 
 @dataclass
@@ -44,7 +43,7 @@ class ImageHost:
         return int(self.url.rpartition(":")[2])
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     host: ImageHost
 
     def do_GET(self) -> None:
@@ -52,20 +51,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.host.asked[self.path] += 1
         self.host.agents.append(dict(self.headers))
         if path in self.host.redirects:
-            self._answer(302, {"Location": self.host.redirects[path]})
+            self.respond(302, headers={"Location": self.host.redirects[path]})
         elif statuses := self.host.status.get(path):
-            self._answer(statuses.pop(0))
+            self.respond(statuses.pop(0))
         elif (content := self.host.files.get(path)) is None:
-            self._answer(404)
+            self.respond(404)
         else:
-            self._answer(200, {"Content-Length": str(len(content))})
+            self.respond(200, headers={"Content-Length": str(len(content))})
             self._send(path, content)
-
-    def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
 
     def _send(self, path: str, content: bytes) -> None:
         if self.host.cut.get(path):
@@ -79,31 +72,21 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             return  # the client has closed the connection
 
-    def log_message(self, *_: Any) -> None:
-        """Write nothing."""
-
 
 @contextmanager
 def serving_images(folder: Path) -> Iterator[ImageHost]:
     """Serve images on a free port of this machine, and write the certificate to the folder."""
     certificate, key = _make_certificate(folder)
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = Server(handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of clients that do not trust it
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    host = ImageHost(f"https://localhost:{server.server_address[1]}", certificate)
+    host = ImageHost(f"https://localhost:{server.server_port}", certificate)
     handler.host = host  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with server:
         yield host
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _make_certificate(folder: Path) -> tuple[Path, Path]:
