@@ -19,10 +19,10 @@ import requests
 
 from include.api import pretrained
 from include.checkpoints.writer import ObjectWriter
-from tests.support.airflow_client import until
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

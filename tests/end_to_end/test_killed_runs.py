@@ -14,7 +14,7 @@ import pytest
 from include.checkpoints.checkpoint import in_words
 from include.stack.local import Stack
 from include.training.loading import load_checkpoint
-from tests.support.airflow_client import Airflow, download, until
+from tests.support.airflow_client import Airflow, download
 from tests.support.scheduled_trainings import (
     DAG,
     Training,
@@ -24,6 +24,7 @@ from tests.support.scheduled_trainings import (
     standing_still,
     stored_weights,
 )
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 

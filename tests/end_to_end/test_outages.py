@@ -8,8 +8,9 @@ import psycopg
 import pytest
 
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs
 from tests.support.scheduled_trainings import DAG, Training, service, small_job, standing_still
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 

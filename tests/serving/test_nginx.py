@@ -25,7 +25,6 @@ from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
 from tests.support import host_applications
-from tests.support.airflow_client import until
 from tests.support.api_client import token
 from tests.support.api_servers import port_of
 from tests.support.browsing import Visitors, log_in
@@ -33,6 +32,7 @@ from tests.support.event_streams import Listener, epochs
 from tests.support.jobs import epoch_report, started
 from tests.support.nginx import HEAD_SECONDS, Nginx
 from tests.support.raw_http import connect, head
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -22,8 +22,8 @@ from include.stack.gpus import gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.preloading import preload
 from include.stack.processes import Service
-from tests.stack.test_stack_supervisor import until
 from tests.support.strangers import as_stranger, readable_by_others
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from include.stack.local import Stack

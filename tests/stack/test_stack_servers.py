@@ -28,8 +28,8 @@ from include.stack.processes import as_user
 from include.stack.s3 import S3Ports
 from include.stack.steps import quiet
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
-from tests.support.airflow_client import until
 from tests.support.first_write import wait_until_storing
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,8 @@ from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.steps import quiet
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
-from tests.support.airflow_client import until
 from tests.support.strangers import IS_ROOT, as_stranger, demands_certificate, readable_by_others
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from include.stack.postgres import Postgres

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,6 +27,7 @@ from include.stack.status import describe_service, describe_services
 from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
 from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+from tests.support.waiting import until
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -36,14 +37,6 @@ import os, time
 os.fork()
 time.sleep(600)
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 240) -> None:
-    """Wait until the condition holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def service_of(folder: Path, program: str) -> Service:

@@ -23,9 +23,10 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.s3.bucket import Bucket
 from include.stack.crash import find_task_processes
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs, until
+from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs
 from tests.support.tiny_trainings import weights_of
 from tests.support.untrained import pretrained_tiny
+from tests.support.waiting import until
 
 DAG = "train_yolo"
 

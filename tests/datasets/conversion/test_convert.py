@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +31,7 @@ from tests.support.coco_datasets import build_coco
 from tests.support.dataset_steps import arguments, materialize, roots_beside, upload_files, upload_zip
 from tests.support.image_host import ImageHost, serving_images
 from tests.support.ndjson_exports import export, png, write
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -256,7 +256,7 @@ def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host:
     }
     with subprocess.Popen([sys.executable, "-m", dataset_converter.__name__, json.dumps(job)]) as process:
         try:
-            wait_until(lambda: host.asked.total() == 10 and len(fetched(world)) == 9)
+            until(lambda: host.asked.total() == 10 and len(fetched(world)) == 9, seconds=60, pause=0.05)
         finally:
             process.kill()
     host.drip.clear()
@@ -269,13 +269,6 @@ def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host:
 def fetched(world: World) -> list[Path]:
     """Return the images that an unfinished conversion has fetched."""
     return list(world.folder.glob("checking/*/conversion/fetched/images/*/*.png"))
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_images_that_are_gone_are_listed_without_their_signatures(world: World, host: ImageHost) -> None:
