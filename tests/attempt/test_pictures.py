@@ -32,6 +32,7 @@ from include.s3.bucket import Bucket
 from include.stack.s3 import S3
 from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, recorded, started
+from tests.support.stored_objects import keys
 from tests.support.tiny_datasets import build
 from tests.support.untrained import stored_start
 
@@ -61,10 +62,6 @@ def url(connected: None, open_api: str) -> str:
 def job(job_id: str, run_id: str, *, fresh: bool = False) -> ResolvedJob:
     spec = TrainingSpec(dataset="digits", fresh=fresh).with_defaults()
     return ResolvedJob(job_id=job_id, dag_id="train_yolo", run_id=run_id, origin_run_id=run_id, spec=spec)
-
-
-def keys(client: S3Client, bucket: str) -> set[str]:
-    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
 def test_the_most_important_pictures_come_first_and_other_files_are_ignored(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from tests.support.auditing import BEST, LAST, World
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
 from tests.support.model_keys import new_key, trusting
-from tests.support.model_versions import promote_over_present, replace, tamper
+from tests.support.model_versions import promote_over_present, tamper
+from tests.support.stored_objects import replace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -22,7 +22,8 @@ from include.s3.client import client_config
 from include.s3.errors import CorruptObject
 from include.s3.upload import TransferLimits
 from tests.support.dataset_steps import arguments
-from tests.support.model_versions import body, metadata, promote_over_present, replace, trained, version_of
+from tests.support.model_versions import promote_over_present, trained, version_of
+from tests.support.stored_objects import body, metadata, replace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

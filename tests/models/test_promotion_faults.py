@@ -19,7 +19,8 @@ from include.s3.bucket import Bucket
 from include.s3.client import client_config
 from include.s3.errors import CorruptObject, StoreError
 from tests.support.dataset_steps import arguments
-from tests.support.model_versions import body, metadata, promote_over_present, replace, version_of
+from tests.support.model_versions import promote_over_present, version_of
+from tests.support.stored_objects import body, metadata, replace
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
