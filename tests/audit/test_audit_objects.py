@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -26,14 +25,7 @@ from tests.support.model_versions import promote_over_present, tamper
 from tests.support.stored_objects import replace
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from include.stack.s3 import S3
-
-
-@pytest.fixture
-def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
-    return World(connection, s3_client, bucket, tmp_path)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.status import describe_service, describe_services
 from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
-from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+from tests.support.stacks import own_stack
 from tests.support.waiting import until
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -258,14 +258,9 @@ def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Ser
 @pytest.fixture(scope="module")
 def supervised() -> Iterator[Stack]:
     """PostgreSQL and S3, supervised."""
-    with reachable_directory() as directory:
-        stack = Stack.at(directory, UNSAFE_BUT_FAST)
-        try:
-            stack.start_servers(quiet())
-            processes.start(stack.supervisor)
-            yield stack
-        finally:
-            stack.down(quiet())
+    with own_stack() as stack:
+        processes.start(stack.supervisor)
+        yield stack
 
 
 def test_a_server_that_is_killed_comes_back_and_the_status_tells_of_it(supervised: Stack) -> None:

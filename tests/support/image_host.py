@@ -8,14 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from tests.support.certificates import certify
 from tests.support.http_server import Handler, Server
 
 
@@ -76,7 +71,7 @@ class _Handler(Handler):
 @contextmanager
 def serving_images(folder: Path) -> Iterator[ImageHost]:
     """Serve images on a free port of this machine, and write the certificate to the folder."""
-    certificate, key = _make_certificate(folder)
+    certificate, key = certify("localhost", folder)
     handler = type("Handler", (_Handler,), {})
     server = Server(handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of clients that do not trust it
@@ -87,28 +82,3 @@ def serving_images(folder: Path) -> Iterator[ImageHost]:
     handler.host = host  # type: ignore[attr-defined]
     with server:
         yield host
-
-
-def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "image-host.crt", folder / "image-host.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return paths

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,7 +28,7 @@ from include.stack.s3 import S3
 from tests.support import dataset_converter
 from tests.support.coco_datasets import build_coco
 from tests.support.dataset_steps import arguments, materialize, roots_beside, upload_files, upload_zip
-from tests.support.image_host import ImageHost, serving_images
+from tests.support.image_host import ImageHost
 from tests.support.ndjson_exports import export, png, write
 from tests.support.waiting import until
 
@@ -91,12 +90,6 @@ class World:
 @pytest.fixture
 def world(s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
     return World(s3_client, bucket, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageHost]:
-    with serving_images(tmp_path_factory.mktemp("host")) as host:
-        yield host
 
 
 @pytest.fixture
