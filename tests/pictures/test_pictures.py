@@ -29,8 +29,6 @@ from include.jobs.spec import TrainingSpec
 from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, chosen
 from include.pictures.store import PictureStore
 from include.s3.bucket import Bucket
-from include.stack.s3 import S3
-from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, recorded, started
 from tests.support.stored_objects import keys
 from tests.support.tiny_datasets import build
@@ -48,14 +46,7 @@ def draw(folder: Path, name: str, side: int = 8, seed: int = 0) -> bytes:
 
 
 @pytest.fixture
-def connected(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> None:
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "root")
-
-
-@pytest.fixture
-def url(connected: None, open_api: str) -> str:
+def url(airflow_connections: None, open_api: str) -> str:
     return open_api
 
 
@@ -106,7 +97,7 @@ def test_the_number_and_total_size_of_pictures_are_limited(tmp_path: Path) -> No
     assert sum(together) <= LARGEST_TOGETHER < sum(together) + len(content)
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("airflow_connections")
 def test_a_new_run_with_the_same_job_id_removes_the_pictures_and_the_same_run_adds_to_them(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
