@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import secrets
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,7 +17,7 @@ import psutil
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET
-from include.stack import ports, processes
+from include.stack import ports
 from include.stack.local import Stack
 from include.stack.s3_identities import Role
 from include.stack.steps import quiet
@@ -31,12 +27,12 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.release_server import Release
 from tests.support.release_server import serving as serving_releases
 from tests.support.retrain_plans import of_the_stack
+from tests.support.stacks import UNSAFE_BUT_FAST, keep_logs, kill, reachable_directory, start_airflow
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.stack.postgres import Postgres
-    from include.stack.processes import Service
     from include.stack.s3 import S3
     from tests.support.airflow_client import Airflow
 
@@ -46,8 +42,6 @@ pytest_plugins = [
     "tests.support.distribution",
     "tests.support.nginx",
 ]
-
-UNSAFE_BUT_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -143,26 +137,6 @@ def kill_airflow(config: pytest.Config) -> None:
         del config.stash[AIRFLOW]
 
 
-def kill(*services: Service) -> None:
-    """Stop the services at once; Airflow and S3 would take ten seconds to end by themselves."""
-    processes.stop(
-        *(replace(service, stop_signal=signal.SIGKILL, stops_children=True) for service in services)
-    )
-
-
-@contextmanager
-def reachable_directory() -> Iterator[Path]:
-    """Yield a folder for servers' data that PostgreSQL's user can reach; pytest's own folders are private."""
-    directory = Path(tempfile.mkdtemp(prefix="yolo-training-tests-"))
-    directory.chmod(0o711)
-    try:
-        yield directory
-    finally:
-        # In the background, because removing PostgreSQL's files takes seconds on some disks.
-        remove = 'rm -rf "$1" </dev/null >/dev/null 2>&1 &'
-        subprocess.run(["sh", "-c", remove, "sh", directory], start_new_session=True, check=True)
-
-
 @pytest.fixture(scope="session")
 def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """Yield a local stack, independent of a running demo; the fixtures below start its services."""
@@ -175,16 +149,6 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
             kill(stack.s3.service)
             stack.down(quiet())
             keep_logs(stack)
-
-
-def keep_logs(stack: Stack) -> None:
-    """Copy the logs of services and tasks to the folder TEST_LOGS, if set; CI uploads that folder."""
-    if not (folder := os.environ.get("TEST_LOGS")):
-        return
-    destination = Path(folder) / os.environ.get("PYTEST_XDIST_WORKER", "main")
-    for name, logs in {"services": stack.state.path / "logs", "tasks": stack.airflow.home / "logs"}.items():
-        if logs.is_dir():
-            shutil.copytree(logs, destination / name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
 
 
 @pytest.fixture(scope="session")
@@ -214,6 +178,16 @@ def api_url(
 
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path, Role.API)
     return open_api
+
+
+@pytest.fixture
+def airflow_connections(
+    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
+) -> None:
+    """Point a worker's connections to the schema of the test's file and a fresh bucket."""
+    from tests.support.airflow_connections import lead_to
+
+    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
 
 
 @pytest.fixture(scope="session")
@@ -265,18 +239,6 @@ def api_stack(
     start_airflow(alone, published)
     pytestconfig.stash[AIRFLOW] = stack
     return alone
-
-
-def start_airflow(stack: Stack, published: Release) -> None:
-    """Start Airflow's processes, with the low limit of open files that most systems have.
-
-    Pretrained weights are downloaded from `published`.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
-    os.environ["PRETRAINED_URL"] = published.url  # also for services that a test restarts
-    stack.up(quiet())
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A job that waits for a trainer, and functions that read rows and refusals in the tests of the API."""
+"""A job that waits for a trainer, a viewer's requests, and functions that read rows and refusals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 import requests
 
 from include.jobs.repository import JobRepository
+from include.stack.local import Stack
+from tests.support.api_client import get, token
 from tests.support.jobs import recorded
 
 
@@ -17,6 +19,12 @@ def waiting(connection: psycopg.Connection[Any]) -> None:
     """Job a waits in a row that a host application wrote; no run owns the row."""
     connection.execute("INSERT INTO training_jobs (job_id) VALUES ('a')")
     connection.commit()
+
+
+@pytest.fixture
+def ask(api_stack: Stack) -> Any:
+    """GET from `api_stack` as a viewer; the path comes first, the query as keywords."""
+    return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
 
 
 def row(connection: psycopg.Connection[Any]) -> dict[str, Any]:

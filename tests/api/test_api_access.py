@@ -24,7 +24,6 @@ from include.api.app import PREFIX, create_app
 from include.console import app as console
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
-from tests.support import host_applications
 from tests.support.access_table import EVERYBODY, OURS, PAGES, STARTS, TABLE, TOLD_APART, Row
 from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.ask_as_roles import PEOPLE
@@ -40,36 +39,34 @@ Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def served(api_stack: Stack) -> Iterator[Stack]:
+def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
     """The stack with a version of a model and of a dataset, and jobs of ada, of the trainer and of nobody."""
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
-            "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
-        )
-        connection.execute(
-            "INSERT INTO datasets "
-            "(name, version, fingerprint, source, task, train_images, val_images, size, created_by) "
-            "VALUES ('access', 1, 'x', 's3://b/k', 'detect', 8, 2, 1, 'eve')"
-        )
-        connection.execute(
-            "INSERT INTO training_jobs (job_id, status, dag_id, run_id, triggered_by) VALUES "
-            "('access-ada', 'failed', 'train_yolo', 'manual__1', 'ada'), "
-            "('access-trainer', 'running', 'train_yolo', 'manual__2', 'trainer')"
-        )
-        client, key = api_stack.s3.client(), "checkpoints/access-stored/last.pt"
-        client.put_object(Bucket=DEFAULT_BUCKET, Key=key, Body=b"state")
-        connection.execute(
-            "INSERT INTO training_jobs (job_id, status, last_checkpoint_path) "
-            "VALUES ('access-stored', 'completed', %s)",
-            [f"s3://{DEFAULT_BUCKET}/{key}"],
-        )
-        yield api_stack
-        connection.execute("DELETE FROM model_versions WHERE name = 'access'")
-        connection.execute("DELETE FROM training_jobs WHERE starts_with(job_id, 'access-')")
-        connection.execute("DELETE FROM datasets WHERE name = 'access'")
-        client.delete_object(Bucket=DEFAULT_BUCKET, Key=key)
+    api_stack_connection.execute(
+        "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
+        "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
+    )
+    api_stack_connection.execute(
+        "INSERT INTO datasets "
+        "(name, version, fingerprint, source, task, train_images, val_images, size, created_by) "
+        "VALUES ('access', 1, 'x', 's3://b/k', 'detect', 8, 2, 1, 'eve')"
+    )
+    api_stack_connection.execute(
+        "INSERT INTO training_jobs (job_id, status, dag_id, run_id, triggered_by) VALUES "
+        "('access-ada', 'failed', 'train_yolo', 'manual__1', 'ada'), "
+        "('access-trainer', 'running', 'train_yolo', 'manual__2', 'trainer')"
+    )
+    client, key = api_stack.s3.client(), "checkpoints/access-stored/last.pt"
+    client.put_object(Bucket=DEFAULT_BUCKET, Key=key, Body=b"state")
+    api_stack_connection.execute(
+        "INSERT INTO training_jobs (job_id, status, last_checkpoint_path) "
+        "VALUES ('access-stored', 'completed', %s)",
+        [f"s3://{DEFAULT_BUCKET}/{key}"],
+    )
+    yield api_stack
+    api_stack_connection.execute("DELETE FROM model_versions WHERE name = 'access'")
+    api_stack_connection.execute("DELETE FROM training_jobs WHERE starts_with(job_id, 'access-')")
+    api_stack_connection.execute("DELETE FROM datasets WHERE name = 'access'")
+    client.delete_object(Bucket=DEFAULT_BUCKET, Key=key)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,7 +16,6 @@ from include.api.app import create_app as create_api
 from include.console.app import PREFIX as CONSOLE
 from include.console.app import create_app as create_console
 from include.stack.local import Stack
-from tests.support import host_applications
 from tests.support.api_client import ask, token
 from tests.support.api_server import open_app, serving
 
@@ -25,13 +25,11 @@ ELSEWHERE = "elsewhere.example"
 
 
 @pytest.fixture(scope="module")
-def served(api_stack: Stack) -> Iterator[Stack]:
+def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
     """The stack with a job that has ended."""
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
-        yield api_stack
-        connection.execute("DELETE FROM training_jobs WHERE job_id = 'answers'")
+    api_stack_connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('answers', 'failed')")
+    yield api_stack
+    api_stack_connection.execute("DELETE FROM training_jobs WHERE job_id = 'answers'")
 
 
 def _get(stack: Stack, path: str, role: str | None = "admin", **headers: str) -> requests.Response:

@@ -45,10 +45,6 @@ def _manifest(bucket: Bucket, folder: Path, content: str, names: list[str], labe
     store_manifest(bucket, file, content * 64, "detect")
 
 
-def _keys(client: S3Client, bucket: str) -> set[str]:
-    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
-
-
 def test_datasets_and_versions_are_listed_in_pages(ask: Ask, datasets: DatasetRepository) -> None:
     for content in "abc":
         register(datasets, "parts", content)

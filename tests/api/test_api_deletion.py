@@ -11,6 +11,7 @@ import requests
 
 from include.jobs.repository import JobRepository
 from tests.support.jobs import claim, epoch_report, record_checkpoints
+from tests.support.stored_objects import keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,16 +51,12 @@ def ended(jobs: JobRepository, connection: psycopg.Connection[Any], s3_client: S
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"1234")
 
 
-def stored(client: S3Client, bucket: str) -> set[str]:
-    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
-
-
 def test_nothing_is_deleted_by_the_api_itself(
     delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     assert delete().status_code == 503  # there is no Airflow here that could run delete_data
     assert jobs.get("a") is not None
-    assert stored(s3_client, bucket) == {*KEYS, *OTHERS}
+    assert keys(s3_client, bucket) == {*KEYS, *OTHERS}
     assert delete("b", "b").status_code == 404
 
 
@@ -93,7 +90,7 @@ def test_a_job_that_is_still_needed_is_kept(
     answer = delete()
     assert answer.status_code == 409
     assert said in answer.json()["detail"]
-    assert stored(s3_client, bucket) == {*KEYS, *OTHERS}
+    assert keys(s3_client, bucket) == {*KEYS, *OTHERS}
 
 
 def test_a_deletion_needs_the_id_as_confirmation(delete: Delete, jobs: JobRepository, api_url: str) -> None:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 
-import psycopg
 import pytest
 
 from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
-from tests.support import host_applications
 from tests.support.api_client import token
 from tests.support.event_streams import Listener, epochs
-from tests.support.jobs import epoch_report, started
+from tests.support.jobs import epoch_report
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture
-def jobs(api_stack: Stack) -> Iterator[JobRepository]:
-    """Job a runs, and has finished one epoch."""
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        jobs = JobRepository(connection)
-        started(jobs, epochs=1)
-        yield jobs
-        connection.execute("DELETE FROM training_jobs WHERE job_id = 'a'")
-        connection.execute("DELETE FROM training_epochs WHERE job_id = 'a'")
 
 
 def listening(stack: Stack) -> Listener:
@@ -37,12 +22,12 @@ def listening(stack: Stack) -> Listener:
     return stream
 
 
-def test_an_epoch_arrives_at_once(api_stack: Stack, jobs: JobRepository) -> None:
+def test_an_epoch_arrives_at_once(api_stack: Stack, running_job: JobRepository) -> None:
     with closing(listening(api_stack)) as stream:
         assert stream.answer.headers["content-type"].startswith("text/event-stream")
         assert "content-encoding" not in stream.answer.headers  # compression would delay events
         assert stream.answer.headers["x-accel-buffering"] == "no"
         assert epochs(stream.until("epoch")) == [0]
         for epoch in (1, 2):  # each is read before the next one is recorded
-            jobs.record_epoch("a", "run1", 1, epoch_report(epoch, loss=0.5))
+            running_job.record_epoch("a", "run1", 1, epoch_report(epoch, loss=0.5))
             assert epochs(stream.until("epoch")) == [epoch]

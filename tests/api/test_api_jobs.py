@@ -13,8 +13,6 @@ from include.api.app import PREFIX
 from include.deployment.settings import DEFAULT_BUCKET
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
-from tests.support import host_applications
-from tests.support.api_client import get, token
 from tests.support.jobs import claim, epoch_report
 
 pytestmark = pytest.mark.timeout(600)
@@ -23,17 +21,10 @@ RUN = "manual__2026-05-06T07:08:09+00:00"
 PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
 
 
-@pytest.fixture(scope="module")
-def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
+@pytest.fixture(autouse=True, scope="module")
+def jobs(api_stack_connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
     """Job rest-a is completed, rest-b continues it and is running; two rest-c wait in foreign rows."""
-    jobs = JobRepository(connection)
+    jobs = JobRepository(api_stack_connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)
     jobs.leave_queue("rest-a", RUN, 1)
@@ -41,31 +32,27 @@ def jobs(connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
     for epoch in range(3):
         jobs.record_epoch("rest-a", RUN, 1, epoch_report(epoch, loss=epoch / 2))
         jobs.record_durable("rest-a", RUN, 1, epoch)
-    connection.execute(
+    api_stack_connection.execute(
         "UPDATE training_jobs SET status = 'completed', completed_at = started_at + interval '90 s', "
         f"best_checkpoint_path = '{PLACE}/rest-a/best.pt', last_checkpoint_path = '{PLACE}/rest-a/last.pt', "
         "created_at = '2026-01-01', metrics = '{\"metrics/mAP50(B)\": 0.5}' WHERE job_id = 'rest-a'"
     )
-    connection.execute("UPDATE gpu_usage SET seen_at = started_at + interval '80 s' WHERE job_id = 'rest-a'")
+    api_stack_connection.execute(
+        "UPDATE gpu_usage SET seen_at = started_at + interval '80 s' WHERE job_id = 'rest-a'"
+    )
     claim(jobs, "rest-b", "run/b", spec=given | {"model": "yolo11s"}, parent_job_id="rest-a", resumed_epoch=2)
     jobs.copy_epochs("rest-a", "rest-b", 2)
     jobs.leave_queue("rest-b", "run/b", 1)
     jobs.start_training("rest-b", "run/b", 1, first_epoch=3)
     jobs.record_epoch("rest-b", "run/b", 1, epoch_report(3))
-    connection.execute("UPDATE training_jobs SET created_at = '2026-01-02' WHERE job_id = 'rest-b'")
-    connection.execute(
+    api_stack_connection.execute("UPDATE training_jobs SET created_at = '2026-01-02' WHERE job_id = 'rest-b'")
+    api_stack_connection.execute(
         "INSERT INTO training_jobs (job_id, created_at) VALUES ('rest-c d/é', '2026-01-03'), "
         "('rest-c d', '2026-01-03')"
     )
     yield jobs
     for table in ("training_jobs", "training_epochs", "gpu_usage"):
-        connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'rest-%'")
-
-
-@pytest.fixture
-def ask(api_stack: Stack, jobs: JobRepository) -> Any:
-    """GET as a viewer; the path comes first, the query as keywords."""
-    return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
+        api_stack_connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'rest-%'")
 
 
 def listed(answer: Any) -> list[str]:
@@ -94,11 +81,11 @@ def test_progress_counts_epochs_and_a_running_job_also_has_the_time_left(ask: An
 
 
 def test_the_progress_of_a_resumed_job_includes_the_epochs_of_its_parent(
-    ask: Any, jobs: JobRepository, connection: psycopg.Connection[Any]
+    ask: Any, jobs: JobRepository, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
     claim(jobs, "rest-e", "run/e", epochs=9, parent_job_id="rest-a", resumed_epoch=2)
     progress = ask("/jobs/rest-e").json()["progress"]
-    connection.execute("DELETE FROM training_jobs WHERE job_id = 'rest-e'")
+    api_stack_connection.execute("DELETE FROM training_jobs WHERE job_id = 'rest-e'")
     assert (progress["finished_epochs"], progress["epochs"]) == (3, 9)
 
 
@@ -121,12 +108,14 @@ def test_links_are_absolute_and_work(ask: Any, api_stack: Stack) -> None:
         assert ask(links[name].removeprefix(api)).status_code == 200
 
 
-def test_there_is_no_link_to_a_missing_file_or_run(ask: Any, connection: psycopg.Connection[Any]) -> None:
+def test_there_is_no_link_to_a_missing_file_or_run(
+    ask: Any, api_stack_connection: psycopg.Connection[Any]
+) -> None:
     links = ask("/jobs/rest-c d").json()["links"]
     assert [name for name, link in links.items() if link is None] == [
         "dataset_report", "best_checkpoint", "last_checkpoint", "airflow_run", "airflow_run_api"
     ]  # fmt: skip
-    connection.execute(
+    api_stack_connection.execute(
         "UPDATE training_jobs SET best_checkpoint_path = 's3://elsewhere/best.pt' WHERE job_id = 'rest-c d'"
     )
     assert ask("/jobs/rest-c d").json()["links"]["best_checkpoint"] is None
@@ -219,9 +208,9 @@ def test_an_invalid_request_is_refused_with_one_sentence(
 
 
 def test_a_row_that_json_cannot_express_does_not_hide_the_others(
-    ask: Any, connection: psycopg.Connection[Any]
+    ask: Any, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
-    connection.execute(
+    api_stack_connection.execute(
         "UPDATE training_jobs SET started_at = 'infinity', metrics = '{\"large\": 1e999}', spec = '[1]' "
         "WHERE job_id = 'rest-c d'"
     )

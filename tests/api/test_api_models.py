@@ -11,25 +11,16 @@ from psycopg import sql
 
 from include.models.repository import ModelRepository
 from include.stack.local import Stack
-from tests.support import host_applications
-from tests.support.api_client import get, token
 
 pytestmark = pytest.mark.timeout(600)
 
 NAME = "of-the-api"
 
 
-@pytest.fixture(scope="module")
-def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def models(connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
+@pytest.fixture(autouse=True, scope="module")
+def models(api_stack_connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
     """Five versions: 1 rejected, 2 archived, 3 in production, 4 and 5 candidates. Another model has one."""
-    models = ModelRepository(connection)
+    models = ModelRepository(api_stack_connection)
     for number in range(1, 6):
         models.register(
             NAME,
@@ -48,13 +39,7 @@ def models(connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
     models.promote(NAME, 2, by="ada", reason=None)
     models.promote(NAME, 3, by="ada", reason="better")
     yield models
-    connection.execute("DELETE FROM model_versions WHERE name LIKE %s", [f"{NAME}%"])
-
-
-@pytest.fixture
-def ask(api_stack: Stack, models: ModelRepository) -> Any:
-    """GET as a viewer; the path comes first, the query as keywords."""
-    return lambda path, **query: get(api_stack, path, token(api_stack, "viewer"), **query)
+    api_stack_connection.execute("DELETE FROM model_versions WHERE name LIKE %s", [f"{NAME}%"])
 
 
 def versions(answer: Any) -> list[int]:
@@ -82,7 +67,7 @@ def test_a_stage_is_a_filter(ask: Any, stage: str, found: list[int]) -> None:
 
 
 def test_pages_follow_each_other_and_a_newer_version_shifts_none(
-    ask: Any, models: ModelRepository, connection: psycopg.Connection[Any]
+    ask: Any, models: ModelRepository, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
     seen, cursor = [], None
     while True:
@@ -95,7 +80,7 @@ def test_pages_follow_each_other_and_a_newer_version_shifts_none(
             models.register(
                 NAME, job_id="new", run_id=None, sha256="f" * 64, size=1, place=lambda _: "s3://b/best.pt"
             )
-    connection.execute("DELETE FROM model_versions WHERE name = %s AND version = 6", [NAME])
+    api_stack_connection.execute("DELETE FROM model_versions WHERE name = %s AND version = 6", [NAME])
     assert seen == [[5, 4], [3, 2], [1]]
 
 
@@ -134,18 +119,18 @@ def test_an_invalid_request_is_refused_with_one_sentence(
     assert said in answer.json()["detail"]
 
 
-def test_an_outdated_schema_is_reported(ask: Any, connection: psycopg.Connection[Any]) -> None:
-    connection.execute("ALTER TABLE model_versions RENAME TO elsewhere")
+def test_an_outdated_schema_is_reported(ask: Any, api_stack_connection: psycopg.Connection[Any]) -> None:
+    api_stack_connection.execute("ALTER TABLE model_versions RENAME TO elsewhere")
     try:
         answer = ask("/models")
     finally:
-        connection.execute("ALTER TABLE elsewhere RENAME TO model_versions")
+        api_stack_connection.execute("ALTER TABLE elsewhere RENAME TO model_versions")
     assert answer.status_code == 503
     assert "run the Dag migrate_schema" in answer.json()["detail"]
 
 
 def test_an_outage_of_the_database_is_reported(
-    ask: Any, api_stack: Stack, connection: psycopg.Connection[Any]
+    ask: Any, api_stack: Stack, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
     with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
@@ -153,7 +138,7 @@ def test_an_outage_of_the_database_is_reported(
         # The API keeps connections open. They are ended here, as a restart of the server would.
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'training' AND pid <> %s",
-            [connection.info.backend_pid],
+            [api_stack_connection.info.backend_pid],
         )
         try:
             answer = ask("/models")

@@ -19,10 +19,11 @@ import requests
 
 from include.api import pretrained
 from include.checkpoints.writer import ObjectWriter
-from tests.support.airflow_client import until
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.soft_limit import soft_limit
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -216,12 +217,8 @@ def test_an_unknown_parameter_of_a_route_is_refused(api_url: str, method: str, p
 
 def test_a_full_disk_is_reported(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
     """Limit the size of files of this process, in which the API server runs, to a memory page."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (os.sysconf("SC_PAGE_SIZE"), limits[1]))
-    try:
+    with soft_limit(resource.RLIMIT_FSIZE, os.sysconf("SC_PAGE_SIZE")):
         answer = store(weights)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert answer.status_code == 507
     assert "cannot store the file" in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

@@ -24,7 +24,6 @@ from include.api.app import PREFIX, create_app
 from include.api.pages import encode_cursor
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
-from tests.support import host_applications
 from tests.support.api_client import get, token
 from tests.support.jobs import claim, epoch_report
 
@@ -65,29 +64,27 @@ def _with(made_up: Any, there: dict[str, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def seeded(api_stack: Stack) -> Iterator[Stack]:
+def seeded(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
     """The stack with jobs and a version of a model, so that requests find something."""
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        jobs = JobRepository(connection)
-        claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})
-        jobs.start_training("property-trained", "run1", 1, first_epoch=0)
-        for epoch in range(3):
-            jobs.record_epoch("property-trained", "run1", 1, epoch_report(epoch, loss=0.5))
-            jobs.record_durable("property-trained", "run1", 1, epoch)
-        claim(jobs, "property-ended", "run2", parent_job_id="property-trained", resumed_epoch=2)
-        connection.execute("UPDATE training_jobs SET status = 'failed' WHERE job_id LIKE 'property%'")
-        connection.execute(
-            "INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) "
-            "VALUES ('property host application', 'stopped', '5', '[]', 'infinity')"
-        )
-        connection.execute(
-            "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
-            "VALUES ('property', 1, 'property-trained', 's3://bucket/best.pt', 'abc', 1)"
-        )
-        yield api_stack
-        for table in ("training_jobs", "training_epochs", "model_versions"):
-            connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'property%'")
+    jobs = JobRepository(api_stack_connection)
+    claim(jobs, "property-trained", "run1", spec={"model": "yolo11n", "dataset": "digits"})
+    jobs.start_training("property-trained", "run1", 1, first_epoch=0)
+    for epoch in range(3):
+        jobs.record_epoch("property-trained", "run1", 1, epoch_report(epoch, loss=0.5))
+        jobs.record_durable("property-trained", "run1", 1, epoch)
+    claim(jobs, "property-ended", "run2", parent_job_id="property-trained", resumed_epoch=2)
+    api_stack_connection.execute("UPDATE training_jobs SET status = 'failed' WHERE job_id LIKE 'property%'")
+    api_stack_connection.execute(
+        "INSERT INTO training_jobs (job_id, status, spec, metrics, created_at) "
+        "VALUES ('property host application', 'stopped', '5', '[]', 'infinity')"
+    )
+    api_stack_connection.execute(
+        "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
+        "VALUES ('property', 1, 'property-trained', 's3://bucket/best.pt', 'abc', 1)"
+    )
+    yield api_stack
+    for table in ("training_jobs", "training_epochs", "model_versions"):
+        api_stack_connection.execute(f"DELETE FROM {table} WHERE job_id LIKE 'property%'")
 
 
 @pytest.fixture(scope="module")

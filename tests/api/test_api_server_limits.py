@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -17,6 +17,7 @@ from include.stack import processes
 from include.stack.local import Stack
 from tests.support.api_client import get, token
 from tests.support.raw_http import Connection, connect, head
+from tests.support.soft_limit import soft_limit
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -33,21 +34,11 @@ BODIES = [
 """Routes to which a client without a login can send a body: one of ours, and each kind of Airflow's."""
 
 
-@contextmanager
-def _may_open(files: int) -> Iterator[None]:
-    """Raise the limit on open files of this process to at least `files` within the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.fixture(scope="module")
 def idle(api_stack: Stack) -> Iterator[list[Connection]]:
     """Many connections without a complete request; a tenth of them have sent part of a request header."""
-    with _may_open(MANY + 500), ExitStack() as open_connections:
+    files = max(MANY + 500, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    with soft_limit(resource.RLIMIT_NOFILE, files), ExitStack() as open_connections:
         connections = [open_connections.enter_context(connect(api_stack.url)) for _ in range(MANY)]
         for connection in connections[::10]:
             connection.send("GET /api/v2/version HTTP/1.1\r\nHost: x\r\n")

@@ -24,6 +24,7 @@ from include.registry.objects import lock_objects
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from tests.support.registered_datasets import register
+from tests.support.stored_objects import keys
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -86,10 +87,6 @@ def send_all(ask: Ask, upload: dict[str, Any], files: dict[str, bytes]) -> None:
         start = (link["part"] - 1) * UPLOAD_PART
         content = files[state["files"][link["file"]]["path"]][start : start + UPLOAD_PART]
         assert send(link, content) == 200
-
-
-def keys(client: S3Client, bucket: str) -> set[str]:
-    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
 def test_an_interrupted_upload_continues_with_the_missing_parts(

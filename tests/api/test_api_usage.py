@@ -12,21 +12,13 @@ import requests
 from include.jobs.repository import JobRepository
 from include.jobs.usage import WEEK, start_of_week
 from tests.support.jobs import claim
+from tests.support.quotas import record_use
 
 
 def get(api_url: str, path: str, **query: Any) -> Any:
     answer = requests.get(f"{api_url}/usage{path}", params=query, timeout=60)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def use(connection: psycopg.Connection[Any], job_id: str, started_at: datetime, hours: float) -> None:
-    connection.execute(
-        "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) "
-        "VALUES (%s, 'ada', 1, %s, %s)",
-        [job_id, started_at, started_at + timedelta(hours=hours)],
-    )
-    connection.commit()
 
 
 def test_the_table_has_the_hours_of_each_week_and_the_quota(
@@ -38,7 +30,7 @@ def test_the_table_has_the_hours_of_each_week_and_the_quota(
     monkeypatch.setenv("QUOTA_GPU_HOURS", "100")
     monkeypatch.setenv("QUOTA_USERS", "eve=3:none")
     monday = start_of_week(datetime.now(UTC))
-    use(connection, "a", monday - WEEK, 2.5)
+    record_use(connection, "a", monday - WEEK, 2.5)
     claim(jobs, "b", triggered_by="eve")
     found = get(api_url, "", weeks=2)
     assert found["weeks"] == [f"{monday:%Y-%m-%d}", f"{monday - WEEK:%Y-%m-%d}"]
@@ -60,8 +52,8 @@ def test_the_jobs_of_a_week_are_listed_for_any_of_its_days(
 ) -> None:
     monday = datetime(2026, 11, 2, tzinfo=UTC)
     claim(jobs, "a")
-    use(connection, "a", monday, 1)
-    use(connection, "gone", monday + timedelta(days=2), 3)
+    record_use(connection, "a", monday, 1)
+    record_use(connection, "gone", monday + timedelta(days=2), 3)
     assert get(api_url, "/jobs", user="ada", week="2026-11-08") == {
         "week": "2026-11-02",
         "jobs": [

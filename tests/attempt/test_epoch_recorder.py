@@ -18,9 +18,9 @@ from include.deployment.connections import training_db_factory
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
 from include.time_limited_connection import TimeLimitedConnection
-from tests.support.airflow_client import until
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import epoch_report, started
+from tests.support.waiting import until
 
 
 @pytest.fixture

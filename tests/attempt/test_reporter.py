@@ -28,8 +28,8 @@ from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
 from include.training.contract import MemoryShort, Progress, SavedState
-from tests.support.airflow_client import until
 from tests.support.jobs import epoch_report, started
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

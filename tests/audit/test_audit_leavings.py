@@ -5,23 +5,17 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from include.audit.liveness import live_among
 from tests.support.auditing import World
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
 NOW = timedelta(0)
-
-
-@pytest.fixture
-def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
-    return World(connection, s3_client, bucket, tmp_path / "training")
 
 
 def left(world: World, name: str, *, file: str = "runs/train/weights/last.pt") -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -22,17 +21,11 @@ from tests.support.auditing import BEST, LAST, World
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
 from tests.support.model_keys import new_key, trusting
-from tests.support.model_versions import promote_over_present, replace, tamper
+from tests.support.model_versions import promote_over_present, tamper
+from tests.support.stored_objects import replace
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from include.stack.s3 import S3
-
-
-@pytest.fixture
-def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
-    return World(connection, s3_client, bucket, tmp_path)
 
 
 @pytest.fixture

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 ANYONE = JobOwnership(open_to_all=True)
 
 
-@pytest.fixture
-def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
-    return World(connection, s3_client, bucket, tmp_path)
-
-
 # --- states that the policy keeps ---
 
 

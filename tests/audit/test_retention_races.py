@@ -10,8 +10,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import psycopg
@@ -27,14 +26,7 @@ from tests.support.auditing import NOTHING, WHOLE, World, ended, expired, retain
 from tests.support.jobs import claim, record_checkpoints
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from include.stack.s3 import S3
-
-
-@pytest.fixture
-def world(connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
-    return World(connection, s3_client, bucket, tmp_path)
 
 
 def test_objects_of_a_job_on_two_pages_of_a_listing_are_deleted_together(

@@ -26,10 +26,10 @@ from include.s3.client import client_config
 from include.s3.local_file import TransferLimits
 from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role
-from tests.conftest import reachable_directory
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_steps import arguments
 from tests.support.first_write import wait_until_storing
+from tests.support.stacks import process_of, reachable_directory
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -61,7 +61,7 @@ def own_s3() -> Iterator[S3]:
             wait_until_storing(server)
             yield server
         finally:
-            process_of(server).send_signal(signal.SIGCONT)
+            process_of(server.state, "s3").send_signal(signal.SIGCONT)
             server.stop()
 
 
@@ -70,11 +70,6 @@ def own_bucket(own_s3: S3) -> str:
     name = f"test-{secrets.token_hex(6)}"
     own_s3.client().create_bucket(Bucket=name)
     return name
-
-
-def process_of(server: S3) -> psutil.Process:
-    pid = (server.state / "pids" / "s3.pid").read_text().split()[0]
-    return psutil.Process(int(pid))
 
 
 def kill(process: psutil.Process) -> None:
@@ -165,7 +160,7 @@ def test_a_snapshot_that_a_killed_server_missed_is_durable_after_its_restart(
     with Run(CheckpointStore(Bucket(connect(own_s3), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
-        kill(process_of(own_s3))
+        kill(process_of(own_s3.state, "s3"))
         run.publisher.publish(snapshot(1))
         run.wait_for_failure("does not respond")
         run.wait_for_failure("does not respond")
@@ -181,7 +176,7 @@ def test_a_server_killed_between_best_and_last_gets_last_after_its_restart(
     own_s3: S3, own_bucket: str, snapshot: Make
 ) -> None:
     client = connect(own_s3)
-    victims = iter([process_of(own_s3)])
+    victims = iter([process_of(own_s3.state, "s3")])
 
     def kill_before_last(request: Any, **_: object) -> None:
         if request.url.endswith("/last.pt"):
@@ -206,11 +201,11 @@ def test_late_writes_of_a_suspended_server_are_not_mistaken_for_another_attempt(
     with Run(CheckpointStore(Bucket(connect(own_s3, config=IMPATIENT), own_bucket))) as run:
         run.publisher.publish(snapshot(0))
         run.wait_for_durable(0)
-        process_of(own_s3).send_signal(signal.SIGSTOP)
+        process_of(own_s3.state, "s3").send_signal(signal.SIGSTOP)
         for epoch in (1, 2):
             run.publisher.publish(snapshot(epoch))
             run.wait_for_failure("does not respond")
-        process_of(own_s3).send_signal(signal.SIGCONT)
+        process_of(own_s3.state, "s3").send_signal(signal.SIGCONT)
         run.wait_for_durable(2)
         run.publisher.publish(snapshot(3))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -29,6 +27,7 @@ from include.s3.errors import (
 from include.s3.local_file import TransferLimits
 from tests.checkpoints.conftest import SIZE, VERSION, Connect, checkpoint_file
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.soft_limit import soft_limit
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -305,17 +304,6 @@ def test_damaged_initial_weights_are_detected(connect: Connect, bucket: str, tmp
         CheckpointStore(Bucket(client, bucket)).fetch_object(f"s3://{bucket}/model.pt", tmp_path / "model.pt")
 
 
-@contextmanager
-def files_may_grow_to(size: int) -> Iterator[None]:
-    """Limit files written by this process to `size` bytes, to simulate a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_is_named_and_nothing_is_left_on_it(
     connect: Connect, bucket: str, tmp_path: Path
 ) -> None:
@@ -323,7 +311,8 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(
     store.upload(checkpoint_file(tmp_path, 0), "job", "last", VERSION)
     folder = tmp_path / "full"
 
-    with files_may_grow_to(SIZE // 2), pytest.raises(LocalDiskError, match=f"{folder}/last.pt could not be"):
+    refusal = pytest.raises(LocalDiskError, match=f"{folder}/last.pt could not be")
+    with soft_limit(resource.RLIMIT_FSIZE, SIZE // 2), refusal:
         store.download("job", "last", folder / "last.pt")
 
     assert list(folder.iterdir()) == []

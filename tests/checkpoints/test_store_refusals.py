@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +28,7 @@ from include.s3.errors import (
 from tests.checkpoints.conftest import VERSION, Connect, checkpoint_file
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import Answer, Behaviour, Request, S3Proxy
+from tests.support.http_server import Handler, Server
 
 if TYPE_CHECKING:
     from include.stack.s3 import S3
@@ -88,7 +87,7 @@ def test_a_missing_endpoint_is_named(connect: Connect, bucket: str) -> None:
         CheckpointStore(Bucket(connect(endpoint), bucket)).head("job", "last")
 
 
-class _Answer(BaseHTTPRequestHandler):
+class _Answer(Handler):
     """Responds as AWS documents, in cases that no S3 server on this machine can produce."""
 
     protocol_version = "HTTP/1.1"
@@ -109,30 +108,22 @@ class _Answer(BaseHTTPRequestHandler):
             self._refuse()
 
     def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.body()
         self._refuse()
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
 
     def _refuse(self) -> None:
         self._answer(self.status, f"<Error><Code>{self.code}</Code><Message>No.</Message></Error>".encode())
 
     def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        headers = {"Content-Length": str(len(body))}
+        self.respond(status, b"" if self.command == "HEAD" else body, headers)
 
 
 @contextmanager
 def aws_that_says(status: int, code: str) -> Iterator[str]:
     handler = type("Answer", (_Answer,), {"status": status, "code": code})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    with Server(handler) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from include.jobs.repository import JobRepository
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from tests.support.jobs import claim, record_checkpoints, recorded
-from tests.support.quotas import check_quota
+from tests.support.quotas import check_quota, record_use
 from tests.support.release_server import finder
 
 if TYPE_CHECKING:
@@ -69,15 +69,6 @@ def waits(resolving: Resolve, *args: Any, **given: Any) -> QuotaWait:
     with pytest.raises(QuotaWait) as wait:
         resolving(*args, **given)
     return wait.value
-
-
-def spend(connection: psycopg.Connection[Any], hours: float, user: str = "ada") -> None:
-    connection.execute(
-        "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) "
-        "VALUES ('old', %s, 1, %s, %s)",
-        [user, MONDAY, MONDAY + timedelta(hours=hours)],
-    )
-    connection.commit()
 
 
 def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
@@ -176,7 +167,7 @@ def test_a_run_that_claims_its_job_again_keeps_its_gpu(
     waits(resolving, "b", 2, gpus="1")
     resolving("a", 1, gpus="1")
     jobs.leave_queue("a", "run1", 1)
-    spend(connection, 200)
+    record_use(connection, "old", MONDAY, 200)
     resolving("a", 1, gpus="0", gpu_hours="100", users="ada=1:100")
 
 
@@ -196,7 +187,7 @@ def test_a_job_that_needs_more_gpus_than_its_user_may_have_is_refused(
 def test_without_gpu_hours_no_new_job_starts_before_monday(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
-    spend(connection, 41.5)
+    record_use(connection, "old", MONDAY, 41.5)
     resolving("a", 1, gpu_hours="41.6", now=CREATED)
     with pytest.raises(QuotaReached) as refusal:
         resolving("b", 2, gpu_hours="41.5", now=CREATED)
@@ -216,7 +207,7 @@ def test_a_job_that_has_begun_may_be_finished_however_many_gpu_hours_were_used(
     resolving("a", 1, gpu_hours="100", now=CREATED)
     jobs.leave_queue("a", "run1", 1)
     jobs.fail_run("train_yolo", "run1", "the machine burnt down")
-    spend(connection, 200)
+    record_use(connection, "old", MONDAY, 200)
     resolving("a", 2, gpu_hours="100", now=CREATED)
     assert recorded(jobs).run_id == "run2"
 
@@ -226,7 +217,7 @@ def test_a_job_that_never_began_counts_as_new(
 ) -> None:
     resolving("a", 1, gpu_hours="100", now=CREATED)
     jobs.fail_run("train_yolo", "run1", "the dataset is empty")
-    spend(connection, 200)
+    record_use(connection, "old", MONDAY, 200)
     with pytest.raises(QuotaReached):
         resolving("a", 2, gpu_hours="100", now=CREATED)
 
@@ -241,6 +232,6 @@ def test_a_check_predicts_the_decision_and_writes_nothing(
     assert jobs.get("b") is None
     with pytest.raises(QuotaReached, match="needs 2 GPUs"):
         resolving("b", 2, device="0,1", **quota)
-    spend(connection, 9)
+    record_use(connection, "old", MONDAY, 9)
     with pytest.raises(QuotaReached, match="GPU hours"):
         resolving("b", 2, **quota)

@@ -16,14 +16,13 @@ from include.checkpoints.store import CheckpointStore
 from include.claim.claimant import Claimant, RunIdentity
 from include.claim.resolve import resolve
 from include.claim.resolved_job import ResolvedJob
-from include.jobs.job import TrainingJob
 from include.jobs.ownership import JobOwnership
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError
 from include.registry.repository import DatasetRepository
 from include.s3.bucket import Bucket
 from include.s3.errors import StoreError
-from tests.support.jobs import claim
+from tests.support.jobs import claim, recorded
 from tests.support.quotas import check_quota
 from tests.support.release_server import finder
 
@@ -102,12 +101,6 @@ def parent(
     return "parent"
 
 
-def _row(jobs: JobRepository, job_id: str) -> TrainingJob:
-    row = jobs.get(job_id)
-    assert row is not None
-    return row
-
-
 def _refusal(resolving: Callable[..., ResolvedJob], params: dict[str, Any], **more: Any) -> str:
     with pytest.raises(SpecError) as refusal:
         resolving(params, **more)
@@ -121,7 +114,7 @@ def test_a_new_job_gets_a_row_that_the_run_owns(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository
 ) -> None:
     job = resolving({"job_id": "new", "epochs": 3})
-    row = _row(jobs, "new")
+    row = recorded(jobs, "new")
     assert (row.status, row.dag_id, row.run_id, row.triggered_by) == (
         "queued",
         "train_yolo",
@@ -156,14 +149,14 @@ def test_a_job_that_another_run_is_training_is_refused(
     resolving({"job_id": "busy"})
     sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
     assert "job_id='busy' waits for a GPU in run manual__1" in sentence
-    assert _row(jobs, "busy").run_id == "manual__1"
+    assert recorded(jobs, "busy").run_id == "manual__1"
     claim(jobs, "busy", "manual__1", expected="manual__1", gpu_limit=0)
     sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
     assert "job_id='busy' waits for its user's quota in run manual__1" in sentence
     jobs.leave_queue("busy", "manual__1", 1)
     sentence = _refusal(resolving, {"job_id": "busy"}, run=replace(RUN, run_id="manual__2"), running=True)
     assert "job_id='busy' is being trained in run manual__1" in sentence
-    assert _row(jobs, "busy").status == "running"
+    assert recorded(jobs, "busy").status == "running"
 
 
 def test_a_cancelled_job_is_taken_over_even_if_its_run_has_not_ended_yet(
@@ -172,7 +165,7 @@ def test_a_cancelled_job_is_taken_over_even_if_its_run_has_not_ended_yet(
     resolving({"job_id": "cancelled"})
     jobs.cancel("cancelled")
     resolving({"job_id": "cancelled"}, replace(RUN, run_id="manual__2"), running=True)
-    row = _row(jobs, "cancelled")
+    row = recorded(jobs, "cancelled")
     assert (row.status, row.run_id, row.stop_requested) == ("queued", "manual__2", False)
 
 
@@ -181,16 +174,16 @@ def test_a_job_whose_run_has_ended_is_taken_over(
 ) -> None:
     resolving({"job_id": "left"})
     resolving({"job_id": "left"}, replace(RUN, run_id="manual__2"), running=False)
-    assert _row(jobs, "left").run_id == "manual__2"
+    assert recorded(jobs, "left").run_id == "manual__2"
 
 
 def test_a_completed_job_is_refused_unless_fresh(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     assert "is completed already" in _refusal(resolving, {"job_id": parent})
-    assert _row(jobs, parent).status == "completed"
+    assert recorded(jobs, parent).status == "completed"
     resolving({"job_id": parent, "fresh": True})
-    row = _row(jobs, parent)
+    row = recorded(jobs, parent)
     assert (row.status, row.last_checkpoint_sha256, row.run_id) == ("queued", None, "manual__1")
 
 
@@ -198,7 +191,7 @@ def test_a_cleared_run_takes_its_own_completed_job_again(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
     resolving({"job_id": parent, "epochs": 5, "imgsz": 64}, replace(RUN, run_id="manual__0"))
-    assert _row(jobs, parent).status == "queued"
+    assert recorded(jobs, parent).status == "queued"
 
 
 def test_a_waiting_row_of_the_host_application_says_why_it_was_refused(
@@ -206,7 +199,7 @@ def test_a_waiting_row_of_the_host_application_says_why_it_was_refused(
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('waiting', 'queued')")
     sentence = _refusal(resolving, {"job_id": "waiting", "overrides": {"mosiac": 1}})
-    row = _row(jobs, "waiting")
+    row = recorded(jobs, "waiting")
     assert (row.status, row.error) == ("failed", sentence)
 
 
@@ -218,8 +211,8 @@ def test_a_resumed_job_has_its_parents_parameters_and_state(
     assert job.resume is not None
     assert (job.resume.job_id, job.resume.epoch) == (parent, 4)
     assert job.resume.last.path.endswith("/checkpoints/parent/last.pt")
-    assert _row(jobs, "child").parent_job_id == parent
-    assert _row(jobs, parent).status == "completed"
+    assert recorded(jobs, "child").parent_job_id == parent
+    assert recorded(jobs, parent).status == "completed"
 
 
 def test_resume_from_a_job_that_does_not_exist_is_refused(resolving: Callable[..., ResolvedJob]) -> None:
@@ -347,10 +340,10 @@ def test_a_run_with_the_id_of_a_deleted_run_starts_over_with_fresh(
     conf = {"job_id": parent, "epochs": 5, "imgsz": 64, "fresh": True}
 
     again = resolving(conf, first)  # cleared: the same run continues
-    assert (again.origin_run_id, _row(jobs, parent).epoch) == ("manual__0", 4)
+    assert (again.origin_run_id, recorded(jobs, parent).epoch) == ("manual__0", 4)
     started_over = resolving(conf, recreated)
     assert started_over.origin_run_id.startswith("manual__0 of 20")
-    row = _row(jobs, parent)
+    row = recorded(jobs, parent)
     assert (row.epoch, row.run_id, row.origin_run_id) == (None, "manual__0", started_over.origin_run_id)
 
 
@@ -380,5 +373,5 @@ def test_an_outage_of_s3_does_not_fail_a_waiting_job(
     )  # fmt: skip
     with pytest.raises(StoreError):
         resolve({"job_id": "waits"}, claimant)
-    row = _row(jobs, "waits")
+    row = recorded(jobs, "waits")
     assert (row.status, row.error) == ("queued", None)

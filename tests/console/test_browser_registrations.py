@@ -29,13 +29,9 @@ REASON = "labels/3.txt names class 7"
 
 
 @pytest.fixture(scope="module")
-def connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
-    from tests.support import host_applications
-
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        yield connection
-        connection.execute("DELETE FROM datasets WHERE name = %s", [NAME])
+def connection(api_stack_connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    yield api_stack_connection
+    api_stack_connection.execute("DELETE FROM datasets WHERE name = %s", [NAME])
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,10 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.browsing import Visitors
 from tests.support.recorded_trainings import record_kinds, record_training, recording
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -14,9 +14,10 @@ from playwright.sync_api import FrameLocator, Locator, Page, expect
 
 from include.reports.report import DatasetReport
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs
 from tests.support.browsing import Visitor, Visitors
 from tests.support.scheduled_trainings import small_job
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -26,6 +26,7 @@ from include.datasets.confinement import ConfinedProcessEnded, ProcessLimits, ru
 from include.datasets.disk import translate_disk_errors
 from include.datasets.errors import DatasetError, DatasetNotHere, ReaderKilled
 from include.trusted_folders import UntrustedFolder, require_trusted_folder
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 CONFINED: dict[str, tuple[Callable[..., Any], tuple[str | int, ...], ProcessLimits, str]] = {
@@ -180,13 +181,6 @@ def _is_alive(process: int) -> bool:
         return False
 
 
-def _wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_the_process_ends_with_the_task(end: signal.Signals) -> None:
     program = (
@@ -196,13 +190,13 @@ def test_the_process_ends_with_the_task(end: signal.Signals) -> None:
     )
     command = [sys.executable, "-X", "faulthandler", "-c", program]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as task:
-        _wait_until(lambda: _children(task.pid))
+        until(lambda: _children(task.pid), seconds=60, pause=0.02)
         (confined,) = _children(task.pid)
-        _wait_until(lambda: _is_limited(confined))
+        until(lambda: _is_limited(confined), seconds=60, pause=0.02)
         task.send_signal(end)
         try:
             task.wait(60)
         except subprocess.TimeoutExpired:
             task.send_signal(signal.SIGABRT)  # faulthandler prints where the task hangs
             pytest.fail(f"the task goes on:\n{task.communicate()[1]}")
-    _wait_until(lambda: not _is_alive(confined))
+    until(lambda: not _is_alive(confined), seconds=60, pause=0.02)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from tests.support.cache_kills import Objects
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import images, materialize, roots_beside, upload_files, upload_zip
 from tests.support.tiny_datasets import build
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,13 +51,6 @@ def count_known(cache: Path) -> int:
     """Return the number of images and label files that checks on this machine have read."""
     with closing(sqlite3.connect(cache / "checked.sqlite3")) as database:
         return int(database.execute("SELECT count(*) FROM files").fetchone()[0])
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert is_so()
 
 
 def add_image(folder: Path) -> None:
@@ -136,7 +129,7 @@ def test_a_killed_fetch_continues_where_it_stopped(
     reference = inspect_dataset(f"s3://{bucket}/set/", "detect", tmp_path / "checking", reader).reference
     fetched = reader.reads
     process = start_fetcher(s3, reference, cache, hang=True, hang_after=5)
-    wait_until(lambda: len(stored(cache)) >= 5)
+    until(lambda: len(stored(cache)) >= 5, seconds=60, pause=0.02)
     process.kill()
     process.communicate()
     kept = len(stored(cache))

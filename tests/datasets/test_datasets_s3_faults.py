@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from tests.support.cutting_proxy import CuttingProxy
 from tests.support.dataset_fetcher import CountingReader
 from tests.support.dataset_steps import arguments, images, materialize, upload_files, upload_zip
 from tests.support.tiny_datasets import build
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -153,9 +153,7 @@ def test_a_process_that_is_killed_while_fetching_leaves_no_usable_content(
     reference = inspect_dataset(source, "detect", tmp_path / "checked", reader).reference
     home = cache / reference.fingerprint
     process = start_fetcher(s3, reference, cache, hang=True)
-    deadline = time.monotonic() + 60
-    while not (home / "content.zip").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until((home / "content.zip").exists, seconds=60, pause=0.05)
     process.kill()
     process.communicate()
     assert (home / "content.partial").is_dir()

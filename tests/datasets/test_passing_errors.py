@@ -7,7 +7,6 @@ import errno
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +30,12 @@ from include.datasets.sources import LocalPath, find_local
 from tests.support.coco_datasets import build_coco
 from tests.support.dataset_steps import check_dataset, describe, materialize
 from tests.support.ndjson_exports import export, write
+from tests.support.soft_limit import soft_limit
 from tests.support.tiny_datasets import build
 
 SOURCE = "mine"
 
 _MNT_DETACH = 2  # of umount2(2)
-
-
-@contextmanager
-def no_more_files() -> Iterator[None]:
-    """Prevent this process from opening another file."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -124,7 +113,7 @@ def test_too_many_open_files_are_not_blamed_on_the_data(
 ) -> None:
     read = prepare(tmp_path)
     read()
-    with pytest.raises(OSError, match="Too many open files"), no_more_files():
+    with pytest.raises(OSError, match="Too many open files"), soft_limit(resource.RLIMIT_NOFILE, 3):
         read()
 
 

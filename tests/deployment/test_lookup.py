@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from include.deployment.retrying import is_transient
 from include.deployment.settings import SettingRefused, Settings
 from include.jobs.callback import TrainingCompletionCallback
 from include.tasks.migrate_schema import _find_owner
+from tests.support.http_server import Server
 from tests.support.supervisor import ApiServer, supervised
 
 SETTINGS = Settings("test", Path("/nonexistent"))
@@ -34,21 +34,21 @@ def api_server(monkeypatch: pytest.MonkeyPatch) -> ApiServer:
 
 
 @pytest.fixture
-def serving(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
+def serving(api_server: ApiServer) -> Iterator[Server]:
     """The HTTP server of the API server, to which this process's supervisor sends its requests."""
     with supervised(api_server) as serving:
         yield serving
 
 
-def lose_database(api_server: ApiServer, _: ThreadingHTTPServer) -> None:
+def lose_database(api_server: ApiServer, _: Server) -> None:
     api_server.has_database = False
 
 
-def fail(api_server: ApiServer, _: ThreadingHTTPServer) -> None:
+def fail(api_server: ApiServer, _: Server) -> None:
     api_server.status = 503
 
 
-def stop(_: ApiServer, serving: ThreadingHTTPServer) -> None:
+def stop(_: ApiServer, serving: Server) -> None:
     serving.shutdown()
     serving.server_close()
 
@@ -67,10 +67,10 @@ USES: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("connection_id", USES)
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_outage_is_not_taken_for_a_missing_connection(
-    outage: Callable[[ApiServer, ThreadingHTTPServer], None],
+    outage: Callable[[ApiServer, Server], None],
     connection_id: str,
     api_server: ApiServer,
-    serving: ThreadingHTTPServer,
+    serving: Server,
 ) -> None:
     outage(api_server, serving)
     with pytest.raises(LookupFailed, match=f"Connection {connection_id} could not be looked up") as failure:
@@ -98,7 +98,7 @@ def test_a_connection_stored_in_airflow_is_found(api_server: ApiServer) -> None:
 
 
 def test_the_environment_comes_first_and_needs_no_api_server(
-    api_server: ApiServer, serving: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+    api_server: ApiServer, serving: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop(api_server, serving)
     monkeypatch.setenv("AIRFLOW_CONN_TRAINING_DB_OWNER", "postgres://host/training")

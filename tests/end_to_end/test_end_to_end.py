@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import airflow_client.client as airflow
 import pytest
@@ -20,6 +18,7 @@ from include.jobs.spec import DIGITS_MODEL
 from include.stack.local import Stack
 from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs
 from tests.support.dataset_steps import upload_zip
+from tests.support.http_server import Handler, Server
 from tests.support.secrets_kept import BACKEND_TOKEN, places_of, secrets_of
 from tests.support.tiny_datasets import build
 from tests.support.untrained import pretrained_tiny
@@ -29,45 +28,34 @@ pytestmark = pytest.mark.timeout(600)
 SMALL = {"dataset": "digits", "imgsz": 32, "batch": 16, "overrides": {"fraction": 0.1, "plots": False}}
 
 
-class Backend:
-    """A host application's backend, which keeps the callbacks that it receives and can be stopped."""
+class Backend(Server):
+    """A host application's backend, which keeps the callbacks that it receives."""
 
     def __init__(self) -> None:
         received: list[dict[str, Any]] = []
 
-        class Handler(BaseHTTPRequestHandler):
-            calls: ClassVar[list[dict[str, Any]]] = received
-
+        class Called(Handler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
                 told = {"key": self.headers["Idempotency-Key"], "bearer": self.headers["Authorization"]}
-                self.calls.append(json.loads(body) | told)
-                self.send_response(204)
-                self.end_headers()
+                received.append(json.loads(self.body()) | told)
+                self.respond(204)
 
+        super().__init__(Called)
         self.received = received
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/training/completed"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture
 def backend(api: Airflow) -> Iterator[Backend]:
-    server = Backend()
-    body = airflow.ConnectionBody(
-        connection_id="training_backend",
-        conn_type="http",
-        host=server.url,
-        extra=json.dumps({"Authorization": f"Bearer {BACKEND_TOKEN}"}),
-    )
-    api.connections.post_connection(body)
-    yield server
-    api.connections.delete_connection("training_backend")
-    server.stop()
+    with Backend() as server:
+        body = airflow.ConnectionBody(
+            connection_id="training_backend",
+            conn_type="http",
+            host=f"{server.url}/training/completed",
+            extra=json.dumps({"Authorization": f"Bearer {BACKEND_TOKEN}"}),
+        )
+        api.connections.post_connection(body)
+        yield server
+        api.connections.delete_connection("training_backend")
 
 
 @pytest.fixture(scope="module")

@@ -14,16 +14,17 @@ import pytest
 from include.checkpoints.checkpoint import in_words
 from include.stack.local import Stack
 from include.training.loading import load_checkpoint
-from tests.support.airflow_client import Airflow, download, until
+from tests.support.airflow_client import Airflow, download
 from tests.support.scheduled_trainings import (
     DAG,
     Training,
     durable_epoch,
-    service,
     small_job,
     standing_still,
     stored_weights,
 )
+from tests.support.stacks import process_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -76,7 +77,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
 
     process = training.process()
     until(lambda: any((training.folder / "snapshots").rglob("last-*.pt")), "an upload", pause=0.02)
-    with standing_still(service(airflow_stack, "s3")):
+    with standing_still(process_of(airflow_stack.state.path, "s3")):
         cut_at = training.row["durable_epoch"]
         training.reaches(cut_at + 2)  # training continues during the outage
         time.sleep(random.random())

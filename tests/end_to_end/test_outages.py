@@ -8,8 +8,10 @@ import psycopg
 import pytest
 
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
-from tests.support.scheduled_trainings import DAG, Training, service, small_job, standing_still
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs
+from tests.support.scheduled_trainings import DAG, Training, small_job, standing_still
+from tests.support.stacks import process_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -25,7 +27,7 @@ def test_an_api_server_that_hangs_does_not_hold_the_training_up(
 ) -> None:
     training = Training(api, airflow_stack, job | {"job_id": "unheard", "epochs": 8})
     training.reaches(0)
-    process, server = training.process(), service(airflow_stack, "api-server")
+    process, server = training.process(), process_of(airflow_stack.state.path, "api-server")
     with standing_still(server, *server.children(recursive=True)):
         until(
             lambda: recorded_epochs(airflow_stack, "unheard") == [*range(8)] or not process.is_running(),

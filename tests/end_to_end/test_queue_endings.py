@@ -11,11 +11,12 @@ import pytest
 from playwright.sync_api import expect
 
 from include.deployment.settings import GPU_POOL
-from tests.support.airflow_client import Airflow, job_row, until
+from tests.support.airflow_client import Airflow, job_row
 from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.scheduled_trainings import DAG, small_job
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,14 +10,15 @@ import psycopg
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET, GPU_POOL
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.dataset_steps import upload_files
-from tests.support.model_versions import replace
 from tests.support.retrain_plans import SHAPES, START
 from tests.support.scheduled_trainings import DAG
+from tests.support.stored_objects import replace
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

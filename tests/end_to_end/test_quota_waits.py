@@ -7,9 +7,10 @@ import pytest
 import requests
 
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, job_row, until
+from tests.support.airflow_client import Airflow, job_row
 from tests.support.api_client import get, token
 from tests.support.scheduled_trainings import DAG
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 

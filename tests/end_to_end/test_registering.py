@@ -9,10 +9,11 @@ from urllib.parse import quote
 import pytest
 
 from include.deployment.settings import DEFAULT_BUCKET
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.api_client import ask, log_in_over_rest
 from tests.support.dataset_steps import upload_files
 from tests.support.tiny_datasets import build
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,15 +14,17 @@ from include.models.promotion import register_copy
 from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.s3.bucket import Bucket
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.dataset_steps import upload_files
 from tests.support.model_keys import signing_of
-from tests.support.model_versions import body, promote_over_present, replace, trained
+from tests.support.model_versions import promote_over_present, trained
 from tests.support.retrain_plans import SHAPES, START
 from tests.support.secrets_kept import places_of, secrets_of
+from tests.support.stored_objects import body, replace
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import IMAGES, architecture
 from tests.support.untrained import best
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from include.stack.local import Stack

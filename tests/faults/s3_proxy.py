@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 from tests.faults.hold import Contact, Hold
+from tests.support.http_server import Handler, Server
 
 _SLICE_SECONDS = 0.05
 _OURS = {"connection", "expect", "transfer-encoding", "keep-alive"}
@@ -50,12 +50,12 @@ class S3Proxy:
         self.server = (address.hostname, address.port)
         self.hold = hold
         self.behave: Behaviour = _forward
-        self._listen(0)
+        self._listener = _Server(0, self).__enter__()
 
     @property
     def endpoint_url(self) -> str:
         """Return the address of this proxy."""
-        return f"http://127.0.0.1:{self._port}"
+        return self._listener.url
 
     @contextmanager
     def behave_as(self, behaviour: Behaviour) -> Iterator[None]:
@@ -84,27 +84,18 @@ class S3Proxy:
     def refuse(self) -> Iterator[None]:
         """Refuse connections during the block, and answer no pending request."""
         with self.behave_as(lambda _: None):
-            self._close()
+            self._listener.__exit__()
             try:
                 yield
             finally:
-                self._listen(self._port)
+                self._listener = _Server(self._listener.server_port, self).__enter__()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.hold.release()
-        self._close()
-
-    def _listen(self, port: int) -> None:
-        self._listener = _Server(("127.0.0.1", port), self)
-        self._port = int(self._listener.server_address[1])
-        threading.Thread(target=self._listener.serve_forever, args=(0.05,), daemon=True).start()
-
-    def _close(self) -> None:
-        self._listener.shutdown()
-        self._listener.server_close()
+        self._listener.__exit__()
 
 
 def answer_with(status: int, code: str) -> Behaviour:
@@ -140,20 +131,18 @@ def _forward(request: Request) -> Answer:
     return request.forward()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Server(Server):
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], proxy: S3Proxy) -> None:
+    def __init__(self, port: int, proxy: S3Proxy) -> None:
         self.proxy = proxy
-        super().__init__(address, _Handler)
+        super().__init__(_Handler, port)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, *_: object) -> None:
         """Ignore errors, because killed clients close their connections."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
@@ -170,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - as the base class calls them
+    do_PUT = do_POST = do_DELETE = do_HEAD = do_GET
 
     def _ask(self, server: tuple[str, int], body: bytes) -> Answer:
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _OURS}
@@ -195,6 +184,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.body)
-
-    def log_message(self, *args: Any) -> None:
-        """Write nothing."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from tests.faults.database_door import DatabaseProxy
 from tests.faults.hold import Hold
 from tests.faults.s3_proxy import S3Proxy
+from tests.support.http_server import Handler, Server
 from tests.support.interrupted_attempts import Place, store_model
 from tests.support.tiny_datasets import build
 
@@ -28,32 +27,18 @@ IMAGES = 48
 """Twelve batches of four images per epoch."""
 
 
-class Backend:
+class Backend(Server):
     """Stands in for the host application's backend, and counts the notifications by job."""
 
     def __init__(self) -> None:
         received = self.received = Counter[str]()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Notified(Handler):
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                received[body["job_id"]] += 1
-                self.send_response(200)
-                self.end_headers()
+                received[json.loads(self.body())["job_id"]] += 1
+                self.respond(200)
 
-            def log_message(self, *args: Any) -> None:
-                """Write nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Notified)
 
 
 @dataclass(frozen=True)

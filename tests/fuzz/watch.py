@@ -10,9 +10,11 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.support.soft_limit import soft_limit
 
 GIB = 1024**3
 
@@ -106,13 +108,7 @@ def watch_acts(folder: Path) -> Iterator[Watch]:
         _active = None
 
 
-@contextmanager
-def bounded_memory(growth: int = GIB) -> Iterator[None]:
+def bounded_memory(growth: int = GIB) -> AbstractContextManager[None]:
     """Let this process map at most `growth` more bytes; beyond that, MemoryError is raised."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + growth, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+    return soft_limit(resource.RLIMIT_AS, pages * resource.getpagesize() + growth)

@@ -21,12 +21,6 @@ from tests.support.host_applications import Database
 EVERY = JobFilter()
 
 
-@pytest.fixture
-def empty(postgres: Postgres) -> Iterator[Database]:
-    with host_applications.fresh_schema(postgres) as schema:
-        yield schema
-
-
 @pytest.fixture(autouse=True, scope="module")
 def undated(owner: psycopg.Connection[Any]) -> None:
     """Allow jobs without a creation time, as in the table of a host application."""

@@ -14,16 +14,9 @@ from include.jobs.repository import (
     JobRepository,
     JobTaken,
 )
-from include.stack.postgres import Postgres
 from tests.support import host_applications
 from tests.support.host_applications import HOST_APPLICATIONS, Database
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
-
-
-@pytest.fixture
-def empty(postgres: Postgres) -> Iterator[Database]:
-    with host_applications.fresh_schema(postgres) as schema:
-        yield schema
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from include.jobs.repository import JobRepository
 from include.jobs.usage import WEEK, UsageRepository, start_of_week
 from include.training.contract import Progress
 from tests.support.jobs import claim, epoch_report, record_checkpoints
+from tests.support.quotas import record_use
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -35,22 +36,6 @@ def let_pass(connection: psycopg.Connection[Any], hours: float) -> None:
     connection.execute(
         "UPDATE gpu_usage SET started_at = started_at - %(time)s, seen_at = seen_at - %(time)s",
         {"time": HOUR * hours},
-    )
-    connection.commit()
-
-
-def use(
-    connection: psycopg.Connection[Any],
-    job_id: str,
-    started_at: datetime,
-    hours: float,
-    user: str | None = "ada",
-    gpus: int = 1,
-) -> None:
-    """Record an attempt that had its GPUs for `hours` from `started_at` on."""
-    connection.execute(
-        "INSERT INTO gpu_usage (job_id, triggered_by, gpus, started_at, seen_at) VALUES (%s, %s, %s, %s, %s)",
-        [job_id, user, gpus, started_at, started_at + HOUR * hours],
     )
     connection.commit()
 
@@ -131,7 +116,7 @@ def test_gpu_use_counts_for_the_new_owner_from_the_takeover_on(
 def test_gpu_use_stays_when_the_job_is_deleted(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
-    use(connection, "a", MONDAY, 2)
+    record_use(connection, "a", MONDAY, 2)
     assert usage.of_user("ada", MONDAY, 9)[0].status is None
     assert usage.gpu_hours("ada", MONDAY) == 2
 
@@ -169,10 +154,11 @@ def test_gpu_use_across_midnight_on_sunday_counts_in_both_weeks(
 ) -> None:
     connection.execute("SELECT set_config('TimeZone', %s, false)", [time_zone])
     connection.commit()
-    use(connection, "a", MONDAY - 2 * HOUR, 5, gpus=2)
-    use(connection, "b", MONDAY - WEEK - 1 * HOUR, 1 + 24 * 7 + 3)  # a week, the hour before, 3 hours after
-    use(connection, "c", MONDAY + 1 * HOUR, 4, user="eve")
-    use(connection, "d", MONDAY - 3 * WEEK, 9, user=None)
+    record_use(connection, "a", MONDAY - 2 * HOUR, 5, gpus=2)
+    hours = 1 + 24 * 7 + 3  # the hour before the week, the week, and three hours after it
+    record_use(connection, "b", MONDAY - WEEK - 1 * HOUR, hours)
+    record_use(connection, "c", MONDAY + 1 * HOUR, 4, user="eve")
+    record_use(connection, "d", MONDAY - 3 * WEEK, 9, user=None)
     weeks = [MONDAY, MONDAY - WEEK, MONDAY - 2 * WEEK]
     found = {each.user: each.gpu_hours for each in usage.by_user(weeks)}
     assert found == {"ada": [6 + 3, 4 + 168, 1], "eve": [4, 0, 0]}
@@ -184,8 +170,8 @@ def test_gpu_use_across_midnight_on_sunday_counts_in_both_weeks(
 def test_jobs_without_a_user_are_also_listed(
     connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
-    use(connection, "a", MONDAY, 1, user=None)
-    use(connection, "a", MONDAY + 2 * HOUR, 2, user=None)
+    record_use(connection, "a", MONDAY, 1, user=None)
+    record_use(connection, "a", MONDAY + 2 * HOUR, 2, user=None)
     (unknown,) = usage.by_user([MONDAY])
     assert (unknown.user, unknown.gpu_hours) == (None, [3])
     (job,) = usage.of_user(None, MONDAY, 9)

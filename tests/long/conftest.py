@@ -10,13 +10,13 @@ import pytest
 
 from include.stack.local import Stack
 from include.stack.steps import quiet
-from tests import conftest
 from tests.long.gate import Gate, GatedStack
 from tests.long.observed import LOGS, ObservedStack
 from tests.long.report import Report
 from tests.support.airflow_client import Airflow
 from tests.support.otlp_collector import OtlpCollector
 from tests.support.scheduled_trainings import Training, small_job, stored_weights
+from tests.support.stacks import UNSAFE_BUT_FAST, own_stack, reachable_directory
 
 EPOCHS = 50
 
@@ -42,10 +42,10 @@ def report(pytestconfig: pytest.Config) -> Report:
 @pytest.fixture(scope="session")
 def gated_stack() -> Iterator[GatedStack]:
     """Yield a separate stack with all services; its Airflow reaches S3 through a gate."""
-    with conftest.reachable_directory() as directory:
+    with reachable_directory() as directory:
         s3 = Stack.at(directory).s3.endpoint_url
         with Gate(s3) as gate:
-            stack = GatedStack(Stack.at(directory).state, conftest.UNSAFE_BUT_FAST, gate=gate)
+            stack = GatedStack(Stack.at(directory).state, UNSAFE_BUT_FAST, gate=gate)
             try:
                 stack.up(quiet())
                 yield stack
@@ -86,9 +86,9 @@ def collector() -> Iterator[OtlpCollector]:
 @pytest.fixture(scope="session")
 def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
     """Yield a separate stack that stores its logs in S3 and sends its metrics to the collector."""
-    with conftest.reachable_directory() as directory:
+    with reachable_directory() as directory:
         state = Stack.at(directory).state
-        stack = ObservedStack(state, conftest.UNSAFE_BUT_FAST, endpoint=collector.endpoint)
+        stack = ObservedStack(state, UNSAFE_BUT_FAST, endpoint=collector.endpoint)
         try:
             stack.start_servers(quiet())
             stack.s3.ensure_bucket(LOGS)
@@ -101,10 +101,5 @@ def observed(collector: OtlpCollector) -> Iterator[ObservedStack]:
 @pytest.fixture
 def elsewhere() -> Iterator[Stack]:
     """Yield a second, empty stack whose Airflow is not running yet."""
-    with conftest.reachable_directory() as directory:
-        stack = Stack.at(directory, conftest.UNSAFE_BUT_FAST)
-        try:
-            stack.start_servers(quiet())
-            yield stack
-        finally:
-            stack.down(quiet())
+    with own_stack() as stack:
+        yield stack

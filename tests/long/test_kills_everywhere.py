@@ -18,7 +18,7 @@ import pytest
 from tests.long.conftest import EPOCHS
 from tests.long.gate import GatedStack, Plan
 from tests.long.report import Report
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.killing import stop_when
 from tests.support.scheduled_trainings import (
     Training,
@@ -26,6 +26,7 @@ from tests.support.scheduled_trainings import (
     store,
     stored_weights,
 )
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(3600)
 

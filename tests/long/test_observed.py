@@ -10,9 +10,10 @@ import requests
 import yaml
 
 from tests.long.observed import LOGS, ObservedStack
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.api_client import log_in_over_rest
 from tests.support.otlp_collector import OtlpCollector
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 

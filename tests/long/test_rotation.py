@@ -17,10 +17,10 @@ from include.stack.local import Stack
 from include.stack.rotation import rotate
 from include.stack.s3_identities import Role
 from include.stack.steps import Steps, quiet
-from tests import conftest
 from tests.support.airflow_client import Airflow
 from tests.support.api_client import get, log_in_over_rest
 from tests.support.scheduled_trainings import Training, small_job, stored_weights
+from tests.support.stacks import UNSAFE_BUT_FAST, reachable_directory
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -30,14 +30,14 @@ EPOCHS = 12
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """Yield a separate stack whose secrets the tests replace."""
-    with conftest.reachable_directory() as directory:
-        stack = Stack.at(directory, conftest.UNSAFE_BUT_FAST)
+    with reachable_directory() as directory:
+        stack = Stack.at(directory, UNSAFE_BUT_FAST)
         try:
             stack.up(quiet())
             Airflow(stack).run("migrate_schema", {})
             yield stack
         finally:
-            Stack.at(directory, conftest.UNSAFE_BUT_FAST).down(quiet())
+            Stack.at(directory, UNSAFE_BUT_FAST).down(quiet())
 
 
 def is_refused_by_postgres(stack: Stack, role: str, password: str) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import psycopg
 import pytest
 
@@ -18,16 +17,14 @@ from include.models.request import ChosenVersion, PromotionRequest
 from include.models.version import ModelVersion, Stage
 from include.request import RequestRefused
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
 from include.s3.errors import CorruptObject
 from include.s3.local_file import TransferLimits
-from tests.support.dataset_steps import arguments
-from tests.support.model_versions import body, metadata, promote_over_present, replace, trained, version_of
+from tests.support.model_versions import promote_over_present, trained, version_of
+from tests.support.stored_objects import body, metadata, replace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.stack.s3 import S3
 
 Connection = psycopg.Connection[Any]
 
@@ -35,17 +32,13 @@ IN_PARTS = TransferLimits(copied_at_once=5 * 1024**2)
 LARGE = Random(7).randbytes(5 * 1024**2 + 77)
 
 
-@pytest.fixture(scope="module")
-def client(s3: S3) -> S3Client:
-    return boto3.client("s3", **arguments(s3), config=client_config())
-
-
 @pytest.fixture
-def versions(connection: Connection, client: S3Client, bucket: str) -> list[ModelVersion]:
-    """Three versions of model digits, of which the first is in production."""
-    made = [version_of(connection, client, bucket, f"weights {number}".encode()) for number in (1, 2, 3)]
+def versions(
+    versions: list[ModelVersion], connection: Connection, client: S3Client, bucket: str
+) -> list[ModelVersion]:
+    """The same versions; the first is in production."""
     promote_over_present(connection, Bucket(client, bucket), "digits", 1, by="ada", reason="the first")
-    return made
+    return versions
 
 
 def test_a_registered_version_has_its_own_file(connection: Connection, client: S3Client, bucket: str) -> None:

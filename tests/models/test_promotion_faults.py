@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import psycopg
 import pytest
 
@@ -16,10 +15,9 @@ from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.models.version import ModelVersion, Stage
 from include.s3.bucket import Bucket
-from include.s3.client import client_config
 from include.s3.errors import CorruptObject, StoreError
-from tests.support.dataset_steps import arguments
-from tests.support.model_versions import body, metadata, promote_over_present, replace, version_of
+from tests.support.model_versions import promote_over_present, version_of
+from tests.support.stored_objects import body, metadata, replace
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -31,17 +29,12 @@ Connection = psycopg.Connection[Any]
 
 
 @pytest.fixture
-def client(s3: S3) -> S3Client:
-    """A separate client for each test, because some tests inspect or change its requests."""
-    return boto3.client("s3", **arguments(s3), config=client_config())
-
-
-@pytest.fixture
-def versions(connection: Connection, s3_client: S3Client, bucket: str) -> list[ModelVersion]:
-    """Four versions of model digits, of which the first is in production."""
-    made = [version_of(connection, s3_client, bucket, f"weights {number}".encode()) for number in range(1, 5)]
+def versions(
+    versions: list[ModelVersion], connection: Connection, s3_client: S3Client, bucket: str
+) -> list[ModelVersion]:
+    """The same versions and another one; the first is in production."""
     promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
-    return made
+    return [*versions, version_of(connection, s3_client, bucket, b"weights 4")]
 
 
 def stages(connection: Connection) -> list[str]:

@@ -18,7 +18,8 @@ from include.models.version import ModelVersion
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject
 from tests.support.model_keys import new_key, trusting
-from tests.support.model_versions import body, metadata, promote_over_present, replace, tamper, version_of
+from tests.support.model_versions import promote_over_present, tamper
+from tests.support.stored_objects import body, delete, metadata, replace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,12 +28,6 @@ Connection = psycopg.Connection[Any]
 
 OLD, NEW = new_key(), new_key()
 SIGNING = trusting(OLD, signs_with=OLD)
-
-
-@pytest.fixture
-def versions(connection: Connection, s3_client: S3Client, bucket: str) -> list[ModelVersion]:
-    """Three versions of model digits."""
-    return [version_of(connection, s3_client, bucket, f"weights {number}".encode()) for number in (1, 2, 3)]
 
 
 @pytest.fixture
@@ -46,11 +41,6 @@ def promoting(connection: Connection, s3_client: S3Client, bucket: str, versions
         )  # fmt: skip
 
     return run
-
-
-def delete(client: S3Client, uri: str) -> None:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    client.delete_object(Bucket=bucket, Key=key)
 
 
 def test_a_promoted_version_is_signed_beside_its_file_and_in_production(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +18,7 @@ from include.orchestration.failures import record_final_failure, record_task_fai
 from include.orchestration.xcoms import parse_result, result_of
 from tests.support.airflow_connections import context_of
 from tests.support.cutting_proxy import CuttingProxy
+from tests.support.http_server import Handler, Server
 from tests.support.jobs import claim, recorded
 
 if TYPE_CHECKING:
@@ -75,20 +74,6 @@ def test_a_task_that_was_marked_as_success_is_named_by_the_next_one() -> None:
         result_of(cast("Any", ti), "upload_last")
 
 
-def answering(status: int) -> ThreadingHTTPServer:
-    """Start a backend that answers every callback with this status."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.end_headers()
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    return server
-
-
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -101,18 +86,17 @@ def answering(status: int) -> ThreadingHTTPServer:
 def test_an_unavailable_backend_is_an_outage_and_a_refusal_is_not(
     status: int | None, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = answering(status or 500)
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_TRAINING_BACKEND",
-        json.dumps({"conn_type": "http", "host": f"http://127.0.0.1:{server.server_port}/done"}),
-    )
+    class Backend(Handler):
+        def do_POST(self) -> None:
+            self.body()
+            self.respond(status or 500)
+
     told = TrainingCompletionCallback(best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last")
-    try:
+    with Server(Backend) as server:
+        connection = json.dumps({"conn_type": "http", "host": f"{server.url}/done"})
+        monkeypatch.setenv("AIRFLOW_CONN_TRAINING_BACKEND", connection)
         if status is None:
             server.server_close()
         with pytest.raises(error) as failure:
             notify(told)
         assert is_transient(failure.value) is (error is BackendUnavailable)
-    finally:
-        server.shutdown()
-        server.server_close()

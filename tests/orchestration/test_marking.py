@@ -8,8 +8,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from include.jobs.repository import JobRepository
 from include.orchestration import marking
-from tests.support.airflow_client import until
 from tests.support.jobs import claim, recorded
+from tests.support.waiting import until
 
 
 class Base(DeclarativeBase):

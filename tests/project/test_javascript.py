@@ -7,14 +7,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from tests.support import javascript
+from tests.support.http_server import Handler, Server
 
 ROOT = Path(__file__).parents[2]
 LOCK = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
@@ -60,10 +59,8 @@ def test_without_the_registry_the_checks_are_skipped_and_named(
 @pytest.fixture
 def empty_registry() -> Iterator[str]:
     """Yield the URL of a registry that responds but has no packages."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with Server(Handler) as server:
+        yield f"{server.url}/"
 
 
 @needs_node

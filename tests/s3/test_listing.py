@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import boto3
@@ -12,9 +11,10 @@ import pytest
 
 from include.s3.listing import ListedObject, list_level, pages
 from include.s3.location import S3Location
+from tests.support.http_server import Handler, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
@@ -95,28 +95,19 @@ def test_a_key_is_read_as_xml(answering: Callable[[str], S3Client], written: str
 
 
 @pytest.fixture
-def answering(request: pytest.FixtureRequest) -> Callable[[str], S3Client]:
+def answering() -> Iterator[Callable[[str], S3Client]]:
     """Start a server that lists these objects, because the form of SeaweedFS's times cannot be chosen."""
+    with ExitStack() as servers:
 
-    def start(objects: str) -> S3Client:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = f"<ListBucketResult>{objects}</ListBucketResult>".encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+        def start(objects: str) -> S3Client:
+            class Listing(Handler):
+                def do_GET(self) -> None:
+                    self.respond(200, f"<ListBucketResult>{objects}</ListBucketResult>".encode())
 
-            def log_message(self, *_: object) -> None:
-                """Stay silent."""
+            url = servers.enter_context(Server(Listing)).url
+            return boto3.client(
+                "s3", endpoint_url=url, region_name="us-east-1",
+                aws_access_key_id="key", aws_secret_access_key="secret",
+            )  # fmt: skip
 
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        request.addfinalizer(server.server_close)
-        request.addfinalizer(server.shutdown)
-        return boto3.client(
-            "s3", endpoint_url=f"http://127.0.0.1:{server.server_port}", region_name="us-east-1",
-            aws_access_key_id="key", aws_secret_access_key="secret",
-        )  # fmt: skip
-
-    return start
+        yield start

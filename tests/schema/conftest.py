@@ -7,14 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from include.stack.postgres import Postgres
 from tests.support import host_applications
-
-
-@pytest.fixture
-def empty(postgres: Postgres) -> Iterator[host_applications.Database]:
-    with host_applications.fresh_schema(postgres) as schema:
-        yield schema
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 import signal
 import ssl
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import psutil
-import psycopg
 import pytest
 import requests
 from playwright.sync_api import expect
@@ -24,31 +22,18 @@ from include.stack import processes
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.processes import Service
-from tests.support import host_applications
-from tests.support.airflow_client import until
 from tests.support.api_client import token
 from tests.support.api_servers import port_of
 from tests.support.browsing import Visitors, log_in
 from tests.support.event_streams import Listener, epochs
-from tests.support.jobs import epoch_report, started
+from tests.support.jobs import epoch_report
 from tests.support.nginx import HEAD_SECONDS, Nginx
 from tests.support.raw_http import connect, head
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 
 SPOOFED = "203.0.113.77"
-
-
-@pytest.fixture
-def jobs(api_stack: Stack) -> Iterator[JobRepository]:
-    """Job a is running, and has finished one epoch."""
-    host_applications.migrate(api_stack)
-    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
-        jobs = JobRepository(connection)
-        started(jobs, epochs=1)
-        yield jobs
-        connection.execute("DELETE FROM training_jobs WHERE job_id = 'a'")
-        connection.execute("DELETE FROM training_epochs WHERE job_id = 'a'")
 
 
 def _ask(nginx: Nginx, method: str, path: str, **options: Any) -> requests.Response:
@@ -77,13 +62,13 @@ def test_a_body_without_an_end_is_refused(nginx: Nginx) -> None:
             assert connection.answer().status == 413, path
 
 
-def test_events_are_passed_on_at_once(nginx: Nginx, api_stack: Stack, jobs: JobRepository) -> None:
+def test_events_are_passed_on_at_once(nginx: Nginx, api_stack: Stack, running_job: JobRepository) -> None:
     address = f"{nginx.url}{PREFIX}/jobs/a/events"
     bearer = token(api_stack, "viewer")
     with closing(Listener(address, bearer=bearer, trusted=nginx.certificate)) as stream:
         assert epochs(stream.until("epoch")) == [0]
         for epoch in (1, 2):  # each is read before the next one is recorded
-            jobs.record_epoch("a", "run1", 1, epoch_report(epoch, loss=0.5))
+            running_job.record_epoch("a", "run1", 1, epoch_report(epoch, loss=0.5))
             assert epochs(stream.until("epoch")) == [epoch]
 
 
@@ -113,7 +98,7 @@ def test_a_client_cannot_choose_its_own_address(nginx: Nginx) -> None:
 
 
 def test_the_pages_work_behind_nginx(
-    visit: Visitors, nginx: Nginx, api_stack: Stack, jobs: JobRepository
+    visit: Visitors, nginx: Nginx, api_stack: Stack, running_job: JobRepository
 ) -> None:
     visitor = visit(None, url=nginx.url)
     visitor.expects(404, "/dagRuns/run1")  # the job has only a row, and no run in Airflow
@@ -122,7 +107,7 @@ def test_the_pages_work_behind_nginx(
     frame.get_by_role("link", name="a", exact=True).click()
     bar = frame.get_by_role("progressbar", name="Progress", exact=True)
     expect(bar).to_have_attribute("aria-valuenow", "1")
-    jobs.record_epoch("a", "run1", 1, epoch_report(1, loss=0.5))
+    running_job.record_epoch("a", "run1", 1, epoch_report(1, loss=0.5))
     expect(bar).to_have_attribute("aria-valuenow", "2")
 
 
@@ -140,7 +125,7 @@ def test_only_logins_are_slowed_down(nginx: Nginx, api_stack: Stack) -> None:
 
 
 def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
-    proxied: Service, api_stack: Stack, jobs: JobRepository
+    proxied: Service, api_stack: Stack, running_job: JobRepository
 ) -> None:
     server = processes.running(proxied)
     assert server is not None

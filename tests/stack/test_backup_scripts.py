@@ -15,7 +15,7 @@ import pytest
 
 from include.stack.postgres import Postgres
 from include.stack.s3 import S3
-from tests.support.airflow_client import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -24,9 +24,9 @@ from include.stack.errors import StackError
 from include.stack.private_files import write_private
 from include.stack.s3 import S3, S3Ports
 from include.stack.s3_identities import Keys, Role, policy_of, read_keys, render_identities
-from tests.conftest import reachable_directory
-from tests.support.airflow_client import until
 from tests.support.airflow_connections import lead_to
+from tests.support.stacks import reachable_directory
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,19 +22,14 @@ from include.stack.gpus import gpu_slots
 from include.stack.ports import LOOPBACK
 from include.stack.preloading import preload
 from include.stack.processes import Service
-from tests.stack.test_stack_supervisor import until
+from tests.support.stacks import processes_of
 from tests.support.strangers import as_stranger, readable_by_others
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
 
 pytestmark = pytest.mark.timeout(600)  # a killed scheduler is waited for twice
-
-
-def _processes(stack: Stack) -> list[psutil.Process]:
-    pids = [int(file.read_text().split()[0]) for file in (stack.state.path / "pids").iterdir()]
-    parents = [psutil.Process(pid) for pid in pids]
-    return [each for parent in parents for each in (parent, *parent.children(recursive=True))]
 
 
 def _command_line(process: psutil.Process) -> str:
@@ -57,7 +52,7 @@ def _listening(process: psutil.Process) -> set[str]:
 
 
 def test_every_process_listens_on_the_loopback_interface_only(airflow_stack: Stack) -> None:
-    listening = set().union(*map(_listening, _processes(airflow_stack)))
+    listening = set().union(*map(_listening, processes_of(airflow_stack)))
     assert listening == {LOOPBACK}
 
 
@@ -89,7 +84,7 @@ def test_no_file_of_airflow_can_be_read_by_others(airflow_stack: Stack) -> None:
 
 
 def test_no_command_line_of_airflow_shows_a_secret(airflow_stack: Stack) -> None:
-    command_lines = "\n".join(map(_command_line, _processes(airflow_stack)))
+    command_lines = "\n".join(map(_command_line, processes_of(airflow_stack)))
     assert "airflow" in command_lines
     secrets = [value for name, value in asdict(airflow_stack.credentials).items() if name != "identity"]
     assert not [secret for secret in secrets if secret in command_lines]

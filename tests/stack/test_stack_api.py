@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,33 +11,23 @@ import pytest
 from include.stack.airflow_api import AirflowApi
 from include.stack.datasets import find_interrupted
 from include.stack.errors import StackError
+from tests.support.http_server import Handler, Server
 
 
 @contextmanager
 def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
     """A server that accepts every login, and gives this response to every request."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Airflow(Handler):
         def do_GET(self) -> None:
-            self._answer(status, content)
+            self.respond(status, content)
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self._answer(201, b'{"access_token": "x"}')
+            self.body()
+            self.respond(201, b'{"access_token": "x"}')
 
-        def _answer(self, status: int, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield AirflowApi(f"http://127.0.0.1:{server.server_port}", "admin", "secret")
-        server.shutdown()
+    with Server(Airflow) as server:
+        yield AirflowApi(server.url, "admin", "secret")
 
 
 @pytest.mark.parametrize("status", [200, 500])

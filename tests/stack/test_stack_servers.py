@@ -27,27 +27,17 @@ from include.stack.postgres import Postgres
 from include.stack.processes import as_user
 from include.stack.s3 import S3Ports
 from include.stack.steps import quiet
-from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
-from tests.support.airflow_client import until
+from tests.support import stacks
 from tests.support.first_write import wait_until_storing
+from tests.support.stacks import UNSAFE_BUT_FAST, processes_of, reachable_directory
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[Stack]:
     """A separate stack that tests may stop and start."""
-    with reachable_directory() as directory:
-        stack = Stack.at(directory, UNSAFE_BUT_FAST)
-        try:
-            stack.start_servers(quiet())
-            yield stack
-        finally:
-            stack.down(quiet())
-
-
-def _processes(stack: Stack) -> list[psutil.Process]:
-    pids = [int(file.read_text().split()[0]) for file in (stack.state.path / "pids").iterdir()]
-    parents = [psutil.Process(pid) for pid in pids]
-    return [each for parent in parents for each in (parent, *parent.children(recursive=True))]
+    with stacks.own_stack() as stack:
+        yield stack
 
 
 def _secrets(stack: Stack) -> list[str]:
@@ -55,19 +45,19 @@ def _secrets(stack: Stack) -> list[str]:
 
 
 def test_servers_listen_on_the_loopback_interface_only(own_stack: Stack) -> None:
-    sockets = [each for process in _processes(own_stack) for each in process.net_connections("inet")]
+    sockets = [each for process in processes_of(own_stack) for each in process.net_connections("inet")]
     listening = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
     assert listening == {LOOPBACK}
 
 
 def test_servers_listen_on_the_remembered_ports_only(own_stack: Stack) -> None:
-    sockets = [each for process in _processes(own_stack) for each in process.net_connections("inet")]
+    sockets = [each for process in processes_of(own_stack) for each in process.net_connections("inet")]
     listening = {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
     assert listening <= own_stack.ports.all()
 
 
 def test_no_command_line_shows_a_secret(own_stack: Stack) -> None:
-    command_lines = "\n".join(" ".join(process.cmdline()) for process in _processes(own_stack))
+    command_lines = "\n".join(" ".join(process.cmdline()) for process in processes_of(own_stack))
     assert not [secret for secret in _secrets(own_stack) if secret in command_lines]
 
 
@@ -288,7 +278,7 @@ def test_a_stack_with_damaged_files_can_be_stopped() -> None:
         stack = Stack.at(directory, UNSAFE_BUT_FAST)
         try:
             stack.start_servers(quiet())
-            running = _processes(stack)
+            running = processes_of(stack)
             stack.state.credentials_file.write_text("{")
             stack.state.ports_file.unlink()
             Stack.at(directory).down(quiet())

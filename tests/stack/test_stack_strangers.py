@@ -31,9 +31,9 @@ from include.stack.errors import StackError
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK
 from include.stack.steps import quiet
-from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
-from tests.support.airflow_client import until
+from tests.support.stacks import UNSAFE_BUT_FAST, process_of, reachable_directory
 from tests.support.strangers import IS_ROOT, as_stranger, demands_certificate, readable_by_others
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from include.stack.postgres import Postgres
@@ -55,13 +55,9 @@ def kept(s3: S3) -> Iterator[str]:
     client.delete_bucket(Bucket=BUCKET)
 
 
-def process_of(stack: Stack, name: str) -> psutil.Process:
-    return psutil.Process(int((stack.state.path / "pids" / f"{name}.pid").read_text().split()[0]))
-
-
 def listening(stack: Stack, name: str) -> set[int]:
     """The ports on which the server listens."""
-    process = process_of(stack, name)
+    process = process_of(stack.state.path, name)
     family = [process, *process.children(recursive=True)]
     sockets = [each for member in family for each in member.net_connections("inet")]
     return {each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN}
@@ -124,14 +120,14 @@ def test_unsigned_requests_to_s3_learn_only_that_it_runs(s3: S3) -> None:
 
 
 def test_the_sockets_of_s3_are_closed_to_others(stack: Stack, s3: S3) -> None:
-    process = process_of(stack, "s3")
+    process = process_of(stack.state.path, "s3")
     sockets = {Path(process.cwd(), str(each.laddr)) for each in process.net_connections("unix") if each.laddr}
     assert len(sockets) >= 6
     assert not [path for path in sockets if stat.S_IMODE(path.stat().st_mode) & 0o077]
 
 
 def test_s3_opens_no_file_in_tmp(stack: Stack, s3: S3) -> None:
-    opened = [file.path for file in process_of(stack, "s3").open_files()]
+    opened = [file.path for file in process_of(stack.state.path, "s3").open_files()]
     assert not [path for path in opened if Path(path).parent == Path("/tmp")]  # noqa: S108 - it must not be used
 
 

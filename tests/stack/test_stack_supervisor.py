@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,8 @@ from include.stack.restarts import MOST_RESTARTS, History, Restarts
 from include.stack.status import describe_service, describe_services
 from include.stack.steps import quiet
 from include.stack.supervisor import Supervisor
-from tests.conftest import UNSAFE_BUT_FAST, reachable_directory
+from tests.support.stacks import own_stack
+from tests.support.waiting import until
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -36,14 +37,6 @@ import os, time
 os.fork()
 time.sleep(600)
 """
-
-
-def until(condition: Callable[[], object], seconds: float = 240) -> None:
-    """Wait until the condition holds; fail after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def service_of(folder: Path, program: str) -> Service:
@@ -265,14 +258,9 @@ def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Ser
 @pytest.fixture(scope="module")
 def supervised() -> Iterator[Stack]:
     """PostgreSQL and S3, supervised."""
-    with reachable_directory() as directory:
-        stack = Stack.at(directory, UNSAFE_BUT_FAST)
-        try:
-            stack.start_servers(quiet())
-            processes.start(stack.supervisor)
-            yield stack
-        finally:
-            stack.down(quiet())
+    with own_stack() as stack:
+        processes.start(stack.supervisor)
+        yield stack
 
 
 def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack) -> None:

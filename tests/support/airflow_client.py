@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -164,14 +163,3 @@ def download(stack: Stack, uri: str, to: Path) -> Path:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     stack.s3.client().download_file(bucket, key, str(to))
     return to
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 240, pause: float = 0.3) -> None:
-    """Wait until the condition holds; after `seconds`, fail with `what`, a description of the condition.
-
-    Shorter pauses would take processor time from the servers that the test waits for.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(pause)

@@ -25,7 +25,7 @@ from include.checkpoints.metadata import metadata_of
 from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
 from include.s3.conditional_writes import ConditionalWrites, Support
-from tests.support.model_versions import body, metadata, replace
+from tests.support.stored_objects import body, keys, metadata, replace
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -155,15 +155,14 @@ class World:
     def names(self, job_id: str) -> set[str]:
         """Return the names of the objects below the job's prefix."""
         prefix = f"checkpoints/{job_id}/"
-        listed = self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", [])
-        return {item["Key"].removeprefix(prefix) for item in listed}
+        return {key.removeprefix(prefix) for key in keys(self.client, self.bucket, prefix)}
 
     def clear(self) -> None:
         """Remove all objects, one page per request."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         for page in pages:
-            keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
-            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys})  # type: ignore[typeddict-item]
+            found = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+            self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": found})  # type: ignore[typeddict-item]
 
     def plant(self, jobs: int, start: int = 0) -> None:
         """Add completed jobs that ended long ago and have three tiny objects each."""

@@ -15,8 +15,10 @@ from include.models.repository import ModelRepository
 from include.registry.repository import DatasetRepository
 from include.stack.postgres import TRAINING_OWNER
 from tests.support import host_applications
+from tests.support.jobs import started
 
 if TYPE_CHECKING:
+    from include.stack.local import Stack
     from include.stack.postgres import Postgres
 
 
@@ -112,3 +114,28 @@ def datasets(connection: psycopg.Connection[Any]) -> DatasetRepository:
 def models(connection: psycopg.Connection[Any]) -> ModelRepository:
     """Return the repository of models in the file's schema."""
     return ModelRepository(connection)
+
+
+@pytest.fixture
+def empty(postgres: Postgres) -> Iterator[host_applications.Database]:
+    """Yield a schema without tables."""
+    with host_applications.fresh_schema(postgres) as schema:
+        yield schema
+
+
+@pytest.fixture(scope="module")
+def api_stack_connection(api_stack: Stack) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection to the training database of `api_stack`, after migrating it."""
+    host_applications.migrate(api_stack)
+    with psycopg.connect(api_stack.training_db_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def running_job(api_stack_connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
+    """Yield the repository of `api_stack`, in which job a is running and has finished one epoch."""
+    jobs = JobRepository(api_stack_connection)
+    started(jobs, epochs=1)
+    yield jobs
+    api_stack_connection.execute("DELETE FROM training_jobs WHERE job_id = 'a'")
+    api_stack_connection.execute("DELETE FROM training_epochs WHERE job_id = 'a'")

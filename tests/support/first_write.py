@@ -7,7 +7,7 @@ from contextlib import suppress
 from botocore.exceptions import BotoCoreError, ClientError
 
 from include.stack.s3 import S3
-from tests.support.airflow_client import until
+from tests.support.waiting import until
 
 _BUCKET = "test-first-write"
 

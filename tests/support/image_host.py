@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from tests.support.certificates import certify
+from tests.support.http_server import Handler, Server
 
 
 @dataclass
@@ -44,7 +38,7 @@ class ImageHost:
         return int(self.url.rpartition(":")[2])
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     host: ImageHost
 
     def do_GET(self) -> None:
@@ -52,20 +46,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.host.asked[self.path] += 1
         self.host.agents.append(dict(self.headers))
         if path in self.host.redirects:
-            self._answer(302, {"Location": self.host.redirects[path]})
+            self.respond(302, headers={"Location": self.host.redirects[path]})
         elif statuses := self.host.status.get(path):
-            self._answer(statuses.pop(0))
+            self.respond(statuses.pop(0))
         elif (content := self.host.files.get(path)) is None:
-            self._answer(404)
+            self.respond(404)
         else:
-            self._answer(200, {"Content-Length": str(len(content))})
+            self.respond(200, headers={"Content-Length": str(len(content))})
             self._send(path, content)
-
-    def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
 
     def _send(self, path: str, content: bytes) -> None:
         if self.host.cut.get(path):
@@ -79,53 +67,18 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             return  # the client has closed the connection
 
-    def log_message(self, *_: Any) -> None:
-        """Write nothing."""
-
 
 @contextmanager
 def serving_images(folder: Path) -> Iterator[ImageHost]:
     """Serve images on a free port of this machine, and write the certificate to the folder."""
-    certificate, key = _make_certificate(folder)
+    certificate, key = certify("localhost", folder)
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = Server(handler)
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # of clients that do not trust it
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    host = ImageHost(f"https://localhost:{server.server_address[1]}", certificate)
+    host = ImageHost(f"https://localhost:{server.server_port}", certificate)
     handler.host = host  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with server:
         yield host
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "image-host.crt", folder / "image-host.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return paths

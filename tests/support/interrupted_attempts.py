@@ -26,7 +26,6 @@ from include.jobs.job import TrainingJob
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
-from tests.support.airflow_client import until
 from tests.support.airflow_connections import connections_to
 from tests.support.jobs import claim, recorded
 from tests.support.killing import Attempt, Machine
@@ -34,6 +33,7 @@ from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import weights_of
 from tests.support.untrained import best
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,6 +11,7 @@ from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
 from include.models.request import ChosenVersion
 from include.s3.bucket import Bucket
+from tests.support.stored_objects import metadata, replace
 
 if TYPE_CHECKING:
     import psycopg
@@ -76,24 +77,6 @@ def promote_over_present(
     expected = present.version if present else None
     chosen = ChosenVersion(name=name, version=version, expected=expected, reason=reason, force=force)
     return promote(connection, bucket, chosen, by=by, signing=signing, limits=limits)
-
-
-def body(client: S3Client, uri: str) -> bytes:
-    """Return the bytes of the object at an s3:// URI."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return client.get_object(Bucket=bucket, Key=key)["Body"].read()
-
-
-def metadata(client: S3Client, uri: str) -> dict[str, str]:
-    """Return the metadata of the object at an s3:// URI."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return client.head_object(Bucket=bucket, Key=key)["Metadata"]
-
-
-def replace(client: S3Client, uri: str, content: bytes, metadata: dict[str, str]) -> None:
-    """Replace an object's content."""
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    client.put_object(Bucket=bucket, Key=key, Body=content, Metadata=metadata)
 
 
 def tamper(

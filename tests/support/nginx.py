@@ -11,21 +11,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from include.stack import processes
 from include.stack.local import Stack
 from include.stack.ports import LOOPBACK, choose
 from include.stack.processes import Service
 from tests.support.api_servers import another_api_server, base_url_of, port_of
+from tests.support.certificates import certify
 from tests.support.missing_programs import SystemProgram
 
 CONFIGURATION = Path(__file__).parents[2] / "config" / "nginx.conf"
@@ -99,7 +95,8 @@ def nginx(api_stack: Stack, proxied: Service) -> Iterator[Nginx]:
     folder = Path(tempfile.mkdtemp(prefix="yolo-training-nginx-"))
     folder.chmod(0o777)  # nginx runs under another account if the tests run as root
     try:
-        certificate = _certify(folder)
+        certificate, key = certify(NAME, folder)
+        key.chmod(0o644)  # readable for the account of nginx
         replaced = {
             "127.0.0.1:8080": f"{LOOPBACK}:{port_of(proxied)}",
             "airflow.example.org": NAME,
@@ -137,33 +134,3 @@ def _configure(folder: Path, replaced: dict[str, str], stack: Stack) -> Service:
         state=stack.state.path,
         user="nobody" if os.getuid() == 0 else None,
     )
-
-
-def _certify(folder: Path) -> Path:
-    """Write a key and a self-signed certificate for NAME."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path, key_path = folder / "certificate.pem", folder / "key.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    key_path.chmod(0o644)  # readable for the account of nginx
-    return path

@@ -6,18 +6,18 @@ Every browser that is sent to the provider is logged in as `person`, without a l
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
+
+from tests.support.http_server import Handler, Server
 
 CLIENT = {"OIDC_CLIENT_ID": "airflow", "OIDC_CLIENT_SECRET": "secret of the client"}
 """The environment variables of config/oidc.py, without the provider's address."""
@@ -76,7 +76,7 @@ def providing() -> Iterator[Provider]:
     """Serve an identity provider; yield it."""
     provider = Provider()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Keycloak(Handler):
         def do_GET(self) -> None:
             address = urlsplit(self.path)
             given = {name: values[0] for name, values in parse_qs(address.query).items()}
@@ -86,9 +86,7 @@ def providing() -> Iterator[Provider]:
                 case "/protocol/openid-connect/auth":
                     provider.nonce = given["nonce"]
                     code = urlencode({"code": "1", "state": given["state"]})
-                    self.send_response(302)
-                    self.send_header("Location", f"{given['redirect_uri']}?{code}")
-                    self.end_headers()
+                    self.respond(302, headers={"Location": f"{given['redirect_uri']}?{code}"})
                 case "/protocol/openid-connect/certs":
                     self.answer(provider.certificates())
                 case "/protocol/openid-connect/userinfo":
@@ -97,21 +95,13 @@ def providing() -> Iterator[Provider]:
                     self.send_error(404)
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            self.body()
             token = {"access_token": "1", "token_type": "Bearer", "expires_in": 300}
             self.answer(token | {"id_token": provider.identify()})
 
         def answer(self, content: dict[str, Any]) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(content).encode())
+            self.respond(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
-        def log_message(self, *_: object) -> None:
-            """Write nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        provider.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with Server(Keycloak) as server:
+        provider.url = server.url
         yield provider
-        server.shutdown()

@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import gzip
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
+from tests.support.http_server import Handler, Server
 
-class OtlpCollector:
+
+class OtlpCollector(Server):
     """A collector that listens on a free port of the loopback interface."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._received: dict[str, set[tuple[str, str]]] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        take = self._take
+
+        class Exported(Handler):
+            def do_POST(self) -> None:
+                body = self.body()
+                take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+                self.respond(200)
+
+        super().__init__(Exported)
 
     @property
     def endpoint(self) -> str:
         """Return the value for OTEL_EXPORTER_OTLP_METRICS_ENDPOINT."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1/metrics"
+        return f"{self.url}/v1/metrics"
 
     @property
     def received(self) -> dict[str, set[tuple[str, str]]]:
         """Return every received metric by its name in Prometheus, with all attributes that it had."""
         with self._lock:
             return {name: set(attributes) for name, attributes in self._received.items()}
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def _take(self, body: bytes) -> None:
         request = ExportMetricsServiceRequest.FromString(body)
@@ -45,21 +45,6 @@ class OtlpCollector:
                 for metric in scope.metrics:
                     with self._lock:
                         self._received.setdefault(_prometheus_name(metric), set()).update(_attributes(metric))
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        take = self._take
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
 
 
 def _prometheus_name(metric: Metric) -> str:

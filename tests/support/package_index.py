@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from zipfile import ZipFile
+
+from tests.support.http_server import Server
 
 
 class PackageIndex:
@@ -37,11 +38,8 @@ class PackageIndex:
 @contextmanager
 def package_index(folder: Path) -> Iterator[PackageIndex]:
     """Serve an empty package index; yield it."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with Server(partial(SimpleHTTPRequestHandler, directory=str(folder))) as server:
         simple = folder / "simple"
         # `make setup` requests this page to see whether the index can be reached.
         (simple / "pip").mkdir(parents=True)
-        yield PackageIndex(simple, f"http://127.0.0.1:{server.server_port}/simple")
-        server.shutdown()
+        yield PackageIndex(simple, f"{server.url}/simple")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -18,6 +16,7 @@ from include.models.signing import ModelSigning
 from include.s3.bucket import Bucket
 from include.weights.download import DownloadLimits
 from include.weights.initial import InitialWeightsFinder
+from tests.support.http_server import Handler, Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -41,7 +40,7 @@ class Release:
     asked: list[str] = field(default_factory=list)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     release: Release
 
     def do_GET(self) -> None:
@@ -49,18 +48,12 @@ class _Handler(BaseHTTPRequestHandler):
         release.asked.append(self.path)
         content = release.files.get(self.path.rpartition("/")[2])
         if release.redirect_to is not None and not self.path.startswith("/moved/"):
-            self._answer(302, {"Location": f"{release.redirect_to}/moved{self.path}"})
+            self.respond(302, headers={"Location": f"{release.redirect_to}/moved{self.path}"})
         elif release.status != 200 or content is None:
-            self._answer(404 if release.status == 200 else release.status, {})
+            self.respond(404 if release.status == 200 else release.status)
         else:
-            self._answer(200, {"Content-Length": str(len(content)), **release.headers})
+            self.respond(200, headers={"Content-Length": str(len(content)), **release.headers})
             self._send(content[: len(content) // 2] if release.cut else content)
-
-    def _answer(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
 
     def _send(self, content: bytes) -> None:
         step = max(len(content) // 100, 1) if self.release.drip else max(len(content), 1)
@@ -71,26 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             return  # the client has closed the connection
 
-    def log_message(self, *_: Any) -> None:
-        """Write nothing."""
-
 
 @contextmanager
 def serving() -> Iterator[Release]:
     """Serve releases on a free port of this machine; yield the release."""
     handler = type("Handler", (_Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    release = Release(f"http://127.0.0.1:{server.server_address[1]}/v8.4.0")
-    handler.release = release  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with Server(handler) as server:
+        handler.release = release = Release(f"{server.url}/v8.4.0")  # type: ignore[attr-defined]
         yield release
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def md5_of(content: bytes) -> str:

@@ -23,9 +23,11 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.s3.bucket import Bucket
 from include.stack.crash import find_task_processes
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs, until
+from tests.support.airflow_client import Airflow, download, job_row, recorded_epochs
+from tests.support.stacks import process_of
 from tests.support.tiny_trainings import weights_of
 from tests.support.untrained import pretrained_tiny
+from tests.support.waiting import until
 
 DAG = "train_yolo"
 
@@ -138,7 +140,7 @@ class Training:
     @contextmanager
     def before_the_next_attempt(self) -> Iterator[None]:
         """Suspend the scheduler in the block; otherwise it would start an attempt a second after a kill."""
-        with standing_still(service(self.stack, "scheduler")):
+        with standing_still(process_of(self.stack.state.path, "scheduler")):
             yield
 
     def kill(self, stage: str, *processes: psutil.Process, how: int = signal.SIGKILL) -> None:
@@ -277,12 +279,6 @@ def remove_states(stack: Stack, job_id: str) -> None:
     """Delete both generations of the job's state."""
     for kind in ("last", "last.previous"):
         stack.s3.client().delete_object(Bucket=DEFAULT_BUCKET, Key=f"checkpoints/{job_id}/{kind}.pt")
-
-
-def service(stack: Stack, name: str) -> psutil.Process:
-    """Return the process of one of the stack's services, such as "s3" or "scheduler"."""
-    pid, _ = (stack.state.path / "pids" / f"{name}.pid").read_text().split()
-    return psutil.Process(int(pid))
 
 
 @contextmanager

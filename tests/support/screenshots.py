@@ -18,8 +18,9 @@ from include.stack.datasets import upload_dataset
 from include.stack.demo import TRAINING
 from include.stack.local import STATE, Stack
 from include.stack.steps import Steps
-from tests.support.airflow_client import Airflow, job_row, recorded_epochs, until
+from tests.support.airflow_client import Airflow, job_row, recorded_epochs
 from tests.support.browsing import OPTIONS, Visitor, Visitors, program
+from tests.support.waiting import until
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PATIENCE = 1800.0

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket, socketpair
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,8 @@ from airflow.sdk.execution_time.supervisor import (
     log,
     set_supervisor_comms,
 )
+
+from tests.support.http_server import Handler, Server
 
 UNSET = dict.fromkeys(("host", "schema", "login", "password", "port", "extra"))
 
@@ -46,17 +47,22 @@ class ApiServer:
 
 
 @contextmanager
-def supervised(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
+def supervised(api_server: ApiServer) -> Iterator[Server]:
     """Make this process a task whose supervisor uses that API server; yield the HTTP server behind it.
 
     Connections must contain no secrets: here the supervisor runs in the task's own process, and would mask a
     secret by a request to itself.
     """
-    serving = _serve(api_server)
+
+    class Api(Handler):
+        def do_GET(self) -> None:
+            status, body = api_server.answer(self.path)
+            self.respond(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
     ours, theirs = socketpair()
-    client = InProcessTestSupervisor._Client(  # this client does not wait for an unavailable server
-        base_url=f"http://127.0.0.1:{serving.server_port}", token="none"
-    )
+    serving = Server(Api)
+    # This client does not wait for an unavailable server.
+    client = InProcessTestSupervisor._Client(base_url=serving.url, token="none")
     supervisor = ActivitySubprocess(
         id=UUID(int=0),
         pid=os.getpid(),
@@ -68,31 +74,13 @@ def supervised(api_server: ApiServer) -> Iterator[ThreadingHTTPServer]:
     thread = threading.Thread(target=_supervise, args=(supervisor, theirs), daemon=True)
     thread.start()
     try:
-        with set_supervisor_comms(CommsDecoder(socket=ours)):
+        with serving, set_supervisor_comms(CommsDecoder(socket=ours)):
             yield serving
     finally:
         ours.close()
         thread.join(timeout=10)
         theirs.close()
         client.close()
-        serving.shutdown()
-        serving.server_close()
-
-
-def _serve(api_server: ApiServer) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = api_server.answer(self.path)
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=serving.serve_forever, args=(0.01,), daemon=True).start()
-    return serving
 
 
 def _supervise(supervisor: ActivitySubprocess, requests: socket) -> None:

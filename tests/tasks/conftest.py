@@ -19,14 +19,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def airflow_connections(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> None:
-    """Point Airflow's connections to the schema that the file's tests share, and to the test's bucket."""
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "training")
-
-
-@pytest.fixture
 def machine(
     monkeypatch: pytest.MonkeyPatch,
     migrated_url: str,

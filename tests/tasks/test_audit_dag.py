@@ -13,9 +13,10 @@ import requests
 
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
-from tests.support.airflow_client import Airflow, until
+from tests.support.airflow_client import Airflow
 from tests.support.api_client import token
 from tests.support.auditing import BEST, LAST, PREVIOUS, WHOLE, World
+from tests.support.waiting import until
 
 DAG = "audit_checkpoints"
 

@@ -22,6 +22,7 @@ from include.tasks.delete_data import delete_data
 from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded
 from tests.support.registered_datasets import register
+from tests.support.stored_objects import keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,10 +85,6 @@ def delete(monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: s
     return run
 
 
-def stored(client: S3Client, bucket: str) -> set[str]:
-    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
-
-
 # --- jobs ---
 
 
@@ -106,7 +103,7 @@ def test_a_job_is_deleted_with_everything_that_it_has_stored_and_nothing_else(
     delete: Delete, jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     assert delete(job_id="a") == {"objects": 5, "bytes": 20}
-    assert stored(s3_client, bucket) == set(OF_OTHER_JOBS)
+    assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
     assert jobs.get("a") is None
     assert jobs.epochs("a") == []
     assert delete(job_id="a") == {"objects": 0, "bytes": 0}  # as a retry after a deletion that succeeded
@@ -122,7 +119,7 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
     connection.commit()
     with pytest.raises(AirflowFailException, match="is pinned"):
         delete(job_id="a")
-    assert stored(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
+    assert keys(s3_client, bucket) == {*JOB, *OF_OTHER_JOBS}
 
 
 @pytest.mark.usefixtures("ended")
@@ -136,7 +133,7 @@ def test_the_row_of_a_host_application_stays_and_names_no_objects(
         owner.execute("UPDATE training_schema_created SET kind = 'table' WHERE name = 'training_jobs'")
     job = recorded(jobs)
     assert (job.status, job.best_checkpoint_path, job.last_checkpoint_path) == ("completed", None, None)
-    assert stored(s3_client, bucket) == set(OF_OTHER_JOBS)
+    assert keys(s3_client, bucket) == set(OF_OTHER_JOBS)
     assert delete(job_id="a")["objects"] == 0  # a repetition deletes only the rest after an interruption
 
 
@@ -165,7 +162,7 @@ def test_a_version_is_deleted_with_the_objects_that_only_it_uses(
     origin = f"s3://{bucket}/uploads/{UPLOAD}/data.zip"
     register(datasets, "parts", "a", source=copy_in(bucket), origin=origin)
     assert delete(dataset="parts@1") == {"objects": len(VERSION), "bytes": 4 * len(VERSION)}
-    assert stored(s3_client, bucket) == set(OF_OTHER_VERSIONS)
+    assert keys(s3_client, bucket) == set(OF_OTHER_VERSIONS)
     assert delete(dataset="parts@1") == {"objects": 0, "bytes": 0}
     assert register(datasets, "parts", "a").version == 2
 
@@ -176,7 +173,7 @@ def test_a_converted_copy_is_found_by_its_uri_if_etags_are_no_hashes(
 ) -> None:
     register(datasets, "parts", "c", source=copy_in(bucket))
     assert delete(dataset="parts@1")["objects"] == 1
-    assert f"datasets/{'a' * 64}/data.yaml" not in stored(s3_client, bucket)
+    assert f"datasets/{'a' * 64}/data.yaml" not in keys(s3_client, bucket)
 
 
 @pytest.mark.usefixtures("filled")
@@ -190,7 +187,7 @@ def test_objects_that_other_versions_and_jobs_use_are_kept(
     claim(jobs, spec={"dataset": origin})
     jobs.record_dataset("a", "run1", "a" * 64)
     delete(dataset="others@1")
-    left = set(VERSION) & stored(s3_client, bucket)
+    left = set(VERSION) & keys(s3_client, bucket)
     assert left == set(VERSION[:2])  # used by the job to which the URI itself was given
 
 
@@ -200,7 +197,7 @@ def test_somebody_elses_upload_stays_when_a_version_of_it_is_deleted(
 ) -> None:
     register(datasets, "parts", "c", source=f"s3://{bucket}/uploads/{UPLOAD}/data.zip", by=None)
     assert delete(dataset="parts@1")["objects"] == 0
-    assert VERSION[0] in stored(s3_client, bucket)
+    assert VERSION[0] in keys(s3_client, bucket)
 
 
 @pytest.mark.usefixtures("filled")
@@ -210,7 +207,7 @@ def test_a_copy_that_others_use_is_not_deleted_with_a_version_of_its_folder(
     register(datasets, "parts", "a", source=copy_in(bucket), origin="s3://bucket/export.ndjson")
     register(datasets, "mine", "c", source=copy_in(bucket).removesuffix("data.yaml"))
     assert delete(dataset="mine@1")["objects"] == 0
-    assert f"datasets/{'a' * 64}/data.yaml" in stored(s3_client, bucket)
+    assert f"datasets/{'a' * 64}/data.yaml" in keys(s3_client, bucket)
 
 
 @pytest.mark.usefixtures("filled")
@@ -227,7 +224,7 @@ def test_a_copy_is_kept_while_a_job_that_may_use_it_is_active(
     claim(jobs, "old", "run2", "run1", spec={"dataset": "s3://bucket/export.ndjson"})
     assert recorded(jobs, "old").dataset_fingerprint == "a" * 64
     delete(dataset="resumed@1")
-    assert f"datasets/{'a' * 64}/data.yaml" in stored(s3_client, bucket)
+    assert f"datasets/{'a' * 64}/data.yaml" in keys(s3_client, bucket)
     claim(jobs, "old", "run3", "run2", fresh=True)
     assert recorded(jobs, "old").dataset_fingerprint is None
 

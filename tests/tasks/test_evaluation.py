@@ -19,9 +19,10 @@ from include.tasks.evaluation import _without_leftovers, evaluate_models
 from include.tasks.retrain_payloads import Challenge, Challenger, Measured
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
-from tests.support.model_versions import promote_over_present, replace, trained
+from tests.support.model_versions import promote_over_present, trained
 from tests.support.retrain_plans import plan
 from tests.support.retrainings import retraining
+from tests.support.stored_objects import replace
 from tests.support.tiny_datasets import CLASSES, build
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best

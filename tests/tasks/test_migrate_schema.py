@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from include.schema.migrations import verify
 from include.schema.request import MigrationRequest
 from include.stack.local import Stack
 from tests.support import host_applications
+from tests.support.waiting import until
 
 DONE = {"plan": "success", "apply": "success", "verify": "success"}
 
@@ -29,10 +29,8 @@ class Run:
 
 def _run(stack: Stack, **conf: Any) -> Run:
     run_id = stack.api.trigger("migrate_schema", conf)
-    deadline = time.monotonic() + 240
-    while stack.api.run_state("migrate_schema", run_id) in {"queued", "running"}:
-        assert time.monotonic() < deadline, f"migrate_schema {conf} does not end"
-        time.sleep(0.5)
+    under_way = {"queued", "running"}
+    until(lambda: stack.api.run_state("migrate_schema", run_id) not in under_way, f"the end with {conf}")
     tasks = stack.api.task_instances("migrate_schema", run_id)
     states = {task["task_id"]: task["state"] for task in tasks}
     ran = [task for task in tasks if task["state"] in {"success", "failed", "skipped"}]

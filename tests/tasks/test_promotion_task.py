@@ -18,7 +18,8 @@ from include.models.version import ModelVersion
 from include.orchestration.assets import PRODUCTION_MODEL
 from include.tasks.promote_model import choose_version, promote_chosen
 from tests.support.model_keys import new_key, private_pem, public_pem
-from tests.support.model_versions import body, version_of
+from tests.support.model_versions import version_of
+from tests.support.stored_objects import body
 
 if TYPE_CHECKING:
     from pathlib import Path

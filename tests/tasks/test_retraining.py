@@ -19,9 +19,10 @@ from include.s3.bucket import Bucket
 from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
 from include.tasks.retrain_yolo import judge, promote_challenger, resolve_plan
 from include.training.evaluate import Evaluation
-from tests.support.model_versions import body, promote_over_present, trained, version_of
+from tests.support.model_versions import promote_over_present, trained, version_of
 from tests.support.retrain_plans import plan, written
 from tests.support.retrainings import DATA, retraining
+from tests.support.stored_objects import body
 
 if TYPE_CHECKING:
     from pathlib import Path

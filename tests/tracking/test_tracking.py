@@ -13,8 +13,8 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.store import CheckpointStore
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
-from tests.support.airflow_client import until
 from tests.support.jobs import claim, record_checkpoints, recorded
+from tests.support.waiting import until
 from tests.tracking.conftest import Tracking, record, warnings
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import requests
 from include.jobs.repository import JobRepository
 from include.orchestration import marking
 from include.tasks.train_yolo import record_unrecorded_failures
-from tests.support.airflow_client import until
 from tests.support.airflow_connections import context_of
 from tests.support.jobs import claim, recorded, started
+from tests.support.waiting import until
 from tests.tracking.conftest import Tracking
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from include.attempt.tracking import track_recorded
 from include.jobs.repository import JobRepository
-from tests.support.airflow_client import until
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.jobs import claim, record_checkpoints
+from tests.support.waiting import until
 from tests.tracking.conftest import Tracking, record, warnings
 
 CLOSED = "http://127.0.0.1:9"

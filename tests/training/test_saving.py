@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from include.training.contract import SavedState
 from include.training.saving import save
 from include.training.state_writer import StateWriter
+from tests.support.soft_limit import soft_limit
 
 
 def test_the_bytes_are_synced_before_the_rename_and_the_rename_before_save_returns(
@@ -58,7 +57,8 @@ def test_a_disk_too_full_for_best_pt_costs_no_state(
         write(0)
         assert torch.load(best, weights_only=False)["best_epoch"] == 0
         # The state is so small that best.pt, which stores the complete arguments, is the larger file.
-        with largest_file((last.stat().st_size + best.stat().st_size) // 2):
+        size = (last.stat().st_size + best.stat().st_size) // 2
+        with soft_limit(resource.RLIMIT_FSIZE, size):
             write(1)
 
     assert [(saved.epoch, saved.is_best) for saved in announced] == [(0, True), (1, False)]
@@ -87,14 +87,3 @@ def test_a_state_is_serialised_in_the_background(tmp_path: Path, monkeypatch: py
         may_go_on.set()
         writer.flush()
     assert announced == [saved]
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Limit files written by this process to `size` bytes, to simulate a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

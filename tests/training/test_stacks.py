@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from include.training.stacks import STACKS_SIGNAL, disable_stack_dumps, enable_stack_dumps, stacks_file
+from tests.support.waiting import until
 
 
 def _countdown(number: int) -> Iterator[int]:
@@ -57,7 +58,7 @@ def _started(program: Callable[[Path], None], folder: Path) -> Iterator[BaseProc
     process.start()
     assert process.pid is not None
     try:
-        _wait_until((folder / "started").exists)
+        until((folder / "started").exists, seconds=60, pause=0.01)
         yield process
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -67,13 +68,6 @@ def _started(program: Callable[[Path], None], folder: Path) -> Iterator[BaseProc
 def _in_own_group(program: Callable[[Path], None], folder: Path) -> None:
     os.setsid()
     program(folder)
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_writing_stacks_does_not_crash_a_process_whose_threads_run(tmp_path: Path) -> None:
@@ -91,7 +85,7 @@ def test_the_main_thread_and_each_named_thread_are_written(tmp_path: Path) -> No
         assert process.pid is not None
         file = stacks_file(tmp_path, process.pid)
         os.kill(process.pid, STACKS_SIGNAL)
-        _wait_until(lambda: "Thread uploads" in file.read_text())
+        until(lambda: "Thread uploads" in file.read_text(), seconds=60, pause=0.01)
         main, _, uploads = file.read_text().partition("Thread uploads (most recent call first):\n")
         assert " in _wait_in_threads" in main
         assert " in wait" in uploads

@@ -27,9 +27,10 @@ from include.s3.bucket import Bucket
 from include.s3.errors import ObjectNotFound
 from tests.support.jobs import recorded
 from tests.support.model_keys import new_key, trusting
-from tests.support.model_versions import body, promote_over_present, tamper
+from tests.support.model_versions import promote_over_present, tamper
 from tests.support.quotas import check_quota
 from tests.support.release_server import Release, finder, serving
+from tests.support.stored_objects import body
 from tests.support.tiny_models import architecture
 from tests.support.untrained import best
 

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,8 +28,9 @@ from include.stack.s3 import S3
 from tests.support import dataset_converter
 from tests.support.coco_datasets import build_coco
 from tests.support.dataset_steps import arguments, materialize, roots_beside, upload_files, upload_zip
-from tests.support.image_host import ImageHost, serving_images
+from tests.support.image_host import ImageHost
 from tests.support.ndjson_exports import export, png, write
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -91,12 +90,6 @@ class World:
 @pytest.fixture
 def world(s3_client: S3Client, bucket: str, tmp_path: Path) -> World:
     return World(s3_client, bucket, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageHost]:
-    with serving_images(tmp_path_factory.mktemp("host")) as host:
-        yield host
 
 
 @pytest.fixture
@@ -256,7 +249,7 @@ def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host:
     }
     with subprocess.Popen([sys.executable, "-m", dataset_converter.__name__, json.dumps(job)]) as process:
         try:
-            wait_until(lambda: host.asked.total() == 10 and len(fetched(world)) == 9)
+            until(lambda: host.asked.total() == 10 and len(fetched(world)) == 9, seconds=60, pause=0.05)
         finally:
             process.kill()
     host.drip.clear()
@@ -269,13 +262,6 @@ def test_a_conversion_that_was_killed_fetches_no_image_twice(world: World, host:
 def fetched(world: World) -> list[Path]:
     """Return the images that an unfinished conversion has fetched."""
     return list(world.folder.glob("checking/*/conversion/fetched/images/*/*.png"))
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_images_that_are_gone_are_listed_without_their_signatures(world: World, host: ImageHost) -> None:

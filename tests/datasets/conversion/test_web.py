@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +10,10 @@ import pytest
 
 from include.datasets.conversion.addresses import Address, AllowedHosts, address_of, without_query
 from include.datasets.conversion.web import FetchLimits, FetchRefused, ImagesUnavailable, open_web
-from tests.support.image_host import ImageHost, serving_images
+from tests.support.image_host import ImageHost
 
 SECRET = "X-Signature=0123secret"
 LIMITS = FetchLimits(size=1000, tries=3, pause=0.01)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageHost]:
-    with serving_images(tmp_path_factory.mktemp("host")) as host:
-        yield host
 
 
 @pytest.fixture

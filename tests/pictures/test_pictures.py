@@ -29,9 +29,8 @@ from include.jobs.spec import TrainingSpec
 from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, chosen
 from include.pictures.store import PictureStore
 from include.s3.bucket import Bucket
-from include.stack.s3 import S3
-from tests.support.airflow_connections import lead_to
 from tests.support.jobs import claim, recorded, started
+from tests.support.stored_objects import keys
 from tests.support.tiny_datasets import build
 from tests.support.untrained import stored_start
 
@@ -47,24 +46,13 @@ def draw(folder: Path, name: str, side: int = 8, seed: int = 0) -> bytes:
 
 
 @pytest.fixture
-def connected(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> None:
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "root")
-
-
-@pytest.fixture
-def url(connected: None, open_api: str) -> str:
+def url(airflow_connections: None, open_api: str) -> str:
     return open_api
 
 
 def job(job_id: str, run_id: str, *, fresh: bool = False) -> ResolvedJob:
     spec = TrainingSpec(dataset="digits", fresh=fresh).with_defaults()
     return ResolvedJob(job_id=job_id, dag_id="train_yolo", run_id=run_id, origin_run_id=run_id, spec=spec)
-
-
-def keys(client: S3Client, bucket: str) -> set[str]:
-    return {item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
 
 
 def test_the_most_important_pictures_come_first_and_other_files_are_ignored(tmp_path: Path) -> None:
@@ -109,7 +97,7 @@ def test_the_number_and_total_size_of_pictures_are_limited(tmp_path: Path) -> No
     assert sum(together) <= LARGEST_TOGETHER < sum(together) + len(content)
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("airflow_connections")
 def test_a_new_run_with_the_same_job_id_removes_the_pictures_and_the_same_run_adds_to_them(
     s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:

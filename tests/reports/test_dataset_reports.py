@@ -18,9 +18,8 @@ from include.datasets.errors import LISTED_FINDINGS, DatasetError
 from include.jobs.repository import JobRepository
 from include.limits import ERROR_BYTES, FINDINGS, PLACES_PER_KIND, SUMMARY_BYTES
 from include.reports.report import DatasetReport, report_on
-from include.stack.s3 import S3
 from include.tasks.train_yolo import check_job_dataset
-from tests.support.airflow_connections import context_of, lead_to
+from tests.support.airflow_connections import context_of
 from tests.support.jobs import claim, recorded
 from tests.support.tiny_datasets import build
 
@@ -31,14 +30,7 @@ PROBLEMS = 60
 
 
 @pytest.fixture
-def connected(
-    monkeypatch: pytest.MonkeyPatch, migrated_url: str, s3: S3, bucket: str, tmp_path: Path
-) -> None:
-    lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "root")
-
-
-@pytest.fixture
-def url(connected: None, open_api: str) -> str:
+def url(airflow_connections: None, open_api: str) -> str:
     return open_api
 
 
@@ -118,7 +110,7 @@ def _peculiar(folder: Path) -> Path:
     return data
 
 
-@pytest.mark.usefixtures("connected")
+@pytest.mark.usefixtures("airflow_connections")
 def test_a_report_that_cannot_be_stored_hides_no_finding(
     job: ResolvedJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
