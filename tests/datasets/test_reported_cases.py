@@ -166,8 +166,8 @@ def test_images_that_ultralytics_skips_are_reported(task: str, folder: Path) -> 
         (place / name).write_bytes(b"GIF89a")
     (kind,) = check(folder, task).warnings
     found = [str(found) for found in kind.places]
-    name = place.relative_to(folder)
-    assert found == [f"{name}/: files that end in .gif: 2", f"{name}/: files that end in .jfif: 1"]
+    skipped = place.relative_to(folder)
+    assert found == [f"{skipped}/: files that end in .gif: 2", f"{skipped}/: files that end in .jfif: 1"]
 
 
 def test_a_link_to_another_folder_is_followed(folder: Path) -> None:
