@@ -64,7 +64,7 @@ def test_after_a_takeover_the_older_attempt_can_write_neither_file(
 ) -> None:
     older, newer = taken_over(open_store, make)
 
-    with pytest.raises(FencedOut, match=r"last\.pt was changed by another attempt .*now: epoch 2"):
+    with pytest.raises(FencedOut, match=r"last\.pt has been changed by another attempt .*now: epoch 2"):
         older.upload(make(2), "job", kind, VERSION)
 
     assert newer.holds("job", "best", make(1, "-best"))
