@@ -67,7 +67,7 @@ def test_a_model_that_is_too_large_is_refused_and_not_fetched(
     uri = f"s3://{bucket}/model.pt"
 
     for ask in (store.require_checkpoint, lambda uri: store.fetch_object(uri, tmp_path / "start.pt")):
-        with pytest.raises(UnsafeCheckpoint, match=r"may have 100; give a best\.pt"):
+        with pytest.raises(UnsafeCheckpoint, match=r"may have at most 100; give a best\.pt"):
             ask(uri)
     assert not list(tmp_path.iterdir())
 
