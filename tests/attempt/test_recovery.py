@@ -321,16 +321,18 @@ def test_the_states_of_an_earlier_run_with_the_same_job_id_are_not_used(
     assert machine.begin(attempt=1) == StartingPoint()
 
 
+def child_of(states: Path, epoch: int) -> ResolvedJob:
+    """Return a job that continues a parent with the state of that epoch."""
+    last = Checkpoint.of_file(states / f"{epoch}.pt", epoch)
+    best = Checkpoint.of_file(states / "best.pt", 0)
+    return JOB.model_copy(update={"resume": ResumePoint(job_id="parent", last=last, best=best)})
+
+
 def test_a_child_begins_with_its_parents_state_in_its_own_prefix(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1, job_id="parent", run_id="manual__0")
-    parent = ResumePoint(
-        job_id="parent",
-        last=Checkpoint.of_file(states / "1.pt", 1),
-        best=Checkpoint.of_file(states / "best.pt", 0),
-    )
-    child = JOB.model_copy(update={"resume": parent})
+    child = child_of(states, 1)
     beginning = machine.begin(attempt=1, job=child)
     assert (beginning.epoch, beginning.own) == (1, False)
     for kind in ("best", "last"):  # a second crash loses nothing, even if the parent's objects are gone
@@ -345,12 +347,7 @@ def test_a_child_that_was_killed_after_its_first_best_pt_continues(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, 1, job_id="parent", run_id="manual__0")
-    parent = ResumePoint(
-        job_id="parent",
-        last=Checkpoint.of_file(states / "1.pt", 1),
-        best=Checkpoint.of_file(states / "best.pt", 0),
-    )
-    child = JOB.model_copy(update={"resume": parent})
+    child = child_of(states, 1)
     machine.begin(attempt=1, job=child)
     own = machine.folder / "own.pt"
     strip(states / "2.pt", own)
@@ -365,12 +362,7 @@ def test_a_child_whose_last_pt_was_overwritten_with_its_parents_continues_from_t
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0, job_id="parent", run_id="manual__0")
-    parent = ResumePoint(
-        job_id="parent",
-        last=Checkpoint.of_file(states / "0.pt", 0),
-        best=Checkpoint.of_file(states / "best.pt", 0),
-    )
-    child = JOB.model_copy(update={"resume": parent})
+    child = child_of(states, 0)
     machine.begin(attempt=1, job=child)
     stored(1, 2)
     machine.put_back("0.pt", states)

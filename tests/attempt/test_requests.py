@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from benchmarks.proxy import Proxy
 from include.attempt.attempt import TrainingAttempt
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolved_job import ResolvedJob
 from include.datasets.caching.listing import S3Listings
 from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
@@ -16,10 +15,9 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.connections import open_bucket
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
-from include.jobs.spec import TrainingSpec
 from include.s3.bucket import Bucket
 from tests.support.airflow_connections import lead_to
-from tests.support.jobs import claim
+from tests.support.jobs import claim, resolved, small_detection
 from tests.support.tiny_datasets import build
 from tests.support.untrained import stored_start
 
@@ -45,17 +43,8 @@ def test_no_bucket_is_listed_for_a_training_run(
     checked = inspect_dataset(
         uri, "detect", tmp_path / "elsewhere", S3ObjectReader(s3_client), DatasetRoots(), listings
     ).reference
-    spec = TrainingSpec(
-        dataset=uri,
-        model=stored_start(s3_client, bucket, tmp_path),
-        task="detect",
-        epochs=2,
-        imgsz=64,
-        batch=4,
-        device="cpu",
-    ).with_defaults()
+    spec = small_detection(uri, stored_start(s3_client, bucket, tmp_path))
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
-    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings = Settings(bucket, tmp_path / "root")
     with Proxy(s3.endpoint_url) as proxy:
         lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path / "root")
@@ -63,7 +52,11 @@ def test_no_bucket_is_listed_for_a_training_run(
         monkeypatch.setenv(name, direct.replace(s3.endpoint_url, proxy.endpoint_url))
         for _ in range(2):
             TrainingAttempt(
-                job, checked, 1, settings, lambda: CheckpointStore(open_bucket(settings), run_id="run1")
+                resolved(spec),
+                checked,
+                1,
+                settings,
+                lambda: CheckpointStore(open_bucket(settings), run_id="run1"),
             ).run()
         assert proxy.requests["PUT"] > 3
         assert proxy.requests["GET"] > 6

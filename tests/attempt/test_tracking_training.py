@@ -12,14 +12,13 @@ import pytest
 from include.attempt.attempt import TrainingAttempt
 from include.attempt.manifest import TrainingManifest
 from include.checkpoints.store import CheckpointStore
-from include.claim.resolved_job import ResolvedJob
 from include.datasets.check import inspect_dataset
 from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
-from include.jobs.spec import ResolvedSpec, TrainingSpec
+from include.jobs.spec import ResolvedSpec
 from include.s3.bucket import Bucket
-from tests.support.jobs import claim
+from tests.support.jobs import claim, resolved, small_detection
 from tests.support.mlflow_server import PASSWORD, USERNAME, MlflowServer
 from tests.support.tiny_datasets import build
 from tests.support.tiny_trainings import Epochs, request
@@ -62,8 +61,7 @@ def train(spec: ResolvedSpec, folder: Path, training_url: str, store: Checkpoint
     dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
     with psycopg.connect(training_url) as connection:
         claim(JobRepository(connection), spec=spec.model_dump(mode="json", exclude={"job_id"}))
-    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
-    return TrainingAttempt(job, dataset, 1, settings, lambda: store).run()
+    return TrainingAttempt(resolved(spec), dataset, 1, settings, lambda: store).run()
 
 
 @pytest.mark.long
@@ -72,16 +70,8 @@ def test_a_training_run_is_in_mlflow_when_train_has_ended(
     mlflow: MlflowServer, training_url: str, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data", train=8, val=4)
-    spec = TrainingSpec(
-        dataset=str(tmp_path / "data" / "data.yaml"),
-        model=stored_start(s3_client, bucket, tmp_path),
-        task="detect",
-        epochs=2,
-        imgsz=64,
-        batch=4,
-        device="cpu",
-        overrides={"plots": False},
-    ).with_defaults()
+    model = stored_start(s3_client, bucket, tmp_path)
+    spec = small_detection(tmp_path / "data" / "data.yaml", model, plots=False)
     store = CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
 
     manifest = train(spec, tmp_path / "training", training_url, store)

@@ -27,6 +27,7 @@ SIZE = 6 * 1024**2
 """Size in bytes of a file that is sent in one part or in two, depending on the transfer limits."""
 
 Connect = Callable[..., "S3Client"]
+Make = Callable[..., Checkpoint]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,14 @@ def connect(s3: S3) -> Connect:
     return open_client
 
 
-def checkpoint_file(folder: Path, epoch: int, size: int = SIZE) -> Checkpoint:
-    """Write a file whose bytes depend on the epoch; return its description."""
-    path = folder / f"epoch-{epoch}.pt"
-    path.write_bytes(Random(epoch).randbytes(size))
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Return a function that makes a local checkpoint; its bytes depend on the epoch and the mark."""
+    return lambda epoch, mark="", size=100_000: checkpoint_file(tmp_path, epoch, size, mark)
+
+
+def checkpoint_file(folder: Path, epoch: int, size: int = SIZE, mark: str = "") -> Checkpoint:
+    """Write a file whose bytes depend on the epoch and the mark; return its description."""
+    path = folder / f"epoch-{epoch}{mark}.pt"
+    path.write_bytes(Random(f"{epoch}{mark}").randbytes(size))
     return Checkpoint.of_file(path, epoch)

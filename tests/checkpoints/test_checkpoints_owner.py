@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, StoreError
 from include.s3.local_file import TransferLimits
+from tests.checkpoints.conftest import Make
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 VERSION = "8.4.190"
 IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
 
-Make = Callable[..., Checkpoint]
 OpenStore = Callable[..., CheckpointStore]
 
 
@@ -34,18 +33,6 @@ def open_store(s3_client: S3Client, bucket: str) -> OpenStore:
         return CheckpointStore(Bucket(s3_client, bucket), limits, run_id)
 
     return open_store
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Return a function that makes a local checkpoint; its bytes depend on the epoch and the mark."""
-
-    def make_checkpoint(epoch: int, mark: str = "", size: int = 10_000) -> Checkpoint:
-        path = tmp_path / f"epoch-{epoch}{mark}.pt"
-        path.write_bytes(Random(f"{epoch}{mark}").randbytes(size))
-        return Checkpoint.of_file(path, epoch)
-
-    return make_checkpoint
 
 
 def taken_over(open_store: OpenStore, make: Make) -> tuple[CheckpointStore, CheckpointStore]:

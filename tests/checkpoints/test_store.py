@@ -6,10 +6,8 @@ import hashlib
 import logging
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,27 +18,13 @@ from include.checkpoints.store import CheckpointStore
 from include.s3.bucket import Bucket
 from include.s3.errors import CorruptObject, FencedOut, ForeignObject, LocalFileMissing
 from include.s3.local_file import TransferLimits
-from tests.checkpoints.conftest import VERSION
+from tests.checkpoints.conftest import VERSION, Make
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 IN_PARTS = TransferLimits(5 * 1024**2, 5 * 1024**2, parallel_parts=2, copied_at_once=5 * 1024**2)
 LARGE = 5 * 1024**2 + 77
-
-MakeCheckpoint = Callable[..., Checkpoint]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> MakeCheckpoint:
-    """Return a function that makes a local checkpoint file whose bytes depend on the epoch."""
-
-    def make_checkpoint(epoch: int, size: int = 100_000, name: str = "last.pt") -> Checkpoint:
-        path = tmp_path / f"epoch-{epoch}-{name}"
-        path.write_bytes(Random(epoch).randbytes(size))
-        return Checkpoint.of_file(path, epoch)
-
-    return make_checkpoint
 
 
 def body(client: S3Client, bucket: str, key: str) -> bytes:
@@ -51,7 +35,7 @@ def test_a_checkpoint_is_stored_under_the_name_of_its_job_with_its_identity(
     store: CheckpointStore,
     client: S3Client,
     bucket: str,
-    make: MakeCheckpoint,
+    make: Make,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -74,7 +58,7 @@ def test_a_checkpoint_is_stored_under_the_name_of_its_job_with_its_identity(
     }
 
 
-def test_a_stored_checkpoint_can_be_looked_up(store: CheckpointStore, make: MakeCheckpoint) -> None:
+def test_a_stored_checkpoint_can_be_looked_up(store: CheckpointStore, make: Make) -> None:
     uploaded = store.upload(make(epoch=0), "gears-7", "best", VERSION)
 
     assert store.head("gears-7", "best") == uploaded.stored
@@ -83,7 +67,7 @@ def test_a_stored_checkpoint_can_be_looked_up(store: CheckpointStore, make: Make
 
 
 def test_the_server_keeps_the_checksum_of_the_whole_file(
-    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+    store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
     checkpoint = make(epoch=1)
     store.upload(checkpoint, "job", "best", VERSION)
@@ -96,7 +80,7 @@ def test_the_server_keeps_the_checksum_of_the_whole_file(
 
 
 def test_bytes_that_s3_already_has_are_not_sent_again(
-    client: S3Client, bucket: str, make: MakeCheckpoint, caplog: pytest.LogCaptureFixture
+    client: S3Client, bucket: str, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -112,9 +96,7 @@ def test_bytes_that_s3_already_has_are_not_sent_again(
     client.delete_object(Bucket=bucket, Key=versions[0]["Key"], VersionId=versions[0]["VersionId"])
 
 
-def test_bytes_that_are_already_in_s3_need_no_local_file(
-    store: CheckpointStore, make: MakeCheckpoint
-) -> None:
+def test_bytes_that_are_already_in_s3_need_no_local_file(store: CheckpointStore, make: Make) -> None:
     checkpoint = make(epoch=3)
     store.upload(checkpoint, "job", "last", VERSION)
     Path(checkpoint.path).unlink()
@@ -123,7 +105,7 @@ def test_bytes_that_are_already_in_s3_need_no_local_file(
 
 
 def test_a_checkpoint_that_is_neither_local_nor_in_s3_asks_to_clear_train(
-    store: CheckpointStore, make: MakeCheckpoint
+    store: CheckpointStore, make: Make
 ) -> None:
     checkpoint = make(epoch=3)
     store.upload(make(epoch=2), "job", "best", VERSION)
@@ -136,7 +118,7 @@ def test_a_checkpoint_that_is_neither_local_nor_in_s3_asks_to_clear_train(
 
 
 def test_the_downloaded_bytes_are_the_uploaded_bytes(
-    store: CheckpointStore, make: MakeCheckpoint, tmp_path: Path
+    store: CheckpointStore, make: Make, tmp_path: Path
 ) -> None:
     checkpoint = make(epoch=4)
     store.upload(checkpoint, "job", "last", VERSION)
@@ -158,7 +140,7 @@ def test_a_missing_checkpoint_is_named(store: CheckpointStore, bucket: str, tmp_
 
 
 def test_a_checkpoint_other_than_the_expected_one_is_refused(
-    store: CheckpointStore, make: MakeCheckpoint, tmp_path: Path
+    store: CheckpointStore, make: Make, tmp_path: Path
 ) -> None:
     store.upload(make(epoch=4), "job", "last", VERSION)
 
@@ -168,9 +150,7 @@ def test_a_checkpoint_other_than_the_expected_one_is_refused(
     assert not (tmp_path / "got.pt").exists()
 
 
-def test_verifying_distinguishes_right_wrong_and_missing_bytes(
-    store: CheckpointStore, make: MakeCheckpoint
-) -> None:
+def test_verifying_distinguishes_right_wrong_and_missing_bytes(store: CheckpointStore, make: Make) -> None:
     right, wrong = make(epoch=4), make(epoch=5)
     with pytest.raises(CheckpointNotFound, match=r"checkpoints/job/best\.pt"):
         store.verify("job", "best", right)
@@ -203,7 +183,7 @@ def test_an_object_of_another_program_is_recognised_as_foreign(
 
 
 def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
-    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+    store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
     client.put_object(Bucket=bucket, Key=store.location("job", "last").key, Body=b"theirs")
 
@@ -214,13 +194,13 @@ def test_an_object_of_another_program_is_kept_when_a_training_replaces_it(
 
 @pytest.mark.parametrize(("limits", "size"), [(TransferLimits(), 100_000), (IN_PARTS, LARGE)])
 def test_the_previous_generation_is_kept_with_its_identity(
-    client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
+    client: S3Client, bucket: str, make: Make, limits: TransferLimits, size: int
 ) -> None:
     store = CheckpointStore(Bucket(client, bucket), limits)
     for epoch in range(3):
-        store.upload(make(epoch, size), "job", "last", VERSION)
+        store.upload(make(epoch, size=size), "job", "last", VERSION)
 
-    previous = make(1, size)
+    previous = make(1, size=size)
     key = "checkpoints/job/last.previous.pt"
     assert hashlib.sha256(body(client, bucket, key)).hexdigest() == previous.sha256
     assert client.head_object(Bucket=bucket, Key=key)["Metadata"] == {
@@ -232,7 +212,7 @@ def test_the_previous_generation_is_kept_with_its_identity(
 
 
 def test_only_last_pt_has_a_previous_generation(
-    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+    store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
     for epoch in range(2):
         store.upload(make(epoch), "job", "best", VERSION)
@@ -243,7 +223,7 @@ def test_only_last_pt_has_a_previous_generation(
 
 
 def test_a_large_file_is_uploaded_in_parts_and_downloaded_whole(
-    client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
+    client: S3Client, bucket: str, make: Make, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(client, bucket), IN_PARTS)
     checkpoint = make(epoch=9, size=LARGE)
@@ -258,24 +238,24 @@ def test_a_large_file_is_uploaded_in_parts_and_downloaded_whole(
 
 @pytest.mark.parametrize(("limits", "size"), [(TransferLimits(), 100_000), (IN_PARTS, LARGE)])
 def test_an_attempt_that_was_overtaken_is_refused_and_changes_nothing(
-    client: S3Client, bucket: str, make: MakeCheckpoint, limits: TransferLimits, size: int
+    client: S3Client, bucket: str, make: Make, limits: TransferLimits, size: int
 ) -> None:
     older, newer = (CheckpointStore(Bucket(client, bucket), limits) for _ in range(2))
-    older.upload(make(0, size), "job", "last", VERSION)
-    theirs = newer.upload(make(1, size), "job", "last", VERSION)
+    older.upload(make(0, size=size), "job", "last", VERSION)
+    theirs = newer.upload(make(1, size=size), "job", "last", VERSION)
 
     with pytest.raises(FencedOut, match=r"changed by another attempt .*now: epoch 2"):
-        older.upload(make(2, size), "job", "last", VERSION)
+        older.upload(make(2, size=size), "job", "last", VERSION)
 
     assert newer.head("job", "last") == theirs.stored
     assert (
         client.head_object(Bucket=bucket, Key="checkpoints/job/last.previous.pt")["Metadata"]["epoch"] == "0"
     )
-    newer.upload(make(3, size), "job", "last", VERSION)
+    newer.upload(make(3, size=size), "job", "last", VERSION)
 
 
 def test_an_attempt_whose_objects_were_deleted_is_refused(
-    store: CheckpointStore, client: S3Client, bucket: str, make: MakeCheckpoint
+    store: CheckpointStore, client: S3Client, bucket: str, make: Make
 ) -> None:
     store.upload(make(epoch=0), "job", "last", VERSION)
     client.delete_object(Bucket=bucket, Key=store.location("job", "last").key)
@@ -290,7 +270,7 @@ def test_an_attempt_whose_objects_were_deleted_is_refused(
 # multipart upload.
 @pytest.mark.parametrize("first_write", [True, False])
 def test_exactly_one_of_many_concurrent_attempts_wins(
-    client: S3Client, bucket: str, make: MakeCheckpoint, first_write: bool
+    client: S3Client, bucket: str, make: Make, first_write: bool
 ) -> None:
     if not first_write:
         CheckpointStore(Bucket(client, bucket)).upload(make(100, 300_000), "job", "last", VERSION)
@@ -316,9 +296,9 @@ def test_exactly_one_of_many_concurrent_attempts_wins(
 
 
 def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
-    client: S3Client, bucket: str, make: MakeCheckpoint
+    client: S3Client, bucket: str, make: Make
 ) -> None:
-    files = {"best": make(1, LARGE, "best.pt"), "last": make(2, LARGE)}
+    files = {"best": make(1, size=LARGE), "last": make(2, size=LARGE)}
     stores = {kind: CheckpointStore(Bucket(client, bucket)) for kind in files}
 
     with ThreadPoolExecutor(2) as threads:
@@ -331,7 +311,7 @@ def test_two_tasks_can_upload_best_and_last_of_a_job_at_once(
 
 @pytest.mark.parametrize("job_id", ["a", "7", "A.b_c-d", "x" * 128])
 def test_job_ids_up_to_the_limits_are_accepted(
-    store: CheckpointStore, make: MakeCheckpoint, job_id: str, tmp_path: Path
+    store: CheckpointStore, make: Make, job_id: str, tmp_path: Path
 ) -> None:
     checkpoint = make(epoch=0)
 
@@ -348,8 +328,8 @@ def test_job_ids_that_could_lead_elsewhere_are_refused(store: CheckpointStore, j
         store.uri(job_id, "best")
 
 
-def test_a_client_with_the_defaults_of_boto3_works_too(
-    s3_client: S3Client, bucket: str, make: MakeCheckpoint, tmp_path: Path
+def test_a_client_with_the_defaults_of_boto3_also_works(
+    s3_client: S3Client, bucket: str, make: Make, tmp_path: Path
 ) -> None:
     store = CheckpointStore(Bucket(s3_client, bucket), IN_PARTS)
     small, large = make(epoch=0), make(epoch=1, size=LARGE)

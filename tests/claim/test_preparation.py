@@ -19,7 +19,7 @@ from include.datasets.confinement import run_confined
 from include.datasets.progress import Progress
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from tests.support.jobs import claim
+from tests.support.jobs import claim, resolved
 
 Opener = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
 
@@ -35,7 +35,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 def job(jobs: JobRepository) -> ResolvedJob:
     claim(jobs)
     spec = TrainingSpec().with_defaults()
-    return ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    return resolved(spec)
 
 
 @pytest.fixture

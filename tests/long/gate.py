@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import socket
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Literal, NamedTuple
 
 from include.stack.airflow import Airflow
 from include.stack.local import Stack
+from tests.support.tcp_proxy import BLOCK, Connection, TcpProxy
 
-_BLOCK = 16 * 1024
 _REQUEST = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
 _CONTINUE = b"HTTP/1.1 100"
 
@@ -31,27 +30,14 @@ class Plan(NamedTuple):
     stage: Stage
 
 
-class Gate:
+class Gate(TcpProxy):
     """A proxy that forwards to `endpoint_url`, and closes a connection after holding its request."""
 
     def __init__(self, endpoint_url: str) -> None:
-        address = urlsplit(endpoint_url)
-        assert address.port is not None
-        self._server = (str(address.hostname), address.port)
-        self._lock = threading.Lock()
+        super().__init__(endpoint_url)
         self._plan: Plan | None = None
         self._open = threading.Event()
         self._held = threading.Event()
-        self._listener = socket.socket()
-        # A small buffer, which accepted connections inherit, makes uploads take some time.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()
-
-    @property
-    def endpoint_url(self) -> str:
-        host, port = self._listener.getsockname()
-        return f"http://{host}:{port}"
 
     def shut(self, plan: Plan) -> None:
         """Hold the next request that matches the plan."""
@@ -68,29 +54,22 @@ class Gate:
         self._plan = None
         self._open.set()
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.open()
-        self._listener.close()
+        super().__exit__()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                try:
-                    connection = _Connection(client, socket.create_connection(self._server))
-                except OSError:
-                    client.close()
-                    continue
-                for carry in (self._carry_up, self._carry_down):
-                    threading.Thread(target=carry, args=(connection,), daemon=True).start()
+    def serve(self, client: socket.socket) -> None:
+        try:
+            connection = _Connection(client, socket.create_connection(self._server))
+        except OSError:
+            client.close()
+            return
+        for carry in (self._carry_up, self._carry_down):
+            threading.Thread(target=carry, args=(connection,), daemon=True).start()
 
     def _carry_up(self, connection: _Connection) -> None:
-        with connection, suppress(OSError):
-            while block := connection.client.recv(_BLOCK):
+        with closing(connection), suppress(OSError):
+            while block := connection.client.recv(BLOCK):
                 if request := _REQUEST.match(block):
                     connection.start_request(request[1].decode(), request[2].decode())
                     self._hold(connection, "received")
@@ -101,8 +80,8 @@ class Gate:
                 connection.server.sendall(block)
 
     def _carry_down(self, connection: _Connection) -> None:
-        with connection, suppress(OSError):
-            while block := connection.server.recv(_BLOCK):
+        with closing(connection), suppress(OSError):
+            while block := connection.server.recv(BLOCK):
                 if not block.startswith(_CONTINUE):
                     self._hold(connection, "answered")
                 connection.client.sendall(block)
@@ -118,9 +97,9 @@ class Gate:
         raise ConnectionAbortedError
 
 
-class _Connection:
+class _Connection(Connection):
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.client, self.server = client, server
+        super().__init__(client, server)
         self.blocks = 0
         self._method = self._path = ""
 
@@ -129,15 +108,6 @@ class _Connection:
 
     def matches(self, plan: Plan) -> bool:
         return self._method == plan.method and self._path.endswith(plan.ending)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for end in (self.client, self.server):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
 
 @dataclass(frozen=True)

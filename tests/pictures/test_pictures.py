@@ -29,7 +29,7 @@ from include.jobs.spec import TrainingSpec
 from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, chosen
 from include.pictures.store import PictureStore
 from include.s3.bucket import Bucket
-from tests.support.jobs import claim, recorded, started
+from tests.support.jobs import claim, recorded, resolved, small_detection, started
 from tests.support.stored_objects import keys
 from tests.support.tiny_datasets import build
 from tests.support.untrained import stored_start
@@ -208,29 +208,24 @@ def test_a_training_run_stores_its_plots(
     plots: bool, stopping: bool,
 ) -> None:  # fmt: skip
     build("detect", tmp_path / "data", train=8, val=4)
-    spec = TrainingSpec(
-        dataset=str(tmp_path / "data" / "data.yaml"),
-        model=stored_start(s3_client, bucket, tmp_path),
-        task="detect",
-        epochs=2,
-        imgsz=64,
-        batch=4,
-        device="cpu",
-        overrides={"plots": plots},
-    ).with_defaults()
+    model = stored_start(s3_client, bucket, tmp_path)
+    spec = small_detection(tmp_path / "data" / "data.yaml", model, plots=plots)
     settings = Settings(bucket, tmp_path / "root", dataset_folders=(tmp_path,))
     reader = S3ObjectReader(s3_client)
     cache, roots = settings.dataset_cache, settings.dataset_roots
     dataset = inspect_dataset(spec.dataset, "detect", cache, reader, roots).reference
     claim(jobs, spec=spec.model_dump(mode="json", exclude={"job_id"}))
-    resolved = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
     settings.run_folder("a").mkdir(parents=True)
     draw(settings.run_folder("a"), "PR_curve.png")  # left by an earlier training run on this machine
     if stopping:
         threading.Thread(target=_stop_when_it_runs, args=[migrated_url], daemon=True).start()
 
     manifest = TrainingAttempt(
-        resolved, dataset, 1, settings, lambda: CheckpointStore(Bucket(s3_client, bucket), run_id="run1")
+        resolved(spec),
+        dataset,
+        1,
+        settings,
+        lambda: CheckpointStore(Bucket(s3_client, bucket), run_id="run1"),
     ).run()
 
     assert manifest.stop_reason == ("stopped" if stopping else "completed")

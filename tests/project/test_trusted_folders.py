@@ -29,7 +29,7 @@ from include.trusted_folders import UntrustedFolder, make_trusted_folder, requir
 from tests.faults.task_process import Notes
 from tests.support.airflow_connections import context_of, lead_to
 from tests.support.dataset_steps import materialize, unused_client
-from tests.support.jobs import started
+from tests.support.jobs import resolved, started
 from tests.support.stacks import reachable_directory
 from tests.support.strangers import IS_ROOT, as_account, in_child
 
@@ -323,7 +323,7 @@ def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
     lead_to(monkeypatch, migrated_url, s3, "bucket", made(place / "root", mode))
     monkeypatch.setenv("DATASET_ROOTS", "")
     spec = TrainingSpec(dataset=dataset, model="yolo11n", device="cpu").with_defaults()
-    job = ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
+    job = resolved(spec)
     with pytest.raises(error, match=sentence):
         train(
             job,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from typing import Literal, Self
-from urllib.parse import urlsplit
+from typing import Literal
 
-_BLOCK = 16 * 1024
+from tests.support.tcp_proxy import BLOCK, Connection, TcpProxy
+
 _TRICKLE_SECONDS = 0.05
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
-class CuttingProxy:
+class CuttingProxy(TcpProxy):
     """Forwards to `endpoint_url`, and cuts a connection once one of its directions exceeds a limit.
 
     `sent` limits the bytes to the server, and `received` the bytes from the server; None means no limit.
@@ -34,28 +34,15 @@ class CuttingProxy:
         then: Literal["cut", "hang", "trickle", "flip"] = "cut",
         throttled: int = 0,
     ) -> None:
-        address = urlsplit(endpoint_url)
-        assert address.port is not None
-        self._server = (str(address.hostname), address.port)
+        super().__init__(endpoint_url)
         self._sent, self._received, self._answer_to_large = sent, received, answer_to_large
         self._left = cuts
         self._then = then
         self._throttled = throttled
-        self._lock = threading.Lock()
         self._healed = threading.Event()
         self.failing = threading.Event()
         self.cuts = 0
         self._ended: list[threading.Event] = []
-        self._listener = socket.socket()
-        # A small buffer, which accepted sockets inherit; a larger one would accept the bytes that must hang.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BLOCK)
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen()
-
-    @property
-    def endpoint_url(self) -> str:
-        host, port = self._listener.getsockname()
-        return f"http://{host}:{port}"
 
     def heal(self) -> None:
         """Carry everything from now on, beginning with the bytes that were held back."""
@@ -71,25 +58,18 @@ class CuttingProxy:
         for ended in self._ended:
             assert ended.wait(60)
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.heal()
-        self._listener.close()
+        super().__exit__()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self._throttled:
-                    self._throttled -= 1
-                    threading.Thread(target=_answer_slow_down, args=(client,), daemon=True).start()
-                    continue
-                connection = _Connection(client, socket.create_connection(self._server))
-                for up in (True, False):
-                    threading.Thread(target=self._carry, args=(connection, up), daemon=True).start()
+    def serve(self, client: socket.socket) -> None:
+        if self._throttled:
+            self._throttled -= 1
+            threading.Thread(target=_answer_slow_down, args=(client,), daemon=True).start()
+            return
+        connection = _Connection(client, socket.create_connection(self._server))
+        for up in (True, False):
+            threading.Thread(target=self._carry, args=(connection, up), daemon=True).start()
 
     def _carry(self, connection: _Connection, up: bool) -> None:
         source, target = (
@@ -97,7 +77,7 @@ class CuttingProxy:
         )
         failing = False
         with suppress(OSError):
-            while block := source.recv(_BLOCK):
+            while block := source.recv(BLOCK):
                 connection.count(up, len(block))
                 if not failing and self._fail_now(connection, up):
                     if self._then == "cut":
@@ -128,9 +108,9 @@ class CuttingProxy:
         return True
 
 
-class _Connection:
+class _Connection(Connection):
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.client, self.server = client, server
+        super().__init__(client, server)
         self.sent = self.received = 0
         self.ended = threading.Event()
 
@@ -141,15 +121,12 @@ class _Connection:
             self.received += size
 
     def close(self) -> None:
-        for end in (self.client, self.server):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        super().close()
         self.ended.set()
 
 
 def _answer_slow_down(client: socket.socket) -> None:
     with client, suppress(OSError):
-        client.recv(_BLOCK)
+        client.recv(BLOCK)
         head = f"HTTP/1.1 503 Slow Down\r\nContent-Length: {len(_SLOW_DOWN)}\r\nConnection: close\r\n\r\n"
         client.sendall(head.encode() + _SLOW_DOWN)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
+from include.claim.resolved_job import ResolvedJob
 from include.jobs.job import TrainingJob
 from include.jobs.repository import JobClaim, JobRepository
+from include.jobs.spec import ResolvedSpec, TrainingSpec
 from include.queries import query
 from include.training.contract import EpochReport
 
@@ -26,6 +29,19 @@ def claim(
         "fresh": False,
     } | given
     return jobs.claim(JobClaim(job_id, run_id=run_id, expected_run_id=expected, **values))
+
+
+def small_detection(dataset: str | Path, model: str, **overrides: Any) -> ResolvedSpec:
+    """Return the parameters of a job that trains a detector for two epochs on a CPU."""
+    return TrainingSpec(
+        dataset=str(dataset), model=model, task="detect", epochs=2, imgsz=64, batch=4, device="cpu",
+        overrides=overrides,
+    ).with_defaults()  # fmt: skip
+
+
+def resolved(spec: ResolvedSpec) -> ResolvedJob:
+    """Return job a of run1 with these parameters."""
+    return ResolvedJob(job_id="a", dag_id="train_yolo", run_id="run1", origin_run_id="run1", spec=spec)
 
 
 def started(jobs: JobRepository, *, epochs: int = 0, attempt: int = 1) -> TrainingJob:

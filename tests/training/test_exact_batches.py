@@ -210,7 +210,7 @@ def poisoned(wanted: TrainingRequest, reporter: Poisons) -> None:
         trainer.train()
 
 
-def test_an_epoch_that_ends_in_nan_is_repeated_whatever_was_saved_in_it(tmp_path: Path) -> None:
+def test_an_epoch_that_ends_in_nan_is_repeated_even_after_states_within_it(tmp_path: Path) -> None:
     wanted = asked("detect", tmp_path)
     poisoned(wanted, Poisons())
     whole = last_of(wanted)
