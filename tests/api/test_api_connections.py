@@ -98,7 +98,7 @@ def test_a_server_that_hangs_delays_a_request_once_and_not_for_each_connection(
     assert all(connection.closed for connection in kept)
 
 
-def test_a_connection_with_an_open_transaction_is_not_lent_again(
+def test_a_connection_with_an_open_transaction_is_not_reused(
     pool: QueuePool, opened: list[Connection]
 ) -> None:
     with suppress(RuntimeError), pooled_connection(pool) as connection:
@@ -109,7 +109,7 @@ def test_a_connection_with_an_open_transaction_is_not_lent_again(
     assert opened[0].closed
 
 
-def test_an_old_connection_is_not_lent_again(
+def test_an_old_connection_is_not_reused(
     connect: Callable[[], Connection], opened: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "MAX_AGE_SECONDS", 1)

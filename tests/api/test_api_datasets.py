@@ -181,7 +181,7 @@ def test_a_version_that_the_model_in_production_was_trained_on_is_kept(
     assert "these models in production were trained on it: m@4" in answer.json()["detail"]
 
 
-def test_nobody_deletes_a_version_that_somebody_else_has_registered(
+def test_a_user_cannot_delete_a_version_that_somebody_else_has_registered(
     ask: Ask, datasets: DatasetRepository
 ) -> None:
     register(datasets, "parts", "a", by="eve")

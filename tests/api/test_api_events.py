@@ -212,7 +212,7 @@ def test_a_client_that_disconnects_is_forgotten(
     assert soon_idle(hub)
 
 
-def test_a_hundred_viewers_are_one_to_the_database(migrated_url: str, jobs: JobRepository) -> None:
+def test_a_hundred_viewers_need_one_database_connection(migrated_url: str, jobs: JobRepository) -> None:
     started(jobs, epochs=1)
     opened, most = [0], [0]
 

@@ -43,7 +43,7 @@ def _active(jobs: JobRepository) -> None:
 
 @pytest.mark.usefixtures("_active")
 @pytest.mark.parametrize("action", ACTIONS)
-def test_nobody_changes_a_job_of_somebody_else(
+def test_a_user_cannot_change_a_job_of_somebody_else(
     send: Send, jobs: JobRepository, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     monkeypatch.setenv("JOB_ADMINISTRATORS", "root")

@@ -93,7 +93,7 @@ def test_other_content_is_replaced_only_on_request(
     assert s3_client.get_object(Bucket=bucket, Key="pretrained/own.pt")["Body"].read() == other
 
 
-def test_stored_content_that_is_no_checkpoint_is_named_and_can_be_replaced(
+def test_stored_content_that_is_not_a_checkpoint_is_named_and_can_be_replaced(
     store: Store, weights: bytes, s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.put_object(Bucket=bucket, Key="pretrained/own.pt", Body=b"of another client")

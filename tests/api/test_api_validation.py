@@ -83,7 +83,7 @@ def test_every_wrong_field_has_its_own_sentence(errors_of: Errors) -> None:
         assert "also wrong" not in sentence
 
 
-def test_a_taken_name_and_a_job_that_cannot_be_resumed_are_reported_too(
+def test_a_taken_name_and_a_job_that_cannot_be_resumed_are_reported(
     errors_of: Errors, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)

@@ -149,9 +149,7 @@ def test_a_job_with_a_stop_request_stops_when_its_state_is_saved(reporter: Open,
         train()
 
 
-def test_a_job_that_is_to_stop_after_the_epoch_finishes_the_epoch(
-    reporter: Open, jobs: JobRepository
-) -> None:
+def test_a_job_that_is_asked_to_stop_after_the_epoch_finishes_it(reporter: Open, jobs: JobRepository) -> None:
     with reporter(Termination()) as opened:
         jobs.request_stop("a", after_epoch=True)
         for batch in range(1, 20):

@@ -83,7 +83,7 @@ def test_an_older_attempt_is_killed_whether_suspended_or_running(
             assert f"Attempt 1 (process {older.pid}) is still running this job" in caplog.text
 
 
-def test_a_newer_attempt_is_left_alone(tmp_path: Path) -> None:
+def test_a_newer_attempt_is_not_disturbed(tmp_path: Path) -> None:
     with holder(tmp_path, "run1", 3) as newer:
         with (
             pytest.raises(StillRunning, match=r"Attempt 3 \(process \d+\) at this job is already running"),
@@ -93,7 +93,7 @@ def test_a_newer_attempt_is_left_alone(tmp_path: Path) -> None:
         assert newer.process.is_alive()
 
 
-def test_a_child_process_of_an_older_attempt_holds_the_job_too(
+def test_a_child_process_of_an_older_attempt_also_holds_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_WAIT_SECONDS", 1.0)
@@ -126,7 +126,7 @@ def test_a_process_of_another_container_with_the_same_pid_is_not_killed(
         assert older.process.is_alive()
 
 
-def test_other_jobs_are_left_alone_and_no_file_stays_behind(tmp_path: Path) -> None:
+def test_other_jobs_are_not_affected_and_no_file_is_left(tmp_path: Path) -> None:
     with holder(tmp_path, "run1", 1) as other, sole_attempt(tmp_path, "yours", "run2", 1):
         assert other.process.is_alive()
     assert not (tmp_path / "yours").exists()

@@ -31,7 +31,7 @@ def left(world: World, name: str, *, file: str = "runs/train/weights/last.pt") -
 # --- orphans ---
 
 
-def test_an_object_without_a_row_is_an_orphan_and_stays(world: World) -> None:
+def test_an_object_without_a_row_is_an_orphan_and_is_kept(world: World) -> None:
     world.job("a")
     world.put(world.uri("gone", "last.pt"), b"state")
     report = world.audit()
@@ -42,7 +42,7 @@ def test_an_object_without_a_row_is_an_orphan_and_stays(world: World) -> None:
     assert world.body(world.uri("gone", "last.pt")) == b"state"
 
 
-def test_an_object_that_no_training_run_writes_is_an_orphan_too(world: World) -> None:
+def test_an_object_that_no_training_run_writes_is_an_orphan(world: World) -> None:
     world.job("a")
     world.put(world.uri("a", "notes/me.txt"), b"notes")
     world.put(f"s3://{world.bucket}/checkpoints/readme.txt", b"read me")
@@ -152,7 +152,7 @@ def test_a_running_row_without_a_live_run_is_recorded_as_failed(world: World) ->
     assert world.audit(run_id="tomorrow").sentence.endswith("Found: nothing.")
 
 
-def test_a_running_row_stays_while_its_run_is_live(world: World) -> None:
+def test_a_running_row_is_kept_while_its_run_is_live(world: World) -> None:
     world.row("a", status="running")
     world.live = {("train_yolo", "run of a")}
     world.audit()
@@ -171,7 +171,7 @@ def test_a_row_that_waits_for_its_first_run_is_not_stuck(world: World) -> None:
     assert (world.get("a")["status"], world.findings()) == ("queued", [])
 
 
-def test_without_repair_a_stuck_row_stays_as_it_is(world: World) -> None:
+def test_without_repair_a_stuck_row_is_unchanged(world: World) -> None:
     world.row("a", status="running")
     world.audit(repair=False)
     assert (world.get("a")["status"], world.finding()["repair"]) == ("running", None)
@@ -225,7 +225,7 @@ def test_an_upload_that_nobody_completed_is_aborted_after_a_day(world: World) ->
     assert uploads(world) == ["elsewhere/large.bin"]
 
 
-def test_without_repair_an_abandoned_upload_stays(world: World) -> None:
+def test_without_repair_an_abandoned_upload_is_kept(world: World) -> None:
     begin_upload(world, "checkpoints/a/last.pt")
     world.audit(repair=False)
     assert world.finding()["repair"] is None
@@ -250,7 +250,7 @@ def test_the_folder_of_a_job_that_ended_well_is_removed(world: World, status: st
     assert not folder.exists()
 
 
-def test_the_folder_of_an_expired_job_is_removed_too(world: World) -> None:
+def test_the_folder_of_an_expired_job_is_removed(world: World) -> None:
     world.job("a", last_checkpoint_expired_at="2026-01-02")
     world.change("a", last_checkpoint_path=None, last_checkpoint_sha256=None)
     folder = left(world, "a")
@@ -265,7 +265,7 @@ def test_the_folder_of_a_job_without_a_row_is_removed(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "running"])
-def test_the_folder_of_a_job_that_may_need_it_stays(world: World, status: str) -> None:
+def test_the_folder_of_a_job_that_may_need_it_is_kept(world: World, status: str) -> None:
     world.job("a", status=status)
     world.live = {("train_yolo", "run of a")}
     folder = left(world, "a")
@@ -273,7 +273,7 @@ def test_the_folder_of_a_job_that_may_need_it_stays(world: World, status: str) -
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_the_folder_of_a_job_with_keep_local_stays(world: World) -> None:
+def test_the_folder_of_a_job_with_keep_local_is_kept(world: World) -> None:
     world.job("a", spec={"keep_local": True})
     folder = left(world, "a")
     world.audit()
@@ -286,7 +286,7 @@ def test_a_folder_that_changed_within_a_day_stays(world: World) -> None:
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_the_folder_of_a_job_whose_objects_are_lost_stays(world: World) -> None:
+def test_the_folder_of_a_job_whose_objects_are_lost_is_kept(world: World) -> None:
     """The folder may hold the last copy of the objects."""
     world.job("a")
     world.remove(world.uri("a", "best.pt"))
@@ -334,7 +334,7 @@ def test_nothing_is_removed_from_a_folder_that_others_can_write_to(world: World)
     assert (folder.exists(), world.findings()) == (True, [])
 
 
-def test_without_repair_a_folder_stays(world: World) -> None:
+def test_without_repair_a_folder_is_kept(world: World) -> None:
     folder = left(world, "gone")
     world.audit(repair=False)
     assert (world.finding()["repair"], folder.exists()) == (None, True)

@@ -71,7 +71,7 @@ def test_a_missing_object_is_found(world: World, name: str) -> None:
     assert f"names {found['path']}, but there is no such object" in report.markdown()
 
 
-def test_a_truncated_object_is_found_from_its_size_alone(world: World) -> None:
+def test_a_truncated_object_is_found_by_its_size(world: World) -> None:
     world.job("a")
     uri = world.uri("a", "last.pt")
     replace(world.client, uri, LAST[:-1], world.metadata(uri))
@@ -117,7 +117,7 @@ def test_bytes_that_cannot_be_read_are_found_while_the_server_answers(world: Wor
     assert "cannot be read" in world.finding()["detail"]
 
 
-def test_an_object_in_a_bucket_that_is_gone_is_missing(world: World) -> None:
+def test_an_object_in_a_deleted_bucket_is_missing(world: World) -> None:
     world.job("a")
     world.change("a", best_checkpoint_path="s3://no-such-bucket/checkpoints/a/best.pt")
     world.audit()
@@ -150,7 +150,7 @@ def test_a_path_at_which_no_object_can_be_does_not_end_the_audit(
     assert (second["repair"] is not None) is repair
 
 
-def test_objects_that_only_a_host_application_recorded_are_left_alone(world: World) -> None:
+def test_objects_that_only_a_host_application_recorded_are_kept(world: World) -> None:
     world.row("7", run_id=None, best_checkpoint_path="s3://models/job 7")
     assert world.audit().checked == 0
     assert world.findings() == []
@@ -283,7 +283,7 @@ def test_production_is_not_repaired_while_somebody_promotes(
     assert world.audit().lost == 0
 
 
-def test_nothing_is_restored_from_a_copy_that_is_damaged_too(world: World, version: ModelVersion) -> None:
+def test_nothing_is_restored_from_a_damaged_copy(world: World, version: ModelVersion) -> None:
     for uri in (world.uri("a", "best.pt"), version.path, production(world)):
         world.damage(uri)
     before = [world.body(uri) for uri in (world.uri("a", "best.pt"), version.path, production(world))]

@@ -97,7 +97,7 @@ def test_a_failed_or_stopped_job_is_as_old_as_its_last_change(world: World, stat
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
-def test_the_time_at_which_a_job_ended_stays_when_its_state_expires(world: World, status: str) -> None:
+def test_the_time_at_which_a_job_ended_is_kept_when_its_state_expires(world: World, status: str) -> None:
     """Only updated_at records that time; without recorded GPU use, the job's duration is computed from it."""
     end = datetime.now(UTC) - timedelta(days=9)
     ended(world, "old", status=status, completed_at=None, updated_at=end)
@@ -135,7 +135,7 @@ def test_states_of_active_jobs_and_of_their_parents_stay(world: World) -> None:
     assert expired(world) == {"parent-of-ended"}
 
 
-def test_the_state_of_a_cleared_run_stays(world: World) -> None:
+def test_the_state_of_a_cleared_run_is_kept(world: World) -> None:
     """The row says `failed` until training begins, and the job may wait for a GPU for hours."""
     ended(world, "cleared", status="failed")
     ended(world, "failed", status="failed")
@@ -215,7 +215,7 @@ def test_reports_of_checks_expire_by_their_age(world: World) -> None:
         ({"job_id": "b"}, "last.pt was deleted by the retention policy on"),
     ],
 )
-def test_a_request_for_an_expired_state_says_that_it_expired(
+def test_a_request_for_an_expired_state_is_told_that_it_expired(
     world: World, params: dict[str, Any], sentence: str
 ) -> None:
     for job_id, status in (("a", "completed"), ("b", "failed")):

@@ -94,7 +94,7 @@ def test_a_file_that_changes_while_it_is_sent_is_refused_by_the_server(
 
 
 @both_ways
-def test_a_file_that_is_damaged_on_its_way_is_not_stored_and_can_be_sent_again(
+def test_a_file_that_is_damaged_in_transit_is_not_stored_and_can_be_sent_again(
     connect: Connect, s3: S3, bucket: str, tmp_path: Path, limits: TransferLimits
 ) -> None:
     first, second = checkpoint_file(tmp_path, 0), checkpoint_file(tmp_path, 1)

@@ -161,7 +161,7 @@ def test_a_scheduled_job_without_an_owner_belongs_to_the_schedule(
     assert recorded(jobs).triggered_by == "root"
 
 
-def test_a_row_of_a_host_application_belongs_to_whoever_trains_it_unless_it_names_an_owner(
+def test_a_row_of_a_host_application_belongs_to_the_user_who_trains_it_unless_it_names_an_owner(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("INSERT INTO training_jobs (job_id, status) VALUES ('a', 'queued')")

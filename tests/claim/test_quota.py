@@ -89,7 +89,7 @@ def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
     assert (begun.waits_for_quota, begun.waits_for_gpu, begun.queued_at) == (False, True, held.queued_at)
 
 
-def test_a_job_that_is_cancelled_while_it_waits_for_its_quota_stays_stopped(
+def test_a_job_that_is_cancelled_while_it_waits_for_its_quota_remains_stopped(
     resolving: Resolve, jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     resolving("a", 1, gpus="1")
@@ -126,7 +126,7 @@ def test_one_user_does_not_wait_for_another(resolving: Resolve) -> None:
     resolving("c", 3, "eve", gpus="1")
 
 
-def test_the_quota_of_the_owner_applies_whoever_resumes_the_job(
+def test_the_quota_of_the_owner_applies_even_if_another_user_resumes_the_job(
     resolving: Resolve, jobs: JobRepository
 ) -> None:
     resolving("a", 1)

@@ -159,7 +159,7 @@ def test_a_job_that_another_run_is_training_is_refused(
     assert recorded(jobs, "busy").status == "running"
 
 
-def test_a_cancelled_job_is_taken_over_even_if_its_run_has_not_ended_yet(
+def test_a_cancelled_job_is_taken_over_before_its_run_has_ended(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository
 ) -> None:
     resolving({"job_id": "cancelled"})

@@ -85,7 +85,7 @@ def test_a_page_is_accessible_and_fits_a_phone(visit: Visitors, where: str) -> N
     assert (light, visitor.barriers()) == ([], [])
 
 
-def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
+def test_a_job_can_be_opened_with_only_the_keyboard(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=access-fa")
     table = page.get_by_role("table", name="Training runs")
     link = table.get_by_role("link", name="access-failed", exact=True)

@@ -112,7 +112,7 @@ def test_pages_lead_to_older_jobs_and_back(visit: Visitors) -> None:
     expect(_job_link(page, "pages-running")).to_be_visible()
 
 
-def test_an_empty_list_says_what_to_do(visit: Visitors) -> None:
+def test_an_empty_list_explains_what_to_do(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=pages-nowhere")
     expect(page.get_by_text("No training run", exact=False).first).to_be_visible()
     expect(page.get_by_role("link", name="Start a training run").first).to_be_visible()
@@ -238,7 +238,7 @@ def test_a_job_that_is_loaded_twice_at_once_is_followed_by_one_stream(
     assert page.evaluate("streams.filter((each) => each.readyState !== EventSource.CLOSED).length") <= 1
 
 
-def test_a_job_that_starts_over_while_its_page_is_hidden_has_no_epoch_of_the_old_training(
+def test_a_page_that_was_hidden_while_its_job_started_over_shows_no_epoch_of_the_old_training(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     record_training(recorded, "pages-over", status="running", finished=3, origin_run_id="old", attempt=1)
@@ -424,7 +424,7 @@ def test_a_signed_version_offers_the_address_of_its_signature(
     recorded.execute("DELETE FROM model_versions WHERE name = 'pages-signed'")
 
 
-def test_a_refused_download_says_why(visit: Visitors) -> None:
+def test_the_reason_for_a_refused_download_is_reported(visit: Visitors) -> None:
     visitor = visit()
     visitor.expects(404, f"{API}/jobs/pages-parent/checkpoints/best")
     page = visitor.open("job?id=pages-parent")
@@ -460,7 +460,7 @@ def test_a_shared_link_leads_through_the_login_to_its_page(visit: Visitors, api_
     assert page.url.endswith("/training/console/job?id=pages-failed&x=1%262")
 
 
-def test_a_job_is_opened_with_the_keyboard_alone(visit: Visitors) -> None:
+def test_a_job_can_be_opened_with_only_the_keyboard(visit: Visitors) -> None:
     page = visit().open("jobs?prefix=pages-fa")
     expect(_job_link(page, "pages-failed")).to_be_visible()
     for _ in range(40):

@@ -129,7 +129,7 @@ def test_a_folder_is_sent_without_files_that_training_never_reads(
     assert names == {".upload.json", "data.yaml", "images/train/1.jpg"}
 
 
-def test_a_missing_name_or_file_is_asked_for(visit: Visitors, large: Path) -> None:
+def test_a_missing_name_or_file_is_requested(visit: Visitors, large: Path) -> None:
     page = visit().open("datasets")
     page.get_by_role("button", name="Upload and check").click()
     expect(page.get_by_role("alert")).to_have_text("Choose a .zip, an .ndjson export or a folder first.")
@@ -186,7 +186,7 @@ def test_the_page_says_that_the_bucket_lacks_a_cors_rule(
     page.unroute_all()
 
 
-def test_an_upload_that_has_failed_stays_failed_while_its_other_parts_end(
+def test_a_failed_upload_remains_failed_while_its_other_parts_end(
     visit: Visitors, api_stack: Stack, signs: Path
 ) -> None:
     visitor = visit()
@@ -255,7 +255,7 @@ def test_an_upload_that_another_tab_completes_ends_in_both(visit: Visitors, sign
     _see_the_check(slow.page)
 
 
-def test_a_part_that_collides_with_another_request_is_sent_again_alone(
+def test_only_the_part_that_collides_with_another_request_is_sent_again(
     visit: Visitors, api_stack: Stack, signs: Path
 ) -> None:
     visitor = visit()

@@ -110,7 +110,7 @@ def test_ci_continues_if_nothing_can_be_installed(machine: Path) -> None:
     assert _did(machine) == ["make lint", "make test"]
 
 
-def test_ci_asks_nobody_for_a_password(machine: Path) -> None:
+def test_ci_never_asks_for_a_password(machine: Path) -> None:
     _program(machine, "apt-get")
     finished = _run(machine, user=1000)
     assert finished.returncode == 0

@@ -45,7 +45,7 @@ def test_only_pages_and_files_are_served() -> None:
 @pytest.mark.parametrize(
     "page", ["", *PAGES, "nowhere", "openapi.json", "docs", "static/", "static/current/"]
 )
-def test_nobody_gets_a_page_without_a_login(api_stack: Stack, page: str) -> None:
+def test_a_page_is_served_only_after_a_login(api_stack: Stack, page: str) -> None:
     assert get(api_stack, page, None).status_code == 401
 
 

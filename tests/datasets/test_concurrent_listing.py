@@ -171,7 +171,7 @@ class Odd(Watched):
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_server_that_ignores_order_or_start_key_loses_or_repeats_no_object(
+def test_no_object_is_lost_or_repeated_if_the_server_ignores_order_or_start_key(
     ordered: bool, stored: list[str], s3_client: S3Client, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(concurrent_listing, "_PAGE", 2)

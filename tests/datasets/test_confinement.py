@@ -92,7 +92,7 @@ def test_an_answer_that_is_too_long_is_refused_and_not_taken_for_a_kill(
     assert not isinstance(refused.value, ReaderKilled)
 
 
-def test_a_process_that_was_told_to_stop_does_not_blame_the_data() -> None:
+def test_a_process_that_was_asked_to_stop_does_not_blame_the_data() -> None:
     with pytest.raises(ConfinedProcessEnded, match=r"told to stop \(SIGTERM\)"):
         run_confined(signal.raise_signal, signal.SIGTERM, source="data")
 

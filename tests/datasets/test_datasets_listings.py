@@ -72,7 +72,9 @@ def test_uploads_after_the_check_do_not_reach_the_machine_that_trains(prefix: Pr
 
 
 @pytest.mark.parametrize("fate", ["replaced", "deleted"])
-def test_an_object_that_is_gone_is_named_unless_the_machine_has_a_copy(fate: str, prefix: Prefix) -> None:
+def test_a_replaced_or_deleted_object_is_named_unless_the_machine_has_a_copy(
+    fate: str, prefix: Prefix
+) -> None:
     reference = prefix.check()
     prefix.materialize(reference, "quick")
     key = "set/labels/train/0.txt"

@@ -254,7 +254,9 @@ def test_a_png_is_preferred_to_an_array_as_in_ultralytics(folder: Path, cache: P
 
 
 @pytest.mark.parametrize("task", ["semantic", "depth"])
-def test_a_split_without_maps_says_where_they_are_expected(task: str, folder: Path, cache: Path) -> None:
+def test_the_message_for_a_split_without_maps_names_where_they_are_expected(
+    task: str, folder: Path, cache: Path
+) -> None:
     data = build(task, folder)
     kind = MAPS[task]
     shutil.rmtree(folder / kind / "val")

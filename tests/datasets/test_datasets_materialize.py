@@ -67,7 +67,7 @@ def test_a_download_key_is_never_run(folder: Path, cache: Path, tmp_path: Path) 
     assert not trace.exists()
 
 
-def test_a_jpeg_with_trailing_bytes_is_accepted_and_stays_unchanged(folder: Path, cache: Path) -> None:
+def test_a_jpeg_with_trailing_bytes_is_accepted_and_unchanged(folder: Path, cache: Path) -> None:
     from ultralytics.data.dataset import YOLODataset
 
     data = build("detect", folder)

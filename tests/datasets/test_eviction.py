@@ -85,7 +85,7 @@ def test_a_file_shared_by_two_datasets_counts_once_and_stays_until_both_are_evic
     assert machine.stored() == 2
 
 
-def test_a_dataset_in_use_is_never_evicted_whatever_the_limit(
+def test_a_dataset_in_use_is_never_evicted_under_any_limit(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine.add("used")
@@ -220,7 +220,7 @@ while time.monotonic() < until or rounds <= 20:  # more than 20 rounds, even on 
 """
 
 
-def test_nobody_who_uses_a_dataset_ever_loses_it_to_an_eviction(machine: Machine) -> None:
+def test_no_eviction_removes_a_dataset_that_is_in_use(machine: Machine) -> None:
     users = [
         subprocess.Popen(
             [sys.executable, "-c", USERS, str(machine.cache.folder), str(number)],

@@ -306,7 +306,7 @@ def test_images_outside_of_the_class_folders_are_named(folder: Path) -> None:
     ]
 
 
-def test_a_folder_with_val_alone_is_not_divided(folder: Path) -> None:
+def test_a_folder_that_has_only_val_is_not_divided(folder: Path) -> None:
     build("classify", folder)
     (folder / "train").rename(folder / "images")
     with pytest.raises(DatasetError, match="has no train/; classify takes"):

@@ -106,7 +106,9 @@ def test_the_environment_comes_first_and_needs_no_api_server(
 
 
 @pytest.mark.usefixtures("serving")
-def test_a_backend_that_denies_access_to_a_name_counts_as_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_a_secrets_backend_may_not_read_counts_as_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class NarrowPolicy(BaseSecretsBackend):
         def get_connection(self, conn_id: str, team_name: str | None = None) -> Any:
             raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "GetParameter")

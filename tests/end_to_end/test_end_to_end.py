@@ -124,7 +124,7 @@ def test_local_files_are_deleted_after_both_objects_are_verified(
     assert not (Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / finished_job).exists()
 
 
-def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
+def test_a_resumed_job_continues_at_the_next_epoch_without_changing_its_parent(
     api: Airflow,
     airflow_stack: Stack,
     row: Callable[[str], dict[str, Any]],
@@ -160,7 +160,7 @@ def test_a_resumed_job_goes_on_at_the_next_epoch_and_leaves_its_parent_alone(
     assert told["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
 
 
-def test_a_completed_job_is_refused_and_its_row_stays_as_it_is(
+def test_a_completed_job_is_refused_and_its_row_is_unchanged(
     api: Airflow, row: Callable[[str], dict[str, Any]], finished_job: str
 ) -> None:
     before = row(finished_job)

@@ -107,7 +107,7 @@ def test_a_run_that_is_killed_moved_and_cut_off_from_s3_ends_with_the_same_weigh
 
 
 @pytest.mark.long
-def test_a_run_that_hangs_goes_on_by_itself_and_one_that_is_stopped_with_the_same_parameters_only(
+def test_a_run_that_hangs_continues_by_itself_and_a_stopped_one_only_with_the_same_parameters(
     api: Airflow, airflow_stack: Stack, job: dict[str, Any], uninterrupted: str, tmp_path: Path
 ) -> None:
     conf = job | {"job_id": "stopped", "hang_timeout": 10}

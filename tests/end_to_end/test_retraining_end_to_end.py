@@ -200,7 +200,7 @@ def test_a_worse_challenger_is_refused_with_its_reason(
     assert production(airflow_stack) == body(airflow_stack.s3.client(), champion.path)
 
 
-def test_an_earlier_version_comes_back_by_one_trigger(
+def test_an_earlier_version_is_restored_by_one_trigger(
     api: Airflow, airflow_stack: Stack, first_champion: ModelVersion, retrained: str
 ) -> None:
     api.run("promote_model", {"name": "shapes"})

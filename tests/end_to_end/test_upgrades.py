@@ -60,7 +60,9 @@ def upgrade(database_url: str, version: str, row: dict[str, Any]) -> None:
     apply(engine)
 
 
-def test_a_state_goes_on_and_is_saved_within_its_epoch_from_then_on(folder: Path, tmp_path: Path) -> None:
+def test_a_state_of_an_earlier_version_is_resumed_and_then_saved_within_its_epoch(
+    folder: Path, tmp_path: Path
+) -> None:
     assert inspect_file(folder / "last.pt").resumable
     identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
     asked = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)

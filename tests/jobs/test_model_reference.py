@@ -24,7 +24,7 @@ from include.training.architectures import is_architecture, published_weights
         ("model:digits@03", ModelKind.VERSION, "model:digits@3", "digits", 3),
     ],
 )
-def test_a_model_reference_is_parsed_whatever_its_case_and_blanks(
+def test_case_and_blanks_in_a_model_reference_do_not_matter(
     typed: str, kind: ModelKind, text: str, name: str, version: int | None
 ) -> None:
     assert ModelReference.parse(typed) == ModelReference(kind, text, name, version)

@@ -73,7 +73,7 @@ def test_our_table_of_defaults_equals_that_of_ultralytics() -> None:
 
 
 @pytest.mark.parametrize("spelt_out", [{"seed": 0}, {"optimizer": "auto"}, {"seed": 0, "optimizer": "auto"}])
-def test_a_default_that_is_spelt_out_on_resume_counts_as_not_given(spelt_out: dict[str, Any]) -> None:
+def test_a_default_may_be_given_explicitly_on_resume(spelt_out: dict[str, Any]) -> None:
     parent = TrainingSpec.parse({"epochs": 5}).with_defaults()
     TrainingSpec.parse({"resume_from": "p", **spelt_out}).inherit_from(parent)
     explicit = TrainingSpec.parse({"epochs": 5, **spelt_out}).with_defaults()

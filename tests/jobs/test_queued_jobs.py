@@ -99,7 +99,7 @@ def test_the_attempts_of_a_deleted_job_of_that_name_do_not_count(
     assert build_response(recorded(jobs), connection).duration_seconds == pytest.approx(20, abs=2)
 
 
-def test_between_two_attempts_a_job_stays_running_and_keeps_its_start(
+def test_between_two_attempts_a_job_is_still_running_and_keeps_its_start(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     before = started(jobs, epochs=1)

@@ -8,7 +8,7 @@ from include.deployment.settings import SettingRefused, Settings
 from include.jobs.quota import Quota, Quotas
 
 
-def test_without_settings_nobody_is_limited() -> None:
+def test_without_settings_no_user_is_limited() -> None:
     assert Quotas.parse("", "", "").of("ada") == Quota(gpus=None, gpu_hours=None)
 
 

@@ -216,7 +216,7 @@ def test_an_attempt_resets_the_row_to_its_state_and_counts_the_rest_as_lost(
     assert recorded(jobs).lost_seconds == 100.0
 
 
-def test_the_first_reason_why_weights_may_differ_stays(jobs: JobRepository) -> None:
+def test_the_first_reason_why_weights_may_differ_is_kept(jobs: JobRepository) -> None:
     assert started(jobs).inexact_reason is None
     jobs.record_inexact("a", "run1", 1, "other device")
     jobs.start_training("a", "run1", 2, first_epoch=0)

@@ -113,7 +113,7 @@ def test_gpu_use_counts_for_the_new_owner_from_the_takeover_on(
     assert usage.gpu_hours("eve", LONG_AGO) == pytest.approx(2, abs=0.01)
 
 
-def test_gpu_use_stays_when_the_job_is_deleted(
+def test_gpu_use_is_kept_when_the_job_is_deleted(
     jobs: JobRepository, connection: psycopg.Connection[Any], usage: UsageRepository
 ) -> None:
     record_use(connection, "a", MONDAY, 2)

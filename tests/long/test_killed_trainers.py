@@ -45,7 +45,7 @@ class KillsWithCosts(Killed):
 
 
 @pytest.mark.parametrize("training", range(3))
-def test_trainers_that_are_killed_again_and_again_end_with_the_same_bits(
+def test_trainers_that_are_killed_repeatedly_end_with_the_same_bits(
     training: int, report: Report, tmp_path: Path
 ) -> None:
     del training

@@ -194,7 +194,7 @@ def test_only_interruptions_without_progress_lengthen_the_pauses_and_end_a_task(
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
-def test_interruptions_before_an_attempt_could_start_are_counted_too(
+def test_interruptions_before_an_attempt_could_start_are_counted(
     task: Task, interruption: BaseException
 ) -> None:
     policy = CountErrors()

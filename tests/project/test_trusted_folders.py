@@ -122,7 +122,7 @@ def test_a_folder_of_another_account_is_refused(place: Path, mode: int) -> None:
 
 
 @as_root
-def test_root_refuses_the_folder_of_an_ordinary_account_too(place: Path) -> None:
+def test_root_also_refuses_the_folder_of_an_ordinary_account(place: Path) -> None:
     assert refusal(made(place / "root", 0o755, SOMEBODY, 0)) is not None
 
 
@@ -168,7 +168,7 @@ def test_another_accounts_link_in_a_sticky_folder_is_refused(place: Path) -> Non
     assert refusal_for_us(place / "tmp" / "root") is None
 
 
-def test_the_target_of_a_link_is_checked_too(place: Path) -> None:
+def test_the_target_of_a_link_is_also_checked(place: Path) -> None:
     made(place / "open", 0o777)
     made(place / "open" / "root", 0o700)
     (place / "link").symlink_to("open/../open/root")
@@ -213,9 +213,7 @@ def test_a_file_in_place_of_the_folder_is_refused_with_a_reason(place: Path) -> 
 # --- creating the folder ---
 
 
-def test_the_root_is_created_as_private_whatever_the_umask(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_root_is_created_as_private_under_any_umask(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(place / "tmp", 0o1777)
     monkeypatch.setenv("TRAINING_ROOT", str(place / "tmp" / "training"))
     root = Settings.from_environment().training_root

@@ -99,7 +99,7 @@ def test_a_long_difference_is_counted_completely_and_names_only_examples() -> No
     assert _counts(compare(every, every)) == {}
 
 
-def test_a_stored_manifest_is_sorted_whatever_order_the_check_wrote(
+def test_a_stored_manifest_is_sorted_for_any_order_of_the_check(
     s3_client: Any, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifests, "_SORTED_AT_ONCE", 4096)  # some twenty lines

@@ -100,7 +100,7 @@ def test_an_error_names_its_plan_and_field(given: dict[str, Any], said: str, tmp
     assert re.search(said, error), error
 
 
-def test_a_wrong_plan_does_not_affect_others_and_all_its_errors_are_named(tmp_path: Path) -> None:
+def test_a_wrong_plan_does_not_affect_others_and_all_its_errors_are_reported(tmp_path: Path) -> None:
     wrong = {"name": "wrong", "timeout_hours": -1, "approval": 1}
     plans = load_plans(written(tmp_path, wrong, GOOD, {"dataset": "digits"}, GOOD, "nonsense"))
     assert list(plans.valid) == ["good"]
@@ -133,7 +133,7 @@ def test_a_malformed_file_is_an_error_and_raises_no_exception(content: str, tmp_
     assert str(path) in plans.errors[0]
 
 
-def test_a_missing_or_undecodable_file_is_an_error_too(tmp_path: Path) -> None:
+def test_a_missing_or_undecodable_file_is_an_error(tmp_path: Path) -> None:
     assert "cannot be read" in load_plans(tmp_path / "none.yaml").errors[0]
     (tmp_path / "plans.yaml").write_bytes(b"plans: [\xff]")
     assert "cannot be read" in load_plans(tmp_path / "plans.yaml").errors[0]

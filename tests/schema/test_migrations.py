@@ -294,7 +294,7 @@ def test_each_revision_is_one_transaction(engine: Engine, scripts: Path, tmp_pat
         assert connection.exec_driver_sql("SELECT to_regclass('half')").scalar() is None
 
 
-def test_the_host_applications_own_alembic_is_left_alone(
+def test_the_host_applications_own_alembic_is_not_affected(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
@@ -306,7 +306,7 @@ def test_the_host_applications_own_alembic_is_left_alone(
     assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9f3c1d2e4b5a",)]
 
 
-def test_a_table_of_the_same_name_in_a_later_schema_is_left_alone(
+def test_a_table_of_the_same_name_in_a_later_schema_is_not_changed(
     database_url: str, of_database: psycopg.Connection[Any]
 ) -> None:
     of_database.execute("CREATE TABLE datasets (dataset_uuid varchar(36) PRIMARY KEY)")  # MLflow's
@@ -352,7 +352,7 @@ def test_a_training_run_is_refused_with_the_revision_that_it_needs(
     require_current(connection)
 
 
-def test_a_schema_newer_than_the_code_is_left_alone(
+def test_a_schema_newer_than_the_code_is_not_changed(
     engine: Engine, connection: psycopg.Connection[Any], scripts: Path
 ) -> None:
     _plant(scripts, "pass")

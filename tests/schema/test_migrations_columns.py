@@ -152,7 +152,7 @@ def test_a_locked_list_of_values_is_not_taken_for_an_empty_one(
         "created_at timestamp NOT NULL DEFAULT now(), status varchar(20) NOT NULL",
     ],
 )
-def test_a_usable_column_of_another_type_stays(
+def test_a_usable_column_of_another_type_is_kept(
     engine: Engine, connection: psycopg.Connection[Any], column: str
 ) -> None:
     connection.execute(

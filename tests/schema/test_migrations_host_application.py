@@ -160,7 +160,7 @@ def test_a_renamed_key_does_not_break_the_host_applications_inserts(
     assert _one(connection, "SELECT job_id FROM training_jobs WHERE name = 'renamed'") is None
 
 
-def test_an_adopted_table_is_never_dropped_whatever_is_confirmed(
+def test_an_adopted_table_is_never_dropped_by_any_confirmation(
     adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute(

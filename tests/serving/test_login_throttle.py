@@ -83,14 +83,16 @@ def test_a_known_address_may_not_guess_endlessly_either(attempt: Attempt) -> Non
     assert attempt("bob", "good") == 201
 
 
-def test_a_network_of_ipv6_addresses_counts_as_one_guesser(attempt: Attempt) -> None:
+def test_a_network_of_ipv6_addresses_counts_as_one_client(attempt: Attempt) -> None:
     for number in range(MOST_FROM_ADDRESS):
         attempt(f"user-{number}", "wrong", f"2001:db8:0:1::{number:x}")
     assert attempt("bob", "good", "2001:db8:0:1:ffff::1") == 429
     assert attempt("bob", "good", "2001:db8:0:2::1") == 201
 
 
-def test_a_guesser_may_try_again_after_a_while(throttle: LoginThrottle, attempt: Attempt) -> None:
+def test_a_client_that_guesses_passwords_may_try_again_later(
+    throttle: LoginThrottle, attempt: Attempt
+) -> None:
     now, refused = [0.0], throttle._refused
     throttle._refused = TTLCache(refused.maxsize, refused.ttl, timer=lambda: now[0])
     for _ in range(MOST_FROM_ADDRESS):

@@ -124,7 +124,7 @@ def test_only_logins_are_slowed_down(nginx: Nginx, api_stack: Stack) -> None:
     assert _ask(nginx, "GET", "/api/v2/version").status_code == 200
 
 
-def test_an_api_server_that_is_to_stop_does_not_wait_for_streams(
+def test_an_api_server_that_stops_does_not_wait_for_streams(
     proxied: Service, api_stack: Stack, running_job: JobRepository
 ) -> None:
     server = processes.running(proxied)

@@ -51,5 +51,5 @@ def test_modules_are_imported_again_by_each_task_after_an_edit(tmp_path: Path) -
     run(EDIT, tmp_path)
 
 
-def test_on_a_machine_with_a_gpu_torch_is_not_imported_whatever_the_configuration_of_aws() -> None:
+def test_on_a_machine_with_a_gpu_torch_is_not_imported_under_any_aws_configuration() -> None:
     run(WITHOUT_TORCH, REPOSITORY)

@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 # --- PostgreSQL and files ---
 
 
-def test_postgres_admits_nobody_without_a_password(postgres: Postgres) -> None:
+def test_postgres_requires_a_password(postgres: Postgres) -> None:
     def attempt(user: str) -> str:
         try:
             psycopg.connect(host=LOOPBACK, port=postgres.port, user=user, dbname="postgres", passfile="/x")

@@ -119,7 +119,7 @@ def test_a_job_is_deleted_by_the_run_that_the_api_starts_for_its_owner(
     assert row is None
 
 
-def test_nobody_deletes_jobs_of_others_by_triggering_delete_data(
+def test_a_user_cannot_delete_jobs_of_others_by_triggering_delete_data(
     airflow_stack: Stack, api: Airflow, world: World
 ) -> None:
     world.job("audited-eves", completed_at="2026-01-02", triggered_by="eve")

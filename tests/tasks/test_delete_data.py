@@ -123,7 +123,7 @@ def test_a_pinned_job_or_one_of_another_user_is_kept(
 
 
 @pytest.mark.usefixtures("ended")
-def test_the_row_of_a_host_application_stays_and_names_no_objects(
+def test_the_row_of_a_host_application_is_kept_and_names_no_objects(
     delete: Delete, owner: psycopg.Connection[Any], jobs: JobRepository, s3_client: S3Client, bucket: str
 ) -> None:
     owner.execute("UPDATE training_schema_created SET kind = 'adopted' WHERE name = 'training_jobs'")
@@ -168,7 +168,7 @@ def test_a_version_is_deleted_with_the_objects_that_only_it_uses(
 
 
 @pytest.mark.usefixtures("filled")
-def test_a_converted_copy_is_found_by_its_uri_if_etags_are_no_hashes(
+def test_a_converted_copy_is_found_by_its_uri_if_etags_are_not_hashes(
     delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     register(datasets, "parts", "c", source=copy_in(bucket))
@@ -192,7 +192,7 @@ def test_objects_that_other_versions_and_jobs_use_are_kept(
 
 
 @pytest.mark.usefixtures("filled")
-def test_somebody_elses_upload_stays_when_a_version_of_it_is_deleted(
+def test_somebody_elses_upload_is_kept_when_a_version_of_it_is_deleted(
     delete: Delete, datasets: DatasetRepository, s3_client: S3Client, bucket: str
 ) -> None:
     register(datasets, "parts", "c", source=f"s3://{bucket}/uploads/{UPLOAD}/data.zip", by=None)
@@ -229,7 +229,7 @@ def test_a_copy_is_kept_while_a_job_that_may_use_it_is_active(
     assert recorded(jobs, "old").dataset_fingerprint is None
 
 
-def test_nobody_deletes_a_version_that_somebody_else_has_registered(
+def test_a_user_cannot_delete_a_version_that_somebody_else_has_registered(
     delete: Delete, datasets: DatasetRepository
 ) -> None:
     register(datasets, "parts", "a", by="eve")

@@ -42,7 +42,7 @@ def test_outlines_are_trained_on_as_pixel_classes_with_a_background_class(tmp_pa
         ("depth", {"cache": "ram", "multi_scale": 0.5, "degrees": 20, "perspective": 0.001, "fliplr": 0.5}),
     ],
 )
-def test_a_resumed_run_ends_with_the_same_weights_whatever_the_arguments(
+def test_a_resumed_run_ends_with_the_same_weights_for_any_arguments(
     task: str, arguments: dict[str, Any], tmp_path: Path
 ) -> None:
     wanted = asked(task, tmp_path, **arguments)
@@ -64,7 +64,7 @@ def depth_scale_of(best: Path) -> tuple[float, float]:
     return float(head.cal_a), float(head.cal_b)
 
 
-def test_best_pt_of_a_depth_model_gives_metres_and_last_pt_stays_as_it_was(tmp_path: Path) -> None:
+def test_best_pt_of_a_depth_model_gives_metres_and_last_pt_is_unchanged(tmp_path: Path) -> None:
     """All objects are ten times as far away as the untrained head assumes, and the head learns nothing."""
     asked = request("depth", tmp_path, arguments=STANDSTILL)
     for path in asked.data.parent.glob("depth/*/*.png"):

@@ -275,7 +275,7 @@ def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_
         assert suspended.status() == 0, suspended.log
 
 
-def test_a_trainer_suspended_outside_of_training_is_killed_too(tmp_path: Path) -> None:
+def test_a_trainer_suspended_outside_of_training_is_killed(tmp_path: Path) -> None:
     limits = Limits(training=1, elsewhere=60)
     with attempt(tmp_path, 1, limits, "fetch-for-ever") as fetching:
         fetching.until(lambda: "fetching" in fetching.log)

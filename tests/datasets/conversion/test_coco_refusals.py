@@ -169,7 +169,7 @@ def test_two_images_of_the_same_name_are_ambiguous_if_no_folder_is_more_likely(t
     assert "several images of the dataset have this name" in refusal(tmp_path / "data", tmp_path / "work")
 
 
-def test_a_dataset_without_validation_images_says_so(tmp_path: Path) -> None:
+def test_missing_validation_images_are_reported(tmp_path: Path) -> None:
     folder = build_coco(tmp_path / "data")
     (folder / "annotations" / "instances_val2017.json").unlink()
     assert "no image for val in its COCO annotations" in refusal(folder, tmp_path / "work")
