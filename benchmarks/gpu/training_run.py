@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from benchmarks.gpu.place import Place
-    from include.training.contract import EpochReport, Progress, SavedState, Task
+    from include.training.contract import EpochReport, SavedState, Task, TrainingProgress
     from include.training.resumable import ResumableMixin
 
 _NONDETERMINISTIC = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
@@ -39,7 +39,7 @@ class SilentReporter:
         """Continue."""
         return True
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Return whether a state is due."""
         return self._batches > 0 and progress.batch % self._batches == 0
 

@@ -23,7 +23,7 @@ class FindingKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One row of `checkpoint_audits`.
 
     path is an s3:// URI or a local path; size is in bytes, None if unknown. repair describes the repair; None

@@ -11,7 +11,7 @@ from include.audit.findings import FindingKind
 from include.plain_text import escape_controls
 
 if TYPE_CHECKING:
-    from include.audit.findings import Finding
+    from include.audit.findings import AuditFinding
     from include.audit.recorded import RecordedObject
     from include.s3.listing import ListedObject
 
@@ -55,8 +55,8 @@ class AuditReport:
     repaired: Counter[FindingKind] = field(default_factory=Counter)
     sizes: Counter[FindingKind] = field(default_factory=Counter)
     lost: int = 0
-    losses: list[Finding] = field(default_factory=list)
-    examples: dict[FindingKind, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    losses: list[AuditFinding] = field(default_factory=list)
+    examples: dict[FindingKind, list[AuditFinding]] = field(default_factory=lambda: defaultdict(list))
 
     def listed(self, page: Collection[ListedObject]) -> None:
         """Count these objects of the bucket."""
@@ -71,7 +71,7 @@ class AuditReport:
         else:
             self.checked += len(page)
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: AuditFinding) -> None:
         """Count a finding."""
         kind = finding.kind
         self.found[kind] += 1

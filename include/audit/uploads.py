@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore
@@ -32,7 +32,7 @@ LEFT_BEHIND = timedelta(days=7)
 
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find unfinished uploads: of weights if they began over a day ago, of datasets over a week ago.
 
     Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
@@ -56,7 +56,7 @@ def find_abandoned_uploads(
                         continue
                     location = bucket.at(key)
                     done = _abort(bucket.client, location, upload["UploadId"]) if repair else None
-                    yield Finding(
+                    yield AuditFinding(
                         FindingKind.ABANDONED_UPLOAD,
                         f"A multipart upload to {location.uri} was started at "
                         f"{upload['Initiated']:%Y-%m-%d %H:%M} and was never completed",
@@ -83,9 +83,9 @@ def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str)
     return True
 
 
-def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Finding:
+def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> AuditFinding:
     uri = bucket.at(upload.prefix).uri
-    return Finding(
+    return AuditFinding(
         FindingKind.ABANDONED_UPLOAD,
         f"{upload.created_by} began to upload a dataset to {uri} at {upload.created_at:%Y-%m-%d %H:%M} and "
         "never completed it",

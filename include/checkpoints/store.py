@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadResult:
     """Result of `upload`: sent is False if S3 already had these bytes."""
 
     stored: StoredCheckpoint
@@ -115,7 +115,7 @@ class CheckpointStore:
         deadline: Deadline | None = None,
         keep_previous: bool = True,
         keep_parts: bool = False,
-    ) -> Upload:
+    ) -> UploadResult:
         """Upload the local file `checkpoint` as the job's best or last, unless S3 already has these bytes.
 
         A replaced last.pt is kept as last.previous.pt. Use keep_previous=False if the stored last.pt is
@@ -245,12 +245,12 @@ class CheckpointStore:
         version: str,
         keep_previous: bool,
         keep_parts: bool,
-    ) -> Upload:
+    ) -> UploadResult:
         location = self.location(job_id, kind)
         there = self._writer.find(location)
         if there and there.is_the_same_as(checkpoint):
             self._writer.accept(location, there)
-            return Upload(there, sent=False)
+            return UploadResult(there, sent=False)
         file = self._read(checkpoint, location)
         fence = self.location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, there, fence)
@@ -260,7 +260,7 @@ class CheckpointStore:
             self._keep_previous(job_id, there)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
-        return Upload(stored, sent=True)
+        return UploadResult(stored, sent=True)
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from include.datasets.caching.disk import is_file, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -95,7 +95,7 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
 
 
 def _files_digest(layout: Layout, of_file: Callable[[str], str], doing: str) -> str:
-    progress = Progress(doing, sum(map(len, layout.splits.values())), "images")
+    progress = ProgressLog(doing, sum(map(len, layout.splits.values())), "images")
 
     def describe(sample: Sample) -> tuple[str, str, str | None]:
         label = of_file(sample.label) if sample.label and is_file(sample.label) else None

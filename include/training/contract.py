@@ -175,7 +175,7 @@ class EpochReport:
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if they are the same."""
     trained_seconds: float = 0.0
-    """The same as `Progress.trained_seconds`."""
+    """The same as `TrainingProgress.trained_seconds`."""
 
 
 class EpochReporter(Protocol):
@@ -190,7 +190,7 @@ class EpochReporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """The position of a training run after a batch; after an epoch's last batch, validation comes next."""
 
     epoch: int
@@ -218,7 +218,7 @@ class SavedState:
     """Whether best.pt has this state's weights, ready to deploy: no earlier epoch was better. False if
     val=false."""
     trained_seconds: float
-    """The same as `Progress.trained_seconds`."""
+    """The same as `TrainingProgress.trained_seconds`."""
 
 
 class StateReporter(Protocol):
@@ -227,7 +227,7 @@ class StateReporter(Protocol):
     An exception that it raises ends the training.
     """
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Return whether to save the state now.
 
         Called in the thread that called `train` after each batch or, with several GPUs, twice a second.

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ultralytics.utils import RANK
 
 from include.checkpoints.keys import BEGINNINGS, BEST_EPOCH, EXACT
-from include.training.contract import Progress, SavedState
+from include.training.contract import SavedState, TrainingProgress
 from include.training.host_copy import copy_to_host
 from include.training.loss_guard import LossGuardMixin
 from include.training.saving import has_finite_weights, whole_state
@@ -100,7 +100,7 @@ class StateSavingMixin(LossGuardMixin):
             return
         self.state_writer.check()
         is_repeated = self.epoch == self._repeated_epoch
-        progress = Progress(
+        progress = TrainingProgress(
             self.epoch - 1, batches, len(self.train_loader), self.trained_seconds, is_repeated
         )
         if not self._states.progress(progress) or is_repeated or self.state_writer.is_busy:

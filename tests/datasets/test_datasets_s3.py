@@ -14,7 +14,7 @@ import pytest
 from include.datasets.caching.download import Downloader
 from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetChanged, DatasetError
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject
 from tests.support.dataset_fetcher import CountingReader
@@ -211,7 +211,7 @@ def test_a_large_object_arrives_whole_over_several_connections(
 ) -> None:
     content = Random(0).randbytes(70 * 1024**2 + 1)
     s3_client.put_object(Bucket=bucket, Key="large", Body=content)
-    progress = Progress("Fetching", len(content), "bytes")
+    progress = ProgressLog("Fetching", len(content), "bytes")
     Downloader(reader, progress).download([(reader.stat(bucket, "large"), tmp_path / "large")])
     assert (tmp_path / "large").read_bytes() == content
     assert reader.reads == 3

@@ -12,7 +12,7 @@ from include.attempt.job_record import JobRecord
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
 from include.jobs.usage import WEEK, UsageRepository, start_of_week
-from include.training.contract import Progress
+from include.training.contract import TrainingProgress
 from tests.support.jobs import claim, epoch_report, record_checkpoints
 
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -56,7 +56,7 @@ def use(
 
 
 SIGNS = {
-    "batch": lambda jobs: jobs.record_progress("a", "run1", 1, Progress(0, 1, 9, 1.0)),
+    "batch": lambda jobs: jobs.record_progress("a", "run1", 1, TrainingProgress(0, 1, 9, 1.0)),
     "epoch": lambda jobs: jobs.record_epoch("a", "run1", 1, epoch_report()),
     "upload": lambda jobs: jobs.record_durable("a", "run1", 1, 0),
 }

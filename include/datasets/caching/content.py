@@ -14,7 +14,7 @@ from include.datasets.caching.filling import is_complete
 from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
 from include.datasets.confinement import run_confined
 from include.datasets.fingerprint import file_fingerprint, require_expected
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3File, S3Tree
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def find_file(origin: S3File, cache: DatasetCache, reader: ObjectReader, expecte
     def fill(target: Path) -> None:
         file = target.with_suffix(".zip") if origin.is_zip else target / EXPORT_NAME
         make_room_for(uri, target, cache, stored.size)
-        Downloader(reader, Progress(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
+        Downloader(reader, ProgressLog(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
         if origin.is_zip:
             make_room_for(uri, target, cache, run_confined(measure_fetched, str(file), uri, source=uri))
             run_confined(unpack_fetched, str(file), str(target), uri, str(cache.files.folder), source=uri)

@@ -13,7 +13,7 @@ from include.datasets.caching.disk import round_to_blocks
 from include.datasets.caching.file_store import FileStore, object_key
 from include.datasets.caching.listing import read_objects, write_objects
 from include.datasets.errors import DatasetError
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.shares import BATCH, share_out
 from include.datasets.sources import S3Tree
 
@@ -61,7 +61,7 @@ def link_objects(
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))
-    progress, total = Progress(f"Linking {uri}", count, "files"), Lacking()
+    progress, total = ProgressLog(f"Linking {uri}", count, "files"), Lacking()
     with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
         for batch in share_out(link, count, processes):
             progress.advance(batch.done)

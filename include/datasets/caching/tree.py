@@ -31,7 +31,7 @@ from include.datasets.confinement import run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.names import is_ignored, safe_parts
 from include.datasets.layouts.samples import is_image
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.shares import MANY, PROCESSES
 from include.limits import PREFIX_OBJECTS, in_words
 from include.trusted_folders import make_trusted_folder
@@ -167,7 +167,7 @@ class TreeFetch:
         return Lacking(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
 
     def _download(self, target: Path, lacking: Path, size: int) -> None:
-        progress = Progress(f"Fetching {self.uri}", size, "bytes")
+        progress = ProgressLog(f"Fetching {self.uri}", size, "bytes")
         with explain_clash(self.uri, target):
             Downloader(self.reader, progress, self.cache.files).download(
                 (stored, target / name) for name, stored in read_objects(lacking, self.listing.origin)

@@ -22,7 +22,7 @@ from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import Place
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.shares import BATCH, share_out
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
 
     If processes is more than 1, the current process must have no other threads.
     """
-    progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
+    progress = ProgressLog("Linking", sum(map(len, layout.splits.values())), "images")
     for split, samples in layout.splits.items():
         link = functools.partial(_link, layout, split, partial, final.parent)
         for done in share_out(link, len(samples), processes):

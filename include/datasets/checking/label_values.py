@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.label_lines import BOX, Problem
+from include.datasets.checking.label_lines import BOX, LabelProblem
 from include.limits import FINDINGS_PER_FILE, TINY_PIXELS
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, ch
     labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
     for index in _find_bad(labels, rules).nonzero()[0].tolist():
         message, kind = _explain(labels, index, rules, size, around=rows.outlines)
-        checked.problems.append(Problem(rows.lines[index], message, kind))
+        checked.problems.append(LabelProblem(rows.lines[index], message, kind))
         if len(checked.problems) >= FINDINGS_PER_FILE:
             break
     if checked.problems:

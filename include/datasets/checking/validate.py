@@ -17,7 +17,7 @@ from include.datasets.checking.tally import Tally
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import ContentDigest
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.rules import CheckRules
 from include.limits import FINDINGS
 
@@ -87,7 +87,7 @@ class _Check:
         self.tally = Tally({} if layout.task == "depth" else layout.names, rules)
         self.digests = Digests()
         total = sum(map(len, layout.splits.values()))
-        self._progress = Progress(f"Checking {source}", total, "images")
+        self._progress = ProgressLog(f"Checking {source}", total, "images")
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Add errors and warnings."""

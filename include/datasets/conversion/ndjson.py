@@ -24,7 +24,7 @@ from include.datasets.conversion.ndjson_file import (
 from include.datasets.conversion.ndjson_names import Names, class_folder
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.errors import DatasetError
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.limits import CLASSES, IMAGES
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Export:
         digest = hashlib.sha256(json.dumps([_VERSION, self.task]).encode())
         digest.update(json.dumps(first[1], sort_keys=True).encode())
         problems = Problems(self.source, "export")
-        progress = Progress(f"Reading {self.source}", None, "images")
+        progress = ProgressLog(f"Reading {self.source}", None, "images")
         for number, given in lines:
             try:
                 self._survey_record(read_record(number, given, self.task))
@@ -184,7 +184,7 @@ class _Export:
 
     def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
         """Write the labels of each image, and yield the files that must be fetched for it."""
-        progress = Progress("Writing labels", None, "files")
+        progress = ProgressLog("Writing labels", None, "files")
         for number, given in read_lines(self.path):
             if (name := self._names.get(number)) is None:
                 continue

@@ -20,7 +20,7 @@ from include.datasets.caching.listing import Listing, S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.limits import REPORT_BYTES
@@ -99,7 +99,7 @@ class ConvertedDatasets:
         for item in self._bucket.objects(there):
             inventory.recognize(item.location.key.removeprefix(there), item.etag.strip('"'))
         missing = sum(entry.etag is None for entry in inventory)
-        progress = Progress("Storing the converted dataset", missing, "files")
+        progress = ProgressLog("Storing the converted dataset", missing, "files")
         waiting = (entry for entry in inventory if entry.etag is None)
         for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
             inventory.set_etag(name, etag)

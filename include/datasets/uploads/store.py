@@ -47,7 +47,7 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """One part of an upload: the position of its file in the list, from 0, and its number, from 1."""
 
     file: int
@@ -58,7 +58,7 @@ class Part:
 class PartLink:
     """The URL to which a part is sent by PUT, and the headers that must be sent with it."""
 
-    part: Part
+    part: FilePart
     url: str
     headers: dict[str, str]
 
@@ -105,7 +105,7 @@ class UploadStore:
 
         return _map(find_arrived, upload.files)
 
-    def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
+    def links(self, upload: Upload, wanted: Iterable[FilePart], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
 
         Raises UploadEnded if the upload is complete or being removed, and UploadRefused for a part that the
@@ -184,7 +184,7 @@ class UploadStore:
             if upload.completed_at is None and upload.created_at < before:
                 yield upload
 
-    def _link(self, upload: Upload, part: Part, signer: S3Client) -> PartLink:
+    def _link(self, upload: Upload, part: FilePart, signer: S3Client) -> PartLink:
         file = upload.files[part.file]
         params = {
             "Bucket": self._bucket.name,
