@@ -64,8 +64,8 @@ def _photo(dice: random.Random, background: np.ndarray, scans: list[Any], path: 
         wide = min(max(8, tall * len(rows[0]) // len(rows)), width // columns - 1)
         ink = cv2.resize(np.array(rows, np.float32) / 16, (wide, tall))[:, :, None]
         left, top = column * (width // columns), dice.randint(0, height - tall)
-        there = image[top : top + tall, left : left + wide]
-        there += (dice.randint(150, 255) - there) * ink
+        area = image[top : top + tall, left : left + wide]
+        area += (dice.randint(150, 255) - area) * ink
         box = ((left + wide / 2) / width, (top + tall / 2) / height, wide / width, tall / height)
         lines.append(f"{digit} {' '.join(f'{number:.6f}' for number in box)}\n")
     cv2.imwrite(str(path), image.astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])

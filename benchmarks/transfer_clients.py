@@ -123,9 +123,9 @@ class Program:
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - started
             process.returncode = os.waitstatus_to_exitcode(status)
-            said = process.stderr.read().decode(errors="replace") if process.stderr else ""
+            output = process.stderr.read().decode(errors="replace") if process.stderr else ""
         if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {said.strip()}")
+            raise RuntimeError(f"{' '.join(command)} failed: {output.strip()}")
         return Cost(seconds, usage.ru_utime + usage.ru_stime)
 
 

@@ -193,15 +193,15 @@ def _count_finished(job: TrainingJob, last_epoch: int | None) -> int | None:
 
 
 def _links(job: TrainingJob, bucket: str) -> JobLinks:
-    here = ("jobs", job.job_id)
+    self_path = ("jobs", job.job_id)
     run = (job.dag_id, job.run_id) if job.dag_id and job.run_id else None
     return JobLinks(
-        self=build_api_url(*here),
-        epochs=build_api_url(*here, "epochs"),
-        events=build_api_url(*here, "events"),
-        lineage=build_api_url(*here, "lineage"),
-        pictures=build_api_url(*here, "pictures"),
-        dataset_report=build_api_url(*here, "dataset-report") if has_report(job, bucket) else None,
+        self=build_api_url(*self_path),
+        epochs=build_api_url(*self_path, "epochs"),
+        events=build_api_url(*self_path, "events"),
+        lineage=build_api_url(*self_path, "lineage"),
+        pictures=build_api_url(*self_path, "pictures"),
+        dataset_report=build_api_url(*self_path, "dataset-report") if has_report(job, bucket) else None,
         best_checkpoint=_download_url(job, bucket, "best"),
         last_checkpoint=None if job.last_checkpoint_expired_at else _download_url(job, bucket, "last"),
         airflow_run=run and build_airflow_url("dags", run[0], "runs", run[1]),

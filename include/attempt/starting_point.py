@@ -87,8 +87,8 @@ class _FoundState:
 
     def is_same_as(self, stored: StoredCheckpoint) -> bool:
         """Return whether the object holds the same bytes. The file is hashed only if the positions agree."""
-        there = stored.checkpoint
-        if there is None or there.position != self.position:
+        held = stored.checkpoint
+        if held is None or held.position != self.position:
             return False
         return stored.is_the_same_as(Checkpoint.of_file(self.path, *self.position))
 

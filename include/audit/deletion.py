@@ -67,24 +67,24 @@ def require_deletable(
 ) -> Any:
     """Return the database's reasons to keep the job. Raises DeletionRefused if the job must be kept."""
     needed = _find(connection, "find_reasons_to_keep", job)
-    asked = f"job_id={job.job_id!r}"
+    subject = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:
-        raise DeletionRefused(f"{asked} was not trained here; whoever wrote its row has to delete it")
+        raise DeletionRefused(f"{subject} was not trained here; whoever wrote its row has to delete it")
     if job.is_active:
-        raise DeletionRefused(f"{asked} has not ended: run {job.run_id} is active; stop it first")
+        raise DeletionRefused(f"{subject} has not ended: run {job.run_id} is active; stop it first")
     if is_running(job.dag_id, job.run_id):
         raise DeletionRefused(
-            f"{asked} is {job.status}, but its run {job.run_id} is still ending; try again soon"
+            f"{subject} is {job.status}, but its run {job.run_id} is still ending; try again soon"
         )
     if job.pinned:
-        raise DeletionRefused(f"{asked} is pinned to keep its state; unpin it first")
+        raise DeletionRefused(f"{subject} is pinned to keep its state; unpin it first")
     if needed.children:
         raise DeletionRefused(
-            f"{asked} is still needed by {', '.join(needed.children)}; try again once no job needs it"
+            f"{subject} is still needed by {', '.join(needed.children)}; try again once no job needs it"
         )
     if needed.versions:
         raise DeletionRefused(
-            f"{asked} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
+            f"{subject} is the origin of model {', '.join(needed.versions)}, whose history refers to it"
         )
     return needed
 

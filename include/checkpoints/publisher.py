@@ -188,8 +188,10 @@ class BackgroundPublisher:
         try:
             self._on_durable(*position)
         except Exception:
-            said = in_words(position)
-            log.warning("The state of %s is durable, but this could not be recorded.", said, exc_info=True)
+            described = in_words(position)
+            log.warning(
+                "The state of %s is durable, but this could not be recorded.", described, exc_info=True
+            )
 
     def _try_later(self, work: PendingSnapshots, error: Exception) -> None:
         with self._changed:

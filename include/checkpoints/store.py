@@ -153,13 +153,13 @@ class CheckpointStore:
         `expected`, and FencedOut.
         """
         location = self.location(job_id, kind)
-        there = self._writer.find(location)
-        if there and there.checkpoint and there.run_id == self._run_id:
-            return there
+        present = self._writer.find(location)
+        if present and present.checkpoint and present.run_id == self._run_id:
+            return present
         parent = self.verify(parent_job_id, kind, expected)
-        self._writer.require_unchanged(location, there)
-        if kind == "last" and there:
-            self._keep_previous(job_id, there)
+        self._writer.require_unchanged(location, present)
+        if kind == "last" and present:
+            self._keep_previous(job_id, present)
         metadata = metadata_of(expected, job_id, self._run_id, parent.ultralytics_version or "unknown")
         metadata[SEEDED_FROM] = parent_job_id
         try:
@@ -247,17 +247,17 @@ class CheckpointStore:
         keep_parts: bool,
     ) -> UploadResult:
         location = self.location(job_id, kind)
-        there = self._writer.find(location)
-        if there and there.is_the_same_as(checkpoint):
-            self._writer.accept(location, there)
-            return UploadResult(there, sent=False)
+        present = self._writer.find(location)
+        if present and present.is_the_same_as(checkpoint):
+            self._writer.accept(location, present)
+            return UploadResult(present, sent=False)
         file = self._read(checkpoint, location)
         fence = self.location(job_id, "last") if kind == "best" else None
-        self._writer.require_unchanged(location, there, fence)
-        if there and there.checkpoint is None:
+        self._writer.require_unchanged(location, present, fence)
+        if present and present.checkpoint is None:
             log.warning("%s was not written by this project; replacing it.", location.uri)
-        if kind == "last" and there and keep_previous:
-            self._keep_previous(job_id, there)
+        if kind == "last" and present and keep_previous:
+            self._keep_previous(job_id, present)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
         return UploadResult(stored, sent=True)
@@ -274,11 +274,11 @@ class CheckpointStore:
             raise changed(checkpoint.path, checkpoint.sha256)
         return file
 
-    def _keep_previous(self, job_id: str, there: StoredCheckpoint) -> None:
+    def _keep_previous(self, job_id: str, present: StoredCheckpoint) -> None:
         last, previous = self.location(job_id, "last"), self.location(job_id, "last.previous")
         self._writer.look(previous)
         try:
-            self._writer.copy(last, there.etag, there.size, previous, there.metadata)
+            self._writer.copy(last, present.etag, present.size, previous, present.metadata)
         except SourceChanged:
             raise
         except FencedOut as error:

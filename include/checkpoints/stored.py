@@ -49,10 +49,10 @@ class StoredCheckpoint:
         return (self.sha256, self.size) == (wanted.sha256, wanted.size)
 
     def __str__(self) -> str:
-        there = self.checkpoint
-        if there is None:
+        own = self.checkpoint
+        if own is None:
             return "an object that this project did not write"
-        return f"{in_words(there.position)}, SHA-256 {there.sha256}, {there.size} bytes"
+        return f"{in_words(own.position)}, SHA-256 {own.sha256}, {own.size} bytes"
 
 
 def find_checkpoint(client: S3Client, location: S3Location) -> StoredCheckpoint | None:

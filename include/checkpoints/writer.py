@@ -59,38 +59,38 @@ class ObjectWriter:
 
     def find(self, location: S3Location) -> StoredCheckpoint | None:
         """Return the stored object. This writer may replace the first version that it sees."""
-        there = self._there_now(location)
-        self.meet(location, there.etag if there else None)
-        return there
+        present = self._find_present(location)
+        self.meet(location, present.etag if present else None)
+        return present
 
     def look(self, location: S3Location) -> None:
         """Let this writer replace the present version, too: for objects that only a fence protects."""
-        there = self._there_now(location)
-        self._known[location] = there.etag if there else None
+        present = self._find_present(location)
+        self._known[location] = present.etag if present else None
 
     def meet(self, location: S3Location, etag: str | None) -> None:
         """Remember this version, unless this writer already knows one."""
         self._known.setdefault(location, etag)
 
-    def accept(self, location: S3Location, there: StoredCheckpoint) -> None:
-        """Remember `there`, the stored object, as one that this writer may replace."""
-        if self._sent(location, there):
+    def accept(self, location: S3Location, present: StoredCheckpoint) -> None:
+        """Remember `present`, the stored object, as one that this writer may replace."""
+        if self._sent(location, present):
             self._written.add(location)
-        self._known[location] = there.etag
+        self._known[location] = present.etag
 
     def require_unchanged(
-        self, location: S3Location, there: StoredCheckpoint | None, fence: S3Location | None = None
+        self, location: S3Location, present: StoredCheckpoint | None, fence: S3Location | None = None
     ) -> None:
-        """Raise FencedOut unless this writer may replace `there`, which was just found at `location`."""
+        """Raise FencedOut unless this writer may replace `present`, which was just found at `location`."""
         if fence is not None:
             self.require_unchanged(fence, self.find(fence))
-        etag = there.etag if there else None
-        if self._known[location] != etag and not self._sent(location, there) and fence not in self._written:
+        etag = present.etag if present else None
+        if self._known[location] != etag and not self._sent(location, present) and fence not in self._written:
             if broken_off := self._broken_off.pop(location, None):
                 broken_off[1].abort()
-            raise _fenced(location, there)
-        if there:
-            self.accept(location, there)
+            raise _fenced(location, present)
+        if present:
+            self.accept(location, present)
         else:
             self._known[location] = None
 
@@ -132,15 +132,15 @@ class ObjectWriter:
         try:
             copy(self._client, source, etag, size, to, metadata, self._limits, self._condition(to))
         except (ConditionFailed, ObjectNotFound) as error:
-            there = self._there_now(source)
-            if there is None or there.etag != etag:
-                raise SourceChanged(_overtaken(source, there)) from error
+            present = self._find_present(source)
+            if present is None or present.etag != etag:
+                raise SourceChanged(_overtaken(source, present)) from error
             # Look at the target: if only the response was lost, the retry met the finished copy.
-        there = self._there_now(to)
-        if there is None or not metadata.items() <= there.metadata.items():
-            raise _fenced(to, there)
-        self._known[to] = there.etag
-        return there
+        present = self._find_present(to)
+        if present is None or not metadata.items() <= present.metadata.items():
+            raise _fenced(to, present)
+        self._known[to] = present.etag
+        return present
 
     def keeps_parts(self, location: S3Location) -> bool:
         """Say whether S3 holds parts of an interrupted upload to `location`."""
@@ -173,15 +173,15 @@ class ObjectWriter:
 
     def _etag_of(self, file: LocalFile, location: S3Location) -> str | None:
         """Return the object's ETag if it holds the file."""
-        there = self._there_now(location)
-        return there.etag if there and there.sha256 == file.sha256 else None
+        present = self._find_present(location)
+        return present.etag if present and present.sha256 == file.sha256 else None
 
     def _condition(self, location: S3Location) -> Condition:
         return unless_changed_since(self._known[location])
 
-    def _sent(self, location: S3Location, there: StoredCheckpoint | None) -> bool:
+    def _sent(self, location: S3Location, present: StoredCheckpoint | None) -> bool:
         """Say whether this writer sent the object without getting a response."""
-        return there is not None and there.sha256 in self._in_doubt.get(location, ())
+        return present is not None and present.sha256 in self._in_doubt.get(location, ())
 
     def _after_refusal(
         self, error: StoreError, file: LocalFile, location: S3Location, fence: S3Location | None
@@ -194,12 +194,12 @@ class ObjectWriter:
                 f"S3 at {self._client.meta.endpoint_url} received other bytes for {location.uri} than were "
                 "sent; nothing was stored, so try again. If this persists, check the network in between"
             ) from error
-        there = self._there_now(location)
-        if there and there.sha256 == file.sha256:
+        present = self._find_present(location)
+        if present and present.sha256 == file.sha256:
             # The write had succeeded, but its response was lost: boto3 retried and met our own object.
-            return there.etag
+            return present.etag
         known = self._known[location]
-        self.require_unchanged(location, there, fence)
+        self.require_unchanged(location, present, fence)
         if self._known[location] == known:
             raise StoreBusy(
                 f"S3 at {self._client.meta.endpoint_url} refused to write {location.uri} because another "
@@ -215,7 +215,7 @@ class ObjectWriter:
             return False
 
     def _verify(self, file: LocalFile, location: S3Location) -> StoredCheckpoint:
-        stored = self._there_now(location)
+        stored = self._find_present(location)
         if stored is None or stored.etag != self._known[location]:
             raise _fenced(location, stored)
         # Some servers verify the checksum of an upload, but do not store it.
@@ -227,7 +227,7 @@ class ObjectWriter:
             )
         return stored
 
-    def _there_now(self, location: S3Location) -> StoredCheckpoint | None:
+    def _find_present(self, location: S3Location) -> StoredCheckpoint | None:
         return find_checkpoint(self._client, location)
 
 
@@ -239,12 +239,12 @@ def changed(path: str, expected: str) -> LocalFileChanged:
     )
 
 
-def _fenced(location: S3Location, there: StoredCheckpoint | None) -> FencedOut:
-    return FencedOut(_overtaken(location, there))
+def _fenced(location: S3Location, present: StoredCheckpoint | None) -> FencedOut:
+    return FencedOut(_overtaken(location, present))
 
 
-def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
-    if there is None:
+def _overtaken(location: S3Location, present: StoredCheckpoint | None) -> str:
+    if present is None:
         return (
             f"{location.uri} is gone: it has been deleted since this attempt last saw it, by hand, by a "
             "lifecycle rule or for a new training run of this name. This attempt stops and has written "
@@ -252,5 +252,5 @@ def _overtaken(location: S3Location, there: StoredCheckpoint | None) -> str:
         )
     return (
         f"{location.uri} has been changed by another attempt since this one last saw it (now: "
-        f"{there}): that attempt owns the job. This one stops and has overwritten nothing"
+        f"{present}): that attempt owns the job. This one stops and has overwritten nothing"
     )

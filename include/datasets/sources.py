@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from include.datasets.caching.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.boundary import resolve
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 
 if TYPE_CHECKING:
     from include.datasets.layouts.boundary import DatasetRoots
@@ -93,7 +93,7 @@ def parse_source(source: str, task: str) -> Source:
     return LocalPath(path)
 
 
-def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
+def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLocation:
     """Find a user's own path on this machine.
 
     Raises DatasetError, also for a path outside the roots: its message does not even reveal whether that path
@@ -105,7 +105,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
     _require_allowed(named, source, roots)
     try:
         if named.is_dir():
-            return Place(named, source, named, roots.folders, roots.training_root)
+            return DatasetLocation(named, source, named, roots.folders, roots.training_root)
         suffix = origin.path.suffix.lower() if named.is_file() else ""
         exists = named.exists()
     except OSError as error:
@@ -119,7 +119,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
         # The folder of COCO's annotations is beside the folders of the images.
         folder = own.parent if suffix == _COCO_SUFFIX and own.name == _COCO_FOLDER else own
         _require_allowed(folder, source, roots)
-        return Place(own / origin.path.name, source, folder, roots.folders, roots.training_root)
+        return DatasetLocation(own / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
         raise DatasetError(
             f"dataset={source!r} is neither a folder nor a data YAML, .ndjson or COCO .json; unpack it, or "

@@ -96,11 +96,11 @@ class DatasetRepository:
         """Return the version or, without a number, the newest version not archived; None if there is none."""
         return self._one("find_dataset_version", name=name, version=version)
 
-    def require(self, asked: RegisteredName) -> DatasetVersion:
-        """Return the version that `asked` names. Raises DatasetUnknown, which lists existing names."""
-        found = self.get(asked.name, asked.version)
+    def require(self, wanted: RegisteredName) -> DatasetVersion:
+        """Return the version that `wanted` names. Raises DatasetUnknown, which lists existing names."""
+        found = self.get(wanted.name, wanted.version)
         if found is None:
-            raise DatasetUnknown(f"dataset={str(asked)!r} {self._explain_missing(asked)}")
+            raise DatasetUnknown(f"dataset={str(wanted)!r} {self._explain_missing(wanted)}")
         return found
 
     def require_version(self, name: str, version: int) -> DatasetVersion:
@@ -205,17 +205,17 @@ class DatasetRepository:
             self._statements.changed("archive_dataset_version", name=name, version=version, archived=archived)
             return self.require_version(name, version)
 
-    def _explain_missing(self, asked: RegisteredName) -> str:
-        existing = self.versions(asked.name, limit=_NAMED + 1)
+    def _explain_missing(self, wanted: RegisteredName) -> str:
+        existing = self.versions(wanted.name, limit=_NAMED + 1)
         if not existing:
             return f"is not registered: {self._name_others()}"
         numbers = list_some([version.version for version in existing], _NAMED)
-        if asked.version is None:
+        if wanted.version is None:
             return (
                 f"has only archived versions ({numbers}): name one of them, as in "
                 f"'{existing[0]}', or restore it"
             )
-        return f"is not registered: the versions of {asked.name} are {numbers}"
+        return f"is not registered: the versions of {wanted.name} are {numbers}"
 
     def _name_others(self) -> str:
         with self._connection.transaction():

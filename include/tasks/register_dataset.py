@@ -71,9 +71,9 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
         log.info("Registered %s: %s.", version, version.source)
         leave_note(context, f"Registered {version}.")
     else:
-        said = f"{request.source} has the content of {version} ({version.source}), so there is no new version"
-        log.info("%s.", said)
-        leave_note(context, f"{said}.")
+        note = f"{request.source} has the content of {version} ({version.source}), so there is no new version"
+        log.info("%s.", note)
+        leave_note(context, f"{note}.")
     return RegisteredVersion(
         name=version.name, version=version.version, fingerprint=version.fingerprint, created=created
     )

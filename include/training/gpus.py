@@ -73,17 +73,17 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
         _read_numbers(normalize_device(device), visible)
         return
     is_auto, machine = device in {None, "auto"}, socket.gethostname()
-    asked = f"device={device or 'auto'}"
+    wanted = f"device={device or 'auto'}"
     if should_have_gpu():
         raise GpuLost(
-            f"{asked}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see "
+            f"{wanted}: {machine} has an NVIDIA GPU that its driver does not report: run nvidia-smi to see "
             "why. To train on the CPU, give device=cpu, or hide the GPU with CUDA_VISIBLE_DEVICES=-1"
         )
     if is_auto and cpu_worker:
         return
     unasked = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
     raise DeviceNotAvailable(
-        f"{asked} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "
+        f"{wanted} is not available: {machine} has no GPU{unasked}. Give device=cpu, or let a worker with a "
         "GPU take this job; a worker that is meant to train on its CPU needs CPU_WORKER=true"
     )
 

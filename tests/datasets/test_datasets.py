@@ -41,9 +41,9 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
         # Examine in this process too, because check_dataset examines the dataset in another one.
         "from include.datasets.checking.examination import examine\n"
-        "from include.datasets.layouts.samples import Place\n"
+        "from include.datasets.layouts.samples import DatasetLocation\n"
         f"folder = Path({str(folder)!r})\n"
-        "examine(Place(folder, '', folder).as_json(), 'detect', None)\n"
+        "examine(DatasetLocation(folder, '', folder).as_json(), 'detect', None)\n"
         f"check_dataset('digits', 'detect', Path({str(cache)!r}), None)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -15,7 +15,7 @@ from include.datasets.drawing.draw import INDEX, MOST_SAMPLES, draw_samples
 from include.datasets.drawing.maps import draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.drawing.store import SampleStore
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
 from tests.support.dataset_steps import upload_zip
@@ -32,8 +32,8 @@ def target(tmp_path: Path) -> Path:
 
 def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:
     """Draw samples of the dataset in the folder; return the entries of their index."""
-    place = Place(folder.resolve(), "test", folder.resolve())
-    draw_samples(place.as_json(), task, "val", str(target))
+    location = DatasetLocation(folder.resolve(), "test", folder.resolve())
+    draw_samples(location.as_json(), task, "val", str(target))
     return list(json.loads((target / INDEX).read_bytes()))
 
 

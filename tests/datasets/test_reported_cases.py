@@ -13,7 +13,7 @@ from PIL import Image
 from include.datasets.checking.validate import Validated, validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Layout, Place
+from include.datasets.layouts.samples import DatasetLocation, Layout
 from include.datasets.rules import check_rules
 from tests.datasets.test_like_ultralytics import IMAGES
 from tests.support.dataset_steps import describe
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _layout(folder: Path, task: str) -> Layout:
-    return read_layout(Place(folder, "s3://bucket/data/", folder), task)
+    return read_layout(DatasetLocation(folder, "s3://bucket/data/", folder), task)
 
 
 def check(folder: Path, task: str, **arguments: object) -> Validated:

@@ -17,7 +17,7 @@ from include.datasets.caching.archive import UnpackLimits, unpack
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support import tiny_datasets
@@ -41,9 +41,9 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def _check(folder: Path, task: str) -> bool:
     """Return whether the folder is a valid dataset; require that a refusal quotes no file from outside."""
-    place = Place(folder, "s3://bucket/data/", folder)
+    location = DatasetLocation(folder, "s3://bucket/data/", folder)
     try:
-        validate(read_layout(place, task), place.source)
+        validate(read_layout(location, task), location.source)
     except DatasetError as error:
         message = str(error)
         assert message

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from include.datasets.checking.examination import PRELOADED as PRELOADED  # noqa: PLC0414 - for the process
 from include.datasets.checking.examination import examine
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 
 
 def refuse_each(folders: list[str], task: str) -> list[str]:
@@ -16,7 +16,7 @@ def refuse_each(folders: list[str], task: str) -> list[str]:
 
 def _refuse(folder: str, task: str) -> str:
     try:
-        examine(Place(Path(folder), folder, Path(folder)).as_json(), task, None)
+        examine(DatasetLocation(Path(folder), folder, Path(folder)).as_json(), task, None)
     except Exception as error:  # of any kind, so that it fails only the test of this dataset
         return f"{type(error).__name__}: {error}"
     return ""

@@ -137,8 +137,8 @@ def _entries(source: Source) -> list[_Entry]:
 def _find_directory(source: Source) -> tuple[int, int, int]:
     """Return start, length and number of entries of the directory, whose end record must end the file."""
     at = source.size - _END.size
-    sign, disk, disk0, here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
-    if sign != b"PK\x05\x06" or disk or disk0 or here != count or comment:
+    sign, disk, disk0, disk_entries, count, length, start, comment = _END.unpack(source.read(at, _END.size))
+    if sign != b"PK\x05\x06" or disk or disk0 or disk_entries != count or comment:
         raise _damaged()
     wide = at - _LOCATOR64.size - _END64.size
     if wide >= 0:
@@ -158,9 +158,9 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
 
 
 def _read_wide(record: bytes, at: int) -> tuple[int, int, int]:
-    sign, size, disk, disk0, here, count, length, start = _END64.unpack_from(record)
+    sign, size, disk, disk0, disk_entries, count, length, start = _END64.unpack_from(record)
     locator, locator_disk, place, disks = _LOCATOR64.unpack_from(record, _END64.size)
-    if (sign, size, disk, disk0, here) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
+    if (sign, size, disk, disk0, disk_entries) != (b"PK\x06\x06", _END64.size - 12, 0, 0, count):
         raise _damaged()
     if (locator, locator_disk, place, disks) != (b"PK\x06\x07", 0, at, 1):
         raise _damaged()

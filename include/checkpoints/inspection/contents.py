@@ -258,8 +258,8 @@ def _contents(state: Mapping[str, Any], model: Instance) -> Contents:
     names = attributes.get("names") or {}
     epoch = state.get("epoch", -1)
     # The class of a distilled model does not show its task.
-    asked = (state.get("train_args") or {}).get("task", "detect")
-    task = next((task for task, path in MODELS.items() if path == _class(model)), asked)
+    named_task = (state.get("train_args") or {}).get("task", "detect")
+    task = next((task for task, path in MODELS.items() if path == _class(model)), named_task)
     return Contents(
         task=task,
         model=PurePath(str(attributes["yaml"].get("yaml_file", ""))).name,

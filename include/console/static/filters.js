@@ -13,27 +13,27 @@ const STATES = ["queued", "running", "completed", "failed", "stopped"];
 
 /**
  * @param {object} props
- * @param {Record<string, string>} props.asked values of the filters
+ * @param {Record<string, string>} props.values values of the filters
  * @param {Api.TrainingJobResponse[]} props.jobs whose datasets and models are suggested
  * @param {boolean} props.filtered whether any filter is set
  */
-export function Filters({ asked, jobs, filtered }) {
+export function Filters({ values, jobs, filtered }) {
   const archives = Object.entries(ARCHIVE);
   return html`<form class="filters" action="jobs" method="get" role="search" aria-label="Training runs"
     onformdata=${leaveOutEmpty}>
-    <${Field} name="prefix" label="Job ID starts with" value=${asked.prefix} type="search" />
+    <${Field} name="prefix" label="Job ID starts with" value=${values.prefix} type="search" />
     <label class="field"><span>Status</span>
       <select name="status">
-        <option value="" selected=${!asked.status}>Any</option>
-        ${STATES.map((state) => html`<option value=${state} selected=${asked.status === state}>${state}</option>`)}
+        <option value="" selected=${!values.status}>Any</option>
+        ${STATES.map((state) => html`<option value=${state} selected=${values.status === state}>${state}</option>`)}
       </select>
     </label>
-    <${Field} name="dataset" label="Dataset" value=${asked.dataset} known=${jobs.map((job) => job.dataset)} />
-    <${Field} name="model" label="Model" value=${asked.model} known=${jobs.map((job) => job.model)} />
+    <${Field} name="dataset" label="Dataset" value=${values.dataset} known=${jobs.map((job) => job.dataset)} />
+    <${Field} name="model" label="Model" value=${values.model} known=${jobs.map((job) => job.model)} />
     <label class="field"><span>Archive</span>
       <select name="archived">
         ${archives.map(
-          ([value, label]) => html`<option value=${value} selected=${asked.archived === value}>${label}</option>`,
+          ([value, label]) => html`<option value=${value} selected=${values.archived === value}>${label}</option>`,
         )}
       </select>
     </label>

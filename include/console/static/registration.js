@@ -30,11 +30,11 @@ export function Registration({ name, runId, report }) {
   if (data.state === "registered") {
     const { version, created } = data;
     const page = version !== null && versionPage(name, version);
-    const said = created === false ? "The content is the same, so there is no new version." : "";
+    const explanation = created === false ? "The content is the same, so there is no new version." : "";
     // Users who may not read XComs do not learn which version already has this content.
     const title = version === null ? `${name} has this content already` : `${name} version ${version} is registered`;
     return html`<${Note} kind="success" title=${title}>
-      <p>The check found no error. ${said}</p>
+      <p>The check found no error. ${explanation}</p>
       ${page && html`<a class="button primary" href=${page}>Show version ${version}</a>`}
     </${Note}>`;
   }

@@ -40,7 +40,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const [busy, setBusy] = useState(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   /** The run that was requested last. If its answer was lost, the next request names the same run. */
-  const asked = useRef({ conf: "", runId: "" });
+  const submission = useRef({ conf: "", runId: "" });
   const names = new Set(groups.flatMap((group) => group.names));
   const shown = fields.filter(({ name }) => names.has(name));
   const shownText = (/** @type {FormField} */ { name, initial }) =>
@@ -74,8 +74,8 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const start = async () => {
     if (refuse(await findErrors(conf))) return false;
     const wanted = JSON.stringify(conf);
-    if (asked.current.conf !== wanted) asked.current = { conf: wanted, runId: newRunId() };
-    const { runId } = asked.current;
+    if (submission.current.conf !== wanted) submission.current = { conf: wanted, runId: newRunId() };
+    const { runId } = submission.current;
     await trigger(runId, conf);
     location.assign(`run${queryString({ dag_id: "train_yolo", run_id: runId })}`);
     return true;

@@ -72,8 +72,8 @@ async function beginOrContinue(files, key, signal) {
  */
 function piecesOf(files, state) {
   return state.files.flatMap(({ parts, part_size: size, arrived }, index) => {
-    const here = new Set(arrived);
-    const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !here.has(number));
+    const received = new Set(arrived);
+    const numbers = Array.from({ length: parts }, (_, before) => before + 1).filter((number) => !received.has(number));
     return numbers.map((part) => ({
       file: index,
       part,

@@ -21,7 +21,7 @@ from include.datasets.caching.disk import flush_file, is_file
 from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.progress import ProgressLog
 from include.datasets.shares import BATCH, share_out
 
@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 
 def read_and_fill_view(
-    place: dict[str, Any], task: str, split: Split, partial: str, final: str, processes: int
+    location: dict[str, Any], task: str, split: Split, partial: str, final: str, processes: int
 ) -> None:
-    """Write the view of the data at `place`; runs in a confined process, whose end frees the memory."""
-    fill_view(read_layout(Place.from_json(place), task, split), Path(partial), Path(final), processes)
+    """Write the view of the data at `location`; runs in a confined process, whose end frees the memory."""
+    fill_view(
+        read_layout(DatasetLocation.from_json(location), task, split), Path(partial), Path(final), processes
+    )
 
 
 def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) -> None:

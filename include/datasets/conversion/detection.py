@@ -11,7 +11,7 @@ from include.datasets.layouts.layout import translate_reading_errors
 from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
-    from include.datasets.layouts.samples import Place
+    from include.datasets.layouts.samples import DatasetLocation
 
 NDJSON = ".ndjson"
 COCO = ".json"
@@ -29,19 +29,19 @@ class Foreign:
     """The file that the user named, relative to the folder; None if a folder was named."""
 
 
-def find_foreign(place: Place, task: str) -> Foreign | None:
+def find_foreign(location: DatasetLocation, task: str) -> Foreign | None:
     """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
 
     Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
     DatasetError, and OSError if a retry may succeed.
     """
-    suffix = place.path.suffix.lower()
-    if suffix in {NDJSON, COCO} and not place.path.is_dir():
-        return Foreign(suffix, place.folder, str(place.path.relative_to(place.folder)))
-    if task == "classify" or not place.path.is_dir():
+    suffix = location.path.suffix.lower()
+    if suffix in {NDJSON, COCO} and not location.path.is_dir():
+        return Foreign(suffix, location.folder, str(location.path.relative_to(location.folder)))
+    if task == "classify" or not location.path.is_dir():
         return None
-    with translate_reading_errors(place.source):
-        folder = _find_top(place.path, Boundary(place.folder, place.source, place.barred))
+    with translate_reading_errors(location.source):
+        folder = _find_top(location.path, Boundary(location.folder, location.source, location.barred))
     return Foreign(COCO, folder) if folder is not None else None
 
 

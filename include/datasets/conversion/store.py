@@ -78,8 +78,8 @@ class ConvertedDatasets:
     def is_stored(self, converted: Converted) -> bool:
         """Return whether the prefix contains exactly the dataset's files, unchanged."""
         prefix = converted_prefix(converted.prefix)
-        there = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
-        found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in there)
+        stored = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
+        found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in stored)
         return tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
     def record(self, key: str, converted: Converted) -> None:
@@ -95,9 +95,9 @@ class ConvertedDatasets:
         prefix = tree_fingerprint(
             ((entry.name, StoredObject("", "", entry.size, entry.md5)) for entry in inventory), yaml
         )
-        there = converted_prefix(prefix)
-        for item in self._bucket.objects(there):
-            inventory.recognize(item.location.key.removeprefix(there), item.etag.strip('"'))
+        target = converted_prefix(prefix)
+        for item in self._bucket.objects(target):
+            inventory.recognize(item.location.key.removeprefix(target), item.etag.strip('"'))
         missing = sum(entry.etag is None for entry in inventory)
         progress = ProgressLog("Storing the converted dataset", missing, "files")
         waiting = (entry for entry in inventory if entry.etag is None)

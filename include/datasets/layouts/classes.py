@@ -23,7 +23,7 @@ from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from include.datasets.layouts.samples import Place, Sample
+    from include.datasets.layouts.samples import DatasetLocation, Sample
     from include.datasets.rules import Split
 
 _NamedImage = tuple[str, None, str]
@@ -39,27 +39,29 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 }
 
 
-def read_class_folders(place: Place, split: Split = "val") -> Layout:
+def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layout:
     """Find all images to train on, and those of `split` to validate with.
 
     The classes are the folders of train/ that contain images, in torchvision's order.
     """
-    if place.path.is_file():
+    if location.path.is_file():
         raise DatasetError(
-            f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/ that "
-            "contain a folder for each class"
+            f"Dataset {location.source!r} is a YAML file, but classify takes a folder with train/ and val/ "
+            "that contain a folder for each class"
         )
-    root = _find_root(place.path, Boundary(place.folder, place.source, place.barred))
-    boundary = Boundary(place.folder, place.source, place.barred)  # without the records of `_find_root`
+    root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
+    boundary = Boundary(
+        location.folder, location.source, location.barred
+    )  # without the records of `_find_root`
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample.name) for sample in splits["train"]})
     if len(names) > CLASSES:
         raise DatasetError(
-            f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
+            f"Dataset {location.source!r}: train/ has {len(names):,} class folders, more than the limit of "
             f"{CLASSES:,} classes"
         )
-    _require_complete(place.source, names, folders, splits)
+    _require_complete(location.source, names, folders, splits)
     warnings = (
         *listing_warnings(boundary),
         *find_classless_images(folders.values(), boundary),

@@ -26,28 +26,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from include.datasets.layouts.description import Description
-    from include.datasets.layouts.samples import Place, Sample
+    from include.datasets.layouts.samples import DatasetLocation, Sample
     from include.datasets.rules import Split
 
 
-def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
+def read_labelled(location: DatasetLocation, task: str, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
     split is the split to validate with. Raises DatasetError and OSErrors.
     """
-    boundary = Boundary(place.folder, place.source, place.barred)
-    file = find_description(place.path, boundary) if place.path.is_dir() else place.path
+    boundary = Boundary(location.folder, location.source, location.barred)
+    file = find_description(location.path, boundary) if location.path.is_dir() else location.path
     boundary.resolve(file, f"{file.name} is a link that")
-    description = read_description(file, task, place.source, split)
-    root, boundary = _find_root(description, place, boundary)
-    reader = _Reader(description, root, boundary, place.fetched)
+    description = read_description(file, task, location.source, split)
+    root, boundary = _find_root(description, location, boundary)
+    reader = _Reader(description, root, boundary, location.fetched)
     splits = {name: reader.read(name) for name in description.splits}
     labels = description.labels
     warnings = (*listing_warnings(boundary), *find_unused_labels(reader.folders, labels, boundary))
     return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 
-def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
+def _find_root(
+    description: Description, location: DatasetLocation, boundary: Boundary
+) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's own folder.
 
     Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics also ignores
@@ -60,9 +62,9 @@ def _find_root(description: Description, place: Place, boundary: Boundary) -> tu
     given = resolve(own / description.path)
     if boundary.contains(given):
         return (given if given.is_dir() else own), boundary
-    roots = DatasetRoots(place.roots, place.barred)
+    roots = DatasetRoots(location.roots, location.barred)
     if roots.is_allowed(given) and given.is_dir():
-        return given, Boundary(given, place.source, place.barred)
+        return given, Boundary(given, location.source, location.barred)
     return own, boundary
 
 

@@ -90,7 +90,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Place:
+class DatasetLocation:
     """Where a dataset is on this machine. All paths are resolved, except that `path` may be a link to a file.
 
     path is a folder, a data YAML, or a file that must be converted. folder is the dataset's folder; paths in
@@ -121,8 +121,8 @@ class Place:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Place:
-        """Recreate a place from the result of `as_json`."""
+    def from_json(cls, values: Mapping[str, Any]) -> DatasetLocation:
+        """Recreate a location from the result of `as_json`."""
         barred = values["barred"]
         return cls(
             Path(values["path"]),

@@ -95,11 +95,11 @@ class UploadStore:
         stored = self._stored(upload)
 
         def find_arrived(file: UploadFile) -> list[int]:
-            there = stored.get(file.path)
-            if there is not None and there.size == file.size:
+            whole = stored.get(file.path)
+            if whole is not None and whole.size == file.size:
                 return list(range(1, file.parts + 1))
-            if there is not None and upload.completed_at is None:
-                self._bucket.delete_listed(there)
+            if whole is not None and upload.completed_at is None:
+                self._bucket.delete_listed(whole)
             found = self._find_parts(upload, file)
             return [number for number, part in found.items() if part.size == file.size_of(number)]
 

@@ -14,13 +14,13 @@ import { NothingYet } from "../nothing-yet.js";
 /** @typedef {Api.TrainingJobResponse} Job */
 
 const COMPARED = { least: 2, most: 6 };
-const asked = Object.fromEntries(
+const parameters = Object.fromEntries(
   [...FILTERS, "cursor", "dag_id", "run_id"].map((name) => [name, query.get(name) ?? ""]),
 );
-const filtered = [...FILTERS, "dag_id", "run_id"].some((name) => asked[name]);
+const filtered = [...FILTERS, "dag_id", "run_id"].some((name) => parameters[name]);
 
 /** @type {(signal: AbortSignal) => Promise<Api.JobsPage>} */
-const load = (signal) => fetchJson(trainingUrl(["jobs"], { ...apiQuery(asked), limit: 25 }), { signal });
+const load = (signal) => fetchJson(trainingUrl(["jobs"], { ...apiQuery(parameters), limit: 25 }), { signal });
 
 function Jobs() {
   const { data, problem, again } = usePolled(load, 3);
@@ -29,7 +29,7 @@ function Jobs() {
   const jobs = data?.jobs ?? [];
   const nothing = html`<${NothingYet} filtered=${filtered} mayStart=${mayStart} />`;
   return html`<${Page} tab="jobs" heading="Training runs" lead=${data && total(data)} actions=${start}>
-    <${Filters} asked=${asked} jobs=${jobs} filtered=${filtered} />
+    <${Filters} values=${parameters} jobs=${jobs} filtered=${filtered} />
     <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     <${Announce} text=${useChanges(jobs)} />
     ${data && (jobs.length ? html`<${Table} jobs=${jobs} />` : nothing)}
@@ -81,7 +81,7 @@ function rule(chosen) {
  * @param {{ next: string | null }} props
  */
 function Pager({ next }) {
-  const { cursor, ...filters } = asked;
+  const { cursor, ...filters } = parameters;
   const trail = query.getAll("trail");
   const older = next && queryString({ ...filters, cursor: next, trail: [...trail, cursor || "first"].slice(-20) });
   const back = trail.at(-1);
