@@ -51,21 +51,27 @@ def check_version(
             expected=version.fingerprint,
         )
     except DatasetChanged as error:
-        # The fingerprint of a local path covers only the files that the task reads, in the splits used.
-        as_registered = task == version.task and rules.split == REGISTERED.split
-        if not as_registered and not version.source.startswith("s3://"):
-            raise DatasetError(
-                f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
-                f"the folder {version.source}, in which only the files for task={version.task} and "
-                f"split={REGISTERED.split} were registered: this job would read other files, or the files "
-                "have changed since. Use the registered task and split, give "
-                f"dataset={version.source!r}, or register the data from s3://"
-            ) from error
-        raise DatasetError(
-            f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
-            f"was registered on {version.created_at:%Y-%m-%d}. Restore the registered files, or register the "
-            f"current files as a new version of {version.name}. Details: {error}"
-        ) from error
+        raise _explain_change(version, task, rules, error) from error
     name = DatasetVersionName(name=version.name, version=version.version)
     named = found.reference.model_copy(update={"version": name, "origin": version.origin})
     return replace(found, reference=named)
+
+
+def _explain_change(
+    version: DatasetVersion, task: str, rules: CheckRules, error: DatasetChanged
+) -> DatasetError:
+    # The fingerprint of a local path covers only the files that the task reads, in the splits used.
+    as_registered = task == version.task and rules.split == REGISTERED.split
+    if not as_registered and not version.source.startswith("s3://"):
+        return DatasetError(
+            f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
+            f"the folder {version.source}, in which only the files for task={version.task} and "
+            f"split={REGISTERED.split} were registered: this job would read other files, or the files "
+            "have changed since. Use the registered task and split, give "
+            f"dataset={version.source!r}, or register the data from s3://"
+        )
+    return DatasetError(
+        f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
+        f"was registered on {version.created_at:%Y-%m-%d}. Restore the registered files, or register the "
+        f"current files as a new version of {version.name}. Details: {error}"
+    )
