@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from benchmarks.gpu.place import Place
-    from include.training.contract import EpochReport, SavedState, Task, TrainingProgress
+    from include.training.contract import EpochReport, SavedState, TrainingProgress
     from include.training.resumable import ResumableMixin
+    from include.ultralytics_tasks import Task
 
 _NONDETERMINISTIC = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
 

@@ -34,11 +34,12 @@ from include.s3.reading import head_object
 from include.s3.upload import LocalFile, TransferLimits
 
 if TYPE_CHECKING:
-    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
+    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
     from include.checkpoints.inspection.contents import Contents
     from include.checkpoints.stored import StoredCheckpoint
     from include.s3.bucket import Bucket
     from include.s3.deadline import Deadline
+    from include.s3.layout import StoredKind
 
 log = logging.getLogger(__name__)
 

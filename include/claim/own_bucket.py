@@ -15,12 +15,14 @@ from include.s3.layout import DATASETS, UPLOADS, manifest_key
 if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
+
 
 _COPY = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/data\.yaml")
 _CLASS_FOLDERS = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/?")
 
 
-def require_registrable(bucket: Bucket, source: str, task: str) -> None:
+def require_registrable(bucket: Bucket, source: str, task: Task) -> None:
     """Raise DatasetError for data that may not be registered as they are. Raises StoreErrors."""
     key = _key_in(bucket, source)
     if key is None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from include.datasets.layouts.samples import DatasetLocation
     from include.datasets.sources import Source
     from include.datasets.storage import ObjectReader
+    from include.ultralytics_tasks import Task
+
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class CheckedDataset:
 
 def inspect_dataset(
     source: str,
-    task: str,
+    task: Task,
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
@@ -124,7 +126,7 @@ def inspect_dataset(
 def _convert(
     find: Callable[..., AbstractContextManager[tuple[DatasetLocation, str | None]]],
     origin: Source,
-    task: str,
+    task: Task,
     cache: DatasetCache,
     expected: str | None,
     converter: Converter | None,
@@ -143,7 +145,7 @@ def _convert(
         yield location, fingerprint, uri, converted.notes
 
 
-def _draw(location: DatasetLocation, task: str, rules: CheckRules, target: Path) -> None:
+def _draw(location: DatasetLocation, task: Task, rules: CheckRules, target: Path) -> None:
     """Draw samples of data that passed all checks. A DatasetError is only logged: samples are optional."""
     try:
         run_confined(draw_samples, location.as_json(), task, rules.split, str(target), source=location.source)

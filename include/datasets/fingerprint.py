@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.rules import Split
     from include.datasets.sources import S3File
     from include.datasets.storage import StoredObject
 
@@ -50,7 +51,7 @@ class ContentDigest:
         self._digest = hashlib.sha256()
         self._write("files", json.dumps([layout.names, layout.extras], sort_keys=True))
 
-    def begin_split(self, split: str) -> None:
+    def begin_split(self, split: Split) -> None:
         """Begin with the next split of the layout."""
         self._write(split)
 

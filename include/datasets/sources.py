@@ -15,6 +15,8 @@ from include.datasets.layouts.samples import DatasetLocation
 
 if TYPE_CHECKING:
     from include.datasets.layouts.boundary import DatasetRoots
+    from include.ultralytics_tasks import Task
+
 
 _REMEDY = (
     "Give 'digits', s3://bucket/… (.zip, prefix, data YAML, .ndjson or COCO .json), or an absolute path "
@@ -68,7 +70,7 @@ class S3Tree:
 Source = Digits | LocalPath | S3File | S3Tree
 
 
-def parse_source(source: str, task: str) -> Source:
+def parse_source(source: str, task: Task) -> Source:
     """Parse the parameter `dataset`. Raises DatasetError, whose message says what to give or do instead."""
     if source == "digits":
         if task != "detect":

@@ -9,7 +9,7 @@ from include.jobs.model_reference import ModelReference
 from include.training.architectures import published_weights
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 
 def check_dataset_given(dataset: str | None, task: Task) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from include.datasets.layouts.boundary import DatasetRoots
     from include.datasets.storage import ObjectReader
     from include.registry.version import DatasetVersion
+    from include.ultralytics_tasks import Task
+
 
 REGISTERED = CheckRules()
 """The rules by which data are checked when they are registered: those of a training run without arguments."""
@@ -25,7 +27,7 @@ REGISTERED = CheckRules()
 
 def check_version(
     version: DatasetVersion,
-    task: str,
+    task: Task,
     cache: Path,
     s3: ObjectReader,
     roots: DatasetRoots,
@@ -58,7 +60,7 @@ def check_version(
 
 
 def _explain_change(
-    version: DatasetVersion, task: str, rules: CheckRules, error: DatasetChanged
+    version: DatasetVersion, task: Task, rules: CheckRules, error: DatasetChanged
 ) -> DatasetError:
     # The fingerprint of a local path covers only the files that the task reads, in the splits used.
     as_registered = task == version.task and rules.split == REGISTERED.split

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 TABLE = Path(__file__).with_name("architectures.json")
 
@@ -32,7 +32,7 @@ class Architecture:
     """
 
     name: str
-    task: str | None
+    task: Task | None
     sizes: str
 
 

@@ -10,16 +10,13 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 from include.errors import AttemptError, FinalError
 from include.training.heartbeat import Heartbeats  # noqa: TC001
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
-
-Task = Literal["detect", "segment", "semantic", "depth", "classify", "pose", "obb"]
-TASKS: tuple[Task, ...] = get_args(Task)
-"""The tasks of Ultralytics, in its order; a test compares them with the installed version."""
+from include.ultralytics_tasks import TASKS, Task  # noqa: TC001 - dataclass fields are read at run time
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
 """Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. For any

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from include.models.signing import ModelSigning
     from include.models.version import ModelVersion
     from include.s3.bucket import Bucket
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
     from include.weights.download import DownloadLimits
 
 

@@ -24,6 +24,8 @@ from tests.support.tiny_datasets import TASKS, build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.ultralytics_tasks import Task
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -43,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_every_task_is_fetched_from_a_zip_and_from_a_prefix(
-    form: str, task: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+    form: str, task: Task, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     build(task, folder, train=3, val=2)
     originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))

@@ -24,13 +24,15 @@ from tests.support.tiny_datasets import TASKS, build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.ultralytics_tasks import Task
+
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "drawn"
 
 
-def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:
+def draw(folder: Path, task: Task, target: Path) -> list[dict[str, str]]:
     """Draw samples of the dataset in the folder; return the entries of their index."""
     location = DatasetLocation(folder.resolve(), "test", folder.resolve())
     draw_samples(location.as_json(), task, "val", str(target))
@@ -38,7 +40,7 @@ def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_labels_of_every_task_are_drawn(task: str, tmp_path: Path, target: Path) -> None:
+def test_labels_of_every_task_are_drawn(task: Task, tmp_path: Path, target: Path) -> None:
     build(task, tmp_path / "data", train=30, val=2, size=96)
     drawn = draw(tmp_path / "data", task, target)
     assert [each["split"] for each in drawn] == ["train"] * 8 + ["val"] * 2

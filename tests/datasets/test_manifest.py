@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,6 +20,9 @@ from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation
 from tests.support.dataset_steps import roots_beside
 from tests.support.tiny_datasets import TASKS, build
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +70,7 @@ def test_a_full_disk_while_writing_the_manifest_is_not_blamed_on_the_data(tmp_pa
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_same_data_give_the_same_manifest(task: str, tmp_path: Path) -> None:
+def test_the_same_data_give_the_same_manifest(task: Task, tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):
         folder = tmp_path / name

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
@@ -20,6 +20,9 @@ from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support.coco_datasets import build_coco, mask, rle
 from tests.support.ndjson_exports import export
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 VALUES = st.one_of(
     st.none(),
@@ -102,7 +105,7 @@ class Converted:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])
-def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: Task) -> None:
     file = build_coco(tmp_path / "data") / "annotations" / "instances_train2017.json"
     document = json.loads(file.read_text())
     for index, annotation in enumerate(document["annotations"][::2]):
@@ -117,7 +120,7 @@ def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Pat
 
 
 @pytest.mark.parametrize("task", ["detect", "pose", "classify", "depth"])
-def test_any_ndjson_export_is_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_ndjson_export_is_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: Task) -> None:
     file, work = tmp_path / "mine.ndjson", tmp_path / "work"
     converted = Converted(file, work)
 

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
     from include.datasets.layouts.samples import Layout
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
 
 
 def read_and_fill_view(
-    location: dict[str, Any], task: str, split: Split, partial: str, final: str, processes: int
+    location: dict[str, Any], task: Task, split: Split, partial: str, final: str, processes: int
 ) -> None:
     """Write the view of the data at `location`; runs in a confined process, whose end frees the memory."""
     fill_view(
@@ -55,7 +56,7 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
         _write_description(layout, partial, final)
 
 
-def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range) -> Iterator[int]:
+def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: range) -> Iterator[int]:
     """Link the images with these numbers, and their labels; yield the size of each finished batch."""
     links, done = _Links(home), 0
     folder = partial if layout.task == "classify" else partial / "images"
@@ -72,7 +73,7 @@ def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range)
     yield done
 
 
-def data_argument(view: Path, task: str) -> Path:
+def data_argument(view: Path, task: Task) -> Path:
     """Return Ultralytics' argument `data`: the folder for classify, otherwise the data YAML."""
     return view if task == "classify" else view / "data.yaml"
 

@@ -21,6 +21,7 @@ from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.datasets.layouts.samples import Layout
+    from include.ultralytics_tasks import Task
 
 
 PRELOADED = ("numpy", "cv2", "PIL.Image")
@@ -29,7 +30,7 @@ PRELOADED = ("numpy", "cv2", "PIL.Image")
 
 def examine(
     location: dict[str, Any],
-    task: str,
+    task: Task,
     fingerprint: str | None,
     rules: dict[str, Any] | None = None,
     manifest: str | None = None,

@@ -15,6 +15,9 @@ from include.refusals import show_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from include.ultralytics_tasks import Task
+
+
 BOX = 5
 _LONGEST_SHOWN = 40
 _FORMS = {
@@ -29,7 +32,7 @@ _FORMS = {
 class LabelRules:
     """The rules that the labels of a dataset must follow."""
 
-    task: str
+    task: Task
     classes: int
     """Number of class names."""
     keypoints: tuple[int, int] = (0, 0)

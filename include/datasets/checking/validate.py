@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from include.datasets.checking.images import ImageFacts
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.reference import ClassCount
+    from include.datasets.rules import Split
+
 
 _USUAL_RULES = CheckRules()
 
@@ -102,7 +104,7 @@ class _Check:
         if self._errors:
             raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.kinds())
 
-    def check_split(self, split: str) -> Iterator[CheckedSample]:
+    def check_split(self, split: Split) -> Iterator[CheckedSample]:
         """Check the images of a split, and yield the result for each."""
         summary = SplitSummary(split, self._rules)
         samples = self._layout.splits[split]
@@ -127,7 +129,7 @@ class _Check:
         except NotKnown:
             return None
 
-    def _add_sample(self, split: str, checked: CheckedSample) -> None:
+    def _add_sample(self, split: Split, checked: CheckedSample) -> None:
         self.add(checked.findings)
         for kind, number in checked.further.items():
             self.warnings.count(kind, number)
@@ -150,7 +152,7 @@ def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
             yield Finding("classes", None, message, "label-class")
 
 
-def _manifest_line(split: str, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
+def _manifest_line(split: Split, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
     labels = checked.labels
     return {
         "split": split,

@@ -33,18 +33,20 @@ if TYPE_CHECKING:
 
     from include.datasets.conversion.classes import Classes
     from include.datasets.conversion.coco_search import Tree
+    from include.ultralytics_tasks import Task
+
 
 logger = logging.getLogger(__name__)
 
 PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
-TASKS = ("detect", "segment", "semantic", "pose", "obb")
+COCO_TASKS = ("detect", "segment", "semantic", "pose", "obb")
 """Tasks for which COCO annotations can be used; for obb, the label is the object's outline."""
 
 
 def convert_coco(
-    folder: str, source: str, barred: str | None, named: str | None, task: str, work: str
+    folder: str, source: str, barred: str | None, named: str | None, task: Task, work: str
 ) -> dict[str, int] | None:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
@@ -72,9 +74,9 @@ def convert_coco(
     others = [file for file in read if isinstance(file, OtherFile)]
     if not found and named is None:
         return None
-    if task not in TASKS:
+    if task not in COCO_TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(TASKS)}; "
+            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(COCO_TASKS)}; "
             f"task={task!r} needs data in a different format"
         )
     _report_unreadable(others, found, problems)
@@ -128,7 +130,7 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
 class _Conversion:
     """Converts the annotations of all files to label files."""
 
-    _task: str
+    _task: Task
     _found: Sequence[CocoFile]
     _numbers: Sequence[Mapping[int | str, int]]
     """For each file, the indexes of its images in the targets of the placement, by the ids of the images."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from include.datasets.conversion.store import Converted
     from include.datasets.layouts.samples import DatasetLocation
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
+
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Converter:
         self._hosts = hosts
 
     def convert(
-        self, location: DatasetLocation, fingerprint: str | None, task: str, cache: DatasetCache
+        self, location: DatasetLocation, fingerprint: str | None, task: Task, cache: DatasetCache
     ) -> Converted | None:
         """Convert the dataset at `location`; return None if Ultralytics can train on it as it is.
 
@@ -74,7 +76,7 @@ class Converter:
             self.datasets.record(key, converted)
         return converted
 
-    def _convert_ndjson(self, location: DatasetLocation, task: str, work: Path) -> Converted:
+    def _convert_ndjson(self, location: DatasetLocation, task: Task, work: Path) -> Converted:
         source = location.source
         found = run_confined(convert_ndjson, str(location.path), source, task, str(work), source=source)
         if (converted := self.datasets.find(found["key"])) is not None:
@@ -89,7 +91,7 @@ class Converter:
         return converted
 
     def _convert_coco(
-        self, foreign: Foreign, location: DatasetLocation, task: str, work: Path
+        self, foreign: Foreign, location: DatasetLocation, task: Task, work: Path
     ) -> Converted | None:
         source, barred = location.source, str(location.barred) if location.barred else None
         arguments = str(foreign.folder), source, barred, foreign.named, task, str(work)

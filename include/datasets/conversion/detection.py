@@ -12,6 +12,8 @@ from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
     from include.datasets.layouts.samples import DatasetLocation
+    from include.ultralytics_tasks import Task
+
 
 NDJSON = ".ndjson"
 COCO = ".json"
@@ -29,7 +31,7 @@ class Foreign:
     """The file that the user named, relative to the folder; None if a folder was named."""
 
 
-def find_foreign(location: DatasetLocation, task: str) -> Foreign | None:
+def find_foreign(location: DatasetLocation, task: Task) -> Foreign | None:
     """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
 
     Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises

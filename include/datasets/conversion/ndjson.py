@@ -14,7 +14,6 @@ from include.datasets.caching.disk import is_passing
 from include.datasets.conversion.addresses import address_of, content_address
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
-    SPLITS,
     infer_keypoints,
     read_header,
     read_labels,
@@ -25,12 +24,15 @@ from include.datasets.conversion.ndjson_names import Names, class_folder
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.errors import DatasetError
 from include.datasets.progress import ProgressLog
+from include.datasets.rules import SPLITS
 from include.limits import CLASSES, IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from include.datasets.conversion.ndjson_file import Header, Record
+    from include.ultralytics_tasks import Task
+
 
 _VERSION = 1
 """Increase it when the conversion of exports changes, so that they are converted again."""
@@ -42,7 +44,7 @@ _LAYOUTS = {"classify", "depth"}
 """Tasks whose data have a layout of their own: no other task can be trained on them."""
 
 
-def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, Any]:
+def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
     Returns the key of the content, which does not change if Platform exports the content again with new
@@ -71,7 +73,7 @@ class _Export:
 
     path: Path
     source: str
-    task: str
+    task: Task
     notes: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
     key: str = ""

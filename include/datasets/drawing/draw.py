@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from include.datasets.drawing.shapes import Point, Shape
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ _FILLED = 0.3
 """Opacity of the colour within an outline."""
 
 
-def draw_samples(location: dict[str, Any], task: str, split: Split, target: str) -> None:
+def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str) -> None:
     """Draw samples of the dataset at `location` into the folder `target`, as 0.jpg and so on, with an INDEX.
 
     split is the split to validate with. An image that OpenCV cannot read is left out. Raises DatasetError.

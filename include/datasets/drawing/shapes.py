@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from include.ultralytics_tasks import Task
+
+
 Point = tuple[float, float]
 
 _BOX = 5
@@ -30,7 +33,7 @@ class Shape:
     """Only the labelled keypoints."""
 
 
-def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[Shape]:
+def read_shapes(label: Path, task: Task, keypoints: tuple[int, int]) -> Iterator[Shape]:
     """Yield the objects of a label file. A line without at least five finite numbers is skipped."""
     lines = read_lines(label, most_bytes=LABEL_BYTES, most_lines=LABEL_LINES, longest=LABEL_LINE)
     for _, line in lines:
@@ -43,7 +46,7 @@ def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[
         yield _shape(int(numbers[0]), numbers[1:], task, keypoints)
 
 
-def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[int, int]) -> Shape:
+def _shape(class_id: int, values: Sequence[float], task: Task, keypoints: tuple[int, int]) -> Shape:
     columns = len(values) + 1
     has_keypoints = task in {"pose", "detect"} and columns == _BOX + math.prod(keypoints)
     if columns >= _FEWEST_POLYGON_COLUMNS and not has_keypoints:

@@ -73,15 +73,15 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
 
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
-) -> tuple[dict[str, Path], dict[str, Iterable[_NamedImage]]]:
+) -> tuple[dict[Split, Path], dict[Split, Iterable[_NamedImage]]]:
     """Return the folder and the images of train and of the split to validate with."""
-    folders: dict[str, Path] = {"train": root / "train"}
+    folders: dict[Split, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
         if split not in folders:
             folders[split] = _find_validation(root, split, boundary.source)
         return folders, {name: _list_images(folder, boundary) for name, folder in folders.items()}
     train, rest = _divide(_list_images(root, boundary))
-    images: dict[str, Iterable[_NamedImage]] = {"train": train}
+    images: dict[Split, Iterable[_NamedImage]] = {"train": train}
     if split != "train":
         images[split] = rest
     return dict.fromkeys(images, root), images
@@ -122,7 +122,7 @@ def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Findin
             yield Finding(f"{train.name}/{name}/", None, "there is no image in it", "empty-folders")
 
 
-def _division_warnings(splits: Mapping[str, tuple[Sample, ...]]) -> Iterator[Finding]:
+def _division_warnings(splits: Mapping[Split, tuple[Sample, ...]]) -> Iterator[Finding]:
     counts = " and ".join(f"{len(samples):,} for {split}" for split, samples in splits.items())
     yield Finding(
         "the class folders", None, f"there is no train/, so their images are divided: {counts}", "divided"
@@ -164,7 +164,10 @@ def _list_images(split: Path, boundary: Boundary) -> Iterator[_NamedImage]:
 
 
 def _require_complete(
-    source: str, names: Sequence[str], folders: Mapping[str, Path], splits: Mapping[str, tuple[Sample, ...]]
+    source: str,
+    names: Sequence[str],
+    folders: Mapping[Split, Path],
+    splits: Mapping[Split, tuple[Sample, ...]],
 ) -> None:
     findings = [
         Finding(f"{folder.name}/", None, "none of the class folders contains an image", "class-folders")

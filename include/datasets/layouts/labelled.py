@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from include.datasets.layouts.description import Description
     from include.datasets.layouts.samples import DatasetLocation, Sample
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
 
 
-def read_labelled(location: DatasetLocation, task: str, split: Split = "val") -> Layout:
+def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
     split is the split to validate with. Raises DatasetError and OSErrors.
@@ -83,7 +84,7 @@ class _Reader:
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each folder of labels, the folders of their images; filled by `read`."""
 
-    def read(self, split: str) -> tuple[Sample, ...]:
+    def read(self, split: Split) -> tuple[Sample, ...]:
         """Find all images of a split and the paths of their labels."""
         source, written = self.boundary.source, self.description.splits[split]
         images: list[_Found] = []
@@ -155,7 +156,7 @@ class _Reader:
             return path
         return possible[0]
 
-    def _resolve(self, split: str, path: str) -> Path:
+    def _resolve(self, split: Split, path: str) -> Path:
         """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from include.datasets.layouts.samples import DatasetLocation, Layout
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 _REMEDIES = {
     errno.EACCES: "allow the worker to read it",
@@ -26,7 +28,7 @@ _REMEDIES = {
 }
 
 
-def read_layout(location: DatasetLocation, task: str, split: Split = "val") -> Layout:
+def read_layout(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
     split is the split to validate with. Raises DatasetError, and OSError if a retry may succeed.

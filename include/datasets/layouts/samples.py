@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from include.datasets.checking.label_files import LabelFiles
     from include.datasets.layouts.boundary import Boundary
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 _UNREAD_SUFFIXES = frozenset({
     "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
@@ -71,9 +73,9 @@ class Layout:
     """A dataset on this machine's disk."""
 
     root: Path
-    task: str
+    task: Task
     names: dict[int, str]
-    splits: Mapping[str, tuple[Sample, ...]]
+    splits: Mapping[Split, tuple[Sample, ...]]
     """The images of `train` and of `validation`; a single entry if both are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
     """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""

@@ -22,6 +22,8 @@ from tests.support.strangers import as_stranger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from include.ultralytics_tasks import Task
+
 
 def good() -> Coco:
     made = Coco()
@@ -33,7 +35,7 @@ def good() -> Coco:
     return made
 
 
-def refusal(folder: Path, work: Path, task: str = "detect", named: str | None = None) -> str:
+def refusal(folder: Path, work: Path, task: Task = "detect", named: str | None = None) -> str:
     ConvertedFiles(work).dataset.mkdir(parents=True)
     with pytest.raises(DatasetError) as refused:
         convert_coco(str(folder), "mine", None, named, task, str(work))
