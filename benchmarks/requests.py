@@ -81,7 +81,7 @@ class ReportingStore(CheckpointStore):
     ) -> UploadResult:
         """Upload as usual, and report the file if it was sent."""
         upload = super().upload(checkpoint, job_id, kind, *version, **options)
-        if upload.sent:
+        if upload.was_sent:
             self._connection.send(Stored(kind, checkpoint.size, checkpoint.epoch))
         return upload
 

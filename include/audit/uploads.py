@@ -38,7 +38,7 @@ def find_abandoned_uploads(
     Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
     the dataset's files. An upload that a version or a job names stays, complete or not.
     """
-    left = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
+    left = list(UploadStore(bucket).find_unfinished(now - LEFT_BEHIND))
     with long_transaction(connection):  # the query may read every job
         used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in left])
     for dataset in (each for each in left if each.upload_id not in used):

@@ -166,7 +166,7 @@ class BackgroundPublisher:
         else:
             self._waiting, self._due = None, False
         self._in_hand = work
-        self._lag.trying(work.last.position, now)
+        self._lag.record_try(work.last.position, now)
 
     def _upload(self, path: Path, kind: CheckpointKind, position: Position) -> None:
         with self._changed:
@@ -181,7 +181,7 @@ class BackgroundPublisher:
         """Record that the state is durable."""
         with self._changed:
             self.durable = position
-            self._lag.stored(position)
+            self._lag.record_durable(position)
             self._in_hand = None
             self._pause = self._limits.first_pause
             self._delete_unused()

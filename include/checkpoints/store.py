@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UploadResult:
-    """Result of `upload`: sent is False if S3 already had these bytes."""
+    """Result of `upload`: was_sent is False if S3 already had these bytes."""
 
     stored: StoredCheckpoint
-    sent: bool
+    was_sent: bool
 
 
 class CheckpointStore:
@@ -132,7 +132,7 @@ class CheckpointStore:
         with deadline.applied() if deadline else nullcontext():
             upload = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts)
         stored, seconds = upload.stored, time.monotonic() - started
-        if upload.sent:
+        if upload.was_sent:
             speed = checkpoint.size / seconds / 1e6
             log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, seconds, speed, stored)
         else:
@@ -251,7 +251,7 @@ class CheckpointStore:
         present = self._writer.find(location)
         if present and present.is_the_same_as(checkpoint):
             self._writer.accept(location, present)
-            return UploadResult(present, sent=False)
+            return UploadResult(present, was_sent=False)
         file = self._read(checkpoint, location)
         fence = self.location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, present, fence)
@@ -261,7 +261,7 @@ class CheckpointStore:
             self._keep_previous(job_id, present)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
-        return UploadResult(stored, sent=True)
+        return UploadResult(stored, was_sent=True)
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:

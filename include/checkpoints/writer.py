@@ -74,7 +74,7 @@ class ObjectWriter:
 
     def accept(self, location: S3Location, present: StoredCheckpoint) -> None:
         """Remember `present`, the stored object, as one that this writer may replace."""
-        if self._sent(location, present):
+        if self._was_sent(location, present):
             self._written.add(location)
         self._known[location] = present.etag
 
@@ -85,7 +85,11 @@ class ObjectWriter:
         if fence is not None:
             self.require_unchanged(fence, self.find(fence))
         etag = present.etag if present else None
-        if self._known[location] != etag and not self._sent(location, present) and fence not in self._written:
+        if (
+            self._known[location] != etag
+            and not self._was_sent(location, present)
+            and fence not in self._written
+        ):
             if broken_off := self._broken_off.pop(location, None):
                 broken_off[1].abort()
             raise _fenced(location, present)
@@ -114,7 +118,7 @@ class ObjectWriter:
                 with translate_s3_errors(self._client, location):
                     etag = self._send(file, location, metadata, keep_parts=keep_parts)
             except (BytesRefused, ConditionFailed, ObjectNotFound) as error:
-                etag = self._after_refusal(error, file, location, fence)
+                etag = self._resolve_refusal(error, file, location, fence)
         self._known[location] = etag
         stored = self._verify(file, location)
         self._written.add(location)
@@ -134,7 +138,7 @@ class ObjectWriter:
         except (ConditionFailed, ObjectNotFound) as error:
             present = self._find_present(source)
             if present is None or present.etag != etag:
-                raise SourceChanged(_overtaken(source, present)) from error
+                raise SourceChanged(_explain_overtaking(source, present)) from error
             # Look at the target: if only the response was lost, the retry met the finished copy.
         present = self._find_present(to)
         if present is None or not metadata.items() <= present.metadata.items():
@@ -179,11 +183,11 @@ class ObjectWriter:
     def _condition(self, location: S3Location) -> Condition:
         return unless_changed_since(self._known[location])
 
-    def _sent(self, location: S3Location, present: StoredCheckpoint | None) -> bool:
+    def _was_sent(self, location: S3Location, present: StoredCheckpoint | None) -> bool:
         """Say whether this writer sent the object without getting a response."""
         return present is not None and present.sha256 in self._in_doubt.get(location, ())
 
-    def _after_refusal(
+    def _resolve_refusal(
         self, error: StoreError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
         """Return the ETag of the file if it was stored after all, None if the write may be retried."""
@@ -240,10 +244,10 @@ def changed(path: str, expected: str) -> LocalFileChanged:
 
 
 def _fenced(location: S3Location, present: StoredCheckpoint | None) -> FencedOut:
-    return FencedOut(_overtaken(location, present))
+    return FencedOut(_explain_overtaking(location, present))
 
 
-def _overtaken(location: S3Location, present: StoredCheckpoint | None) -> str:
+def _explain_overtaking(location: S3Location, present: StoredCheckpoint | None) -> str:
     if present is None:
         return (
             f"{location.uri} is gone: it has been deleted since this attempt last saw it, by hand, by a "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.store import Converted, ConvertedDatasets
+from include.datasets.conversion.store import ConvertedDataset, ConvertedDatasets
 from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore, find_upload_id
@@ -68,7 +68,7 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
     stored = True
     if copy:
         yaml = dataset.source.partition(copy)[2].strip("/") or None
-        converted = Converted(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
+        converted = ConvertedDataset(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
         stored = ConvertedDatasets(bucket).is_stored(converted)
     digits = dataset.source == "digits"  # they have no manifest
     if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):

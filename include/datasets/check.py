@@ -97,7 +97,7 @@ def inspect_dataset(
             known,
             rules.model_dump(mode="json"),
             str(manifest) if manifest else None,
-            str(opened.known_files) if location.fetched else None,
+            str(opened.known_files) if location.is_fetched else None,
             source=source,
         )
         if samples:

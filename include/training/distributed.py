@@ -96,11 +96,11 @@ class RankWork:
 class Answer:
     """A message from this process to rank 0.
 
-    go_on answers an EpochReport; taken means that the file of a SavedState is no longer needed; save requests
-    a state after the current batch.
+    should_continue answers an EpochReport; taken means that the file of a SavedState is no longer needed;
+    save requests a state after the current batch.
     """
 
-    go_on: bool | None = None
+    should_continue: bool | None = None
     taken: bool = False
     save: bool = False
 
@@ -204,7 +204,7 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
             if isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
             elif isinstance(message, EpochReport):
-                rank.answer(Answer(go_on=reporter.report(message)))
+                rank.answer(Answer(should_continue=reporter.report(message)))
             elif isinstance(message, TrainingProgress) and states is not None:
                 if states.progress(message):
                     rank.answer(Answer(save=True))

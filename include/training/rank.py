@@ -92,8 +92,8 @@ class _Parent(QueueHandler):
             os.killpg(0, signal.SIGKILL)
 
     def _take(self, answer: Answer) -> None:
-        if answer.go_on is not None:
-            self._go_on.put(answer.go_on)
+        if answer.should_continue is not None:
+            self._go_on.put(answer.should_continue)
         if answer.taken:
             self._taken.put(True)
         if answer.save:

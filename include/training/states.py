@@ -61,7 +61,7 @@ class StateSavingMixin(LossGuardMixin):
             self.last,
             self.best,
             states.saved if states else lambda _: None,
-            goes_on_within_epoch=restored is not None and restored.within_epoch,
+            goes_on_within_epoch=restored is not None and restored.is_within_epoch,
         )
 
     def save_model(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from include.datasets.checking.validate import Validated, validate
+from include.datasets.checking.validate import ValidationResult, validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
 from include.datasets.layouts.samples import DatasetLocation, Layout
@@ -33,7 +33,7 @@ def _layout(folder: Path, task: Task) -> Layout:
     return read_layout(DatasetLocation(folder, "s3://bucket/data/", folder), task)
 
 
-def check(folder: Path, task: Task, **arguments: object) -> Validated:
+def check(folder: Path, task: Task, **arguments: object) -> ValidationResult:
     """Return the check's findings; run in this process to save the second that another one takes."""
     return validate(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
 

@@ -76,7 +76,7 @@ def inputs(document: Any) -> st.SearchStrategy[bytes]:
     return st.one_of(written, written.flatmap(strategies.corrupted))
 
 
-class Converted:
+class ConvertedDataset:
     """A file that is rewritten for each input, and the result of its conversion."""
 
     def __init__(self, file: Path, work: Path) -> None:
@@ -111,7 +111,7 @@ def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Pat
     for index, annotation in enumerate(document["annotations"][::2]):
         annotation["segmentation"] = rle(mask(index), compressed=index % 2 == 0)
     folder, work = str(tmp_path / "data"), tmp_path / "work"
-    converted = Converted(file, work)
+    converted = ConvertedDataset(file, work)
 
     def convert() -> dict[str, int] | None:
         return convert_coco(folder, "mine", None, None, task, str(work))
@@ -122,7 +122,7 @@ def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Pat
 @pytest.mark.parametrize("task", ["detect", "pose", "classify", "depth"])
 def test_any_ndjson_export_is_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: Task) -> None:
     file, work = tmp_path / "mine.ndjson", tmp_path / "work"
-    converted = Converted(file, work)
+    converted = ConvertedDataset(file, work)
 
     def convert() -> dict[str, Any]:
         return convert_ndjson(str(file), "mine", task, str(work))

@@ -32,7 +32,7 @@ EXPORT_NAME = "export.ndjson"
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteDataset:
     """A dataset in S3 that this machine can fetch."""
 
     uri: str
@@ -48,7 +48,9 @@ class Remote:
     """Fetches missing or damaged files of such a folder again."""
 
 
-def find_file(origin: S3File, cache: DatasetCache, reader: ObjectReader, expected: str | None) -> Remote:
+def find_file(
+    origin: S3File, cache: DatasetCache, reader: ObjectReader, expected: str | None
+) -> RemoteDataset:
     """Find a zip or .ndjson file. Raises DatasetChanged unless its fingerprint is `expected`, if given."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint, uri = file_fingerprint(origin, stored), stored.uri
@@ -64,7 +66,7 @@ def find_file(origin: S3File, cache: DatasetCache, reader: ObjectReader, expecte
             file.unlink()
         flush(target)
 
-    return Remote(uri, fingerprint, fill, lambda _: True, fill)
+    return RemoteDataset(uri, fingerprint, fill, lambda _: True, fill)
 
 
 def find_tree(
@@ -73,7 +75,7 @@ def find_tree(
     reader: ObjectReader,
     listings: S3Listings | None,
     expected: str | None,
-) -> Remote:
+) -> RemoteDataset:
     """Find the objects of a dataset under a prefix.
 
     Without `expected`, these are the current objects, whose listing is saved. With `expected`, they are the
@@ -84,7 +86,7 @@ def find_tree(
     uri = f"s3://{origin.bucket}/{origin.prefix}"
     listing = _select_listing(origin, reader, listings, expected, uri)
     fetch = TreeFetch(listing, cache, reader, uri)
-    return Remote(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
+    return RemoteDataset(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
 
 
 def _select_listing(

@@ -83,7 +83,7 @@ def materialize(
         opened.use(reference.fingerprint) as home,
         locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (location, _),
     ):
-        layout = None if location.fetched else read_layout(location, reference.task, reference.split)
+        layout = None if location.is_fetched else read_layout(location, reference.task, reference.split)
         with lock_view(home, _view_name(layout, reference)) as view:
             is_unchanged = _require_unchanged(layout, reference)
             ensure_folder(home, view.name, partial(_fill, location, layout, reference, view), source)

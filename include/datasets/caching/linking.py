@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Lacking:
+class MissingData:
     """How much of a dataset this machine lacks."""
 
     files: int = 0
@@ -61,7 +61,7 @@ def link_objects(
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))
-    progress, total = ProgressLog(f"Linking {uri}", count, "files"), Lacking()
+    progress, total = ProgressLog(f"Linking {uri}", count, "files"), MissingData()
     with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
         for batch in share_out(link, count, processes):
             progress.advance(batch.done)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from include.datasets.caching.disk import flush
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
-from include.datasets.caching.linking import Lacking, explain_clash, link_objects
+from include.datasets.caching.linking import MissingData, explain_clash, link_objects
 from include.datasets.caching.listing import DAMAGED, Listing, read_objects, write_objects
 from include.datasets.caching.selection import select_objects
 from include.datasets.caching.view_lock import mark_outdated
@@ -159,12 +159,12 @@ class TreeFetch:
         finally:
             lacking.unlink(missing_ok=True)
 
-    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> Lacking:
+    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> MissingData:
         paths = str(listing), str(target), str(self.cache.files.folder), str(lacking)
         arguments = asdict(self.listing.origin), self.uri, count, *paths
         if count < MANY:
-            return Lacking(**link_objects(*arguments))
-        return Lacking(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
+            return MissingData(**link_objects(*arguments))
+        return MissingData(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
 
     def _download(self, target: Path, lacking: Path, size: int) -> None:
         progress = ProgressLog(f"Fetching {self.uri}", size, "bytes")

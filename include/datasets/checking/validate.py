@@ -37,7 +37,7 @@ _USUAL_RULES = CheckRules()
 
 
 @dataclass(frozen=True)
-class Validated:
+class ValidationResult:
     """The result of checking a dataset without errors."""
 
     fingerprint: str
@@ -54,7 +54,7 @@ def validate(
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
     known: KnownFiles | None = None,
-) -> Validated:
+) -> ValidationResult:
     """Read every image and every label file, except those that are already known.
 
     Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
@@ -73,7 +73,7 @@ def validate(
                 write(_manifest_line(split, checked, checked.image))
     check.require_good()
     check.add(chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)))
-    return Validated(content.fingerprint(), check.tally.table(), check.warnings.kinds())
+    return ValidationResult(content.fingerprint(), check.tally.table(), check.warnings.kinds())
 
 
 class _Check:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from include.datasets.caching.cache import DatasetCache
     from include.datasets.conversion.addresses import AllowedHosts
-    from include.datasets.conversion.detection import Foreign
-    from include.datasets.conversion.store import Converted
+    from include.datasets.conversion.detection import ForeignDataset
+    from include.datasets.conversion.store import ConvertedDataset
     from include.datasets.layouts.samples import DatasetLocation
     from include.s3.bucket import Bucket
     from include.ultralytics_tasks import Task
@@ -49,7 +49,7 @@ class Converter:
 
     def convert(
         self, location: DatasetLocation, fingerprint: str | None, task: Task, cache: DatasetCache
-    ) -> Converted | None:
+    ) -> ConvertedDataset | None:
         """Convert the dataset at `location`; return None if Ultralytics can train on it as it is.
 
         fingerprint identifies the content. It is None for a local path, whose COCO annotations are converted
@@ -76,7 +76,7 @@ class Converter:
             self.datasets.record(key, converted)
         return converted
 
-    def _convert_ndjson(self, location: DatasetLocation, task: Task, work: Path) -> Converted:
+    def _convert_ndjson(self, location: DatasetLocation, task: Task, work: Path) -> ConvertedDataset:
         source = location.source
         found = run_confined(convert_ndjson, str(location.path), source, task, str(work), source=source)
         if (converted := self.datasets.find(found["key"])) is not None:
@@ -91,14 +91,14 @@ class Converter:
         return converted
 
     def _convert_coco(
-        self, foreign: Foreign, location: DatasetLocation, task: Task, work: Path
-    ) -> Converted | None:
+        self, foreign: ForeignDataset, location: DatasetLocation, task: Task, work: Path
+    ) -> ConvertedDataset | None:
         source, barred = location.source, str(location.barred) if location.barred else None
         arguments = str(foreign.folder), source, barred, foreign.named, task, str(work)
         notes = run_confined(convert_coco, *arguments, source=source)
         return None if notes is None else self._store(work, DATA_YAML, notes)
 
-    def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> Converted:
+    def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         with closing(Inventory(work / "inventory.sqlite")) as inventory:
             inventory.add_all(ConvertedFiles(work).all_files())
             return self.datasets.store(inventory, yaml, notes)

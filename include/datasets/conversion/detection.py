@@ -20,7 +20,7 @@ COCO = ".json"
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignDataset:
     """A dataset in a different format."""
 
     kind: str
@@ -31,7 +31,7 @@ class Foreign:
     """The file that the user named, relative to the folder; None if a folder was named."""
 
 
-def find_foreign(location: DatasetLocation, task: Task) -> Foreign | None:
+def find_foreign(location: DatasetLocation, task: Task) -> ForeignDataset | None:
     """Return the dataset if it may be in a different format; None if it has a data YAML or class folders.
 
     Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
@@ -39,12 +39,12 @@ def find_foreign(location: DatasetLocation, task: Task) -> Foreign | None:
     """
     suffix = location.path.suffix.lower()
     if suffix in {NDJSON, COCO} and not location.path.is_dir():
-        return Foreign(suffix, location.folder, str(location.path.relative_to(location.folder)))
+        return ForeignDataset(suffix, location.folder, str(location.path.relative_to(location.folder)))
     if task == "classify" or not location.path.is_dir():
         return None
     with translate_reading_errors(location.source):
         folder = _find_top(location.path, Boundary(location.folder, location.source, location.barred))
-    return Foreign(COCO, folder) if folder is not None else None
+    return ForeignDataset(COCO, folder) if folder is not None else None
 
 
 def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:

@@ -50,9 +50,8 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    boundary = Boundary(
-        location.folder, location.source, location.barred
-    )  # without the records of `_find_root`
+    # Without the records of `_find_root`.
+    boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample.name) for sample in splits["train"]})

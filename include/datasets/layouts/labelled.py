@@ -41,7 +41,7 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -
     boundary.resolve(file, f"{file.name} is a link that")
     description = read_description(file, task, location.source, split)
     root, boundary = _find_root(description, location, boundary)
-    reader = _Reader(description, root, boundary, location.fetched)
+    reader = _Reader(description, root, boundary, location.is_fetched)
     splits = {name: reader.read(name) for name in description.splits}
     labels = description.labels
     warnings = (*listing_warnings(boundary), *find_unused_labels(reader.folders, labels, boundary))
@@ -80,7 +80,7 @@ class _Reader:
     description: Description
     root: Path
     boundary: Boundary
-    fetched: bool
+    is_fetched: bool
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each folder of labels, the folders of their images; filled by `read`."""
 
@@ -122,7 +122,7 @@ class _Reader:
                     "each image fewer times, or train for more epochs"
                 )
             image = f"{base}{os.sep}{path}"
-            own = self.fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
+            own = self.is_fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
             possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
                 self._require_apart(image, name, possible[0])

@@ -108,7 +108,7 @@ class DatasetLocation:
     barred: Path | None = None
 
     @property
-    def fetched(self) -> bool:
+    def is_fetched(self) -> bool:
         """Whether this project fetched or drew the data, rather than a user providing them."""
         return not self.roots
 
