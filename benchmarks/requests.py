@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from benchmarks.place import Services
     from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
-    from include.checkpoints.store import Upload
+    from include.checkpoints.store import UploadResult
     from include.datasets.reference import DatasetReference
 
 JOB = "counted"
@@ -81,10 +81,10 @@ class ReportingStore(CheckpointStore):
 
     def upload(
         self, checkpoint: Checkpoint, job_id: str, kind: CheckpointKind, *version: str, **options: Any
-    ) -> Upload:
+    ) -> UploadResult:
         """Upload as usual, and report the file if it was sent."""
         upload = super().upload(checkpoint, job_id, kind, *version, **options)
-        if upload.sent:
+        if upload.was_sent:
             self._connection.send(Stored(kind, checkpoint.size, checkpoint.epoch))
         return upload
 

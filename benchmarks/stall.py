@@ -19,7 +19,7 @@ from benchmarks.table import Table, progress
 if TYPE_CHECKING:
     from benchmarks.place import Services
     from include.checkpoints.publisher import BackgroundPublisher
-    from include.training.contract import EpochReport, Progress, SavedState
+    from include.training.contract import EpochReport, SavedState, TrainingProgress
 
 EPOCHS = 2
 _SECONDS_BETWEEN = 60.0
@@ -88,7 +88,7 @@ class Saves:
         self.written: list[float] = []
         self.sizes = (0, 0)
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Request no state within an epoch."""
         return False
 

@@ -36,7 +36,7 @@ from include.orchestration.retries import DEFAULT_ARGS
 from include.orchestration.typed_task import typed_task
 from include.retraining.request import RetrainRequest
 from include.tasks.approval import AskForApproval
-from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Measured, Retraining, Verdict
+from include.tasks.retrain_payloads import Approval, Challenge, Challenger, Evaluations, Retraining, Verdict
 from include.tasks.training_operators import TriggerTraining, WaitForTraining
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ def define_tasks(plan: str | None) -> None:
         return challenge_champion(retraining, dataset, get_current_context())
 
     @typed_task(pool=GPU_POOL, queue=GPU_QUEUE)
-    def evaluate(retraining: Retraining, challenge: Challenge, challenger: Challenger) -> Measured:
+    def evaluate(retraining: Retraining, challenge: Challenge, challenger: Challenger) -> Evaluations:
         """Evaluate challenger and champion on the data that the challenger was trained on."""
         from include.tasks.evaluation import evaluate_models
 
         return evaluate_models(retraining, challenge, challenger, get_current_context())
 
     @typed_task()
-    def judge(retraining: Retraining, challenge: Challenge, measured: Measured) -> Verdict:
+    def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations) -> Verdict:
         """Register the challenger as a version, and apply the plan's gate."""
         from include.tasks.retrain_yolo import judge
 

@@ -13,12 +13,12 @@ from benchmarks.gpu.photographs import photographs
 from benchmarks.gpu.place import processors
 from benchmarks.gpu.step import Step
 from benchmarks.gpu.training_run import TrainingRun, read_final_state, train_to_the_end, train_until_killed
-from include.training.contract import TASKS
+from include.ultralytics_tasks import TASKS
 
 if TYPE_CHECKING:
     from benchmarks.gpu.place import Place
     from benchmarks.gpu.training_run import FinalState
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 EPOCHS = 3
 _BEFORE, _AFTER = 8, 4

@@ -12,7 +12,7 @@ from include.training.architectures import default_architecture, is_architecture
 from include.training.contract import MODEL_SUFFIX
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 
 @dataclass(frozen=True)

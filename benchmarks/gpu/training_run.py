@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from benchmarks.gpu.place import Place
-    from include.training.contract import EpochReport, Progress, SavedState, Task
+    from include.training.contract import EpochReport, SavedState, TrainingProgress
     from include.training.resumable import ResumableMixin
+    from include.ultralytics_tasks import Task
 
 _NONDETERMINISTIC = re.compile(r"(\w+) does not have a deterministic implementation|(CuBLAS)")
 
@@ -39,7 +40,7 @@ class SilentReporter:
         """Continue."""
         return True
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Return whether a state is due."""
         return self._batches > 0 and progress.batch % self._batches == 0
 

@@ -56,7 +56,7 @@ class Utilisation:
         self._gpu = gpu
         self._samples: dict[str, list[int]] = {}
         self._owner: str | None = None
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class Utilisation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._ended.set()
         if self._gpu is not None:
             self._thread.join()
 
@@ -83,7 +83,7 @@ class Utilisation:
     def _watch(self) -> None:
         with nvml() as library:
             handle = library.nvmlDeviceGetHandleByIndex(self._gpu)
-            while not self._over.wait(0.1):
+            while not self._ended.wait(0.1):
                 busy = library.nvmlDeviceGetUtilizationRates(handle).gpu
                 if (owner := self._owner) is not None:
                     self._samples.setdefault(owner, []).append(busy)

@@ -46,6 +46,27 @@ Log in with the session of Airflow's UI, or with a token from `POST /auth/token`
 run, use Airflow's own API, which adds permissions, validation and an audit log."""
 
 
+_ROUTES = (
+    jobs,
+    events,
+    checkpoints,
+    pictures,
+    job_changes,
+    deletion_progress,
+    datasets,
+    dataset_registration,
+    dataset_changes,
+    validation,
+    models,
+    pretrained,
+    samples,
+    session,
+    uploads,
+    usage,
+)
+"""The modules that each have a router."""
+
+
 def create_app() -> GuardedApp:
     """Create the application with all of its routes, each protected by a guard."""
     app = GuardedApp(
@@ -67,24 +88,7 @@ def create_app() -> GuardedApp:
     )
     app.state.hub = Hub(open_database)
     app.state.streams = Counter()
-    for part in (
-        jobs,
-        events,
-        checkpoints,
-        pictures,
-        job_changes,
-        deletion_progress,
-        datasets,
-        dataset_registration,
-        dataset_changes,
-        validation,
-        models,
-        pretrained,
-        samples,
-        session,
-        uploads,
-        usage,
-    ):
+    for part in _ROUTES:
         app.include_router(part.router, dependencies=[Depends(_reject_unknown_parameters)])
 
     @app.get("/openapi.json", include_in_schema=False)

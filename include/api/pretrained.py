@@ -85,7 +85,7 @@ class StoredFile(BaseModel):
 @router.get("", dependencies=[require_can_see_runs(TRAINING_DAG)])
 def list_pretrained() -> PretrainedFiles:
     """List the stored files. A file that Ultralytics publishes is added when a job first needs it."""
-    found, truncated = _open_store().stored(MAX_LISTED)
+    found, truncated = _open_store().list_stored(MAX_LISTED)
     files = [
         PretrainedFile(name=name, size=item.size, stored_at=item.modified) for name, item in found.items()
     ]

@@ -27,7 +27,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[require_
 _BYTES = {"content": {"image/jpeg": {}}, "description": "The picture."}
 
 
-class Sample(BaseModel):
+class SamplePicture(BaseModel):
     """A picture of an image with its labels."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -43,7 +43,7 @@ class Sample(BaseModel):
 class Samples(BaseModel):
     """At most twelve samples, spread evenly over each of the two splits; empty if none were drawn."""
 
-    samples: list[Sample]
+    samples: list[SamplePicture]
 
 
 def _require_version(name: str, version: VersionNumber) -> DatasetVersion:
@@ -60,7 +60,7 @@ def list_samples(found: FoundVersion) -> Samples:
     """List the samples that were drawn when the version was checked."""
     return Samples(
         samples=[
-            Sample(
+            SamplePicture(
                 name=each.name,
                 split=each.split,
                 image=escape_controls(each.image),

@@ -17,7 +17,7 @@ from include.api.problems import ProblemError, responses
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.plan import UploadFile, plan_upload
-from include.datasets.uploads.store import Part, UploadStore
+from include.datasets.uploads.store import FilePart, UploadStore
 from include.deployment.connections import open_bucket, s3_signer
 from include.deployment.lookup import LookupFailed
 from include.deployment.settings import Settings
@@ -167,7 +167,7 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
-    return _state(upload, store.arrived(upload))
+    return _state(upload, store.list_arrived(upload))
 
 
 @router.post(
@@ -182,7 +182,7 @@ def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> Signed
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)
     signed = [
         SignedPart(file=link.part.file, part=link.part.number, url=link.url, headers=link.headers)
-        for link in store.links(upload, [Part(each.file, each.part) for each in body.parts], signer)
+        for link in store.sign_links(upload, [FilePart(each.file, each.part) for each in body.parts], signer)
     ]
     return SignedParts(links=signed, seconds=UPLOAD_LINK_SECONDS)
 

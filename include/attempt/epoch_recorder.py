@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.deployment.retrying import is_transient
 from include.jobs.job import StopRequest
-from include.training.contract import Progress
+from include.training.contract import TrainingProgress
 
 if TYPE_CHECKING:
     from include.attempt.job_record import JobRecord
@@ -42,7 +42,7 @@ class EpochRecorder:
         self._changed = threading.Condition()  # guards all attributes below
         self._waiting: deque[EpochReport] = deque()
         self._tries = 0
-        self._progress: Progress | None = None
+        self._progress: TrainingProgress | None = None
         self._progress_due = time.monotonic() + _PROGRESS_SECONDS
         self._stop = StopRequest.NONE
         self._wake_requested = self._closed = False
@@ -76,7 +76,7 @@ class EpochRecorder:
             self._raise_error()
             return self._stop is not StopRequest.NONE
 
-    def progress(self, progress: Progress) -> StopRequest:
+    def progress(self, progress: TrainingProgress) -> StopRequest:
         """Queue `progress` for recording; return the last known request to stop.
 
         Raises OwnershipLost.
@@ -134,7 +134,7 @@ class EpochRecorder:
                     self._report_recovery()
                     self._changed.notify_all()
 
-    def _next(self) -> EpochReport | Progress | None:
+    def _next(self) -> EpochReport | TrainingProgress | None:
         """Return the next entry to write, after a pause if the last write failed; None once closed."""
         with self._changed:
             if self._problem is not None:
@@ -153,8 +153,12 @@ class EpochRecorder:
     def _progress_is_due(self) -> bool:
         return self._progress is not None and time.monotonic() >= self._progress_due
 
-    def _write(self, entry: EpochReport | Progress) -> StopRequest:
-        return self._row.record_progress(entry) if isinstance(entry, Progress) else self._write_epoch(entry)
+    def _write(self, entry: EpochReport | TrainingProgress) -> StopRequest:
+        return (
+            self._row.record_progress(entry)
+            if isinstance(entry, TrainingProgress)
+            else self._write_epoch(entry)
+        )
 
     def _write_epoch(self, epoch: EpochReport) -> StopRequest:
         stop = self._row.record_epoch(epoch)

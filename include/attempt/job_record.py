@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from include.attempt.starting_point import StartingPoint
     from include.database import OpenDatabase
     from include.jobs.job import StopRequest, TrainingJob
-    from include.training.contract import EpochReport, Progress
+    from include.training.contract import EpochReport, TrainingProgress
     from include.training.gpus import Hardware
 
 
@@ -79,7 +79,7 @@ class JobRecord:
         with self.open() as connection:
             return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
-    def record_progress(self, progress: Progress) -> StopRequest:
+    def record_progress(self, progress: TrainingProgress) -> StopRequest:
         """Record how far the training is within its epoch; return whether the job is to stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_progress(

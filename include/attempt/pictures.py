@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from include.deployment.connections import open_bucket
-from include.pictures.choosing import chosen, rank_picture
+from include.pictures.choosing import choose_pictures, rank_picture
 from include.pictures.store import PictureStore
 from include.s3.deadline import Deadline, obey_deadlines
 
@@ -27,7 +27,7 @@ def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
     """Store the pictures in the folder for the job; if that fails, log the reason."""
     try:
         with _pictures(settings) as store:
-            number = store.add(job.job_id, job.origin_run_id, chosen(folder))
+            number = store.add(job.job_id, job.origin_run_id, choose_pictures(folder))
     except Exception as error:  # the training does not depend on pictures
         log.warning("Not all pictures of job %s were stored: %s", job.job_id, error)
     else:

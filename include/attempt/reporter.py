@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from include.attempt.tracking import Tracker
     from include.checkpoints.checkpoint import Position
     from include.checkpoints.publisher import BackgroundPublisher
-    from include.training.contract import EpochReport, Progress, SavedState
+    from include.training.contract import EpochReport, SavedState, TrainingProgress
 
 
 class StoppedNow(BaseException):
@@ -68,7 +68,7 @@ class JobReporter:
         self._termination.check()
         return not stop
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Record the progress; return whether to save the state now."""
         self._termination.await_batch()
         self._memory.note_start()
@@ -107,7 +107,7 @@ class JobReporter:
         self._publisher.publish(Snapshot(state.epoch, last, best, state.batch))
         self._saved, self._saved_seconds = (state.epoch, state.batch), state.trained_seconds
 
-    def _is_due(self, progress: Progress) -> bool:
+    def _is_due(self, progress: TrainingProgress) -> bool:
         ahead = 0.0
         if self._validation_started is not None:
             self._validation_seconds = progress.trained_seconds - self._validation_started

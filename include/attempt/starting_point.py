@@ -21,11 +21,12 @@ from include.training.loading import batches_into_epoch, hand_over, load_checkpo
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from include.checkpoints.checkpoint import Position, StoredKind
+    from include.checkpoints.checkpoint import Position
     from include.checkpoints.store import CheckpointStore
     from include.checkpoints.stored import StoredCheckpoint
     from include.claim.resolved_job import ResolvedJob, ResumePoint
     from include.jobs.attempts import FinishedEpoch
+    from include.s3.layout import StoredKind
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.audit.dataset_orphans import find_dataset_orphans
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.audit.ledger import Ledger
 from include.audit.leftovers import find_leftovers
-from include.audit.objects import Sample, examine
+from include.audit.objects import RandomSample, examine
 from include.audit.orphans import find_orphans
 from include.audit.recorded import recorded_objects, still_recorded
 from include.audit.repair import advice, restore
@@ -79,10 +79,10 @@ def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
     return report
 
 
-def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[Finding]:
+def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[AuditFinding]:
     """Find the kinds of writes whose conditions the server does not honour."""
     for problem in found.problems():
-        yield Finding(
+        yield AuditFinding(
             FindingKind.UNFENCED,
             f"The server of bucket {bucket} does not refuse {problem}: processes that work on one job at the "
             "same time can overwrite or delete each other's state. Use a server that honours If-Match and "
@@ -93,9 +93,9 @@ def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[Finding]:
 
 def find_losses(
     scope: AuditScope, request: AuditRequest, seed: str, report: AuditReport
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find recorded objects that are missing or damaged, reading the bytes of all or of a sample."""
-    sample = Sample(0 if request.full else request.sample, seed)
+    sample = RandomSample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
             findings = threads.map(partial(examine, scope.bucket.client, reread=request.full), page)
@@ -115,8 +115,8 @@ def find_losses(
 
 
 def _confirmed(
-    scope: AuditScope, recorded: RecordedObject, finding: Finding, *, repair: bool
-) -> Iterator[Finding]:
+    scope: AuditScope, recorded: RecordedObject, finding: AuditFinding, *, repair: bool
+) -> Iterator[AuditFinding]:
     """Yield the finding, unless the row has changed in the meantime.
 
     The finding includes its repair, or advice for a person.

@@ -15,7 +15,7 @@ from include.time_limited_connection import long_transaction
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from include.audit.findings import Finding
+    from include.audit.findings import AuditFinding
     from include.audit.report import AuditReport
     from include.s3.bucket import Bucket
     from include.s3.listing import ListedObject
@@ -54,7 +54,7 @@ _DATASETS = _Owner(
 
 def find_dataset_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find objects under uploads/ and datasets/ that nothing uses. They are never removed here.
 
     Listings of checked prefixes, records of conversions, and the stored datasets of jobs are not examined,
@@ -69,7 +69,7 @@ def find_dataset_orphans(
 
 def _find_unused(
     connection: Connection[Any], page: list[ListedObject], owner: _Owner, used: set[str]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Yield a finding for each object of `page` whose owner does not exist; `used` collects those that do."""
     matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
     unknown = {name for _, name in matches} - used

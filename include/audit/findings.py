@@ -26,7 +26,7 @@ class FindingKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One row of `checkpoint_audits`."""
 
     kind: FindingKind

@@ -10,7 +10,7 @@ from include.database import Statements
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from include.audit.findings import Finding
+    from include.audit.findings import AuditFinding
     from include.audit.report import AuditReport
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Ledger:
         with self._connection.transaction():
             self._statements.changed("forget_findings", run_id=self._run_id)
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: AuditFinding) -> None:
         """Count the finding; record and log it, unless there are too many of its kind."""
         self._report.add(finding)
         if self._report.found[finding.kind] > self._report.recorded(finding.kind):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.audit.objects import examine
 from include.audit.recorded import objects_of
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
@@ -35,7 +35,7 @@ JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
 
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find folders that have not changed for a day, and whose jobs ended well or have no row.
 
     Folders of failed and active jobs stay, because they may hold files that S3 does not have yet. Folders of
@@ -68,7 +68,7 @@ def find_leftovers(
             if job
             else "there is no row for that job"
         )
-        yield Finding(
+        yield AuditFinding(
             FindingKind.LEFTOVER,
             f"{folder} was left on this machine: {why}",
             folder.name if job else None,

@@ -15,7 +15,7 @@ _AT_ONCE = 50
 """Run ids per request. They are sent in the URL, for which servers allow only a few kilobytes."""
 
 
-def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
+def find_live(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
     """Return the active ones among `runs`; `count(dag_id, run_ids)` returns how many of these are active.
 
     Usually none of them is active, and a single request for many runs is enough to find that out.
@@ -27,15 +27,17 @@ def live_among(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]
         (dag_id, run_id)
         for dag_id, run_ids in by_dag.items()
         for start in range(0, len(run_ids), _AT_ONCE)
-        for run_id in _live(dag_id, run_ids[start : start + _AT_ONCE], count)
+        for run_id in _find_live(dag_id, run_ids[start : start + _AT_ONCE], count)
     }
 
 
-def _live(dag_id: str, run_ids: Sequence[str], count: Callable[[str, Sequence[str]], int]) -> Iterator[str]:
+def _find_live(
+    dag_id: str, run_ids: Sequence[str], count: Callable[[str, Sequence[str]], int]
+) -> Iterator[str]:
     live = count(dag_id, run_ids)
     if live == len(run_ids):
         yield from run_ids
     elif live:
         middle = len(run_ids) // 2
-        yield from _live(dag_id, run_ids[:middle], count)
-        yield from _live(dag_id, run_ids[middle:], count)
+        yield from _find_live(dag_id, run_ids[:middle], count)
+        yield from _find_live(dag_id, run_ids[middle:], count)

@@ -15,7 +15,7 @@ from include.s3.reading import head_object, read_object
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.audit.findings import Finding
+    from include.audit.findings import AuditFinding
     from include.audit.recorded import RecordedObject
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _READS = 2
 """Attempts at reading: if the connection breaks every time, the bytes on the server's disk may be damaged."""
 
 
-def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Finding | None:
+def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
     """Return the finding about the recorded object; None if there is no problem.
 
     Without `reread`, only its metadata and size are compared with the record. This reveals a replaced object
@@ -75,7 +75,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
     return problem
 
 
-class Sample:
+class RandomSample:
     """A uniform random sample of the offered objects. Its memory use does not depend on their number."""
 
     def __init__(self, size: int, seed: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.database import fetch_rows
 from include.models.objects import production_name
 from include.s3.layout import CHECKPOINTS, MODELS, PICTURES, PRETRAINED, PROBE_KEY, REPORTS, SIGNATURE_SUFFIX
@@ -32,7 +32,7 @@ YOUNG = timedelta(hours=1)
 
 def find_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find objects of jobs and of models to which no row refers.
 
     They are never removed here. Pretrained weights are only counted, because no row names them. The rows for
@@ -60,7 +60,7 @@ def list_settled(
         yield [item for item in page if item.modified <= before]
 
 
-def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) -> Iterator[Finding]:
+def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) -> Iterator[AuditFinding]:
     """Find objects of jobs that do not exist, and objects that are not checkpoints."""
     jobs = find_known(connection, "list_known_jobs", sorted({item.job_id for item in page if item.job_id}))
     for item in page:
@@ -73,7 +73,9 @@ def _unknown_checkpoints(connection: Connection[Any], page: list[ListedObject]) 
             yield report_orphan(item, f"{item.location.uri} is not a file that a training run creates")
 
 
-def _unknown_files(connection: Connection[Any], prefix: str, page: list[ListedObject]) -> Iterator[Finding]:
+def _unknown_files(
+    connection: Connection[Any], prefix: str, page: list[ListedObject]
+) -> Iterator[AuditFinding]:
     """Find small files of jobs that do not exist."""
     pattern, usual = _FILES[prefix]
     matches = [(item, pattern.fullmatch(item.location.key)) for item in page]
@@ -88,7 +90,7 @@ def _unknown_files(connection: Connection[Any], prefix: str, page: list[ListedOb
 
 def _unknown_models(
     connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find files of models, and signatures of files, that no row names."""
     files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
     names = [production_name(bucket, file) for file in files]
@@ -103,9 +105,9 @@ def _unknown_models(
             yield report_orphan(item, f"{item.location.uri} is an orphan: no row of model_versions names it")
 
 
-def report_orphan(item: ListedObject, detail: str) -> Finding:
+def report_orphan(item: ListedObject, detail: str) -> AuditFinding:
     """Return the finding about an object to which no row refers."""
-    return Finding(FindingKind.ORPHAN, detail, item.job_id, item.location.uri, item.size)
+    return AuditFinding(FindingKind.ORPHAN, detail, item.job_id, item.location.uri, item.size)
 
 
 def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from include.audit.findings import Finding
+from include.audit.findings import AuditFinding
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS, CheckpointKind
 from include.database import Statements, fetch_rows
 from include.jobs.recorded_checkpoint import RecordedCheckpoint
@@ -58,9 +58,9 @@ class RecordedObject:
         """Whether the object is a copy that deployments read."""
         return self.kind in {"production", "production_signature"}
 
-    def finding(self, kind: FindingKind, detail: str) -> Finding:
+    def finding(self, kind: FindingKind, detail: str) -> AuditFinding:
         """Return a finding about this object."""
-        return Finding(kind, detail, self.job_id, self.path, self.size)
+        return AuditFinding(kind, detail, self.job_id, self.path, self.size)
 
 
 def objects_of(row: Any) -> list[RecordedObject]:

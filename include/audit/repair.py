@@ -12,7 +12,7 @@ from include.checkpoints.checkpoint import in_words
 from include.checkpoints.stored import find_checkpoint
 from include.database import fetch_rows
 from include.models.errors import ModelError
-from include.models.objects import identity_of, place, production_location, signature_of
+from include.models.objects import copy_verified, identity_of, production_location, signature_of
 from include.models.promotion import promote
 from include.models.request import ChosenVersion
 from include.s3.errors import BucketMissing, StoreError, StoreUnreachable
@@ -71,7 +71,7 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
             if found.sha256 != recorded.sha256:
                 continue
             metadata = _identity(found, recorded)
-            place(bucket.client, source, found, to, metadata, TransferLimits(), condition)
+            copy_verified(bucket.client, source, found, to, metadata, TransferLimits(), condition)
         except StoreUnreachable:
             raise
         except StoreError as error:

@@ -11,7 +11,7 @@ from include.audit.findings import FindingKind
 from include.plain_text import escape_controls
 
 if TYPE_CHECKING:
-    from include.audit.findings import Finding
+    from include.audit.findings import AuditFinding
     from include.audit.recorded import RecordedObject
     from include.s3.listing import ListedObject
 
@@ -64,9 +64,9 @@ class AuditReport:
     """Total size in bytes of the findings of each kind."""
     lost: int = 0
     """Number of recorded objects that are missing or damaged, and were not repaired."""
-    losses: list[Finding] = field(default_factory=list)
+    losses: list[AuditFinding] = field(default_factory=list)
     """The first of the findings that `lost` counts."""
-    examples: dict[FindingKind, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    examples: dict[FindingKind, list[AuditFinding]] = field(default_factory=lambda: defaultdict(list))
     """The first findings of each kind."""
 
     def listed(self, page: Collection[ListedObject]) -> None:
@@ -82,7 +82,7 @@ class AuditReport:
         else:
             self.checked += len(page)
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: AuditFinding) -> None:
         """Count a finding."""
         kind = finding.kind
         self.found[kind] += 1

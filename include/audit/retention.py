@@ -112,7 +112,9 @@ def retain(
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retention") as threads:
         for page in bucket.pages(CHECKPOINTS):
             states = [item for item in page if item.job_id is not None and item.name in _STATES]
-            expiring = _going(connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run)
+            expiring = _find_expiring(
+                connection, live_runs, {item.job_id for item in states}, dry_run=policy.dry_run
+            )
             expired = [item for item in states if item.job_id in expiring]
             if not policy.dry_run:
                 deleted = threads.map(bucket.delete_listed, expired)
@@ -139,7 +141,7 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
         statements.changed("choose_expiring_states", **values)
 
 
-def _going(
+def _find_expiring(
     connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
 ) -> set[str]:
     """Return the jobs whose states are to be deleted: those marked earlier, and those that are marked now.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.checkpoints.checkpoint import in_words
 from include.database import fetch_rows
 from include.jobs.repository import JobRepository
@@ -24,7 +24,7 @@ _PAGE_ROWS = 500
 
 def find_stuck(
     connection: Connection[Any], live_runs: LiveRuns, now: datetime, *, repair: bool
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find jobs whose row, unchanged for five minutes, says queued or running although their run is neither.
 
     The repair is to record that a job failed, and why; its durable state is kept, and the job may be
@@ -44,7 +44,7 @@ def find_stuck(
                 f"but its run {row.run_id} of {row.dag_id} is not active"
             )
             done = _record_failure(connection, row) if repair else None
-            yield Finding(FindingKind.STUCK, detail, row.job_id, repair=done)
+            yield AuditFinding(FindingKind.STUCK, detail, row.job_id, repair=done)
 
 
 def _record_failure(connection: Connection[Any], row: Any) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.audit.orphans import find_known
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore
@@ -32,13 +32,13 @@ LEFT_BEHIND = timedelta(days=7)
 
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
-) -> Iterator[Finding]:
+) -> Iterator[AuditFinding]:
     """Find unfinished uploads: of weights if they began over a day ago, of datasets over a week ago.
 
     Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
     the dataset's files. An upload that a version or a job names stays, complete or not.
     """
-    unfinished = list(UploadStore(bucket).unfinished(now - LEFT_BEHIND))
+    unfinished = list(UploadStore(bucket).find_unfinished(now - LEFT_BEHIND))
     with long_transaction(connection):  # the query may read every job
         used = find_known(connection, "list_known_uploads", [upload.upload_id for upload in unfinished])
     for dataset in (each for each in unfinished if each.upload_id not in used):
@@ -49,7 +49,7 @@ def find_abandoned_uploads(
     for prefix, age in ages.items():
         for upload in list_unfinished_uploads(bucket, prefix):
             if upload.begun_at <= now - age and not upload.location.key.startswith(known):
-                yield Finding(
+                yield AuditFinding(
                     FindingKind.ABANDONED_UPLOAD,
                     f"A multipart upload to {upload.location.uri} was started at "
                     f"{upload.begun_at:%Y-%m-%d %H:%M} and was never completed",
@@ -76,9 +76,9 @@ def _remove_dataset(connection: Connection[Any], bucket: Bucket, upload_id: str)
     return True
 
 
-def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Finding:
+def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> AuditFinding:
     uri = bucket.at(upload.prefix).uri
-    return Finding(
+    return AuditFinding(
         FindingKind.ABANDONED_UPLOAD,
         f"{upload.created_by} began to upload a dataset to {uri} at {upload.created_at:%Y-%m-%d %H:%M} and "
         "never completed it",

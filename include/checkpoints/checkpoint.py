@@ -13,9 +13,6 @@ CHECKPOINT_KINDS: tuple[CheckpointKind, ...] = get_args(CheckpointKind)
 Position = tuple[int, int]
 """Position of a training run: its last finished epoch (from 0; -1 before the first), and batches after it."""
 
-StoredKind = Literal[CheckpointKind, "last.previous"]
-"""Checkpoints of a job that S3 keeps: last.previous is an older last.pt, kept when it was replaced."""
-
 
 @dataclass(frozen=True)
 class Checkpoint:

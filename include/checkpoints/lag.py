@@ -27,12 +27,12 @@ class Lag:
         self._factor = 1
         self._durable = durable
 
-    def trying(self, position: Position, now: float) -> None:
+    def record_try(self, position: Position, now: float) -> None:
         """Record that the state at `position` is being stored."""
         if self._first is None:
             self._first = (position, now)
 
-    def stored(self, position: Position) -> None:
+    def record_durable(self, position: Position) -> None:
         """Record that the state at `position` is durable."""
         if self._factor > 1:
             log.warning("S3 accepts the state of the training again: %s is durable.", in_words(position))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from include.checkpoints.checkpoint import Checkpoint, in_words
 from include.checkpoints.lag import Lag
-from include.checkpoints.snapshot import PublishLimits, Work
+from include.checkpoints.snapshot import PendingSnapshots, PublishLimits
 from include.s3.deadline import Deadline, StallDeadline
 from include.s3.errors import FencedOut, StoreError
 
@@ -61,9 +61,9 @@ class BackgroundPublisher:
         self._limits = limits or PublishLimits()
         self._drain_seconds, self._grace_seconds = drain_seconds, grace_seconds
         self._changed = threading.Condition()  # guards everything below
-        self._waiting: Work | None = None
-        self._in_hand: Work | None = None
-        self._broken_off: Work | None = None
+        self._waiting: PendingSnapshots | None = None
+        self._in_hand: PendingSnapshots | None = None
+        self._broken_off: PendingSnapshots | None = None
         self._files: set[Path] = set()
         self._due = self._closing = self._abandoned = False
         self._not_before = 0.0
@@ -82,9 +82,9 @@ class BackgroundPublisher:
         Raises FencedOut once another attempt owns the job.
         """
         with self._changed:
-            self._files |= Work.of(snapshot).files
+            self._files |= PendingSnapshots.of(snapshot).files
             if not self._abandoned:
-                self._waiting = Work.of(snapshot).instead_of(self._waiting)
+                self._waiting = PendingSnapshots.of(snapshot).instead_of(self._waiting)
                 at_epoch = (snapshot.epoch + 1) % self._limits.every_epochs == 0
                 self._due = self._due or snapshot.batch > 0 or at_epoch
                 self._lag.look(snapshot.position, time.monotonic())
@@ -146,7 +146,7 @@ class BackgroundPublisher:
             else:
                 self._finish(work.last.position)
 
-    def _next_work(self) -> Work | None:
+    def _next_work(self) -> PendingSnapshots | None:
         """Wait until a state is due to be stored, and return it; None when no more will come."""
         with self._changed:
             while not self._abandoned:
@@ -160,13 +160,13 @@ class BackgroundPublisher:
                 self._changed.wait(None if wanted is None else self._not_before - now)
             return None
 
-    def _take(self, work: Work, now: float) -> None:
+    def _take(self, work: PendingSnapshots, now: float) -> None:
         if work is self._broken_off:
             self._broken_off = None
         else:
             self._waiting, self._due = None, False
         self._in_hand = work
-        self._lag.trying(work.last.position, now)
+        self._lag.record_try(work.last.position, now)
 
     def _upload(self, path: Path, kind: CheckpointKind, position: Position) -> None:
         with self._changed:
@@ -181,7 +181,7 @@ class BackgroundPublisher:
         """Record that the state is durable."""
         with self._changed:
             self.durable = position
-            self._lag.stored(position)
+            self._lag.record_durable(position)
             self._in_hand = None
             self._pause = self._limits.first_pause
             self._delete_unused()
@@ -191,7 +191,7 @@ class BackgroundPublisher:
             words = in_words(position)
             log.warning("The state of %s is durable, but this could not be recorded.", words, exc_info=True)
 
-    def _try_later(self, work: Work, error: Exception) -> None:
+    def _try_later(self, work: PendingSnapshots, error: Exception) -> None:
         with self._changed:
             if self._abandoned:
                 return

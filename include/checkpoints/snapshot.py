@@ -51,7 +51,7 @@ class PublishLimits:
 
 
 @dataclass(frozen=True)
-class Work:
+class PendingSnapshots:
     """States to store."""
 
     last: Snapshot
@@ -60,12 +60,12 @@ class Work:
     """The newest state that improved best.pt: the same, an older one, or none."""
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> Work:
+    def of(cls, snapshot: Snapshot) -> PendingSnapshots:
         return cls(snapshot, snapshot if snapshot.best else None)
 
-    def instead_of(self, older: Work | None) -> Work:
+    def instead_of(self, older: PendingSnapshots | None) -> PendingSnapshots:
         """Return this newer work, with the best state of the older work if this one has none."""
-        return self if older is None or self.best else Work(self.last, older.best)
+        return self if older is None or self.best else PendingSnapshots(self.last, older.best)
 
     @property
     def files(self) -> set[Path]:

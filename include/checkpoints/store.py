@@ -34,21 +34,22 @@ from include.s3.location import JOB_ID, JOB_ID_RULE, S3Location
 from include.s3.reading import head_object
 
 if TYPE_CHECKING:
-    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind, StoredKind
+    from include.checkpoints.checkpoint import Checkpoint, CheckpointKind
     from include.checkpoints.inspection.contents import Contents
     from include.checkpoints.stored import StoredCheckpoint
     from include.s3.bucket import Bucket
     from include.s3.deadline import Deadline
+    from include.s3.layout import StoredKind
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadResult:
     """Result of `upload`."""
 
     stored: StoredCheckpoint
-    sent: bool
+    was_sent: bool
     """Whether the bytes were sent; False if S3 already had them."""
 
 
@@ -116,7 +117,7 @@ class CheckpointStore:
         deadline: Deadline | None = None,
         keep_previous: bool = True,
         keep_parts: bool = False,
-    ) -> Upload:
+    ) -> UploadResult:
         """Upload the local file `checkpoint` as the job's best.pt or last.pt, unless S3 has these bytes.
 
         A replaced last.pt is kept as last.previous.pt. Use `keep_previous=False` if the stored last.pt is
@@ -132,7 +133,7 @@ class CheckpointStore:
         with deadline.applied() if deadline else nullcontext():
             upload = self._store(checkpoint, job_id, kind, ultralytics_version, keep_previous, keep_parts)
         stored, seconds = upload.stored, time.monotonic() - started
-        if upload.sent:
+        if upload.was_sent:
             speed = checkpoint.size / seconds / 1e6
             log.info("Uploaded %s in %.1f s, %.1f MB/s: %s.", stored.uri, seconds, speed, stored)
         else:
@@ -246,12 +247,12 @@ class CheckpointStore:
         version: str,
         keep_previous: bool,
         keep_parts: bool,
-    ) -> Upload:
+    ) -> UploadResult:
         location = self.location(job_id, kind)
         existing = self._writer.find(location)
         if existing and existing.is_the_same_as(checkpoint):
             self._writer.accept(location, existing)
-            return Upload(existing, sent=False)
+            return UploadResult(existing, was_sent=False)
         file = self._read(checkpoint, location)
         fence = self.location(job_id, "last") if kind == "best" else None
         self._writer.require_unchanged(location, existing, fence)
@@ -261,7 +262,7 @@ class CheckpointStore:
             self._keep_previous(job_id, existing)
         metadata = metadata_of(checkpoint, job_id, self._run_id, version)
         stored = self._writer.put(file, location, metadata, fence, keep_parts=keep_parts)
-        return Upload(stored, sent=True)
+        return UploadResult(stored, was_sent=True)
 
     def _read(self, checkpoint: Checkpoint, location: S3Location) -> LocalFile:
         try:

@@ -78,7 +78,7 @@ class ObjectWriter:
 
     def accept(self, location: S3Location, existing: StoredCheckpoint) -> None:
         """Remember `existing`, the stored object, as one that this writer may replace."""
-        if self._sent(location, existing):
+        if self._was_sent(location, existing):
             self._written.add(location)
         self._known[location] = existing.etag
 
@@ -91,7 +91,7 @@ class ObjectWriter:
         etag = existing.etag if existing else None
         if (
             self._known[location] != etag
-            and not self._sent(location, existing)
+            and not self._was_sent(location, existing)
             and fence not in self._written
         ):
             if broken_off := self._broken_off.pop(location, None):
@@ -121,7 +121,7 @@ class ObjectWriter:
             try:
                 etag = self._send(file, location, metadata, keep_parts=keep_parts)
             except _REFUSALS as error:
-                etag = self._after_refusal(error, file, location, fence)
+                etag = self._resolve_refusal(error, file, location, fence)
         self._known[location] = etag
         stored = self._verify(file, location)
         self._written.add(location)
@@ -141,7 +141,7 @@ class ObjectWriter:
         except (ConditionFailed, ObjectNotFound) as error:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
-                raise SourceChanged(_overtaken(source, existing)) from error
+                raise SourceChanged(_explain_overtaking(source, existing)) from error
             # Look at the target: if only the response was lost, the retry met the finished copy.
         existing = self._find_stored(to)
         if existing is None or not metadata.items() <= existing.metadata.items():
@@ -186,11 +186,11 @@ class ObjectWriter:
     def _condition(self, location: S3Location) -> Condition:
         return unless_changed_since(self._known[location])
 
-    def _sent(self, location: S3Location, existing: StoredCheckpoint | None) -> bool:
+    def _was_sent(self, location: S3Location, existing: StoredCheckpoint | None) -> bool:
         """Return whether this writer sent the object without getting a response."""
         return existing is not None and existing.sha256 in self._in_doubt.get(location, ())
 
-    def _after_refusal(
+    def _resolve_refusal(
         self, error: StoreError, file: LocalFile, location: S3Location, fence: S3Location | None
     ) -> str | None:
         """Return the ETag of the file if it was stored after all; None if the write may be retried."""
@@ -247,10 +247,10 @@ def changed(path: str, expected: str) -> LocalFileChanged:
 
 
 def _fenced(location: S3Location, existing: StoredCheckpoint | None) -> FencedOut:
-    return FencedOut(_overtaken(location, existing))
+    return FencedOut(_explain_overtaking(location, existing))
 
 
-def _overtaken(location: S3Location, existing: StoredCheckpoint | None) -> str:
+def _explain_overtaking(location: S3Location, existing: StoredCheckpoint | None) -> str:
     if existing is None:
         return (
             f"{location.uri} is gone: it has been deleted since this attempt last saw it, manually, by a "

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from include.datasets.rules import CheckRules
     from include.deployment.settings import Settings
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
 
 
 def check_parameter(
-    dataset: str, task: str, settings: Settings, bucket: Bucket, rules: CheckRules
+    dataset: str, task: Task, settings: Settings, bucket: Bucket, rules: CheckRules
 ) -> CheckedDataset:
     """Find and check the data that `dataset` names. Raises DatasetError, DatasetUnknown and StoreErrors."""
     named = parse_registered(dataset)
@@ -50,7 +51,7 @@ def check_parameter(
     return check_version(version, task, *storage, rules, settings.dataset_cache_limit)
 
 
-def inspect_source(source: str, task: str, settings: Settings, bucket: Bucket) -> CheckedDataset:
+def inspect_source(source: str, task: Task, settings: Settings, bucket: Bucket) -> CheckedDataset:
     """Find and check data that are to be registered, and store their manifest and samples.
 
     Raises DatasetError and StoreErrors.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from include.datasets.conversion.store import Converted, ConvertedDatasets
+from include.datasets.conversion.store import ConvertedDataset, ConvertedDatasets
 from include.datasets.errors import DatasetError
 from include.datasets.uploads.errors import UploadUnknown
 from include.datasets.uploads.store import UploadStore, find_upload_id
@@ -15,12 +15,14 @@ from include.s3.layout import DATASETS, UPLOADS, manifest_key
 if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
+
 
 _COPY = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/data\.yaml")
 _CLASS_FOLDERS = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/?")
 
 
-def require_registrable(bucket: Bucket, source: str, task: str) -> None:
+def require_registrable(bucket: Bucket, source: str, task: Task) -> None:
     """Raise DatasetError for data that may not be registered as they are. Raises StoreErrors."""
     key = _key_in(bucket, source)
     if key is None:
@@ -66,7 +68,7 @@ def require_stored(bucket: Bucket, dataset: DatasetReference) -> None:
     stored = True
     if copy:
         yaml = dataset.source.partition(copy)[2].strip("/") or None
-        converted = Converted(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
+        converted = ConvertedDataset(prefix=copy, fingerprint=dataset.fingerprint, yaml=yaml)
         stored = ConvertedDatasets(bucket).is_stored(converted)
     digits = dataset.source == "digits"  # the bundled digits have no manifest
     if not stored or not (digits or bucket.head(manifest_key(dataset.fingerprint, dataset.task))):

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     from include.datasets.caching.listing import S3Listings
     from include.datasets.conversion.convert import Converter
-    from include.datasets.layouts.samples import Place
+    from include.datasets.layouts.samples import DatasetLocation
     from include.datasets.sources import Source
     from include.datasets.storage import ObjectReader
+    from include.ultralytics_tasks import Task
+
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class CheckedDataset:
 
 def inspect_dataset(
     source: str,
-    task: str,
+    task: Task,
     cache: Path,
     s3: ObjectReader | None,
     roots: DatasetRoots = _NO_ROOTS,
@@ -87,19 +89,19 @@ def inspect_dataset(
         return CheckedDataset(digits.reference(rules.split))
     opened = DatasetCache.open(cache, cache_limit)
     find = partial(locate, source=source, cache=opened, s3=s3, roots=roots, listings=listings)
-    with _convert(find, origin, task, opened, expected, converter) as (place, known, copy, notes):
+    with _convert(find, origin, task, opened, expected, converter) as (location, known, copy, notes):
         found = run_confined(
             examine,
-            place.as_json(),
+            location.as_json(),
             task,
             known,
             rules.model_dump(mode="json"),
             str(manifest) if manifest else None,
-            str(opened.known_files) if place.fetched else None,
+            str(opened.known_files) if location.is_fetched else None,
             source=source,
         )
         if samples:
-            _draw(place, task, rules, samples)
+            _draw(location, task, rules, samples)
     warnings = (
         *(FoundKind.model_validate(kind) for kind in found["warnings"]),
         *warn_of_notes(notes, source),
@@ -122,30 +124,30 @@ def inspect_dataset(
 
 @contextmanager
 def _convert(
-    find: Callable[..., AbstractContextManager[tuple[Place, str | None]]],
+    find: Callable[..., AbstractContextManager[tuple[DatasetLocation, str | None]]],
     origin: Source,
-    task: str,
+    task: Task,
     cache: DatasetCache,
     expected: str | None,
     converter: Converter | None,
-) -> Iterator[tuple[Place, str | None, str | None, Mapping[str, int]]]:
-    """Find the data and convert them if necessary; yield the place and the fingerprint.
+) -> Iterator[tuple[DatasetLocation, str | None, str | None, Mapping[str, int]]]:
+    """Find the data and convert them if necessary; yield the location and the fingerprint.
 
     Also yield the URI of the converted copy, None if nothing was converted, and the notes of the conversion.
     """
-    with find(origin, expected=expected) as (place, fingerprint):
-        converted = converter and converter.convert(place, fingerprint, task, cache)
+    with find(origin, expected=expected) as (location, fingerprint):
+        converted = converter and converter.convert(location, fingerprint, task, cache)
         if not converter or not converted:
-            yield place, fingerprint, None, {}
+            yield location, fingerprint, None, {}
             return
     uri = converter.datasets.uri(converted)
-    with find(parse_source(uri, task), expected=converted.fingerprint) as (place, fingerprint):
-        yield place, fingerprint, uri, converted.notes
+    with find(parse_source(uri, task), expected=converted.fingerprint) as (location, fingerprint):
+        yield location, fingerprint, uri, converted.notes
 
 
-def _draw(place: Place, task: str, rules: CheckRules, target: Path) -> None:
+def _draw(location: DatasetLocation, task: Task, rules: CheckRules, target: Path) -> None:
     """Draw samples of data that passed all checks. A DatasetError is only logged: samples are optional."""
     try:
-        run_confined(draw_samples, place.as_json(), task, rules.split, str(target), source=place.source)
+        run_confined(draw_samples, location.as_json(), task, rules.split, str(target), source=location.source)
     except DatasetError as error:
-        log.warning("No samples of %s were drawn: %s", place.source, error)
+        log.warning("No samples of %s were drawn: %s", location.source, error)

@@ -14,13 +14,14 @@ from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import stat_digest
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.rules import CheckRules
 from include.plain_text import is_one_line
 from include.refusals import show_value
 
 if TYPE_CHECKING:
     from include.datasets.layouts.samples import Layout
+    from include.ultralytics_tasks import Task
 
 
 PRELOADED = ("numpy", "cv2", "PIL.Image")
@@ -28,14 +29,14 @@ PRELOADED = ("numpy", "cv2", "PIL.Image")
 
 
 def examine(
-    place: dict[str, Any],
-    task: str,
+    location: dict[str, Any],
+    task: Task,
     fingerprint: str | None,
     rules: dict[str, Any] | None = None,
     manifest: str | None = None,
     known: str | None = None,
 ) -> dict[str, Any]:
-    """Check the dataset at `place`. Raises DatasetError.
+    """Check the dataset at `location`. Raises DatasetError.
 
     `fingerprint` is that of the content, if already known; `rules` are CheckRules, or None for the default
     rules; `manifest` is the path of the manifest to write; `known` is the database of files that need not be
@@ -43,9 +44,9 @@ def examine(
     on its files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may
     succeed.
     """
-    source = place["source"]
+    source = location["source"]
     given = CheckRules.model_validate(rules or {})
-    layout = read_layout(Place.from_json(place), task, given.split)
+    layout = read_layout(DatasetLocation.from_json(location), task, given.split)
     for name in layout.names.values():
         if not is_one_line(name):
             raise DatasetError(

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from include.datasets.disk import is_file, is_passing
 from include.datasets.errors import DatasetChanged, DatasetError
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from include.datasets.layouts.samples import Layout, Sample
+    from include.datasets.rules import Split
     from include.datasets.sources import S3File
     from include.datasets.storage import StoredObject
 
@@ -50,7 +51,7 @@ class ContentDigest:
         self._digest = hashlib.sha256()
         self._write("files", json.dumps([layout.names, layout.extras], sort_keys=True))
 
-    def begin_split(self, split: str) -> None:
+    def begin_split(self, split: Split) -> None:
         """Begin with the next split of the layout."""
         self._write(split)
 
@@ -95,7 +96,7 @@ def require_expected(fingerprint: str, expected: str | None, source: str) -> Non
 
 
 def _files_digest(layout: Layout, of_file: Callable[[str], str], doing: str) -> str:
-    progress = Progress(doing, sum(map(len, layout.splits.values())), "images")
+    progress = ProgressLog(doing, sum(map(len, layout.splits.values())), "images")
 
     def describe(sample: Sample) -> tuple[str, str, str | None]:
         label = of_file(sample.label) if sample.label and is_file(sample.label) else None

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class Progress:
+class ProgressLog:
     """Counts finished items, from any thread, and logs a line at most every ten seconds.
 
     `total` is None if it is unknown; for the unit "bytes", the total has to be known.

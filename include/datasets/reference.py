@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from include.datasets.rules import Split
+from include.ultralytics_tasks import Task
 
 
 class DatasetVersionName(BaseModel):
@@ -52,7 +53,7 @@ class DatasetReference(BaseModel):
     given at its registration. `source` is then the converted copy. None if nothing was converted."""
     version: DatasetVersionName | None = None
     """The registered version that the parameter named, if any; `source` is then the version's source."""
-    task: str
+    task: Task
     """The task for which the data were checked."""
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Identifies the content: references with equal fingerprints refer to the same bytes."""

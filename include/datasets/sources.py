@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError, DatasetNotHere
 from include.datasets.layouts.boundary import resolve
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 
 if TYPE_CHECKING:
     from include.datasets.layouts.boundary import DatasetRoots
+    from include.ultralytics_tasks import Task
+
 
 _REMEDY = (
     "Give 'digits', s3://bucket/… (.zip, prefix, data YAML, .ndjson or COCO .json), or an absolute path "
@@ -67,7 +69,7 @@ class S3Tree:
 Source = Digits | LocalPath | S3File | S3Tree
 
 
-def parse_source(source: str, task: str, parameter: str = "dataset") -> Source:
+def parse_source(source: str, task: Task, parameter: str = "dataset") -> Source:
     """Parse a parameter, named `parameter`. Raises DatasetError, which says what to give or do instead."""
     if source == "digits":
         if task != "detect":
@@ -92,7 +94,7 @@ def parse_source(source: str, task: str, parameter: str = "dataset") -> Source:
     return LocalPath(path)
 
 
-def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
+def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLocation:
     """Find a user's own path on this machine.
 
     Raises DatasetError, also for a path outside the roots: the message does not even reveal whether that path
@@ -104,7 +106,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
     _require_allowed(named, source, roots)
     try:
         if named.is_dir():
-            return Place(named, source, named, roots.folders, roots.training_root)
+            return DatasetLocation(named, source, named, roots.folders, roots.training_root)
         suffix = origin.path.suffix.lower() if named.is_file() else ""
         exists = named.exists()
     except OSError as error:
@@ -118,7 +120,7 @@ def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> Place:
         # The folder of COCO's annotations is beside the folders of the images.
         folder = own.parent if suffix == _COCO_SUFFIX and own.name == _COCO_FOLDER else own
         _require_allowed(folder, source, roots)
-        return Place(own / origin.path.name, source, folder, roots.folders, roots.training_root)
+        return DatasetLocation(own / origin.path.name, source, folder, roots.folders, roots.training_root)
     if exists:
         raise DatasetError(
             f"dataset={source!r} is neither a folder nor a data YAML, .ndjson or COCO .json; unpack it, or "

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from psycopg import Connection
 
-    from include.training.contract import EpochReport, Progress
+    from include.training.contract import EpochReport, TrainingProgress
     from include.training.gpus import Hardware
 
 FinishedEpoch = tuple[int, "Mapping[str, float | None]", float]
@@ -132,7 +132,9 @@ class AttemptRepository:
             )
         return StopRequest.of(*stop)
 
-    def record_progress(self, job_id: str, run_id: str, attempt: int, progress: Progress) -> StopRequest:
+    def record_progress(
+        self, job_id: str, run_id: str, attempt: int, progress: TrainingProgress
+    ) -> StopRequest:
         """Record the job's progress within its epoch, and return whether the job should stop.
 
         Raises OwnershipLost, and writes nothing, if the job belongs to another run or attempt.

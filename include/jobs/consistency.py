@@ -10,7 +10,7 @@ from include.refusals import FieldError
 from include.training.architectures import published_weights
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 
 def check_dataset_given(dataset: str | None, task: Task) -> None:

@@ -18,7 +18,7 @@ from include.training.architectures import (
 )
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
 """Name of a file of pretrained weights. As part of an S3 key and a URL, it must not contain a path."""

@@ -31,8 +31,8 @@ from include.refusals import show_value
 from include.s3.location import JOB_ID, JOB_ID_RULE
 from include.training.architectures import default_weights
 from include.training.arguments import check_no_files, check_overrides
-from include.training.contract import TASKS, Task
 from include.training.loss_rules import NO_RULES
+from include.ultralytics_tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo

@@ -18,8 +18,9 @@ from include.jobs.parameters import DEFAULTS, REPLACED, Text, TrainingParameters
 from include.refusals import FieldError, error_sentences, first_error, show_value
 from include.training.architectures import default_weights
 from include.training.arguments import OURS, known_arguments
-from include.training.contract import MODEL_SUFFIX, Task
+from include.training.contract import MODEL_SUFFIX
 from include.training.devices import check_multi_gpu, count_devices
+from include.ultralytics_tasks import Task
 
 _KEPT_ON_RESUME = ("task", "model", "dataset", "seed", "optimizer")
 """Parameters that a resumed training run inherits from its parent and may not change."""

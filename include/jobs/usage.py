@@ -42,7 +42,7 @@ class OtherJobs:
 
 
 @dataclass(frozen=True)
-class UserUsage:
+class UserGpuUsage:
     """The GPU hours that one user's jobs have used, and the GPUs that they have now."""
 
     user: str | None
@@ -58,7 +58,7 @@ class UserUsage:
 
 
 @dataclass(frozen=True)
-class JobUsage:
+class JobGpuUsage:
     """The GPU hours that one job has used in a week."""
 
     job_id: str
@@ -89,7 +89,7 @@ class UsageRepository:
             row = self._statements.row("count_gpus_of_user", triggered_by=user, job_id=job_id)
         return OtherJobs(**row._asdict())
 
-    def by_user(self, weeks: Sequence[datetime]) -> list[UserUsage]:
+    def by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
         """Return every user who has used a GPU in these weeks, or has an active job; most GPU hours first.
 
         `weeks` are consecutive Mondays, the latest first.
@@ -99,15 +99,15 @@ class UsageRepository:
             active = {user: gpus for user, *gpus in self._statements.rows("list_gpus_of_users")}
         hours = {(row.user_name, row.week): row.gpu_seconds / 3600 for row in used}
         found = [
-            UserUsage(user, [hours.get((user, week), 0.0) for week in weeks], *active.get(user, (0, 0, 0)))
+            UserGpuUsage(user, [hours.get((user, week), 0.0) for week in weeks], *active.get(user, (0, 0, 0)))
             for user in {row.user_name for row in used} | set(active)
         ]
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
-    def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobUsage]:
+    def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobGpuUsage]:
         """Return the jobs on which the user spent the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit
             )
-        return [JobUsage(row.job_id, row.status, row.gpu_seconds / 3600, row.attempts) for row in rows]
+        return [JobGpuUsage(row.job_id, row.status, row.gpu_seconds / 3600, row.attempts) for row in rows]

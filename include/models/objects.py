@@ -83,7 +83,7 @@ def read_version(client: S3Client, version: ModelVersion) -> FetchedObject:
     return found
 
 
-def place(
+def copy_verified(
     client: S3Client,
     source: S3Location,
     found: FetchedObject,
@@ -145,14 +145,14 @@ def _require_copied(
     client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
     """Raise unless the copy had in fact succeeded: if its response was lost, the retry met our own copy."""
-    there = head_object(client, source)
-    if there is None or there["ETag"] != found.etag:
+    current = head_object(client, source)
+    if current is None or current["ETag"] != found.etag:
         raise CorruptObject(
             f"{source.uri} was replaced or removed while it was being copied; nothing was stored. Find out "
             "who else writes there, then clear this task"
         )
-    there = head_object(client, to)
-    if there is None or not metadata.items() <= there["Metadata"].items():
+    current = head_object(client, to)
+    if current is None or not metadata.items() <= current["Metadata"].items():
         # Most likely, a process that lost the lock without noticing has written; a retry replaces its object.
         raise _busy(to)
 

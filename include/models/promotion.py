@@ -9,8 +9,8 @@ from include.checkpoints.errors import CheckpointNotFound
 from include.jobs.repository import JobRepository
 from include.models.errors import NotRegistered, PromotionRefused, VersionUnknown
 from include.models.objects import (
+    copy_verified,
     identity_of,
-    place,
     place_signature,
     production_location,
     read_version,
@@ -60,7 +60,7 @@ def register_copy(
 
     def place_version(version: int) -> str:
         to, identity = version_location(bucket, name, version), identity_of(found, name, version)
-        place(bucket.client, source, found, to, identity, limits or TransferLimits())
+        copy_verified(bucket.client, source, found, to, identity, limits or TransferLimits())
         return to.uri
 
     registered = ModelRepository(connection).register(
@@ -155,7 +155,7 @@ def _place_in_production(
     identity = identity_of(found, version.name, version.version)
     if signature:
         place_signature(bucket.client, signature, own, identity)
-    place(bucket.client, own, found, production, identity, limits)
+    copy_verified(bucket.client, own, found, production, identity, limits)
     if signature:
         place_signature(bucket.client, signature, production, identity)
 

@@ -52,7 +52,7 @@ def media_type(name: str) -> str:
     return MEDIA_TYPES[name.rpartition(".")[2]]
 
 
-def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
+def choose_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of the pictures to keep, as many as fit, the most informative first."""
     files = (path for path in folder.glob("*") if path.is_file())
     ranked = [(rank, path) for path in files if (rank := rank_picture(path.name))]
@@ -60,13 +60,13 @@ def chosen(folder: Path) -> Iterator[tuple[str, bytes]]:
     for _, path in sorted(ranked):
         if number == MOST_PICTURES:
             return
-        content = fitting(path)
+        content = shrink_picture(path)
         if content is not None and together + len(content) <= LARGEST_TOGETHER:
             number, together = number + 1, together + len(content)
             yield path.name, content
 
 
-def fitting(path: Path) -> bytes | None:
+def shrink_picture(path: Path) -> bytes | None:
     """Return the picture, shrunk if too large; None if it is invalid, incomplete or still too large.
 
     Ultralytics draws in threads of its own, so a picture may be unfinished.

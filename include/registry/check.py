@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from include.datasets.layouts.boundary import DatasetRoots
     from include.datasets.storage import ObjectReader
     from include.registry.version import DatasetVersion
+    from include.ultralytics_tasks import Task
+
 
 REGISTERED = CheckRules()
 """The rules by which data are checked when they are registered: those of a training run without arguments."""
@@ -25,7 +27,7 @@ REGISTERED = CheckRules()
 
 def check_version(
     version: DatasetVersion,
-    task: str,
+    task: Task,
     cache: Path,
     s3: ObjectReader,
     roots: DatasetRoots,
@@ -51,21 +53,27 @@ def check_version(
             expected=version.fingerprint,
         )
     except DatasetChanged as error:
-        # The fingerprint of a local path covers only the files that the task reads, in the splits used.
-        as_registered = task == version.task and rules.split == REGISTERED.split
-        if not as_registered and not version.source.startswith("s3://"):
-            raise DatasetError(
-                f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
-                f"the folder {version.source}, in which only the files for task={version.task} and "
-                f"split={REGISTERED.split} were registered: this job would read other files, or the files "
-                "have changed since. Use the registered task and split, give "
-                f"dataset={version.source!r}, or register the data from s3://"
-            ) from error
-        raise DatasetError(
-            f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
-            f"was registered on {version.created_at:%Y-%m-%d}. Restore the registered files, or register the "
-            f"current files as a new version of {version.name}. Details: {error}"
-        ) from error
+        raise _explain_change(version, task, rules, error) from error
     name = DatasetVersionName(name=version.name, version=version.version)
     named = found.reference.model_copy(update={"version": name, "origin": version.origin})
     return replace(found, reference=named)
+
+
+def _explain_change(
+    version: DatasetVersion, task: Task, rules: CheckRules, error: DatasetChanged
+) -> DatasetError:
+    # The fingerprint of a local path covers only the files that the task reads, in the splits used.
+    as_registered = task == version.task and rules.split == REGISTERED.split
+    if not as_registered and not version.source.startswith("s3://"):
+        return DatasetError(
+            f"dataset={str(version)!r} cannot be used with task={task} and split={rules.split}. It is "
+            f"the folder {version.source}, in which only the files for task={version.task} and "
+            f"split={REGISTERED.split} were registered: this job would read other files, or the files "
+            "have changed since. Use the registered task and split, give "
+            f"dataset={version.source!r}, or register the data from s3://"
+        )
+    return DatasetError(
+        f"dataset={str(version)!r} can no longer be used, because {version.source} has changed since it "
+        f"was registered on {version.created_at:%Y-%m-%d}. Restore the registered files, or register the "
+        f"current files as a new version of {version.name}. Details: {error}"
+    )

@@ -15,7 +15,7 @@ from include.limits import TEXT
 from include.payload import Payload
 from include.registry.version import WarningCount
 from include.request import LenientRequest
-from include.training.contract import Task
+from include.ultralytics_tasks import Task
 
 REGISTER_DAG = "register_dataset"
 WATCH_RUN = "watch__"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeGuard
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
     from include.training.evaluate import Evaluation
+    from include.ultralytics_tasks import Task
 
 _BOX, _MASK, _POSE = (
     tuple(f"metrics/{name}({part})" for name in ("precision", "recall", "mAP50", "mAP50-95"))

@@ -21,7 +21,7 @@ from include.jobs.spec import SpecError, TrainingSpec
 from include.refusals import objection, path_of, show_value
 from include.retraining.gate import METRICS, Gate
 from include.training.architectures import default_metric
-from include.training.contract import Task
+from include.ultralytics_tasks import Task
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo

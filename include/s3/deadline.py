@@ -35,7 +35,7 @@ class Deadline:
         self._ended = True
 
     @property
-    def over(self) -> bool:
+    def has_passed(self) -> bool:
         """Whether the deadline has expired."""
         return self._ended or time.monotonic() >= self._at
 
@@ -46,7 +46,7 @@ class Deadline:
         try:
             yield
         except StoreError as error:
-            if isinstance(error, (StoreRefusal, UploadGivenUp)) or not self.over:
+            if isinstance(error, (StoreRefusal, UploadGivenUp)) or not self.has_passed:
                 raise
             raise self._given_up() from error
         finally:
@@ -54,7 +54,7 @@ class Deadline:
 
     def check(self) -> None:
         """Raise UploadGivenUp if the deadline has expired."""
-        if self.over:
+        if self.has_passed:
             raise self._given_up()
 
     def sent(self, size: int) -> None:

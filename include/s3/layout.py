@@ -25,6 +25,8 @@ Callers validate the names and ids in these keys: none contains a slash.
 
 from __future__ import annotations
 
+from typing import Literal
+
 CHECKPOINTS = "checkpoints/"
 MODELS = "models/"
 PICTURES = "pictures/"
@@ -38,11 +40,14 @@ DIFFERENCES = f"{DATASETS}differences/"
 SIGNATURE_SUFFIX = ".sig"
 """A signature's key is the key of the signed file with this suffix."""
 
+StoredKind = Literal["best", "last", "last.previous"]
+"""Checkpoints of a job that S3 keeps: last.previous is an older last.pt, kept when it was replaced."""
+
 PROBE_KEY = f"{CHECKPOINTS}.probe"
 """An object that belongs to no job. It is never deleted, because that would disturb concurrent probes."""
 
 
-def checkpoint_key(job_id: str, kind: str) -> str:
+def checkpoint_key(job_id: str, kind: StoredKind) -> str:
     """Return the key of a job's best.pt, last.pt or last.previous.pt."""
     return f"{CHECKPOINTS}{job_id}/{kind}.pt"
 

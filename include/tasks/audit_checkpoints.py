@@ -10,7 +10,7 @@ from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowFailException
 
 from include.audit.audit import AuditScope, audit
-from include.audit.liveness import live_among
+from include.audit.liveness import find_live
 from include.audit.request import POLICY_VARIABLE, AuditRequest
 from include.audit.retention import retain
 from include.deployment.connections import open_maintenance_bucket, open_training_db
@@ -88,7 +88,7 @@ def live_runs(context: Context) -> LiveRuns:
     def count(dag_id: str, run_ids: Sequence[str]) -> int:
         return int(ti.get_dr_count(dag_id, run_ids=list(run_ids), states=["queued", "running"]))
 
-    def live(runs: Collection[Run]) -> set[Run]:
-        return live_among(runs, count)
+    def find(runs: Collection[Run]) -> set[Run]:
+        return find_live(runs, count)
 
-    return live
+    return find

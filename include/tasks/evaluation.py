@@ -25,7 +25,7 @@ from include.jobs.job import TRAINING_DAG
 from include.models.repository import ModelRepository
 from include.orchestration.failures import no_retry
 from include.s3.errors import CorruptObject
-from include.tasks.retrain_payloads import Measured
+from include.tasks.retrain_payloads import Evaluations
 from include.training.evaluate import evaluate
 from include.training.gpus import claim_gpus
 from include.trusted_folders import make_trusted_folder
@@ -51,7 +51,7 @@ _LEFTOVER_SECONDS = 24 * 3600.0
 
 def evaluate_models(
     retraining: Retraining, challenge: Challenge, challenger: Challenger, context: Context
-) -> Measured:
+) -> Evaluations:
     """Evaluate challenger and champion on this machine, on the data that the challenger was trained on."""
     plan, dataset = retraining.plan, _load_dataset(challenge, context)
     settings = Settings.from_environment()
@@ -80,7 +80,7 @@ def evaluate_models(
         )
         challenger_result = measure(challenger.path, challenger.sha256)
         champion_result = measure(champion.path, champion.sha256) if champion else None
-    return Measured(
+    return Evaluations(
         dataset=dataset.parameter,
         dataset_fingerprint=dataset.fingerprint,
         challenger=challenger_result,

@@ -48,7 +48,7 @@ class Challenger(Payload):
     """Hash of the whole file, in lower-case hex."""
 
 
-class Measured(Payload):
+class Evaluations(Payload):
     """Both evaluations, on the same split of the data that the challenger was trained on."""
 
     dataset: str

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from include.retraining.plans import RetrainPlan
     from include.tasks.retrain_payloads import (
         Approval,
-        Measured,
+        Evaluations,
     )
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def build_challenge(
     )
 
 
-def judge(retraining: Retraining, challenge: Challenge, measured: Measured, context: Context) -> Verdict:
+def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations, context: Context) -> Verdict:
     """Register the challenger with both evaluations, and apply the gate; reject it if the gate fails."""
     plan = retraining.plan
     decision = decide(measured.challenger, measured.champion, plan.gate)

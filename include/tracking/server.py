@@ -45,7 +45,7 @@ class Metric(BaseModel):
     step: int = 0
 
 
-class Entry(BaseModel):
+class KeyValue(BaseModel):
     """A parameter or a tag."""
 
     key: str
@@ -63,8 +63,8 @@ class RunData(BaseModel):
     """The data logged to a run, with only the latest value of each metric."""
 
     metrics: list[Metric] = []
-    params: list[Entry] = []
-    tags: list[Entry] = []
+    params: list[KeyValue] = []
+    tags: list[KeyValue] = []
 
 
 class Run(BaseModel):

@@ -26,7 +26,7 @@ from include.training.progress import SilentReporter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from include.training.contract import Progress, SavedState, TrainingResult
+    from include.training.contract import SavedState, TrainingProgress, TrainingResult
 
 
 class _Terminated(KeyboardInterrupt):
@@ -40,7 +40,7 @@ class _Periodic:
         self._seconds = seconds
         self._saved: float | None = None
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Return whether the next state is due."""
         if self._saved is None:
             self._saved = progress.trained_seconds

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 TABLE = Path(__file__).with_name("architectures.json")
 
@@ -28,7 +28,7 @@ class Architecture:
     """A model YAML that Ultralytics ships."""
 
     name: str
-    task: str | None
+    task: Task | None
     """None for an architecture that our trainers do not train (RT-DETR, YOLO-World, YOLOE)."""
     sizes: str
     """A letter for each size that a name can specify; empty if the YAML has only one size."""

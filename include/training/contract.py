@@ -10,16 +10,13 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 from include.checkpoints.checkpoint import Checkpoint  # noqa: TC001 - dataclass fields are read at run time
 from include.errors import AttemptError, FinalError
 from include.training.heartbeat import Heartbeats  # noqa: TC001
 from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
-
-Task = Literal["detect", "segment", "semantic", "depth", "classify", "pose", "obb"]
-TASKS: tuple[Task, ...] = get_args(Task)
-"""The tasks of Ultralytics, in its order; a test compares them with the installed version."""
+from include.ultralytics_tasks import TASKS, Task  # noqa: TC001 - dataclass fields are read at run time
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
 """Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. For any
@@ -175,7 +172,7 @@ class EpochReport:
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if they are the same."""
     trained_seconds: float = 0.0
-    """The same as `Progress.trained_seconds`."""
+    """The same as `TrainingProgress.trained_seconds`."""
 
 
 class EpochReporter(Protocol):
@@ -190,7 +187,7 @@ class EpochReporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """The position of a training run after a batch; after an epoch's last batch, validation comes next."""
 
     epoch: int
@@ -218,7 +215,7 @@ class SavedState:
     """Whether best.pt has this state's weights, ready to deploy: no earlier epoch was better. False if
     val=false."""
     trained_seconds: float
-    """The same as `Progress.trained_seconds`."""
+    """The same as `TrainingProgress.trained_seconds`."""
 
 
 class StateReporter(Protocol):
@@ -227,7 +224,7 @@ class StateReporter(Protocol):
     An exception that it raises ends the training.
     """
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Return whether to save the state now.
 
         Called after each batch or, with several GPUs, twice a second, in the thread that called `train`.

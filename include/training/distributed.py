@@ -38,9 +38,9 @@ from include.training.contract import (
     EpochReport,
     MachineUnusable,
     ProcessKilled,
-    Progress,
     SavedState,
     TrainingError,
+    TrainingProgress,
     TrainingResult,
 )
 
@@ -79,13 +79,13 @@ def train_in_ranks(
     DiskError and OSError for the same reasons as a training run in this process. Also raises ProcessKilled if
     a rank is killed, RankFailed for any other error of a rank, and any exception of the reporters.
     """
-    with _start_ranks(Work(plan, saves_states=states is not None), ranks, program) as started:
+    with _start_ranks(RankWork(plan, saves_states=states is not None), ranks, program) as started:
         result = _serve(started, reporter, states)
     return replace(result, device=f"{result.device} and {ranks - 1} more")
 
 
 @dataclass(frozen=True)
-class Work:
+class RankWork:
     """The work of a rank."""
 
     plan: TrainingPlan
@@ -97,7 +97,7 @@ class Work:
 class Answer:
     """A message from this process to rank 0."""
 
-    go_on: bool | None = None
+    should_continue: bool | None = None
     """The answer to an EpochReport: whether to continue."""
     taken: bool = False
     """Whether the file of the last SavedState is no longer needed."""
@@ -146,7 +146,7 @@ class _Rank:
 
 
 @contextmanager
-def _start_ranks(work: Work, ranks: int, program: str) -> Iterator[list[_Rank]]:
+def _start_ranks(work: RankWork, ranks: int, program: str) -> Iterator[list[_Rank]]:
     """Start the processes, and kill all of them when the block ends, even if killing one of them fails."""
     store = _start_store()
     environment = add_project_to_path(os.environ) | {
@@ -207,8 +207,8 @@ def _serve(ranks: Sequence[_Rank], reporter: EpochReporter, states: StateReporte
             if isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
             elif isinstance(message, EpochReport):
-                rank.answer(Answer(go_on=reporter.report(message)))
-            elif isinstance(message, Progress) and states is not None:
+                rank.answer(Answer(should_continue=reporter.report(message)))
+            elif isinstance(message, TrainingProgress) and states is not None:
                 if states.progress(message):
                     rank.answer(Answer(save=True))
             elif isinstance(message, SavedState) and states is not None:

@@ -15,8 +15,10 @@ from include.training.error_text import WRONG_INPUT, format_error, is_out_of_mem
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.datasets.rules import Split
     from include.training.validators import ClassNameMixin
+    from include.ultralytics_tasks import Task
+
 
 EVALUATION_ARGUMENTS = (
     "agnostic_nms",
@@ -51,7 +53,7 @@ def evaluate(
     weights: Path,
     data: Path,
     task: Task,
-    split: str = "val",
+    split: Split = "val",
     *,
     imgsz: int | None = None,
     batch: int | None = None,

@@ -16,18 +16,18 @@ _NOT_PINNED = "Pin memory thread exited unexpectedly"
 
 
 @contextmanager
-def recognize_killed_workers(patience: float = 5) -> Iterator[None]:
+def recognize_killed_workers(wait_seconds: float = 5) -> Iterator[None]:
     """Raise ProcessKilled for an error of the block that is due to a killed loader worker.
 
     If a worker is killed while it hands over a batch, its connection breaks shortly before the kernel reports
     its death, so that PyTorch raises an error that does not name the worker. After such an error, wait up to
-    `patience` seconds for the report.
+    `wait_seconds` seconds for the report.
     """
     try:
         yield
     except Exception as error:
         is_broken = isinstance(error, (ConnectionError, EOFError)) or str(error) == _NOT_PINNED
-        killed = _await_report(patience) if is_broken else error
+        killed = _await_report(wait_seconds) if is_broken else error
         if killed is None or not reports_killed_worker(killed):
             raise
         raise ProcessKilled(format_error(killed).rstrip(".")) from error

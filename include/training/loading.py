@@ -9,7 +9,7 @@ from functools import wraps
 from importlib import import_module
 from inspect import unwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.guard import SideEffect, reading_only
 from include.checkpoints.inspection.errors import InspectionError
@@ -18,6 +18,9 @@ from include.checkpoints.keys import BATCH, EXACT
 from include.training.contract import NotResumable, UnreadableCheckpoint
 from include.training.environment import isolate_ultralytics
 from include.training.error_text import reports_killed_worker
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def task_of_weights(path: Path) -> str:
     return inspect_file(path).task
 
 
-def load_training_state(path: Path, task: str | None = None) -> dict[str, Any]:
+def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:
     """Load a checkpoint that a training run of `task` (of any task, if None) can continue from.
 
     Raises NotResumable for a stripped file or a file of another task, UnreadableCheckpoint as

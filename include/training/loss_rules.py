@@ -76,7 +76,7 @@ NO_RULES = LossRules()
 
 
 @dataclass(frozen=True)
-class Finding:
+class BrokenRule:
     """A broken rule."""
 
     what: str
@@ -99,7 +99,7 @@ class LossWatch:
         self._high: list[float] = []
         self._nans = 0
 
-    def check(self, loss: float, *, ends_epoch: bool) -> Finding | None:
+    def check(self, loss: float, *, ends_epoch: bool) -> BrokenRule | None:
         """Check the loss of the next batch; return a finding if it breaks a rule.
 
         In an epoch's last batch, one loss that is not finite is enough, because a state is saved after it.
@@ -110,9 +110,9 @@ class LossWatch:
         self._nans += 1
         if self._rules.on_nan is None or not (self._nans == IN_A_ROW or ends_epoch):
             return None
-        return Finding(f"was {loss}", "on_nan", self._rules.on_nan)
+        return BrokenRule(f"was {loss}", "on_nan", self._rules.on_nan)
 
-    def _check_spike(self, loss: float, action: Action) -> Finding | None:
+    def _check_spike(self, loss: float, action: Action) -> BrokenRule | None:
         compared = len(self._usual)
         largest = max(self._usual) if compared >= _LEAST else math.inf
         is_high = loss > self._rules.factor * max(largest, _NEGLIGIBLE)
@@ -125,7 +125,7 @@ class LossWatch:
             return None
         if action is not Action.ROLL_BACK:
             self._usual.extend(row)  # only now, or the second high loss would be compared with the first
-        return Finding(
+        return BrokenRule(
             f"exceeded {self._rules.factor:g} times the largest loss of the {compared} batches before "
             f"({largest:.4g}) in {IN_A_ROW} consecutive batches, most recently with {loss:.4g}",
             "on_loss_spike",

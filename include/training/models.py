@@ -14,7 +14,7 @@ from include.training.contract import NotResumable, TrainingError
 from include.training.loading import task_of_weights
 
 if TYPE_CHECKING:
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 
 def resolve_model(model: str, task: Task) -> str:

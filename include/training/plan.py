@@ -67,7 +67,7 @@ class TrainingPlan:
     def device(self) -> str:
         """The device as `choose_device` returns it, or its first GPU if only final validation is left."""
         device = str(self.request.device)
-        only_validates = self.restored and (self.restored.ended or self.restored.stopped)
+        only_validates = self.restored and (self.restored.has_ended or self.restored.was_stopped)
         return device.partition(",")[0] if only_validates else device
 
     def build_trainer(self, reporter: EpochReporter, states: StateReporter | None = None) -> ResumableMixin:

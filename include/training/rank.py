@@ -25,8 +25,8 @@ from include.training.progress import SilentReporter
 from include.training.quiet import tame_ultralytics
 
 if TYPE_CHECKING:
-    from include.training.contract import EpochReport, Progress, SavedState
-    from include.training.distributed import Answer, Work
+    from include.training.contract import EpochReport, SavedState, TrainingProgress
+    from include.training.distributed import Answer, RankWork
 
 _PROGRESS_SECONDS = 0.5
 
@@ -65,7 +65,7 @@ class _Parent(QueueHandler):
         self.send(epoch)
         return self._go_on.get()
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         """Report progress to the parent about twice a second; return whether it has requested a state."""
         now = time.monotonic()
         if now >= self._reported_at + _PROGRESS_SECONDS or progress.batch == progress.batches:
@@ -92,8 +92,8 @@ class _Parent(QueueHandler):
             os.killpg(0, signal.SIGKILL)
 
     def _take(self, answer: Answer) -> None:
-        if answer.go_on is not None:
-            self._go_on.put(answer.go_on)
+        if answer.should_continue is not None:
+            self._go_on.put(answer.should_continue)
         if answer.taken:
             self._taken.put(True)
         if answer.save:
@@ -109,7 +109,7 @@ def main() -> None:
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether the training ends
-    work: Work = connection.recv()
+    work: RankWork = connection.recv()
     rank, parent = int(os.environ["RANK"]), _Parent(connection)
     parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the other ranks repeat the same messages
     logging.getLogger().setLevel(logging.INFO)

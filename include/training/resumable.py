@@ -59,10 +59,10 @@ class ResumableMixin(StateSavingMixin):
         self._reporter = reporter
         self._epoch_metrics: Mapping[str, Any] = {}
         self._seconds: list[float] = []
-        self._stopped = restored is not None and restored.stopped
+        self._stopped = restored is not None and restored.was_stopped
         self._fits_memory_of = restored.fits_memory_of if restored else None
         self._changed = restored.changed if restored else ()
-        self._ended = self._stopped or (restored is not None and restored.ended)
+        self._ended = self._stopped or (restored is not None and restored.has_ended)
         self.batches = 0
         """Number of batches in last.pt after `epoch`; 0 unless the training was stopped within an epoch."""
         self.best_metrics: dict[str, float | None] = {}

@@ -41,11 +41,11 @@ class RestoredState:
     """A private copy of the whole state."""
     best_epoch: int
     """Epoch of the restored best.pt; -1 if there is no best.pt."""
-    within_epoch: bool = False
+    is_within_epoch: bool = False
     """Whether the state has batches of an epoch that has not ended."""
-    ended: bool = False
+    has_ended: bool = False
     """Whether no epoch is left to train."""
-    stopped: bool = False
+    was_stopped: bool = False
     """Whether a user wants no more epochs."""
     fits_memory_of: str | None = None
     """The device, as in the numeric profile, on which epochs were trained with this batch and image size."""
@@ -68,14 +68,14 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
     state = load_training_state(source, request.task)
     finished = int(state["epoch"]) + 1
     trained = _known_arguments(request, state["train_args"], source)
-    ended = False
+    has_ended = False
     changed: tuple[str, ...] = ()
     restarted: str | None = None
     if request.recover:
         require_identity(state, request.identity, source)
         state["train_args"] = _recovered_arguments(request, trained)
-        ended = bool(state[EXACT]["ended"])
-        if ended or request.stop:
+        has_ended = bool(state[EXACT]["ended"])
+        if has_ended or request.stop:
             _validate_on_one_device(state)
     else:
         state["train_args"] = _resumed_arguments(request, trained, finished)
@@ -98,16 +98,18 @@ def restore(request: TrainingRequest, source: Path) -> RestoredState:
         hand_over(private, state, reads=2)  # Ultralytics loads it for its arguments, and again to continue
     same = all(state["train_args"].get(name) == trained.get(name) for name in _MEMORY_ARGUMENTS)
     profile = state.get(EXACT, {}).get("profile", {})
-    larger_share = profile.get("processes", 1) > count_devices(request.device) and not (ended or request.stop)
+    larger_share = profile.get("processes", 1) > count_devices(request.device) and not (
+        has_ended or request.stop
+    )
     fits = finished > 0 and same and not larger_share
-    within_epoch = batches_into_epoch(state) > 0
+    is_within_epoch = batches_into_epoch(state) > 0
     reasons = filter(None, (describe_changes(changed, request.arguments, trained, finished), restarted, lost))
     return RestoredState(
         private,
         best_epoch,
-        within_epoch,
-        ended,
-        request.stop and not ended,
+        is_within_epoch,
+        has_ended,
+        request.stop and not has_ended,
         profile.get("device") if fits else None,
         "; ".join(reasons) or None,
         changed,

@@ -58,7 +58,7 @@ class StateWriter:
         self._changed = threading.Condition()  # guards everything below
         self._job: _Job | None = None
         self._error: BaseException | None = None
-        self._over = False
+        self._has_ended = False
         self._thread = threading.Thread(target=self._run, name="states", daemon=True)
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class StateWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._changed:
-            self._over = True
+            self._has_ended = True
             self._changed.notify_all()
         self._thread.join()
         if kind is None:
@@ -115,7 +115,7 @@ class StateWriter:
 
     def _next(self) -> _Job | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._job is not None or self._over)
+            self._changed.wait_for(lambda: self._job is not None or self._has_ended)
             return self._job
 
     def _save(self, job: _Job) -> None:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from ultralytics.utils import RANK
 
 from include.checkpoints.keys import BEGINNINGS, BEST_EPOCH, EXACT
-from include.training.contract import Progress, SavedState
+from include.training.contract import SavedState, TrainingProgress
 from include.training.host_copy import copy_to_host
 from include.training.loss_guard import LossGuardMixin
 from include.training.saving import has_finite_weights, whole_state
@@ -58,7 +58,7 @@ class StateSavingMixin(LossGuardMixin):
             self.last,
             self.best,
             states.saved if states else lambda _: None,
-            goes_on_within_epoch=restored is not None and restored.within_epoch,
+            goes_on_within_epoch=restored is not None and restored.is_within_epoch,
         )
         """Writes states in the background, atomically: a kill never leaves half a file."""
 
@@ -101,7 +101,7 @@ class StateSavingMixin(LossGuardMixin):
             return
         self.state_writer.check()
         is_repeated = self.epoch == self._repeated_epoch
-        progress = Progress(
+        progress = TrainingProgress(
             self.epoch - 1, batches, len(self.train_loader), self.trained_seconds, is_repeated
         )
         if not self._states.progress(progress) or is_repeated or self.state_writer.is_busy:
@@ -113,7 +113,7 @@ class StateSavingMixin(LossGuardMixin):
 
     @property
     def trained_seconds(self) -> float:
-        """Seconds in the training loop, as in Progress."""
+        """Seconds in the training loop, as in TrainingProgress."""
         return self._trained_before + time.monotonic() - self._loop_started
 
     def _handle_nan_recovery(self, epoch: int) -> bool:

@@ -24,7 +24,7 @@ from include.training.resumable import ResumableMixin
 if TYPE_CHECKING:
     from ultralytics.data.dataset import ClassificationDataset
 
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 
 class DetectTraining(ResumableMixin, DetectionTrainer):  # type: ignore[misc]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     # The mixins use attributes that every validator of Ultralytics has.
     from ultralytics.engine.validator import BaseValidator as _Base
 
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 else:
     _Base = object
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from include.models.signing import ModelSigning
     from include.models.version import ModelVersion
     from include.s3.bucket import Bucket
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
     from include.weights.download import DownloadLimits
 
 
@@ -35,7 +35,7 @@ def _refused(sentence: str) -> SpecError:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _translate_refusals() -> Iterator[None]:
     """Turn errors about the model into errors about the parameter `model`."""
     try:
         yield
@@ -74,12 +74,12 @@ class InitialWeightsFinder:
             case ModelKind.ARCHITECTURE:
                 return None
             case ModelKind.PRETRAINED:
-                with _refusals():
+                with _translate_refusals():
                     found = self._pretrained.require(reference.name)
             case ModelKind.OBJECT:
-                found = self._object(reference)
+                found = self._find_object(reference)
             case ModelKind.JOB | ModelKind.VERSION:
-                found = self._trained_here(reference, job_id)
+                found = self._find_trained(reference, job_id)
         self._require_task(reference, found.path, task)
         return found.model_copy(update={"job_id": None}) if found.job_id == job_id else found
 
@@ -93,42 +93,42 @@ class InitialWeightsFinder:
             case ModelKind.ARCHITECTURE:
                 return
             case ModelKind.PRETRAINED:
-                with _refusals():
+                with _translate_refusals():
                     if not self._pretrained.is_stored(reference.name):
                         return
                 path = self._pretrained.location(reference.name).uri
             case ModelKind.OBJECT:
-                version = self._version_at(S3Location.parse(reference.name))
-                path = self._registered(reference, version).path if version else reference.name
+                version = self._find_version_at(S3Location.parse(reference.name))
+                path = self._verify_registered(reference, version).path if version else reference.name
             case ModelKind.JOB | ModelKind.VERSION:
-                path = self._trained_here(reference, job_id).path
+                path = self._find_trained(reference, job_id).path
         self._require_task(reference, path, task)
 
     def _require_task(self, reference: ModelReference, path: str, task: Task) -> None:
         contents = self._checkpoints.require_checkpoint(path)
-        with _refusals():
+        with _translate_refusals():
             require_same_task(reference.text, contents.task, task)
 
-    def _trained_here(self, reference: ModelReference, job_id: str) -> InitialWeights:
+    def _find_trained(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.kind is ModelKind.JOB:
-            return self._best_of(reference, job_id)
-        return self._registered(reference, self._version(reference))
+            return self._find_best(reference, job_id)
+        return self._verify_registered(reference, self._choose_version(reference))
 
-    def _registered(self, reference: ModelReference, version: ModelVersion) -> InitialWeights:
-        found = self._recorded(reference, version.path, version.sha256, version.job_id)
+    def _verify_registered(self, reference: ModelReference, version: ModelVersion) -> InitialWeights:
+        found = self._verify_recorded(reference, version.path, version.sha256, version.job_id)
         try:
             self._signing.require_genuine(self._bucket.client, version)
         except SignatureRefused as refusal:
             raise _refused(f"model={reference.text!r}: {refusal}") from None
         return found
 
-    def _object(self, reference: ModelReference) -> InitialWeights:
+    def _find_object(self, reference: ModelReference) -> InitialWeights:
         """Find an object in any bucket. An object without our checksum is read to compute its hash."""
         uri = reference.name
         location = S3Location.parse(uri)
-        version = self._version_at(location)
+        version = self._find_version_at(location)
         if version is not None:
-            return self._registered(reference, version)
+            return self._verify_registered(reference, version)
         stored = find_checkpoint(self._bucket.client, location)
         if stored is None:
             raise ObjectNotFound(f"{uri} does not exist at {self._bucket.endpoint}")
@@ -138,12 +138,12 @@ class InitialWeightsFinder:
         trained_by = stored.job_id if stored.job_id and self._jobs.get(stored.job_id) else None
         return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)
 
-    def _version_at(self, location: S3Location) -> ModelVersion | None:
+    def _find_version_at(self, location: S3Location) -> ModelVersion | None:
         """Return the version whose own file, or whose copy in production, is at this location, or None."""
         name = production_name(self._bucket, location)
         return self._models.production(name) if name else self._models.at(location.uri)
 
-    def _best_of(self, reference: ModelReference, job_id: str) -> InitialWeights:
+    def _find_best(self, reference: ModelReference, job_id: str) -> InitialWeights:
         if reference.name == job_id:
             raise _refused(f"model={reference.text!r} is this job itself; give another job_id")
         job = self._jobs.get(reference.name)
@@ -155,9 +155,9 @@ class InitialWeightsFinder:
                 f"model={reference.text!r}: the job is {job.status} and has recorded no best.pt with its "
                 "hash; wait until it is completed, or give another job"
             )
-        return self._recorded(reference, best.path, best.sha256, job.job_id)
+        return self._verify_recorded(reference, best.path, best.sha256, job.job_id)
 
-    def _version(self, reference: ModelReference) -> ModelVersion:
+    def _choose_version(self, reference: ModelReference) -> ModelVersion:
         try:
             if reference.version is not None:
                 return self._models.require(reference.name, reference.version)
@@ -174,7 +174,9 @@ class InitialWeightsFinder:
             f"model:{reference.name}@{newest[0].version}, which is the newest"
         )
 
-    def _recorded(self, reference: ModelReference, path: str, sha256: str, job_id: str) -> InitialWeights:
+    def _verify_recorded(
+        self, reference: ModelReference, path: str, sha256: str, job_id: str
+    ) -> InitialWeights:
         location = S3Location.parse(path)
         stored = find_checkpoint(self._bucket.client, location)
         if stored is None:

@@ -73,18 +73,20 @@ class PretrainedStore:
         """
         head = self._bucket.head(pretrained_key(name))
         if head is not None:
-            return self._pinned(name, head)
-        url = self._address(name)
+            return self._ensure_pinned(name, head)
+        url = self._find_address(name)
         with TemporaryDirectory(prefix="pretrained-") as folder:
             file = Path(folder) / name
             try:
                 download(url, file, self._limits)
             except DownloadFailed as error:
-                raise WeightsUnavailable(self._missing(name, f"{url} {error}")) from error
+                raise WeightsUnavailable(self._explain_missing(name, f"{url} {error}")) from error
             try:
                 return self.put(file, name, url)
             except InspectionError as error:
-                raise WeightsUnavailable(self._missing(name, f"the file from {url} {error}")) from error
+                raise WeightsUnavailable(
+                    self._explain_missing(name, f"the file from {url} {error}")
+                ) from error
 
     def is_stored(self, name: str) -> bool:
         """Return whether the file is in S3, without downloading it.
@@ -94,10 +96,10 @@ class PretrainedStore:
         """
         stored = self._bucket.head(pretrained_key(name)) is not None
         if not stored:
-            self._address(name)
+            self._find_address(name)
         return stored
 
-    def stored(self, limit: int) -> tuple[dict[str, ListedObject], bool]:
+    def list_stored(self, limit: int) -> tuple[dict[str, ListedObject], bool]:
         """Return the weights among the first `limit` stored files, by name, and whether there are more files.
 
         Raises StoreErrors.
@@ -132,27 +134,27 @@ class PretrainedStore:
                 return InitialWeights(path=location.uri, sha256=local.sha256)
         return self.require(name)
 
-    def _address(self, name: str) -> str:
+    def _find_address(self, name: str) -> str:
         if name not in published_weights():
-            raise WeightsUnavailable(self._unknown(name))
+            raise WeightsUnavailable(self._explain_unknown(name))
         if self._url is None:
-            raise WeightsUnavailable(self._missing(name, "PRETRAINED_URL is off"))
+            raise WeightsUnavailable(self._explain_missing(name, "PRETRAINED_URL is off"))
         return f"{self._url.rstrip('/')}/{name}"
 
-    def _pinned(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights:
-        if (recorded := self._recorded(name, head)) is not None:
+    def _ensure_pinned(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights:
+        if (recorded := self._read_recorded(name, head)) is not None:
             return recorded
         try:
             return InitialWeights(path=self.location(name).uri, sha256=self._pin(name, head))
         except (CorruptObject, UnsafeCheckpoint):
             # Another run may have recorded the hash in the meantime, which replaces the object.
             head_now = self._bucket.head(pretrained_key(name))
-            recorded = self._recorded(name, head_now) if head_now is not None else None
+            recorded = self._read_recorded(name, head_now) if head_now is not None else None
             if recorded is None:
                 raise
             return recorded
 
-    def _recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
+    def _read_recorded(self, name: str, head: HeadObjectOutputTypeDef) -> InitialWeights | None:
         """Return the file if the object's metadata hold its SHA-256."""
         uri = self.location(name).uri
         found = checkpoint_in(head["Metadata"], uri, head["ContentLength"])
@@ -176,7 +178,7 @@ class PretrainedStore:
         log.info("%s was uploaded by another client; recorded its SHA-256 as %s.", location.uri, found.sha256)
         return found.sha256
 
-    def _missing(self, name: str, why: str) -> str:
+    def _explain_missing(self, name: str, why: str) -> str:
         stem = name.removesuffix(".pt")
         scratch = stem if find_architecture(stem) else "yolo26n"
         return (
@@ -185,7 +187,7 @@ class PretrainedStore:
             f"from scratch with model={scratch!r}"
         )
 
-    def _unknown(self, name: str) -> str:
+    def _explain_unknown(self, name: str) -> str:
         similar = similar_weights(name)
         hint = f"give {similar!r} if you mean that, or " if similar else ""
         return (

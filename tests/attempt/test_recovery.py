@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-    from include.checkpoints.checkpoint import CheckpointKind, Position, StoredKind
+    from include.checkpoints.checkpoint import CheckpointKind, Position
+    from include.s3.layout import StoredKind
 
 JOB = ResolvedJob(
     job_id="job",

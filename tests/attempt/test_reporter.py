@@ -27,7 +27,7 @@ from include.checkpoints.store import CheckpointStore
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
 from include.s3.bucket import Bucket
-from include.training.contract import MemoryShort, Progress, SavedState
+from include.training.contract import MemoryShort, SavedState, TrainingProgress
 from tests.support.jobs import epoch_report, started
 from tests.support.waiting import until
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 BATCHES = 100
 
 
-def at(batch: int, seconds: float, epoch: int = 0) -> Progress:
-    return Progress(epoch, batch, BATCHES, seconds)
+def at(batch: int, seconds: float, epoch: int = 0) -> TrainingProgress:
+    return TrainingProgress(epoch, batch, BATCHES, seconds)
 
 
-def saved(progress: Progress) -> SavedState:
+def saved(progress: TrainingProgress) -> SavedState:
     return SavedState(progress.epoch, progress.batch, is_best=False, trained_seconds=progress.trained_seconds)
 
 

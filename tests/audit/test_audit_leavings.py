@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.audit.liveness import live_among
+from include.audit.liveness import find_live
 from tests.support.auditing import World
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def test_one_query_per_fifty_runs_shows_that_none_is_live() -> None:
         asked.append(len(list(run_ids)))  # type: ignore[call-overload]
         return 0
 
-    assert live_among([("dag", f"run {number}") for number in range(250)], count) == set()
+    assert find_live([("dag", f"run {number}") for number in range(250)], count) == set()
     assert asked == [50] * 5
 
 
@@ -192,7 +192,7 @@ def test_one_query_per_fifty_runs_shows_that_none_is_live() -> None:
 def test_live_runs_are_found_among_many(live: set[int]) -> None:
     going = {("dag", f"run {number:02}") for number in live} | {("other", "run 01")}
     runs = [(dag, f"run {number:02}") for number in range(100) for dag in ("dag", "other")]
-    found = live_among(runs, lambda dag_id, run_ids: len({(dag_id, run) for run in run_ids} & going))
+    found = find_live(runs, lambda dag_id, run_ids: len({(dag_id, run) for run in run_ids} & going))
     assert found == going
 
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from include.audit.findings import FindingKind
-from include.audit.objects import Sample
+from include.audit.objects import RandomSample
 from include.audit.recorded import RecordedObject
 from include.models.promotion import promote, register_copy
 from include.models.repository import ModelRepository
@@ -352,7 +352,7 @@ def _recorded(number: int) -> RecordedObject:
 
 
 def _sampled(size: int, seed: str) -> list[str]:
-    sample = Sample(size, seed)
+    sample = RandomSample(size, seed)
     for number in range(20):
         sample.offer(_recorded(number))
     return [recorded.job_id for recorded in sample.objects]

@@ -102,9 +102,9 @@ def test_uploading_the_same_bytes_does_not_take_over_the_job(open_store: OpenSto
     older = open_store()
     older.upload(make(1), "job", "last", VERSION)
 
-    assert not open_store().upload(make(1), "job", "last", VERSION).sent
+    assert not open_store().upload(make(1), "job", "last", VERSION).was_sent
 
-    assert older.upload(make(2), "job", "last", VERSION).sent
+    assert older.upload(make(2), "job", "last", VERSION).was_sent
 
 
 def test_a_takeover_that_lost_a_race_can_be_repeated_with_a_new_store(
@@ -295,7 +295,7 @@ def test_a_seed_whose_response_was_lost_is_recognised(
     s3_client.meta.events.register("before-send.s3.CopyObject", succeed_unnoticed)
     store.seed("parent", "job", "last", make(4))
 
-    assert store.upload(make(5), "job", "last", VERSION).sent
+    assert store.upload(make(5), "job", "last", VERSION).was_sent
 
 
 def test_the_late_copy_of_a_stalled_attempt_does_not_replace_a_newer_previous_generation(

@@ -17,14 +17,14 @@ def test_a_lag_is_logged_at_its_beginning_at_each_doubling_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lag = Lag(epochs=5, seconds=3600)
-    lag.trying((0, 0), now=0)
-    lag.stored((0, 0))
-    lag.trying((1, 0), now=0)
+    lag.record_try((0, 0), now=0)
+    lag.record_durable((0, 0))
+    lag.record_try((1, 0), now=0)
     said = []
     for epoch in range(1, 23):
         lag.look((epoch, 0), now=0)
         said.append(len(caplog.records))
-    lag.stored((22, 0))
+    lag.record_durable((22, 0))
 
     # one warning each when more than 5, 10 and 20 finished epochs are not in S3
     assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
@@ -34,7 +34,7 @@ def test_a_lag_is_logged_at_its_beginning_at_each_doubling_and_at_its_end(
 
 def test_a_lag_is_also_counted_in_seconds(caplog: pytest.LogCaptureFixture) -> None:
     lag = Lag(epochs=5, seconds=300)
-    lag.trying((0, 0), now=1000)
+    lag.record_try((0, 0), now=1000)
     for now in (1300, 1301, 1600, 1601, 1602):
         lag.look((0, 0), now)
 
@@ -46,7 +46,7 @@ def test_a_lag_warning_names_the_durable_state_of_an_earlier_attempt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     lag = Lag(epochs=5, seconds=300, durable=(3, 0))
-    lag.trying((4, 0), now=0)
+    lag.record_try((4, 0), now=0)
     lag.look((5, 0), now=301)
 
     assert "only epoch 4 is durable" in warnings(caplog)[0]
@@ -54,11 +54,11 @@ def test_a_lag_warning_names_the_durable_state_of_an_earlier_attempt(
 
 def test_a_state_that_is_not_due_yet_is_not_a_lag(caplog: pytest.LogCaptureFixture) -> None:
     lag = Lag(epochs=5, seconds=300)
-    lag.trying((0, 0), now=0)
-    lag.stored((0, 0))
+    lag.record_try((0, 0), now=0)
+    lag.record_durable((0, 0))
     lag.look((100, 0), now=10_000)
-    lag.trying((100, 0), now=10_000)
+    lag.record_try((100, 0), now=10_000)
     lag.look((101, 0), now=10_001)
-    lag.stored((100, 0))
+    lag.record_durable((100, 0))
 
     assert not warnings(caplog)

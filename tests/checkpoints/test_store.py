@@ -43,7 +43,7 @@ def test_a_checkpoint_is_stored_under_the_name_of_its_job_with_its_identity(
 
     uploaded = store.upload(checkpoint, "gears-7", "last", VERSION)
 
-    assert uploaded.sent
+    assert uploaded.was_sent
     assert re.search(r"Uploaded s3://\S+/gears-7/last.pt in \d+\.\d s, \d+\.\d MB/s: epoch 7", caplog.text)
     stored = uploaded.stored.checkpoint
     assert stored == Checkpoint(
@@ -90,7 +90,7 @@ def test_bytes_that_s3_already_has_are_not_sent_again(
     again = CheckpointStore(Bucket(client, bucket)).upload(checkpoint, "job", "last", VERSION)
 
     versions = client.list_object_versions(Bucket=bucket, Prefix="checkpoints/job/")["Versions"]
-    assert not again.sent
+    assert not again.was_sent
     assert "already holds these bytes" in caplog.text
     assert [version["Key"] for version in versions] == ["checkpoints/job/last.pt"]
     client.delete_object(Bucket=bucket, Key=versions[0]["Key"], VersionId=versions[0]["VersionId"])
@@ -101,7 +101,7 @@ def test_bytes_that_are_already_in_s3_need_no_local_file(store: CheckpointStore,
     store.upload(checkpoint, "job", "last", VERSION)
     Path(checkpoint.path).unlink()
 
-    assert not store.upload(checkpoint, "job", "last", VERSION).sent
+    assert not store.upload(checkpoint, "job", "last", VERSION).was_sent
 
 
 def test_a_checkpoint_that_is_neither_local_nor_in_s3_asks_to_clear_train(

@@ -156,7 +156,7 @@ def test_a_write_whose_response_was_lost_is_recognised_as_our_own(
         store.upload(second, "job", "last", VERSION)
 
     assert proxy.cuts == 1
-    assert uploaded.sent
+    assert uploaded.was_sent
     assert CheckpointStore(Bucket(connect(), bucket)).holds("job", "last", second)
 
 

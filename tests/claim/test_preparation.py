@@ -16,7 +16,7 @@ from include.claim.preparation import show_preparation
 from include.claim.resolved_job import ResolvedJob
 from include.datasets import progress
 from include.datasets.confinement import run_confined
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
 from tests.support.jobs import claim, resolved
@@ -56,14 +56,14 @@ def shown(jobs: JobRepository, expected: str | None) -> bool:
 def advance(number: int) -> int:
     """Report progress as a confined process does."""
     progress._SECONDS_BETWEEN_LINES = 0
-    Progress("Checking in a process", 4, "images").advance(number)
+    ProgressLog("Checking in a process", 4, "images").advance(number)
     return os.getpid()
 
 
 def test_the_progress_of_the_preparation_is_in_the_row_until_it_ends(
     job: ResolvedJob, jobs: JobRepository, open_database: Opener
 ) -> None:
-    fetching = Progress("Fetching s3://b/set/", 200, "files")
+    fetching = ProgressLog("Fetching s3://b/set/", 200, "files")
     with show_preparation(job, open_database):
         fetching.advance(50)
         assert shown(jobs, "Fetching s3://b/set/: 50 of 200 files (25 %)")
@@ -93,7 +93,7 @@ def test_an_outage_of_the_database_only_hides_the_progress(job: ResolvedJob) -> 
         return closing(psycopg.connect("postgresql://127.0.0.1:1/nothing", connect_timeout=2))
 
     with show_preparation(job, away):
-        Progress("Fetching", 2, "files").advance()
+        ProgressLog("Fetching", 2, "files").advance()
 
 
 def test_an_error_during_the_preparation_is_raised(
@@ -101,7 +101,7 @@ def test_an_error_during_the_preparation_is_raised(
 ) -> None:
     def fail() -> Iterator[None]:
         with show_preparation(job, open_database):
-            Progress("Fetching", 2, "files").advance()
+            ProgressLog("Fetching", 2, "files").advance()
             raise OSError("the disk is full")
 
     with pytest.raises(OSError, match="the disk is full"):

@@ -21,7 +21,7 @@ from tests.support.untrained import stored_state
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 
 def _job(

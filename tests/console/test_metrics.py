@@ -7,7 +7,7 @@ from typing import Any
 
 from include.retraining.gate import METRICS
 from include.training.architectures import default_metric
-from include.training.contract import TASKS, Task
+from include.ultralytics_tasks import TASKS, Task
 from tests.support.node import evaluate, needs_node
 
 ERRORS = ("metrics/abs_rel", "metrics/rmse", "metrics/silog")

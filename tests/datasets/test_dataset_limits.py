@@ -19,7 +19,7 @@ from include.datasets.caching.archive import UnpackLimits, unpack
 from include.datasets.confinement import ProcessLimits, run_confined
 from include.datasets.errors import DatasetError
 from include.datasets.examination import examine
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.names import safe_parts
 from tests.support.dataset_steps import check_dataset, materialize
 from tests.support.examined_folders import refuse_each
@@ -37,9 +37,9 @@ def folder(tmp_path: Path) -> Path:
 def refusal(folder: Path, task: str = "detect", memory: int = LITTLE) -> str:
     """Return the reason why the check refuses the dataset; the check may use at most `memory` bytes."""
     path = str(folder)
-    place = Place(folder, path, folder).as_json()
+    location = DatasetLocation(folder, path, folder).as_json()
     with pytest.raises(DatasetError) as refused:
-        run_confined(examine, place, task, None, source=path, limits=ProcessLimits(memory))
+        run_confined(examine, location, task, None, source=path, limits=ProcessLimits(memory))
     return str(refused.value)
 
 

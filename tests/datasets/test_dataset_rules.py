@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from tests.support.dataset_steps import check_dataset, check_here, describe, mat
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import QUICK, Epochs, request
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def test_a_training_run_that_validates_on_test_gets_the_test_images(folder: Path
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_a_run_with_test_as_its_validation_split_completes(
-    task: str, folder: Path, cache: Path, tmp_path: Path
+    task: Task, folder: Path, cache: Path, tmp_path: Path
 ) -> None:
     data = build(task, folder)
     if task == "classify":

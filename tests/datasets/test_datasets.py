@@ -6,11 +6,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.dataset_steps import check_dataset, check_here, describe, materialize, refusal
 from tests.support.tiny_datasets import TASKS, build
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_valid_dataset_of_every_task_is_described(task: str, folder: Path, cache: Path) -> None:
+def test_a_valid_dataset_of_every_task_is_described(task: Task, folder: Path, cache: Path) -> None:
     reference = check_dataset(str(build(task, folder)), task, cache, None)
     assert (reference.train_images, reference.val_images) == (8, 4)
     assert sorted(reference.classes.values()) == (["depth"] if task == "depth" else ["arrow", "box"])
@@ -27,7 +31,7 @@ def test_a_valid_dataset_of_every_task_is_described(task: str, folder: Path, cac
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_folder_may_be_given_in_place_of_its_data_yaml(task: str, folder: Path, cache: Path) -> None:
+def test_a_folder_may_be_given_in_place_of_its_data_yaml(task: Task, folder: Path, cache: Path) -> None:
     by_file = check_here(build(task, folder), task, cache)
     assert check_here(folder, task, cache).fingerprint == by_file.fingerprint
 
@@ -41,9 +45,9 @@ def test_the_check_runs_without_torch_ultralytics_and_scikit_learn(folder: Path,
         f"check_dataset({str(build('detect', folder))!r}, 'detect', Path({str(cache)!r}), None)\n"
         # Examine in this process too, because check_dataset examines the dataset in another one.
         "from include.datasets.examination import examine\n"
-        "from include.datasets.layouts.samples import Place\n"
+        "from include.datasets.layouts.samples import DatasetLocation\n"
         f"folder = Path({str(folder)!r})\n"
-        "examine(Place(folder, '', folder).as_json(), 'detect', None)\n"
+        "examine(DatasetLocation(folder, '', folder).as_json(), 'detect', None)\n"
         f"check_dataset('digits', 'detect', Path({str(cache)!r}), None)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

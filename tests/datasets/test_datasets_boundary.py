@@ -23,6 +23,8 @@ from tests.support.tiny_datasets import build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.ultralytics_tasks import Task
+
 SECRET = "fernet_key = c2VjcmV0"
 
 
@@ -54,7 +56,7 @@ def refused(source: Path | str, cache: Path, roots: DatasetRoots) -> str:
     return str(error.value)
 
 
-def examined(folder: Path, cache: Path, task: str) -> str:
+def examined(folder: Path, cache: Path, task: Task) -> str:
     message = refusal(folder, task, cache)
     assert SECRET not in message
     return message

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -14,6 +15,9 @@ from include.datasets.checking.kinds import KINDS
 from include.datasets.errors import DatasetError
 from tests.support.dataset_steps import check_dataset, check_here, refusal
 from tests.support.tiny_datasets import build
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 BOX = "0 0.5 0.5 0.2 0.2"
 
@@ -52,7 +56,7 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("fault", IMAGE_FAULTS)
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_an_unreadable_image_is_named(fault: str, task: str, folder: Path, cache: Path) -> None:
+def test_an_unreadable_image_is_named(fault: str, task: Task, folder: Path, cache: Path) -> None:
     data = build(task, folder)
     damage, reason = IMAGE_FAULTS[fault]
     image = min(folder.rglob("val/**/*.png"))
@@ -105,7 +109,7 @@ LABEL_FAULTS: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("task", "line", "reason"), LABEL_FAULTS)
 def test_a_malformed_label_is_named_by_file_and_line(
-    task: str, line: str, reason: str, folder: Path, cache: Path
+    task: Task, line: str, reason: str, folder: Path, cache: Path
 ) -> None:
     data = build(task, folder)
     label = folder / "labels" / "train" / "3.txt"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +25,9 @@ from tests.support.dataset_steps import (
     roots_beside,
 )
 from tests.support.tiny_datasets import MAPS, build
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 Change = Callable[[Path], object]
 
@@ -122,7 +125,7 @@ def array(path: Path, metres: np.ndarray, cut: int | None = None) -> None:
         file.write_bytes(file.read_bytes()[:cut])
 
 
-def changed(task: str, folder: Path, changes: Collection[Change]) -> Path:
+def changed(task: Task, folder: Path, changes: Collection[Change]) -> Path:
     """Build a dataset, and apply each change to one of the first maps in train."""
     data = build(task, folder, train=max(8, len(changes) + 1))
     for index, change in enumerate(changes):
@@ -130,7 +133,7 @@ def changed(task: str, folder: Path, changes: Collection[Change]) -> Path:
     return data
 
 
-def used_by_ultralytics(data: Path, task: str) -> set[str]:
+def used_by_ultralytics(data: Path, task: Task) -> set[str]:
     """Return the stems of the images that plain Ultralytics trains on with this data YAML."""
     from ultralytics.data.dataset import DepthDataset, SemanticDataset
     from ultralytics.data.utils import check_det_dataset
@@ -145,7 +148,7 @@ def used_by_ultralytics(data: Path, task: str) -> set[str]:
 
 @pytest.mark.parametrize(("task", "changes"), [("semantic", GOOD_MASKS), ("depth", GOOD_DEPTHS)])
 def test_maps_that_ultralytics_trains_on_are_accepted_and_materialized(
-    task: str, changes: dict[str, Change], folder: Path, cache: Path
+    task: Task, changes: dict[str, Change], folder: Path, cache: Path
 ) -> None:
     data = changed(task, folder, changes.values())
     everything = {path.stem for path in (folder / "images" / "train").iterdir()}
@@ -154,7 +157,7 @@ def test_maps_that_ultralytics_trains_on_are_accepted_and_materialized(
     assert used_by_ultralytics(local.data, task) == everything
 
 
-BAD: dict[str, dict[str, tuple[Change, str]]] = {"semantic": BAD_MASKS, "depth": BAD_DEPTHS}
+BAD: dict[Task, dict[str, tuple[Change, str]]] = {"semantic": BAD_MASKS, "depth": BAD_DEPTHS}
 
 
 class Refused(NamedTuple):
@@ -163,7 +166,7 @@ class Refused(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Refused]:
     """Return, by task, the check's problems and the images Ultralytics uses in a dataset with every fault."""
     found = {}
     for task, faults in BAD.items():
@@ -179,7 +182,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Refused]:
     ("task", "fault"), [(task, fault) for task, faults in BAD.items() for fault in faults]
 )
 def test_what_ultralytics_would_leave_out_is_named(
-    task: str, fault: str, refused: dict[str, Refused]
+    task: Task, fault: str, refused: dict[Task, Refused]
 ) -> None:
     number = list(BAD[task]).index(fault)
     (problem,) = (each for each in refused[task].problems if Path(each.file).stem == str(number))
@@ -205,7 +208,7 @@ def test_what_ultralytics_would_leave_out_is_named(
     ],
 )
 def test_keys_that_would_make_training_fail_are_refused(
-    task: str, changes: dict[str, Any], reason: str, folder: Path, cache: Path
+    task: Task, changes: dict[str, Any], reason: str, folder: Path, cache: Path
 ) -> None:
     build(task, folder)
     describe(folder, **changes)
@@ -255,7 +258,7 @@ def test_a_png_is_preferred_to_an_array_as_in_ultralytics(folder: Path, cache: P
 
 @pytest.mark.parametrize("task", ["semantic", "depth"])
 def test_the_message_for_a_split_without_maps_names_where_they_are_expected(
-    task: str, folder: Path, cache: Path
+    task: Task, folder: Path, cache: Path
 ) -> None:
     data = build(task, folder)
     kind = MAPS[task]
@@ -273,7 +276,7 @@ def test_the_message_for_a_split_without_maps_names_where_they_are_expected(
     ],
 )
 def test_a_split_with_nothing_to_learn_is_refused(
-    task: str, nothing: np.ndarray, reason: str, folder: Path, cache: Path
+    task: Task, nothing: np.ndarray, reason: str, folder: Path, cache: Path
 ) -> None:
     data = build(task, folder)
     for path in folder.glob("*/train/*.png"):
@@ -283,7 +286,7 @@ def test_a_split_with_nothing_to_learn_is_refused(
 
 
 @pytest.mark.parametrize("task", ["semantic", "depth"])
-def test_maps_that_would_count_as_images_are_refused(task: str, folder: Path, cache: Path) -> None:
+def test_maps_that_would_count_as_images_are_refused(task: Task, folder: Path, cache: Path) -> None:
     build(task, folder)
     kind = MAPS[task]
     (folder / "train").mkdir()
@@ -334,7 +337,7 @@ def test_the_pixels_of_a_single_class_are_counted(folder: Path, cache: Path) -> 
     ("task", "nothing"), [("semantic", mask(filled(255))), ("depth", mask(filled(0, np.uint16)))]
 )
 def test_a_map_with_nothing_to_learn_is_a_warning(
-    task: str, nothing: Change, folder: Path, cache: Path
+    task: Task, nothing: Change, folder: Path, cache: Path
 ) -> None:
     found = inspect_dataset(str(changed(task, folder, [nothing])), task, cache, None, roots_beside(cache))
     (kind,) = found.warnings

@@ -27,6 +27,8 @@ from tests.support.tiny_datasets import MAPS, TASKS, build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.ultralytics_tasks import Task
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -34,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_ultralytics_reads_every_materialized_file(task: str, folder: Path, cache: Path) -> None:
+def test_ultralytics_reads_every_materialized_file(task: Task, folder: Path, cache: Path) -> None:
     from ultralytics.cfg import get_cfg
     from ultralytics.data.build import build_yolo_dataset
     from ultralytics.data.dataset import ClassificationDataset
@@ -185,7 +187,7 @@ def test_only_checked_files_reach_ultralytics(folder: Path, cache: Path) -> None
 
 @pytest.mark.parametrize("task", ["classify", "detect"])
 def test_several_processes_make_the_same_links_as_one(
-    task: str, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Task, folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = check_here(build(task, folder), task, cache)
     linked = _links(materialize(reference, cache, None).data)

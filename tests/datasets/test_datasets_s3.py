@@ -14,7 +14,7 @@ import pytest
 from include.datasets.caching.download import Downloader
 from include.datasets.check import inspect_dataset
 from include.datasets.errors import DatasetChanged, DatasetError
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.s3 import S3ObjectReader
 from include.datasets.storage import StoredObject
 from tests.support.dataset_fetcher import CountingReader
@@ -23,6 +23,8 @@ from tests.support.tiny_datasets import TASKS, build
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from include.ultralytics_tasks import Task
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_every_task_is_fetched_from_a_zip_and_from_a_prefix(
-    form: str, task: str, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+    form: str, task: Task, folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     build(task, folder, train=3, val=2)
     originals = sorted(path.read_bytes() for path in folder.rglob("*.png"))
@@ -211,7 +213,7 @@ def test_a_large_object_arrives_whole_over_several_connections(
 ) -> None:
     content = Random(0).randbytes(70 * 1024**2 + 1)
     s3_client.put_object(Bucket=bucket, Key="large", Body=content)
-    progress = Progress("Fetching", len(content), "bytes")
+    progress = ProgressLog("Fetching", len(content), "bytes")
     Downloader(reader, progress).download([(reader.stat(bucket, "large"), tmp_path / "large")])
     assert (tmp_path / "large").read_bytes() == content
     assert reader.reads == 3

@@ -21,6 +21,7 @@ from tests.support.tiny_datasets import build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.ultralytics_tasks import Task
 
 KINDS = ("depth", "images", "labels", "masks")
 
@@ -94,7 +95,7 @@ def test_hostile_data_yamls_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_a_dataset_at_the_root_of_a_bucket_is_not_the_whole_bucket(
-    task: str, tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
+    task: Task, tmp_path: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader
 ) -> None:
     build(task, tmp_path / "data", train=3, val=2)
     originals = sorted(path.read_bytes() for path in (tmp_path / "data").rglob("*.png"))

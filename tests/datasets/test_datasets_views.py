@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +21,9 @@ from tests.support.killing import Attempt, Machine
 from tests.support.tiny_datasets import build
 from tests.support.tiny_models import architecture
 from tests.support.tiny_trainings import QUICK, Epochs, request, weights_of
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +51,7 @@ def train_together(
 
 
 @pytest.mark.parametrize("task", ["classify", "detect"])
-def test_two_training_runs_that_start_together_do_not_disturb_each_other(task: str, tmp_path: Path) -> None:
+def test_two_training_runs_that_start_together_do_not_disturb_each_other(task: Task, tmp_path: Path) -> None:
     data, cache = build(task, tmp_path / "data", train=16), tmp_path / "cache"
     reference = check_here(data, task, cache)
     model = architecture(tmp_path, task)
@@ -95,6 +99,7 @@ def test_a_view_is_used_by_one_run_at_a_time_and_reused_later(tmp_path: Path) ->
 INTERRUPTED = """
 import os, sys, time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from include.datasets.caching.view_lock import lock_view
 
 with lock_view(Path(sys.argv[1]), "view-detect") as view:

@@ -18,14 +18,14 @@ from include.datasets.checking.labels import check_labels
 from include.datasets.checking.validate import validate
 from include.datasets.fingerprint import content_fingerprint
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Layout, Place
+from include.datasets.layouts.samples import DatasetLocation, Layout
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     root = tmp_path_factory.mktemp("digits")
     digits.write_digits(root)
-    return read_layout(Place(root, "digits", root), "detect")
+    return read_layout(DatasetLocation(root, "digits", root), "detect")
 
 
 def test_the_scenes_have_the_expected_bytes(scenes: Layout) -> None:

@@ -15,7 +15,7 @@ from include.datasets.drawing.draw import INDEX, MOST_SAMPLES, draw_samples
 from include.datasets.drawing.maps import draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.drawing.store import SampleStore
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.s3 import S3ObjectReader
 from include.s3.bucket import Bucket
 from tests.support.dataset_steps import upload_zip
@@ -24,21 +24,23 @@ from tests.support.tiny_datasets import TASKS, build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from include.ultralytics_tasks import Task
+
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "drawn"
 
 
-def draw(folder: Path, task: str, target: Path) -> list[dict[str, str]]:
+def draw(folder: Path, task: Task, target: Path) -> list[dict[str, str]]:
     """Draw samples of the dataset in the folder; return the entries of their index."""
-    place = Place(folder.resolve(), "test", folder.resolve())
-    draw_samples(place.as_json(), task, "val", str(target))
+    location = DatasetLocation(folder.resolve(), "test", folder.resolve())
+    draw_samples(location.as_json(), task, "val", str(target))
     return list(json.loads((target / INDEX).read_bytes()))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_labels_of_every_task_are_drawn(task: str, tmp_path: Path, target: Path) -> None:
+def test_labels_of_every_task_are_drawn(task: Task, tmp_path: Path, target: Path) -> None:
     build(task, tmp_path / "data", train=30, val=2, size=96)
     drawn = draw(tmp_path / "data", task, target)
     assert [each["split"] for each in drawn] == ["train"] * 8 + ["val"] * 2

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from PIL import Image
 from include.datasets.checking.images import ImageRules, UnusableImage, read_image
 from include.datasets.checking.label_lines import CheckedLabels, LabelRules
 from include.datasets.checking.labels import check_labels
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 SIZE = (64, 48)
 
@@ -205,7 +209,7 @@ CASES = [
 
 @pytest.mark.parametrize(("task", "keypoints", "single_cls"), CASES)
 def test_labels_are_accepted_if_ultralytics_trains_on_them(
-    task: str, keypoints: tuple[int, int], single_cls: bool, tmp_path: Path
+    task: Task, keypoints: tuple[int, int], single_cls: bool, tmp_path: Path
 ) -> None:
     from ultralytics.data.utils import verify_image_label
 

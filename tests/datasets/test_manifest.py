@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,9 +17,12 @@ from include.datasets.checking.duplicates import Digests
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetNotHere
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from tests.support.dataset_steps import roots_beside
 from tests.support.tiny_datasets import TASKS, build
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,13 +70,13 @@ def test_a_full_disk_while_writing_the_manifest_is_not_blamed_on_the_data(tmp_pa
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_same_data_give_the_same_manifest(task: str, tmp_path: Path) -> None:
+def test_the_same_data_give_the_same_manifest(task: Task, tmp_path: Path) -> None:
     contents = []
     for name in ("one", "two"):
         folder = tmp_path / name
         build(task, folder, train=4, val=4)
         file = tmp_path / f"{name}.jsonl.gz"
-        validate(read_layout(Place(folder, name, folder), task), name, manifest=file)
+        validate(read_layout(DatasetLocation(folder, name, folder), task), name, manifest=file)
         contents.append(file.read_bytes())
     assert contents[0] == contents[1]
 
@@ -83,7 +86,7 @@ def test_a_name_that_is_not_utf_8_does_not_break_the_manifest(tmp_path: Path) ->
     build("detect", folder)
     (folder / "images" / "train" / "0.png").rename(folder / "images" / "train" / "\udcff.png")
     file = tmp_path / "manifest.jsonl.gz"
-    validate(read_layout(Place(folder, "data", folder), "detect"), "data", manifest=file)
+    validate(read_layout(DatasetLocation(folder, "data", folder), "detect"), "data", manifest=file)
     assert json.dumps(_read(file), ensure_ascii=False).encode()
     assert "\\udcff.png" in [entry["name"] for entry in _read(file)]
 

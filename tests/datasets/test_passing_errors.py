@@ -25,7 +25,7 @@ from include.datasets.fingerprint import content_fingerprint
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.description import read_description
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.sources import LocalPath, find_local
 from tests.support.coco_datasets import build_coco
 from tests.support.dataset_steps import check_dataset, describe, materialize
@@ -75,7 +75,7 @@ def dead_mount(tmp_path: Path) -> Iterator[Path]:
 
 def read_content(folder: Path) -> Callable[[], object]:
     build("detect", folder)
-    layout = read_layout(Place(folder, SOURCE, folder), "detect")
+    layout = read_layout(DatasetLocation(folder, SOURCE, folder), "detect")
     return lambda: content_fingerprint(layout, SOURCE)
 
 
@@ -124,7 +124,7 @@ def test_a_disk_error_does_not_make_a_list_of_images_invalid(
     (tmp_path / "train.txt").write_text("./images/train/0.png\n")
     break_disk("open", "train.txt")
     with pytest.raises(OSError, match="Input/output error"):
-        read_layout(Place(tmp_path, SOURCE, tmp_path), "detect")
+        read_layout(DatasetLocation(tmp_path, SOURCE, tmp_path), "detect")
 
 
 @pytest.mark.parametrize("name", ["instances_train2017.json", "train2017-0.png"])

@@ -6,18 +6,22 @@ import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
-from include.datasets.checking.validate import Validated, validate
+from include.datasets.checking.validate import ValidationResult, validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Layout, Place
+from include.datasets.layouts.samples import DatasetLocation, Layout
 from include.datasets.rules import check_rules
 from tests.datasets.test_like_ultralytics import IMAGES
 from tests.support.dataset_steps import describe
 from tests.support.tiny_datasets import build
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 
 @pytest.fixture
@@ -25,20 +29,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def _layout(folder: Path, task: str) -> Layout:
-    return read_layout(Place(folder, "s3://bucket/data/", folder), task)
+def _layout(folder: Path, task: Task) -> Layout:
+    return read_layout(DatasetLocation(folder, "s3://bucket/data/", folder), task)
 
 
-def check(folder: Path, task: str, **arguments: object) -> Validated:
+def check(folder: Path, task: Task, **arguments: object) -> ValidationResult:
     """Return the check's findings; run in this process to save the second that another one takes."""
     return validate(_layout(folder, task), "s3://bucket/data/", check_rules(arguments))
 
 
-def warnings(folder: Path, task: str, **arguments: object) -> dict[str, int]:
+def warnings(folder: Path, task: Task, **arguments: object) -> dict[str, int]:
     return {kind.kind: kind.count for kind in check(folder, task, **arguments).warnings}
 
 
-def refusal(folder: Path, task: str, **arguments: object) -> str:
+def refusal(folder: Path, task: Task, **arguments: object) -> str:
     with pytest.raises(DatasetError) as refused:
         check(folder, task, **arguments)
     return str(refused.value)
@@ -50,7 +54,7 @@ UNDECODABLE = ["F.tif", "I.tif", "zstd.tif", "bad filter.png", "only its head.jp
 @pytest.mark.parametrize("task", ["detect", "classify"])
 @pytest.mark.parametrize("name", UNDECODABLE)
 def test_an_image_that_training_cannot_decode_is_named_with_its_format(
-    name: str, task: str, folder: Path
+    name: str, task: Task, folder: Path
 ) -> None:
     build(task, folder, train=3, val=2)
     image = min(folder.rglob("val/**/*.png"))
@@ -81,7 +85,7 @@ def test_oriented_boxes_may_be_outlines(line: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("vertex", ["1.03", "-0.05"])
 @pytest.mark.parametrize("task", ["segment", "obb", "detect"])
-def test_a_vertex_may_lie_outside_the_image(vertex: str, task: str, folder: Path) -> None:
+def test_a_vertex_may_lie_outside_the_image(vertex: str, task: Task, folder: Path) -> None:
     build("segment", folder)
     low, high = sorted((float(vertex), 0.6))
     outline = f"0 {low} 0.25 {high} 0.25 {high} 0.75 {low} 0.75\n"
@@ -159,7 +163,7 @@ def test_a_circular_link_is_reported_and_not_followed(link: Callable[[Path], str
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
-def test_images_that_ultralytics_skips_are_reported(task: str, folder: Path) -> None:
+def test_images_that_ultralytics_skips_are_reported(task: Task, folder: Path) -> None:
     build(task, folder)
     place = min(folder.rglob("train/**/*.png")).parent
     for name in ("a.gif", "b.GIF", "c.jfif", "notes.txt", ".hidden.gif"):

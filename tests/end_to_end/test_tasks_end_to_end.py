@@ -16,8 +16,8 @@ from PIL import Image
 from include.checkpoints.inspection.inspect import inspect_file
 from include.deployment.settings import DEFAULT_BUCKET
 from include.training.architectures import default_metric
-from include.training.contract import TASKS
 from include.training.loading import load_training_state
+from include.ultralytics_tasks import TASKS
 from tests.support.airflow_client import Airflow, download, job_row
 from tests.support.dataset_steps import upload_files, upload_zip
 from tests.support.tiny_datasets import build
@@ -26,7 +26,7 @@ from tests.support.untrained import best
 
 if TYPE_CHECKING:
     from include.stack.local import Stack
-    from include.training.contract import Task
+    from include.ultralytics_tasks import Task
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -24,7 +24,7 @@ from include.jobs.job import StopRequest
 from include.jobs.repository import JobRepository
 from include.jobs.spec import SpecError, TrainingSpec
 from include.schema.migrations import apply
-from include.training.contract import Progress
+from include.training.contract import TrainingProgress
 from include.training.loading import load_checkpoint
 from include.training.run import train
 from tests.support import host_applications
@@ -93,7 +93,7 @@ def test_a_row_of_a_running_job_is_migrated_and_its_next_attempt_begins(
         job = recorded(jobs, "old")
         assert (job.status, job.durable_epoch, job.durable_batch) == ("running", 1, None)
         assert job.lost_seconds == lost
-        assert jobs.record_progress("old", "manual__1", 2, Progress(1, 3, 5, 4.0)) is StopRequest.NONE
+        assert jobs.record_progress("old", "manual__1", 2, TrainingProgress(1, 3, 5, 4.0)) is StopRequest.NONE
         jobs.record_durable("old", "manual__1", 2, 1, 3)
         assert recorded(jobs, "old").durable_batch == 3
     assert TrainingSpec.parse_stored(dict(job.spec or {})).publish_seconds == written["row"]["spec"].get(

@@ -21,7 +21,9 @@ from tests.support.tiny_datasets import build
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-TASK = "classify"
+    from include.ultralytics_tasks import Task
+
+TASK: Task = "classify"
 EPOCHS = 3
 IMAGES = 48
 """Twelve batches of four images per epoch."""

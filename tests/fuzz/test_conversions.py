@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import strategies as st
@@ -20,6 +20,9 @@ from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support.coco_datasets import build_coco, mask, rle
 from tests.support.ndjson_exports import export
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 VALUES = st.one_of(
     st.none(),
@@ -73,7 +76,7 @@ def inputs(document: Any) -> st.SearchStrategy[bytes]:
     return st.one_of(written, written.flatmap(strategies.corrupted))
 
 
-class Converted:
+class ConvertedDataset:
     """A file that is rewritten for each input, and the result of its conversion."""
 
     def __init__(self, file: Path, work: Path) -> None:
@@ -102,13 +105,13 @@ class Converted:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose"])
-def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: Task) -> None:
     file = build_coco(tmp_path / "data") / "annotations" / "instances_train2017.json"
     document = json.loads(file.read_text())
     for index, annotation in enumerate(document["annotations"][::2]):
         annotation["segmentation"] = rle(mask(index), compressed=index % 2 == 0)
     folder, work = str(tmp_path / "data"), tmp_path / "work"
-    converted = Converted(file, work)
+    converted = ConvertedDataset(file, work)
 
     def convert() -> dict[str, int] | None:
         return convert_coco(folder, "mine", None, None, task, str(work))
@@ -117,9 +120,9 @@ def test_any_coco_annotations_are_converted_or_refused(fuzz: Fuzz, tmp_path: Pat
 
 
 @pytest.mark.parametrize("task", ["detect", "pose", "classify", "depth"])
-def test_any_ndjson_export_is_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_ndjson_export_is_converted_or_refused(fuzz: Fuzz, tmp_path: Path, task: Task) -> None:
     file, work = tmp_path / "mine.ndjson", tmp_path / "work"
-    converted = Converted(file, work)
+    converted = ConvertedDataset(file, work)
 
     def convert() -> dict[str, Any]:
         return convert_ndjson(str(file), "mine", task, str(work))

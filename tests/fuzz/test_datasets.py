@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from include.datasets.caching.archive import UnpackLimits, unpack
 from include.datasets.checking.validate import validate
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from tests.fuzz import strategies
 from tests.fuzz.conftest import Fuzz
 from tests.support import tiny_datasets
+
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
 
 SECRET = f"secret-{secrets.token_hex(8)}"
 
@@ -39,11 +43,11 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def _check(folder: Path, task: str) -> bool:
+def _check(folder: Path, task: Task) -> bool:
     """Return whether the folder is a valid dataset; require that a refusal quotes no file from outside."""
-    place = Place(folder, "s3://bucket/data/", folder)
+    location = DatasetLocation(folder, "s3://bucket/data/", folder)
     try:
-        validate(read_layout(place, task), place.source)
+        validate(read_layout(location, task), location.source)
     except DatasetError as error:
         message = str(error)
         assert message
@@ -54,7 +58,7 @@ def _check(folder: Path, task: str) -> bool:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "obb", "pose"])
-def test_any_label_file_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path, task: str) -> None:
+def test_any_label_file_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path, task: Task) -> None:
     tiny_datasets.build(task, tmp_path, train=1, val=1)
     label = tmp_path / "labels/train/0.txt"
     fuzz(strategies.labels(task), label.write_bytes, lambda: _check(tmp_path, task), tmp_path)
@@ -91,7 +95,7 @@ def test_any_image_is_accepted_or_refused(fuzz: Fuzz, tmp_path: Path) -> None:
     ],
 )
 def test_any_mask_or_depth_map_is_accepted_or_refused(
-    fuzz: Fuzz, tmp_path: Path, task: str, name: str
+    fuzz: Fuzz, tmp_path: Path, task: Task, name: str
 ) -> None:
     tiny_datasets.build(task, tmp_path, train=1, val=1, size=16)
     file = tmp_path / name
@@ -114,7 +118,7 @@ def _in_every_format(image: Path) -> Iterator[bytes]:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("task", ["detect", "classify"])
 def test_any_archive_is_unpacked_or_refused(
-    fuzz: Fuzz, tmp_path: Path, outside: list[str], task: str
+    fuzz: Fuzz, tmp_path: Path, outside: list[str], task: Task
 ) -> None:
     seed, target, archive = tmp_path / "seed", tmp_path / "unpacked", tmp_path / "data.zip"
     tiny_datasets.build(task, seed, train=2, val=2, size=16)

@@ -14,7 +14,7 @@ import pytest
 from include.errors import OwnershipLost
 from include.jobs.job import StopRequest
 from include.jobs.repository import JobRepository
-from include.training.contract import Progress
+from include.training.contract import TrainingProgress
 from tests.support.jobs import claim, epoch_report, record_checkpoints, recorded, started, wait_until_blocked
 
 Write = Callable[[JobRepository, str, int], object]
@@ -24,7 +24,7 @@ WRITES: dict[str, Write] = {
     "start_training": lambda jobs, run_id, attempt: jobs.start_training("a", run_id, attempt, first_epoch=0),
     "record_epoch": lambda jobs, run_id, attempt: jobs.record_epoch("a", run_id, attempt, epoch_report(2)),
     "record_progress": lambda jobs, run_id, attempt: jobs.record_progress(
-        "a", run_id, attempt, Progress(1, 3, 5, 60.0)
+        "a", run_id, attempt, TrainingProgress(1, 3, 5, 60.0)
     ),
     "record_durable": lambda jobs, run_id, attempt: jobs.record_durable("a", run_id, attempt, 2),
     "record_inexact": lambda jobs, run_id, attempt: jobs.record_inexact("a", run_id, attempt, "time="),
@@ -185,7 +185,7 @@ def test_a_child_of_a_parent_stopped_within_an_epoch_has_no_own_state_at_first(
 
 def test_progress_within_an_epoch_that_has_ended_records_no_batch(jobs: JobRepository) -> None:
     started(jobs, epochs=2)
-    jobs.record_progress("a", "run1", 1, Progress(0, 50, 50, 0.5))
+    jobs.record_progress("a", "run1", 1, TrainingProgress(0, 50, 50, 0.5))
     assert recorded(jobs).epoch_batch == 0
 
 
@@ -193,7 +193,7 @@ def test_an_attempt_resets_the_row_to_its_state_and_counts_the_rest_as_lost(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=2)
-    assert jobs.record_progress("a", "run1", 1, Progress(1, 40, 50, 100.0)) is StopRequest.NONE
+    assert jobs.record_progress("a", "run1", 1, TrainingProgress(1, 40, 50, 100.0)) is StopRequest.NONE
     jobs.record_durable("a", "run1", 1, 1, 40)
     job = recorded(jobs)
     assert (job.epoch, job.epoch_batch, job.epoch_batches, job.trained_seconds, job.lost_seconds) == (
@@ -236,7 +236,7 @@ def test_a_request_to_stop_now_replaces_a_stop_after_the_epoch(jobs: JobReposito
     heard = []
     for after_epoch in (True, True, False, True):
         jobs.request_stop("a", after_epoch=after_epoch)
-        heard.append(jobs.record_progress("a", "run1", 1, Progress(-1, 3, 50, 1.0)))
+        heard.append(jobs.record_progress("a", "run1", 1, TrainingProgress(-1, 3, 50, 1.0)))
     assert heard == [StopRequest.AFTER_EPOCH, StopRequest.AFTER_EPOCH, StopRequest.NOW, StopRequest.NOW]
     jobs.fail_run("train_yolo", "run1", "out of memory")
     assert recorded(jobs).stop_after_epoch is False

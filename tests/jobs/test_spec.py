@@ -13,8 +13,8 @@ from include.jobs.loss_parameters import loss_rules_of
 from include.jobs.parameters import DEFAULTS
 from include.jobs.spec import SpecError, TrainingSpec
 from include.orchestration.params import dag_params
-from include.training.contract import TASKS
 from include.training.loss_rules import NO_RULES, Action, LossRules
+from include.ultralytics_tasks import TASKS
 
 
 def _nested(depth: int) -> list[Any]:

@@ -12,7 +12,7 @@ from include.attempt.job_record import JobRecord
 from include.errors import OwnershipLost
 from include.jobs.repository import JobRepository
 from include.jobs.usage import WEEK, UsageRepository, start_of_week
-from include.training.contract import Progress
+from include.training.contract import TrainingProgress
 from tests.support.jobs import claim, epoch_report, record_checkpoints
 from tests.support.quotas import record_use
 
@@ -41,7 +41,7 @@ def let_pass(connection: psycopg.Connection[Any], hours: float) -> None:
 
 
 SIGNS = {
-    "batch": lambda jobs: jobs.record_progress("a", "run1", 1, Progress(0, 1, 9, 1.0)),
+    "batch": lambda jobs: jobs.record_progress("a", "run1", 1, TrainingProgress(0, 1, 9, 1.0)),
     "epoch": lambda jobs: jobs.record_epoch("a", "run1", 1, epoch_report()),
     "upload": lambda jobs: jobs.record_durable("a", "run1", 1, 0),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,9 +15,12 @@ from tests.support.tiny_trainings import Epochs, request
 from tests.training.test_exact_batches import asked, interrupted, last_of, uninterrupted
 from tests.training.test_trainer_resume import Parent
 
+if TYPE_CHECKING:
+    from include.ultralytics_tasks import Task
+
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_nano_model_ends_with_the_same_weights(task: str, tmp_path: Path) -> None:
+def test_every_nano_model_ends_with_the_same_weights(task: Task, tmp_path: Path) -> None:
     wanted = asked(task, tmp_path, model=nano(task))
     whole, _ = uninterrupted(wanted, workers=1)
     interrupted(wanted, (-1, 3), (1, 0), (2, 4), workers=(2, 0, 1, 2))
@@ -24,7 +28,7 @@ def test_every_nano_model_ends_with_the_same_weights(task: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_nano_model_is_trained_for_another_epoch(task: str, tmp_path: Path) -> None:
+def test_every_nano_model_is_trained_for_another_epoch(task: Task, tmp_path: Path) -> None:
     wanted = request(task, tmp_path, epochs=1, model=nano(task))
     parent = Parent(wanted, train(wanted, Epochs()))
     result = train(parent.continued(tmp_path / "child", epochs=2), Epochs())

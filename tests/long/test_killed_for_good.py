@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from include.checkpoints.checkpoint import StoredKind
+from include.s3.layout import StoredKind
 from include.stack.crash import find_task_processes
 from tests.long.conftest import EPOCHS
 from tests.long.gate import GatedStack

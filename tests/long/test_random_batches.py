@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.stack.s3 import S3
+    from include.ultralytics_tasks import Task
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -26,7 +27,7 @@ EPOCHS = 16
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_interrupted_at_random_batches_ends_with_the_same_weights(
-    task: str,
+    task: Task,
     processes: int,
     s3: S3,
     s3_client: S3Client,

@@ -26,7 +26,7 @@ from include.datasets.s3 import S3ObjectReader
 from include.deployment.settings import Settings
 from include.jobs.repository import JobRepository
 from include.jobs.spec import TrainingSpec
-from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, chosen
+from include.pictures.choosing import LARGEST_PICTURE, LARGEST_TOGETHER, MOST_PICTURES, choose_pictures
 from include.pictures.store import PictureStore
 from include.s3.bucket import Bucket
 from tests.support.jobs import claim, recorded, resolved, small_detection, started
@@ -63,7 +63,7 @@ def test_the_most_important_pictures_come_first_and_other_files_are_ignored(tmp_
     for name in ("holiday.jpg", "results.csv", ".hidden.png", "args.yaml"):
         (tmp_path / name).write_bytes(b"something else")
     (tmp_path / "train_batch1.jpg").mkdir()
-    assert [name for name, _ in chosen(tmp_path)] == names
+    assert [name for name, _ in choose_pictures(tmp_path)] == names
 
 
 def test_invalid_and_truncated_pictures_are_ignored(tmp_path: Path) -> None:
@@ -71,13 +71,13 @@ def test_invalid_and_truncated_pictures_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "train_batch0.jpg").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "train_batch1.jpg").write_bytes(b"<script>alert(1)</script>")
     (tmp_path / "results.png").write_bytes(whole)  # a JPEG with the extension of a PNG
-    assert dict(chosen(tmp_path)) == {"labels.jpg": whole}
+    assert dict(choose_pictures(tmp_path)) == {"labels.jpg": whole}
 
 
 @pytest.mark.parametrize("name", ["results.png", "labels.jpg"])
 def test_a_picture_that_is_too_large_is_made_smaller(tmp_path: Path, name: str) -> None:
     assert len(draw(tmp_path, name, 2600)) > LARGEST_PICTURE
-    ((_, content),) = chosen(tmp_path)
+    ((_, content),) = choose_pictures(tmp_path)
     assert len(content) <= LARGEST_PICTURE
     (tmp_path / "smaller").write_bytes(content)
     with Image.open(tmp_path / "smaller") as smaller:
@@ -88,12 +88,12 @@ def test_a_picture_that_is_too_large_is_made_smaller(tmp_path: Path, name: str) 
 def test_the_number_and_total_size_of_pictures_are_limited(tmp_path: Path) -> None:
     for number in range(30):
         draw(tmp_path / "small", f"train_batch{number}.jpg")
-    assert len(list(chosen(tmp_path / "small"))) == MOST_PICTURES
+    assert len(list(choose_pictures(tmp_path / "small"))) == MOST_PICTURES
     draw(tmp_path / "large", "train_batch0.jpg", 1300)
     content = (tmp_path / "large" / "train_batch0.jpg").read_bytes()
     for number in range(1, MOST_PICTURES):
         (tmp_path / "large" / f"train_batch{number}.jpg").write_bytes(content)
-    together = [len(content) for _, content in chosen(tmp_path / "large")]
+    together = [len(content) for _, content in choose_pictures(tmp_path / "large")]
     assert sum(together) <= LARGEST_TOGETHER < sum(together) + len(content)
 
 
@@ -164,7 +164,7 @@ def test_only_pictures_of_the_job_are_served(
     for key in ("pictures/a/best.pt", "pictures/a/results.svg", "pictures/b/results.png"):
         s3_client.put_object(Bucket=bucket, Key=key, Body=b"<svg/>", Metadata={"run-id": "run1"})
     draw(tmp_path / "drawn", "labels.jpg")
-    PictureStore(Bucket(s3_client, bucket)).add("a", "another run", chosen(tmp_path / "drawn"))
+    PictureStore(Bucket(s3_client, bucket)).add("a", "another run", choose_pictures(tmp_path / "drawn"))
     assert requests.get(f"{url}/jobs/a/pictures", timeout=60).json() == {"pictures": []}
     answer = requests.get(f"{url}/jobs/a/pictures/{name}", timeout=60)
     assert answer.status_code == 404, answer.text

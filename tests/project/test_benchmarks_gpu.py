@@ -18,7 +18,8 @@ from benchmarks.gpu.record import FILE_NAME, Outcome, Record, Run
 from benchmarks.gpu.steps import STEPS
 from include.datasets.check import inspect_dataset
 from include.datasets.layouts.boundary import DatasetRoots
-from include.training.contract import MODEL_SUFFIX, TASKS, Task
+from include.training.contract import MODEL_SUFFIX
+from include.ultralytics_tasks import TASKS, Task
 from tests.support.locks import read_lock
 
 ROOT = Path(__file__).parents[2]

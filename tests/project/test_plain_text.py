@@ -12,7 +12,7 @@ import requests
 from psycopg.types.json import Jsonb
 from rich.console import Console
 
-from include.audit.findings import Finding, FindingKind
+from include.audit.findings import AuditFinding, FindingKind
 from include.audit.report import AuditReport
 from include.jobs.repository import JobRepository
 from include.plain_text import escape_all_controls, escape_controls, is_plain_line
@@ -108,7 +108,7 @@ def test_output_to_a_terminal_is_escaped() -> None:
 def test_an_audit_reports_a_key_with_control_characters_on_one_line() -> None:
     report = AuditReport()
     path = f"s3://bucket/checkpoints/{NASTY}\n# All is well"
-    report.add(Finding(FindingKind.MISSING, path=path, detail=f"{path} is not there"))
+    report.add(AuditFinding(FindingKind.MISSING, path=path, detail=f"{path} is not there"))
     lines = report.markdown().splitlines()
     assert [line for line in lines if line.startswith("#")] == [
         "# Audit of checkpoints",

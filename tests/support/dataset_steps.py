@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from include.datasets.caching.listing import S3Listings
     from include.datasets.storage import ObjectReader
     from include.stack.s3 import S3
+    from include.ultralytics_tasks import Task
 
 
 def roots_beside(cache: Path) -> DatasetRoots:
@@ -34,7 +35,7 @@ def roots_beside(cache: Path) -> DatasetRoots:
 
 
 def check_dataset(
-    source: str, task: str, cache: Path, s3: ObjectReader | None, **arguments: object
+    source: str, task: Task, cache: Path, s3: ObjectReader | None, **arguments: object
 ) -> DatasetReference:
     """Run the check for a training run with these Ultralytics `arguments`."""
     return check.inspect_dataset(
@@ -54,19 +55,19 @@ def materialize(
         return local
 
 
-def check_here(source: Path | str, task: str, cache: Path, **arguments: object) -> DatasetReference:
+def check_here(source: Path | str, task: Task, cache: Path, **arguments: object) -> DatasetReference:
     """Check local data in this process, to save the half second that another one takes."""
     rules, origin = check_rules(arguments), parse_source(str(source), task)
     opened, roots = DatasetCache.open(cache), roots_beside(cache)
-    with fetch.locate(origin, str(source), opened, None, roots) as (place, fingerprint):
-        found = examine(place.as_json(), task, fingerprint, rules.model_dump(mode="json"))
+    with fetch.locate(origin, str(source), opened, None, roots) as (location, fingerprint):
+        found = examine(location.as_json(), task, fingerprint, rules.model_dump(mode="json"))
     warnings = sum(kind["count"] for kind in found["warnings"])
     return DatasetReference(
         source=str(source), task=task, split=rules.split, warnings=warnings, **found["reference"]
     )
 
 
-def refusal(source: Path | str, task: str, cache: Path, **arguments: object) -> str:
+def refusal(source: Path | str, task: Task, cache: Path, **arguments: object) -> str:
     """Return the reason why `check_here` refuses the data."""
     with pytest.raises(DatasetError) as refused:
         check_here(source, task, cache, **arguments)

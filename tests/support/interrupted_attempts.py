@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.stack.s3 import S3
+    from include.ultralytics_tasks import Task
 
 PREEMPTED = 143
 HOW = ("kill", "stop", "terminate")
@@ -78,7 +79,7 @@ class Trial:
 
     place: Place
     job_id: str
-    task: str
+    task: Task
     processes: int
     epochs: int
     rules: Mapping[str, Any] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class Trial:
         dataset = str(data if self.task == "classify" else data / "data.yaml")
         model = f"s3://{self.place.bucket}/{self.task}.pt"
         asked = TrainingSpec(
-            task=self.task,  # type: ignore[arg-type]
+            task=self.task,
             dataset=dataset,
             model=model,
             epochs=self.epochs,
@@ -187,7 +188,7 @@ def _durable(row: TrainingJob) -> tuple[int, int]:
     return row.durable or (-1, 0)
 
 
-def store_model(place: Place, task: str) -> None:
+def store_model(place: Place, task: Task) -> None:
     """Store the model that all training runs of the task start from."""
     path = best(task, place.folder / f"{task}.pt", architecture=architecture(place.folder, task))
     place.client.upload_file(str(path), place.bucket, path.name)

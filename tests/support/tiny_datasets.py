@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import yaml
 
-from include.training.contract import TASKS as TASKS  # noqa: PLC0414 - together with their data
+from include.ultralytics_tasks import TASKS as TASKS  # noqa: PLC0414 - together with their data
 
 if TYPE_CHECKING:
     from pathlib import Path

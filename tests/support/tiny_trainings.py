@@ -15,8 +15,8 @@ from include.checkpoints.keys import EXACT
 from include.training.contract import (
     EpochReport,
     EpochReporter,
-    Progress,
     SavedState,
+    TrainingProgress,
     TrainingRequest,
 )
 from include.training.loading import load_checkpoint
@@ -71,7 +71,7 @@ class EndsAt(Epochs):
         self.flush: Callable[[], None] = lambda: None
         self.saved_states: list[SavedState] = []
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         wanted = (progress.epoch, progress.batch) in self.positions
         if wanted:
             self.flush()

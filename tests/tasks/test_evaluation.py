@@ -16,7 +16,7 @@ from include.checkpoints.checkpoint import Checkpoint
 from include.models.promotion import register_copy
 from include.s3.bucket import Bucket
 from include.tasks.evaluation import _without_leftovers, evaluate_models
-from include.tasks.retrain_payloads import Challenge, Challenger, Measured
+from include.tasks.retrain_payloads import Challenge, Challenger, Evaluations
 from tests.support.dataset_steps import check_dataset
 from tests.support.model_keys import new_key, public_pem
 from tests.support.model_versions import promote_over_present, trained
@@ -62,7 +62,7 @@ class XComs:
         return self._found if asked == ("train_yolo", "retrain__shapes-1", "check_dataset") else None
 
 
-def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shapes-1") -> Measured:
+def evaluated(folder: Path, challenger: Challenger, run_id: str = "retrain__shapes-1") -> Evaluations:
     challenge = Challenge(
         job_id=challenger.job_id, run_id=run_id, conf={}, timeout_hours=1, parameters_fingerprint="p"
     )

@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from include.datasets.reference import DatasetReference
+    from include.ultralytics_tasks import Task
 
 
-def parameter(dataset: str, task: str = "detect", rules: CheckRules = REGISTERED) -> DatasetReference:
+def parameter(dataset: str, task: Task = "detect", rules: CheckRules = REGISTERED) -> DatasetReference:
     """Return the dataset that a training run with that parameter uses."""
     settings = Settings.from_environment()
     bucket = Bucket(_client(), settings.bucket)

@@ -16,7 +16,7 @@ from include.models.repository import ModelRepository
 from include.models.version import ModelVersion, Stage
 from include.orchestration.assets import PRODUCTION_MODEL, TRAINING_DATASET
 from include.s3.bucket import Bucket
-from include.tasks.retrain_payloads import Approval, Challenge, Measured, Retraining, Verdict
+from include.tasks.retrain_payloads import Approval, Challenge, Evaluations, Retraining, Verdict
 from include.tasks.retrain_yolo import judge, promote_challenger, resolve_plan
 from include.training.evaluate import Evaluation
 from tests.support.model_versions import promote_over_present, trained, version_of
@@ -62,7 +62,7 @@ def test_both_evaluations_and_the_decision_are_recorded_with_the_version(
     for number, reaches in enumerate((0.46, 0.44), 1):
         job_id = f"good-{number}"
         trained(connection, s3_client, bucket, job_id, f"weights {number}".encode())
-        found = Measured(
+        found = Evaluations(
             dataset="digits",
             dataset_fingerprint=DATA,
             challenger=Evaluation({"metrics/mAP50-95(B)": reaches, "fitness": None}, {"3": 0.5}),
@@ -96,7 +96,7 @@ def test_a_remeasured_challenger_is_judged_again(
         job_id="good-1", run_id="r", conf={}, timeout_hours=1, parameters_fingerprint="p" * 64
     )
     for champion_version, before in ((1, 0.5), (2, 0.3)):
-        found = Measured(
+        found = Evaluations(
             dataset="digits",
             dataset_fingerprint=DATA,
             challenger=Evaluation({"metrics/mAP50-95(B)": 0.4}, {}),

@@ -21,9 +21,10 @@ from include.training.architectures import (
     similar_architecture,
     similar_weights,
 )
-from include.training.contract import TASKS, Task, TrainingError
+from include.training.contract import TrainingError
 from include.training.derive_tables import derive_architectures
 from include.training.models import resolve_model
+from include.ultralytics_tasks import TASKS, Task
 
 PAYLOAD = "activation: open('trace', 'w')\n"
 

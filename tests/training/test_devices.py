@@ -58,7 +58,9 @@ def test_arguments_that_do_not_work_with_several_gpus_are_refused(
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_an_attempt_that_only_validates_takes_one_gpu(stopped: bool, tmp_path: Path) -> None:
-    restored = RestoredState(tmp_path / "resumed.pt", best_epoch=0, ended=not stopped, stopped=stopped)
+    restored = RestoredState(
+        tmp_path / "resumed.pt", best_epoch=0, has_ended=not stopped, was_stopped=stopped
+    )
     asked = TrainingRequest("detect", "yolo11n", tmp_path / "data.yaml", tmp_path / "run", device="2,3")
     assert count_devices(TrainingPlan(asked, {}).device) == 2
     assert TrainingPlan(asked, {}, restored).device == "2"

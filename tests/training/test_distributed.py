@@ -27,9 +27,9 @@ from include.training.contract import (
     EpochReport,
     EpochReporter,
     ProcessKilled,
-    Progress,
     SavedState,
     TrainingError,
+    TrainingProgress,
     TrainingRequest,
     TrainingResult,
 )
@@ -94,7 +94,7 @@ class EndsWithinEpoch(GivesUp):
         super().__init__(after=99)
         self.states: list[SavedState] = []
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         return True
 
     def saved(self, state: SavedState) -> None:

@@ -12,9 +12,10 @@ import torch
 import yaml
 
 from include.retraining.gate import METRICS
-from include.training.contract import NotResumable, Task, TrainingError, TrainingResult
+from include.training.contract import NotResumable, TrainingError, TrainingResult
 from include.training.evaluate import Evaluation, evaluate
 from include.training.run import train
+from include.ultralytics_tasks import Task
 from tests.support.dataset_steps import describe
 from tests.support.tiny_datasets import CLASSES, TASKS, build
 from tests.support.tiny_models import ARGUMENTS, IMAGES, architecture

@@ -14,7 +14,7 @@ import torch
 
 from include.checkpoints.checkpoint import Position
 from include.checkpoints.keys import EXACT
-from include.training.contract import EpochReport, Progress, TrainingRequest
+from include.training.contract import EpochReport, TrainingProgress, TrainingRequest
 from include.training.loading import load_checkpoint
 from include.training.resume import restore
 from include.training.run import build_trainer, train
@@ -193,7 +193,7 @@ class Poisons(EndsAt):
         self.poisoned = False
         self.asked = 0
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         if (progress.epoch, progress.batch) == (0, 4) and not self.poisoned:
             self.poisoned = True
             with torch.no_grad():

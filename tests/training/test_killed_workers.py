@@ -96,12 +96,12 @@ def kill_worker(worker: int) -> Callable[..., None]:
     return kill
 
 
-def load(folder: Path, is_killed: bool, patience: float) -> None:
+def load(folder: Path, is_killed: bool, wait_seconds: float) -> None:
     disconnected = folder / "disconnected"
     batches = iter(DataLoader(DisconnectedImages(disconnected, is_killed), num_workers=1))
     while not disconnected.exists():
         time.sleep(0.01)
-    with recognize_killed_workers(patience):
+    with recognize_killed_workers(wait_seconds):
         try:
             next(batches)
         finally:
@@ -110,22 +110,22 @@ def load(folder: Path, is_killed: bool, patience: float) -> None:
 
 def test_a_connection_that_breaks_before_the_worker_is_dead_is_a_killed_worker(tmp_path: Path) -> None:
     with pytest.raises(ProcessKilled, match=BY_SIGNAL) as failed:
-        load(tmp_path, is_killed=True, patience=60)
+        load(tmp_path, is_killed=True, wait_seconds=60)
     assert isinstance(failed.value.__cause__, ConnectionError)
 
 
 def test_a_broken_connection_to_a_living_worker_is_not_reported_as_a_kill(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
-        load(tmp_path, is_killed=False, patience=0.2)
+        load(tmp_path, is_killed=False, wait_seconds=0.2)
 
 
-@pytest.mark.parametrize(("is_killed", "patience"), [(True, 60), (False, 0.2)])
+@pytest.mark.parametrize(("is_killed", "wait_seconds"), [(True, 60), (False, 0.2)])
 def test_a_broken_connection_may_show_as_the_end_of_the_thread_that_pins_memory(
-    worker: int, is_killed: bool, patience: float
+    worker: int, is_killed: bool, wait_seconds: float
 ) -> None:
     if is_killed:
         threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
-    with pytest.raises(ProcessKilled if is_killed else RuntimeError), recognize_killed_workers(patience):
+    with pytest.raises(ProcessKilled if is_killed else RuntimeError), recognize_killed_workers(wait_seconds):
         raise RuntimeError("Pin memory thread exited unexpectedly")
 
 

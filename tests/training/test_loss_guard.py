@@ -20,9 +20,9 @@ from include.checkpoints.checkpoint import Position
 from include.checkpoints.keys import BEGINNINGS, EXACT, LOSS_WATCH
 from include.training.contract import (
     EpochReporter,
-    Progress,
     SavedState,
     TrainingError,
+    TrainingProgress,
     TrainingRequest,
 )
 from include.training.distributed import train_in_ranks
@@ -86,7 +86,7 @@ class Watched(EndsAt):
         self.last = save_dir / "weights" / "last.pt"
         self.weights: dict[Position, str] = {}
 
-    def progress(self, progress: Progress) -> bool:
+    def progress(self, progress: TrainingProgress) -> bool:
         if wanted := super().progress(progress):
             self.trainer.state_writer.flush()  # no state is saved during the write of another one
         return wanted

@@ -7,12 +7,12 @@ import random
 
 import pytest
 
-from include.training.loss_rules import IN_A_ROW, WINDOW, Action, Finding, LossRules, LossWatch
+from include.training.loss_rules import IN_A_ROW, WINDOW, Action, BrokenRule, LossRules, LossWatch
 
 RULES = LossRules(on_spike=Action.WARN, on_nan=Action.STOP)
 
 
-def found(losses: list[float], rules: LossRules = RULES, batches: int = 1000) -> list[tuple[int, Finding]]:
+def found(losses: list[float], rules: LossRules = RULES, batches: int = 1000) -> list[tuple[int, BrokenRule]]:
     """Return each finding with the index of its batch; an epoch has `batches` batches."""
     watch = LossWatch(rules)
     looks = [watch.check(loss, ends_epoch=(index + 1) % batches == 0) for index, loss in enumerate(losses)]
@@ -24,7 +24,7 @@ def test_a_loss_that_stays_high_is_a_spike_at_the_third_batch() -> None:
     assert found(losses) == [
         (
             52,
-            Finding(
+            BrokenRule(
                 "exceeded 2 times the largest loss of the 50 batches before (4) in 3 consecutive batches, "
                 "most recently with 10",
                 "on_loss_spike",
@@ -74,8 +74,10 @@ def test_small_losses_after_zero_losses_are_not_a_spike() -> None:
 
 def test_one_nan_is_ignored_unless_it_ends_an_epoch_but_three_in_a_row_are_not() -> None:
     assert found([1.0, math.nan, math.inf, 1.0, math.nan, math.nan, 1.0]) == []
-    assert found([1.0, math.nan, math.nan, math.inf, 1.0]) == [(3, Finding("was inf", "on_nan", Action.STOP))]
-    assert found([1.0, 1.0, math.nan], batches=3) == [(2, Finding("was nan", "on_nan", Action.STOP))]
+    assert found([1.0, math.nan, math.nan, math.inf, 1.0]) == [
+        (3, BrokenRule("was inf", "on_nan", Action.STOP))
+    ]
+    assert found([1.0, 1.0, math.nan], batches=3) == [(2, BrokenRule("was nan", "on_nan", Action.STOP))]
 
 
 def test_nothing_is_found_for_a_rule_that_is_off() -> None:

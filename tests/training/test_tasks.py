@@ -22,9 +22,10 @@ from include.training.architectures import (
     default_weights,
     is_architecture,
 )
-from include.training.contract import MODEL_SUFFIX, TASKS, Task
+from include.training.contract import MODEL_SUFFIX
 from include.training.trainers import TRAINERS
 from include.training.validators import VALIDATORS
+from include.ultralytics_tasks import TASKS, Task
 from tests.support.tiny_models import _HEADS
 from tests.support.untrained import _MODELS
 

@@ -14,7 +14,7 @@ import torch
 
 from include.checkpoints.checkpoint import Checkpoint
 from include.checkpoints.inspection.inspect import inspect_file
-from include.pictures.choosing import chosen
+from include.pictures.choosing import choose_pictures
 from include.training.contract import (
     DeviceNotAvailable,
     EpochReport,
@@ -121,7 +121,7 @@ def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_p
             drawing.join()
     folder = asked.save_dir
     drawn = {path.name for path in folder.iterdir() if path.suffix in {".jpg", ".png"}}
-    kept = [name for name, _ in chosen(folder)]
+    kept = [name for name, _ in choose_pictures(folder)]
     assert set(kept) == drawn
     assert {"results.png", "train_batch0.jpg", "val_batch0_pred.jpg"} <= drawn
     captions = evaluate("pictures.js", f"{json.dumps(kept)}.map(module.captionOf)")

@@ -12,7 +12,7 @@ from typing import Any
 
 from include.checkpoints.inspection.classes import is_module
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint
-from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage, Tensor
+from include.checkpoints.inspection.symbols import Constant, Instance, Name, OrderedMapping, Storage, Tensor
 
 ITEM_SIZES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
@@ -69,7 +69,7 @@ def _tensor(
 ) -> Tensor:
     """Follow torch._utils._rebuild_tensor_v2; accept only views that lie within their storage."""
     _require(isinstance(storage, Storage) and type(grad) is bool and metadata is None)
-    _require(isinstance(hooks, Ordered) and not hooks)
+    _require(isinstance(hooks, OrderedMapping) and not hooks)
     _require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides) <= 16)
     _require(all(map(_is_count, (offset, *shape, *strides))))
     items = math.prod(shape)
@@ -88,12 +88,14 @@ def _tensor(
 
 
 def _parameter(tensor: Any, grad: Any, hooks: Any) -> Tensor:
-    _require(isinstance(tensor, Tensor) and type(grad) is bool and isinstance(hooks, Ordered) and not hooks)
+    _require(
+        isinstance(tensor, Tensor) and type(grad) is bool and isinstance(hooks, OrderedMapping) and not hooks
+    )
     return Tensor(tensor.shape)
 
 
-def _ordered() -> Ordered:
-    return Ordered()
+def _ordered() -> OrderedMapping:
+    return OrderedMapping()
 
 
 def _set(items: Any) -> set[str]:

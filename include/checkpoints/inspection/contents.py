@@ -26,7 +26,7 @@ from include.checkpoints.inspection.classes import (
     methods,
 )
 from include.checkpoints.inspection.errors import ForeignCode, NotACheckpoint, TooLarge
-from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Tensor
+from include.checkpoints.inspection.symbols import Constant, Instance, Name, OrderedMapping, Tensor
 from include.checkpoints.keys import BATCH, EXACT
 
 MAX_DEPTH = 200
@@ -109,7 +109,7 @@ _CONTAINERS = (dict, list, tuple, Instance)
 def _children(value: Any) -> list[Any]:
     if isinstance(value, Instance):
         return [value.state] if value.state else []
-    if isinstance(value, Ordered) and value.metadata is not None:
+    if isinstance(value, OrderedMapping) and value.metadata is not None:
         return [*value.values(), value.metadata]
     return list(value.values()) if isinstance(value, dict) else list(value)
 

@@ -46,7 +46,7 @@ class Constant:
     value: Any = field(default=None)
 
 
-class Ordered(dict[Any, Any]):
+class OrderedMapping(dict[Any, Any]):
     """An OrderedDict, which may carry PyTorch's `_metadata`."""
 
     metadata: Any = None

@@ -14,7 +14,7 @@ from typing import Any
 from include.checkpoints.inspection.calls import DTYPES, ITEM_SIZES, KNOWN_FUNCTIONS, call
 from include.checkpoints.inspection.classes import is_known
 from include.checkpoints.inspection.errors import ForeignCode, InspectionError, NotACheckpoint, TooLarge
-from include.checkpoints.inspection.symbols import Constant, Instance, Name, Ordered, Storage
+from include.checkpoints.inspection.symbols import Constant, Instance, Name, OrderedMapping, Storage
 
 MAX_OBJECTS = 500_000
 """Maximum number of containers and objects; the full state of the largest model has 100,000."""
@@ -114,7 +114,7 @@ class SymbolicUnpickler:
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, Constant) and target.kind == "dtype" and type(state) is tuple:
             return  # NumPy's state of a dtype, such as the byte order
-        if type(target) is Ordered and type(state) is dict and set(state) == {"_metadata"}:
+        if type(target) is OrderedMapping and type(state) is dict and set(state) == {"_metadata"}:
             target.metadata = state["_metadata"]
             return
         if not isinstance(target, Instance) or target.state is not None or type(state) is not dict:
@@ -156,7 +156,7 @@ class SymbolicUnpickler:
         self._set_items_of(self._pop_marked())
 
     def _set_items_of(self, items: list[Any]) -> None:
-        target = self._top(dict, Ordered)
+        target = self._top(dict, OrderedMapping)
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, _KEYS):
                 raise NotACheckpoint(

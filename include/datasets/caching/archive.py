@@ -19,7 +19,7 @@ from include.datasets.caching.file_store import FileStore
 from include.datasets.disk import require_room, round_to_blocks, translate_disk_errors
 from include.datasets.errors import DatasetError
 from include.datasets.names import is_ignored, safe_parts
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.limits import ARCHIVE_BYTES, ARCHIVE_DIRECTORY, ARCHIVE_FILES, GIB, in_words
 from include.refusals import show_value
 
@@ -177,7 +177,7 @@ def _write(
 ) -> None:
     # An archive's directory may lie about sizes, so the bytes that are actually unpacked are counted.
     left = limits.size
-    progress = Progress(f"Unpacking {source}", len(entries), "files")
+    progress = ProgressLog(f"Unpacking {source}", len(entries), "files")
     for entry, parts in entries:
         path = target.joinpath(*parts)
         try:

@@ -14,7 +14,7 @@ from include.datasets.caching.tree import TreeFetch, is_tree_intact, list_tree
 from include.datasets.confinement import run_confined
 from include.datasets.disk import flush
 from include.datasets.fingerprint import file_fingerprint, require_expected
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3File, S3Tree
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ EXPORT_NAME = "export.ndjson"
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteDataset:
     """A dataset in S3 that this machine can fetch."""
 
     uri: str
@@ -48,7 +48,9 @@ class Remote:
     """Fetches missing or damaged files of such a folder again."""
 
 
-def find_file(origin: S3File, cache: DatasetCache, reader: ObjectReader, expected: str | None) -> Remote:
+def find_file(
+    origin: S3File, cache: DatasetCache, reader: ObjectReader, expected: str | None
+) -> RemoteDataset:
     """Find a zip or .ndjson file. Raises DatasetChanged unless its fingerprint is `expected`, if given."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint, uri = file_fingerprint(origin, stored), stored.uri
@@ -57,14 +59,14 @@ def find_file(origin: S3File, cache: DatasetCache, reader: ObjectReader, expecte
     def fill(target: Path) -> None:
         file = target.with_suffix(".zip") if origin.is_zip else target / EXPORT_NAME
         make_room_for(uri, target, cache, stored.size)
-        Downloader(reader, Progress(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
+        Downloader(reader, ProgressLog(f"Fetching {uri}", stored.size, "bytes")).download([(stored, file)])
         if origin.is_zip:
             make_room_for(uri, target, cache, run_confined(measure_fetched, str(file), uri, source=uri))
             run_confined(unpack_fetched, str(file), str(target), uri, str(cache.files.folder), source=uri)
             file.unlink()
         flush(target)
 
-    return Remote(uri, fingerprint, fill, lambda _: True, fill)
+    return RemoteDataset(uri, fingerprint, fill, lambda _: True, fill)
 
 
 def find_tree(
@@ -73,7 +75,7 @@ def find_tree(
     reader: ObjectReader,
     listings: S3Listings | None,
     expected: str | None,
-) -> Remote:
+) -> RemoteDataset:
     """Find the objects of a dataset under a prefix.
 
     Without `expected`, these are the current objects, whose listing is saved. With `expected`, they are the
@@ -84,7 +86,7 @@ def find_tree(
     uri = f"s3://{origin.bucket}/{origin.prefix}"
     listing = _select_listing(origin, reader, listings, expected, uri)
     fetch = TreeFetch(listing, cache, reader, uri)
-    return Remote(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
+    return RemoteDataset(uri, listing.fingerprint, fetch.fill, fetch.is_intact, fetch.repair)
 
 
 def _select_listing(

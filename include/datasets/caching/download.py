@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from include.datasets.caching.file_store import FileStore
-    from include.datasets.progress import Progress
+    from include.datasets.progress import ProgressLog
     from include.datasets.storage import ObjectReader, StoredObject
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class _Part:
 class Downloader:
     """Downloads objects. With a store, objects that it has are linked, and all others are added to it."""
 
-    def __init__(self, reader: ObjectReader, progress: Progress, store: FileStore | None = None) -> None:
+    def __init__(self, reader: ObjectReader, progress: ProgressLog, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store
         self._folders: set[Path] = set()
 

@@ -22,7 +22,7 @@ from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import content_fingerprint, require_expected, stat_digest
 from include.datasets.layouts.boundary import DatasetRoots
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from include.datasets.shares import MANY, PROCESSES
 from include.datasets.sources import Digits, LocalPath, S3File, S3Tree, find_local, parse_source
 
@@ -83,18 +83,22 @@ def materialize(
     source = reference.source
     with (
         opened.use(reference.fingerprint) as home,
-        locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (place, _),
+        locate(origin, source, opened, s3, roots, listings, reference.fingerprint) as (location, _),
     ):
-        layout = None if place.fetched else read_layout(place, reference.task, reference.split)
+        layout = None if location.is_fetched else read_layout(location, reference.task, reference.split)
         with lock_view(home, _view_name(layout, reference)) as view:
             is_unchanged = _require_unchanged(layout, reference)
-            ensure_folder(home, view.name, partial(_fill, place, layout, reference, view), source)
+            ensure_folder(home, view.name, partial(_fill, location, layout, reference, view), source)
             log.info("Dataset %s is ready in %s.", source, view)
             yield LocalDataset(data_argument(view, reference.task), reference.fingerprint, is_unchanged)
 
 
 def _fill(
-    place: Place, layout: Layout | None, reference: DatasetReference, view: Path, unfinished: Path
+    location: DatasetLocation,
+    layout: Layout | None,
+    reference: DatasetReference,
+    view: Path,
+    unfinished: Path,
 ) -> None:
     """Write the view into the folder `unfinished`. `layout` is None if it has not been read yet."""
     is_large = reference.train_images + reference.val_images >= MANY
@@ -102,7 +106,7 @@ def _fill(
         fill_view(layout, unfinished, view)
         return
     processes = PROCESSES if is_large else 1
-    arguments = place.as_json(), reference.task, reference.split, str(unfinished), str(view), processes
+    arguments = location.as_json(), reference.task, reference.split, str(unfinished), str(view), processes
     run_confined(read_and_fill_view, *arguments, source=reference.source)
 
 
@@ -115,8 +119,8 @@ def locate(
     roots: DatasetRoots,
     listings: S3Listings | None = None,
     expected: str | None = None,
-) -> Iterator[tuple[Place, str | None]]:
-    """Find the data on this machine, fetching or drawing them if needed; yield their place and fingerprint.
+) -> Iterator[tuple[DatasetLocation, str | None]]:
+    """Find the data on this machine, fetching or drawing them if needed; yield location and fingerprint.
 
     The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
     because its files have not been read yet; the caller compares it with `expected` later. For other sources,
@@ -130,11 +134,11 @@ def locate(
             require_expected(digits.FINGERPRINT, expected, source)
             with cache.use(digits.FINGERPRINT) as home:
                 content = _draw_digits(home)
-                yield Place(content, source, content), digits.FINGERPRINT
+                yield DatasetLocation(content, source, content), digits.FINGERPRINT
         case S3File() | S3Tree():
             with _fetch(origin, source, cache, s3, listings, expected) as home:
                 content = home / "content"
-                yield Place(content / (_named_file(origin) or ""), source, content), home.name
+                yield DatasetLocation(content / (_named_file(origin) or ""), source, content), home.name
 
 
 def _named_file(origin: S3File | S3Tree) -> str | None:
@@ -175,7 +179,9 @@ def _fetch(
 def _draw_digits(home: Path) -> Path:
     def fill(target: Path) -> None:
         digits.write_digits(target)
-        drawn = content_fingerprint(read_layout(Place(target, "digits", target), "detect"), "digits")
+        drawn = content_fingerprint(
+            read_layout(DatasetLocation(target, "digits", target), "detect"), "digits"
+        )
         if drawn != digits.FINGERPRINT:
             raise DatasetError(
                 "The bundled digits do not match their fingerprint on this machine; install scikit-learn as "

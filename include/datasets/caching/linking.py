@@ -13,7 +13,7 @@ from include.datasets.caching.file_store import FileStore, object_key
 from include.datasets.caching.listing import read_objects, write_objects
 from include.datasets.disk import round_to_blocks
 from include.datasets.errors import DatasetError
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.shares import BATCH, share_out
 from include.datasets.sources import S3Tree
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Lacking:
+class MissingData:
     """How much of a dataset this machine lacks."""
 
     files: int = 0
@@ -55,7 +55,7 @@ def link_objects(
     lacking: str,
     processes: int = 1,
 ) -> dict[str, int]:
-    """Link those of `count` objects that are in `store` into `target`; return the fields of Lacking.
+    """Link those of `count` objects that are in `store` into `target`; return the fields of MissingData.
 
     The objects are in the file `listing`. Objects that this machine lacks are written to the file `lacking`.
     A link protects a file: if another dataset that shares the file is evicted, the file remains. With several
@@ -64,7 +64,7 @@ def link_objects(
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))
-    progress, total = Progress(f"Linking {uri}", count, "files"), Lacking()
+    progress, total = ProgressLog(f"Linking {uri}", count, "files"), MissingData()
     with explain_clash(uri, Path(target)), write_objects(Path(lacking), tree) as write:
         for batch in share_out(link, count, processes):
             progress.advance(batch.done)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.caching.download import Downloader
 from include.datasets.caching.eviction import make_room_for
-from include.datasets.caching.linking import Lacking, explain_clash, link_objects
+from include.datasets.caching.linking import MissingData, explain_clash, link_objects
 from include.datasets.caching.listing import DAMAGED, Listing, read_objects, write_objects
 from include.datasets.caching.selection import select_objects
 from include.datasets.caching.view_lock import mark_outdated
@@ -31,7 +31,7 @@ from include.datasets.disk import flush
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.samples import is_image
 from include.datasets.names import is_ignored, safe_parts
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.shares import MANY, PROCESSES
 from include.limits import PREFIX_OBJECTS, in_words
 from include.trusted_folders import make_trusted_folder
@@ -160,15 +160,15 @@ class TreeFetch:
         finally:
             lacking.unlink(missing_ok=True)
 
-    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> Lacking:
+    def _link(self, target: Path, listing: Path, count: int, lacking: Path) -> MissingData:
         paths = str(listing), str(target), str(self.cache.files.folder), str(lacking)
         arguments = asdict(self.listing.origin), self.uri, count, *paths
         if count < MANY:
-            return Lacking(**link_objects(*arguments))
-        return Lacking(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
+            return MissingData(**link_objects(*arguments))
+        return MissingData(**run_confined(link_objects, *arguments, PROCESSES, source=self.uri))
 
     def _download(self, target: Path, lacking: Path, size: int) -> None:
-        progress = Progress(f"Fetching {self.uri}", size, "bytes")
+        progress = ProgressLog(f"Fetching {self.uri}", size, "bytes")
         with explain_clash(self.uri, target):
             Downloader(self.reader, progress, self.cache.files).download(
                 (stored, target / name) for name, stored in read_objects(lacking, self.listing.origin)

@@ -21,8 +21,8 @@ from include.datasets.caching.file_store import NO_LINKS
 from include.datasets.checking.label_files import label_path
 from include.datasets.disk import flush_file, is_file
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
-from include.datasets.progress import Progress
+from include.datasets.layouts.samples import DatasetLocation
+from include.datasets.progress import ProgressLog
 from include.datasets.shares import BATCH, share_out
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
     from include.datasets.layouts.samples import Layout
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
 
 
 def read_and_fill_view(
-    place: dict[str, Any], task: str, split: Split, partial: str, final: str, processes: int
+    location: dict[str, Any], task: Task, split: Split, partial: str, final: str, processes: int
 ) -> None:
-    """Write the view of the data at `place`; runs in a confined process, whose end frees the memory."""
-    fill_view(read_layout(Place.from_json(place), task, split), Path(partial), Path(final), processes)
+    """Write the view of the data at `location`; runs in a confined process, whose end frees the memory."""
+    fill_view(
+        read_layout(DatasetLocation.from_json(location), task, split), Path(partial), Path(final), processes
+    )
 
 
 def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) -> None:
@@ -44,7 +47,7 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
 
     If `processes` is more than 1, the current process must have no other threads.
     """
-    progress = Progress("Linking", sum(map(len, layout.splits.values())), "images")
+    progress = ProgressLog("Linking", sum(map(len, layout.splits.values())), "images")
     for split, samples in layout.splits.items():
         link = functools.partial(_link, layout, split, partial, final.parent)
         for done in share_out(link, len(samples), processes):
@@ -53,7 +56,7 @@ def fill_view(layout: Layout, partial: Path, final: Path, processes: int = 1) ->
         _write_description(layout, partial, final)
 
 
-def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range) -> Iterator[int]:
+def _link(layout: Layout, split: Split, partial: Path, home: Path, numbers: range) -> Iterator[int]:
     """Link the images with these numbers, and their labels; yield the size of each finished batch."""
     links, done = _Links(home), 0
     folder = partial if layout.task == "classify" else partial / "images"
@@ -70,7 +73,7 @@ def _link(layout: Layout, split: str, partial: Path, home: Path, numbers: range)
     yield done
 
 
-def data_argument(view: Path, task: str) -> Path:
+def data_argument(view: Path, task: Task) -> Path:
     """Return Ultralytics' argument `data`: the folder for classify, otherwise the data YAML."""
     return view if task == "classify" else view / "data.yaml"
 

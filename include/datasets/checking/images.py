@@ -107,7 +107,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
     decoded. Raises UnusableImage, and OSErrors after which a retry may succeed.
     """
     _require_size(path)
-    with _explained():
+    with _translate_decoder_errors():
         kind, width, height = _open(path)
         # Reserve all memory at once: threads that hold some while they wait for more could wait for ever.
         pixels = width * height * _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
@@ -133,7 +133,7 @@ def verify_image(path: Path) -> tuple[int, int]:
     Raises UnusableImage, and OSErrors after which a retry may succeed.
     """
     _require_size(path)
-    with _explained():
+    with _translate_decoder_errors():
         _, width, height = _open(path)
     return width, height
 
@@ -164,7 +164,7 @@ def _require_size(path: Path) -> None:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _translate_decoder_errors() -> Iterator[None]:
     """Turn the errors of decoders into UnusableImage."""
     from PIL import UnidentifiedImageError
     from PIL.Image import DecompressionBombError

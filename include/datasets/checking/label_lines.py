@@ -15,6 +15,9 @@ from include.refusals import show_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from include.ultralytics_tasks import Task
+
+
 BOX = 5
 _LONGEST_SHOWN = 40
 _FORMS = {
@@ -29,7 +32,7 @@ _FORMS = {
 class LabelRules:
     """The rules that the labels of a dataset must follow."""
 
-    task: str
+    task: Task
     classes: int
     """Number of class names."""
     keypoints: tuple[int, int] = (0, 0)
@@ -52,7 +55,7 @@ class LabelRules:
 
 
 @dataclass(frozen=True)
-class Problem:
+class LabelProblem:
     """A problem, or a probable problem, of a label file."""
 
     line: int | None
@@ -66,9 +69,9 @@ class Problem:
 class CheckedLabels:
     """The content of a label file, and the problems in it."""
 
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[LabelProblem] = field(default_factory=list)
     """Errors. Reading stops after FINDINGS_PER_FILE."""
-    warnings: list[Problem] = field(default_factory=list)
+    warnings: list[LabelProblem] = field(default_factory=list)
     """The first FINDINGS_PER_FILE warnings."""
     warned: Counter[str] = field(default_factory=Counter)
     """Number of warnings by kind."""
@@ -97,7 +100,7 @@ class CheckedLabels:
         """Add a warning."""
         self.warned[kind] += 1
         if len(self.warnings) < FINDINGS_PER_FILE:
-            self.warnings.append(Problem(line, message, kind))
+            self.warnings.append(LabelProblem(line, message, kind))
 
 
 @dataclass
@@ -113,7 +116,7 @@ class Rows:
     outlines: bool = False
     """Whether the lines are outlines, not boxes."""
 
-    def add(self, line: int, row: Sequence[str]) -> Problem | None:
+    def add(self, line: int, row: Sequence[str]) -> LabelProblem | None:
         """Add a line, or return the problem with its numbers."""
         try:
             self.values.extend(map(float, row))
@@ -121,13 +124,13 @@ class Rows:
             del self.values[self.starts[-1] :]
             column = next(number for number, text in enumerate(row) if not _is_number(text))
             shown = show_value(row[column], _LONGEST_SHOWN)
-            return Problem(line, f"column {column + 1} is {shown}, not a number", "label-number")
+            return LabelProblem(line, f"column {column + 1} is {shown}, not a number", "label-number")
         for column, value in enumerate(self.values[self.starts[-1] :]):
             if not math.isfinite(value):
                 del self.values[self.starts[-1] :]
                 shown = show_value(row[column], _LONGEST_SHOWN)
                 what = "too large" if math.isfinite(float(row[column])) else "not a finite number"
-                return Problem(line, f"column {column + 1} is {shown}, {what}", "label-finite")
+                return LabelProblem(line, f"column {column + 1} is {shown}, {what}", "label-finite")
         self.starts.append(len(self.values))
         self.lines.append(line)
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.label_lines import BOX, Problem
+from include.datasets.checking.label_lines import BOX, LabelProblem
 from include.limits import FINDINGS_PER_FILE, TINY_PIXELS
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def check_values(rows: Rows, rules: LabelRules, size: tuple[int, int] | None, ch
     """Check the numbers of all rows; add problems, warnings and the numbers of objects to `checked`."""
     labels = _around_outlines(rows) if rows.outlines else _of_boxes(rows, rules)
     for index in _find_bad(labels, rules).nonzero()[0].tolist():
-        message, kind = _explain(labels, index, rules, size, of_outlines=rows.outlines)
-        checked.problems.append(Problem(rows.lines[index], message, kind))
+        message, kind = _explain(labels, index, rules, size, is_outline=rows.outlines)
+        checked.problems.append(LabelProblem(rows.lines[index], message, kind))
         if len(checked.problems) >= FINDINGS_PER_FILE:
             break
     if checked.problems:
@@ -108,7 +108,7 @@ def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _explain(
-    labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, of_outlines: bool
+    labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, is_outline: bool
 ) -> tuple[str, str]:
     """Return a message about the problem of a label, and the kind of the problem."""
     number = float(labels.classes[index])
@@ -124,7 +124,7 @@ def _explain(
         if value > _HIGH or value < _LOW or (name in {"width", "height"} and value < 0):
             if name.startswith("visibility"):
                 return f"{name} = {value:g} is negative; write 0 for an unlabelled keypoint", "label-range"
-            owner = " of the box around the outline" if of_outlines else ""
+            owner = " of the box around the outline" if is_outline else ""
             return f"{name} = {value:g}{owner} is outside 0..1{_hint(value, side, size)}", "label-range"
     return "the box lies outside the image", "label-box"
 

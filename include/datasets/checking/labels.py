@@ -10,7 +10,7 @@ import hashlib
 import io
 from typing import TYPE_CHECKING
 
-from include.datasets.checking.label_lines import BOX, CheckedLabels, Problem, Rows
+from include.datasets.checking.label_lines import BOX, CheckedLabels, LabelProblem, Rows
 from include.datasets.checking.label_values import check_values
 from include.datasets.disk import is_passing
 from include.datasets.text import open_regular, split_lines
@@ -36,18 +36,18 @@ def check_labels(path: Path, rules: LabelRules, size: tuple[int, int] | None = N
         checked.sha256 = hashlib.sha256(content).hexdigest()
         rows = _read_rows(content, rules, checked)
     except ValueError as error:
-        checked.problems.append(Problem(None, str(error), "label-file"))
+        checked.problems.append(LabelProblem(None, str(error), "label-file"))
     except OSError as error:
         if is_passing(error):
             raise
-        checked.problems.append(Problem(None, f"it cannot be read: {error}", "label-file"))
+        checked.problems.append(LabelProblem(None, f"it cannot be read: {error}", "label-file"))
     else:
         if rows is not None and len(checked.problems) < FINDINGS_PER_FILE:
             check_values(rows, rules, size, checked)
     if len(checked.problems) >= FINDINGS_PER_FILE:
         rest = f"the rest of the file was not read after {FINDINGS_PER_FILE} problems"
         del checked.problems[FINDINGS_PER_FILE:]
-        checked.problems.append(Problem(checked.problems[-1].line, rest, "stopped"))
+        checked.problems.append(LabelProblem(checked.problems[-1].line, rest, "stopped"))
     return checked
 
 
@@ -65,7 +65,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
         if len(row) == rules.pose_columns and rules.task != "pose":
             row = row[:BOX]  # for tasks other than pose, Ultralytics takes the boxes of such labels
         if message := _form_problem(len(row), rules):
-            checked.problems.append(Problem(number, message, "label-form"))
+            checked.problems.append(LabelProblem(number, message, "label-form"))
         elif problem := rows.add(number, row):
             checked.problems.append(problem)
         else:
@@ -75,11 +75,11 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
     rows.outlines = checked.outlines = "outline" in first
     if "box" in first and "outline" in first:
         message = "boxes and outlines are mixed in one file; use one kind"
-        checked.problems.append(Problem(max(first.values()), message, "label-mixed"))
+        checked.problems.append(LabelProblem(max(first.values()), message, "label-mixed"))
         return None
     if "point" in first and "outline" not in first:
         message = f"the line has {_POINT} columns, but task={rules.task!r} needs {rules.form}"
-        checked.problems.append(Problem(first["point"], message, "label-form"))
+        checked.problems.append(LabelProblem(first["point"], message, "label-form"))
         return None
     return rows if rows.lines else None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from include.datasets.checking.depths import check_depth, depth_rules
 from include.datasets.checking.images import UnusableImage, reserve_pixels, verify_image
-from include.datasets.checking.label_lines import CheckedLabels, Problem
+from include.datasets.checking.label_lines import CheckedLabels, LabelProblem
 from include.datasets.checking.masks import MaskRules, check_mask
 from include.datasets.disk import is_lack_of_memory, is_passing
 
@@ -49,7 +49,7 @@ def check_map(
     except Exception as error:  # decoders raise all kinds of errors
         if is_passing(error):
             raise
-        checked.problems.append(Problem(None, _explain(error), "label-map"))
+        checked.problems.append(LabelProblem(None, _explain(error), "label-map"))
     return checked
 
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from include.datasets.checking.checked_sample import CheckedSample
     from include.datasets.layouts.samples import Layout
-    from include.datasets.rules import CheckRules
+    from include.datasets.rules import CheckRules, Split
 
 
 class SplitSummary:
     """Counts the labels of a split while it is checked."""
 
-    def __init__(self, split: str, rules: CheckRules) -> None:
+    def __init__(self, split: Split, rules: CheckRules) -> None:
         self._split = split
         self._needs_labels = split == "train" or rules.val
         self._images = self._labelled = self._filled = 0

@@ -11,7 +11,8 @@ from include.datasets.reference import ClassCount
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from include.datasets.rules import CheckRules
+    from include.datasets.rules import CheckRules, Split
+
 
 MERGED = "item"
 """Ultralytics' name of the class into which single_cls merges all classes."""
@@ -26,7 +27,7 @@ class Tally:
         self._objects: defaultdict[str, Counter[int]] = defaultdict(Counter)
         self._images: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
-    def add(self, split: str, classes: Mapping[int, int]) -> None:
+    def add(self, split: Split, classes: Mapping[int, int]) -> None:
         """Count the objects of one image, given by the class ids in its labels."""
         merged: dict[int, int] = {}
         for number, objects in classes.items():
@@ -37,7 +38,7 @@ class Tally:
             self._objects[split][number] += objects
             self._images[split][number] += 1
 
-    def objects(self, split: str) -> int:
+    def objects(self, split: Split) -> int:
         """Return the number of objects of a split that are trained on or validated with."""
         return self._objects[split].total()
 

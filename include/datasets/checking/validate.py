@@ -17,7 +17,7 @@ from include.datasets.checking.tally import Tally
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import ContentDigest
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.rules import CheckRules
 from include.limits import FINDINGS
 
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     from include.datasets.checking.images import ImageFacts
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.reference import ClassCount
+    from include.datasets.rules import Split
+
 
 _USUAL_RULES = CheckRules()
 
 
 @dataclass(frozen=True)
-class Validated:
+class ValidationResult:
     """The result of checking a dataset without errors."""
 
     fingerprint: str
@@ -52,7 +54,7 @@ def validate(
     rules: CheckRules = _USUAL_RULES,
     manifest: Path | None = None,
     known: KnownFiles | None = None,
-) -> Validated:
+) -> ValidationResult:
     """Read every image and every label file, except those that are already known.
 
     Stops after FINDINGS errors. Writes the manifest of the dataset to the given path. Raises DatasetError,
@@ -71,7 +73,7 @@ def validate(
                 write(_manifest_line(split, checked, checked.image))
     check.require_good()
     check.add(chain(check.tally.warnings(), find_duplicate_images(layout, check.digests)))
-    return Validated(content.fingerprint(), check.tally.table(), check.warnings.kinds())
+    return ValidationResult(content.fingerprint(), check.tally.table(), check.warnings.kinds())
 
 
 class _Check:
@@ -87,7 +89,7 @@ class _Check:
         self.tally = Tally({} if layout.task == "depth" else layout.names, rules)
         self.digests = Digests()
         total = sum(map(len, layout.splits.values()))
-        self._progress = Progress(f"Checking {source}", total, "images")
+        self._progress = ProgressLog(f"Checking {source}", total, "images")
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Add errors and warnings."""
@@ -102,7 +104,7 @@ class _Check:
         if self._errors:
             raise DatasetError.from_findings(self._source, list(self._errors), self.warnings.kinds())
 
-    def check_split(self, split: str) -> Iterator[CheckedSample]:
+    def check_split(self, split: Split) -> Iterator[CheckedSample]:
         """Check the images of a split, and yield the result for each."""
         summary = SplitSummary(split, self._rules)
         samples = self._layout.splits[split]
@@ -127,7 +129,7 @@ class _Check:
         except NotKnown:
             return None
 
-    def _add_sample(self, split: str, checked: CheckedSample) -> None:
+    def _add_sample(self, split: Split, checked: CheckedSample) -> None:
         self.add(checked.findings)
         for kind, number in checked.further.items():
             self.warnings.count(kind, number)
@@ -150,7 +152,7 @@ def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
             yield Finding("classes", None, message, "label-class")
 
 
-def _manifest_line(split: str, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
+def _manifest_line(split: Split, checked: CheckedSample, image: ImageFacts) -> dict[str, Any]:
     labels = checked.labels
     return {
         "split": split,

@@ -20,12 +20,12 @@ from include.datasets.conversion.coco_labels import label_object
 from include.datasets.conversion.coco_search import choose_files, split_of, walk
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.problems import Problems, log_notes
-from include.datasets.conversion.rows import Rows, in_line
+from include.datasets.conversion.rows import RowDatabase, in_line
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
 from include.datasets.layouts.boundary import Boundary, LeadsOutside
 from include.datasets.layouts.layout import translate_reading_errors
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.limits import COCO_ANNOTATIONS, COCO_FILES
 
 if TYPE_CHECKING:
@@ -33,18 +33,20 @@ if TYPE_CHECKING:
 
     from include.datasets.conversion.classes import Classes
     from include.datasets.conversion.coco_search import Tree
+    from include.ultralytics_tasks import Task
+
 
 logger = logging.getLogger(__name__)
 
 PRELOADED = ("numpy", "cv2")
 """Modules that the confined process imports before its memory is limited."""
 
-TASKS = ("detect", "segment", "semantic", "pose", "obb")
+COCO_TASKS = ("detect", "segment", "semantic", "pose", "obb")
 """Tasks for which COCO annotations can be used; for obb, the label is the object's outline."""
 
 
 def convert_coco(
-    folder: str, source: str, barred: str | None, named: str | None, task: str, work: str
+    folder: str, source: str, barred: str | None, named: str | None, task: Task, work: str
 ) -> dict[str, int] | None:
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
@@ -72,9 +74,9 @@ def convert_coco(
     others = [file for file in read if isinstance(file, OtherFile)]
     if not found and named is None:
         return None
-    if task not in TASKS:
+    if task not in COCO_TASKS:
         raise DatasetError(
-            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(TASKS)}; "
+            f"Dataset {source!r} has COCO annotations, which are supported only for {', '.join(COCO_TASKS)}; "
             f"task={task!r} needs data in a different format"
         )
     _report_unreadable(others, found, problems)
@@ -128,7 +130,7 @@ def _require_both_splits(placement: Placement, found: Sequence[CocoFile], source
 class _Conversion:
     """Converts the annotations of all files to label files."""
 
-    _task: str
+    _task: Task
     _found: Sequence[CocoFile]
     _numbers: Sequence[Mapping[int | str, int]]
     """For each file, the indexes of its images in the targets of the placement, by the ids of the images."""
@@ -148,7 +150,7 @@ class _Conversion:
         `half_files` is the number of JSON files that have only images or only annotations.
         """
         classes = merge_categories(((file.name, file.categories) for file in self._found), self._problems)
-        with closing(Rows(self._files.folder / "rows.sqlite")) as rows:
+        with closing(RowDatabase(self._files.folder / "rows.sqlite")) as rows:
             for file, numbers in zip(self._found, self._numbers, strict=True):
                 self._read_annotations(file, numbers, rows)
             self._problems.raise_any()
@@ -167,8 +169,8 @@ class _Conversion:
         log_notes(self._notes, self._problems.source)
         return self._notes
 
-    def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: Rows) -> None:
-        progress = Progress(f"Reading annotations of {file.name}", None, "annotations")
+    def _read_annotations(self, file: CocoFile, numbers: Mapping[int | str, int], rows: RowDatabase) -> None:
+        progress = ProgressLog(f"Reading annotations of {file.name}", None, "annotations")
         try:
             for annotation in file.annotations():
                 self._count += 1
@@ -187,7 +189,7 @@ class _Conversion:
             self._problems.add(f"the file cannot be read: {problem}; export it again", file.name)
 
     def _read_annotation(
-        self, file: CocoFile, numbers: Mapping[int | str, int], annotation: Any, rows: Rows
+        self, file: CocoFile, numbers: Mapping[int | str, int], annotation: Any, rows: RowDatabase
     ) -> None:
         if not isinstance(annotation, dict):
             raise ValueError("it is not an object with keys")  # noqa: TRY004 - callers expect ValueError
@@ -210,9 +212,9 @@ class _Conversion:
             self._lengths.add((len(row.numbers) - 4) // 3)
         rows.add(number, (category, *row.numbers))
 
-    def _write_labels(self, rows: Rows, classes: Mapping[int, int]) -> None:
+    def _write_labels(self, rows: RowDatabase, classes: Mapping[int, int]) -> None:
         targets = self._placement.targets
-        progress = Progress("Writing labels", len(targets), "files")
+        progress = ProgressLog("Writing labels", len(targets), "files")
         for number, found in rows.by_image():
             lines = (in_line((classes[int(category)], *numbers)) for category, *numbers in found)
             self._files.label(targets[number].asset).write_text("".join(lines), encoding="utf-8")

@@ -11,7 +11,7 @@ from include.datasets.conversion.outlines import is_pixel
 from include.datasets.disk import is_passing
 from include.datasets.layouts.samples import is_image
 from include.datasets.names import is_ignored, safe_parts
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.text import open_regular
 from include.limits import (
     ARCHIVE_BYTES,
@@ -95,7 +95,7 @@ def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | Othe
     succeed.
     """
     file, parts = CocoFile(path, name), set[str]()
-    progress = Progress(f"Looking through {name}", None, "entries")
+    progress = ProgressLog(f"Looking through {name}", None, "entries")
     try:
         for key, element in _elements(path, _PARTS):
             parts.add(key)

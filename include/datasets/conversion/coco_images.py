@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from include.datasets.conversion.coco_search import ImageFinder, split_of, split_of_image
 from include.datasets.disk import is_passing
 from include.datasets.layouts.boundary import LeadsOutside
+from include.datasets.rules import SPLITS
 from include.refusals import show_value
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from include.datasets.conversion.coco_search import Tree
     from include.datasets.conversion.problems import Problems
     from include.datasets.layouts.boundary import Boundary
-
-SPLITS = ("train", "val", "test")
+    from include.datasets.rules import Split
 
 _NO_SPLIT = (
     "neither the name of the annotation file nor a folder of the image indicates the image's split; name "
@@ -40,7 +40,7 @@ _AMBIGUOUS = (
 class Target:
     """An image of the converted dataset."""
 
-    split: str
+    split: Split
     name: str
     """Relative to the folder of the split."""
     path: Path
@@ -75,7 +75,7 @@ class Placement:
             for file, split in zip(files, splits, strict=True)
         ]
 
-    def filled_splits(self) -> list[str]:
+    def filled_splits(self) -> list[Split]:
         """Return the splits that have images."""
         filled = {target.split for target in self.targets}
         return [split for split in SPLITS if split in filled]
@@ -86,7 +86,7 @@ class Placement:
         return max(len(self.tree.images) - len(named), 0)
 
     def _place(
-        self, file: CocoFile, split: str | None, *, own_names: bool
+        self, file: CocoFile, split: Split | None, *, own_names: bool
     ) -> Iterator[tuple[int | str, int]]:
         finder = ImageFinder(self.tree, file.name, (image.name for image in file.images.values()))
         for key, image in file.images.items():
@@ -103,7 +103,7 @@ class Placement:
                 if number is not None:
                     yield key, number
 
-    def _add(self, split: str, name: str, path: str, image: Image, place: str) -> int | None:
+    def _add(self, split: Split, name: str, path: str, image: Image, place: str) -> int | None:
         asset = f"{split}/{name}"
         if (number := self._numbers.get(asset)) is not None:
             if self.targets[number].image != image:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from include.datasets.conversion.coco_file import Image
+    from include.ultralytics_tasks import Task
+
 
 _OUTLINED = {"segment", "semantic", "obb"}
 
@@ -31,7 +33,7 @@ class Row:
     """Why the annotation is left out, or why its box is used as the outline; None if neither is true."""
 
 
-def label_object(annotation: Mapping[str, Any], image: Image, task: str) -> Row:
+def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row:
     """Return the row for an annotation. Raises ValueError if it is not valid."""
     if annotation.get("iscrowd"):
         return Row(note=CROWD)

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from include.datasets.layouts.boundary import Boundary
+    from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
 
-_WORDS = {
+
+_WORDS: dict[str, Split] = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
@@ -78,18 +81,18 @@ def walk(folder: Path, boundary: Boundary) -> Tree:
     return Tree(folder, tuple(sorted(annotations)), frozenset(images))
 
 
-def split_of(name: str) -> str | None:
+def split_of(name: str) -> Split | None:
     """Return the split that the file's name indicates or, failing that, the nearest folder's name."""
     path = PurePosixPath(name)
     return _split_in(path.stem, *(parent.name for parent in path.parents))
 
 
-def split_of_image(name: str) -> str | None:
+def split_of_image(name: str) -> Split | None:
     """Return the split that the nearest folder's name indicates; ignore the name of the image itself."""
     return _split_in(*(parent.name for parent in PurePosixPath(name).parents))
 
 
-def _split_in(*parts: str) -> str | None:
+def _split_in(*parts: str) -> Split | None:
     for part in parts:
         found = {_WORDS[word] for word in re.findall(r"[a-z]+", part.lower()) if word in _WORDS}
         if len(found) == 1:
@@ -97,7 +100,7 @@ def _split_in(*parts: str) -> str | None:
     return None
 
 
-def choose_files(names: Sequence[str], task: str, named: str | None) -> list[str]:
+def choose_files(names: Sequence[str], task: Task, named: str | None) -> list[str]:
     """Return the JSON files that may contain the dataset's annotations, judging by their names.
 
     COCO has several files for the same images: with outlines (instances), keypoints, or no objects. If the

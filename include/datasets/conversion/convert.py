@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
     from include.datasets.caching.cache import DatasetCache
     from include.datasets.conversion.addresses import AllowedHosts
-    from include.datasets.conversion.detection import Foreign
-    from include.datasets.conversion.store import Converted
-    from include.datasets.layouts.samples import Place
+    from include.datasets.conversion.detection import ForeignDataset
+    from include.datasets.conversion.store import ConvertedDataset
+    from include.datasets.layouts.samples import DatasetLocation
     from include.s3.bucket import Bucket
+    from include.ultralytics_tasks import Task
+
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,9 @@ class Converter:
         self._hosts = hosts
 
     def convert(
-        self, place: Place, fingerprint: str | None, task: str, cache: DatasetCache
-    ) -> Converted | None:
-        """Convert the dataset at `place`; return None if Ultralytics can train on it as it is.
+        self, location: DatasetLocation, fingerprint: str | None, task: Task, cache: DatasetCache
+    ) -> ConvertedDataset | None:
+        """Convert the dataset at `location`; return None if Ultralytics can train on it as it is.
 
         `fingerprint` identifies the content. It is None for a local path, whose COCO annotations are
         converted each time. For all other datasets, including .ndjson exports at a local path, the result of
@@ -56,27 +58,27 @@ class Converter:
         and ConfinedProcessEnded. After an error, the cache keeps the fetched images for another attempt on
         this machine with the same export.
         """
-        foreign = find_foreign(place, task)
+        foreign = find_foreign(location, task)
         if foreign is None:
             return None
         named = foreign.named or ""
-        identity = json.dumps([_VERSION, foreign.kind, fingerprint or str(place.path), named, task])
+        identity = json.dumps([_VERSION, foreign.kind, fingerprint or str(location.path), named, task])
         key = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         known = fingerprint is not None and foreign.kind != NDJSON
         if known and (converted := self.datasets.find(key)) is not None:
-            log.info("%s was converted before.", place.source)
+            log.info("%s was converted before.", location.source)
             return converted
-        with cache.use(key) as home, _work_in(home, place.source) as work:
+        with cache.use(key) as home, _work_in(home, location.source) as work:
             if foreign.kind == NDJSON:
-                return self._convert_ndjson(place, task, work)
-            converted = self._convert_coco(foreign, place, task, work)
+                return self._convert_ndjson(location, task, work)
+            converted = self._convert_coco(foreign, location, task, work)
         if known and converted is not None:
             self.datasets.record(key, converted)
         return converted
 
-    def _convert_ndjson(self, place: Place, task: str, work: Path) -> Converted:
-        source = place.source
-        found = run_confined(convert_ndjson, str(place.path), source, task, str(work), source=source)
+    def _convert_ndjson(self, location: DatasetLocation, task: Task, work: Path) -> ConvertedDataset:
+        source = location.source
+        found = run_confined(convert_ndjson, str(location.path), source, task, str(work), source=source)
         if (converted := self.datasets.find(found["key"])) is not None:
             log.info("%s was converted before.", source)
             return converted
@@ -88,13 +90,15 @@ class Converter:
         self.datasets.record(found["key"], converted)
         return converted
 
-    def _convert_coco(self, foreign: Foreign, place: Place, task: str, work: Path) -> Converted | None:
-        source, barred = place.source, str(place.barred) if place.barred else None
+    def _convert_coco(
+        self, foreign: ForeignDataset, location: DatasetLocation, task: Task, work: Path
+    ) -> ConvertedDataset | None:
+        source, barred = location.source, str(location.barred) if location.barred else None
         arguments = str(foreign.folder), source, barred, foreign.named, task, str(work)
         notes = run_confined(convert_coco, *arguments, source=source)
         return None if notes is None else self._store(work, DATA_YAML, notes)
 
-    def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> Converted:
+    def _store(self, work: Path, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         with closing(Inventory(work / "inventory.sqlite")) as inventory:
             inventory.add_all(ConvertedFiles(work).all_files())
             return self.datasets.store(inventory, yaml, notes)

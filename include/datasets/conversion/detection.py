@@ -11,14 +11,16 @@ from include.datasets.layouts.layout import translate_reading_errors
 from include.limits import FOLDER_DEPTH
 
 if TYPE_CHECKING:
-    from include.datasets.layouts.samples import Place
+    from include.datasets.layouts.samples import DatasetLocation
+    from include.ultralytics_tasks import Task
+
 
 NDJSON = ".ndjson"
 COCO = ".json"
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignDataset:
     """A dataset in a format other than that of Ultralytics."""
 
     kind: str
@@ -29,20 +31,20 @@ class Foreign:
     """The file that the user named, relative to the folder; None if a folder was named."""
 
 
-def find_foreign(place: Place, task: str) -> Foreign | None:
+def find_foreign(location: DatasetLocation, task: Task) -> ForeignDataset | None:
     """Return the dataset if it may have to be converted; None if it has a data YAML or class folders.
 
     Whether the JSON files in a folder are COCO annotations is only known once they are read. Raises
     DatasetError, and OSError if a retry may succeed.
     """
-    suffix = place.path.suffix.lower()
-    if suffix in {NDJSON, COCO} and not place.path.is_dir():
-        return Foreign(suffix, place.folder, str(place.path.relative_to(place.folder)))
-    if task == "classify" or not place.path.is_dir():
+    suffix = location.path.suffix.lower()
+    if suffix in {NDJSON, COCO} and not location.path.is_dir():
+        return ForeignDataset(suffix, location.folder, str(location.path.relative_to(location.folder)))
+    if task == "classify" or not location.path.is_dir():
         return None
-    with translate_reading_errors(place.source):
-        folder = _find_top(place.path, Boundary(place.folder, place.source, place.barred))
-    return Foreign(COCO, folder) if folder is not None else None
+    with translate_reading_errors(location.source):
+        folder = _find_top(location.path, Boundary(location.folder, location.source, location.barred))
+    return ForeignDataset(COCO, folder) if folder is not None else None
 
 
 def _find_top(folder: Path, boundary: Boundary, depth: int = 0) -> Path | None:

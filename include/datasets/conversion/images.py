@@ -10,7 +10,7 @@ from include.datasets.conversion.problems import Problems
 from include.datasets.conversion.web import FetchLimits, FetchRefused, open_web
 from include.datasets.errors import DatasetError
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.limits import ARCHIVE_BYTES, GIB
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
     ARCHIVE_BYTES; ImagesUnavailable; and OSError.
     """
     total = sum(1 for _ in files.assets())
-    progress = Progress(f"Fetching the images of {source}", total, "files")
+    progress = ProgressLog(f"Fetching the images of {source}", total, "files")
     problems, left = Problems(source, "fetch"), ARCHIVE_BYTES
     with open_web(allowed, LIMITS, _CONNECTIONS) as web:
         for asset, problem in map_in_order(partial(_fetch, web, files), files.assets(), _CONNECTIONS):

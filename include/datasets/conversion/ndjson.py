@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.conversion.addresses import address_of, content_address
 from include.datasets.conversion.files import Asset, ConvertedFiles
 from include.datasets.conversion.ndjson_file import (
-    SPLITS,
     infer_keypoints,
     read_header,
     read_labels,
@@ -24,13 +23,16 @@ from include.datasets.conversion.ndjson_names import Names, class_folder
 from include.datasets.conversion.problems import Problems, log_notes
 from include.datasets.disk import is_passing
 from include.datasets.errors import DatasetError
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
+from include.datasets.rules import SPLITS
 from include.limits import CLASSES, IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from include.datasets.conversion.ndjson_file import Header, Record
+    from include.ultralytics_tasks import Task
+
 
 _VERSION = 1
 """Increase it when the conversion of exports changes, so that they are converted again."""
@@ -42,7 +44,7 @@ _LAYOUTS = {"classify", "depth"}
 """Tasks whose data have a layout of their own: no other task can be trained on them."""
 
 
-def convert_ndjson(file: str, source: str, task: str, work: str) -> dict[str, Any]:
+def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
     Returns the key of the content, which does not change if Platform exports the content again with new
@@ -71,7 +73,7 @@ class _Export:
 
     path: Path
     source: str
-    task: str
+    task: Task
     notes: Counter[str] = field(default_factory=Counter)
     """How many items were left out or replaced, by note."""
     hosts: Counter[str] = field(default_factory=Counter)
@@ -101,7 +103,7 @@ class _Export:
         digest = hashlib.sha256(json.dumps([_VERSION, self.task]).encode())
         digest.update(json.dumps(first[1], sort_keys=True).encode())
         problems = Problems(self.source, "export")
-        progress = Progress(f"Reading {self.source}", None, "images")
+        progress = ProgressLog(f"Reading {self.source}", None, "images")
         for number, given in lines:
             try:
                 self._survey_record(read_record(number, given, self.task))
@@ -189,7 +191,7 @@ class _Export:
 
     def _write_records(self, files: ConvertedFiles) -> Iterator[Asset]:
         """Write the labels of each image, and yield the files that must be fetched for it."""
-        progress = Progress("Writing labels", None, "files")
+        progress = ProgressLog("Writing labels", None, "files")
         for number, given in read_lines(self.path):
             if (name := self._names.get(number)) is None:
                 continue

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from include.datasets.rules import SPLITS
 from include.datasets.text import open_regular
 from include.limits import ARCHIVE_BYTES, CLASS_NAME, CLASSES, IMAGES, KEYPOINTS, NDJSON_LINE
 from include.plain_text import is_one_line
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-SPLITS = ("train", "val", "test")
+    from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 PLATFORM = "https://platform.ultralytics.com/"
 """Prefix of the URLs of datasets on Ultralytics Platform, as in Ultralytics."""
 _FORM = '{"type": "dataset", "task": "detect", "class_names": {"0": …}}'
@@ -42,7 +45,7 @@ class Record:
 
     line: int
     """Number of its line in the export, counted from 1."""
-    split: str
+    split: Split
     file: str
     """The image's file name."""
     url: str
@@ -123,7 +126,7 @@ def _class_names(given: Any) -> dict[int, str]:
     return names
 
 
-def read_record(line: int, given: Mapping[str, Any], task: str) -> Record:
+def read_record(line: int, given: Mapping[str, Any], task: Task) -> Record:
     """Check the line of an image, and return the image.
 
     Raises ValueError, with the same sentence for every problem of a kind.

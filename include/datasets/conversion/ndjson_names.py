@@ -15,6 +15,9 @@ from include.limits import NAME_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from include.datasets.rules import Split
+
+
 _ROOM = 20
 """Bytes that a number, and the temporary name of a file that is being fetched, may add to a name."""
 
@@ -23,19 +26,19 @@ class Names:
     """The split and the name of each image, by its line in the export."""
 
     def __init__(self) -> None:
-        self._splits: dict[int, str] = {}
+        self._splits: dict[int, Split] = {}
         self._names: dict[int, str] = {}
 
-    def add(self, line: int, split: str, folder: str, file: str) -> None:
+    def add(self, line: int, split: Split, folder: str, file: str) -> None:
         """Add an image; `folder` is its class's folder or "". Raises ValueError for a refused name."""
         self._splits[line] = split
         self._names[line] = f"{folder}/{_own_name(file)}" if folder else _own_name(file)
 
-    def lines(self, split: str) -> list[int]:
+    def lines(self, split: Split) -> list[int]:
         """Return the lines of the images of a split."""
         return [line for line, own in self._splits.items() if own == split]
 
-    def move(self, lines: Iterable[int], split: str) -> None:
+    def move(self, lines: Iterable[int], split: Split) -> None:
         """Assign images to another split."""
         self._splits.update(dict.fromkeys(lines, split))
 

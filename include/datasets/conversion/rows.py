@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 10_000
 
 
-class Rows:
+class RowDatabase:
     """A temporary database of rows by the number of their image."""
 
     def __init__(self, file: Path) -> None:

@@ -17,7 +17,7 @@ from include.datasets.caching.listing import Listing, S3Listings
 from include.datasets.errors import DatasetError
 from include.datasets.fingerprint import tree_fingerprint
 from include.datasets.parallel import map_in_order
-from include.datasets.progress import Progress
+from include.datasets.progress import ProgressLog
 from include.datasets.sources import S3Tree
 from include.datasets.storage import StoredObject
 from include.limits import REPORT_BYTES
@@ -38,7 +38,7 @@ _HASH = r"^[0-9a-f]{64}$"
 _SHA256 = "sha256"
 
 
-class Converted(BaseModel):
+class ConvertedDataset(BaseModel):
     """A converted dataset in S3."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,31 +60,31 @@ class ConvertedDatasets:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket, self._listings = bucket, S3Listings(bucket)
 
-    def uri(self, converted: Converted) -> str:
+    def uri(self, converted: ConvertedDataset) -> str:
         """Return the value of the parameter `dataset` that names the converted dataset."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
-    def find(self, key: str) -> Converted | None:
+    def find(self, key: str) -> ConvertedDataset | None:
         """Return the result of converting the content with that key; None if it is not completely in S3."""
-        converted = self._bucket.read(conversion_key(key), REPORT_BYTES, Converted.model_validate_json)
+        converted = self._bucket.read(conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json)
         if converted is None:
             return None
         listed = self._listings.load(converted.fingerprint, self._origin(converted)) is not None
         return converted if listed and self.is_stored(converted) else None
 
-    def is_stored(self, converted: Converted) -> bool:
+    def is_stored(self, converted: ConvertedDataset) -> bool:
         """Return whether the prefix contains exactly the dataset's files, unchanged."""
         prefix = converted_prefix(converted.prefix)
         items = ((item.location.key.removeprefix(prefix), item) for item in self._bucket.objects(prefix))
         found = ((name, StoredObject("", "", item.size, item.etag.strip('"'))) for name, item in items)
         return tree_fingerprint(found, converted.yaml) == converted.fingerprint
 
-    def record(self, key: str, converted: Converted) -> None:
+    def record(self, key: str, converted: ConvertedDataset) -> None:
         """Record the result of converting the content with that key."""
         content = converted.model_dump_json().encode()
         self._bucket.put(conversion_key(key), content, content_type="application/json")
 
-    def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> Converted:
+    def store(self, inventory: Inventory, yaml: str | None, notes: dict[str, int]) -> ConvertedDataset:
         """Store all files that are not in S3 yet, and the listing of the dataset.
 
         Also raises DatasetError if a file changes in the meantime.
@@ -96,17 +96,17 @@ class ConvertedDatasets:
         for item in self._bucket.objects(folder):
             inventory.recognize(item.location.key.removeprefix(folder), item.etag.strip('"'))
         missing = sum(entry.etag is None for entry in inventory)
-        progress = Progress("Storing the converted dataset", missing, "files")
+        progress = ProgressLog("Storing the converted dataset", missing, "files")
         waiting = (entry for entry in inventory if entry.etag is None)
         for name, etag in map_in_order(lambda entry: self._store(entry, prefix), waiting, _CONNECTIONS):
             inventory.set_etag(name, etag)
             progress.advance()
-        unlisted = Converted(prefix=prefix, fingerprint=prefix, yaml=yaml, notes=notes)
+        unlisted = ConvertedDataset(prefix=prefix, fingerprint=prefix, yaml=yaml, notes=notes)
         listing = Listing.write(self._origin(unlisted), self._stored(inventory, prefix))
         self._listings.save(listing)
         return unlisted.model_copy(update={"fingerprint": listing.fingerprint})
 
-    def _origin(self, converted: Converted) -> S3Tree:
+    def _origin(self, converted: ConvertedDataset) -> S3Tree:
         return S3Tree(self._bucket.name, converted_prefix(converted.prefix), converted.yaml)
 
     def _stored(self, inventory: Inventory, prefix: str) -> Iterator[tuple[str, StoredObject]]:

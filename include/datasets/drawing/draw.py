@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from include.datasets.drawing.maps import class_colour, draw_depths, draw_mask
 from include.datasets.drawing.shapes import read_shapes
 from include.datasets.layouts.layout import read_layout
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from include.datasets.drawing.shapes import Point, Shape
     from include.datasets.layouts.samples import Layout, Sample
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +40,14 @@ _FILLED = 0.3
 """Opacity of the colour within an outline."""
 
 
-def draw_samples(place: dict[str, Any], task: str, split: Split, target: str) -> None:
-    """Draw samples of the dataset at `place` into the folder `target`, as 0.jpg and so on, with an INDEX.
+def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str) -> None:
+    """Draw samples of the dataset at `location` into the folder `target`, as 0.jpg and so on, with an INDEX.
 
     `split` is the split to validate with. An image that OpenCV cannot read is left out. Raises DatasetError.
     """
     import cv2
 
-    layout = read_layout(Place.from_json(place), task, split)
+    layout = read_layout(DatasetLocation.from_json(location), task, split)
     folder = Path(target)
     folder.mkdir(exist_ok=True)
     drawn: list[dict[str, str]] = []

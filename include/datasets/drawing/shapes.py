@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from include.ultralytics_tasks import Task
+
+
 Point = tuple[float, float]
 
 _BOX = 5
@@ -30,7 +33,7 @@ class Shape:
     """Only the labelled keypoints."""
 
 
-def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[Shape]:
+def read_shapes(label: Path, task: Task, keypoints: tuple[int, int]) -> Iterator[Shape]:
     """Yield the objects of a label file.
 
     Skips each line with fewer than five numbers, or with text that is not a finite number.
@@ -46,7 +49,7 @@ def read_shapes(label: Path, task: str, keypoints: tuple[int, int]) -> Iterator[
         yield _shape(int(numbers[0]), numbers[1:], task, keypoints)
 
 
-def _shape(class_id: int, values: Sequence[float], task: str, keypoints: tuple[int, int]) -> Shape:
+def _shape(class_id: int, values: Sequence[float], task: Task, keypoints: tuple[int, int]) -> Shape:
     columns = len(values) + 1
     has_keypoints = task in {"pose", "detect"} and columns == _BOX + math.prod(keypoints)
     if columns >= _FEWEST_POLYGON_COLUMNS and not has_keypoints:

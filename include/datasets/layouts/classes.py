@@ -23,7 +23,7 @@ from include.limits import CLASSES, FOLDER_DEPTH, IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from include.datasets.layouts.samples import Place, Sample
+    from include.datasets.layouts.samples import DatasetLocation, Sample
     from include.datasets.rules import Split
 
 _NamedImage = tuple[str, None, str]
@@ -39,27 +39,28 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 }
 
 
-def read_class_folders(place: Place, split: Split = "val") -> Layout:
+def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layout:
     """Find all images to train on, and those of `split` to validate with.
 
     The classes are the folders of train/ that contain images, in torchvision's order.
     """
-    if place.path.is_file():
+    if location.path.is_file():
         raise DatasetError(
-            f"Dataset {place.source!r} is a YAML file, but classify takes a folder with train/ and val/ that "
-            "contain a folder for each class"
+            f"Dataset {location.source!r} is a YAML file, but classify takes a folder with train/ and val/ "
+            "that contain a folder for each class"
         )
-    root = _find_root(place.path, Boundary(place.folder, place.source, place.barred))
-    boundary = Boundary(place.folder, place.source, place.barred)  # without the records of `_find_root`
+    root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
+    # Without the records of `_find_root`.
+    boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
     names = sorted({_class_of(sample.name) for sample in splits["train"]})
     if len(names) > CLASSES:
         raise DatasetError(
-            f"Dataset {place.source!r}: train/ has {len(names):,} class folders, more than the limit of "
+            f"Dataset {location.source!r}: train/ has {len(names):,} class folders, more than the limit of "
             f"{CLASSES:,} classes"
         )
-    _require_complete(place.source, names, folders, splits)
+    _require_complete(location.source, names, folders, splits)
     warnings = (
         *listing_warnings(boundary),
         *find_classless_images(folders.values(), boundary),
@@ -71,15 +72,15 @@ def read_class_folders(place: Place, split: Split = "val") -> Layout:
 
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
-) -> tuple[dict[str, Path], dict[str, Iterable[_NamedImage]]]:
+) -> tuple[dict[Split, Path], dict[Split, Iterable[_NamedImage]]]:
     """Return the folder and the images of train and of the split to validate with."""
-    folders: dict[str, Path] = {"train": root / "train"}
+    folders: dict[Split, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
         if split not in folders:
             folders[split] = _find_validation(root, split, boundary.source)
         return folders, {name: _list_images(folder, boundary) for name, folder in folders.items()}
     train, rest = _divide(_list_images(root, boundary))
-    images: dict[str, Iterable[_NamedImage]] = {"train": train}
+    images: dict[Split, Iterable[_NamedImage]] = {"train": train}
     if split != "train":
         images[split] = rest
     return dict.fromkeys(images, root), images
@@ -120,7 +121,7 @@ def _empty_folder_warnings(train: Path, names: Sequence[str]) -> Iterator[Findin
             yield Finding(f"{train.name}/{name}/", None, "there is no image in it", "empty-folders")
 
 
-def _division_warnings(splits: Mapping[str, tuple[Sample, ...]]) -> Iterator[Finding]:
+def _division_warnings(splits: Mapping[Split, tuple[Sample, ...]]) -> Iterator[Finding]:
     counts = " and ".join(f"{len(samples):,} for {split}" for split, samples in splits.items())
     yield Finding(
         "the class folders", None, f"there is no train/, so their images are divided: {counts}", "divided"
@@ -162,7 +163,10 @@ def _list_images(split: Path, boundary: Boundary) -> Iterator[_NamedImage]:
 
 
 def _require_complete(
-    source: str, names: Sequence[str], folders: Mapping[str, Path], splits: Mapping[str, tuple[Sample, ...]]
+    source: str,
+    names: Sequence[str],
+    folders: Mapping[Split, Path],
+    splits: Mapping[Split, tuple[Sample, ...]],
 ) -> None:
     findings = [
         Finding(f"{folder.name}/", None, "none of the class folders contains an image", "class-folders")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from include.datasets.checking.label_files import LabelFiles
     from include.datasets.layouts.boundary import Boundary
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 USUAL_NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
 """Names by which a data YAML is found, in this order, even among other YAML files."""
@@ -37,7 +39,7 @@ class Description:
     """The data YAML itself."""
     path: str | None
     """The value of the key `path`, as written."""
-    splits: Mapping[str, list[str]]
+    splits: Mapping[Split, list[str]]
     """The paths of train and of the split to validate with, as written."""
     names: dict[int, str]
     """Class names by class id."""
@@ -76,7 +78,7 @@ def find_description(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     )
 
 
-def read_description(file: Path, task: str, source: str, split: Split = "val") -> Description:
+def read_description(file: Path, task: Task, source: str, split: Split = "val") -> Description:
     """Read and check a data YAML; of its splits, only `train` and `split` are used.
 
     A `download` key is ignored: Ultralytics would execute its value. Raises DatasetError, and OSErrors after
@@ -113,7 +115,7 @@ def _text_or_none(data: Mapping[str, Any], key: str) -> str | None:
     return value or None
 
 
-def _paths(data: Mapping[str, Any], split: str) -> list[str]:
+def _paths(data: Mapping[str, Any], split: Split) -> list[str]:
     value = data.get(split)
     given: list[Any] = value if isinstance(value, list) else [value]
     if not given or not all(isinstance(path, str) and path and _is_path(path) for path in given):
@@ -193,7 +195,7 @@ def _class_name(key: int, given: object) -> str:
     return name
 
 
-def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
+def _extras(data: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return the other keys that Ultralytics reads. Without kpt_shape, keys about keypoints are ignored."""
     channels = 3 if data.get("channels") is None else data["channels"]
     if type(channels) is not int or not 1 <= channels <= CHANNELS:
@@ -210,7 +212,7 @@ def _extras(data: Mapping[str, Any], task: str) -> dict[str, Any]:
     return {"channels": channels} | read_keypoints(data)
 
 
-def _maps(data: Mapping[str, Any], task: str, classes: int) -> tuple[dict[str, Any], LabelFiles]:
+def _maps(data: Mapping[str, Any], task: Task, classes: int) -> tuple[dict[str, Any], LabelFiles]:
     """Return the keys about masks or depth maps, and the location of the task's labels."""
     if task == "depth":
         return read_depth_keys(data), DEPTHS

@@ -26,28 +26,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from include.datasets.layouts.description import Description
-    from include.datasets.layouts.samples import Place, Sample
+    from include.datasets.layouts.samples import DatasetLocation, Sample
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
 
 
-def read_labelled(place: Place, task: str, split: Split = "val") -> Layout:
+def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
     `split` is the split to validate with. Raises DatasetError and OSErrors.
     """
-    boundary = Boundary(place.folder, place.source, place.barred)
-    file = find_description(place.path, boundary) if place.path.is_dir() else place.path
+    boundary = Boundary(location.folder, location.source, location.barred)
+    file = find_description(location.path, boundary) if location.path.is_dir() else location.path
     boundary.resolve(file, f"{file.name} is a link that")
-    description = read_description(file, task, place.source, split)
-    root, boundary = _find_root(description, place, boundary)
-    reader = _Reader(description, root, boundary, place.fetched)
+    description = read_description(file, task, location.source, split)
+    root, boundary = _find_root(description, location, boundary)
+    reader = _Reader(description, root, boundary, location.is_fetched)
     splits = {name: reader.read(name) for name in description.splits}
     labels = description.labels
     warnings = (*listing_warnings(boundary), *find_unused_labels(reader.folders, labels, boundary))
     return Layout(root, task, description.names, splits, description.extras, split, warnings, labels)
 
 
-def _find_root(description: Description, place: Place, boundary: Boundary) -> tuple[Path, Boundary]:
+def _find_root(
+    description: Description, location: DatasetLocation, boundary: Boundary
+) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's own folder.
 
     Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics also ignores
@@ -60,9 +63,9 @@ def _find_root(description: Description, place: Place, boundary: Boundary) -> tu
     given = resolve(own / description.path)
     if boundary.contains(given):
         return (given if given.is_dir() else own), boundary
-    roots = DatasetRoots(place.roots, place.barred)
+    roots = DatasetRoots(location.roots, location.barred)
     if roots.is_allowed(given) and given.is_dir():
-        return given, Boundary(given, place.source, place.barred)
+        return given, Boundary(given, location.source, location.barred)
     return own, boundary
 
 
@@ -78,12 +81,12 @@ class _Reader:
     root: Path
     """The folder to which the paths in the description are relative."""
     boundary: Boundary
-    fetched: bool
+    is_fetched: bool
     """Whether this project fetched the data, rather than a user providing them."""
     folders: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each folder of labels, the folders of their images; filled by `read`."""
 
-    def read(self, split: str) -> tuple[Sample, ...]:
+    def read(self, split: Split) -> tuple[Sample, ...]:
         """Find all images of a split and the paths of their labels."""
         source, written = self.boundary.source, self.description.splits[split]
         images: list[_Found] = []
@@ -121,7 +124,7 @@ class _Reader:
                     "each image fewer times, or train for more epochs"
                 )
             image = f"{base}{os.sep}{path}"
-            own = self.fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
+            own = self.is_fetched and image.startswith(f"{self.boundary.folder}{os.sep}")
             possible = self.description.labels.candidates(image, self.boundary.folder if own else None)
             if self.description.labels.are_images:
                 self._require_apart(image, name, possible[0])
@@ -155,7 +158,7 @@ class _Reader:
             return path
         return possible[0]
 
-    def _resolve(self, split: str, path: str) -> Path:
+    def _resolve(self, split: Split, path: str) -> Path:
         """Resolve a path of the data YAML. Paths outside the dataset are not even checked for existence."""
         key = f"{self.description.file.name}: {split}: {path!r}"
         candidates = [self.root / path]

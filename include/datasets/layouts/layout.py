@@ -15,8 +15,10 @@ from include.refusals import show_value
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from include.datasets.layouts.samples import Layout, Place
+    from include.datasets.layouts.samples import DatasetLocation, Layout
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 _REMEDIES = {
     errno.EACCES: "allow the worker to read it",
@@ -26,13 +28,17 @@ _REMEDIES = {
 }
 
 
-def read_layout(place: Place, task: str, split: Split = "val") -> Layout:
+def read_layout(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
     """Find all images to train on and to validate with, and the paths of their labels.
 
     `split` is the split to validate with. Raises DatasetError, and OSError if a retry may succeed.
     """
-    with translate_reading_errors(place.source):
-        return read_class_folders(place, split) if task == "classify" else read_labelled(place, task, split)
+    with translate_reading_errors(location.source):
+        return (
+            read_class_folders(location, split)
+            if task == "classify"
+            else read_labelled(location, task, split)
+        )
 
 
 @contextmanager

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from include.datasets.checking.label_files import LabelFiles
     from include.datasets.layouts.boundary import Boundary
     from include.datasets.rules import Split
+    from include.ultralytics_tasks import Task
+
 
 _UNREAD_SUFFIXES = frozenset({
     "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
@@ -71,9 +73,9 @@ class Layout:
     """A dataset on this machine's disk."""
 
     root: Path
-    task: str
+    task: Task
     names: dict[int, str]
-    splits: Mapping[str, tuple[Sample, ...]]
+    splits: Mapping[Split, tuple[Sample, ...]]
     """The images of `train` and of `validation`; a single entry if both are the same split."""
     extras: Mapping[str, Any] = field(default_factory=dict)
     """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
@@ -90,7 +92,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Place:
+class DatasetLocation:
     """Where a dataset is on this machine. All paths are resolved, with one exception."""
 
     path: Path
@@ -106,7 +108,7 @@ class Place:
     """For a user's own path, a folder into which no path may lead."""
 
     @property
-    def fetched(self) -> bool:
+    def is_fetched(self) -> bool:
         """Whether this project fetched or drew the data, rather than a user providing them."""
         return not self.roots
 
@@ -121,8 +123,8 @@ class Place:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Place:
-        """Recreate a place from the result of `as_json`."""
+    def from_json(cls, values: Mapping[str, Any]) -> DatasetLocation:
+        """Recreate a location from the result of `as_json`."""
         barred = values["barred"]
         return cls(
             Path(values["path"]),

@@ -50,7 +50,7 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """One part of an upload."""
 
     file: int
@@ -63,7 +63,7 @@ class Part:
 class PartLink:
     """A signed link with which a client sends a part."""
 
-    part: Part
+    part: FilePart
     url: str
     """Where to send the part, by PUT."""
     headers: dict[str, str]
@@ -92,14 +92,14 @@ class UploadStore:
         """Return the upload with this id. Raises UploadUnknown."""
         return self._read(upload_id)[0]
 
-    def arrived(self, upload: Upload) -> list[list[int]]:
+    def list_arrived(self, upload: Upload) -> list[list[int]]:
         """Return the numbers of the parts that are in S3, for each file.
 
         Until the upload is completed, a file whose size differs from the announced size is removed, because
         links cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object if a
         sender is cut off after the headers.
         """
-        stored = self._stored(upload)
+        stored = self._list_stored(upload)
 
         def find_arrived(file: UploadFile) -> list[int]:
             item = stored.get(file.path)
@@ -112,7 +112,7 @@ class UploadStore:
 
         return _map(find_arrived, upload.files)
 
-    def links(self, upload: Upload, wanted: Iterable[Part], signer: S3Client) -> Iterator[PartLink]:
+    def sign_links(self, upload: Upload, wanted: Iterable[FilePart], signer: S3Client) -> Iterator[PartLink]:
         """Sign a PUT for each part. The size is signed, too, so that S3 accepts no other size.
 
         Raises UploadEnded if the upload is complete or being removed, and UploadRefused for a part that the
@@ -127,7 +127,7 @@ class UploadStore:
                 raise UploadRefused(
                     f"Upload {upload.upload_id} has no part {part.number} of file {part.file}"
                 )
-            yield self._link(upload, part, signer)
+            yield self._sign_link(upload, part, signer)
 
     def complete(self, upload_id: str) -> Upload:
         """Verify that all files have arrived, assemble their parts, and end the upload.
@@ -141,7 +141,7 @@ class UploadStore:
         if upload.removed_at is not None:
             raise _unknown(upload_id)
         self._assemble(upload)
-        stored = self._stored(upload)
+        stored = self._list_stored(upload)
         _require_all(upload, _lacking(upload.files, stored))
         if others := sorted(stored.keys() - {file.path for file in upload.files}):
             raise UploadIncomplete(
@@ -180,7 +180,7 @@ class UploadStore:
         self._bucket.delete(record)
         return removed
 
-    def unfinished(self, before: datetime) -> Iterator[Upload]:
+    def find_unfinished(self, before: datetime) -> Iterator[Upload]:
         """Yield incomplete uploads that were begun before this time, including partly removed uploads."""
         pages = list_level(self._bucket.client, self._bucket.at(UPLOADS))
         folders = [found for page in pages for found in page if isinstance(found, str)]
@@ -192,7 +192,7 @@ class UploadStore:
             if upload.completed_at is None and upload.created_at < before:
                 yield upload
 
-    def _link(self, upload: Upload, part: Part, signer: S3Client) -> PartLink:
+    def _sign_link(self, upload: Upload, part: FilePart, signer: S3Client) -> PartLink:
         file = upload.files[part.file]
         location, size = self._bucket.at(upload.key(file)), file.size_of(part.number)
         if file.multipart_id is None:
@@ -204,11 +204,11 @@ class UploadStore:
 
     def _assemble(self, upload: Upload) -> None:
         """Assemble the files that were sent in parts, once the parts of all of them are verified."""
-        waiting = _lacking(upload.files, self._stored(upload))
+        waiting = _lacking(upload.files, self._list_stored(upload))
         found = zip(waiting, _map(lambda file: self._find_parts(upload, file), waiting), strict=True)
         whole = {file: arrived for file, arrived in found if _is_whole(file, arrived)}
         if cut := [file for file in waiting if file not in whole]:  # another request may have assembled them
-            _require_all(upload, _lacking(cut, self._stored(upload)))
+            _require_all(upload, _lacking(cut, self._list_stored(upload)))
         _map(lambda file: self._assemble_file(upload, file, whole[file]), whole)
 
     def _assemble_file(self, upload: Upload, file: UploadFile, arrived: Mapping[int, StoredPart]) -> None:
@@ -220,7 +220,7 @@ class UploadStore:
             return {}
         return list_parts(self._bucket, upload.key(file), file.multipart_id)
 
-    def _stored(self, upload: Upload) -> dict[str, ListedObject]:
+    def _list_stored(self, upload: Upload) -> dict[str, ListedObject]:
         """Return the objects of the upload by their paths, without the record."""
         record = upload_record_key(upload.upload_id)
         return {

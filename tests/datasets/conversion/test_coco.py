@@ -20,6 +20,8 @@ from tests.support.coco_datasets import KEYPOINTS, SIDES, Coco, build_coco, draw
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from include.ultralytics_tasks import Task
+
 OPTIONS: Mapping[str, dict[str, bool]] = {
     "detect": {},
     "segment": {"use_segments": True},
@@ -30,7 +32,7 @@ REAL_IDS = tuple(
 )
 
 
-def convert(folder: Path, work: Path, task: str = "detect", named: str | None = None) -> dict[str, str]:
+def convert(folder: Path, work: Path, task: Task = "detect", named: str | None = None) -> dict[str, str]:
     """Convert the folder in this process; return the text of each label file by its name."""
     files = ConvertedFiles(work)
     files.dataset.mkdir(parents=True)
@@ -47,7 +49,7 @@ def described(work: Path) -> dict[str, Any]:
     ("ids", "is_coco"), [((1, 2, 3), False), (REAL_IDS, True)], ids=["1 to n", "COCO's 91"]
 )
 def test_labels_equal_those_of_ultralytics(
-    ids: tuple[int, ...], is_coco: bool, task: str, tmp_path: Path
+    ids: tuple[int, ...], is_coco: bool, task: Task, tmp_path: Path
 ) -> None:
     folder = build_coco(tmp_path / "data", ids)
     ours = convert(folder, tmp_path / "work", task)

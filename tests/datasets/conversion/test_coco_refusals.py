@@ -15,12 +15,14 @@ from include.datasets.conversion.coco import convert_coco
 from include.datasets.conversion.detection import find_foreign
 from include.datasets.conversion.files import ConvertedFiles
 from include.datasets.errors import DatasetError
-from include.datasets.layouts.samples import Place
+from include.datasets.layouts.samples import DatasetLocation
 from tests.support.coco_datasets import SIDES, Coco, build_coco, draw_image
 from tests.support.strangers import as_stranger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from include.ultralytics_tasks import Task
 
 
 def good() -> Coco:
@@ -33,7 +35,7 @@ def good() -> Coco:
     return made
 
 
-def refusal(folder: Path, work: Path, task: str = "detect", named: str | None = None) -> str:
+def refusal(folder: Path, work: Path, task: Task = "detect", named: str | None = None) -> str:
     ConvertedFiles(work).dataset.mkdir(parents=True)
     with pytest.raises(DatasetError) as refused:
         convert_coco(str(folder), "mine", None, named, task, str(work))
@@ -237,10 +239,10 @@ def test_a_folder_that_the_worker_may_not_read_is_an_error_and_not_skipped(hidde
         folder = build_coco(Path(reachable, "data"))
         Path(reachable).chmod(0o755)
         (folder / hidden).chmod(0)
-        place = Place(folder, "mine", folder, (Path(reachable),))
+        location = DatasetLocation(folder, "mine", folder, (Path(reachable),))
 
         def convert() -> None:
-            found = find_foreign(place, "detect")
+            found = find_foreign(location, "detect")
             assert found is not None
             convert_coco(str(found.folder), "mine", None, None, "detect", reachable)
 

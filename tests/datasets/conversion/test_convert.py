@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from include.datasets.caching.fetch import LocalDataset
     from include.datasets.reference import DatasetReference
+    from include.ultralytics_tasks import Task
 
 
 @dataclass
@@ -48,7 +49,7 @@ class World:
     folder: Path
     hosts: AllowedHosts = field(default_factory=AllowedHosts)
 
-    def check(self, source: str, task: str = "detect", machine: str = "checking") -> DatasetReference:
+    def check(self, source: str, task: Task = "detect", machine: str = "checking") -> DatasetReference:
         cache, bucket = self.folder / machine, Bucket(self.client, self.bucket)
         return check.inspect_dataset(
             source,
@@ -77,7 +78,7 @@ class World:
         for key in self.keys(prefix):
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
-    def upload_export(self, task: str, host: ImageHost, key: str = "sets/mine.ndjson") -> str:
+    def upload_export(self, task: Task, host: ImageHost, key: str = "sets/mine.ndjson") -> str:
         lines = export(task, host.url)
         for line in lines[1:]:
             host.files[f"/{line['file']}"] = png(len(host.files))
@@ -115,7 +116,7 @@ def contents(local: LocalDataset) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(("form", "task"), [("zip", "segment"), ("file", "semantic"), ("folder", "obb")])
 def test_a_converted_coco_dataset_is_trained_on_after_its_source_is_gone(
-    form: str, task: str, world: World
+    form: str, task: Task, world: World
 ) -> None:
     folder = build_coco(world.folder / "data")
     source = str(folder)
@@ -202,7 +203,7 @@ def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
     ],
 )
 def test_a_converted_export_is_trained_on_after_its_images_are_gone(
-    task: str, world: World, host: ImageHost
+    task: Task, world: World, host: ImageHost
 ) -> None:
     source = world.upload_export(task, host)
     reference = world.check(source, task)

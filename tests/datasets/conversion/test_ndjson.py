@@ -23,8 +23,10 @@ from tests.support.ndjson_exports import LABELS, export, header, png, record, wr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from include.ultralytics_tasks import Task
 
-def convert(file: Path, work: Path, task: str = "detect") -> Mapping[str, Any]:
+
+def convert(file: Path, work: Path, task: Task = "detect") -> Mapping[str, Any]:
     ConvertedFiles(work).dataset.mkdir(parents=True)
     return convert_ndjson(str(file), "s3://bucket/mine.ndjson", task, str(work))
 
@@ -56,7 +58,7 @@ def convert_plainly(folder: Path, lines: list[dict[str, Any]]) -> Path:
 @pytest.mark.parametrize("task", LABELS)
 @pytest.mark.parametrize("validation", [True, False], ids=["splits", "no val"])
 def test_labels_splits_and_classes_equal_those_of_ultralytics(
-    task: str, validation: bool, tmp_path: Path
+    task: Task, validation: bool, tmp_path: Path
 ) -> None:
     lines = export(task, splits="ttttttvvv" if validation else "t" * 25)
     convert(write(tmp_path / "mine.ndjson", lines), tmp_path / "work", task)

@@ -1,0 +1,9 @@
+"""The tasks of Ultralytics."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Task = Literal["detect", "segment", "semantic", "depth", "classify", "pose", "obb"]
+TASKS: tuple[Task, ...] = get_args(Task)
+"""In the order of Ultralytics; a test compares them with the installed version."""
