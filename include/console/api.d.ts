@@ -338,7 +338,7 @@ declare namespace Api {
     kind: string;
   }
 
-  interface Sample {
+  interface SamplePicture {
     name: string;
     split: string;
     image: string;
@@ -346,7 +346,7 @@ declare namespace Api {
   }
 
   interface Samples {
-    samples: Array<Sample>;
+    samples: Array<SamplePicture>;
   }
 
   interface Session {
