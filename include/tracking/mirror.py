@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from include.checkpoints.checkpoint import CHECKPOINT_KINDS
 from include.jobs.job import JobStatus
-from include.tracking.server import Metric
+from include.tracking.answers import Metric
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from include.jobs.job import RecordedEpoch, TrainingJob
-    from include.tracking.server import Run, TrackingServer
+    from include.tracking.answers import Run
+    from include.tracking.server import TrackingServer
 
 JOB_TAG = "training.job_id"
 ORIGIN_TAG = "training.origin_run_id"

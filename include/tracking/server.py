@@ -12,13 +12,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import requests
 from pydantic import BaseModel, ValidationError
 
+from include.tracking.answers import Experiment, ExperimentAnswer, HistoryAnswer, RunAnswer, RunsAnswer
 from include.tracking.errors import TrackingRefused, TrackingSettingsError, TrackingUnavailable
+
+if TYPE_CHECKING:
+    from include.tracking.answers import Metric, Run
 
 DEFAULT_EXPERIMENT = "train_yolo"
 
@@ -33,66 +37,6 @@ LONGEST_TAG = 5000
 _HISTORY_PAGE = 25_000
 _MOST_METRICS, _MOST_OTHERS = 800, 100
 """Limits for one request: a server accepts 1000 items in total, with up to 100 parameters and 100 tags."""
-
-
-class Metric(BaseModel):
-    """The value of a metric at one step."""
-
-    key: str
-    value: float
-    timestamp: int
-    """Milliseconds since 1970."""
-    step: int = 0
-
-
-class KeyValue(BaseModel):
-    """A parameter or a tag."""
-
-    key: str
-    value: str = ""
-
-
-class RunInfo(BaseModel):
-    """MLflow's own data about a run."""
-
-    run_id: str
-    status: str = "RUNNING"
-
-
-class RunData(BaseModel):
-    """The data logged to a run, with only the latest value of each metric."""
-
-    metrics: list[Metric] = []
-    params: list[KeyValue] = []
-    tags: list[KeyValue] = []
-
-
-class Run(BaseModel):
-    """A run in MLflow."""
-
-    info: RunInfo
-    data: RunData = RunData()
-
-
-class _Experiment(BaseModel):
-    experiment_id: str
-
-
-class _ExperimentAnswer(BaseModel):
-    experiment: _Experiment
-
-
-class _RunAnswer(BaseModel):
-    run: Run
-
-
-class _RunsAnswer(BaseModel):
-    runs: list[Run] = []
-
-
-class _HistoryAnswer(BaseModel):
-    metrics: list[Metric] = []
-    next_page_token: str | None = None
 
 
 class _Nothing(BaseModel):
@@ -155,7 +99,7 @@ class TrackingServer:
                 raise
         try:
             body = {"name": self.experiment}
-            return self._call("POST", "experiments/create", _Experiment, body=body).experiment_id
+            return self._call("POST", "experiments/create", Experiment, body=body).experiment_id
         except TrackingRefused as error:
             if error.code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -169,7 +113,7 @@ class TrackingServer:
             "order_by": ["attributes.start_time ASC"],
             "max_results": 1000,
         }
-        return self._call("POST", "runs/search", _RunsAnswer, body=body).runs
+        return self._call("POST", "runs/search", RunsAnswer, body=body).runs
 
     def create_run(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> Run:
         """Create a run; `started` is in milliseconds since 1970."""
@@ -179,14 +123,14 @@ class TrackingServer:
             "start_time": started,
             "tags": _entries(tags, LONGEST_TAG),
         }
-        return self._call("POST", "runs/create", _RunAnswer, body=body).run
+        return self._call("POST", "runs/create", RunAnswer, body=body).run
 
     def history(self, run_id: str, key: str) -> list[Metric]:
         """Return every value of a metric."""
         query: dict[str, Any] = {"run_id": run_id, "metric_key": key, "max_results": _HISTORY_PAGE}
         metrics: list[Metric] = []
         while True:
-            page = self._call("GET", "metrics/get-history", _HistoryAnswer, query=query)
+            page = self._call("GET", "metrics/get-history", HistoryAnswer, query=query)
             metrics += page.metrics
             if not page.next_page_token or page.next_page_token == query.get("page_token"):
                 return metrics
@@ -218,7 +162,7 @@ class TrackingServer:
 
     def _find_experiment(self) -> str:
         query = {"experiment_name": self.experiment}
-        found = self._call("GET", "experiments/get-by-name", _ExperimentAnswer, query=query)
+        found = self._call("GET", "experiments/get-by-name", ExperimentAnswer, query=query)
         return found.experiment.experiment_id
 
     @cached_property

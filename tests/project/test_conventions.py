@@ -23,7 +23,6 @@ LONG_FILES = {
     "include/attempt/starting_point.py",
     "include/datasets/uploads/store.py",
     "include/stack/local.py",
-    "include/tracking/server.py",
     "include/training/gpus.py",
     "include/training/resume.py",
 }
