@@ -6,8 +6,8 @@
 | `apply` | runs the revisions for good, each in one transaction; refuses while anything blocks them |
 | `verify` | reads the columns with their types and lengths back from the database |
 
-Migrating is idempotent and safe to run concurrently: one run migrates, and the others find nothing to do. An
-existing table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and its other
+The Dag is idempotent, and its runs may overlap: one migrates, and the others find nothing to do. An existing
+ table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and its other
 values stay as they are. A downgrade removes only what an upgrade created, and drops data only with
 `confirm_data_loss`. On a database that matters, use `dry_run` first; note that filling in `job_id`
 locks and rewrites the host application's table for a moment, even in `plan`.

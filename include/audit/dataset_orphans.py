@@ -70,7 +70,7 @@ def find_dataset_orphans(
 def _find_unused(
     connection: Connection[Any], page: list[ListedObject], owner: _Owner, used: set[str]
 ) -> Iterator[AuditFinding]:
-    """Yield a finding for each object of `page` whose owner does not exist; `used` collects those that do."""
+    """Yield a finding for each object of `page` whose owner does not exist; add the others to `used`."""
     matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
     unknown = {name for _, name in matches} - used
     if unknown:

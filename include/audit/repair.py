@@ -82,7 +82,7 @@ def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedOb
 
 
 def advice(client: S3Client, recorded: RecordedObject) -> str:
-    """Return advice for a person, as a sentence, about an object that could not be restored."""
+    """Return a sentence that says what to do about an object that could not be restored."""
     if (previous := _previous(recorded)) is not None:
         with suppress(BucketMissing):
             stored = find_checkpoint(client, previous)

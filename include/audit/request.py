@@ -63,7 +63,7 @@ class AuditRequest(Request):
         None,
         ge=0,
         le=_MOST,
-        description="Number of best jobs, by their fitness, whose states are kept as "
+        description="Number of jobs with the best fitness, per model and dataset, whose states are kept as "
         f"well. Default: as in Variable {POLICY_VARIABLE}, otherwise 3.",
     )
     expire_after_days: int | None = Field(

@@ -79,7 +79,7 @@ def _prepare_connecting() -> Callable[[], Connection[Any]]:
 
 
 def s3_client(*, interactive: bool = False, connection: str = TRAINING_S3) -> S3Client:
-    """Return a boto3 client for the endpoint of `connection`, with our time-outs and retries.
+    """Return a boto3 client for the endpoint of `connection`, with our timeouts and retries.
 
     An interactive client gives up sooner: it is for small requests that a user waits for.
     """

@@ -144,8 +144,9 @@ def _parse_weights(text: str) -> ModelReference:
     name = known.get(text.lower(), f"{text[:-3]}.pt")
     if not WEIGHTS_NAME.match(name):
         raise ValueError(
-            f"model={show_value(text)} is a path, and jobs do not read files of a worker; store the file "
-            "with `make pretrained FILE=…` and give only its name, or upload it to S3 and give its s3:// URI"
+            f"model={show_value(text)} is a path, and jobs do not read files on a worker's disk; store the "
+            "file with `make pretrained FILE=…` and give only its name, or upload it to S3 and give its "
+            "s3:// URI"
         )
     if name in published_weights() and published_weights()[name] is None:
         raise ValueError(
@@ -162,7 +163,7 @@ def _parse_architecture(text: str) -> ModelReference:
         hint = f"did you mean {similar}? Otherwise give" if similar else "give"
         raise ValueError(
             f"model={show_value(text)} is not an architecture that Ultralytics ships, and jobs do not read "
-            f"files of a worker; {hint} {_EXAMPLES}"
+            f"files on a worker's disk; {hint} {_EXAMPLES}"
         )
     if found.task is None:
         raise ValueError(

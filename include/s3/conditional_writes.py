@@ -108,8 +108,8 @@ def require_verified_writes(bucket: Bucket) -> None:
         return
     raise ConditionsNotHonoured(
         f"S3 at {bucket.endpoint} stores bytes that do not match the SHA-256 sent with them, so a state that "
-        f"was damaged on its way to bucket {bucket.name!r} would be recorded as whole. It is not safe to "
-        "train on it: use a server that verifies x-amz-checksum-sha256 (docs/deployment.md, S3)"
+        f"was damaged on its way to bucket {bucket.name!r} would be recorded as whole. Do not store "
+        "training states on this server: use one that verifies x-amz-checksum-sha256 (docs/deployment.md, S3)"
     )
 
 
@@ -123,8 +123,8 @@ def require_conditional_deletes(bucket: Bucket) -> None:
 def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> ConditionsNotHonoured:
     return ConditionsNotHonoured(
         f"S3 at {bucket.endpoint} does not refuse {', '.join(found.problems())}, so in bucket "
-        f"{bucket.name!r} two attempts at one job could overwrite or delete each other's state. It is not "
-        f"safe to {what} it: use a server that honours If-Match and If-None-Match (docs/deployment.md, S3)"
+        f"{bucket.name!r} two attempts at one job could overwrite or delete each other's state. Do not "
+        f"{what} this server: use one that honours If-Match and If-None-Match (docs/deployment.md, S3)"
     )
 
 

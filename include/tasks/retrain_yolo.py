@@ -243,7 +243,7 @@ def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
     if then != now:
         changed = ", ".join(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
         raise PlanError(
-            f"The plan has been changed ({changed}) since this run started training job {row.job_id}; "
+            f"The plan has been changed ({changed}) since this run started job {row.job_id}; "
             "trigger a new run"
         )
     return started

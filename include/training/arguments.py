@@ -96,7 +96,7 @@ def check_no_files(overrides: Mapping[str, object]) -> None:
     for name, remedy in FILES.items():
         if isinstance(value := overrides.get(name), str):
             raise ValueError(  # noqa: TRY004 - callers expect ValueError
-                f"{name}={show_value(value)} is refused: jobs do not read files of a worker; {remedy}"
+                f"{name}={show_value(value)} is refused: jobs do not read files on a worker's disk; {remedy}"
             )
 
 

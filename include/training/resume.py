@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.checkpoints.keys import BATCH, BEST_EPOCH, EXACT, LOSS_WATCH
+from include.refusals import show_value
 from include.training.arguments import OURS, check_overrides, known_arguments
 from include.training.changes import KEPT, changed_arguments, describe_changes
 from include.training.contract import NotResumable, StateMismatch, TrainingError, UnreadableCheckpoint
@@ -188,8 +189,8 @@ def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], sourc
     teacher = request.arguments.get("distill_model")
     if known.get("distill_model") not in {None, teacher}:
         raise TrainingError(
-            f"{source} was distilled from a teacher, but a path in a checkpoint is not followed; set "
-            "distill_model to the path of that teacher on this machine"
+            f"{source} was distilled from the teacher {show_value(known['distill_model'])}, but a path in a "
+            "checkpoint is not followed; to confirm it, set distill_model to exactly that path"
         )
     return known
 

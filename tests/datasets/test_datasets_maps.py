@@ -200,7 +200,11 @@ def test_what_ultralytics_would_leave_out_is_named(
         ("semantic", {"label_mapping": {0: "sky"}}, "label_mapping: the entry 0: 'sky' must map"),
         ("semantic", {"label_mapping": {0: 256}}, "label_mapping: the entry 0: 256 must map"),
         ("semantic", {"label_mapping": {0: 0, 1: 7}}, "have the ids 1, which are neither in 0..1"),
-        ("semantic", {"names": [f"c{n}" for n in range(255)]}, "names: 255 classes are too many for"),
+        (
+            "semantic",
+            {"names": [f"c{n}" for n in range(255)]},
+            "names: 255 classes exceed the limit of 254 for task semantic",
+        ),
         ("depth", {"depth_scale": 0}, "depth_scale must be a positive number, not 0"),
         ("depth", {"depth_scale": "1000"}, "depth_scale must be a positive number, not '1000'"),
         ("depth", {"max_depth": -1}, "max_depth must be a positive number, not -1"),

@@ -110,13 +110,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "model elsewhere": ({"model": "https://example.org/x.pt"}, "cannot be fetched"),
     "model YAML elsewhere": ({"model": "s3://bucket/model.yaml"}, "cannot be fetched"),
-    "model YAML of a worker": ({"model": "/data/yolo11n.yaml"}, "jobs do not read files of a worker"),
-    "model by dots": ({"model": "../../yolo11n.yaml"}, "jobs do not read files of a worker"),
-    "model in the working directory": ({"model": "./yolo11n.yaml"}, "jobs do not read files of a worker"),
+    "model YAML of a worker": ({"model": "/data/yolo11n.yaml"}, "jobs do not read files on a worker's disk"),
+    "model by dots": ({"model": "../../yolo11n.yaml"}, "jobs do not read files on a worker's disk"),
+    "model in the working directory": (
+        {"model": "./yolo11n.yaml"},
+        "jobs do not read files on a worker's disk",
+    ),
     "model that is a data YAML": ({"model": "coco8.yaml"}, "is not an architecture that Ultralytics ships"),
     "weights of a worker": (
         {"model": "/data/../sam_b.pt"},
-        "is a path, and jobs do not read files of a worker; store",
+        "is a path, and jobs do not read files on a worker's disk; store",
     ),
     "mistyped model": ({"model": "yolov11n"}, "did you mean yolo11n? Otherwise give"),
     "segmenter that is no YOLO": (

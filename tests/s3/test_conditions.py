@@ -74,7 +74,7 @@ def test_a_server_that_honours_conditions_passes_repeated_probes(s3_client: S3Cl
 def test_nothing_is_trained_on_a_server_that_ignores_conditions(
     ignoring: Ignoring, bucket: str, operation: str, problem: str
 ) -> None:
-    with pytest.raises(ConditionsNotHonoured, match=f"{problem}.*not safe to train on"):
+    with pytest.raises(ConditionsNotHonoured, match=f"{problem}.*Do not train on this server"):
         require_conditional_writes(Bucket(ignoring(operation), bucket))
 
 
@@ -89,7 +89,7 @@ def test_no_job_begins_on_a_server_that_ignores_conditions(
 ) -> None:
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     monkeypatch.setattr("include.deployment.connections.s3_client", lambda **_: ignoring("PutObject"))
-    with pytest.raises(AirflowFailException, match="not safe to train on"):
+    with pytest.raises(AirflowFailException, match="Do not train on this server"):
         resolve_config(context_of_run("run1", {"job_id": "a", "dataset": "digits"}))
     assert jobs.get("a") is None
 
@@ -105,7 +105,9 @@ def test_nothing_is_trained_on_a_server_that_does_not_compare_bytes_with_their_s
     ignoring: Ignoring, bucket: str
 ) -> None:
     require_verified_writes(Bucket(ignoring(), bucket))
-    with pytest.raises(ConditionsNotHonoured, match=r"do not match the SHA-256 .*not safe to train on it"):
+    with pytest.raises(
+        ConditionsNotHonoured, match=r"do not match the SHA-256 .*Do not store training states on this server"
+    ):
         require_verified_writes(Bucket(ignoring("PutObject"), bucket))
 
 

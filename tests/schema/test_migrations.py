@@ -137,7 +137,7 @@ def test_a_target_can_be_a_revision_or_a_number_of_steps(engine: Engine) -> None
 
 
 @pytest.mark.parametrize("target", [f"+{len(REVISIONS) + 1}", "-1", "0999", "", "heads", "0001:0002"])
-def test_an_invalid_target_is_refused_by_name(engine: Engine, target: str) -> None:
+def test_an_invalid_target_is_refused_with_the_valid_ones(engine: Engine, target: str) -> None:
     with pytest.raises(TargetUnknown, match=f"base.*{', '.join(REVISIONS)}"):
         plan(engine, target)
 

@@ -147,10 +147,12 @@ def _holds_name(value: Any) -> bool:
 def _check_attributes(path: str, state: Mapping[str, Any]) -> None:
     """Check the attributes that take effect when a layer is loaded or run."""
     if hidden := methods() & state.keys():
-        raise ForeignCode(f"holds a layer whose {min(hidden)} is replaced; do not load it")
+        raise ForeignCode(
+            f"holds a layer whose {min(hidden)} is replaced; it may be harmful, so do not load it"
+        )
     forward = state.get("forward")
     if forward is not None and not (isinstance(forward, Constant) and forward.kind == "method"):
-        raise ForeignCode("holds a layer whose forward is replaced; do not load it")
+        raise ForeignCode("holds a layer whose forward is replaced; it may be harmful, so do not load it")
     name = path.rpartition(".")[2]
     if name == "AAttn" and not all(
         _is_count(state.get(each), MAX_CHANNELS) for each in ("head_dim", "num_heads")

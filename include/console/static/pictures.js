@@ -44,7 +44,7 @@ export function Pictures({ job }) {
   return html`<section class="section" aria-labelledby="pictures">
     <h2 id="pictures">Pictures</h2>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
-    ${none && html`<${Note}>Sample predictions and Ultralytics’ plots appear when the training has finished.</${Note}>`}
+    ${none && html`<${Note}>Sample predictions and Ultralytics’ plots appear when training has finished.</${Note}>`}
     <${Gallery} pictures=${shown} />
   </section>`;
 }

@@ -65,7 +65,7 @@ class ConvertedDatasets:
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> ConvertedDataset | None:
-        """Return the result of converting the content with that key; None if it is not completely in S3."""
+        """Return the converted dataset recorded for `key`; None if not all of its files are in S3."""
         converted = self._bucket.read(conversion_key(key), REPORT_BYTES, ConvertedDataset.model_validate_json)
         if converted is None:
             return None
