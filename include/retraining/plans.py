@@ -137,9 +137,9 @@ class RetrainPlan(_Part):
         try:
             return TrainingSpec.parse(given | self.parameters)
         except SpecError as error:
-            # An error in overrides names an argument in them instead of the parameter.
-            ours = error.field in self.parameters and error.field != "overrides"
-            raise PlanError(f"parameters.{error}" if ours else str(error)) from None
+            # An error in overrides usually begins with an argument in them instead of the parameter.
+            prefix = "parameters.overrides: " if error.field == "overrides" else "parameters."
+            raise PlanError(f"{prefix}{error}" if error.field in self.parameters else str(error)) from None
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all settings that determine the result of training on given data."""

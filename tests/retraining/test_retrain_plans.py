@@ -67,8 +67,9 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
         ),
         (
             {"parameters": {"epochs": 5, "overrides": {"epochs": 1}}},
-            r"plan 'good': epochs is a parameter of its own",
+            r"plan 'good': parameters.overrides: epochs is a parameter of its own",
         ),
+        ({"parameters": {"overrides": 5}}, r"plan 'good': parameters.overrides: overrides=5 is refused"),
         ({"parameters": {"overrides": {"mozaic": 1}}}, r"mozaic is not a training argument .* mosaic"),
         ({"parameters": {"dataset": "digits"}}, r"parameters: dataset does not belong here: it is a field"),
         ({"parameters": {"job_id": "x"}}, r"parameters: job_id does not belong here: each run sets its own"),
