@@ -94,7 +94,10 @@ def flush(folder: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Wait until the file is on the disk: its size would not show that a part is missing after a crash."""
+    """Wait until the content of the file, or the names in the folder, are on the disk.
+
+    After a crash, the size of a file would not show that a part of it is missing.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -18,6 +18,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS
 from ultralytics.utils.torch_utils import qat_state, strip_qat, unwrap_model
 
 from include.checkpoints.keys import BEST_EPOCH, EXACT
+from include.datasets.disk import flush_file
 from include.training.contract import DiskError
 from include.training.error_text import format_error, reports_killed_worker
 from include.training.loading import load_checkpoint
@@ -107,16 +108,7 @@ def put_in_place(staged: Path, path: Path) -> None:
     """Give the file that `write` returned its final name, and make the renaming survive a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Wait until the content of the file, or the names in the folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_file(path.parent)
 
 
 def write(state: dict[str, Any], path: Path) -> Path:
@@ -127,7 +119,7 @@ def write(state: dict[str, Any], path: Path) -> Path:
     staged = staged_path(path)
     try:
         torch.save(state, staged)
-        _sync(staged)  # otherwise a power cut after the renaming could leave an empty file
+        flush_file(staged)  # otherwise a power cut after the renaming could leave an empty file
     except (OSError, RuntimeError) as error:  # torch does not report a full disk as such
         written = staged.stat().st_size if staged.exists() else 0
         free = written + (shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0)
