@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import requests
-
 from benchmarks.figures import MedianInterval
 from benchmarks.place import main, stopping
 from benchmarks.planting import ANCESTOR, LONG, NEVER_TOGETHER, RARE_DATASET, plant, settle
 from benchmarks.table import Table, progress
 from include.stack.local import Stack
+from include.stack.ports import open_session
 from include.stack.steps import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import requests
 
 PREFIX = "/training/api/v1"
 
@@ -176,8 +177,7 @@ def _cursor_at(stack: Stack, deep: int) -> str:
 
 
 def _log_in(stack: Stack) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
+    session = open_session()
     login = {"username": stack.username, "password": stack.password}
     login_response = session.post(f"{stack.url}/auth/token", json=login, timeout=60)
     session.headers["Authorization"] = f"Bearer {login_response.json()['access_token']}"

@@ -24,6 +24,7 @@ from include.api.app import PREFIX, create_app
 from include.console import app as console
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
+from include.stack.ports import open_session
 from tests.support.access_table import EVERYBODY, OURS, PAGES, STARTS, TABLE, TOLD_APART, Row
 from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.ask_as_roles import PEOPLE
@@ -158,8 +159,7 @@ def test_a_group_of_the_identity_provider_becomes_a_role(answers: Answers, who: 
 
 def test_an_airflow_token_is_accepted_as_a_header_and_as_a_cookie(served: Stack) -> None:
     login = {"username": served.username, "password": served.password}
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         given = session.post(f"{served.url}/auth/token", json=login, timeout=60).json()["access_token"]
         session.cookies.set("_token", given)
         by_cookie = session.get(f"{served.url}{PREFIX}/models", timeout=60)
@@ -186,8 +186,7 @@ def test_paths_without_a_route_are_not_found(served: Stack, path: str) -> None:
     ("method", "path"), [("POST", "/models"), ("DELETE", "/openapi.json"), ("POST", "/jobs/a/completion")]
 )
 def test_a_bad_request_without_a_login_learns_nothing(served: Stack, method: str, path: str) -> None:
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         answer = session.request(
             method,
             f"{served.url}{PREFIX}{path}",

@@ -16,6 +16,7 @@ from include.api.app import create_app as create_api
 from include.console.app import PREFIX as CONSOLE
 from include.console.app import create_app as create_console
 from include.stack.local import Stack
+from include.stack.ports import open_session
 from tests.support.api_client import ask, token
 from tests.support.api_server import open_app, serving
 
@@ -35,8 +36,7 @@ def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> I
 def _get(stack: Stack, path: str, role: str | None = "admin", **headers: str) -> requests.Response:
     if role is not None:
         headers["Authorization"] = f"Bearer {token(stack, role)}"
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         return session.get(f"{stack.url}{path}", headers=headers, timeout=60, allow_redirects=False)
 
 

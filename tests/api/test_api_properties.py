@@ -24,6 +24,7 @@ from include.api.app import PREFIX, create_app
 from include.api.pages import encode_cursor
 from include.jobs.repository import JobRepository
 from include.stack.local import Stack
+from include.stack.ports import open_session
 from tests.support.api_client import get, token
 from tests.support.jobs import claim, epoch_report
 
@@ -89,8 +90,7 @@ def seeded(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> I
 
 @pytest.fixture(scope="module")
 def admin(seeded: Stack) -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         session.headers["Authorization"] = f"Bearer {token(seeded, 'admin')}"
         yield session
 

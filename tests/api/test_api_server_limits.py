@@ -15,6 +15,7 @@ from include.serving.logins import MOST_FROM_ADDRESS, SECONDS
 from include.serving.protocol import HEAD_SECONDS
 from include.stack import processes
 from include.stack.local import Stack
+from include.stack.ports import open_session
 from tests.support.api_client import get, token
 from tests.support.raw_http import Connection, connect, head
 from tests.support.soft_limit import soft_limit
@@ -92,8 +93,7 @@ def test_an_endless_request_header_is_refused_and_not_kept(api_stack: Stack, ser
 
 
 def _log_in(stack: Stack, username: str, password: str, path: str = "/auth/token") -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         body = {"username": username, "password": password}
         return session.post(f"{stack.url}{path}", json=body, timeout=60)
 

@@ -16,6 +16,7 @@ from include.console.app import PAGES, PREFIX, create_app
 from include.console.derive_types import TYPES, derive
 from include.console.files import MEDIA_TYPES, STATIC, compute_version, list_served_files
 from include.stack.local import Stack
+from include.stack.ports import open_session
 from tests.support.api_client import token
 
 pytestmark = pytest.mark.timeout(600)
@@ -29,8 +30,7 @@ def get(stack: Stack, path: str, who: str | None = "viewer", **headers: str) -> 
     """GET a path below the console as that role, or without a login if `who` is None."""
     if who is not None:
         headers["Authorization"] = f"Bearer {token(stack, None if who == 'without a role' else who)}"
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         request = requests.Request("GET", f"{stack.url}{PREFIX}/", headers=headers).prepare()
         request.url = f"{stack.url}{PREFIX}/{path}"  # set last, because preparing a URL would resolve `..`
         return session.send(request, timeout=60, allow_redirects=False)

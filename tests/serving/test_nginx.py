@@ -20,7 +20,7 @@ from include.api.app import PREFIX
 from include.jobs.repository import JobRepository
 from include.stack import processes
 from include.stack.local import Stack
-from include.stack.ports import LOOPBACK
+from include.stack.ports import LOOPBACK, open_session
 from include.stack.processes import Service
 from tests.support.api_client import token
 from tests.support.api_servers import port_of
@@ -37,8 +37,7 @@ SPOOFED = "203.0.113.77"
 
 
 def _ask(nginx: Nginx, method: str, path: str, **options: Any) -> requests.Response:
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         url = path if "://" in path else f"{nginx.url}{path}"
         return session.request(
             method, url, verify=str(nginx.certificate), timeout=60, allow_redirects=False, **options

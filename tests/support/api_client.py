@@ -7,6 +7,7 @@ from typing import Any
 import requests
 
 from include.stack.local import Stack
+from include.stack.ports import open_session
 
 
 def token(stack: Stack, role: str | None, name: str | None = None) -> str:
@@ -35,8 +36,7 @@ def ask(
 
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
     sent = None if method == "GET" else body or {}
-    with requests.Session() as session:
-        session.trust_env = False
+    with open_session() as session:
         return session.request(
             method,
             f"{stack.url}{PREFIX}{path}",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import requests
+from include.stack.ports import open_session
 
 Event = tuple[str, str | None, Any]
 
@@ -27,8 +27,7 @@ class Listener:
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
         if bearer is not None:
             headers["Authorization"] = f"Bearer {bearer}"
-        with requests.Session() as session:
-            session.trust_env = False
+        with open_session() as session:
             session.verify = str(trusted) if trusted else True
             self.answer = session.get(url, params=query, headers=headers, stream=True, timeout=60)
         self._lines = self.answer.iter_lines(chunk_size=1, decode_unicode=True)

@@ -13,7 +13,7 @@ from typing import Any
 import requests
 
 from include.stack import ports, processes
-from include.stack.ports import LOOPBACK
+from include.stack.ports import LOOPBACK, open_session
 from include.stack.processes import Service
 
 USERNAME, PASSWORD = "admin", secrets.token_urlsafe(24)
@@ -110,8 +110,7 @@ class MlflowServer:
         return f"{self.url}/api/2.0/mlflow"
 
     def _session(self) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False
+        session = open_session()
         session.auth = (USERNAME, PASSWORD)
         return session
 
