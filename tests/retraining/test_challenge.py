@@ -97,5 +97,5 @@ def test_a_cleared_run_continues_its_training_run(
     again = build_challenge(retraining(plan()), dataset, models, jobs)
     assert again == begun
     assert again.conf["model"] == first.path
-    with pytest.raises(PlanError, match=r"changed \(epochs\) since this run started training job good-1"):
+    with pytest.raises(PlanError, match=r"changed \(epochs\) since this run started job good-1"):
         build_challenge(retraining(plan(parameters={"epochs": 9})), dataset, models, jobs)
