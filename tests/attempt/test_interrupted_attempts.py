@@ -23,6 +23,7 @@ def place(s3: S3, s3_client: S3Client, bucket: str, training_url: str, tmp_path:
     return Place(s3, s3_client, bucket, training_url, tmp_path)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_with_the_same_weights_on_the_same_and_on_another_machine(
     place: Place,
 ) -> None:

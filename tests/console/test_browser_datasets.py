@@ -77,6 +77,7 @@ def expect_no_broken_picture(page: Page | FrameLocator) -> None:
         assert picture.evaluate("img => img.naturalWidth") > 0
 
 
+@pytest.mark.long
 def test_a_dropped_zip_is_checked_trained_on_and_compared_with_its_next_version(
     visit: Visitors, api: Airflow, airflow_stack: Stack, tmp_path: Path
 ) -> None:

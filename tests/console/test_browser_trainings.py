@@ -113,6 +113,7 @@ def test_a_job_is_found_from_the_menu_followed_live_and_stopped(
     assert job_row(airflow_stack, running)["status"] == "stopped"
 
 
+@pytest.mark.long
 def test_a_job_is_resumed_with_more_epochs_and_compared_with_its_parent(
     visit: Visitors, airflow_stack: Stack, stopped: str
 ) -> None:

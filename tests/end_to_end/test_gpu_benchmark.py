@@ -19,6 +19,7 @@ from tests.support.airflow_client import Airflow
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.long
 def test_the_scheduler_continues_a_signalled_task(api: Airflow, airflow_stack: Stack, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--minutes", "8"]
     command += ["--steps", "the task", "--stack", str(airflow_stack.state.path), "--out", str(tmp_path)]

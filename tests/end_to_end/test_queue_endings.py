@@ -44,7 +44,15 @@ def runs(api: Airflow, airflow_stack: Stack) -> Iterator[dict[str, str]]:
         "training runs that wait",
     )
     yield runs
+    _fail_queued(api, airflow_stack, runs)
     api.set_slots(GPU_POOL, 1)
+
+
+def _fail_queued(api: Airflow, stack: Stack, runs: dict[str, str]) -> None:
+    """Mark the runs of all jobs that still wait as failed."""
+    for job_id, run_id in runs.items():
+        if job_row(stack, job_id)["status"] == "queued":
+            api.mark(DAG, run_id, "failed")
 
 
 def test_jobs_wait_in_the_order_in_which_they_were_triggered(
@@ -113,6 +121,7 @@ def test_the_row_names_an_intervention_in_its_run_within_seconds(
     assert "\n" not in row["error"]
 
 
+@pytest.mark.long
 def test_fine_tuning_is_queued_behind_others_and_followed_to_its_end(
     visit: Visitors,
     api: Airflow,
@@ -146,9 +155,7 @@ def test_fine_tuning_is_queued_behind_others_and_followed_to_its_end(
     until(lambda: api.state(DAG, runs["wait-cancelled"]) == "failed", "the end of the run", SOON)
     expect(page.get_by_text(f"This job is number {place - 1} in the queue")).to_be_visible()
 
-    for job_id, run_id in runs.items():
-        if job_row(airflow_stack, job_id)["status"] == "queued":
-            api.mark(DAG, run_id, "failed")
+    _fail_queued(api, airflow_stack, runs)
     expect(page.get_by_text("This job is next in the queue.")).to_be_visible()
     api.set_slots(GPU_POOL, 1)
     bar = page.get_by_role("progressbar", name="Progress", exact=True)

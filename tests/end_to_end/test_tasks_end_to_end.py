@@ -73,6 +73,7 @@ def all_end_well(api: Airflow, stack: Stack, runs: Iterable[tuple[Task, str]], f
         assert load_training_state(files["last"], task)["epoch"] == 1
 
 
+@pytest.mark.long
 def test_the_tasks_that_predict_every_pixel_end_with_both_checkpoints(
     api: Airflow, airflow_stack: Stack, conf: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:

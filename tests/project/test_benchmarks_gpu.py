@@ -37,6 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Record(out / FILE_NAME).latest()
 
 
+@pytest.mark.long
 def test_every_step_runs_on_a_cpu_or_names_its_missing_requirement(run: Run) -> None:
     ends = {step.name: (run.outcome(step.name).status, run.outcome(step.name).reason) for step in STEPS}
     skipped = {name: reason for name, (status, reason) in ends.items() if status == "skipped"}
@@ -45,6 +46,7 @@ def test_every_step_runs_on_a_cpu_or_names_its_missing_requirement(run: Run) -> 
     assert skipped.keys() - NEED_CUDA == {"the task"}
 
 
+@pytest.mark.long
 def test_a_row_has_a_cell_for_each_column(run: Run) -> None:
     for step in STEPS:
         rows = run.outcome(step.name).rows
@@ -52,6 +54,7 @@ def test_a_row_has_a_cell_for_each_column(run: Run) -> None:
         assert rows or step.name in NEED_CUDA | {"the task"}
 
 
+@pytest.mark.long
 def test_killed_training_runs_end_with_the_same_bits_as_uninterrupted_ones(run: Run) -> None:
     rows = [*run.outcome("exact, detect").rows, *run.outcome("exact, other tasks").rows]
     quick = [f"tiny{MODEL_SUFFIX[task]}" for task in ("detect", *QUICK)]

@@ -131,6 +131,7 @@ class Stops(Seen):
         return False
 
 
+@pytest.mark.long
 def test_all_processes_stop_if_the_reporter_requests_it(tmp_path: Path) -> None:
     stops = Stops()
     result = in_two(asked("classify", tmp_path), stops)
@@ -191,6 +192,7 @@ class RemovesFolder(Seen):
         return super().report(epoch)
 
 
+@pytest.mark.long
 def test_an_error_in_a_process_is_raised_in_the_parent_with_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
