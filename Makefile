@@ -1,4 +1,4 @@
-# Every command of the project, without root and without Docker. `make` alone lists the commands.
+# All commands of the project; none needs root or Docker. `make` alone lists the commands.
 
 # The Python that creates .venv, by default the first suitable one on the PATH.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RUN = .venv/bin/python
 STACK = $(RUN) -m include.stack
-# deptry warns about each line with -c (a constraint).
+# Without this filter, deptry warns about each requirement line that starts with -c (a constraint).
 DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 # Builds the documentation site into site/, without a network; a broken link is an error.
 BUILD_DOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
