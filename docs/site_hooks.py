@@ -56,7 +56,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _target(path: str, link: str) -> str:
-    """Return the repository path of what `link` on the page at `path` names; for a folder, that of its list."""
+    """Return the repository path that `link` on the page at `path` names; for a folder, that of its list."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
     return f"{target}/{_LIST}" if (ROOT / target).is_dir() else target
 
