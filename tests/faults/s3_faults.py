@@ -44,9 +44,9 @@ def flip_bit(body: bytes) -> bytes:
 S3_FAULTS = (
     Fault("S3 refused", "S3", lambda job: job.scene.s3.refuse()),
     Fault("S3 hung", "S3", lambda job: job.scene.s3.hang()),
-    _make_fault("S3 returns 500", answer_with(500, "InternalError")),
-    _make_fault("S3 returns 503", answer_with(503, "SlowDown")),
-    *_make_refusals("S3 returns 403", "AccessDenied"),
+    _make_fault("S3 answers 500", answer_with(500, "InternalError")),
+    _make_fault("S3 answers 503", answer_with(503, "SlowDown")),
+    *_make_refusals("S3 answers 403", "AccessDenied"),
     *_make_refusals("S3 keys rotated", "InvalidAccessKeyId"),
     *_make_refusals("S3 clock skew", "RequestTimeTooSkewed"),
     _make_fault("S3 error inside 200", answer_with(200, "InternalError")),
