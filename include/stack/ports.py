@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+from pathlib import Path
 
 import requests
 
@@ -21,8 +23,21 @@ _chosen: set[int] = set()
 """Ports that this process has chosen. Perhaps no server listens on them yet."""
 
 
+def grpc_sockets(port: int) -> list[Path]:
+    """Return the Unix sockets of SeaweedFS' servers with this gRPC port, which remain after a kill.
+
+    SeaweedFS 4 always puts them there (https://github.com/seaweedfs/seaweedfs/pull/8856).
+    """
+    return list(Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"))  # noqa: S108
+
+
 def is_free(port: int) -> bool:
-    """Return whether a server could listen on `port` now."""
+    """Return whether a server could listen on `port` now.
+
+    SeaweedFS cannot replace a socket that another account has left in /tmp; it would never become ready.
+    """
+    if any(map(_is_foreign, grpc_sockets(port))):
+        return False
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
         candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -30,6 +45,14 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether the file belongs to another account, so that this one cannot remove it from /tmp."""
+    try:
+        return os.geteuid() not in {0, path.lstat().st_uid}
+    except FileNotFoundError:
+        return False
 
 
 def choose(*, with_grpc: bool = False) -> int:

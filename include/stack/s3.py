@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import sysconfig
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,8 +100,12 @@ class S3:
         return process != before
 
     def stop(self) -> bool:
-        """Stop the server. Returns False if it was not running."""
-        return processes.stop(self.service)
+        """Stop the server, and remove its sockets from /tmp. Returns False if it was not running."""
+        was_running = processes.stop(self.service)
+        for each in chain.from_iterable(map(ports.grpc_sockets, self.ports.all())):
+            with suppress(OSError):  # another account's
+                each.unlink()
+        return was_running
 
     def running(self) -> bool:
         """Return whether the server is running."""

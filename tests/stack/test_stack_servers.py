@@ -22,7 +22,7 @@ from include.deployment.settings import DEFAULT_BUCKET
 from include.stack import processes
 from include.stack.errors import StackError
 from include.stack.local import Stack
-from include.stack.ports import LOOPBACK
+from include.stack.ports import LOOPBACK, grpc_sockets
 from include.stack.postgres import Postgres
 from include.stack.processes import as_user
 from include.stack.s3 import S3Ports
@@ -179,6 +179,16 @@ def test_a_stored_port_that_another_program_has_taken_is_replaced(own_stack: Sta
         own_stack.start_servers(quiet())
     assert own_stack.ports.s3.s3 != lost
     assert own_stack.s3.client().list_buckets()["Buckets"][0]["Name"] == "training-checkpoints"
+
+
+def test_a_stopped_stack_leaves_no_sockets_in_tmp(own_stack: Stack) -> None:
+    def sockets() -> list[Path]:
+        return [each for port in own_stack.ports.s3.all() for each in grpc_sockets(port)]
+
+    own_stack.start_servers(quiet())
+    assert sockets()
+    own_stack.down(quiet())
+    assert not sockets()
 
 
 def test_exported_lines_work_in_a_shell(own_stack: Stack) -> None:

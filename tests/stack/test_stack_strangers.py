@@ -25,7 +25,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from include.stack import certificates, processes
+from include.stack import certificates, ports, processes
 from include.stack.certificates import prepare_certificates
 from include.stack.errors import StackError
 from include.stack.local import Stack
@@ -97,6 +97,18 @@ def listed(command: list[str], seconds: float) -> str:
 def test_the_administrators_shell_sees_objects_only_with_the_certificates(s3: S3) -> None:
     assert KEY in listed(shell(s3.ports, f"-config_dir={s3.security}"), 60)
     assert KEY not in as_stranger(partial(listed, shell(s3.ports), 3))
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can act as two accounts")
+def test_a_port_is_not_free_while_another_accounts_socket_would_block_the_s3_server() -> None:
+    port = ports.choose()
+    left = Path(f"/tmp/seaweedfs-filer-grpc-{port}.sock")  # noqa: S108 - where SeaweedFS puts it
+    left.touch()
+    try:
+        assert ports.is_free(port)
+        assert not as_stranger(lambda: ports.is_free(port))
+    finally:
+        left.unlink()
 
 
 def test_s3_itself_refuses_unsigned_requests(s3: S3, kept: str) -> None:

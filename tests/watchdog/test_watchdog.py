@@ -24,6 +24,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from include.training.heartbeat import Heartbeats, Phase, read_beats, send_heartbeats
 from include.training.plan import plan_training
+from include.training.stacks import disable_stack_dumps
 from include.trusted_folders import make_trusted_folder
 from include.watchdog.limits import Limits
 from include.watchdog.memory import OomKills
@@ -246,11 +247,14 @@ def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) 
     asked = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
     with plan_training(replace(asked, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
         make_trusted_folder(tmp_path / "beats")
-        with send_heartbeats(plan.request.heartbeats):
-            trainer = plan.build_trainer(Epochs())
-            (before,) = read_beats(tmp_path / "beats")
-            trainer._setup_train()
-            (after,) = read_beats(tmp_path / "beats")
+        try:
+            with send_heartbeats(plan.request.heartbeats):
+                trainer = plan.build_trainer(Epochs())
+                (before,) = read_beats(tmp_path / "beats")
+                trainer._setup_train()
+                (after,) = read_beats(tmp_path / "beats")
+        finally:
+            disable_stack_dumps()  # a training process keeps them until it ends
     assert after.phase is before.phase is Phase.STARTING
     assert after.beats - before.beats >= 8 + 4  # one beat per image whose labels were read, in both splits
 
