@@ -88,7 +88,7 @@ def measure(cache: DatasetCache) -> int:
 
 
 def _excess(cache: DatasetCache, needed: int) -> int:
-    """Return how many bytes must be evicted before `needed` more fit."""
+    """Return how many bytes must be evicted to make room for `needed` more."""
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
     lacking = needed - disk.free
@@ -101,7 +101,7 @@ def _excess(cache: DatasetCache, needed: int) -> int:
 
 @contextmanager
 def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
-    """Wait until no other process evicts; yield the folder into which datasets are moved for deletion.
+    """Wait until no other process is evicting; yield the folder into which datasets are moved for deletion.
 
     Raises EvictionHangs.
     """
@@ -189,7 +189,7 @@ def _lock_unused(path: Path, locks: ExitStack) -> bool:
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder; return the number of bytes freed. An error is only logged, and 0 is returned."""
+    """Delete a folder; return the number of bytes freed. If that fails, log the error and return 0."""
     try:
         return _remove(folder)
     except OSError as error:
@@ -230,7 +230,7 @@ def _remove_unlinked(cache: DatasetCache) -> int:
 
 
 def _measure_own(folder: Path) -> int:
-    """Return the size of a dataset's folder without the files that have other links."""
+    """Return the size of a dataset's folder, excluding the files that have other links."""
     total = 0
     with suppress(FileNotFoundError, PermissionError):
         total += disk_blocks(folder.stat())

@@ -1,4 +1,4 @@
-"""Keeps the list of a dataset's S3 objects in a file, so that four million objects take no memory.
+"""Keeps the list of a dataset's S3 objects in a file, so that even four million objects take little memory.
 
 The file consists of compressed JSON lines. The first line is the name of the data YAML or null; each other
 line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
@@ -79,7 +79,7 @@ class Listing:
 
     @classmethod
     def read(cls, path: Path, origin: S3Tree) -> Listing:
-        """Open a listing that was written before, and read it once. Raises one of DAMAGED, and OSErrors."""
+        """Open an existing listing and compute its fingerprint. Raises one of DAMAGED, and OSErrors."""
         file = path.open("rb")
         count = 0
 

@@ -1,10 +1,10 @@
 """Decides which objects under a prefix belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket. (tree.py leaves out hidden files and
-caches and, for COCO, all files except images and JSON.) A data YAML may lie beside other datasets, or at the
-root of a bucket that also has checkpoints. Only the folders and files that the data YAML names are listed and
-fetched, with the folders of their labels, so nothing else changes the dataset's fingerprint. The data YAML is
-parsed in a confined process before these folders are listed.
+All of them do, unless the source is a data YAML or a whole bucket. (tree.py skips hidden files and caches
+and, for COCO, all files except images and JSON.) A data YAML may be beside other datasets, or at the root of
+a bucket that also has checkpoints. Only the folders and files that the data YAML names, and the folders of
+their labels, are listed and fetched, so other objects do not affect the dataset's fingerprint. The data YAML
+is parsed in a confined process before these folders are listed.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[
     for item in itertools.chain.from_iterable(reader.list_level(origin.bucket, key)):
         if not isinstance(item, str) and item.key == key:
             yield item
-        return  # the object itself comes first
+        return  # the object, if it exists, is the first item
 
 
 def _parse_object(

@@ -65,9 +65,10 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
 
 @contextmanager
 def _older_objects_frozen() -> Iterator[None]:
-    """Exclude the existing objects from garbage collection, unless Airflow has already frozen them.
+    """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
 
-    The imported modules alone have so many objects that collecting would take a third of a listing's time.
+    The imported modules alone have so many that garbage collection would take a third of the time of a
+    listing.
     """
     if gc.get_freeze_count():
         yield
@@ -118,7 +119,7 @@ class TreeFetch:
         self._fetch(target, listing, self.listing.count)
 
     def is_intact(self, content: Path) -> bool:
-        """Return whether all objects are in the folder, each with its size."""
+        """Return whether all objects are in the folder, each with the listed size."""
         return next(_find_damaged(self.listing, content), None) is None
 
     def repair(self, content: Path) -> None:
@@ -145,7 +146,7 @@ class TreeFetch:
             damaged.unlink(missing_ok=True)
 
     def _fetch(self, target: Path, listing: Path, count: int) -> None:
-        """Put the `count` objects in the file `listing` into `target`; download the missing ones."""
+        """Put the `count` objects named in the file `listing` into `target`; download the missing ones."""
         lacking = target.with_name("lacking.jsonl.gz")
         try:
             found = self._link(target, listing, count, lacking)
@@ -176,7 +177,7 @@ class TreeFetch:
 
 
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
-    """Return whether the content in a dataset's folder has all objects of its listing, with their sizes.
+    """Return whether the content in a dataset's folder has all objects of its listing, with the listed sizes.
 
     Returns True if there is no listing that can be read.
     """

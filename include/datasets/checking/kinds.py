@@ -1,8 +1,8 @@
 """The kinds of problems that a check of a dataset finds, with a remedy for each kind.
 
 Ultralytics skips an image that it cannot read, or whose labels break its rules, and only writes a line to its
-log. This check reports an error. Data that Ultralytics trains on, but probably not as intended, cause a
-warning.
+log. This check reports an error instead. Data that Ultralytics trains on, but probably not as intended, cause
+a warning.
 """
 
 from __future__ import annotations
