@@ -99,7 +99,7 @@ class Dice:
         return [int(draw() * limit) for _ in range(count)]
 
     def between(self, low: int, high: int) -> int:
-        """Draw a number from `low` to `high`, both included."""
+        """Draw a number from `low` to `high`, inclusive."""
         return low + self.below(high - low + 1)
 
     def shuffle(self, cards: list[Scan]) -> None:

@@ -96,7 +96,7 @@ def flush(folder: Path) -> None:
 def flush_file(path: Path) -> None:
     """Wait until the content of the file, or the names in the folder, are on the disk.
 
-    After a crash, the size of a file would not show that a part of it is missing.
+    Without this, a file could have its full size after a crash, although part of its content is missing.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -42,7 +42,7 @@ class ClassCount(BaseModel):
 
 
 class DatasetReference(BaseModel):
-    """The result of `check_dataset`: refers to a dataset, which `train` fetches to its own machine."""
+    """The result of `check_dataset`: refers to a dataset, which `train` fetches to the machine it runs on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,5 +77,5 @@ class DatasetReference(BaseModel):
 
     @property
     def parameter(self) -> str:
-        """The parameter `dataset` as given, but a registered dataset always as `name@version`."""
+        """The parameter `dataset` as given; for a registered dataset, always `name@version`."""
         return str(self.version) if self.version else self.origin or self.source

@@ -91,4 +91,4 @@ def _require_success(process: ForkProcess) -> None:
     if status < 0:
         os.kill(os.getpid(), -status)
     if status > 0:
-        raise RuntimeError(f"A process that did a part of the work ended with status {status}")
+        raise RuntimeError(f"A process that did part of the work ended with status {status}")

@@ -44,7 +44,7 @@ class ChangedImage(BaseModel):
 
 
 class Changes(BaseModel):
-    """All images that differ in one way."""
+    """All images with the same kind of change."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -105,7 +105,7 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether any class has different numbers in the two versions, which changes the meaning of labels."""
+    """Whether any class has a different id in each version, which changes the meaning of labels."""
     changes: list[ClassChange] = Field(max_length=_LISTED_CLASSES)
     """The first classes that are new, are gone, or have different counts."""
 
@@ -208,7 +208,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield pairs of images in the same split; None stands for an image that one version does not have."""
+    """Yield pairs of images in the same split; None replaces an image that one version lacks."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

@@ -231,7 +231,7 @@ def test_only_the_chosen_classes_count(folder: Path) -> None:
     build("detect", folder)
     box, arrow = check(folder, "detect", classes=[1]).class_table
     assert (box.train, box.val, arrow.train > 0, arrow.val > 0) == (0, 0, True, True)
-    assert "class 7 is not in 0..1, so nothing would be trained for it" in refusal(
+    assert "class 7 is not in 0..1, so training would ignore it" in refusal(
         folder, "detect", classes=[0, 7]
     )
     for label in (folder / "labels" / "train").iterdir():
@@ -313,7 +313,7 @@ def test_images_outside_of_the_class_folders_are_named(folder: Path) -> None:
 def test_a_folder_that_has_only_val_is_not_divided(folder: Path) -> None:
     build("classify", folder)
     (folder / "train").rename(folder / "images")
-    with pytest.raises(DatasetError, match="has no train/; classify takes"):
+    with pytest.raises(DatasetError, match="has no train/; classify needs"):
         _layout(folder, "classify")
 
 

@@ -66,7 +66,9 @@ class Tally:
             if not count.train:
                 yield Finding(count.name, None, f"class {number} has no instance in train", "class-unseen")
             elif not count.val:
-                message = f"class {number} has {count.train:,} in train, and none in {self._rules.split}"
+                message = (
+                    f"class {number} has {count.train:,} instances in train, but none in {self._rules.split}"
+                )
                 yield Finding(count.name, None, message, "class-unvalidated")
 
 

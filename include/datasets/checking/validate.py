@@ -146,8 +146,8 @@ def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
     for number in rules.classes:
         if number not in layout.names:
             message = (
-                f"class {number} is not in 0..{len(layout.names) - 1}, so nothing would be trained for it; "
-                "Ultralytics would not warn about it"
+                f"class {number} is not in 0..{len(layout.names) - 1}, so training would ignore it, and "
+                "Ultralytics would not warn about that"
             )
             yield Finding("classes", None, message, "label-class")
 

@@ -73,7 +73,7 @@ def address_of(url: str) -> Address:
     except LocationParseError:
         raise ValueError("a URL is not valid") from None
     if parsed.scheme != "https" or not parsed.host:
-        raise ValueError("a URL is not an https:// address; export the dataset with such addresses")
+        raise ValueError("a URL is not an https:// address; export the dataset with https:// addresses")
     if parsed.auth is not None:
         raise ValueError("a URL contains a user or a password; remove it")
     return Address(parsed.host.strip("[]").rstrip(".").lower(), parsed.port or _PORT)

@@ -38,7 +38,7 @@ _WORDS: dict[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
-"""Prefixes of the names of those files in COCO's own archives that contain no objects."""
+"""Prefixes of the names of those annotation files of COCO that contain no objects."""
 
 _TRIED = 200
 """How many images of an annotation file are looked up to find the folder of its images."""
@@ -55,10 +55,9 @@ class Tree:
 
 
 def walk(folder: Path, boundary: Boundary) -> Tree:
-    """List the JSON files and images below `folder`, without folders nested deeper than FOLDER_DEPTH.
+    """List the JSON files and images below `folder`, except in folders nested deeper than FOLDER_DEPTH.
 
-    Raises DatasetError for a link to a folder outside the dataset or to one that contains the link, and
-    OSErrors.
+    Raises DatasetError for a link to a folder that is outside the dataset or contains the link, and OSErrors.
     """
     annotations, images = list[str](), set[str]()
     boundary.require_walkable(folder)

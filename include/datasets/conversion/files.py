@@ -5,8 +5,8 @@
     {folder}/fetched/…                             the files that were fetched from URLs
     {folder}/fetched.key                           the key of the export for which files were fetched
 
-Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder of this account
-and is removed with the folder.
+Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder that belongs to
+this account, and is removed with it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Boundary:
         self.circular_links: list[str] = []
         """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)
-        # There are many files but few folders: each folder is resolved once, a file only if it is a link.
+        # There are many files but few folders: each folder is resolved once, and a file only if it is a link.
         self._folders: dict[str, tuple[str, bool]] = {}
 
     def contains(self, real: Path) -> bool:
@@ -69,7 +69,8 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also if the path is not a regular file, and OSErrors such as FileNotFoundError.
+        Raises LeadsOutside, even if the path is inside but not a regular file, and OSErrors such as
+        FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)

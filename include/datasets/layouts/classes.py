@@ -46,11 +46,11 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
     """
     if location.path.is_file():
         raise DatasetError(
-            f"Dataset {location.source!r} is a YAML file, but classify takes a folder with train/ and val/ "
+            f"Dataset {location.source!r} is a YAML file, but classify needs a folder with train/ and val/ "
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # Without the records of `_find_root`.
+    # A new Boundary, without what `_find_root` recorded in the first.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
@@ -139,7 +139,7 @@ def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     if len(filled) > 1 and not set(filled) & set(_FOLDERS["val"]):
         return folder
     raise DatasetError(
-        f"Dataset {boundary.source!r} has no train/; classify takes train/ and val/, each with a folder "
+        f"Dataset {boundary.source!r} has no train/; classify needs train/ and val/, each with a folder "
         "for each class, or the class folders alone"
     )
 

@@ -44,7 +44,7 @@ class Description:
     names: dict[int, str]
     """Class names by class id."""
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """The other keys that Ultralytics reads, but with the `masks_dir` of the views, not the dataset's own."""
+    """The other keys that Ultralytics reads, but with the `masks_dir` of the views, not the dataset's."""
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 

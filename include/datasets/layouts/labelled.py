@@ -1,4 +1,4 @@
-"""The dataset layout of all tasks but classify: images, each with a file of labels."""
+"""The dataset layout of all tasks except classify: images, each with a file of labels."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -
 def _find_root(
     description: Description, location: DatasetLocation, boundary: Boundary
 ) -> tuple[Path, Boundary]:
-    """Return the folder to which train and val are relative: `path` if allowed, else the YAML's own folder.
+    """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
     Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics also ignores
     such a path in an archive. For a local dataset, `path` may name a different folder below a root. That
@@ -137,12 +137,12 @@ class _Reader:
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
         if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:
             raise DatasetError(
-                f"{start} is not below a folder named images, so its labels would lie next to it and "
+                f"{start} is not below a folder named images, so its labels would be next to it and "
                 f"count as images; move the images into images/, and their labels into {folder}/"
             )
         if "images" in Path(name).parts[:-1]:
             raise DatasetError(
-                f"{start} is below a folder named images within its split, so its labels would lie in the "
+                f"{start} is below a folder named images within its split, so its labels would be in the "
                 f"split, too; give that folder as the split, and put the labels into {folder}/ beside it"
             )
 

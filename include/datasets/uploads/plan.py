@@ -111,7 +111,7 @@ def _check_sizes(files: Sequence[UploadFile]) -> None:
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Raise UploadRefused for a path that is unsafe, never trained on, or in conflict with another path."""
+    """Raise UploadRefused for a path that is unsafe, ignored in training, or in conflict with another."""
     seen: set[str] = set()
     folders: set[str] = set()
     for path in paths:
