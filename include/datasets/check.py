@@ -50,7 +50,7 @@ class CheckedDataset:
 
     reference: DatasetReference
     warnings: tuple[FoundKind, ...] = ()
-    """Findings that are probably unintended but do not prevent training, by kind."""
+    """Probable mistakes in the data that do not prevent training, by kind."""
 
 
 def inspect_dataset(

@@ -46,8 +46,8 @@ def is_ignored(parts: tuple[str, ...]) -> bool:
     """Return whether a dataset's file is ignored: if it is hidden, a cache, or added by macOS or Windows.
 
     Ultralytics unpickles a `*.cache` file next to labels, and trains on an `*.npy` file instead of the image
-    next to it. From an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would
-    replace the image. An `*.npy` is a depth map only below a folder named depth.
+    next to it. In an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would replace
+    the image. An `*.npy` is a depth map only below a folder named depth.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)

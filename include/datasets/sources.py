@@ -95,7 +95,7 @@ def parse_source(source: str, task: Task, parameter: str = "dataset") -> Source:
 
 
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLocation:
-    """Find a path that a user gave on this machine.
+    """Locate the path that a user gave.
 
     Raises DatasetError; for a path outside the roots, the message does not even reveal whether that path
     exists. Also raises OSErrors after which a retry may succeed.

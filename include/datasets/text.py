@@ -27,7 +27,7 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
         raise ValueError("it is not a regular file; replace it with one")
     raise ValueError(
         f"the file is {in_words(found.st_size)}, and the limit is {in_words(most_bytes)}; "
-        "check what wrote it, or split it"
+        "check the program that wrote it, or split it"
     )
 
 
@@ -48,8 +48,8 @@ def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tu
         while read := _read_line(text, longest + 2):
             if len(read.rstrip("\n")) > longest:
                 raise ValueError(
-                    f"line {number + 1} exceeds the limit of {longest:,} characters; check what wrote the "
-                    "file"
+                    f"line {number + 1} exceeds the limit of {longest:,} characters; check the program "
+                    "that wrote the file"
                 )
             for line in read.splitlines():
                 number += 1

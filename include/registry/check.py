@@ -1,4 +1,4 @@
-"""Checks a registered version again before a training run, for the job's task and on its worker."""
+"""Checks a registered version again before a training run, for the job's task and on the job's worker."""
 
 from __future__ import annotations
 

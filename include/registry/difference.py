@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
 
 EXAMPLES = 50
-"""Number of images that are named for each kind of change."""
+"""Maximum number of images that are named for each kind of change."""
 
 _LISTED_CLASSES = 500
-"""Number of classes that are named; most detection datasets have fewer."""
+"""Maximum number of classes that are named; most detection datasets have fewer."""
 
 _LARGEST = 4 * 1024**2
 """Maximum size of a stored difference in bytes: far more than EXAMPLES names of a kilobyte for each of the
@@ -192,7 +192,7 @@ def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], foun
 def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
-    """Yield, for each name in either manifest, the images of that name in both manifests."""
+    """Yield, for each name in either manifest, the images with that name in each manifest."""
 
     def name_of(pair: tuple[ManifestEntry, int]) -> str:
         return pair[0].key

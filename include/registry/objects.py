@@ -1,4 +1,4 @@
-"""The objects that a version of a dataset uses in the bucket of the checkpoints, and the locks on them."""
+"""The objects that a version of a dataset uses in the bucket for checkpoints, and the locks on them."""
 
 from __future__ import annotations
 

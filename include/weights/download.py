@@ -103,9 +103,9 @@ def _require_good(response: Response) -> None:
     if status == HTTPStatus.NOT_FOUND:
         raise DownloadFailed("does not exist (HTTP 404)")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise _BrokenOff(f"answers HTTP {status}")
+        raise _BrokenOff(f"responds with HTTP {status}")
     if status != HTTPStatus.OK:
-        raise DownloadFailed(f"answers HTTP {status}")
+        raise DownloadFailed(f"responds with HTTP {status}")
 
 
 def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:

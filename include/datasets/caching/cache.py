@@ -8,8 +8,8 @@
     {cache}/.evicted/                 folders that are being deleted, see eviction.py
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
-A dataset is locked while it is checked, fetched or trained on, so that no other process removes it meanwhile.
-When a process dies, the kernel drops its lock as soon as the child processes that it forked have ended, too.
+A dataset is locked while it is checked, fetched or trained on, so that no other process removes it. When a
+process dies, the kernel drops its lock as soon as the child processes that it forked have ended, too.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _remove_idle_locks(cache: DatasetCache) -> None:
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
-            # A process that is about to create the folder holds the lock, or notices that the file is gone.
+            # A process that is about to create the folder holds the lock, or notices that its file is gone.
             if _lock_unused(lock, locks) and not home.exists():
                 lock.unlink(missing_ok=True)
 

@@ -74,7 +74,7 @@ class FileStore:
         return True
 
     def keep(self, file: Path, key: str) -> None:
-        """Store a complete file of a dataset, or make it a link if its content is stored already.
+        """Add a complete file to the store, or replace it with a link if its content is already stored.
 
         If no link is possible, the file stays as it is. If the stored file has too many links, this file
         replaces it in the store.

@@ -142,7 +142,7 @@ def _parse(
     file.seek(0)
     numbers = range(PREFIX_OBJECTS) if numbers is None else numbers
     with gzip.open(file) as unpacked:
-        _read_line(unpacked)  # the data YAML, which is known from the origin
+        _read_line(unpacked)  # the name of the data YAML, which `origin` has, too
         for line in islice(iter(partial(_read_line, unpacked), b""), numbers.start, numbers.stop):
             name, size, etag = json.loads(line)
             safe_parts(name)
@@ -159,7 +159,7 @@ def _read_line(file: gzip.GzipFile) -> bytes:
 
 
 class S3Listings:
-    """The listings in one bucket, by fingerprint. A damaged listing counts as missing."""
+    """The listings in one bucket, by fingerprint. A damaged listing is treated as missing."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

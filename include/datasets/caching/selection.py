@@ -77,8 +77,8 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
     if "" in folders:
         if not origin.prefix:
             raise DatasetError(
-                f"{uri}{yaml} names the whole bucket as a folder of images, which may contain anything; move "
-                "the images into a folder, such as images/, and name that folder"
+                f"{uri}{yaml} names the whole bucket as a folder of images, but a bucket may contain "
+                "other files; move the images into a folder, such as images/, and name that folder"
             )
         yield from list_objects(reader, origin.bucket, origin.prefix)
         return
@@ -110,7 +110,8 @@ def _parse_object(
     """Download a small object and return the result of `parse`, which runs in a confined process."""
     if stored.size > most:
         raise DatasetError(
-            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote it"
+            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check "
+            "the program that wrote it"
         )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "object"

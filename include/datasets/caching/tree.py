@@ -6,7 +6,8 @@
     {cache}/{fingerprint}/damaged.jsonl.gz    the same for the files that are being fetched again
     {cache}/{fingerprint}/lacking.jsonl.gz    the same for the files that are being downloaded
 
-The files are links to those of file_store.py, so only files that this machine lacks are downloaded.
+The files are links to those in the store (file_store.py), so only files that this machine lacks are
+downloaded.
 """
 
 from __future__ import annotations
@@ -123,9 +124,10 @@ class TreeFetch:
         return next(_find_damaged(self.listing, content), None) is None
 
     def repair(self, content: Path) -> None:
-        """Fetch the damaged objects again. Each file is replaced in one step, once all of them are complete.
+        """Fetch the damaged objects again.
 
-        A view may have links to the damaged files, so all views are marked as outdated.
+        Once all replacements are complete, each file is replaced in one step. A view may have links to the
+        damaged files, so all views are marked as outdated.
         """
         damaged, count = content.with_name("damaged.jsonl.gz"), 0
         with write_objects(damaged, self.listing.origin) as write:

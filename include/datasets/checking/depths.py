@@ -112,8 +112,8 @@ def _open_png(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if image.format != "PNG" or image.mode not in _PNG_MODES:
             raise UnusableImage(
-                f"it is a {image.format} with pixels of mode {image.mode}; a depth map is a PNG of 16 bits "
-                "and one channel, or an array (.npy) in metres"
+                f"it is a {image.format} with pixels of mode {image.mode}; a depth map must be a 16-bit PNG "
+                "with one channel, or an array (.npy) in metres"
             )
         return np.asarray(image)
 

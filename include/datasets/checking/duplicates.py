@@ -40,7 +40,7 @@ class Digests:
 
 
 def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:
-    """Yield a warning for each image that is identical to an earlier one of its split, or one in train.
+    """Yield a warning for each image that is identical to an earlier image of its split or to one in train.
 
     `digests` are the digests of all images, in the order of the layout. An image that an image list names
     several times is not a duplicate of itself.

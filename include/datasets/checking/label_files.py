@@ -27,7 +27,7 @@ class LabelFiles:
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.
 
-        For masks other than .png, Ultralytics' order varies; this one is alphabetical. Only the part of the
+        For masks other than .png, Ultralytics' order varies; here, it is alphabetical. Only the part of the
         path under `below` is changed, because the folders above it may be called `images`, too.
         """
         return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]

@@ -151,8 +151,8 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
     """Return a hint that the value is in pixels if the image's size makes that likely; otherwise ''."""
     if size is not None and 2 <= value <= size[side] * _HIGH:
         return (
-            f"; the image is {size[0]} x {size[1]} pixels, so this looks like pixels: write fractions of its "
-            "size"
+            f"; the image is {size[0]} x {size[1]} pixels, so the value seems to be in pixels: write "
+            "fractions of the image's size"
         )
     return ""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MERGED = "item"
-"""Ultralytics' name of the class into which single_cls merges all classes."""
+"""Ultralytics' name for the class into which single_cls merges all classes."""
 
 
 class Tally:

@@ -39,7 +39,7 @@ class Address:
     """Host and port of a URL."""
 
     host: str
-    """In lower case; an IPv6 address is without brackets."""
+    """In lower case; IPv6 addresses have no brackets."""
     port: int = _PORT
 
     @classmethod

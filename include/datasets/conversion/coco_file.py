@@ -51,7 +51,7 @@ class Image:
     """An image as the file describes it."""
 
     name: str
-    """Relative to a folder that the file does not name."""
+    """Relative to a folder that the annotation file does not specify."""
     width: int
     """In pixels."""
     height: int
@@ -90,7 +90,7 @@ class OtherFile:
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | OtherFile:
     """Read everything but the annotations.
 
-    A file that becomes unreadable before its images or annotations is not considered a COCO file. Invalid
+    A file that cannot be read as far as its images or annotations is not considered a COCO file. Invalid
     images and categories are added to `problems` and skipped. Raises OSErrors after which a retry may
     succeed.
     """

@@ -84,7 +84,7 @@ class _Export:
     _used: set[int] = field(default_factory=set)
     """The class ids that occur."""
     _folders: dict[str, int] = field(default_factory=dict)
-    """The class of each folder of images to classify."""
+    """For classify, the class of each folder of images."""
     _points: list[list[float]] = field(default_factory=list)
     """The numbers after the boxes of the first labels, from which the shape of keypoints is inferred."""
     _names: Names = field(default_factory=Names)
@@ -148,7 +148,7 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
-        """Raise ValueError if the export's task has a different layout than the training run's."""
+        """Raise ValueError if the export's task has a different layout than the training run's task."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(

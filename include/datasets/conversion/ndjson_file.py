@@ -149,7 +149,7 @@ def read_record(line: int, given: Mapping[str, Any], task: Task) -> Record:
 
 
 def read_labels(record: Record) -> list[list[float]]:
-    """Return the labels of an image; of several kinds, only the first, as Ultralytics' converter does.
+    """Return an image's labels; if there are several kinds, only the first, as Ultralytics does.
 
     Raises ValueError.
     """
@@ -167,9 +167,9 @@ def read_labels(record: Record) -> list[list[float]]:
 
 
 def infer_keypoints(points: list[list[float]]) -> list[int] | None:
-    """Return `kpt_shape` for the numbers that follow the boxes of pose labels, as Ultralytics infers it.
+    """Infer `kpt_shape` from the numbers that follow the boxes of pose labels, as Ultralytics does.
 
-    None if it cannot be inferred.
+    Returns None if that is impossible.
     """
     lengths = {len(numbers) for numbers in points}
     if len(lengths) != 1 or (count := lengths.pop()) > 3 * KEYPOINTS:

@@ -61,7 +61,7 @@ class ConvertedDatasets:
         self._bucket, self._listings = bucket, S3Listings(bucket)
 
     def uri(self, converted: ConvertedDataset) -> str:
-        """Return the value of the parameter `dataset` that names the converted dataset."""
+        """Return the value of the parameter `dataset` that refers to the converted dataset."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> ConvertedDataset | None:

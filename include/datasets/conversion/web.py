@@ -242,11 +242,11 @@ def _require_good(status: int) -> None:
     if status == HTTPStatus.OK:
         return
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
-        raise _Interrupted(f"answers HTTP {status}")
+        raise _Interrupted(f"responds with HTTP {status}")
     reason = (
         "; signed URLs expire, so export the dataset again" if status in {400, 401, 403, 404, 410} else ""
     )
-    raise FetchRefused(f"the host answers HTTP {status}{reason}")
+    raise FetchRefused(f"the host responds with HTTP {status}{reason}")
 
 
 def _next_block(response: Response) -> bytes:

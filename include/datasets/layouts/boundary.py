@@ -19,8 +19,8 @@ class DatasetRoots:
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder in which no local dataset may be. It caches fetched data: without this rule, a data YAML from
-    a bucket could be passed off as a local one."""
+    """A folder that may not contain local datasets. It has the cache of fetched data: without this rule, a
+    data YAML from a bucket could be passed off as a local one."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -69,7 +69,7 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, even if the path is inside but not a regular file, and OSErrors such as
+        Raises LeadsOutside, including for a path inside that is not a regular file, and OSErrors such as
         FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)

@@ -50,7 +50,7 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # A new Boundary, without what `_find_root` recorded in the first.
+    # Not the Boundary of `_find_root`, which has recorded links and skipped images there.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}

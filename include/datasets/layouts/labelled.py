@@ -191,7 +191,10 @@ class _Reader:
         return [(found.parent, found.name)]
 
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
-        """Read a list of images. Lines that name no image are never quoted: the file may not be a list."""
+        """Read a list of images.
+
+        Errors never quote lines that do not name an image, because the file may not be a list.
+        """
         images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):

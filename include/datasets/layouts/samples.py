@@ -139,7 +139,7 @@ def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     """Yield the paths of all images below `folder`, relative to it.
 
     Hidden files and folders are skipped, as in Ultralytics. Links that form a loop are not followed, but
-    recorded in the boundary. Raises DatasetError for a folder that leads out of the dataset or is nested too
+    recorded in the boundary. Raises DatasetError for a folder that is outside the dataset or nested too
     deeply, and OSErrors.
     """
     boundary.require_walkable(folder)
