@@ -112,7 +112,7 @@ class Dice:
 def reference(split: Split = "val") -> DatasetReference:
     """Return a reference to the scenes without drawing them: they are always the same and need no check.
 
-    `split` is the split to validate with. Raises DatasetError if the scenes do not have that split.
+    `split` is the validation split. Raises DatasetError if the scenes do not have that split.
     """
     if split not in SCENES:
         raise DatasetError(

@@ -29,7 +29,7 @@ class CheckRules(BaseModel):
     classes: tuple[int, ...] | None = None
     """The class ids to train on; labels of other classes are ignored. None for all."""
     split: Split = "val"
-    """The split to validate with."""
+    """The validation split."""
     val: bool = True
     """Whether the training run validates before its end; if not, `split` needs no labels."""
 

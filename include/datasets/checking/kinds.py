@@ -84,7 +84,7 @@ WARNINGS = {
     "duplicate-rows": Kind("repeated label lines", "remove them", "Ultralytics keeps one of each"),
     "duplicate-images": Kind(
         "images with the same content as another image of the same split",
-        "remove them, unless they are to count more than once",
+        "remove them, unless they should count more than once",
     ),
     "leaked-images": Kind(
         "validation images that are also training images",
@@ -127,11 +127,11 @@ WARNINGS = {
         "Ultralytics trains on boxes only, and replaces each outline by the box around it",
     ),
     "class-unseen": Kind(
-        "classes without an instance to train on", "label some instances, or remove the classes"
+        "classes without an instance in train", "label some instances, or remove the classes"
     ),
     "class-unvalidated": Kind(
-        "classes without an instance to validate with",
-        "move some images to the split to validate with",
+        "classes without an instance in the validation split",
+        "move some images to the validation split",
         "nothing is measured for these classes",
     ),
     "class-names": Kind("names that several classes share", "give each class its own name"),

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class NotKnown(Exception):
-    """A file is not among the files that passed a check."""
+    """The result of an earlier check of the file is not stored."""
 
 
 class KnownFiles:

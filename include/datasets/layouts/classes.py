@@ -40,7 +40,7 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 
 
 def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layout:
-    """Find all images to train on, and those of `split` to validate with.
+    """Find all training images, and the images of the validation split `split`.
 
     The classes are the folders of train/ that contain images, in torchvision's order.
     """
@@ -50,7 +50,7 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # Not the Boundary of `_find_root`, which has recorded links and skipped images there.
+    # A new Boundary, because the links and images that `_find_root` recorded would be counted twice.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
@@ -73,7 +73,7 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
 ) -> tuple[dict[Split, Path], dict[Split, Iterable[_NamedImage]]]:
-    """Return the folder and the images of train and of the split to validate with."""
+    """Return the folder and the images of train and of the validation split."""
     folders: dict[Split, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
         if split not in folders:
@@ -87,7 +87,7 @@ def _find_splits(
 
 
 def _divide(images: Iterable[_NamedImage]) -> tuple[list[_NamedImage], list[_NamedImage]]:
-    """Return the images to train on, and the images to validate with, both in the order of their names."""
+    """Return the training images and the validation images, both in the order of their names."""
     classes: defaultdict[str, list[_NamedImage]] = defaultdict(list)
     for image in images:
         classes[_class_of(image[2])].append(image)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
-    """Find all images to train on and to validate with, and the paths of their labels.
+    """Find all training and validation images, and the paths of their labels.
 
-    `split` is the split to validate with. Raises DatasetError and OSErrors.
+    `split` is the validation split. Raises DatasetError and OSErrors.
     """
     boundary = Boundary(location.folder, location.source, location.barred)
     file = find_description(location.path, boundary) if location.path.is_dir() else location.path
@@ -108,10 +108,10 @@ class _Reader:
         return resolve_samples(self._with_labels(images), self.boundary)
 
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
-        """Add the path of its labels to each image.
+        """Add to each image the path of its labels.
 
-        A list may name an image several times, to train on it more often. Each repetition becomes a sample
-        with its own name.
+        A list may name an image several times, so that it is used more often. Each repetition becomes a
+        sample with its own name.
         """
         images.sort(key=itemgetter(2))
         previous, repeats = "", 0
@@ -132,7 +132,7 @@ class _Reader:
             yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
 
     def _require_apart(self, image: str, name: str, label: str) -> None:
-        """Raise DatasetError if the label, which is an image itself, would count as an image to train on."""
+        """Raise DatasetError if the label, which is an image itself, would count as a training image."""
         folder, kept = self.description.labels.folder, self.boundary.relative_name(Path(image))
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
         if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:

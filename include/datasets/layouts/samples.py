@@ -80,7 +80,7 @@ class Layout:
     extras: Mapping[str, Any] = field(default_factory=dict)
     """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
     validation: Split = "val"
-    """The split to validate with."""
+    """The validation split."""
     warnings: tuple[Finding, ...] = ()
     """Warnings from listing the files."""
     labels: LabelFiles = TEXT
