@@ -181,7 +181,7 @@ def cut_to_ink(image: np.ndarray) -> list[list[int]]:
 def compose_scenes(
     scans: list[Scan], count: int, dice: Dice
 ) -> Iterator[tuple[list[bytearray], list[PlacedDigit]]]:
-    """Compose `count` scenes. A digit that finds no space is tried again, in the same scene or the next."""
+    """Compose `count` scenes. A digit that does not fit is tried again, in the same scene or the next."""
     deck = list(scans)
     dice.shuffle(deck)
     for _ in range(count):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHARE_OF_DISK = 2
-"""Without a configured limit, the cache may take the disk's size divided by this number."""
+"""If no limit is configured, the cache may use the disk's size divided by this number."""
 
 _WAIT_SECONDS = 600.0
 """How long to wait for another process that is evicting: deleting a million files takes minutes."""

@@ -79,7 +79,7 @@ def data_argument(view: Path, task: Task) -> Path:
 
 
 class _Links:
-    """Links to files below `home`, the folder of a fetched dataset, and to a user's files.
+    """Creates links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
     A fetched file gets another hard link, or a symbolic link if that is impossible. Hard links take no space
     on the disk, whereas each symbolic link takes an inode. Ultralytics never writes into the file of an image

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FIRST = 48
-"""The character that stands for zero: '0'."""
+"""The character that represents zero: '0'."""
 _BITS, _MORE, _SIGN = 0x1F, 0x20, 0x10
 _LARGEST = 2**40
 

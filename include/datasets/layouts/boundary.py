@@ -41,7 +41,7 @@ class LeadsOutside(ValueError):
 
 
 class Boundary:
-    """The folder of one dataset. Every path that the dataset names is resolved by this class before use."""
+    """The folder of one dataset. This class resolves every path in the dataset before it is used."""
 
     def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
         self.folder, self.source = folder, source

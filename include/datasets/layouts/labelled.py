@@ -53,9 +53,9 @@ def _find_root(
 ) -> tuple[Path, Boundary]:
     """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
-    Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics also ignores
-    such a path in an archive. For a local dataset, `path` may name a different folder below a root. That
-    folder then becomes the dataset's folder.
+    Data YAMLs often still contain the `path` of the machine on which they were created; Ultralytics also
+    ignores such a path in an archive. For a local dataset, `path` may name a different folder below a root.
+    That folder then becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
