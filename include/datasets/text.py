@@ -42,7 +42,7 @@ def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) ->
 
 
 def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
-    """Yield the numbers and lines of an open file, split in the same way as by `read_lines`."""
+    """Yield the numbers and lines of an open file, split in the same way as in `read_lines`."""
     number = 0
     with io.TextIOWrapper(file, "utf-8-sig") as text:
         while read := _read_line(text, longest + 2):

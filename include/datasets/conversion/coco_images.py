@@ -1,4 +1,4 @@
-"""Places the images that COCO annotation files name into the splits of the converted dataset."""
+"""Assigns the images in COCO annotation files to the splits of the converted dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warns of files that Ultralytics silently ignores: labels without an image, and images without a class."""
+"""Reports files that Ultralytics silently ignores: labels without an image, and images without a class."""
 
 from __future__ import annotations
 
