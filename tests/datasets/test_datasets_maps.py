@@ -95,7 +95,7 @@ GOOD_DEPTHS: dict[str, Change] = {
 }
 BAD_DEPTHS: dict[str, tuple[Change, str]] = {
     "8 bits": (mask(filled(15)), "it is a PNG with pixels of mode L"),
-    "colours": (mask(np.zeros((64, 64, 3), np.uint8)), "pixels of kind RGB"),
+    "colours": (mask(np.zeros((64, 64, 3), np.uint8)), "pixels of mode RGB"),
     "a TIFF in disguise": (
         lambda path: Image.fromarray(filled(15, np.uint16)).save(path, format="TIFF"),
         "it is a TIFF",
