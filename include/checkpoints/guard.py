@@ -57,7 +57,9 @@ def reading_only() -> Iterator[None]:
         if collecting:
             gc.enable()
     if refused:
-        raise SideEffect(f"has side effects when it is loaded ({refused[0]}); do not load it") from cause
+        raise SideEffect(
+            f"has side effects when it is loaded ({refused[0]}); it may be harmful, so do not load it"
+        ) from cause
 
 
 @cache
