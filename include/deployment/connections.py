@@ -108,7 +108,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
     from include.s3.bucket import Bucket
 
     try:
-        look_up(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys
+        look_up(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys if the connection is missing
     except AirflowNotFoundException:
         raise SettingRefused(
             f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "
@@ -121,7 +121,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
 def s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
-    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case.
+    None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
     """
     from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import signing_config

@@ -21,7 +21,7 @@ def parse_result(model: type[AnyModel], value: Any, sender: str) -> AnyModel:
 
 
 def require_result(value: Any, sender: str) -> Any:
-    """Return `value`. Raises AirflowFailException for None, which no task whose result is read returns."""
+    """Return `value`. Raises AirflowFailException for None, which a task with a result never returns."""
     if value is None:
         raise AirflowFailException(
             f"Task {sender} returned nothing, because it was marked as success by hand. Clear {sender} and "
