@@ -24,7 +24,7 @@ class FastS3Hook(S3Hook):
 
     @classmethod
     def get_connection(cls, conn_id: str) -> Connection:
-        """Return the connection. Raises LookupFailed in an outage; S3Hook would then continue without keys."""
+        """Return the connection. Raises LookupFailed in an outage, instead of continuing without keys."""
         return look_up(conn_id)
 
     def get_session(self, *arguments: Any, **options: Any) -> Session:

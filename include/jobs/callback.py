@@ -1,4 +1,4 @@
-"""The payload that announces a completed or stopped job: ours to a host application, or a trainer's to us."""
+"""The payload that reports a completed or stopped job: to a host application, or from an external trainer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrainingCompletionCallback(BaseModel):
     job_id: Annotated[str, Field(max_length=limits.TEXT)] | None = None
     """Name of the job."""
     status: Literal["completed", "stopped"] = "completed"
-    """Whether the training finished, or was stopped on purpose and can be resumed."""
+    """Whether training finished, or was stopped on purpose and can be resumed."""
     dag_id: AirflowId | None = None
     """Dag of the run that owns the job."""
     run_id: AirflowId | None = None

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = [column for kind in CHECKPOINT_KINDS for column in column_names(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
-"""Stored as Ultralytics' version, which is unknown: a checkpoint of another trainer is not loaded here."""
+"""Stored as Ultralytics' version, which is unknown because checkpoints from other trainers are not loaded."""
 
 
 class CompletionRefused(FinalError):
@@ -226,7 +226,8 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
     best, last = job.checkpoint("best"), job.checkpoint("last")
     last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
     whole = bool(best and best.sha256 and last_is_known)
-    # A row that only a host application wrote may also have ended; its numbers are not compared.
+    # A row that only a host application wrote may also say that its job has ended; its numbers are not
+    # compared.
     for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
         given, recorded = _normalize(getattr(callback, name)), _normalize(getattr(job, name))
         if None not in (given, recorded) and given != recorded:
@@ -238,7 +239,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
 
 
 def _normalize(value: Any) -> Any:
-    """Return the value as jsonb stores it: without NaN, and with 1e23 as an integer."""
+    """Make metrics comparable with jsonb's, which cannot store NaN and returns 1e23 as an integer."""
     if not isinstance(value, dict):
         return value
     return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}

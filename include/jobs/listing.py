@@ -32,7 +32,7 @@ CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
-"""Maximum length in characters. No more of a name is indexed, because index entries must be short."""
+"""Maximum length in characters. Only this much of a name is indexed, because index entries must be short."""
 
 
 class JobUnknown(FinalError):
@@ -125,8 +125,8 @@ class Lineage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    jobs: list[RelatedJob] = Field(description="The oldest job first.")
-    truncated: bool = Field(description="Whether more distant jobs are missing.")
+    jobs: list[RelatedJob] = Field(description="The jobs, oldest first.")
+    truncated: bool = Field(description="Whether more distant jobs were omitted.")
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
@@ -140,7 +140,7 @@ class JobDetails:
     """Facts about a job that its row does not contain."""
 
     epoch: int | None = None
-    """Last recorded epoch; None before there is one."""
+    """Last recorded epoch; None if no epoch is recorded."""
     seconds: float | None = None
     """Duration of that epoch."""
     eta_seconds: float | None = None
@@ -148,7 +148,7 @@ class JobDetails:
     recorded_at: datetime | None = None
     """When that epoch was recorded."""
     gpu_seconds: float | None = None
-    """Total time that the job's attempts have used GPUs; None if that is not known."""
+    """Total GPU time of the job's attempts; None if it is not known."""
     curve: Sequence[float | None] = ()
     """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
     not known."""
@@ -159,7 +159,7 @@ class JobDetails:
 class JobListing:
     """Reads jobs over one psycopg connection, which the caller closes.
 
-    Each method is one transaction, or part of the caller's if one is open.
+    Each method is one transaction, or part of the caller's transaction if one is open.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -195,7 +195,7 @@ class JobListing:
             return JobPage(self._jobs(shown), shown[-1] if more else None, total)
 
     def _jobs(self, positions: Sequence[PagePosition]) -> list[TrainingJob]:
-        """Return the jobs that still exist, in this order."""
+        """Return the jobs that still exist, in the order of `positions`."""
         rows = self._statements.rows("get_jobs", job_ids=[position.job_id for position in positions])
         jobs = {row.job_id: TrainingJob.model_validate(row._asdict()) for row in rows}
         return [jobs[position.job_id] for position in positions if position.job_id in jobs]

@@ -22,7 +22,7 @@ WEEK = timedelta(days=7)
 
 
 def start_of_week(now: datetime) -> datetime:
-    """Return the Monday, 00:00 UTC, with which the week of `now` began."""
+    """Return when the week of `now` began: on Monday at 00:00 UTC."""
     day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day - timedelta(days=day.weekday())
 
@@ -38,7 +38,7 @@ class OtherJobs:
     waiting: int
     """Number of jobs that wait for the quota."""
     ahead: int
-    """Number of waiting jobs that were queued before the job itself; 0 if the job itself is not queued."""
+    """Number of waiting jobs that were queued before this job; 0 if this job is not queued."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class UsageRepository:
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
     def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobGpuUsage]:
-        """Return the jobs on which the user spent the most GPU hours in the week that began on `week`."""
+        """Return the user's jobs with the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit
