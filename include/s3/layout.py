@@ -38,13 +38,14 @@ MANIFESTS = f"{DATASETS}manifests/"
 DIFFERENCES = f"{DATASETS}differences/"
 
 SIGNATURE_SUFFIX = ".sig"
-"""A signature's key is the key of the signed file with this suffix."""
+"""Appended to the key of a signed file, this gives the key of its signature."""
 
 StoredKind = Literal["best", "last", "last.previous"]
-"""Checkpoints of a job that S3 keeps: last.previous is an older last.pt, kept when it was replaced."""
+"""Checkpoints of a job in S3; last.previous is the last.pt that the current last.pt replaced."""
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
-"""An object that belongs to no job. It is never deleted, because that would disturb concurrent probes."""
+"""An object that belongs to no job. It is never deleted, because a deletion would disturb concurrent
+probes."""
 
 
 def checkpoint_key(job_id: str, kind: StoredKind) -> str:
