@@ -1,4 +1,4 @@
-"""The state of a local stack between its starts: credentials and ports."""
+"""What a local stack keeps between starts: credentials and ports."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class StackPorts:
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The folder that contains everything of one stack, `.stack/` in the repository."""
+    """The folder that contains all files of one stack, such as `.stack/` in the repository."""
 
     path: Path
 
@@ -104,7 +104,7 @@ class StateFolder:
         return self.path / "ports"
 
     def prepare(self) -> None:
-        """Create the folder. Other accounts may traverse it, as root's PostgreSQL must, but not list it."""
+        """Create the folder. Other accounts cannot list it, but PostgreSQL's system user can traverse it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)
@@ -162,7 +162,7 @@ class StateFolder:
 class StoppingState(StateFolder):
     """The folder of a stack that has to be stopped, even if its files are damaged.
 
-    Processes are found by their pid files alone. Therefore credentials and ports that cannot be read are
+    Stopping a process requires only its pid file. Therefore credentials and ports that cannot be read are
     replaced by new ones, which are not stored.
     """
 
