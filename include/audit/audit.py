@@ -56,7 +56,7 @@ class AuditScope:
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
-    """Compare everything, make safe repairs if the request says so, and record and report the findings.
+    """Run all checks, make safe repairs if the request says so, and record and report the findings.
 
     Repeating an audit is safe: the new findings replace earlier findings of the same run. Raises StoreErrors
     and psycopg's errors.

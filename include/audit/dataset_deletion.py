@@ -55,8 +55,8 @@ def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: 
     Repeating the deletion is safe. Raises StoreErrors.
     """
     objects = DatasetObjects.of(bucket, version)
-    # A concurrent registration of the same objects either came first and is found below, or finds the objects
-    # missing.
+    # A concurrent registration of the same objects either comes first, and the query below finds it, or comes
+    # later and finds that the objects are missing.
     with long_transaction(connection):  # the query may read every job
         objects.lock(connection)
         upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
@@ -105,9 +105,9 @@ def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> t
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
     """Delete the objects derived from the content, except its listing, which a job may need to continue.
 
-    A check stores the manifest before the other objects; this function deletes the manifest after them. If a
-    check is running and this function deletes one of the check's objects, it therefore also deletes its
-    manifest. Without a manifest, the content cannot be registered.
+    A check stores the manifest before the other objects; this function deletes the manifest after them. If
+    this function deletes any object of a running check, it therefore deletes that check's manifest too.
+    Without a manifest, the content cannot be registered.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

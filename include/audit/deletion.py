@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DeletionRefused(FinalError):
-    """The job or version must be kept, or is not this user's to delete; the message says why."""
+    """The job or version must be kept, or this user may not delete it; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def delete_job(
     """
     needed = require_deletable(connection, job, is_running)
     if _find(connection, "give_up_job", job) is None:
-        raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; check it again")
+        raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
     for item in _objects_of(bucket, job.job_id):
         if bucket.delete_listed(item):

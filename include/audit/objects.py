@@ -76,7 +76,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
 
 
 class RandomSample:
-    """A uniform random sample of the offered objects, however many, in constant memory."""
+    """A uniform random sample of any number of offered objects, in constant memory."""
 
     def __init__(self, size: int, seed: str) -> None:
         self.objects: list[RecordedObject] = []

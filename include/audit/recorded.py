@@ -1,4 +1,4 @@
-"""The objects that rows name, which S3 must hold."""
+"""The objects that rows name, and that S3 must therefore contain."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def objects_of(row: Any) -> list[RecordedObject]:
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Yield pages of the objects that rows name with a hash; each page is current when it is read."""
+    """Yield the objects that rows name with a hash, in pages, each as of the time when it is read."""
     job_id = ""
     while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id

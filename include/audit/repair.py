@@ -92,7 +92,7 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
                     f"The previous generation, {previous.uri}, holds the state after {position}; "
                     "docs/operations.md says how to return to that state"
                 )
-    return "No other copy with the recorded bytes is known: restore the object from a backup, or train again"
+    return "No other copy with the recorded hash is known: restore the object from a backup, or train again"
 
 
 def _promote_again(

@@ -50,7 +50,7 @@ class AuditRequest(Request):
     )
     repair: bool = Field(
         True,
-        description="Repair what is safe to repair; if off, only report what was found.",
+        description="Repair whatever can be repaired safely; if off, only report the findings.",
     )
     keep_newest: int | None = Field(
         None,

@@ -46,11 +46,11 @@ class RetentionReport:
     reports: int = 0
     """Number of deleted reports of dataset checks."""
     objects: int = 0
-    """Number of deleted objects of states."""
+    """Number of deleted objects (last.pt and last.previous.pt)."""
     bytes: int = 0
-    """Total size of the deleted objects of states."""
+    """Total size of the deleted objects."""
     shown: dict[str, int] = field(default_factory=dict)
-    """The jobs that the report lists, with the bytes of their deleted objects."""
+    """The jobs that the report lists, with the total size of their deleted objects."""
     _last: str = field(default="", repr=False)
     """The job of the object that was counted last."""
 

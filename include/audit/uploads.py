@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.s3.parts import UnfinishedUpload
 
 ABANDONED = timedelta(days=1)
-"""No upload of a checkpoint or of weights takes a day; a killed process left any that is older."""
+"""No upload of a checkpoint or of weights takes a day; if one is older, a killed process left it."""
 
 LEFT_BEHIND = timedelta(days=7)
 """A user may continue the upload of a dataset after a weekend."""

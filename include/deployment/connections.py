@@ -1,4 +1,4 @@
-"""Opens Postgres and S3 through Airflow's connections."""
+"""Connects to Postgres and S3 with the settings of Airflow's connections."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ silent for minutes."""
 def training_db_factory() -> OpenDatabase:
     """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
-    A training run outlives restarts of the API server and records from several threads, so it does not use
-    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection. Only
-    tokens for IAM authentication are requested each time, because they expire within minutes.
+    A training run outlives restarts of the API server and writes rows from several threads, so it does not
+    use PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection.
+    Only tokens for IAM authentication are requested each time, because they expire within minutes.
     """
     connect = _prepare_connecting()
     return lambda: closing(connect())

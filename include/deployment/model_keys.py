@@ -1,4 +1,4 @@
-"""The keys with which this process verifies models and, if it promotes, signs them."""
+"""The keys with which this process verifies models and, if it promotes models, signs them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class BackendUnavailable(TransientError):
 
 
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
-    """Return do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
+    """Return the result of do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
 
     Raises the last transient error after that time, and any other error immediately. The time limit does not
     interrupt a call to do().
@@ -51,7 +51,7 @@ def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT)
 def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, which callers retry.
 
-    For code that handles a stored state: days of training must not be lost because of a rotated key.
+    Use this for code that handles a stored state: days of training must not be lost because of a rotated key.
     `has_state` returns whether there is a state; it is called only after a refusal.
     """
     try:

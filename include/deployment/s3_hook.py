@@ -46,7 +46,7 @@ def _loader(data_path: str | None) -> Any:
 
 
 def load_description() -> None:
-    """Parse the description of S3, so that the first client of this process, or of a fork, need not do it."""
+    """Parse the description of S3, so that no client of this process, or of a fork, has to parse it."""
     from botocore.session import Session
 
     session = Session()

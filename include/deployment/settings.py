@@ -67,13 +67,14 @@ class Settings:
     dataset_folders: tuple[Path, ...] = ()
     """Folders that may contain local datasets; if there are none, local paths are disabled."""
     pretrained_url: str | None = None
-    """URL from which pretrained weights that are not in S3 are downloaded; None for no downloads."""
+    """URL from which pretrained weights that are not in S3 are downloaded; None disables downloads."""
     cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
     dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
     """Hosts from which the images of an .ndjson export may be fetched."""
     model_verification_keys: str | None = None
-    """Public keys that verify promoted models, in PEM, or the paths of files; None for no verification."""
+    """Public keys that verify promoted models, in PEM, or paths of files with keys; None disables
+    verification."""
     dataset_cache_limit: int | None = None
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
     quotas: Quotas = field(default_factory=Quotas)
@@ -110,7 +111,7 @@ class Settings:
         )
 
     def job_folder(self, job_id: str) -> Path:
-        """Return the folder for everything that this machine stores of a job."""
+        """Return this machine's folder for the files of a job."""
         return self.training_root / job_id
 
     def run_folder(self, job_id: str) -> Path:
@@ -124,12 +125,12 @@ class Settings:
 
     @property
     def gpu_locks(self) -> Path:
-        """The folder with one file per GPU of this machine, which is locked while the GPU is in use."""
+        """The folder with one lock file per GPU of this machine; a file is locked while its GPU is in use."""
         return self.training_root / ".gpus"
 
     @property
     def job_locks(self) -> Path:
-        """The folder with one file per job of this machine, which is locked while the job is training."""
+        """The folder with one lock file per job of this machine; a file is locked while its job trains."""
         return self.training_root / ".jobs"
 
     @property

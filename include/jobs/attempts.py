@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from include.training.gpus import Hardware
 
 FinishedEpoch = tuple[int, "Mapping[str, float | None]", float]
-"""Number, metrics and seconds of an epoch."""
+"""An epoch's number, metrics and duration in seconds."""
 
 _EPOCHS_AT_ONCE = 1000
 
@@ -29,7 +29,8 @@ class AttemptRepository:
     """Reads jobs, and records the progress of their attempts, over one psycopg connection.
 
     Each method runs in a separate transaction, committed when the method returns. The connection must
-    therefore be idle, like a new one from `PostgresHook("training_db").get_conn()`. The caller closes it.
+    therefore be idle, like a new one from `PostgresHook("training_db").get_conn()`. The caller closes the
+    connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -43,8 +44,8 @@ class AttemptRepository:
     def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
         """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
-        A request to stop is kept unless the job had ended. Raises OwnershipLost, and writes nothing, if
-        `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
+        A request to stop is kept unless the job had already ended. Raises OwnershipLost, and writes nothing,
+        if `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
         """
         with self._connection.transaction():
             self._write_as_owner(
@@ -113,7 +114,7 @@ class AttemptRepository:
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
         """Record one finished epoch, update the job from it, and return whether the job should stop.
 
-        An epoch that is recorded again replaces its row. Raises OwnershipLost, and writes nothing, if the job
+        Recording an epoch again replaces its row. Raises OwnershipLost, and writes nothing, if the job
         belongs to another run or attempt.
         """
         with self._connection.transaction():

@@ -50,7 +50,7 @@ class CompletionConflict(FinalError):
 
 @dataclass(frozen=True)
 class _Upload:
-    """An object that was read."""
+    """A checkpoint that was uploaded, and read here."""
 
     checkpoint: Checkpoint
     finding: str | None
@@ -60,8 +60,8 @@ class _Upload:
 class Completion:
     """A trainer's report that one job is complete, and its verification against S3.
 
-    `open_database` opens short-lived connections, so that none is held while gigabytes are read. `user`, the
-    name of the sender of the report, is recorded.
+    `open_database` opens short-lived connections, so that no connection is held while gigabytes are read.
+    `user` is the name of the report's sender, which is recorded.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Completion:
     def _add_metadata(
         self, location: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob
     ) -> None:
-        """Give the object the metadata of a checkpoint, on which audits and resuming rely."""
+        """Give the object the metadata of a checkpoint, because audits and resuming rely on it."""
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
         try:
             set_metadata(self._bucket.client, location, read, metadata)

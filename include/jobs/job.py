@@ -57,7 +57,7 @@ JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
 class TrainingJob(BaseModel):
     """One row of `training_jobs`.
 
-    Epochs are counted from 0. Sizes are in bytes, hashes are SHA-256 of the whole file in lower-case hex.
+    Epochs are counted from 0. Sizes are in bytes; hashes are SHA-256 of the whole file in lower-case hex.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -93,7 +93,7 @@ class TrainingJob(BaseModel):
     dataset_name: str | None
     """Registered dataset that the job is trained on; None if the dataset was given by its address."""
     dataset_version: int | None
-    """Version of that dataset."""
+    """Version of the registered dataset."""
     dataset_fingerprint: str | None
     """Identifies the dataset's content; None until the dataset has been checked."""
     epoch: int | None
@@ -161,9 +161,9 @@ class TrainingJob(BaseModel):
     gpu_name: str | None
     """GPU of the newest attempt; "CPU" if it uses none."""
     gpu_driver: str | None
-    """Version of that GPU's driver."""
+    """Version of the GPU's driver."""
     started_at: datetime | None
-    """When the job first had its GPU."""
+    """When the job first got its GPU."""
     completed_at: datetime | None
     """When the job was completed; None for any other status."""
     updated_at: datetime | None
@@ -215,8 +215,8 @@ class RecordedEpoch(BaseModel):
     metrics: dict[str, float | None]
     """Metrics by their names in Ultralytics' results.csv."""
     fitness: float | None
-    """The value by which Ultralytics compares epochs. Also None if there was no validation, or if the epoch
-    was recorded later, from a saved state."""
+    """The value by which Ultralytics compares epochs. None if it is not finite, if there was no validation,
+    or if the epoch was recorded later, from a saved state."""
     seconds: float | None
     """Duration of the epoch, including validation."""
     eta_seconds: float | None

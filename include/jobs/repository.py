@@ -29,7 +29,7 @@ _CLASS_TABLE = TypeAdapter(list[ClassCount] | None)
 
 
 class RepositoryError(FinalError):
-    """A job's row could not be written; the message is for the person who reads the task's log."""
+    """A job's row could not be written; the message is written for readers of the task's log."""
 
 
 class JobTaken(RepositoryError):
@@ -93,9 +93,9 @@ class JobRepository(AttemptRepository):
         `waits_for_quota` if it would exceed `gpu_limit`, or if an older job of the same user waits for the
         quota.
 
-        Raises JobTaken if another run was faster, OwnershipLost if the job was cancelled while this run
-        waited and the run has not been cleared since, JobNotCreatable if only the host application can create
-        this row, and DatasetGone if the version of the dataset was deleted in the meantime.
+        Raises JobTaken if another run took the job first, OwnershipLost if the job was cancelled while this
+        run waited and the run has not been cleared since, JobNotCreatable if only the host application can
+        create this row, and DatasetGone if the version of the dataset was deleted in the meantime.
         """
         dataset = claim.dataset
         values = vars(claim) | {
@@ -155,7 +155,7 @@ class JobRepository(AttemptRepository):
             return None
 
     def has_own_state(self, job_id: str) -> bool:
-        """Return whether S3 has a state of this job that is newer than the parent's state that it continues.
+        """Return whether S3 has a state of this job that is newer than the state that the job started from.
 
         The row records the epoch that the job continued from, but not the batch. A state within that epoch is
         the parent's if the parent's row names the same position; otherwise it counts as the job's own.
@@ -243,7 +243,7 @@ class JobRepository(AttemptRepository):
         return [RecordedEpoch.model_validate(row._asdict()) for row in rows]
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
-        """Copy the parent's epochs 0 to `last_epoch` to a resumed job, and return how many were missing."""
+        """Copy the parent's epochs 0 to `last_epoch` to a resumed job, and return how many the job lacked."""
         with self._connection.transaction():
             return self._statements.changed(
                 "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch

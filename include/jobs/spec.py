@@ -54,8 +54,8 @@ def _describe_parameters(schema: dict[str, Any]) -> None:
 class TrainingSpec(TrainingParameters):
     """The consistent parameters of a training job.
 
-    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` turns it into
-    a sentence.
+    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` turns that
+    error into one sentence.
     """
 
     model_config = ConfigDict(json_schema_extra=_describe_parameters)
@@ -187,7 +187,7 @@ class TrainingSpec(TrainingParameters):
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)
 
     def arguments(self) -> dict[str, Any]:
-        """Return Ultralytics' own arguments as given, without task, model, data, epochs and device."""
+        """Return Ultralytics' own arguments as given, except task, model, data, epochs and device."""
         named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
         given = self.model_dump(include=named, exclude_none=True)
         if self.batch is not None and self.batch.is_integer():

@@ -1,7 +1,7 @@
 """GPU hours that the attempts of each user's jobs have used, by week.
 
-An attempt uses its GPUs from the moment it gets them until its end. If it was killed or replaced, or could
-not record its end, its last record counts as its end.
+An attempt uses its GPUs from the moment it gets them until its end. If an attempt was killed or replaced, or
+could not record its end, its last record counts as its end.
 Weeks begin on Monday at 00:00 UTC. An attempt that runs from one week into the next counts in both.
 """
 
@@ -66,9 +66,9 @@ class JobGpuUsage:
     status: str | None
     """The job's status; None if the job was deleted."""
     gpu_hours: float
-    """GPU hours in that week."""
+    """GPU hours of the job in the week."""
     attempts: int
-    """Number of attempts in that week."""
+    """Number of the job's attempts in the week."""
 
 
 class UsageRepository:
@@ -78,7 +78,7 @@ class UsageRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def gpu_hours(self, user: str, since: datetime) -> float:
-        """Return the GPU hours of the user since that moment."""
+        """Return the user's GPU hours since the time `since`."""
         with self._connection.transaction():
             row = self._statements.row("sum_gpu_seconds", triggered_by=user, since=since)
         return float(row.seconds) / 3600
@@ -90,7 +90,7 @@ class UsageRepository:
         return OtherJobs(**row._asdict())
 
     def by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
-        """Return every user who has used a GPU in these weeks, or has an active job; most GPU hours first.
+        """Return every user who used a GPU in the `weeks`, or has an active job; most GPU hours first.
 
         `weeks` are consecutive Mondays, the latest first.
         """

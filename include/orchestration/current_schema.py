@@ -7,7 +7,7 @@ from airflow.sdk import task
 
 @task
 def check_schema() -> None:
-    """Fail early unless the tables are at the schema revision of this code."""
+    """Fail early unless the tables are at the schema revision that this code requires."""
     require_current_schema()
 
 

@@ -54,7 +54,7 @@ def keep_refusal(context: Context) -> Iterator[None]:
 
 @contextmanager
 def record_final_failure(context: Context) -> Iterator[None]:
-    """Do the same as `no_retry`, and write the reason of a final failure into the run's row.
+    """Do the same as `no_retry`, and write the reason for a final failure into the run's row.
 
     The task waits up to 15 minutes for the database; a failure callback would have only seconds. If the
     database is still unavailable then, the task fails with the database's error and is retried.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_KILLS = 3
-"""Number of consecutive kills without durable progress that end the task."""
+"""Number of consecutive kills without durable progress after which the task fails."""
 
 MAX_INTERRUPTIONS = 50
 """Maximum number of consecutive interruptions of any kind, without durable progress, that are retried. During
@@ -41,7 +41,7 @@ _KEY = "interruptions"
 
 
 def stop_after_repeated_kills(context: Context) -> None:
-    """Start an attempt of a task that stores no progress. Raises AirflowFailException after three kills."""
+    """Call `start_attempt` for a task without progress. Raises AirflowFailException after three kills."""
     start_attempt(context, progress=(0,))
 
 
@@ -84,7 +84,7 @@ class Ending:
 
 
 def mark_explained(context: Context) -> Ending | None:
-    """Store that this attempt ends with a known error.
+    """Store that this attempt ends for a known reason.
 
     Returns None if that could not be stored, or if a newer attempt has started.
     """
@@ -118,7 +118,7 @@ def store_record(context: Context, key: str, values: Mapping[str, Any]) -> None:
 
 
 def _fingerprint(context: Context) -> str:
-    """Return a hash of the task's arguments and max_tries, which changes when the task is cleared."""
+    """Return a hash of the task's arguments and max_tries; clearing a task changes its max_tries."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
     # A value that is not JSON has not been rendered yet; its repr may differ between attempts.
@@ -141,7 +141,7 @@ def _store_start(
     kills: list[Trace | None] = []
     first = attempt
     if before and reached <= (highest := tuple(before["progress"])):
-        reached = highest  # resuming from an older state is not progress, nor is repetition
+        reached = highest  # neither resuming from an older state nor repetition is progress
         first = before.get("first", before["attempt"])
         if not before["explained"]:
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]

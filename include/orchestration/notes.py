@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST = 1000
-"""Airflow's limit, in characters."""
+"""Airflow's limit for the length of a note, in characters."""
 
 _TIMEOUT_SECONDS = 10
 

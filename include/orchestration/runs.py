@@ -28,7 +28,7 @@ def is_running(dag_id: str, run_id: str) -> bool:
 
 
 def creation_of(task_instance_id: UUID) -> datetime:
-    """Return when Airflow created the task instance: with its run, or when it was cleared.
+    """Return when Airflow created the task instance: when it created the run, or cleared the task.
 
     Airflow starts `train` in the order in which the runs were created. Tasks cannot read when that was, and
     the user who triggers a run can choose the dates that tasks can read. But task instance ids are UUIDs of

@@ -40,7 +40,7 @@ class ObjectContent:
     content: bytes | None
     """The object's bytes; None if the reader already has them."""
     etag: str
-    """With its quotes, as S3 returns it."""
+    """The ETag with its quotes, as S3 returns it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Bucket:
             self.client.delete_object(Bucket=self.name, Key=key)
 
     def delete_listed(self, item: ListedObject) -> bool:
-        """Delete exactly the listed object. Returns False if it has since been replaced or removed."""
+        """Delete the object as listed. Returns False if it has since been replaced or removed."""
         try:
             with translate_s3_errors(self.client, item.location):
                 self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)

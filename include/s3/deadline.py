@@ -20,7 +20,7 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 class Deadline:
     """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts, not even a retry by botocore, except the one that aborts an upload.
+    After the deadline, no request starts, not even a retry by botocore, except one that aborts an upload.
     No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
     reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
@@ -73,7 +73,7 @@ class Deadline:
 class StallDeadline(Deadline):
     """Expires when, within `seconds`, an upload receives no response and sends fewer than `least_bytes`.
 
-    So a large upload may take longer than a small one.
+    A large upload may therefore take longer than a small one.
     """
 
     def __init__(self, seconds: float, least_bytes: int) -> None:
@@ -142,7 +142,7 @@ def forget_deadline() -> None:
 
 
 def obey_deadlines(client: S3Client) -> None:
-    """Make `client` send no request after the deadline, except the one that aborts an upload."""
+    """Make `client` send no request after the deadline, except one that aborts an upload."""
     client.meta.events.register("before-send.s3", _before_send, unique_id="upload-deadline")
     client.meta.events.register("after-call.s3", _after_call, unique_id="upload-deadline-answer")
 

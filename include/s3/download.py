@@ -39,7 +39,7 @@ class FetchedObject:
     size: int
     """Number of received bytes."""
     etag: str
-    """With its quotes, as S3 returns it."""
+    """The ETag with its quotes, as S3 returns it."""
     metadata: Mapping[str, str]
     """The object's metadata."""
 

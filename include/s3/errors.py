@@ -1,4 +1,4 @@
-"""Errors of S3; their messages are for the person who reads a task's log."""
+"""Errors of S3, with messages written for readers of a task's log."""
 
 from __future__ import annotations
 

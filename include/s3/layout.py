@@ -1,6 +1,6 @@
 """The keys of all objects in a bucket.
 
-    checkpoints/.probe                                        a test of the server, which belongs to no job
+    checkpoints/.probe                                        an object for testing the server; it has no job
     checkpoints/{job_id}/best.pt, last.pt, last.previous.pt   the checkpoints of a training job
     models/{name}/versions/{version}/best.pt                  a registered version of a model
     models/{name}/production/best.pt                          the version in production
@@ -59,7 +59,7 @@ def version_key(name: str, version: int) -> str:
 
 
 def production_key(name: str) -> str:
-    """Return the key of the version of a model that is in production."""
+    """Return the key of a model's version in production."""
     return f"{MODELS}{name}/production/best.pt"
 
 

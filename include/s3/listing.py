@@ -30,7 +30,7 @@ class ListedObject:
     size: int
     """In bytes."""
     etag: str
-    """With its quotes, as S3 returns it."""
+    """The ETag with its quotes, as S3 returns it."""
     modified: datetime
     """When the object was last written, by S3's clock."""
 

@@ -1,4 +1,4 @@
-"""A local file to upload: hashed, and read in pieces that obey a deadline."""
+"""A local file to upload: its hashes, and its pieces, which can be read only until a deadline."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class LocalFile:
 
 
 def body(path: Path, offset: int, size: int) -> ReadFileChunk:
-    """Return a piece of the file, which can no longer be read once the deadline has expired."""
+    """Return a piece of the file; reading from it fails once the deadline has expired."""
     from s3transfer.utils import ReadFileChunk
 
     return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])

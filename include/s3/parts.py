@@ -22,7 +22,7 @@ class StoredPart(NamedTuple):
     """A part that is in S3."""
 
     etag: str
-    """With its quotes, as S3 returns it."""
+    """The ETag with its quotes, as S3 returns it."""
     size: int
     """In bytes."""
 

@@ -63,7 +63,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Hash the whole object, and also feed the digests `more`; return its identity, but not its bytes.
+    """Hash the whole object, updating the digests `more` as well; return its identity, but not its bytes.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """
@@ -91,7 +91,7 @@ def read_range(client: S3Client, location: S3Location, etag: str, start: int, st
 
 
 class ObjectSource:
-    """Random access to one version of an object in S3 (a Source of an inspection)."""
+    """Random access to one version of an object in S3 (the Source for an inspection)."""
 
     def __init__(self, client: S3Client, location: S3Location, size: int, etag: str) -> None:
         self.size = size

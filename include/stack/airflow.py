@@ -39,7 +39,7 @@ TASK_STOP_SECONDS = 120.0
 PARTS = {
     "api-server": (),
     "dag-processor": (),
-    # These two would serve their logs on every interface; the API server reads the log files directly.
+    # These two parts would serve their logs on every interface; the API server reads the files directly.
     "triggerer": ("--skip-serve-logs",),
     "scheduler": ("--skip-serve-logs",),
 }

@@ -57,10 +57,10 @@ class PreparedTasks:
 
 
 class QueueExecutor(LocalExecutor):
-    """A LocalExecutor that gives tasks the connections of their queue, and imports modules before they start.
+    """A LocalExecutor that gives tasks the connections of their queue, and imports modules in advance.
 
     Every task runs in a fork of a worker. Imports take most of a task's startup time, and are the same for
-    all tasks. On a machine with GPUs a training run imports torch itself: a process whose parent has
+    all tasks. On a machine with GPUs, a training run imports torch itself: a process whose parent has
     initialised CUDA cannot use CUDA, and libraries may initialise it on import.
     """
 

@@ -101,7 +101,7 @@ class Stack:
 
     @cached_property
     def model_keys(self) -> ModelKeys:
-        """The keys with which promoted models are signed and verified."""
+        """The keys that sign and verify promoted models."""
         folder = self.state.private("model-keys")
         keys = ModelKeys(folder / "private.pem", folder / "public.pem")
         keys.prepare()

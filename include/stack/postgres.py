@@ -28,7 +28,7 @@ from include.stack.processes import Service, as_user
 
 SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
-"""The role that owns the training database with its tables, and migrates them."""
+"""The role that owns the training database and its tables, and migrates the tables."""
 TRAINING_APPLICATION = "training_app"
 """The role of everything that does not migrate, such as the API and most tasks: it reads and writes rows."""
 

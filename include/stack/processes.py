@@ -26,7 +26,7 @@ STOP_SECONDS = 20.0
 class Service:
     """One server process.
 
-    Its children are recognised by the session of the process, even after the process has died, and by their
+    The children of the process are recognised by their session, even after the process has died, and by their
     working directory.
     """
 
@@ -151,8 +151,8 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
 def stop(*services: Service) -> bool:
     """Stop the services together, with their children. Returns whether any process was running.
 
-    They get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children of processes
-    that have already died are also stopped, and count as running. Raises PidFileDamaged.
+    Their processes get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children
+    of processes that have already died are also stopped, and count as running. Raises PidFileDamaged.
     """
     for service in services:
         # On a full disk, the pid file cannot be updated; the services are stopped anyway.

@@ -59,7 +59,7 @@ class Package:
     """The metadata that a package declares."""
 
     name: str
-    """In PyPI's normalised form."""
+    """Name in PyPI's normalised form."""
     version: str
     licence: str
     """An SPDX expression, or whatever else the package declares."""

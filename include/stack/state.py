@@ -47,7 +47,7 @@ class Credentials:
 
     @classmethod
     def generate(cls) -> Credentials:
-        """Generate new credentials. They are URL-safe, and need no quotes in a shell or a configuration."""
+        """Generate new credentials, which are URL-safe and need no quotes in a shell or a configuration."""
         generated = {field.name: secrets.token_urlsafe(24).replace("-", "x") for field in fields(cls)}
         generated["identity"] = secrets.token_hex(8)
         generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -104,7 +104,7 @@ class StateFolder:
         return self.path / "ports"
 
     def prepare(self) -> None:
-        """Create the folder. Other accounts cannot list it, but PostgreSQL's system user can traverse it."""
+        """Create the folder; other accounts, such as PostgreSQL's, can traverse it but not list it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)
