@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts to read an object. If the connection breaks every time, its bytes may be damaged on the server."""
+"""Attempts to read an object. If each connection breaks, the object's bytes may be damaged on the server."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:

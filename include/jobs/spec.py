@@ -119,7 +119,7 @@ class TrainingSpec(TrainingParameters):
                     "with `model`"
                 ).about(name)
         if self.device is None and count_devices(parent.device) > 1:
-            # A run takes one pool slot for each GPU that its own parameters name, so they must name the GPUs.
+            # A run takes one pool slot for each GPU in its own parameters, so the GPUs must be named there.
             raise SpecError(
                 f"device is missing: job {self.resume_from} was trained on several GPUs; give "
                 f"device={parent.device!r} again, or one GPU"

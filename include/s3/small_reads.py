@@ -24,7 +24,7 @@ LARGEST = 1024**2
 _MOST_FAILURES = 3
 """After this many failures in a row, boto3 reads everything."""
 _CREDENTIALS_LAST = timedelta(minutes=10)
-"""Credentials from botocore remain valid for at least this long, because botocore renews them earlier."""
+"""Credentials from botocore are valid for at least this long, because botocore renews them before that."""
 
 
 class SmallReads:
