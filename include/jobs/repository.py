@@ -217,8 +217,8 @@ class JobRepository(AttemptRepository):
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
 
-        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, the reason
-        is replaced if the job has already failed.
+        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, a job
+        that has already failed gets the new reason.
         """
         with self._connection.transaction():
             failed = self._statements.row(
