@@ -37,7 +37,7 @@ class Question:
 
 
 SETTLE_SECONDS = 60
-"""Seconds to wait after the start of the stack, which still parses Dags and imports packages of its tasks."""
+"""Seconds to wait after the stack has started: at first it still parses Dags and imports packages."""
 
 
 def measure(folder: Path, quick: bool) -> Table:
@@ -162,7 +162,7 @@ def _connect(stack: Stack) -> Any:
 
 
 def _first(stack: Stack, statement: str, *values: int) -> tuple[str, ...]:
-    """Return the first row of the statement, which has one."""
+    """Return the first row of the statement, which must return one."""
     with closing(_connect(stack)) as connection:
         row: tuple[str, ...] = connection.execute(statement, values).fetchone()
         return row

@@ -60,7 +60,7 @@ class Boto3:
     title: str = "boto3"
 
     def upload(self, path: Path, job_id: str) -> None:
-        """Upload without any hash of ours."""
+        """Upload without a hash computed by us."""
         shared_client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
 
     def download(self, job_id: str, path: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIZES = (58_000_000, 443_000_000)
 """Bytes of the states of YOLO11n and YOLO11m."""
 ROUND_TRIP = 0.020
-"""In seconds, as to a region on the same continent."""
+"""Round-trip time in seconds, as to a region on the same continent."""
 
 _TICK = 0.01
 """The smallest measurable difference in processor time, in seconds."""
@@ -73,7 +73,7 @@ class Series:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Let all clients transfer in turn, for each size, directly and with a round trip."""
+    """Time all clients in turn, for each size, directly and with an added round-trip time."""
     rounds = 2 if quick else 7
     table = Table(
         "Uploading and downloading checkpoints",
