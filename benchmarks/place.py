@@ -250,7 +250,7 @@ def read_arguments(known: Mapping[str, Benchmark], arguments: Sequence[str] | No
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
     parser.add_argument("part", nargs="*", help=f"parts to measure (all): {', '.join(known)}")
     parser.add_argument(
-        "--quick", action="store_true", help="use tiny settings and all processors, only to check that it runs"
+        "--quick", action="store_true", help="only check that it runs, with tiny settings and all processors"
     )
     parser.add_argument(
         "--out",

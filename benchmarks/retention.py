@@ -1,6 +1,7 @@
 """Measure the duration and the memory of the audit and of retention for many objects.
 
-`python -m benchmarks.retention [--quick]` prints the table. The memory must not grow with the number of objects.
+`python -m benchmarks.retention [--quick]` prints the table. The memory must not depend on the number of
+objects.
 """
 
 from __future__ import annotations

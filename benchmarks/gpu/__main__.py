@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="number of a GPU, or cpu; default: the first GPU, or the CPU if there is none",
     )
-    parser.add_argument("--quick", action="store_true", help="use tiny settings, only to check that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs, with tiny settings")
     parser.add_argument(
         "--out", type=Path, default=Path("gpu-results"), help=f"folder for {FILE_NAME} and logs"
     )
