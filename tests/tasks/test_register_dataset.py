@@ -269,7 +269,7 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
         (f"datasets/{'a' * 64}/", "is under datasets/"),
         (f"datasets/{'a' * 64}/images/", "is under datasets/"),
         ("datasets/manifests/", "is under datasets/"),
-        ("uploads/", "would be every upload"),
+        ("uploads/", "contains every upload"),
     ],
 )
 def test_the_projects_own_objects_are_not_registered(machine: Path, bucket: str, key: str, said: str) -> None:
