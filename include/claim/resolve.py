@@ -203,7 +203,7 @@ def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
         )
         raise SpecError(
             f"job_id={row.job_id!r} was interrupted and can only be resumed with the same parameters, but "
-            f"{what}. Use the first values, set fresh=true to start over, or choose another job_id"
+            f"this run has {what}. Use the old values, set fresh=true to start over, or choose another job_id"
         ).about("job_id")
     return resolved
 

@@ -71,7 +71,7 @@ class MissingPrivilege:
 
 
 def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[str, str]]:
-    """Return each table whose owner's rights the current role lacks, with that owner."""
+    """Return the tables on which the current role lacks the owner's rights, each with its owner."""
     rows = _rows(connection, "foreign_tables", tables=list(tables))
     return [(row.name, row.owner) for row in rows]
 

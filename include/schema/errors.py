@@ -16,7 +16,7 @@ class SchemaBehind(SchemaError, FinalError):
 
 
 class TargetUnknown(SchemaError, FinalError):
-    """There is no such revision to migrate to."""
+    """The revision to migrate to does not exist."""
 
 
 class SchemaUnverified(SchemaError, FinalError):
@@ -37,7 +37,7 @@ class MigrationRefused(SchemaError, FinalError):
         done = (
             "Nothing was changed"
             if reached is None
-            else f"The schema was migrated to revision {reached}, but nothing after that was done"
+            else f"The schema was migrated to revision {reached}, but no further"
         )
         super().__init__(f"{done}, because:\n" + "\n".join(f"- {problem}" for problem in problems))
         self.problems = tuple(problems)
