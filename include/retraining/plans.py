@@ -54,7 +54,7 @@ class Schedule(_Part):
     """When a plan runs automatically."""
 
     cron: str | None = None
-    """Times in UTC: a cron expression of five fields, or a preset such as @weekly; None for none."""
+    """Times in UTC: a cron expression of five fields, or a preset such as @weekly; None if there are none."""
     on_new_data: bool = False
     """Whether the plan also runs when its dataset changes."""
 

@@ -158,7 +158,7 @@ def test_a_new_version_is_compared_and_announced_and_known_content_is_not(
     assert context["outlet_events"][TRAINING_DATASET].extra["dataset"] == "parts"
     again = registered("run2", name="parts", source=source)
     assert (again.version, again.created) == (1, False)
-    with pytest.raises(AirflowSkipException, match="parts@1 had this content already"):
+    with pytest.raises(AirflowSkipException, match="parts@1 already had this content"):
         announce_version(again, run_of())
 
     add_image(s3_client, bucket, machine)
