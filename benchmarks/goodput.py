@@ -78,9 +78,9 @@ class Run:
     """Seconds of training that the job needed, as a share of the seconds that it took."""
     kills: int
     repeated: float
-    """Seconds of training that all kills together made it repeat."""
+    """Seconds of training that had to be repeated, summed over all kills."""
     down: float
-    """Seconds without training, for all kills together."""
+    """Seconds without training, summed over all kills."""
 
 
 def simulate(parts: Parts, mean: float, seed: int) -> Run:

@@ -69,7 +69,7 @@ def measure(folder: Path, quick: bool) -> Table:
         "taken a second apart. A whole local stack with the project is compared with one without the "
         "project's plugins, executor and Dags; each runs alone on the machine. Without a GPU, the local "
         "stack's executor imports torch into the scheduler ahead of the tasks; the last column shows the "
-        "project with Airflow's own executor, which other deployments use.",
+        "project with Airflow's own executor, as in deployments without the local stack.",
         ("", "bare Airflow", "with the project", "ratio", "with Airflow's executor"),
     )
     files = sorted((REPOSITORY / "dags").glob("*.py"))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""Takes an empty folder and whether to use tiny settings, which only check that the benchmark runs."""
+"""Measures in an empty folder; the second argument turns on tiny settings, only to check that it runs."""
 
 
 @dataclass(frozen=True)

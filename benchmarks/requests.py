@@ -129,7 +129,7 @@ def _upload_dataset(services: Services, folder: Path) -> DatasetReference:
 def _train(
     services: Services, proxy: Proxy, folder: Path, dataset: DatasetReference, epochs: int
 ) -> tuple[list[Traffic], list[Stored]]:
-    """Train in a new process; return the traffic at each upload of last.pt and at the end, and all files."""
+    """Train in a new process; return the traffic at each upload of last.pt and at the end, and the files."""
     folder.mkdir()
     connection, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(

@@ -35,8 +35,8 @@ _TICK = 0.01
 
 _ABOUT = (
     "Files of random bytes, to the S3 server of the local stack and back, directly on the same machine "
-    "and through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what the "
-    "product does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
+    "and through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what a "
+    "training run does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
     "is stored; a download is hashed and compared with the metadata. boto3 uses `upload_file` and "
     "`download_file` with the same client settings; boto3, s5cmd and rclone verify nothing "
     "against a hash computed by us. The clients take turns, and each round starts with a different one; "
@@ -57,7 +57,7 @@ class Series:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds of each transfer, without the median start of the process; at least a millisecond."""
+        """Seconds of each transfer, minus the median time to start the process; at least a millisecond."""
         return [max(spent.seconds - self.start, 0.001) for spent in self.transfers]
 
     @property
@@ -67,7 +67,7 @@ class Series:
 
     @property
     def processor_seconds(self) -> float:
-        """Median processor seconds of a transfer, without the start of the process; at least a tick."""
+        """Median processor seconds of a transfer, minus those to start the process; at least a tick."""
         start = statistics.median(spent.processor_seconds for spent in self.starts) if self.starts else 0.0
         return max(statistics.median(spent.processor_seconds for spent in self.transfers) - start, _TICK)
 

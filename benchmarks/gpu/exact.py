@@ -25,7 +25,7 @@ _BEFORE, _AFTER = 8, 4
 """Number of loader workers before the kill, and after the resume."""
 
 QUICK: tuple[Task, ...] = ("classify", "depth")
-"""Tasks to run in addition to detect with `--quick`."""
+"""Tasks to check besides detect when `--quick` is given."""
 
 COLUMNS = (
     "model", "two whole runs", "killed and resumed", "live", "EMA", "optimizer", "pending batches",

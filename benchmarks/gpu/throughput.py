@@ -53,7 +53,7 @@ class PausedSide(Side):
 class Waiting:
     """How long a training run waits for data: from the end of one batch to the start of the next.
 
-    After each batch, Ultralytics waits for the GPU to print the losses; the GPU is then idle until the next.
+    To print the losses, Ultralytics waits for the GPU after each batch; the GPU is then idle until the next.
     """
 
     seconds: float = 0.0

@@ -148,7 +148,7 @@ def train_to_the_end(training: TrainingRun) -> FinalState:
 def train_until_killed(training: TrainingRun, epoch: int, batch: int) -> None:
     """Train; kill this process and its loader workers after that batch. `epoch` and `batch` count from 0.
 
-    If there is no state to resume from by then, the kill comes after the first later batch that has one.
+    If no state has been saved by then, the kill waits until there is one to resume from.
     """
 
     def kill(trainer: ResumableMixin) -> None:

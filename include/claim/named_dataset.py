@@ -22,7 +22,7 @@ def pin_dataset(
     """Return the spec with its dataset pinned to the current version, such as `parts@3` for `parts`.
 
     If no task is given, the version's task applies. If this run has claimed the job before, `started` has
-    the parameters of that claim; their version is kept, even if a newer one has been registered since.
+    the parameters of that claim; the version in them is kept, even if a newer one has been registered since.
     Raises SpecError.
     """
     if started is not None:

@@ -38,7 +38,8 @@ class QuotaReached(SpecError):
 class QuotaWait(BaseException):
     """The job was claimed and waits until other jobs of its user end.
 
-    Like Preempted, it is not an Exception. `pause` is the time to wait before the run claims the job again.
+    Like Preempted, it is not an Exception, because it is not an error. `pause` is the time to wait before the
+    run claims the job again.
     """
 
     def __init__(self, reason: str, pause: timedelta) -> None:

@@ -125,7 +125,7 @@ def promote(
     """
     models = ModelRepository(connection)
     registered = models.require(chosen.name, chosen.version)
-    # Read before the lock is taken, to hold it only briefly: a version's own file is never replaced.
+    # Before the lock is taken, which must be held only briefly; a version's own file never changes anyway.
     found = read_version(bucket.client, registered)
     signature = (signing or ModelSigning()).obtain(bucket.client, registered, force=chosen.force)
     with connection.transaction():
@@ -150,7 +150,7 @@ def _place_in_production(
     signature: Signature | None,
     limits: TransferLimits,
 ) -> None:
-    """Copy the version's file to the production key, and store its signature beside both."""
+    """Copy the version's file to the production key, and store its signature beside both files."""
     own, production = S3Location.parse(version.path), production_location(bucket, version.name)
     identity = identity_of(found, version.name, version.version)
     if signature:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
-"""The default file, in this repository; RETRAIN_PLANS names another one."""
+"""The file in this repository, which is used unless RETRAIN_PLANS names another one."""
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}\Z"
 NAME_RULE = "1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or a digit"

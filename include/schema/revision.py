@@ -102,9 +102,9 @@ class Revision:
             self.execute(f"ALTER TABLE {table} ALTER COLUMN {column.name} SET DEFAULT {column.default}")
 
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
-        """Create indexes of a table: by name, the part of `CREATE INDEX` that follows the table's name.
+        """Create indexes; `indexes` maps each name to the part of `CREATE INDEX` after the table's name.
 
-        Warns once if the table has a MiB or more, because nothing can be written to it meanwhile.
+        Warns once if the table has a MiB or more: nothing can be written to it while indexes are built.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WARNINGS = 20
-"""Number of kinds of warnings that are recorded with a version."""
+"""Maximum number of kinds of warnings that are recorded with a version."""
 
 
 def check_data(context: Context) -> CheckedData:

@@ -209,7 +209,7 @@ def notify_backend(job: ResolvedJob, context: Context) -> int:
 def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
     """Fail if an XCom names another run, because users may edit XComs but must not reach others' jobs.
 
-    Airflow itself records which run a task belongs to; an XCom only claims to belong to one.
+    Airflow itself records which run a task belongs to; the run id in an XCom is only a claim.
     """
     if payload.run_id != context["run_id"]:
         raise AirflowFailException(
