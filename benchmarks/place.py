@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""Measures in an empty folder; the second argument turns on tiny settings, only to check that it runs."""
+"""Measures in an empty folder; True as second argument selects tiny settings, for a quick check only."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class SigningKey:
     def parse(cls, pem: bytes) -> Self:
         """Parse a private key in PEM, without a passphrase.
 
-        Raises ValueError, which never quotes the key; its text ends a sentence that starts with the source.
+        Raises ValueError, which never quotes the key; its text ends a sentence about the source of the key.
         """
         try:
             key = load_pem_private_key(pem, password=None)
