@@ -36,7 +36,7 @@ class FreeJob:
     """Whether the row's run was deleted and this run is a new one with the same id."""
 
     def has_begun(self, run_id: str) -> bool:
-        """Return whether the job's training has begun, and this run continues it."""
+        """Return whether the job's training has begun and will be continued by this run."""
         if self.own is not None:
             return True
         row = self.row

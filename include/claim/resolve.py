@@ -174,7 +174,7 @@ def _pin_dataset(found: FreeJob, claimant: Claimant) -> TrainingSpec:
 
 
 def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """Return the copy of the parent's state in the job's own prefix, if the job has no state of its own.
+    """Return the copy of the parent's state under the job's prefix, if the job has not stored a state itself.
 
     The job then no longer depends on the parent's objects.
     """

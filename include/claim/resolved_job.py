@@ -38,7 +38,7 @@ class ResolvedJob(Payload):
     spec: ResolvedSpec
     """The parameters; null means Ultralytics' default."""
     resume: ResumePoint | None = None
-    """The parent's state; None without a parent, and once the job has a state of its own."""
+    """The parent's state; None without a parent, and once the job has stored a state itself."""
     weights: InitialWeights | None = None
     """The weights from which the training run started. None if it started from scratch, or from a file in S3
     before this project recorded hashes."""

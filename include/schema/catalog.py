@@ -57,7 +57,7 @@ def column_references(connection: Connection, table: str, column: str) -> list[t
 
 
 def trigger_exists(connection: Connection, table: str, trigger: str) -> bool:
-    """Return whether the table has this trigger, and the trigger is enabled."""
+    """Return whether the table has this trigger and the trigger is enabled."""
     return bool(_rows(connection, "trigger_exists", table=table, trigger=trigger)[0][0])
 
 

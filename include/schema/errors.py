@@ -12,7 +12,7 @@ class SchemaError(ProjectError):
 
 
 class SchemaBehind(SchemaError, FinalError):
-    """The schema is not at the revision that this code was written for, or may not be read."""
+    """The schema is not at the revision that this code was written for, or the role may not read it."""
 
 
 class TargetUnknown(SchemaError, FinalError):
