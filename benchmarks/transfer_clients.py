@@ -31,7 +31,7 @@ overwrite it."""
 
 @dataclass(frozen=True)
 class Ours:
-    """This project: hashes the file, replaces only the expected object, and verifies the stored object."""
+    """Our store: hashes the file, replaces only the expected object, and verifies the stored object."""
 
     services: Services
     title: str = OURS

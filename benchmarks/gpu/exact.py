@@ -100,7 +100,7 @@ def compare(
 
 
 def _training(place: Place, task: Task, model: str, folder: Path, device: str) -> TrainingRun:
-    """Return a training run of 11 batches per epoch (5 if quick), so that epochs end between optimizer steps."""
+    """Return a training run of 11 batches per epoch (5 if quick): epochs end between optimizer steps."""
     arguments: dict[str, object] = {"warmup_epochs": 0, "close_mosaic": 1}
     if place.quick:
         data = photographs(place.folder, task, 18, 4, size=(96, 64))

@@ -26,7 +26,7 @@ _NEWEST = "(COALESCE(created_at, '-infinity')), job_id"
 _DATASET = "(left(spec ->> 'dataset', 250))"
 _MODEL = "(left(spec ->> 'model', 250))"
 
-    # The columns after those of the list's order let a second filter work without access to the table.
+# The columns after those of the list's order let a second filter work without access to the table.
 INDEXES = {
     "training_schema_newest": f"({_NEWEST})",
     "training_schema_status": f"(status, {_NEWEST})",
