@@ -88,7 +88,7 @@ def test_a_taken_name_and_a_job_that_cannot_be_resumed_are_reported(
 ) -> None:
     started(jobs)
     record_checkpoints(connection)
-    assert errors_of({"job_id": "a"})["job_id"].startswith("job_id='a' is completed already")
+    assert errors_of({"job_id": "a"})["job_id"].startswith("job_id='a' is already completed")
     assert errors_of({"job_id": "a", "fresh": True}) == {}
     assert "has no last.pt in S3" in errors_of({"resume_from": "a"})["resume_from"]
 
