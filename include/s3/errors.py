@@ -123,7 +123,7 @@ class LocalFileMissing(StoreRefusal):
 
 
 class LocalFileChanged(StoreRefusal):
-    """The local file has changed since the training handed it over."""
+    """The local file has changed since training wrote it."""
 
 
 class LocalDiskError(StoreError, AttemptError):
