@@ -1,10 +1,10 @@
 # syntax=docker/dockerfile:1
 # Two images of the same project: `platform` for every Airflow process, without PyTorch, and `trainer` for the
-# workers of queue `gpu`. Each has a lock of its own, and installs only files whose hashes are in that lock.
+# workers of queue `gpu`. Each image has its own lock, and installs only files whose hashes are in that lock.
 ARG AIRFLOW_VERSION=3.3.2
 ARG PYTHON_VERSION=3.12
-# Digest of the base image, such as sha256:0123...: a tag can be moved to another image, a digest cannot. Read it once
-# before you build, as docs/supply-chain.md says, and pass it with --build-arg.
+# Digest of the base image, such as sha256:0123...: a tag can be moved to another image, a digest cannot. Look it up
+# once before you build, as docs/supply-chain.md describes, and pass it with --build-arg.
 ARG AIRFLOW_DIGEST=
 
 FROM scratch AS project
@@ -18,13 +18,13 @@ COPY LICENSE /
 
 FROM apache/airflow:slim-${AIRFLOW_VERSION}-python${PYTHON_VERSION}${AIRFLOW_DIGEST:+@${AIRFLOW_DIGEST}} AS platform-packages
 USER root
-# A new volume that is mounted on one of these folders gets the folder's owner, so that no service has to run as root.
+# A new volume that is mounted on one of these folders is given the folder's owner, so no service has to run as root.
 RUN install --directory --owner=airflow --group=0 --mode=0775 /training \
     && install --directory --owner=airflow --group=0 --mode=0755 /model-keys \
     && install --directory --owner=airflow --group=0 --mode=0700 /model-signing \
     && install --directory --owner=airflow --group=0 --mode=0700 /s3-security /s3-data
 USER airflow
-# Only dags/, plugins/ and config/ are on Airflow's path by themselves.
+# Airflow adds only dags/, plugins/ and config/ to Python's path.
 ENV PYTHONPATH=/opt/airflow
 COPY requirements-airflow.txt /opt/airflow/requirements/
 # --no-deps: the lock is complete, and without this option pip 23.2 rejects it because of an extra that one package
@@ -36,7 +36,7 @@ FROM platform-packages AS trainer-packages
 COPY requirements-trainer.txt /opt/airflow/requirements/
 RUN pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
         --requirement /opt/airflow/requirements/requirements-trainer.txt
-# Ultralytics keeps its settings in this folder, and makes no network requests.
+# Ultralytics keeps its settings in YOLO_CONFIG_DIR; YOLO_OFFLINE stops it from making network requests.
 ENV YOLO_CONFIG_DIR=/home/airflow/.ultralytics YOLO_OFFLINE=True
 
 FROM platform-packages AS platform

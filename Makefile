@@ -1,4 +1,4 @@
-# Every command of the project, without root and without Docker. `make` alone lists the commands.
+# All commands of the project; none needs root or Docker. `make` alone lists the commands.
 
 # The Python that creates .venv, by default the first suitable one on the PATH.
 PYTHON ?= $(shell for candidate in python3.11 python3.12 python3.13 python3 python; do \
@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 
 RUN = .venv/bin/python
 STACK = $(RUN) -m include.stack
-# deptry warns about each line with -c (a constraint).
+# Without this filter, deptry warns about each requirement line that starts with -c (a constraint).
 DEPTRY = $(RUN) -W "ignore:Unused option" -m deptry --config .ci/deptry.toml
 # Builds the documentation site into site/, without a network; a broken link is an error.
 BUILD_DOCS = NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
@@ -64,26 +64,26 @@ env: installed ## print the variables that psql, S3 clients and curl need: eval 
 logs: installed ## follow the logs of the services
 	@$(STACK) logs
 
-test: setup-dev ## run the tests, except the longest ones, on separate services; ARGS="-k name" picks some
+test: setup-dev ## run the tests, except the longest ones, on separate services; ARGS="-k name" selects tests
 	@$(RUN) -m pytest $(ARGS)
 
 test-long: setup-dev ## run the longest tests and kill training runs a hundred times in total, at every stage; the table goes to .stack/killed-runs.md
-	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # none of them was picked
+	@$(RUN) -m pytest -m long $(ARGS) || [ $$? -eq 5 ] # no test was selected
 	@$(RUN) -m pytest tests/long --numprocesses 0 --report .stack/killed-runs.md $(ARGS)
 
-soak: setup-dev ## feed hostile files and requests, and inject every fault, for hours; ARGS="-k name" picks some
+soak: setup-dev ## try hostile files and requests, and inject every fault, for hours; ARGS="-k name" selects tests
 	@$(RUN) -m pytest tests/fuzz tests/api/test_api_properties.py tests/faults --timeout 0 --fuzz-inputs 20000 --faults all --report docs/reliability.md $(ARGS)
 
 screenshots: setup-dev ## run real training runs, and take the screenshots of the console for docs/
 	@$(RUN) -m tests.support.screenshots
 
-bench: setup-dev ## compare with plain Ultralytics and other programs; ARGS="transfers kills" picks parts, --out FOLDER keeps the tables
+bench: setup-dev ## compare with plain Ultralytics and other programs; ARGS="transfers kills" selects parts, --out FOLDER keeps the tables
 	@$(RUN) -m benchmarks $(ARGS)
 
-bench-quick: setup-dev ## show in minutes that all benchmarks run, several at a time; the figures mean nothing
+bench-quick: setup-dev ## check in minutes that all benchmarks run, several at a time; the figures are meaningless
 	@$(RUN) -m benchmarks --quick $(ARGS)
 
-bench-gpu: ## measure on a GPU without a network, for at most eight minutes; ARGS="--device cpu --quick" shows that it runs
+bench-gpu: ## measure on a GPU without a network, for at most eight minutes; ARGS="--device cpu --quick" checks that it runs
 	@$(or $(wildcard $(RUN)),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 gpu-wheels: setup ## download the packages that a GPU machine needs for bench-gpu, into gpu-wheels/
@@ -104,7 +104,7 @@ lint: setup-dev .venv-docs/installed ## check style, spelling, requirements, typ
 	$(BUILD_DOCS)
 	.ci/secrets
 
-lock: setup ## update the requirement locks; ARGS=--upgrade takes newer versions
+lock: setup ## update the requirement locks; ARGS=--upgrade uses newer versions
 	$(COMPILE) requirements-uv.in --output-file requirements-uv.txt
 	$(COMPILE) requirements.in --output-file requirements.txt
 	$(COMPILE) --constraint requirements.txt requirements-airflow.in --output-file requirements-airflow.txt
@@ -124,7 +124,7 @@ setup: ## create .venv from the lock, or update it
 setup-dev:
 	@$(call bootstrap,requirements.txt requirements-dev.txt)
 
-# A separate environment: the site needs none of the packages of the project that it documents.
+# A separate environment, because the site needs none of the project's packages.
 .venv-docs/installed: requirements-docs.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH." >&2; exit 1; }
 	@$(PYTHON) -m venv .venv-docs

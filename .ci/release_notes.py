@@ -2,8 +2,8 @@
 
     python3 .ci/release_notes.py v0.1.0
 
-Fails where the tag is not the version in pyproject.toml, or the changelog has no section for it: a release
-must not be published with a version or notes that are not its own. Standard library only.
+Fails if the tag does not match the version in pyproject.toml, or if the changelog has no section for that
+version: a release must not be published with the wrong version or notes. Uses only the standard library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class ReleaseError(Exception):
-    """The release cannot be published, as a sentence for the person who pushed the tag."""
+    """The release cannot be published; the message tells the person who pushed the tag why."""
 
 
 def release_notes(tag: str, root: Path = ROOT) -> str:
@@ -34,7 +34,7 @@ def release_notes(tag: str, root: Path = ROOT) -> str:
 
 
 def changes_of(version: str, changelog: str) -> str:
-    """Return the section of `version` without its heading. Raises ReleaseError where there is none."""
+    """Return the section of `version` without its heading. Raises ReleaseError if there is none."""
     section = re.search(
         rf"^## \[{re.escape(version)}\].*?\n(.*?)(?=^## |^\[|\Z)", changelog, flags=re.MULTILINE | re.DOTALL
     )
@@ -46,7 +46,7 @@ def changes_of(version: str, changelog: str) -> str:
 
 
 def newest_revision(root: Path) -> str:
-    """Return the number of the newest schema revision, which begins the name of its file."""
+    """Return the number of the newest schema revision, taken from the start of its file name."""
     revisions = (root / "sql" / "migrations" / "versions").glob("[0-9]*.py")
     return max(path.name for path in revisions).partition("_")[0]
 

@@ -20,7 +20,7 @@ from benchmarks import (
 )
 from benchmarks.place import main
 
-# The slowest parts come first, so that none of them runs alone at the end when several run at once.
+# The slowest parts come first: when parts run in parallel, a slow one that starts late would prolong the run.
 PARTS = (
     pipeline.measure,
     restarts.measure,

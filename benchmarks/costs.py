@@ -1,4 +1,4 @@
-"""What some work costs: seconds, processor seconds and memory, if need be in a process of its own."""
+"""Measure what work costs in seconds, processor seconds and memory, optionally in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of some work: seconds, and the processor seconds of the thread or process that did it."""
+    """The cost of some work: elapsed seconds, and processor seconds of the thread or process that did it."""
 
     seconds: float
     processor_seconds: float
@@ -32,7 +32,7 @@ class Cost:
 
 
 def family_time() -> float:
-    """Return the processor seconds of this process and of those of its children that have ended."""
+    """Return the processor seconds of this process and of its child processes that have ended."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(used.ru_utime + used.ru_stime for used in usage)
 

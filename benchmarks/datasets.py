@@ -1,7 +1,7 @@
-"""Measure how long a large dataset in S3 takes to reach a training run, and what one more image costs.
+"""Measure how long it takes to make a large dataset in S3 available to training, and to add one image.
 
 `python -m benchmarks.datasets [--images NUMBER] [--without-s3]` prints the table. Each step runs in its own
-process. The memory of that process and of the confined processes that it starts is measured.
+process; the table shows the memory of that process and of the confined processes that it starts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TOGETHER = 1000
 
 
 class Source(Protocol):
-    """Where the objects are; pickled for the processes that are measured."""
+    """Where the objects are; pickled and sent to the processes that are measured."""
 
     def open(self) -> tuple[ObjectReader, S3Listings | None]:
         """Return a reader of the objects, and the store of their listings."""

@@ -34,7 +34,7 @@ OUR_SCAN = "Ultralytics' scan after ours"
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Upload a dataset, and let both sides fetch it in turn, each into an empty folder."""
+    """Upload a dataset; fetch it with s5cmd and with this project in turn, each time into an empty folder."""
     rounds, images = (1, 200) if quick else (7, IMAGES)
     found: dict[str, list[Cost]] = {name: [] for name in (SYNC, SCAN, OURS, OUR_SCAN)}
     with local_services(folder) as services:
@@ -55,7 +55,7 @@ def measure(folder: Path, quick: bool) -> Table:
 
 
 def table_of(found: dict[str, list[Cost]], images: int) -> Table:
-    """Return the table: each step, both sides, and their ratios."""
+    """Return the table: each step, the totals of plain and ours, and the ratios of the totals."""
     rounds = len(found[OURS])
     table = Table(
         "Checking and fetching a dataset",
@@ -138,7 +138,7 @@ def scan(data: Path, safely: bool) -> Path:
 
 
 def _cost(step: Callable[..., Path], *arguments: object) -> tuple[Cost, Path]:
-    """Return the cost of a step and its result, without the imports of the modules that both sides use."""
+    """Return a step's cost and result; the cost excludes importing the modules that plain and ours share."""
     import boto3  # noqa: F401
     import ultralytics.data.build  # noqa: F401
 

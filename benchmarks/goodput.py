@@ -41,7 +41,7 @@ class Parts:
     The default exceeds `job`, so no epoch ends before the job does: the worst case.
     """
     pause: float = 0.091
-    """Pause of the training to save a state: column `pause, ours`, row `yolo11n` of the table "How long
+    """How long saving a state pauses training: column `pause, ours`, row `yolo11n` of the table "How long
     saving a state pauses training"."""
     written: float = 0.180
     """From the end of the pause until the state can be used on this machine: column `written` of the same
@@ -54,14 +54,14 @@ class Parts:
     the start of the next process: the gaps before and after `train` in "From the trigger to the recorded
     row"."""
     retry_delay: float = 1.0
-    """Delay of `train` after a kill (dags/train_yolo.py)."""
+    """Delay before Airflow retries `train` after a kill (dags/train_yolo.py)."""
     restart: float = 6.5
     """From the start of the process to its first batch: row `ours, again on another machine` of the table
     "What a kill costs"."""
     elsewhere: bool = False
     """Whether the machine is lost with the process, so that only a state in S3 can be resumed."""
     job: float = 8 * HOUR
-    """Training time that the job needs, without the time for states and kills."""
+    """Training time that the job needs, excluding the time that saving states and kills cost."""
 
 
 HEARTBEAT_TIMEOUT = 30.0
@@ -78,13 +78,13 @@ class Run:
     """Seconds of training that the job needed, as a share of the seconds that it took."""
     kills: int
     repeated: float
-    """Seconds of training that had to be repeated, for all kills."""
+    """Seconds of training that had to be repeated, summed over all kills."""
     down: float
-    """Seconds without training, for all kills."""
+    """Seconds without training, summed over all kills."""
 
 
 def simulate(parts: Parts, mean: float, seed: int) -> Run:
-    """Simulate training until the job is done, killed every `mean` seconds on average, even in restarts."""
+    """Simulate a whole job that is killed every `mean` seconds on average, also during restarts."""
     dice = random.Random(seed)  # noqa: S311 - no secret depends on it
     clock = repeated = down = durable = 0.0
     kills = 0
@@ -122,7 +122,7 @@ def train(parts: Parts, start: float, seconds: float) -> Attempt:
     """Simulate an attempt from the state at `start` to the end of the job, or to a kill after `seconds`."""
     position = durable = start
     spent = uploaded = 0.0
-    waiting: list[tuple[float, float]] = []  # (time at which a state becomes usable, its position)
+    waiting: list[tuple[float, float]] = []  # (time at which a state becomes usable, its progress)
     while position < parts.job:
         epoch_end = (math.floor(position / parts.epoch + 1e-9) + 1) * parts.epoch
         step = min(parts.publish, epoch_end - position, parts.job - position)

@@ -37,7 +37,7 @@ class Question:
 
 
 SETTLE_SECONDS = 60
-"""Seconds to wait after the start of the stack, which still parses Dags and imports packages of its tasks."""
+"""Seconds to wait after the stack has started: at first it still parses Dags and imports packages."""
 
 
 def measure(folder: Path, quick: bool) -> Table:
@@ -48,8 +48,8 @@ def measure(folder: Path, quick: bool) -> Table:
         "Requests go over HTTP to the real API server of a whole local stack, one after the other on one "
         f"connection, with a token; responses are JSON. Each figure is the median of {rounds} requests with "
         "its 95 % interval. `database` is how long the SQL statements of the request take on an open "
-        "connection. The jobs are spread over 21 datasets (one only for the oldest 200), 8 models and 4 "
-        "statuses, and their ids contain the time of their creation; the newest 5,000 have 30 to 300 "
+        "connection. The jobs are spread over 21 datasets (one of them only in the oldest 200), 8 models and "
+        "4 statuses, and their ids contain the time of their creation; the newest 5,000 have 30 to 300 "
         "recorded epochs each.",
         ("request", "matches", "time", "database"),
     )
@@ -162,7 +162,7 @@ def _connect(stack: Stack) -> Any:
 
 
 def _first(stack: Stack, statement: str, *values: int) -> tuple[str, ...]:
-    """Return the first row of the statement, which has one."""
+    """Return the first row of the statement, which must return one."""
     with closing(_connect(stack)) as connection:
         row: tuple[str, ...] = connection.execute(statement, values).fetchone()
         return row

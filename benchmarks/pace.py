@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 16
 SETTLED_BATCHES = 72
-"""Batches after which every image that a mosaic may use has been decoded once."""
+"""Number of batches after which every image that a mosaic may use has been decoded once."""
 
 WHOLE_DATA_SET = "ours, whole dataset"
 LOADERS = ("plain", "ours", WHOLE_DATA_SET)
@@ -38,7 +38,7 @@ class Pace:
 def measure_pace(
     loader: Any, decoded: Synchronized[int], batches: int, settled: int = SETTLED_BATCHES
 ) -> Pace:
-    """Take batches as fast as possible, and measure the `batches` that follow the first `settled`."""
+    """Fetch batches as fast as possible; skip the first `settled`, and measure the next `batches`."""
     delivered = _forever(loader)
     for _ in range(settled):
         next(delivered)

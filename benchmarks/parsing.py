@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 MEASURED = ("api-server", "scheduler", "dag-processor")
 WORKERS = "workers of the scheduler"
-"""Processes in which tasks run. Those of our executor have already imported torch; those of Airflow's import
-it in each task."""
+"""Processes in which tasks run. With our executor, they have already imported torch; with Airflow's executor,
+each task imports it."""
 
 EMPTY_DAG = """\
 from airflow.sdk import dag
@@ -64,12 +64,12 @@ def measure(folder: Path, quick: bool) -> Table:
         "What the project costs Airflow",
         "Parsing: each Dag file runs in a fresh process, alternating with a file that defines an empty Dag; "
         "seconds include the import of the Airflow SDK, but not the start of Python. The ratio is the median "
-        f"of the ratios of {rounds} pairs, with its 95 % interval. Memory: a whole local stack with the "
-        "project, and one without its plugins, its executor and its Dags, each alone on the machine; "
-        f"proportional set size of each part with its children, {settle:.0f} s after the start and some "
-        "requests, the median of samples a second apart. Without a GPU, the local stack's executor imports "
-        "torch into the scheduler ahead of the tasks; the last column is the project with Airflow's own "
-        "executor, as in a deployment that does not use the local stack's.",
+        f"of the ratios of {rounds} pairs, with its 95 % interval. Memory: the proportional set size of each "
+        f"part and its children, {settle:.0f} s after the start and some requests; the median of samples "
+        "taken a second apart. A whole local stack with the project is compared with one without the "
+        "project's plugins, executor and Dags; each runs alone on the machine. Without a GPU, the local "
+        "stack's executor imports torch into the scheduler ahead of the tasks; the last column shows the "
+        "project with Airflow's own executor, as in deployments without the local stack.",
         ("", "bare Airflow", "with the project", "ratio", "with Airflow's executor"),
     )
     files = sorted((REPOSITORY / "dags").glob("*.py"))
@@ -133,7 +133,7 @@ class PlainExecutorStack(Stack):
 
 @dataclass(frozen=True)
 class BareStack(PlainExecutorStack):
-    """A local stack whose Airflow has its own executor, and neither plugins nor Dags."""
+    """A local stack with Airflow's own executor, and without the project's plugins and Dags."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -161,7 +161,7 @@ def _add_memory(
 
 
 def _memory(kind: type[Stack], folder: Path, settle: float, samples: int) -> dict[str, float]:
-    """Start the stack on the databases in `folder`; return the median size of each part in bytes."""
+    """Start the stack on the databases in `folder`; return the median memory of each part in bytes."""
     progress(f"starting {kind.__name__} …")
     with stopping(kind.at(folder)) as stack:
         stack.up(quiet())

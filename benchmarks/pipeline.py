@@ -78,7 +78,7 @@ class Timeline:
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Let the script and the Dag train in turn."""
+    """Time the script and the Dag in turn."""
     rounds = 1 if quick else 11
     data, images = make_digits(folder / "digits")
     with stopping(EmptyTasksStack.at(folder / "stack")) as stack:
@@ -98,7 +98,7 @@ def measure(folder: Path, quick: bool) -> Table:
         f"{EPOCHS} epochs of the bundled digits ({images} training images of 64 px) on a warm stack: from "
         "the trigger over REST until the row has both paths. The script is what a user would write instead: "
         "it runs `yolo train` with the same arguments, copies both files to the same S3 server with s5cmd in "
-        "parallel, and inserts their paths with psql; the stack idles beside it. Script and Dag take turns; "
+        "parallel, and inserts their paths with psql while the stack is idle. Script and Dag take turns; "
         f"the ratio is the median of the ratios of {rounds} pairs, with its 95 % interval. The rows below it "
         "give the median times at which our tasks started and ended. The last rows show how long it takes "
         "from the end of `train` until the last task has written the row, compared with a Dag of the same "

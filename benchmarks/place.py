@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 BUCKET = "benchmarks"
 
 Benchmark = Callable[[Path, bool], Table]
-"""Measures in the given empty folder; True means tiny settings, only to check that the benchmark runs."""
+"""Measures in an empty folder; True as second argument selects tiny settings, for a quick check only."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def workspace() -> Iterator[Path]:
 
 
 def main(*benchmarks: Benchmark) -> None:
-    """Run the benchmarks, several at once with `--quick`, otherwise in turn, and print their tables.
+    """Run the benchmarks in turn, or several in parallel with `--quick`, and print their tables.
 
     If a benchmark fails, the others still run, and the exit status is 1.
     """
@@ -180,9 +180,9 @@ def main(*benchmarks: Benchmark) -> None:
 
 
 def _run_at_once(given: Arguments) -> list[str]:
-    """Run more parts at once than there are processors, although that distorts their figures.
+    """Run the parts in parallel, which distorts their figures; return the names of the failed parts.
 
-    Each part sometimes waits for services or for the disk. Returns the names of the failed parts.
+    There are more processes than processors, because each part sometimes waits for services or for the disk.
     """
     options = ["--quick", *(["--out", str(given.out)] if given.out else [])]
 
@@ -250,7 +250,7 @@ def read_arguments(known: Mapping[str, Benchmark], arguments: Sequence[str] | No
     parser = argparse.ArgumentParser(description="Measure, and print the result as Markdown.")
     parser.add_argument("part", nargs="*", help=f"parts to measure (all): {', '.join(known)}")
     parser.add_argument(
-        "--quick", action="store_true", help="use tiny settings and all processors, to check that it runs"
+        "--quick", action="store_true", help="only check that it runs, with tiny settings and all processors"
     )
     parser.add_argument(
         "--out",

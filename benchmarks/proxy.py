@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 256 * 1024
 _UNDERWAY = 64
-"""Blocks of a connection that may be underway in one direction: 16 MB."""
+"""Maximum number of blocks in flight in one direction of a connection: 16 MB."""
 
 
 class Proxy:
@@ -39,12 +39,12 @@ class Proxy:
         return "http://{}:{}".format(*self._listener.getsockname())
 
     def __enter__(self) -> Self:
-        """Accept connections from now on."""
+        """Start accepting connections."""
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Accept no more connections; open connections continue until either end closes them."""
+        """Stop accepting connections; open ones continue until either end closes them."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -107,7 +107,7 @@ class RequestReader:
         self._body = 0
 
     def feed(self, block: bytes) -> None:
-        """Take the next bytes."""
+        """Parse the next bytes."""
         while block:
             body, block = block[: self._body], block[self._body :]
             self._body -= len(body)

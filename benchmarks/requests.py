@@ -129,7 +129,7 @@ def _upload_dataset(services: Services, folder: Path) -> DatasetReference:
 def _train(
     services: Services, proxy: Proxy, folder: Path, dataset: DatasetReference, epochs: int
 ) -> tuple[list[Traffic], list[Stored]]:
-    """Train in a new process; return the traffic at each upload of last.pt and at the end, and all files."""
+    """Train in a new process; return the traffic at each upload of last.pt and at the end, and the files."""
     folder.mkdir()
     connection, theirs = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
@@ -221,8 +221,8 @@ def _table(moments: list[Traffic], stored: list[Stored], epochs: int) -> Table:
     table = Table(
         "What a job asks of S3",
         f"A job of {epochs} epochs of YOLO11n on {IMAGES['train']} training images of 64 px below a prefix, "
-        "with a state for each epoch (`publish_every=1`): what the task `train` sends through a proxy that "
-        "counts. LIST is a GET of a bucket, and a copy within S3 is a PUT without a body. Bytes include "
+        "with a state for each epoch (`publish_every=1`): what the task `train` sends, counted by a "
+        "proxy. LIST is a GET of a bucket, and a copy within S3 is a PUT without a body. Bytes include "
         "headers. The first row includes fetching the dataset and claiming the job. Each epoch waits until "
         "the previous state is stored, so that no state is replaced by a newer one before it is sent.",
         ("", *OPERATIONS, "sent", "received"),

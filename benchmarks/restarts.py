@@ -88,7 +88,7 @@ def _kill_once(stack: Stack, jobs: JobRepository, run: str, dice: random.Random)
     wait_until(lambda: _training(folder) is not None, "a batch", PATIENCE_SECONDS)
     pid = _training(folder)
     if pid is None:
-        raise RuntimeError("The training ended before it was killed")
+        raise RuntimeError("The training run ended before it was killed")
     os.kill(pid, signal.SIGKILL)
     killed, at = time.monotonic(), time.time()
     wait_until(lambda: _training(folder) not in {None, pid}, "the next attempt's batch", PATIENCE_SECONDS)

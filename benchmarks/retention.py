@@ -1,6 +1,7 @@
 """Measure the duration and the memory of the audit and of retention for many objects.
 
-`python -m benchmarks.retention [--quick]` prints the table. The memory must not grow with the objects.
+`python -m benchmarks.retention [--quick]` prints the table. The memory must not depend on the number of
+objects.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ def measure(folder: Path, quick: bool) -> Table:
     steps = (300, 900) if quick else (9_999, 33_333, 99_999)
     table = Table(
         "Audit and retention of many objects",
-        "Completed jobs of three tiny objects each in the stack's own S3 server, and a row for each. The "
+        "Each completed job has three tiny objects in the stack's S3 server, and a row in the database. The "
         "audit lists the bucket and, for each job, requests the two objects that the job's row records. The "
         "dry run of `retain` ranks the jobs and lists what it would delete; the real run also marks the rows "
-        "and deletes two objects of each job, with If-Match. Each runs in its own process; memory is its "
-        "peak, with Python and all libraries.",
+        "and deletes two objects of each job, with If-Match. Each program runs in its own process; memory is "
+        "the peak of that process, including Python and all libraries.",
         ("", "objects", "time", "objects a second", "peak memory"),
     )
     planted = 0

@@ -149,9 +149,9 @@ def redirect(log: Path) -> None:
 
 
 def isolate(folder: Path) -> None:
-    """Isolate Ultralytics from the user's settings and the network, with settings of its own in `folder`.
+    """Isolate Ultralytics from the user's settings and the network; it keeps its settings in `folder`.
 
-    MLflow, to which plain Ultralytics would log because it is installed for the tests, is turned off.
+    Also turns MLflow off: plain Ultralytics would log to it, because it is installed for the tests.
     """
     settings = folder / "ultralytics"
     settings.mkdir()

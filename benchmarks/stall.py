@@ -31,8 +31,8 @@ def measure(folder: Path, quick: bool) -> Table:
     rounds = 3 if quick else 15
     table = Table(
         "How long saving a state pauses training",
-        "The whole state of a model in training, optimizer and pending gradients included, saved "
-        f"alternately by plain Ultralytics and by ours while no batch is trained; medians of {rounds}. "
+        "The whole training state, optimizer and pending gradients included, is saved alternately by plain "
+        f"Ultralytics and by ours while no batch is being trained; medians of {rounds}. "
         "*Pause* is how long the training thread is held up, by Ultralytics' `save_model` and by ours, which "
         "only copies the state; *share* is our pause as a share of 60 seconds, the default "
         "`publish_seconds`. *Written* is how long another thread then takes to write and sync the file "

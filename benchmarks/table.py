@@ -56,7 +56,7 @@ class Table:
     def compare(
         self, target: str, ratios: Mapping[str, float], limit: float, *, at_least: bool = False
     ) -> Comparison:
-        """Add a comparison to the picture of this table, and return it; its text belongs in `result`."""
+        """Add a comparison to this table's picture; return it, so that its text can be part of `result`."""
         self.comparisons.append(Comparison(target, ratios, limit, at_least))
         return self.comparisons[-1]
 

@@ -1,4 +1,4 @@
-"""Transfer checkpoints with the product, boto3 alone, s5cmd and rclone, each in its own process."""
+"""Transfer checkpoints with this project's store, boto3 alone, s5cmd and rclone, in separate processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ overwrite it."""
 
 @dataclass(frozen=True)
 class Ours:
-    """The product: hashes the file, replaces only the expected object, and verifies the stored object."""
+    """Our store: hashes the file, replaces only the expected object, and verifies the stored object."""
 
     services: Services
     title: str = OURS
@@ -54,13 +54,13 @@ class Ours:
 
 @dataclass(frozen=True)
 class Boto3:
-    """boto3's own transfers in parts and threads, with the product's client settings."""
+    """boto3's own transfers in parts and threads, with this project's client settings."""
 
     services: Services
     title: str = "boto3"
 
     def upload(self, path: Path, job_id: str) -> None:
-        """Upload without any hash of ours."""
+        """Upload without a hash computed by us."""
         shared_client(self.services).upload_file(str(path), self.services.bucket, _key(self.title, job_id))
 
     def download(self, job_id: str, path: Path) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIZES = (58_000_000, 443_000_000)
 """Bytes of the states of YOLO11n and YOLO11m."""
 ROUND_TRIP = 0.020
-"""In seconds, as to a region on the same continent."""
+"""Round-trip time in seconds, as to a region on the same continent."""
 
 _TICK = 0.01
 """The smallest measurable difference in processor time, in seconds."""
@@ -35,8 +35,8 @@ _TICK = 0.01
 
 _ABOUT = (
     "Files of random bytes, to the S3 server of the local stack and back, directly on the same machine "
-    "and through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what the "
-    "product does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
+    "and through a proxy that adds a round trip of {round_trip:.0f} ms. Ours does what a "
+    "training run does: an upload hashes the file, sends it with conditions and checksum, and verifies what "
     "is stored; a download is hashed and compared with the metadata. boto3 uses `upload_file` and "
     "`download_file` with the same client settings; boto3, s5cmd and rclone verify nothing "
     "against a hash computed by us. The clients take turns, and each round starts with a different one; "
@@ -57,7 +57,7 @@ class Series:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds of each transfer, without the median start of the process; at least a millisecond."""
+        """Seconds of each transfer, minus the median time to start the process; at least a millisecond."""
         return [max(spent.seconds - self.start, 0.001) for spent in self.transfers]
 
     @property
@@ -67,13 +67,13 @@ class Series:
 
     @property
     def processor_seconds(self) -> float:
-        """Median processor seconds of a transfer, without the start of the process; at least a tick."""
+        """Median processor seconds of a transfer, minus those to start the process; at least a tick."""
         start = statistics.median(spent.processor_seconds for spent in self.starts) if self.starts else 0.0
         return max(statistics.median(spent.processor_seconds for spent in self.transfers) - start, _TICK)
 
 
 def measure(folder: Path, quick: bool) -> Table:
-    """Let all clients transfer in turn, for each size, directly and with a round trip."""
+    """Time all clients in turn, for each size, directly and with an added round-trip time."""
     rounds = 2 if quick else 7
     table = Table(
         "Uploading and downloading checkpoints",

@@ -6,18 +6,18 @@
 | `audit` | compares the rows, the bucket and the worker's machine, and reports every mismatch |
 | `retain` | expires training states that the policy does not keep; by default it only reports them |
 
-`audit` compares every recorded object with its recorded size and SHA-256, and reads a sample of them again,
-or all of them with `full`. It also finds objects without a row, jobs that are recorded as active but are
-not, incomplete uploads, and job folders that the worker's machine no longer needs. It fails if a recorded
-object is missing or damaged and was not repaired, because `repair` is off or no identical copy is left; then
-no state expires. The report is in its log; table `checkpoint_audits` has up to 10,000 findings of each kind.
+`audit` compares every recorded object with its recorded size and SHA-256, and reads a sample of the objects
+again, or all of them with `full`. It also finds objects without a row, jobs that are recorded as active but
+are not, incomplete uploads, and job folders that the worker's machine no longer needs. If a recorded object
+is missing or damaged, and `repair` is off or there is no identical copy, `audit` fails and `retain` does not
+run. The log of `audit` has the report; the table `checkpoint_audits` has up to 10,000 findings of each kind.
 
-A training state is `last.pt` with `last.previous.pt`; `best.pt` is always kept. A state is also kept if its
-job is pinned, if its model was promoted or may still be, or if the job or one of its children is active.
-Values that a run does not set come from the Variable `retention_policy`, for example `{"keep_newest": 3,
-"keep_best": 3, "expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
+A training state consists of `last.pt` and `last.previous.pt`; `best.pt` is always kept. `retain` also keeps a
+state if its job is pinned, if its model was promoted or may still be promoted, or if the job or one of its
+children is active. Values that a run does not set come from the Variable `retention_policy`, for example
+`{"keep_newest": 3, "keep_best": 3, "expire_after_days": 30, "dry_run": false}`; see docs/operations.md.
 
-`audit` and `retain` run on queue `maintenance`, whose workers alone may delete checkpoints and datasets.
+`audit` and `retain` run on the queue `maintenance`: only its workers may delete checkpoints and datasets.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 
 
 @dag(
-    # A new deployment must not run this at once, because it has no tables yet.
+    # A new deployment must not run this immediately, because it has no tables yet.
     schedule=CronTriggerTimetable("17 3 * * *", timezone="UTC", run_immediately=timedelta(0)),
     params=dag_params(AuditRequest),
     doc_md=__doc__,

@@ -1,17 +1,16 @@
 """Delete a job or a version of a dataset, with everything that it has stored in S3.
 
-The training API triggers this Dag for the button *Delete* on the page of a job or version. Give `job_id` or
-`dataset` (`name@version`) to trigger it yourself. A job may be deleted only by its owner or a job
-administrator, and a version only by the user who registered it; anyone may delete a version that a schedule
-registered. A job or version that is still needed is not deleted, and the log says what needs it. Objects that
-are used elsewhere are kept.
+The button *Delete* on the page of a job or version triggers this Dag. To trigger it here, enter `job_id` or
+`dataset` (`name@version`). A job may be deleted only by its owner or a job administrator, and a version only
+by the user who registered it; anyone may delete a version that a schedule registered. A job or version that
+is still needed is not deleted, and the log says what needs it. Objects that are used elsewhere are kept.
 
 | task | what it does |
 |---|---|
 | `check_schema` | fails early unless the tables are at the schema revision of this code |
-| `delete` | deletes row and objects, on queue `maintenance`, whose workers alone may delete checkpoints |
+| `delete` | deletes row and objects; only workers of the queue `maintenance` may delete checkpoints |
 
-This cannot be undone. The result of `delete` is the number of deleted objects, and their size in bytes.
+A deletion cannot be undone. The result of `delete` is the number of deleted objects, and their size in bytes.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
 | task | what it does |
 |---|---|
 | `plan` | runs the revisions, rolls them back, and logs the SQL, or the reasons why a revision cannot run |
-| `apply` | runs the revisions for good, each in one transaction; refuses while anything blocks them |
+| `apply` | runs and commits the revisions, each in its own transaction, unless anything blocks them |
 | `verify` | reads the columns with their types and lengths back from the database |
 
 The Dag is idempotent, and its runs may overlap: one migrates, and the others find nothing to do. An existing
- table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and its other
-values stay as they are. A downgrade removes only what an upgrade created, and drops data only with
-`confirm_data_loss`. On a database that matters, use `dry_run` first; note that filling in `job_id`
-locks and rewrites the host application's table for a moment, even in `plan`.
+table `training_jobs` is adopted: missing columns are added, every row gets a `job_id`, and other values stay
+as they are. A downgrade removes only what an upgrade created, and drops data only with `confirm_data_loss`.
+In production, start with a `dry_run`. Even then, `plan` may lock and rewrite the host application's table
+briefly, to fill in `job_id`; the change is rolled back.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from include.schema.request import MigrationRequest
 def migrate_schema() -> None:
     @typed_task(queue=MIGRATION_QUEUE)
     def plan() -> MigrationRequest:
-        """Log the SQL that would run, and return the revision that the target stands for."""
+        """Log the SQL that would run, and return the request with its target resolved to a revision."""
         from include.tasks.migrate_schema import plan_migration
 
         return plan_migration(get_current_context())
@@ -50,7 +50,7 @@ def migrate_schema() -> None:
 
     @typed_task(queue=MIGRATION_QUEUE)
     def verify(target: str) -> None:
-        """Log every column as it is in the database."""
+        """Compare the database with the revision, and log every column."""
         from include.tasks.migrate_schema import verify_migration
 
         verify_migration(target)

@@ -2,11 +2,12 @@
 
 Enter the model's `name` and press *Trigger*. With a `version`, that version is promoted; without one, the
 model is rolled back to the older version that was in production most recently. Every version that retraining
-has evaluated can be promoted; one that was rejected, or was promoted unsigned before, needs `force`.
+has evaluated can be promoted. A version that was rejected, or that was promoted earlier without a signature,
+needs `force`.
 
 The version's file is read, compared with its recorded SHA-256, signed (or its signature verified), copied
-within S3 to the production key and read back; only then does the database change. If two runs promote at
-once, one succeeds and the other fails with a message that says so.
+within S3 to the production key and read back; only then does the database change. If two runs promote the
+same model at the same time, one succeeds, and the other fails with a message that says so.
 
 | where | what |
 |---|---|
@@ -42,14 +43,14 @@ from include.orchestration.typed_task import run_in_order, typed_task
 def promote_model() -> None:
     @typed_task()
     def choose_version() -> ChosenVersion:
-        """Check the parameters and choose the version, so that a retry of `promote` rolls back no further."""
+        """Check the parameters and choose the version; a retry of `promote` then does not roll back twice."""
         from include.tasks.promote_model import choose_version
 
         return choose_version(get_current_context())
 
     @typed_task(outlets=[PRODUCTION_MODEL], queue=PROMOTION_QUEUE)
     def promote(chosen: ChosenVersion) -> ModelVersion:
-        """Sign the version's file, copy file and signature to production, record this, and emit the asset."""
+        """Sign the version, copy both files to production, record the promotion, and emit the asset."""
         from include.tasks.promote_model import promote_chosen
 
         return promote_chosen(chosen, get_current_context())

@@ -1,8 +1,8 @@
 """Register data as the next version of a dataset.
 
-Enter a `name`, the `source` of the data, and press *Trigger*. The data are checked file by file, as before a
-training run; only data without errors become a version. A version gets the next number of that name, and
-never changes: it stands for exactly the files that were checked.
+Enter a `name` and the `source` of the data, and press *Trigger*. The data are checked file by file, as before
+a training run; only data without errors become a version. Versions of a name are numbered, and a version
+never changes: it always consists of exactly the files that were checked.
 
 | task | what it does |
 |---|---|
@@ -11,9 +11,9 @@ never changes: it stands for exactly the files that were checked.
 | `record_version` | records the data as the next version, unless the newest version has the same content |
 | `announce` | stores how the version differs from the one before, and emits the asset `training-dataset` |
 
-Training runs then name the data: `dataset: parts` is the newest version of *parts*, `dataset: parts@3` a
-particular one. Versions are in the table `datasets`, on the page *Datasets*, and at `GET /datasets` of the
-training API. A new version of *parts* starts retraining plans with `on_new_data` and `dataset: parts`.
+A training run with `dataset: parts` uses the newest version of *parts*, and one with `dataset: parts@3` uses
+version 3. Versions are in the table `datasets`, on the page *Datasets*, and at `GET /datasets` of the
+training API. A new version of *parts* triggers the retraining plans with `on_new_data` and `dataset: parts`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def register_dataset() -> None:
 
     @typed_task()
     def record_version(checked: CheckedData) -> RegisteredVersion:
-        """Record the data as the next version, unless they are the newest version already."""
+        """Record the data as the next version, unless the newest version has the same content."""
         from include.tasks.register_dataset import record_version
 
         return record_version(checked, get_current_context())

@@ -8,16 +8,16 @@ challenger must pass. This Dag runs any plan on demand; every plan with a schedu
 |---|---|
 | `resolve_plan` | reads the plan; skips the run if it was triggered by an event for other data |
 | `check_dataset` | finds the newest data and checks them |
-| `challenge_champion` | skips the rest if the champion or a rejected version has these data and parameters |
+| `challenge_champion` | skips the rest if the champion or a rejected version used these data and parameters |
 | `trigger_training` | starts `train_yolo`, from the champion's best.pt or from the `model` of the plan |
 | `wait_for_training` | waits, without occupying a worker, until the job's row says how the training ended |
 | `evaluate` | evaluates challenger and champion on the same split of the same data, on the same GPU |
-| `judge` | registers the challenger as a version with both evaluations; the gate decides |
+| `judge` | registers the challenger as a version with both evaluations, and applies the gate |
 | `ask_approval` | asks a person to approve or reject, if the plan requires it |
 | `promote` | promotes the version to production and emits the asset `production-model` |
 
-A rejected challenger is also registered as a version, with the reason; the run then succeeds, and its last
-task is skipped. To roll back, use the Dag `promote_model`.
+A rejected challenger is also registered as a version, with the reason; `promote` is then skipped, and the run
+succeeds. To roll back, use the Dag `promote_model`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Train a YOLO model and keep both of its checkpoints.
 
 Enter a dataset and press *Trigger*; all other fields are optional. One task trains on a GPU (pool and queue
-`gpu`), two tasks upload the checkpoints in parallel, and one SQL statement records both once they are
-verified:
+`gpu`), two tasks upload the checkpoints in parallel, and one SQL statement records both checkpoints once they
+are verified:
 
 | file | purpose | where |
 |---|---|---|
@@ -39,8 +39,8 @@ from include.orchestration.xcoms import manifest_of, result_of
 from include.queries import QUERIES
 
 PREEMPTIONS = 1000
-"""Maximum number of interruptions of a training run. Three kills, or 51 interruptions of any kind, without
-durable progress end the run sooner (interruptions.py), unless its process dies before it can count them."""
+"""Maximum number of interruptions of a training run. It ends sooner after three kills, or 51 interruptions of
+any kind, without durable progress (interruptions.py), unless its process dies before it can count them."""
 
 
 @dag(
@@ -59,7 +59,7 @@ durable progress end the run sooner (interruptions.py), unless its process dies 
 def train_yolo() -> None:
     @task
     def check_schema() -> None:
-        """Fail early unless the tables are at this code's revision. Training never migrates them."""
+        """Fail early unless the tables are at this code's schema revision; this Dag never migrates them."""
         from include.orchestration.current_schema import require_current_schema
         from include.tasks.train_yolo import record_unrecorded_failures
 
@@ -87,7 +87,7 @@ def train_yolo() -> None:
         retry_delay=timedelta(seconds=1),  # after a SIGKILL; three SIGKILLs without progress end the run
         retry_exponential_backoff=0,
         retry_policy=CountErrors(),
-        pre_execute=None,  # the task's body counts kills, because it knows the durable progress
+        pre_execute=None,  # the task's body counts kills: only it can read the durable progress
     )
     def train(job: ResolvedJob, dataset: DatasetReference) -> TrainingManifest:
         """Train from the newest state, and upload new states in the background."""

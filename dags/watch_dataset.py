@@ -1,7 +1,7 @@
 """Announce changed training data in S3, and register them as versions.
 
-Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans, or only the dataset
-that a run names. Nothing is downloaded.
+Every hour, unless it is paused, this Dag lists the S3 datasets of all retraining plans; a run with the
+parameter `dataset` lists only that one. Nothing is downloaded.
 
 | task | what it does |
 |---|---|
@@ -9,16 +9,16 @@ that a run names. Nothing is downloaded.
 | `announce` | emits the asset `training-dataset` if names, sizes or ETags differ from the last announcement |
 | `check_schema` | fails early unless the tables are at the schema revision of this code |
 | `list_registrations` | lists the registered datasets whose data have changed since their last version |
-| `register` | triggers `register_dataset` for each: checked data become the next version |
+| `register` | triggers `register_dataset` for each of them, which checks the data and records a version |
 
-The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…`, the asset is emitted at
-once, and the data are also registered as a version of each dataset that was registered from that address or,
-if there is none, of a dataset named after the plan. For a plan with `dataset: name`, `register_dataset` emits
-the asset once the new version is recorded. Data whose registration failed are not checked again until they
-change, or until the failed run of `register_dataset` is cleared.
+The asset triggers the plans with `on_new_data`. For a plan with `dataset: s3://…`, `announce` emits it. The
+data are also registered, as the next version of each dataset that was registered from that address; if there
+is no such dataset, they become one with the plan's name. For a plan with `dataset: name`, `register_dataset`
+emits the asset once it has recorded the new version. Data whose registration failed are not checked again
+until they change, or until the failed run of `register_dataset` is cleared.
 
 Data that are uploaded file by file may be announced while the upload is incomplete. To avoid that, upload to
-a new prefix and change the plan, or use a single .zip, which appears all at once.
+a new prefix and change the plan, or upload a single .zip file, which appears only when it is complete.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Hooks of MkDocs: make README.md the first page, and add the files outside docs/ that pages link to.
 
-The pages link to each other by their paths in the repository, as GitHub shows them. MkDocs knows only
-files below docs/, so each other file gets a place below repository/, and the links to it are rewritten.
-A folder becomes a page that lists its files.
+The pages link to each other by their paths in the repository, as GitHub shows them. MkDocs processes only
+files in docs/, so other files are added under repository/, and links to them are rewritten. A folder becomes
+a page that lists its files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite each link from a path in the repository to the place of that file in the site."""
+    """Replace the repository path in each link with the site path of that file."""
     path = _path_of(page.file.src_uri)
     folder = posixpath.dirname(page.file.src_uri)
 
@@ -56,13 +56,13 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _target(path: str, link: str) -> str:
-    """Return the path in the repository of what a page at `path` links to; for a folder, that of its list."""
+    """Return the repository path that `link` on the page at `path` names; for a folder, that of its list."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
     return f"{target}/{_LIST}" if (ROOT / target).is_dir() else target
 
 
 def _exists(path: str) -> bool:
-    """Return True if the site can have this path: it is a file, or the list of a folder."""
+    """Return whether the site can include this path: it is a file, or the list of a folder."""
     return (ROOT / path).is_file() or posixpath.basename(path) == _LIST
 
 
@@ -76,14 +76,14 @@ def _read(path: str) -> bytes:
 
 
 def _place_of(path: str) -> str:
-    """Return where a file of the repository is in the site."""
+    """Return the site path of a file in the repository."""
     if path == "README.md":
         return "index.md"
     return path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}"
 
 
 def _path_of(place: str) -> str:
-    """Return the path in the repository of what is at that place: the reverse of `_place_of`."""
+    """Return the repository path of the file at `place` in the site: the inverse of `_place_of`."""
     if place == "index.md":
         return "README.md"
     outside = place.startswith("repository/")

@@ -1,4 +1,4 @@
-"""Reading files and responses in blocks, so that large ones do not fill the memory."""
+"""Reads files and responses in blocks, so that large ones do not fill the memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCK = 1024**2
-"""Bytes to read at once: more would not be faster."""
+"""Bytes to read in one call; larger reads are not faster."""
 
 
 def read_blocks(file: IO[bytes]) -> Iterator[bytes]:

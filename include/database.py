@@ -42,11 +42,11 @@ class Statements:
 
     def _run(self, name: str, values: dict[str, Any]) -> Cursor[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
-        # A prepared statement may get a generic plan, which ignores the values.
+        # Not prepared, because a prepared statement may get a generic plan, which ignores the values.
         return cursor.execute(query(name), values, prepare=False)
 
 
 def fetch_rows(connection: Connection[Any], name: str, /, **values: Any) -> list[Any]:
-    """Return every row that the statement returns, run in a transaction of its own."""
+    """Run the statement in its own transaction, and return every row."""
     with connection.transaction():
         return Statements(connection).rows(name, **values)

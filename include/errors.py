@@ -4,7 +4,7 @@ The class of an error determines whether its task is retried (include/orchestrat
 FinalError, for hours after a TransientError or a MachineUnusable, a few times after any other AttemptError.
 ProcessKilled counts as a kill (include/orchestration/interruptions.py).
 Some packages have their own base class, such as StoreError, whose subclasses differ in whether a retry can
-help. Errors that no task raises, such as StackError, are left out. tests/project/test_errors.py compares this
+help. Errors that no task raises, such as StackError, are omitted. tests/project/test_errors.py compares this
 tree with the code:
 
 ProjectError

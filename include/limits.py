@@ -12,17 +12,17 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 # Data YAML
 
 YAML_BYTES = 10 * MIB
-"""Size of the file, and of its text with all aliases expanded. 10,000 names of 100 characters in any script,
-even escaped (\\uXXXX), take 7 MB."""
+"""Size of the YAML file, and of its text with all aliases expanded. 10,000 names of 100 characters in any
+script, even escaped (\\uXXXX), take 7 MB."""
 
 YAML_NODES = 100_000
-"""Mappings, sequences and scalars, with all aliases expanded."""
+"""Number of mappings, sequences and scalars, with all aliases expanded."""
 
 YAML_DEPTH = 20
-"""Levels of nesting. A data YAML needs four."""
+"""Levels of nesting. A data YAML needs four levels."""
 
 YAML_SCALAR = 64 * KIB
-"""Characters of one value. The longest in Ultralytics' own files, the program in `download`, has 4,000."""
+"""Characters of one value. The longest value in Ultralytics' own files, a `download` script, has 4,000."""
 
 YAML_NUMBER = 18
 """Digits of a whole number: PostgreSQL and NumPy store it in 64 bits."""
@@ -31,7 +31,7 @@ CLASSES = 25_000
 """ImageNet-21K has 21,841."""
 
 CLASS_NAME = 255
-"""Characters. A folder of a classify dataset cannot have a longer name either."""
+"""Characters; file systems have the same limit for the class folders of a classify dataset."""
 
 KEYPOINTS = 1_000
 CHANNELS = 256
@@ -43,7 +43,7 @@ LABEL_BYTES = 16 * MIB
 
 LABEL_LINES = 100_000
 LABEL_COLUMNS = 20_001
-"""The class and an outline of 10,000 points."""
+"""Numbers in one line: the class, and an outline of 10,000 points."""
 
 LABEL_LINE = 512 * KIB
 """Characters."""
@@ -59,13 +59,13 @@ REPEATS = 100
 
 FINDINGS_PER_FILE = 100
 FINDINGS = 10_000
-"""Number of problems after which a check stops: nobody reads more."""
+"""Number of problems after which a check stops, because longer reports are not read."""
 
 PLACES_PER_KIND = 20
 """How many places of each kind of problem a report lists; further places are only counted."""
 
 TINY_PIXELS = 2
-"""Ultralytics leaves boxes of at most this width or height out of augmented images (box_candidates)."""
+"""Ultralytics drops boxes of at most this width or height from augmented images (box_candidates)."""
 
 # Errors and reports
 
@@ -103,7 +103,7 @@ ARCHIVE_DIRECTORY = 256 * MIB
 """Size of the list of files at the end of a zip; enough for 256 bytes for each of a million files."""
 
 PREFIX_OBJECTS = 4_000_000
-"""Objects under an S3 prefix: images and labels of both splits, and some more."""
+"""Objects under an S3 prefix: images and labels of both splits, and some other files."""
 
 LISTING_LINE = 8 * KIB
 """Length of a line with an object's name, size and ETag as JSON, in which a character takes up to 6 bytes."""
@@ -178,10 +178,10 @@ SIGNATURE_BYTES = 64 * KIB
 # The process that checks
 
 CHECK_MEMORY = 4 * GIB
-"""Address space beyond that in use when the process starts; a million images take about 1 GiB."""
+"""Address space that the process may add to what it uses at its start; a million images take about 1 GiB."""
 
 CHECK_CPU_SECONDS = 600
-"""CPU time that may pass between two messages of the process, which reports progress every ten seconds."""
+"""CPU time that the process may use between two messages; it reports progress every ten seconds."""
 
 # Requests
 

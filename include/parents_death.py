@@ -14,7 +14,7 @@ _PR_SET_PDEATHSIG = 1
 def signal_at_parents_death(number: int) -> None:
     """Let the kernel send signal `number` to this process when its parent dies; 0 turns this off.
 
-    This works only on Linux. Forks of this process do not inherit the setting.
+    This works only on Linux. Child processes do not inherit the setting.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -16,7 +16,7 @@ _OTHERS_NAMED = 10
 
 
 class FieldError(ValueError):
-    """A wrong value, and the field to correct: pydantic knows the field only if it is checked on its own."""
+    """A wrong value, with the field to correct; a validator of several fields must name the field itself."""
 
     field = ""
     """Empty if the error concerns no single field."""
@@ -70,7 +70,7 @@ def first_error(error: ValidationError, model: type[BaseModel], taker: str) -> F
 
 
 def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) -> dict[str, str]:
-    """Return a sentence about the first error of each wrong field, by its name; "" is about no single one."""
+    """Map each wrong field to a sentence about its first error; "" is the key if no single field is wrong."""
     sentences: dict[str, str] = {}
     for found in error.errors(include_url=False):
         field = found["loc"][0] if found["loc"] else getattr(found.get("ctx", {}).get("error"), "field", "")
@@ -79,7 +79,7 @@ def error_sentences(error: ValidationError, model: type[BaseModel], taker: str) 
 
 
 def objection(error: ErrorDetails, model: type[BaseModel], taker: str) -> str:
-    """Return a sentence about one error; that of a validator names its field itself."""
+    """Return a sentence about one error; the message of a custom validator already names its field."""
     field, value = path_of(error["loc"]), show_value(error["input"])
     match error["type"]:
         case "extra_forbidden":

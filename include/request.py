@@ -33,7 +33,7 @@ class Request(BaseModel):
     def parse(cls, conf: Mapping[str, Any] | None) -> Self:
         """Validate the `conf` of a run. Raises RequestRefused, which names the wrong field and its value.
 
-        Not the run's `params`: only the conf contains unknown keys, which have to be refused.
+        Pass the conf, not the run's `params`: only the conf contains unknown keys, which must be refused.
         """
         try:
             return cls.model_validate(dict(conf or {}))

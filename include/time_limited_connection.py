@@ -54,8 +54,8 @@ def long_transaction(connection: Connection[Any], seconds: int = LONG_SECONDS) -
     """Open a transaction in which each statement may take `seconds`.
 
     The server cancels a statement that takes longer; the client waits a little longer than the server. The
-    timeout for locks does not change. Do not open this transaction within another one, in which the longer
-    limit of the server would remain in force after the block.
+    timeout for locks does not change. Do not open this transaction within another one: the server's longer
+    limit would remain in force in the outer transaction.
     """
     waiting = connection.extended(seconds) if isinstance(connection, TimeLimitedConnection) else nullcontext()
     with waiting, connection.transaction():

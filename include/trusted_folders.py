@@ -2,11 +2,11 @@
 
 A training run trusts its own folders: it resumes from states that it finds there, and passes the data in them
 to Ultralytics. It does not start if another account could have prepared them, or if any account can replace
-them. Only the run's own user and root are trusted. Two risks remain for the person who sets up the folders to
-judge: the owner of a parent folder may replace them, and a group may have write access to them (as for
-Kubernetes' fsGroup volumes, owned by root with mode 2775). On OpenShift, the user of a container varies, so
-containers share files through group 0, to which no ordinary account belongs; a user in group 0 therefore
-trusts folders of that group, regardless of their owner.
+them. Only the run's own user and root are trusted. Whoever sets up the folders must judge two remaining
+risks: the owner of a parent folder may replace them, and a group may have write access (as for Kubernetes'
+fsGroup volumes, owned by root with mode 2775). On OpenShift, the user of a container varies, so containers
+share files through group 0, to which no ordinary account belongs; a user in group 0 therefore trusts folders
+of that group, regardless of their owner.
 """
 
 from __future__ import annotations

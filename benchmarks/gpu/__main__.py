@@ -32,7 +32,7 @@ _IMPORTED_ONCE = (
     "include.training.run", "include.training.trainers", "matplotlib.pyplot", "polars", "thop",
     "torch._dynamo", "torch._inductor.config", "torchvision", "ultralytics.data.build",
 )  # fmt: skip
-"""Modules that every training run imports, which takes three seconds per process. None initialises CUDA."""
+"""Modules that every training run imports; importing them takes three seconds. None initialises CUDA."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def _existing_stack(folder: str) -> Path:
     path = Path(folder).resolve()
     if not StateFolder(path).exists():
         raise argparse.ArgumentTypeError(
-            f"{folder} is not the folder of a local stack; .stack is, after make up"
+            f"{folder} is not the folder of a local stack; `make up` creates one in .stack"
         )
     return path
 
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="number of a GPU, or cpu; default: the first GPU, or the CPU if there is none",
     )
-    parser.add_argument("--quick", action="store_true", help="use tiny settings, to check that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs, with tiny settings")
     parser.add_argument(
         "--out", type=Path, default=Path("gpu-results"), help=f"folder for {FILE_NAME} and logs"
     )

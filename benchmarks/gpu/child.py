@@ -44,7 +44,10 @@ class Child(Generic[T]):
         return self._process.pid
 
     def result(self) -> T:
-        """Wait for the function and return its result. Raises ChildFailed, or ChildDied if it was killed."""
+        """Wait for the function and return its result.
+
+        Raises ChildFailed if the function failed, and ChildDied if the process was killed.
+        """
         try:
             returned, value = self._connection.recv()
         except EOFError:
@@ -56,7 +59,7 @@ class Child(Generic[T]):
         return value  # type: ignore[no-any-return]
 
     def end(self) -> None:
-        """Kill the process and its descendants, if it is still running."""
+        """Kill the process, if it is still running, and its descendants."""
         self._connection.close()
         kill_with_children(self.pid)
         self._process.join()

@@ -25,7 +25,7 @@ _BEFORE, _AFTER = 8, 4
 """Number of loader workers before the kill, and after the resume."""
 
 QUICK: tuple[Task, ...] = ("classify", "depth")
-"""Tasks to run in addition to detect with `--quick`."""
+"""Tasks to check besides detect when `--quick` is given."""
 
 COLUMNS = (
     "model", "two whole runs", "killed and resumed", "live", "EMA", "optimizer", "pending batches",
@@ -49,7 +49,7 @@ def _measure_detect(place: Place) -> Iterator[Sequence[Any]]:
 
 
 def _measure_others(place: Place) -> Iterator[Sequence[Any]]:
-    """Run several tasks at once, because most of their time is spent on starting processes."""
+    """Run several tasks in parallel, because most of their time is spent on starting processes."""
     tasks = QUICK if place.quick else [task for task in TASKS if task != "detect"]
     at_once = max(2, processors() // 4)
     for first in range(0, len(tasks), at_once):
@@ -100,7 +100,7 @@ def compare(
 
 
 def _training(place: Place, task: Task, model: str, folder: Path, device: str) -> TrainingRun:
-    """Return a training run of 11 batches per epoch (5 if quick), with no optimizer step after the last."""
+    """Return a training run of 11 batches per epoch (5 if quick): epochs end between optimizer steps."""
     arguments: dict[str, object] = {"warmup_epochs": 0, "close_mosaic": 1}
     if place.quick:
         data = photographs(place.folder, task, 18, 4, size=(96, 64))
@@ -147,7 +147,7 @@ def _difference(one: FinalState, other: FinalState) -> str:
 DETECT = Step("exact, detect", _ABOUT.format(images="172 photographs"), COLUMNS, _measure_detect, seconds=90)
 OTHERS = Step(
     "exact, other tasks",
-    "The same check for the other tasks, several of which run at once.",
+    "The same check for the other tasks, several of which run in parallel.",
     COLUMNS,
     _measure_others,
     seconds=150,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TAKEN = 0.9
 _SLACK = 100 * 2**20
-"""GPU memory counts as freed once at most this many bytes more are in use than before the training run."""
+"""GPU memory counts as freed when its use is at most this many bytes above that before the training run."""
 
 
 def _measure(place: Place) -> Iterator[Sequence[Any]]:
@@ -38,7 +38,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
     with run_in_child(train_until_killed, training, 1, 0, log=log) as child, suppress(ChildDied):
         child.result()
     with run_in_child(_hold, int(place.device), _TAKEN, folder / "held", log=folder / "hold.log"):
-        wait_until((folder / "held").exists, "the memory to be held", 30)
+        wait_until((folder / "held").exists, "the memory to be taken", 30)
         yield f"resumed while {_TAKEN:.0%} of the memory is taken", _resume(training, log)
     yield "resumed when it is free again", _resume(training, log)
     yield from _release(replace(training, folder=folder / "stopped", epochs=1000), int(place.device))

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "gpu-wheels"
 LOCK = "requirements.txt"
-"""Name of the lock in the repository, and of the lock with these packages alone."""
+"""Name of the repository's lock file, and of the lock file that contains only these packages."""
 PACKAGES = (
     "ultralytics-opencv-headless",
     "ultralytics-thop",
@@ -36,7 +36,7 @@ def pinned_requirements() -> list[str]:
 
 
 def write_lock(target: Path) -> None:
-    """Write the lock's entries for these packages, with the hashes of their files."""
+    """Write the lock file's entries for these packages, with the hashes of their files."""
     text = _read_lock()
     entries = [re.search(rf"^{package}==(?:.*\\\n)*.*\n", text, re.MULTILINE) for package in PACKAGES]
     target.write_text("".join(entry[0] for entry in entries if entry), encoding="utf-8")

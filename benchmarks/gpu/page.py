@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
 
-NO_CLAIM = "# On a GPU: nobody has run this yet, and no claim is made"
+NO_CLAIM = "# On a GPU: not measured yet, so no claim is made"
 
 _RESULTS = re.compile(r"(?<=<!-- results -->\n).*(?=<!-- end of results -->)", re.DOTALL)
 

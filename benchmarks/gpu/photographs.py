@@ -56,7 +56,7 @@ def photographs(folder: Path, task: str, train: int, val: int, size: tuple[int, 
 
 
 def few_photographs(place: Place) -> Path:
-    """Draw 18 tiny photographs for detect, which any machine trains on at once."""
+    """Draw 18 tiny photographs for detect; an epoch on them takes almost no time on any machine."""
     return photographs(place.folder, "detect", FEW, 4, size=(96, 64))
 
 

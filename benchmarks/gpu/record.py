@@ -1,4 +1,4 @@
-"""Append each result to a file as one line of JSON, at once, so that an aborted run keeps its results."""
+"""Append each result to a file immediately, as a line of JSON, so that an aborted run keeps its results."""
 
 from __future__ import annotations
 

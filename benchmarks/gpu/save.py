@@ -103,9 +103,9 @@ def _time(
 
 STEP = Step(
     "save",
-    "The whole state in training, including gradients that wait for an optimizer step, saved while no batch "
-    "is trained: medians of seven. The pause is how long `save_model` takes, plain and ours, until the GPU "
-    "has finished its copies. The next three columns time the parts of ours one by one: copying to the "
+    "The whole training state, including gradients that wait for an optimizer step, is saved while no batch "
+    "is being trained; medians of seven. The pause is how long `save_model` takes, plain and ours, until the "
+    "GPU has finished its copies. The next three columns time the parts of ours one by one: copying to the "
     "host, serialising into a file, and handing the file over to the uploader; in a training run, a thread "
     "does the last two. Memory is the peak that the GPU needs in addition to that of the training run.",
     (

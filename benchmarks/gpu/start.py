@@ -48,7 +48,7 @@ def _measure(place: Place) -> Iterator[Sequence[Any]]:
 def _seconds(plain: bool, training: TrainingRun, log: Path, is_new: bool = True) -> float:
     """Return the seconds from the start of a process to the end of its first batch.
 
-    A new process imports its modules; otherwise it is forked from this one, which has imported them.
+    With `is_new`, the process imports its modules; otherwise, it is forked from this one and inherits them.
     """
     context = _SPAWN if is_new else _FORK
     connection, theirs = context.Pipe()

@@ -40,7 +40,7 @@ class Step:
     """Time limit: a step that takes longer is stopped."""
     needs_gpu: bool = False
     trains_elsewhere: bool = False
-    """Whether no process of this program trains."""
+    """Whether the model is trained by another program, such as Airflow, rather than by this one."""
 
     def rows(self, place: Place) -> Iterable[Sequence[Any]]:
         """Measure and yield the rows. Raises Skipped if the step needs a GPU and there is none."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MODELS = ("yolo11n", "yolo26n")
 _EPOCHS = 1000
-"""More than can be trained in the available time."""
+"""More epochs than can be trained in the available time."""
 
 
 class PausedSide(Side):
@@ -53,7 +53,7 @@ class PausedSide(Side):
 class Waiting:
     """How long a training run waits for data: from the end of one batch to the start of the next.
 
-    To print the losses after each batch, Ultralytics waits for the GPU, which is idle from then on.
+    To print the losses, Ultralytics waits for the GPU after each batch; the GPU is then idle until the next.
     """
 
     seconds: float = 0.0

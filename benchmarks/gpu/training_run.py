@@ -50,7 +50,7 @@ class SilentReporter:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run, in the terms of Ultralytics."""
+    """The settings of a training run, named as in Ultralytics."""
 
     task: Task
     model: str
@@ -148,7 +148,7 @@ def train_to_the_end(training: TrainingRun) -> FinalState:
 def train_until_killed(training: TrainingRun, epoch: int, batch: int) -> None:
     """Train; kill this process and its loader workers after that batch. `epoch` and `batch` count from 0.
 
-    There must be a state to resume from, so the kill may come a batch later.
+    If no state has been saved by then, the kill waits until there is one to resume from.
     """
 
     def kill(trainer: ResumableMixin) -> None:

@@ -60,13 +60,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GPU_SECONDS = 3600.0
-"""How long an attempt waits for a GPU of its machine. With retries, a job waits for two days in total."""
+"""How long an attempt waits for a GPU of its machine. With retries, a job waits for up to two days."""
 
 
 class TrainingAttempt:
-    """One attempt at one job: it starts from the state of the previous attempt, and leaves one for the next.
+    """One attempt at a job: it starts from the state of the previous attempt, and saves states for the next.
 
-    `open_store` returns a new writer of the job's checkpoints, which has not yet read any stored object.
+    `open_store` returns a new store for the job's checkpoints that has not read any object from S3 yet.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class TrainingAttempt:
         self._heartbeats: Heartbeats | None = None
 
     def durable_progress(self) -> tuple[int, int]:
-        """Return how many epochs, and batches after them, are durable in S3 according to the row.
+        """Return how many epochs, and batches of the next epoch, are in S3 according to the job's row.
 
         Raises OwnershipLost.
         """
@@ -118,11 +118,11 @@ class TrainingAttempt:
         return Trace.read(self._watch_folder)
 
     def run(self) -> TrainingManifest:
-        """Train, and return when the training has ended and both final files are in S3, verified.
+        """Train; return when training has ended and both final files are in S3 and verified.
 
-        Raises Preempted if this machine is preempted; the finished batches are then durable if their upload
-        ended in time. After this or any other error, the next attempt resumes from the newest state.
-        NoGpuFree and StillRunning are raised only before the training has started.
+        Raises Preempted if this machine is preempted; the finished batches are in S3 if their upload finished
+        in time. After this or any other error, the next attempt resumes from the newest state. NoGpuFree and
+        StillRunning are raised only before training has started.
         """
         job = self._job
         with handle_sigterm() as termination, ExitStack() as stack:
@@ -132,9 +132,9 @@ class TrainingAttempt:
             self._prepare_folders(stack)
             bucket = open_bucket(self._settings)
             self._require_hardware(self._job.spec.device)
-            # The data are fetched first, because a GPU that waits for its data could train another job.
-            # Fetching may take hours and has its own watchdog, because the training's watchdog limits the
-            # time until the first batch.
+            # The data are fetched before a GPU is claimed, so that no GPU is idle meanwhile. Fetching may
+            # take hours, so it has a separate watchdog: training's watchdog limits the time until the first
+            # batch.
             with self._watch():
                 dataset = retry_while_unavailable(lambda: self._fetch_dataset(bucket, stack))
             device = self._claim_device(stack)
@@ -178,18 +178,18 @@ class TrainingAttempt:
 
     @contextmanager
     def _continue_elsewhere(self) -> Iterator[None]:
-        """Turn DeviceNotAvailable into GpuLost if a state is durable: the run had such a device before."""
+        """Turn DeviceNotAvailable into GpuLost if the run has a state in S3: it had the device before."""
         try:
             yield
         except DeviceNotAvailable as error:
             if retry_while_unavailable(self.durable_progress) == (0, 0):
                 raise
             raise GpuLost(
-                f"{error}. This training run used such a GPU before and continues on another machine"
+                f"{error}. This training run had this device before, so it continues on another machine"
             ) from error
 
     def _prepare_folders(self, stack: ExitStack) -> None:
-        """Create the job's folders. Refuse an untrusted folder before anything in it is removed or used."""
+        """Create the job's folders. Refuse an untrusted folder before removing or using anything in it."""
         make_trusted_folder(self._save_dir / "weights")
         for folder in (self._inputs, self._snapshots):
             shutil.rmtree(folder, ignore_errors=True)
@@ -219,8 +219,9 @@ class TrainingAttempt:
     def _fetch_dataset(self, bucket: Bucket, stack: ExitStack) -> LocalDataset:
         """Fetch the checked data and reserve them for this training run until `stack` closes.
 
-        If the training has a state, a refusal by S3 counts as temporary. Raises ProcessKilled if the process
-        that reads the data is killed: the data are unlikely to be the cause, because they have been checked.
+        If the training run has a state, a request that S3 refuses counts as a temporary failure. If the
+        process that reads the data is killed, raises ProcessKilled, which is retried: the data have been
+        checked, so they are unlikely to be the cause.
         """
         settings = self._settings
         local = materialize(
@@ -240,18 +241,18 @@ class TrainingAttempt:
 
     def _record_changed_data(self) -> None:
         reason = (
-            f"files of dataset {self._dataset.source} changed during the training; data in an S3 prefix or "
-            "a zip are copied first, so they cannot change"
+            f"files of dataset {self._dataset.source} changed during training; to prevent this, store the "
+            "dataset in an S3 prefix or a zip file, which is copied before training"
         )
         log.warning("Identical weights are no longer guaranteed: %s.", reason)
         self._row.record_inexact(reason)
 
     def _has_state(self) -> bool:
-        """Return whether this training run has a state, in S3 according to the row or on this machine."""
+        """Return whether this training run has a state, on this machine or (according to the row) in S3."""
         return (self._save_dir / "weights" / "last.pt").is_file() or self.durable_progress() > (0, 0)
 
     def _take_over_job(self) -> tuple[CheckpointStore, StartingPoint, bool]:
-        """Find the starting point, and make this attempt the owner of the stored checkpoints and the row.
+        """Find the starting point; make this attempt the owner of the stored checkpoints and the job's row.
 
         Also returns whether a stop request applies to the starting point; always False unless the starting
         point is a state of this training run. Raises OwnershipLost.

@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 5.0
-"""How long the training waits for an epoch to be recorded while the database responds."""
+"""How long training waits for an epoch to be recorded before it considers the database unavailable."""
 
 _PROGRESS_SECONDS = 10.0
-"""Interval at which progress within an epoch is recorded, and a request to stop immediately is noticed."""
+"""How often progress within an epoch is recorded and a request to stop immediately is noticed."""
 
 _RETRY_SECONDS = 15.0
-"""A failed write is retried with the next epoch, or after this time, since epochs may take hours."""
+"""A failed write is retried when the next epoch ends, or after this time, because an epoch may take hours."""
 
 
 class EpochRecorder:
     """Writes epochs to the database as they finish, in a separate thread.
 
-    A database that is down or hangs does not stop the training: epochs are queued, and the training does not
-    wait again until a write has succeeded. The training never waits for progress to be recorded. Any error
-    other than an outage ends it, for example OwnershipLost if another run or attempt owns the job. Use the
-    recorder as a context manager: it stops writing at the end of the block.
+    A database that is down or hangs does not stop training: epochs are queued, and training does not wait for
+    the database again until a write has succeeded. Training never waits for progress to be recorded. Any
+    error other than an outage ends training, for example OwnershipLost if another run or attempt owns the
+    job. Use the recorder as a context manager: it stops writing at the end of the block.
     """
 
     def __init__(self, row: JobRecord) -> None:
@@ -61,10 +61,10 @@ class EpochRecorder:
             self._changed.notify_all()
 
     def record(self, epoch: EpochReport) -> bool:
-        """Record `epoch` and the queued epochs; return whether the job is to stop.
+        """Record `epoch` and the queued epochs; return whether the job should stop.
 
         While the database does not respond, this returns the last known answer. Raises OwnershipLost, even if
-        the loss was noticed while writing an earlier epoch.
+        it occurred while an earlier epoch was being written.
         """
         with self._changed:
             self._waiting.append(epoch)
@@ -77,7 +77,7 @@ class EpochRecorder:
             return self._stop is not StopRequest.NONE
 
     def progress(self, progress: TrainingProgress) -> StopRequest:
-        """Queue `progress` for recording; return the last known request to stop.
+        """Queue `progress` for recording; return the last known stop request.
 
         Raises OwnershipLost.
         """
@@ -89,7 +89,7 @@ class EpochRecorder:
             return self._stop
 
     def flush(self) -> bool:
-        """Write the queued epochs; return whether the job is to stop.
+        """Write the queued epochs; return whether the job should stop.
 
         Raises psycopg's errors and OwnershipLost.
         """
@@ -122,7 +122,7 @@ class EpochRecorder:
                 with self._changed:
                     self._changed.notify_all()
                     if not is_transient(error):
-                        self._error = error  # the training's thread raises it
+                        self._error = error  # the training thread raises it
                         return
                     self._tries += 1
                     self._report_outage(error)

@@ -1,4 +1,4 @@
-"""Access to the job's row for one attempt at its training."""
+"""One attempt's access to the job's row in the training database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """The job's row, for one attempt: every transaction that writes names the run and the attempt.
+    """The job's row, as one attempt uses it: every write checks that this run and attempt own the job.
 
     Methods may be called from any thread; each opens one connection. Methods that write raise OwnershipLost
     if another run, or a newer attempt, has taken the job over, except `counting_gpu_use`, which then writes
@@ -48,9 +48,10 @@ class JobRecord:
 
     @contextmanager
     def counting_gpu_use(self) -> Iterator[None]:
-        """Count the attempt's GPUs as used until the block ends, not only until its last write to the row.
+        """Count the attempt's GPUs as used until the block ends, not only until the attempt's last write.
 
-        If the database is unavailable when the block ends, they count as used until the last write.
+        If the database is unavailable when the block ends, the GPUs count as used until the last write to the
+        row.
         """
         try:
             yield
@@ -75,12 +76,12 @@ class JobRecord:
             )
 
     def record_epoch(self, report: EpochReport) -> StopRequest:
-        """Record a finished epoch; return whether the job is to stop."""
+        """Record a finished epoch; return whether the job should stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_epoch(self.job_id, self.run_id, self.attempt, report)
 
     def record_progress(self, progress: TrainingProgress) -> StopRequest:
-        """Record how far the training is within its epoch; return whether the job is to stop."""
+        """Record how much of the current epoch is trained; return whether the job should stop."""
         with self.open() as connection:
             return AttemptRepository(connection).record_progress(
                 self.job_id, self.run_id, self.attempt, progress

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class TrainingManifest(Payload):
-    """The result of `train`: both local files with their hashes, and the numbers to record with them."""
+    """The result of `train`: best.pt and last.pt with their hashes, and the values to record with them."""
 
     job_id: str
     """Name of the job."""
@@ -39,10 +39,10 @@ class TrainingManifest(Payload):
     fitness: float | None
     """Fitness of best.pt on the validation split."""
     stop_reason: StopReason
-    """Why the training ended."""
+    """Why training ended."""
     seconds: float
-    """Duration of the last attempt's training, including the final validation. If a user stopped it within an
-    epoch, only the duration of the final validation."""
+    """Duration of training in the last attempt, including the final validation; if a user stopped the job
+    within an epoch, only the duration of the final validation."""
     device: str
     """Hardware of the last attempt."""
     ultralytics_version: str

@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 _CHECK_SECONDS = 10.0
 
 _USABLE_FRACTION = 0.92
-"""Fraction of the limit that an attempt may use."""
+"""Fraction of the memory limit that an attempt may use."""
 
 _GROWN_FRACTION = 0.1
-"""Restarting helps only if the attempt has grown by this fraction of the limit since its first batch."""
+"""A restart helps only if memory use has grown by this fraction of the limit since the first batch."""
 
 _LEAST_SECONDS = 300.0
 """No restart is requested until this long after the first batch, because every attempt grows at first."""
@@ -40,8 +40,8 @@ class MemoryWatch:
     """Adds up the memory of this process and its descendants every ten seconds, in a thread.
 
     It starts after the first batch. Shared pages count once. Forked processes report their own memory:
-    Airflow makes its tasks undumpable, and the kernel shows the memory of such a process only to the process
-    itself and to root.
+    Airflow makes its task processes non-dumpable, and the kernel shows the memory of a non-dumpable process
+    only to that process and to root.
 
     `limit` is the memory of the machine or its container, in bytes. The memory use at the first check after
     `note_start` is considered normal. Until `least_seconds` after `note_start`, a shortage is only logged.
@@ -76,12 +76,12 @@ class MemoryWatch:
         self._reports.cleanup()
 
     def note_start(self) -> None:
-        """Note that the first batch has been trained, so that cached images are in memory."""
+        """Note that the first batch has been trained, and so cached images are in memory."""
         if self._started is None:
             self._started = time.monotonic()
 
     def check(self) -> None:
-        """Measure the memory after the first batch; if it is short, set `shortage` or log a warning."""
+        """Measure memory use after the first batch; if memory is short, set `shortage` or log a warning."""
         if self._started is None or self.shortage is not None:
             return
         self.used = used = sum(_pss(process) for process in _family())
@@ -95,8 +95,9 @@ class MemoryWatch:
         if grown >= _GROWN_FRACTION * self._limit and elapsed >= self._least_seconds:
             self.shortage = (
                 f"This attempt and its loader workers use {figures}, {grown / _GIB:.1f} GiB more than "
-                "when training started: the state is saved before the kernel kills the attempt, and the next "
-                "one starts with free memory. If this recurs, set fewer workers, or cache to false or disk"
+                "when training started. The attempt saves its state and ends before the kernel kills it; the "
+                "next attempt starts with free memory. If this recurs, set fewer workers, or set cache to "
+                "false or disk"
             )
         elif not self._warned:
             self._warned = True
@@ -136,9 +137,9 @@ class _Reports:
     """Reports of forked processes about their own memory use, each in a file named after its process id."""
 
     folder: Path | None = None
-    """The folder of the files; None for no reports."""
+    """The folder for these files; None if no process is to report."""
     inherited = False
-    """Whether newly forked processes start to report if there is a folder."""
+    """Whether os.register_at_fork was called, so that forked processes report while `folder` is set."""
 
     @classmethod
     def collect_in(cls, folder: Path) -> None:

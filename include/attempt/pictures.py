@@ -1,4 +1,4 @@
-"""Uploads a training run's pictures to S3 when it has ended; an outage of S3 only delays the run."""
+"""Uploads a training run's pictures to S3 after training; an S3 outage only delays the end of the run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SECONDS = 30.0
 
 
 def store_pictures(folder: Path, settings: Settings, job: ResolvedJob) -> None:
-    """Store the pictures in the folder for the job; if that fails, log the reason."""
+    """Upload the job's pictures from `folder`; if that fails, log the reason."""
     try:
         with _pictures(settings) as store:
             number = store.add(job.job_id, job.origin_run_id, choose_pictures(folder))
-    except Exception as error:  # the training does not depend on pictures
+    except Exception as error:  # training does not depend on pictures
         log.warning("Not all pictures of job %s were stored: %s", job.job_id, error)
     else:
         log.info("Stored %d pictures of job %s.", number, job.job_id)
@@ -47,7 +47,7 @@ def remove_earlier_pictures(folder: Path, settings: Settings, job: ResolvedJob) 
         try:
             with _pictures(settings) as store:
                 store.delete_others(job.job_id, job.origin_run_id)
-        except Exception as error:  # the training does not depend on pictures
+        except Exception as error:  # training does not depend on pictures
             log.warning(
                 "Pictures of an earlier training run of job %s may remain in S3: %s", job.job_id, error
             )

@@ -1,4 +1,4 @@
-"""Preemption: SIGTERM ends a training run early enough to make its last batch durable.
+"""Preemption: after SIGTERM, ends training soon enough to save its last batch in S3.
 
 Airflow forwards SIGTERM to the task's process, but the handler that Airflow installs there does nothing for a
 Python task, which would continue until it is killed.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _BATCH_SECONDS = 20.0
-"""How long a batch or a validation may continue after SIGTERM, so that nothing is lost."""
+"""How long a batch or a validation may continue after SIGTERM, so that it is not lost."""
 
 
 class Preempted(BaseException):
@@ -49,7 +49,7 @@ class Termination:
         self._again: threading.Timer | None = None
 
     def await_batch(self) -> None:
-        """From now on, let the current batch end before Preempted is raised.
+        """From now on, let the current batch finish before Preempted is raised.
 
         `JobReporter` checks `requested` after each batch, and then asks for a final state. Preempted is
         raised 20 s after SIGTERM even if that state has not been saved.
@@ -67,8 +67,8 @@ class Termination:
     def deferred(self) -> Iterator[None]:
         """Defer Preempted until the end of the block.
 
-        For short steps that must not be interrupted: taking a lock, or a request to Airflow (if one is
-        interrupted, the next one reads its response). Use it in the main thread.
+        For short steps that must not be interrupted: taking a lock, or a request to Airflow (the
+        response to an interrupted request would be read by the next request). Use it in the main thread.
         """
         self._holds += 1
         try:
@@ -97,10 +97,10 @@ class Termination:
         self._announced = True
         if self._again is not None:
             self._again.cancel()
-            self._again.join()  # before the former handler is restored
+            self._again.join()  # before the previous handler is restored
 
     def _announce(self) -> None:
-        """Raise Preempted, but only once: a second one would interrupt the handling of the first."""
+        """Raise Preempted, but only once: raising it again would interrupt the handling of the first."""
         waits = self._holds or (self._awaits_batch and time.monotonic() < self._deadline)
         if self.requested and not self._announced and not waits:
             self.check()
@@ -110,15 +110,15 @@ class Termination:
 def handle_sigterm() -> Iterator[Termination]:
     """Raise Preempted in the block after the first SIGTERM; ignore later ones. Use it in the main thread.
 
-    An Exception that the block raises after SIGTERM also becomes Preempted, because the signal makes the
-    training fail in various ways, for example by ending loader workers. On Linux the death of Airflow's
-    supervisor process counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with
-    the next attempt. The former handler is restored afterwards.
+    An Exception that the block raises after SIGTERM also becomes Preempted, because the signal makes training
+    fail in various ways, for example by ending loader workers. On Linux the death of Airflow's supervisor
+    process counts as SIGTERM; otherwise this process would continue unsupervised, in parallel with the next
+    attempt. The previous handler is restored afterwards.
     """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
-            "handle_sigterm() was called outside the main thread, where signals do not arrive. Call it in "
-            "the main thread."
+            "handle_sigterm() was called outside the main thread, but Python handles signals only there. "
+            "Call it in the main thread."
         )
     termination = Termination()
     former = signal.getsignal(signal.SIGTERM)
@@ -140,7 +140,7 @@ def _silence_dying_workers() -> None:
     """Keep torch's SIGCHLD handler from raising errors about loader workers that the same SIGTERM ended.
 
     The handler raises wherever the main thread happens to be, so its error would replace a Preempted that is
-    being raised, or interrupt the code that handles it. The handler is not restored, because a process that
-    was asked to end no longer needs it.
+    being raised, or interrupt the code that handles Preempted. The handler is not restored, because a process
+    that was asked to end no longer needs it.
     """
     signal.signal(signal.SIGCHLD, lambda number, frame: None)

@@ -1,4 +1,4 @@
-"""Reports on a training run in progress: its numbers to the job's row, its states to S3."""
+"""Reports on training in progress: writes epochs and progress to the job's row, and states to S3."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class StoppedNow(BaseException):
-    """The job is to stop, and its newest state was saved. Like Preempted, this is not an Exception."""
+    """A user stopped the job, and its newest state has been saved. Like Preempted, not an Exception."""
 
 
 class JobReporter:
     """An EpochReporter and StateReporter that records epochs and progress, and publishes states.
 
-    It asks for a state when `publish_seconds` of training have passed since the last one, and before a
-    validation during which they would pass. After SIGTERM, if memory is short, or if the job is to stop now,
-    it asks for a final state at once, except in a repeated epoch. When the final state has been saved, it
-    raises Preempted, MemoryShort or StoppedNow.
+    It asks for a state after every `publish_seconds` of training, and before a validation that would exceed
+    this interval. After SIGTERM, if memory is short, or if a user stops the job immediately, it asks for a
+    final state immediately, except in a repeated epoch. When the final state has been saved, it raises
+    Preempted, MemoryShort or StoppedNow.
     """
 
     def __init__(
@@ -79,7 +79,8 @@ class JobReporter:
             self._publisher.close(0)
             raise
         if progress.is_repeated:
-            # No state is saved in a repeated epoch, so all reasons to end except preemption wait for its end.
+            # No state is saved in a repeated epoch, so only preemption ends training before the end of that
+            # epoch.
             self._termination.check()
             return False
         is_to_end = self._termination.requested or self._memory.shortage or stop is StopRequest.NOW

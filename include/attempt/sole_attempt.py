@@ -1,8 +1,8 @@
 """Ensures that only one attempt at a job runs on a machine.
 
 Airflow starts the next attempt when it believes the previous one to be dead. But the previous one may still
-be alive: stopped and continued, frozen with its machine, or cut off from Airflow. It would then keep its GPU,
-and continue to write into the folder in which the next attempt trains.
+be alive: it was suspended and resumed, its machine froze, or it was cut off from Airflow. It would then keep
+its GPU, and continue to write into the folder in which the next attempt trains.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 60.0
-"""How long to wait for other processes to end: a killed process may linger, others end by themselves."""
+"""How long to wait for other processes to end: a killed process may linger, and others end by themselves."""
 
 
 class StillRunning(MachineUnusable):
@@ -60,7 +60,7 @@ class _Holder:
     def kill(self) -> None:
         """Send SIGKILL, unless the process has ended or belongs to another machine or container."""
         with suppress(OSError):
-            descriptor = os.pidfd_open(self.pid)  # from here on, the descriptor refers to this very process
+            descriptor = os.pidfd_open(self.pid)  # refers to this process even if the pid is reused
             try:
                 if _identity(self.pid) == self.process:
                     signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -73,8 +73,8 @@ def sole_attempt(locks: Path, job_id: str, run_id: str, attempt: int) -> Iterato
     """Hold the job on this machine until the block ends. The caller must own the job's row.
 
     If an older attempt, or an attempt of another run, still holds the job, it is killed. Its child processes
-    also hold the job; its watchdog kills them. Raises StillRunning if any of these processes is left after a
-    minute, or if the holder is the same or a newer attempt of this run.
+    also hold the job; its watchdog kills them. Raises StillRunning if any of these processes is still running
+    after a minute, or if the holder is the same or a newer attempt of this run.
     """
     path = make_trusted_folder(locks) / job_id
     own = _Holder(run_id, attempt, os.getpid(), _identity(os.getpid()))
@@ -101,7 +101,7 @@ def _lock(path: Path, own: _Holder) -> int:
             killed = holder
         if time.monotonic() > deadline:
             who = f"Attempt {holder.attempt} (process {holder.pid})" if holder else "Another attempt"
-            raise StillRunning(f"{who} at this job is still running in the same folder and does not end")
+            raise StillRunning(f"{who} at this job is still running in the same folder after a minute")
         time.sleep(0.1)
 
 
@@ -130,9 +130,9 @@ def _end(holder: _Holder, own: _Holder) -> None:
 def _identity(pid: int) -> str:
     """Return the boot id of this machine, this process's container, and the start time of process `pid`.
 
-    The container is read from /proc/self, not from the other process's folder: Airflow makes its tasks
-    undumpable, which hides most of that folder even from the same user. If the holder runs in another
-    container, its recorded identity names that container, and so differs.
+    The container is read from /proc/self, not from the other process's folder: Airflow makes its task
+    processes non-dumpable, which hides most of that folder even from the same user. If the holder runs in
+    another container, its recorded identity names that container, and so differs.
     """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -49,9 +49,9 @@ class StartingPoint:
     batch: int = 0
     """Number of batches after `epoch` in the state."""
     own: bool = False
-    """Whether the state is of this very training run, and not of its parent."""
+    """Whether the state belongs to this training run and not to its parent."""
     trained_seconds: float = 0.0
-    """How long this training run has trained so far, without the time of its parent."""
+    """How long this training run has trained so far, excluding its parent's time."""
     finished: tuple[FinishedEpoch, ...] = ()
     """Number, metrics and seconds of each epoch that this training run has finished, as in results.csv; the
     epochs of its parent are not included."""
@@ -64,7 +64,7 @@ def _read_finished_epochs(state: Mapping[str, Any]) -> tuple[FinishedEpoch, ...]
     seconds = [later - before for before, later in pairwise([0.0, *times])]
     rows = zip(*columns.values(), strict=True) if columns else [()] * len(epochs)
     return tuple(
-        # Each attempt has a clock of its own, so a difference may be negative.
+        # Each attempt measures time with a different clock, so a difference may be negative.
         (int(epoch) - 1, dict(zip(columns, row, strict=True)), max(took, 0.0))
         for epoch, row, took in zip(epochs, rows, seconds, strict=True)
     )
@@ -88,11 +88,11 @@ class _FoundState:
 
     @property
     def is_newer(self) -> bool:
-        """Whether S3 has no undamaged last.pt, or only one of an earlier batch."""
+        """Whether S3 has no undamaged last.pt, or only an older one."""
         return self.replaces is None or self.position > self.replaces.position
 
     def is_same_as(self, stored: StoredCheckpoint) -> bool:
-        """Return whether the object holds the same bytes. The file is hashed only if the positions agree."""
+        """Return whether the stored object has the same bytes; hash the file only if the positions agree."""
         found = stored.checkpoint
         if found is None or found.position != self.position:
             return False
@@ -100,7 +100,7 @@ class _FoundState:
 
 
 class Recovery:
-    """Finds the starting point, locally or in S3, and takes the training over from older attempts."""
+    """Finds the starting point, locally or in S3, and takes the training run over from older attempts."""
 
     def __init__(
         self,
@@ -118,15 +118,16 @@ class Recovery:
     def find_starting_point(self, durable: Position | None) -> StartingPoint:
         """Return the state that this attempt starts from; take it over in S3 if this training run stored it.
 
-        `durable` is the durable position in the job's row: if it is set, finding no state is an error instead
-        of a start from scratch. Raises CheckpointNotFound, CorruptObject and StateMismatch, which a retry
-        cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut, call this again
-        with a new store. If a state exists, refusals by S3 count as temporary (RefusedForNow).
+        `durable` is the durable position according to the job's row; if it is set, a state must be found, and
+        starting from scratch is not allowed. Raises CheckpointNotFound, CorruptObject and StateMismatch,
+        which a retry cannot fix, and FencedOut if an older attempt wrote in the meantime; after FencedOut,
+        call this again with a new store. If a state exists, requests that S3 refuses count as temporary
+        failures (RefusedForNow).
         """
         with treat_refusals_as_temporary(
             lambda: durable is not None or (self._weights / "last.pt").is_file()
         ):
-            for kind in CHECKPOINT_KINDS:  # the store may then replace these objects, but no newer ones
+            for kind in CHECKPOINT_KINDS:  # lets the store replace these objects, but not newer ones
                 self._store.head(self._job.job_id, kind)
             return self._find_starting_point(durable)
 
@@ -169,7 +170,7 @@ class Recovery:
         return replace(local, replaces=stored.replaces if stored else None)
 
     def _find_stored(self, durable: Position | None, local: _FoundState | None) -> _FoundState | None:
-        """Return the state in this training run's last.pt or in the previous generation; None without one.
+        """Return the state in this training run's last.pt or previous generation; None if neither has one.
 
         An object equal to the local state is not downloaded. The previous generation is used if last.pt is
         damaged or missing. It is also considered if last.pt is older than the row's durable position, because
@@ -196,13 +197,13 @@ class Recovery:
                 "set fresh=true to start over"
             ) from problem
         if found is not None and found.replaces is None:
-            log.warning("Going back to %s, the state of %s.", found.where, in_words(found.position))
+            log.warning("Going back to %s, the state after %s.", found.where, in_words(found.position))
         return found
 
     def _list_own_generations(
         self, durable: Position | None
     ) -> Iterator[tuple[StoredKind, StoredCheckpoint]]:
-        """Yield the states that this training run stored itself, without the copy of its parent's state."""
+        """Yield the states that this training run stored itself, excluding the copy of its parent's state."""
         parent = self._job.resume
         for kind in _GENERATIONS:
             stored = self._store.head(self._job.job_id, kind)
@@ -241,7 +242,7 @@ class Recovery:
         return state
 
     def _take_over(self, own: _FoundState, best: Path | None) -> None:
-        """Store the state again, marked with this attempt, so that writes of older attempts are refused."""
+        """Store the state again, marked with this attempt, so that S3 refuses writes by older attempts."""
         isolate_ultralytics()
         from ultralytics import __version__
 
@@ -275,7 +276,7 @@ class Recovery:
         try:
             return Path(self._store.download(self._job.job_id, "best", self._inputs / "best.pt").path)
         except CorruptObject as error:
-            log.warning("%s. The best epoch from here on becomes best.pt.", error)
+            log.warning("%s. The best epoch from now on becomes best.pt.", error)
             return None
 
     def _is_best_for(self, own: _FoundState, path: Path) -> bool:
@@ -306,7 +307,7 @@ class Recovery:
         seeded = self._store.seed(parent.job_id, job_id, "last", parent.last)
         source = job_id if seeded.is_the_same_as(parent.last) else parent.job_id
         last = self._store.download(source, "last", self._inputs / "last.pt", parent.last)
-        log.info("Continuing job %s after its %s.", parent.job_id, in_words(parent.last.position))
+        log.info("Starting from the state of job %s after %s.", parent.job_id, in_words(parent.last.position))
         return StartingPoint(Path(last.path), Path(best.path) if best else None, *parent.last.position)
 
 
@@ -318,4 +319,4 @@ def _require_whole(path: Path) -> None:
     except (zipfile.BadZipFile, EOFError) as error:
         raise UnreadableCheckpoint(f"{path} is damaged: {error}") from error
     if damaged:
-        raise UnreadableCheckpoint(f"{path} is damaged in {damaged}")
+        raise UnreadableCheckpoint(f"{path} is damaged: the checksum of its entry {damaged} is wrong")

@@ -1,4 +1,4 @@
-"""Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying the training.
+"""Mirrors a job in MLflow if MLFLOW_TRACKING_URI is set, without delaying training.
 
 The values are read from Postgres, so nothing has to be kept in memory while MLflow is unavailable: all
 missing values are sent after the next epoch, by another attempt, or by the last task.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 30.0
-"""A failed request is repeated with the next epoch, or after this time."""
+"""A failed request is retried when the next epoch ends, or after this time."""
 
 _LAST_SECONDS = 10.0
 """How long a task waits for MLflow: `train` at its end, and each task that calls `track_recorded`."""
@@ -58,7 +58,7 @@ def track_recorded(job_id: str, open_database: OpenDatabase) -> None:
 
 
 def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> RowUpdate:
-    """Return a function that gives a row the values that `record_checkpoints` will write to it."""
+    """Return a function that copies a row and adds the values that `record_checkpoints` will write."""
     values: dict[str, object] = {
         "status": manifest.status,
         "epoch": manifest.epoch if manifest.epoch >= 0 else None,
@@ -74,12 +74,12 @@ def predict_final_row(manifest: TrainingManifest, store: CheckpointStore) -> Row
 
 
 class Tracker:
-    """Keeps a training run in MLflow up to date with its row, from a separate thread.
+    """Keeps a training run in MLflow up to date with the job's row, using a separate thread.
 
     It sends nothing without a server, or if the job's row belongs to a training run other than
-    `origin_run_id` (None accepts any). `notify` returns at once. `end`, and leaving the block with an
-    Exception (which Preempted is not), wait for up to 10 seconds, so that the pending requests do not arrive
-    after those of a later attempt. No method raises.
+    `origin_run_id` (None accepts any). `notify` returns immediately. `end` waits for up to 10 seconds, and so
+    does leaving the block with an Exception (Preempted is not one): pending requests must not arrive after
+    those of a later attempt. No method raises.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Tracker:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._closed.set()
         self._news.set()
-        if self._thread is not None and isinstance(error, Exception):  # a preempted worker has no time
+        if self._thread is not None and isinstance(error, Exception):  # if preempted, do not wait
             self._thread.join(_LAST_SECONDS)
 
     def notify(self) -> None:
@@ -121,7 +121,7 @@ class Tracker:
         self._news.set()
 
     def end(self, update: RowUpdate = lambda row: row) -> None:
-        """Send all missing values; `update` gives the row the values that later tasks will record."""
+        """Send all missing values; `update` adds to the row the values that later tasks will record."""
         if self._server is None or self._thread is None:
             return
         self._final = update
@@ -130,7 +130,7 @@ class Tracker:
         if self._problem is not None or self._thread.is_alive():
             log.warning(
                 "MLflow at %s %s. The task notify_backend sends the missing values of job %s; if that fails, "
-                "clear the task once MLflow is available again.",
+                "clear that task once MLflow is available again.",
                 self._server.name,
                 self._problem or "is too slow",
                 self._job_id,
@@ -148,7 +148,7 @@ class Tracker:
             self._news.wait(None if problem is None else _RETRY_SECONDS)
 
     def _log_change(self, problem: str | None, server: str) -> None:
-        """Log the first of possibly many failures, and the recovery; `end` logs the last failure."""
+        """Log the first of several consecutive failures, and the recovery; `end` logs the last failure."""
         if problem is not None and self._problem is None and self._final is None:
             log.warning(
                 "MLflow at %s %s. Training continues; the missing values are sent when MLflow responds.",
@@ -159,14 +159,14 @@ class Tracker:
             log.info("MLflow at %s is up to date again.", server)
 
     def _try(self, mirror: JobMirror, final: RowUpdate | None) -> str | None:
-        """Send all new values; return the problem, if any. After a failure, all epochs are compared again."""
+        """Send all new values; return the problem, if any. After a failure, send all epochs again."""
         try:
             self._send(mirror, final)
         except TrackingError as error:
             problem = str(error)
         except database_errors():
             problem = "gets no updates while the training database does not respond"
-        except Exception as error:  # the training does not depend on MLflow
+        except Exception as error:  # training does not depend on MLflow
             log.log(
                 logging.WARNING if self._problem is None else logging.DEBUG,
                 "Tracking of job %s failed.",
@@ -191,7 +191,7 @@ class Tracker:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Hold a lock, so that two attempts at the same time do not create two runs in MLflow for the job.
+        """Hold a lock, so that concurrent attempts do not create two MLflow runs for the job.
 
         Raises TrackingUnavailable if another attempt holds it.
         """

@@ -1,4 +1,4 @@
-"""Trains, while other parts record the epochs, publish the states, and stop the training in time."""
+"""Runs training together with the threads that record epochs, upload states and watch memory use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DRAIN_SECONDS = 60.0
 """Limit for uploading the last snapshot; the upload of the final files, which follows, is retried longer."""
 
 _GRACE_SECONDS = 90.0
-"""Limit for the last upload after a preemption or an error; compose and `make down` allow two minutes."""
+"""Limit for the last upload after a preemption or an error; Compose and `make down` wait two minutes."""
 
 
 def train_and_report(
@@ -79,7 +79,7 @@ def train_and_report(
 
 
 def _train_until_stopped(request: TrainingRequest, reporter: JobReporter) -> TrainingResult:
-    """Train; if the job is to stop at once, finish it from the last saved state."""
+    """Train; if a user stops the job immediately, finish it from the last saved state."""
     from include.training.run import train
 
     try:

@@ -36,7 +36,7 @@ def upload(
     """Make the manifest's checkpoint of this kind durable and return it with its s3:// path.
 
     Nothing is uploaded if S3 already has the right bytes. The upload that ends last finds both files in S3
-    and removes the job's files on its machine, unless they are to be kept. Raises UntrustedFolder if another
+    and removes the job's files on its machine, unless `keep_local` is set. Raises UntrustedFolder if another
     account of this machine could have created the files to upload.
     """
     local = manifest.best if kind == "best" else manifest.last
@@ -55,7 +55,7 @@ def upload(
 
 
 def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> None:
-    """Raise LocalFileMissing unless the file is the job's own on this machine.
+    """Raise LocalFileMissing unless `local` is where this machine keeps the job's file of this kind.
 
     The manifest is an XCom, which users may edit, and may come from a machine with another TRAINING_ROOT.
     """
@@ -65,6 +65,6 @@ def _require_own(local: Checkpoint, kind: CheckpointKind, run_folder: Path) -> N
     if Path(local.path).resolve() != own:
         raise LocalFileMissing(
             f"{kind}.pt of this training run (SHA-256 {local.sha256}) is not in S3, and {local.path} is not "
-            f"the file {own} in which this machine keeps it; clear the task `train` of this run to create it "
+            f"{own}, where this machine keeps that file; clear the task `train` of this run to create it "
             "again"
         )

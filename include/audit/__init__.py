@@ -1,1 +1,1 @@
-"""Comparing PostgreSQL with S3 to find lost and orphaned objects and stuck jobs; retention; deletion."""
+"""Audits that compare PostgreSQL with S3 (lost objects, orphans, stuck jobs); retention; and deletion."""

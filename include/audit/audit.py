@@ -1,4 +1,4 @@
-"""The audit: it checks recorded objects, and finds objects without a row and leftovers of dead processes."""
+"""Audits recorded objects, and finds objects without a row and whatever dead processes left behind."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True)
 class AuditScope:
-    """What an audit examines, and what it needs for this."""
+    """What an audit examines, and the tools that it uses."""
 
     connection: Connection[Any]
     """A connection to the training database."""
     bucket: Bucket
     training_root: Path
-    """The folder of this machine with the folders of jobs."""
+    """The folder on this machine that contains the jobs' folders."""
     live_runs: LiveRuns
     now: datetime
     """The current time, from which the ages of objects, rows and folders are computed."""
     conditional_writes: ConditionalWrites
-    """How the bucket's server treats conditional writes."""
+    """Which kinds of conditional writes the bucket's server supports."""
     signing: ModelSigning
-    """Verifies a version before its copy in production is repaired."""
+    """Verifies a model version before the audit repairs its copy in production."""
 
 
 def audit(scope: AuditScope, request: AuditRequest, run_id: str) -> AuditReport:
-    """Compare everything, make safe repairs if the request says so, and record and report the findings.
+    """Run all checks, make safe repairs if the request says so, and record and report the findings.
 
-    An audit may be repeated; its findings replace earlier findings of the same run. Raises StoreErrors, and
-    errors of psycopg.
+    Repeating an audit is safe: the new findings replace earlier findings of the same run. Raises StoreErrors
+    and psycopg's errors.
     """
     report = AuditReport()
     ledger = Ledger(scope.connection, run_id, report)
@@ -94,7 +94,7 @@ def find_unfenced(bucket: str, found: ConditionalWrites) -> Iterator[AuditFindin
 def find_losses(
     scope: AuditScope, request: AuditRequest, seed: str, report: AuditReport
 ) -> Iterator[AuditFinding]:
-    """Find recorded objects that are missing or damaged, reading the bytes of all or of a sample."""
+    """Find recorded objects that are missing or damaged; read the bytes of all of them, or of a sample."""
     sample = RandomSample(0 if request.full else request.sample, seed)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="audit") as threads:
         for page in recorded_objects(scope.connection, scope.bucket):
@@ -119,7 +119,7 @@ def _confirmed(
 ) -> Iterator[AuditFinding]:
     """Yield the finding, unless the row has changed in the meantime.
 
-    The finding includes its repair, or advice for a person.
+    The finding describes the repair or, if nothing was repaired, says what to do.
     """
     if not still_recorded(scope.connection, recorded):
         return

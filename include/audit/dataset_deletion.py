@@ -1,4 +1,4 @@
-"""Deleting a version of a dataset, with the objects that only this version uses."""
+"""Deleting a version of a dataset, and the objects that only this version uses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def require_deletable_version(connection: Connection[Any], version: DatasetVersi
 def delete_version(connection: Connection[Any], version: DatasetVersion) -> None:
     """Delete the version's row; `delete_unused_objects` then deletes its objects.
 
-    The row goes first, so that no row names missing objects. Raises DatasetNeeded.
+    The row is deleted first, so that no row names missing objects. Raises DatasetNeeded.
     """
     statements = Statements(connection)
     named = {"name": version.name, "version": version.version}
@@ -52,11 +52,11 @@ def delete_version(connection: Connection[Any], version: DatasetVersion) -> None
 def delete_unused_objects(connection: Connection[Any], bucket: Bucket, version: DatasetVersion) -> Deletion:
     """Delete the objects of a deleted version, unless something else uses them.
 
-    The deletion may be repeated. Raises StoreErrors.
+    Repeating the deletion is safe. Raises StoreErrors.
     """
     objects = DatasetObjects.of(bucket, version)
-    # A concurrent registration of the same objects either came first and is found below, or finds the objects
-    # missing.
+    # A concurrent registration of the same objects either comes first, and the query below finds it, or comes
+    # later and finds that the objects are missing.
     with long_transaction(connection):  # the query may read every job
         objects.lock(connection)
         upload, copy = objects.upload_id and upload_prefix(objects.upload_id), objects.copy
@@ -83,7 +83,7 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
     if needed.jobs:
         raise DatasetNeeded(
             f"{version} cannot be deleted: these jobs were trained on it: {', '.join(needed.jobs)}. Delete "
-            "such jobs first, or archive the version instead"
+            "these jobs first, or archive the version instead"
         )
     if needed.models:
         raise DatasetNeeded(
@@ -93,21 +93,21 @@ def _refuse_needed(version: DatasetVersion, needed: Any) -> None:
 
 
 def _delete_upload(bucket: Bucket, version: DatasetVersion, upload_id: str) -> tuple[int, int]:
-    """Delete the upload, unless another user uploaded it: any user can register any upload."""
+    """Delete the upload if the version's creator uploaded it: any user can register another user's upload."""
     uploads = UploadStore(bucket)
     try:
         upload = uploads.find(upload_id)
         return uploads.remove(upload) if upload.created_by == version.created_by else (0, 0)
-    except UploadUnknown:  # it is gone, or somebody else is removing it
+    except UploadUnknown:  # already removed, or another process is removing it
         return 0, 0
 
 
 def _delete_derived(bucket: Bucket, fingerprint: str, task: str) -> Iterator[tuple[int, int]]:
-    """Delete the objects derived from the content, but not its listing, which a job may need to continue.
+    """Delete the objects derived from the content, except its listing, which a job may need to continue.
 
-    The manifest is deleted last, but a check stores it first. So if a check is still running, and an object
-    that it has stored is deleted here, its manifest is deleted too. Without a manifest, the content cannot be
-    registered.
+    A check stores the manifest before the other objects; this function deletes the manifest after them. If
+    this function deletes any object of a running check, it therefore deletes that check's manifest too.
+    Without a manifest, the content cannot be registered.
     """
     yield bucket.delete_below(version_report_key(fingerprint, task))
     yield bucket.delete_below(samples_prefix(fingerprint, task))

@@ -27,14 +27,14 @@ for its check, after which it gets its row."""
 
 @dataclass(frozen=True)
 class _Owner:
-    """A kind of owner of objects, such as an upload; the beginning of an object's key names its owner."""
+    """A kind of owner of objects, such as an upload; the start of an object's key names its owner."""
 
     key: re.Pattern[str]
-    """Pattern of the beginning of the keys; the pattern's group is the owner's name."""
+    """Matches the start of an object's key; its group captures the owner's name."""
     query: str
     """Name of the statement that finds existing owners."""
     absence: str
-    """What is wrong with an object that has no owner, as a clause."""
+    """The clause that tells users why an object of this kind is an orphan."""
 
 
 _UPLOADS = _Owner(
@@ -55,7 +55,7 @@ _DATASETS = _Owner(
 def find_dataset_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[AuditFinding]:
-    """Find objects under uploads/ and datasets/ that nothing uses. They are never removed here.
+    """Find objects under uploads/ and datasets/ that nothing uses; never remove any.
 
     Listings of checked prefixes, records of conversions, and the stored datasets of jobs are not examined,
     because they are small.
@@ -70,7 +70,7 @@ def find_dataset_orphans(
 def _find_unused(
     connection: Connection[Any], page: list[ListedObject], owner: _Owner, used: set[str]
 ) -> Iterator[AuditFinding]:
-    """Yield a finding for each object of `page` whose owner does not exist; add the others to `used`."""
+    """Yield a finding for each object of `page` whose owner does not exist; add existing owners to `used`."""
     matches = [(item, match[1]) for item in page if (match := owner.key.match(item.location.key))]
     unknown = {name for _, name in matches} - used
     if unknown:

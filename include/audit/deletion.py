@@ -1,4 +1,4 @@
-"""Deleting a job that has ended, with everything that it has stored, unless something needs the job."""
+"""Deleting a job that has ended, and everything that it has stored, unless something still needs the job."""
 
 from __future__ import annotations
 
@@ -20,23 +20,21 @@ if TYPE_CHECKING:
 
 
 class DeletionRefused(FinalError):
-    """The job or version must be kept, or is not this user's to delete; the message says why."""
+    """The job or version must be kept, or this user may not delete it; the message says why."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """The objects that were deleted."""
+    """The number and size of the deleted objects."""
 
     objects: int
-    """Number of the objects."""
     bytes: int
-    """Total size of the objects."""
 
 
 def delete_job(
     connection: Connection[Any], bucket: Bucket, job: TrainingJob, is_running: Callable[[str, str], bool]
 ) -> Deletion:
-    """Delete the job's objects, then its row; in a host application's table, only the objects.
+    """Delete the job's objects, then its row unless the table belongs to a host application.
 
     The deletion works in steps: if it is interrupted, calling this function again deletes the rest.
     `is_running(dag_id, run_id)` says whether Airflow still executes that Dag run. Raises DeletionRefused and
@@ -44,7 +42,7 @@ def delete_job(
     """
     needed = require_deletable(connection, job, is_running)
     if _find(connection, "give_up_job", job) is None:
-        raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; check it again")
+        raise DeletionRefused(f"job_id={job.job_id!r} has changed in the meantime; review it again")
     objects = size = 0
     for item in _objects_of(bucket, job.job_id):
         if bucket.delete_listed(item):
@@ -61,14 +59,15 @@ def _objects_of(bucket: Bucket, job_id: str) -> Iterator[ListedObject]:
     for prefix in (CHECKPOINTS, PICTURES, REPORTS):
         yield from bucket.objects(f"{prefix}{job_id}/")
     key = checked_dataset_key(job_id)
-    # Another job's key may begin with this key: a.json.json, of a job named a.json, begins with a.json.
+    # Another job's key may start with this key: if this job is named a and the other one a.json, the keys are
+    # a.json and a.json.json.
     yield from (item for item in bucket.objects(key) if item.location.key == key)
 
 
 def require_deletable(
     connection: Connection[Any], job: TrainingJob, is_running: Callable[[str, str], bool]
 ) -> Any:
-    """Return the database's reasons to keep the job. Raises DeletionRefused if the job must be kept."""
+    """Raise DeletionRefused if the job must be kept; otherwise return the row of `find_reasons_to_keep`."""
     needed = _find(connection, "find_reasons_to_keep", job)
     subject = f"job_id={job.job_id!r}"
     if job.dag_id is None or job.run_id is None:

@@ -16,7 +16,7 @@ DELETION_DAG = "delete_data"
 
 
 class DeletionRequest(LenientRequest):
-    """Every parameter of `delete_data`, of which exactly one must be given.
+    """The parameters of `delete_data`; exactly one of them must be given.
 
     The form in Airflow's UI is generated from this class.
     """

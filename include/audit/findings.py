@@ -18,7 +18,7 @@ class FindingKind(StrEnum):
     ORPHAN = "orphan"
     """No row refers to an object."""
     ABANDONED_UPLOAD = "abandoned_upload"
-    """Nobody has completed an upload."""
+    """An upload was never completed."""
     LEFTOVER = "leftover"
     """Files on this machine are no longer needed."""
     UNFENCED = "unfenced"
@@ -31,7 +31,7 @@ class AuditFinding:
 
     kind: FindingKind
     detail: str
-    """What was found, in words, without a full stop at the end."""
+    """A sentence that describes the problem, without a full stop at the end."""
     job_id: str | None = None
     path: str | None = None
     """An s3:// URI or a local path."""

@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Records each finding at once, so that a killed audit loses none."""
+    """Records each finding immediately, so that a killed audit loses none."""
 
     def __init__(self, connection: Connection[Any], run_id: str, report: AuditReport) -> None:
         self._connection, self._statements = connection, Statements(connection)
         self._run_id, self._report = run_id, report
 
     def begin(self) -> None:
-        """Delete the findings recorded by earlier attempts of this run, and those older than half a year."""
+        """Delete findings that earlier attempts of this run recorded, and findings older than half a year."""
         with self._connection.transaction():
             self._statements.changed("forget_findings", run_id=self._run_id)
 

@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 OLD = timedelta(days=1)
 
 JOB_FOLDERS = {"inputs", "runs", "snapshots", "watchdog"}
-"""Folders that an attempt creates in its job's folder; a job's folder with anything else is left alone."""
+"""Folders that an attempt creates in its job's folder. A job's folder that contains anything else is kept."""
 
 
 def find_leftovers(
     connection: Connection[Any], client: S3Client, training_root: Path, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find folders that have not changed for a day, and whose jobs ended well or have no row.
+    """Find folders, unchanged for a day, of jobs that completed, were stopped while training, or have no row.
 
-    Folders of failed and active jobs stay, because they may hold files that S3 does not have yet. Folders of
-    jobs with `keep_local`, or whose objects in S3 differ from the record, also stay. The repair is to remove
-    the folder. Nothing is examined if another account of this machine could have tampered with
+    Folders of failed and active jobs are kept, because they may hold files that S3 does not have yet. Folders
+    of jobs with `keep_local`, or whose objects in S3 differ from the row, are also kept. The repair is to
+    remove the folder. Nothing is examined if another account on this machine could have tampered with
     `training_root`.
     """
     if not training_root.is_dir():
@@ -85,7 +85,7 @@ def _is_job_folder(folder: Path) -> bool:
 
 
 def _extent(folder: Path) -> tuple[int, datetime]:
-    """Return the total size of the files below the folder, and the time of the last change there."""
+    """Return the total size of the folder's files, at any depth, and when the folder last changed."""
     size, newest = 0, folder.lstat().st_mtime
     for path in folder.rglob("*"):
         status = path.lstat()

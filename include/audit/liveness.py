@@ -1,4 +1,4 @@
-"""Finds out which Dag runs are active, asking Airflow about many at once."""
+"""Finds out which Dag runs are active, with few requests to Airflow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LiveRuns = Callable[[Collection[Run]], set[Run]]
 """Returns which of these runs are queued or running; a deleted run is neither."""
 
 _AT_ONCE = 50
-"""Run ids per request. They are sent in the URL, for which servers allow only a few kilobytes."""
+"""Run ids per request. They are sent in the URL, which servers limit to a few kilobytes."""
 
 
 def find_live(runs: Collection[Run], count: Callable[[str, Sequence[str]], int]) -> set[Run]:
-    """Return the active ones among `runs`; `count(dag_id, run_ids)` returns how many of these are active.
+    """Return those of `runs` that are active; `count(dag_id, run_ids)` returns how many of `run_ids` are.
 
-    Usually none of them is active, and a single request for many runs is enough to find that out.
+    Usually none is active, so a single count of zero often settles many runs.
     """
     by_dag: dict[str, list[str]] = defaultdict(list)
     for dag_id, run_id in sorted(set(runs)):

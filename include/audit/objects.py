@@ -1,4 +1,4 @@
-"""Comparing an object with its row: by its metadata and, if it is read again, by its bytes."""
+"""Comparing an object's metadata and, if requested, its bytes with the row that names the object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READS = 2
-"""Attempts at reading: if the connection breaks every time, the bytes on the server's disk may be damaged."""
+"""Attempts to read an object. If each connection breaks, the object's bytes may be damaged on the server."""
 
 
 def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> AuditFinding | None:
@@ -45,7 +45,7 @@ def examine(client: S3Client, recorded: RecordedObject, *, reread: bool) -> Audi
     elif stored.sha256 is None:
         problem = "was replaced by an object that this project did not write: it carries no checksum"
     elif stored.sha256 != recorded.sha256:
-        problem = f"is another file: its SHA-256 is {stored.sha256} instead of {recorded.sha256}"
+        problem = f"is a different file: its SHA-256 is {stored.sha256} instead of {recorded.sha256}"
     elif reread:
         problem = _problem_with_bytes(client, location, recorded)
     if problem is None:
@@ -76,7 +76,7 @@ def _problem_with_bytes(client: S3Client, location: S3Location, recorded: Record
 
 
 class RandomSample:
-    """A uniform random sample of the offered objects. Its memory use does not depend on their number."""
+    """A uniform random sample of any number of offered objects, in constant memory."""
 
     def __init__(self, size: int, seed: str) -> None:
         self.objects: list[RecordedObject] = []
@@ -84,7 +84,7 @@ class RandomSample:
         self._dice = random.Random(seed)  # noqa: S311 - no secret depends on it
 
     def offer(self, recorded: RecordedObject) -> None:
-        """Add the object to the sample with the right probability; in a full sample, it replaces another."""
+        """Add the object with the right probability; in a full sample, it replaces a random object."""
         self._offered += 1
         if len(self.objects) < self._size:
             self.objects.append(recorded)

@@ -1,4 +1,4 @@
-"""Finding objects to which no row refers; those of datasets are in `dataset_orphans`."""
+"""Finding objects that no row refers to; `dataset_orphans` finds those of datasets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FILES = {
     PICTURES: (re.compile(rf"{PICTURES}([^/]+)/[^/]+"), "a picture that a training run draws"),
     REPORTS: (re.compile(rf"{REPORTS}([^/]+)/dataset\.json"), "a report that a check creates"),
 }
-"""Small files of jobs, by prefix: a pattern of their keys, whose group is the job's id, and a description."""
+"""For each prefix of small job files: a pattern for keys, whose group is the job's id, and a description."""
 
 YOUNG = timedelta(hours=1)
 """An object younger than this may still be waiting for its row."""
@@ -33,11 +33,10 @@ YOUNG = timedelta(hours=1)
 def find_orphans(
     connection: Connection[Any], bucket: Bucket, now: datetime, report: AuditReport
 ) -> Iterator[AuditFinding]:
-    """Find objects of jobs and of models to which no row refers.
+    """Find objects of jobs and of models that no row refers to; never remove any.
 
-    They are never removed here. Pretrained weights are only counted, because no row names them. The rows for
-    a page of objects are read after the objects are listed, so that the row of a job that starts in the
-    meantime is found.
+    Pretrained weights are only counted, because no row names them. Rows are read after the objects are
+    listed, so that the rows of jobs that start in the meantime are found.
     """
     before = now - YOUNG
     for page in list_settled(bucket, CHECKPOINTS, before, report):
@@ -91,7 +90,7 @@ def _unknown_files(
 def _unknown_models(
     connection: Connection[Any], bucket: Bucket, page: list[ListedObject]
 ) -> Iterator[AuditFinding]:
-    """Find files of models, and signatures of files, that no row names."""
+    """Find files of models, and their signatures, that no row names."""
     files = [bucket.at(item.location.key.removesuffix(SIGNATURE_SUFFIX)) for item in page]
     names = [production_name(bucket, file) for file in files]
     paths = find_known(connection, "list_known_versions", [file.uri for file in files])
@@ -106,10 +105,10 @@ def _unknown_models(
 
 
 def report_orphan(item: ListedObject, detail: str) -> AuditFinding:
-    """Return the finding about an object to which no row refers."""
+    """Return the finding about an object that no row refers to."""
     return AuditFinding(FindingKind.ORPHAN, detail, item.job_id, item.location.uri, item.size)
 
 
 def find_known(connection: Connection[Any], name: str, values: list[str]) -> set[str]:
-    """Return those of the values that the query finds."""
+    """Return the values that the query finds."""
     return {value for (value,) in fetch_rows(connection, name, values=values)}

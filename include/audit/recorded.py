@@ -1,4 +1,4 @@
-"""The objects that rows name, which S3 must hold."""
+"""The objects that rows name, and that S3 must therefore contain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RecordedObject:
     """
 
     kind: RecordedKind
-    """`version` is a version's own file, `production` the copy of a version that deployments read."""
+    """`version` is a version's own file; `production` is the copy that deployments read."""
     path: str
     """The s3:// URI in the row."""
     sha256: str
@@ -74,7 +74,7 @@ def objects_of(row: Any) -> list[RecordedObject]:
 
 
 def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[list[RecordedObject]]:
-    """Yield every object that a row names with a hash, page by page, as of the time when the page is read."""
+    """Yield the objects that rows name with a hash, in pages, each as of the time when it is read."""
     job_id = ""
     while rows := fetch_rows(connection, "list_recorded_checkpoints", after=job_id, limit=PAGE_ROWS):
         job_id = rows[-1].job_id
@@ -88,7 +88,7 @@ def recorded_objects(connection: Connection[Any], bucket: Bucket) -> Iterator[li
 
 
 def still_recorded(connection: Connection[Any], recorded: RecordedObject) -> bool:
-    """Return whether the row still names this object: the job may have been taken over in the meantime."""
+    """Return whether the row still names this object; another run may have taken over the job."""
     with connection.transaction():
         (is_recorded,) = Statements(connection).row(
             "is_still_recorded",

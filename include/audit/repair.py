@@ -1,4 +1,4 @@
-"""Restoring a recorded object from a copy whose bytes were read and have the recorded SHA-256."""
+"""Restoring a recorded object from a copy, after reading the copy and checking its SHA-256."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def restore(
 ) -> str | None:
     """Restore the recorded object and return a description of the repair; None if it is impossible.
 
-    Only the damaged object is replaced (If-Match), and the restored one is read back. Nothing is restored if
-    the row no longer names the object. Raises StoreUnreachable.
+    The object is not replaced if it has changed in the meantime (If-Match), or if the row no longer names it.
+    The restored object is read back. Raises StoreUnreachable.
     """
     source: str | None
     try:
@@ -52,7 +52,7 @@ def restore(
     except (ModelError, StoreError) as error:
         log.info("%s was not restored: %s", recorded.path, error)
         return None
-    return source and f"copied again from {source}, whose bytes are the recorded ones, and read back"
+    return source and f"restored from {source}, and verified by reading it back"
 
 
 def _copy_back(connection: Connection[Any], bucket: Bucket, recorded: RecordedObject) -> str | None:
@@ -89,18 +89,18 @@ def advice(client: S3Client, recorded: RecordedObject) -> str:
             if stored and stored.checkpoint:
                 position = in_words(stored.checkpoint.position)
                 return (
-                    f"The previous generation, {previous.uri}, holds the state after {position}: "
-                    "docs/operations.md says how to go back to it"
+                    f"The previous generation, {previous.uri}, holds the state after {position}; "
+                    "docs/operations.md says how to return to that state"
                 )
-    return "No other copy with the recorded bytes is known: restore the object from a backup, or train again"
+    return "No other copy with the recorded hash is known: restore the object from a backup, or train again"
 
 
 def _promote_again(
     connection: Connection[Any], bucket: Bucket, recorded: RecordedObject, signing: ModelSigning
 ) -> str:
-    """Promote the version in production again, which copies its file under the lock of promotions.
+    """Promote the version in production again, which copies its file while holding the promotion lock.
 
-    Returns the URI of that file.
+    Returns the URI of the copied file.
     """
     assert recorded.name is not None  # noqa: S101 - it is a version
     assert recorded.version is not None  # noqa: S101
@@ -111,7 +111,7 @@ def _promote_again(
 
 
 def _identity(found: FetchedObject, recorded: RecordedObject) -> dict[str, str]:
-    """Return the original metadata of the object: those of a version's file also name the version."""
+    """Return the object's original metadata, which for a version's file includes the version."""
     if recorded.name is not None and recorded.version is not None:
         return identity_of(found, recorded.name, recorded.version)
     return {key: value for key, value in found.metadata.items() if key not in {"model", "model-version"}}
@@ -130,7 +130,7 @@ def _copies(connection: Connection[Any], bucket: Bucket, recorded: RecordedObjec
 
 
 def _location(path: str) -> S3Location | None:
-    """Return the location of the object at this URI; None if it is not the address of an object."""
+    """Return the location of the object at this URI; None if the URI is not the address of an object."""
     try:
         return S3Location.parse(path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The result of an audit: as Markdown for a person, and as a few numbers for other tasks."""
+"""The result of an audit: a report in Markdown for people, and a few numbers for other tasks."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SHOWN = 20
 """Maximum number of findings of each kind that the report lists; the table has more."""
 
 MOST_ROWS = 10_000
-"""Maximum number of rows of each kind per audit. Otherwise, all objects of a bucket full of orphans would be
-recorded every day."""
+"""Maximum number of findings of each kind that an audit records. Without a limit, a bucket full of orphans
+would add a row per object every day."""
 
 _TITLES = {
     FindingKind.MISSING: "Missing: a row names an object that does not exist",
-    FindingKind.DAMAGED: "Damaged: an object is not what its row says",
+    FindingKind.DAMAGED: "Damaged: an object differs from its row",
     FindingKind.STUCK: "Stuck: a row says that a job is active, but its run is not",
-    FindingKind.ORPHAN: "Orphans: objects to which no row refers",
-    FindingKind.ABANDONED_UPLOAD: "Abandoned: uploads that nobody completed",
+    FindingKind.ORPHAN: "Orphans: objects that no row refers to",
+    FindingKind.ABANDONED_UPLOAD: "Abandoned: uploads that were never completed",
     FindingKind.UNFENCED: "Unfenced: the S3 server does not honour conditions on writes",
     FindingKind.LEFTOVER: "Leftovers: files on this machine that are no longer needed",
 }
@@ -61,7 +61,7 @@ class AuditReport:
     repaired: Counter[FindingKind] = field(default_factory=Counter)
     """Number of repaired findings of each kind."""
     sizes: Counter[FindingKind] = field(default_factory=Counter)
-    """Total size in bytes of the findings of each kind."""
+    """Total size in bytes of the objects and folders found, by kind of finding."""
     lost: int = 0
     """Number of recorded objects that are missing or damaged, and were not repaired."""
     losses: list[AuditFinding] = field(default_factory=list)
@@ -70,12 +70,12 @@ class AuditReport:
     """The first findings of each kind."""
 
     def listed(self, page: Collection[ListedObject]) -> None:
-        """Count these objects of the bucket."""
+        """Count these objects as contents of the bucket."""
         self.objects += len(page)
         self.bytes += sum(item.size for item in page)
 
     def examined(self, page: Collection[RecordedObject], *, reread: bool) -> None:
-        """Count these objects, which were examined or read again."""
+        """Count these objects as examined or, with `reread`, as read again."""
         if reread:
             self.reread += len(page)
             self.reread_bytes += sum(recorded.size or 0 for recorded in page)
@@ -122,8 +122,8 @@ class AuditReport:
         more = f" and {self.lost - 3} more" if self.lost > 3 else ""
         what = "object that a row names is" if self.lost == 1 else "objects that rows name are"
         return (
-            f"{self.lost} {what} missing or damaged, and not repaired: {paths}{more}. The report "
-            "above and table checkpoint_audits say what is wrong, docs/operations.md what to do"
+            f"{self.lost} {what} missing or damaged, and not repaired: {paths}{more}. See the report above "
+            "or table checkpoint_audits for what is wrong, and docs/operations.md for what to do"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class AuditReport:
             figures = f"{self.found[kind]} found, {self.repaired[kind]} repaired{size}."
             lines += [f"## {title}", "", figures, ""]
             for finding in self.examples[kind]:
-                detail = finding.detail.replace("\n", " ")  # a key may hold a newline
+                detail = finding.detail.replace("\n", " ")  # a key may contain a newline
                 lines.append(f"- {detail}. **{finding.repair or 'not repaired'}**")
             if self.found[kind] > SHOWN:
                 recorded = self.recorded(kind)

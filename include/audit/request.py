@@ -17,7 +17,7 @@ _HUNDRED_YEARS = 36_500
 class RetentionPolicy(BaseModel):
     """Decides which full states (last.pt with last.previous.pt) to keep; see docs/operations.md.
 
-    A state that none of the first three fields keeps is deleted unless its job is needed.
+    If none of the first three fields keeps a state, the state is deleted unless something needs its job.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -25,7 +25,7 @@ class RetentionPolicy(BaseModel):
     keep_newest: int = Field(3, ge=0, le=_MOST)
     """Number of most recent states to keep per model and dataset."""
     keep_best: int = Field(3, ge=0, le=_MOST)
-    """Number of states to keep per model and dataset, of the jobs with the best fitness."""
+    """Number of jobs with the best fitness, per model and dataset, whose states are kept."""
     expire_after_days: int = Field(30, ge=0, le=_HUNDRED_YEARS)
     """Number of days after a job's end for which its state is kept."""
     dry_run: bool = True
@@ -50,28 +50,28 @@ class AuditRequest(Request):
     )
     repair: bool = Field(
         True,
-        description="Repair what is safe to repair; if off, only report what was found.",
+        description="Repair whatever can be repaired safely; if off, only report the findings.",
     )
     keep_newest: int | None = Field(
         None,
         ge=0,
         le=_MOST,
-        description="Number of most recent training states to keep per model and dataset. Default: as in "
-        f"Variable {POLICY_VARIABLE}, otherwise 3.",
+        description="Number of most recent training states to keep per model and dataset. Default: the value "
+        f"in Variable {POLICY_VARIABLE}, or 3 if it has none.",
     )
     keep_best: int | None = Field(
         None,
         ge=0,
         le=_MOST,
-        description="Number of jobs with the best fitness, per model and dataset, whose states are kept as "
-        f"well. Default: as in Variable {POLICY_VARIABLE}, otherwise 3.",
+        description="Number of jobs with the best fitness, per model and dataset, whose states are also "
+        f"kept. Default: the value in Variable {POLICY_VARIABLE}, or 3 if it has none.",
     )
     expire_after_days: int | None = Field(
         None,
         ge=0,
         le=_HUNDRED_YEARS,
-        description="Number of days for which any other state is kept after its job has ended. Default: as "
-        f"in Variable {POLICY_VARIABLE}, otherwise 30.",
+        description="Number of days for which any other state is kept after its job has ended. Default: the "
+        f"value in Variable {POLICY_VARIABLE}, or 30 if it has none.",
     )
     dry_run: bool = Field(
         True,
@@ -80,9 +80,10 @@ class AuditRequest(Request):
     )
 
     def policy(self, deployment: str | None = None) -> RetentionPolicy:
-        """Return the policy: the run's values, otherwise those of the deployment, otherwise the defaults.
+        """Return the policy: each value comes from the run, else from the deployment, else from the defaults.
 
-        `deployment` is the Variable's value, None if it is not set. Raises RequestRefused if it is invalid.
+        `deployment` is the Variable's value; None if it is not set. Raises RequestRefused if that value is
+        invalid.
         """
         fields = set(RetentionPolicy.model_fields)
         given = self.model_dump(include=fields, exclude_unset=True, exclude_none=True)

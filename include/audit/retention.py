@@ -38,7 +38,7 @@ _AT_ONCE = 8
 
 @dataclass
 class RetentionReport:
-    """Figures about deleted states and reports or, in a dry run, about those that would be deleted."""
+    """Figures about the states and reports that were deleted or, in a dry run, would be deleted."""
 
     policy: RetentionPolicy
     jobs: int = 0
@@ -46,16 +46,16 @@ class RetentionReport:
     reports: int = 0
     """Number of deleted reports of dataset checks."""
     objects: int = 0
-    """Number of deleted objects of states."""
+    """Number of deleted objects (last.pt and last.previous.pt)."""
     bytes: int = 0
-    """Total size of the deleted objects of states."""
+    """Total size of the deleted objects."""
     shown: dict[str, int] = field(default_factory=dict)
-    """The jobs that the report lists, with the bytes of their deleted objects."""
+    """The jobs that the report lists, with the total size of their deleted objects."""
     _last: str = field(default="", repr=False)
     """The job of the object that was counted last."""
 
     def add(self, item: ListedObject) -> None:
-        """Count an object. The objects of a job are consecutive in a listing."""
+        """Count an object; the objects of a job must be added consecutively, as a listing yields them."""
         job_id = item.job_id or ""
         if job_id != self._last:
             self.jobs += 1
@@ -99,11 +99,11 @@ class RetentionReport:
 def retain(
     connection: Connection[Any], bucket: Bucket, policy: RetentionPolicy, live_runs: LiveRuns
 ) -> RetentionReport:
-    """Delete the states that the policy does not keep; in a dry run only report them.
+    """Delete the states that the policy does not keep; in a dry run, only report them.
 
-    A job's row is marked before its objects are deleted: after an interruption, a later run deletes the rest
+    A job's row is marked before its objects are deleted; after an interruption, a later run deletes the rest
     of the marked jobs' states. The database chooses the states at the start; a row is marked only if it has
-    not changed since. Memory use does not depend on the number of objects and rows.
+    not changed since then. Memory use does not depend on the number of objects and rows.
 
     Raises StoreErrors and psycopg's errors.
     """
@@ -144,14 +144,14 @@ def _choose(connection: Connection[Any], policy: RetentionPolicy) -> None:
 def _find_expiring(
     connection: Connection[Any], live_runs: LiveRuns, job_ids: Collection[str | None], *, dry_run: bool
 ) -> set[str]:
-    """Return the jobs whose states are to be deleted: those marked earlier, and those that are marked now.
+    """Mark the rows of jobs whose states expire; return these jobs and those marked earlier.
 
     In a dry run, no row is marked.
     """
     rows = fetch_rows(connection, "find_expiring_states", job_ids=sorted(filter(None, job_ids)))
     marked = {row.job_id for row in rows if row.marked}
     expiring = [row for row in rows if not row.marked]
-    # A cleared run continues from its state, but until the training starts, its row does not show that.
+    # A cleared run continues from its state, but its row does not change until training starts.
     live = live_runs([(row.dag_id, row.run_id) for row in expiring])
     chosen = [row.job_id for row in expiring if (row.dag_id, row.run_id) not in live]
     if dry_run:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from include.audit.liveness import LiveRuns
 
 GRACE = timedelta(minutes=5)
-"""A run that has just ended may still be recorded by its last task or by its Dag's callback."""
+"""The last task or the Dag's callback of a run that has just ended may not have updated the row yet."""
 
 _PAGE_ROWS = 500
 
@@ -27,8 +27,8 @@ def find_stuck(
 ) -> Iterator[AuditFinding]:
     """Find jobs whose row, unchanged for five minutes, says queued or running although their run is neither.
 
-    The repair is to record that a job failed, and why; its durable state is kept, and the job may be
-    triggered again. A row without a run waits for its first run, and is not stuck.
+    The repair is to record that the job failed, and why; its durable state is kept, and the job can be
+    triggered again. A job without a run is not stuck: it waits for its first run.
     """
     job_id = ""
     while rows := fetch_rows(

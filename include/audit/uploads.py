@@ -1,4 +1,4 @@
-"""Finding abandoned uploads of datasets, and multipart uploads, whose parts are invisible but cost money."""
+"""Finding abandoned uploads of datasets, and multipart uploads, whose unlisted parts cost money."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from include.s3.parts import UnfinishedUpload
 
 ABANDONED = timedelta(days=1)
-"""No upload of a checkpoint or of weights takes a day; an older one was left by a killed process."""
+"""No upload of a checkpoint or of weights takes a day; if one is older, a killed process left it."""
 
 LEFT_BEHIND = timedelta(days=7)
 """A user may continue the upload of a dataset after a weekend."""
@@ -33,10 +33,10 @@ LEFT_BEHIND = timedelta(days=7)
 def find_abandoned_uploads(
     connection: Connection[Any], bucket: Bucket, now: datetime, *, repair: bool
 ) -> Iterator[AuditFinding]:
-    """Find unfinished uploads: of weights if they began over a day ago, of datasets over a week ago.
+    """Find unfinished uploads: of weights begun over a day ago, and of datasets begun over a week ago.
 
     Weights are checkpoints, models and pretrained weights. The repair is to abort the upload, or to remove
-    the dataset's files. An upload that a version or a job names stays, complete or not.
+    the dataset's files. An upload that a version or a job names is kept, complete or not.
     """
     unfinished = list(UploadStore(bucket).find_unfinished(now - LEFT_BEHIND))
     with long_transaction(connection):  # the query may read every job
@@ -83,10 +83,10 @@ def _abandoned_dataset(bucket: Bucket, upload: Upload, *, repair: bool) -> Audit
         f"{upload.created_by} began to upload a dataset to {uri} at {upload.created_at:%Y-%m-%d %H:%M} and "
         "never completed it",
         path=uri,
-        repair="removed, with everything that had arrived" if repair else None,
+        repair="removed, with all the files received" if repair else None,
     )
 
 
 def _abort(bucket: Bucket, upload: UnfinishedUpload) -> str:
     aborted = abort_multipart_upload(bucket.client, upload.location, upload.upload_id)
-    return "aborted; its parts are removed" if aborted else "it had already ended"
+    return "aborted, and its parts removed" if aborted else "already completed or aborted"

@@ -31,7 +31,7 @@ class Checkpoint:
 
     @property
     def position(self) -> Position:
-        """Position of the training in this state: of two states of a training run, the larger is newer."""
+        """Position of the training run in this state; a newer state of the same run has a larger position."""
         return self.epoch, self.batch
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Errors of checkpoints in S3, in addition to those of any object."""
+"""Errors about checkpoints in S3, in addition to the errors about any S3 object."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class CheckpointNotFound(ObjectNotFound):
 
 
 class UnsafeCheckpoint(StoreRefusal):
-    """The object must not be loaded: it is not a checkpoint, could run code, or could exhaust the memory."""
+    """The object must not be loaded: it is not a checkpoint, could run code, or could exhaust memory."""

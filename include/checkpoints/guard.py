@@ -1,4 +1,4 @@
-"""Refusing side effects while a file is loaded: the last line of defence, behind the inspection.
+"""Refuses side effects while a file is loaded: the last line of defence, after the inspection.
 
 Python raises audit events before operations with side effects (PEP 578). While a file is loaded, its thread
 cannot open connections, start processes, change files, or use foreign libraries (ctypes).
@@ -35,7 +35,7 @@ class SideEffect(PermissionError):
 
 @contextmanager
 def reading_only() -> Iterator[None]:
-    """Allow this thread nothing but reading.
+    """Allow this thread only to read.
 
     Raises SideEffect if the block attempted anything else, even if the block caught the error.
     """
@@ -43,7 +43,7 @@ def reading_only() -> Iterator[None]:
     refused: list[str] = []
     _guarded.refused = refused
     cause = None
-    # No garbage collection meanwhile: finalizers of objects that do not come from this file may delete files.
+    # Garbage collection is disabled meanwhile, because finalizers of unrelated objects may delete files.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -57,7 +57,9 @@ def reading_only() -> Iterator[None]:
         if collecting:
             gc.enable()
     if refused:
-        raise SideEffect(f"has side effects when it is loaded ({refused[0]}); do not load it") from cause
+        raise SideEffect(
+            f"has side effects when it is loaded ({refused[0]}); it may be harmful, so do not load it"
+        ) from cause
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXACT = "exact"
-"""In last.pt: the part of the training's state that Ultralytics does not save."""
+"""In last.pt: the part of the training state that Ultralytics does not save."""
 
 BATCH = "batch"
 """In EXACT: the number of batches after the last finished epoch in the state."""

@@ -1,4 +1,4 @@
-"""Warnings when the durable state lags too far behind the training."""
+"""Warnings when the durable state lags too far behind training."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Lag:
     def record_durable(self, position: Position) -> None:
         """Record that the state at `position` is durable."""
         if self._factor > 1:
-            log.warning("S3 accepts the state of the training again: %s is durable.", in_words(position))
+            log.warning("S3 accepts uploads again: the state after %s is stored.", in_words(position))
         self._durable, self._first, self._factor = position, None, 1
 
     def look(self, newest: Position, now: float) -> None:
-        """Warn if the training, at position `newest`, is too far ahead."""
+        """Warn if training, which is at `newest`, is too far ahead of the durable state."""
         if self._first is None:
             return
         epochs, seconds = newest[0] + 1 - self._first[0][0], now - self._first[1]
@@ -48,11 +48,11 @@ class Lag:
         while epochs > self._epochs * self._factor or seconds > self._seconds * self._factor:
             self._factor *= 2
         log.warning(
-            "The training is at %s, but %s: S3 has accepted no newer state for %.0f s. If this machine were "
-            "lost now, everything since then would have to be trained again.",
+            "Training is at %s, but %s: no upload has succeeded for %.0f s. If this machine were lost now, "
+            "all training that is not in S3 would have to be repeated.",
             in_words(newest),
-            "nothing is durable in S3"
+            "S3 has no state yet"
             if self._durable is None
-            else f"only {in_words(self._durable)} is durable",
+            else f"the newest state in S3 is from {in_words(self._durable)}",
             seconds,
         )

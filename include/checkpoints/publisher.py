@@ -1,4 +1,4 @@
-"""Storing snapshots of a training run in S3 while the training continues."""
+"""Stores snapshots of a training run in S3 while training continues."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _PARTING_SECONDS = 1.0
 class BackgroundPublisher:
     """Stores snapshots in a background thread: best.pt if it improved, then the last.pt that refers to it.
 
-    There is one upload at a time. A newer snapshot replaces a waiting one, but the newest best.pt is kept, so
-    at most two copies of each file are kept. A failed upload is retried until a newer state replaces it. But
-    an upload of which S3 already holds parts is finished first, because otherwise no upload would ever finish
-    over a slow link. The training neither waits for S3 nor stops because of it, except that `publish` and
+    There is one upload at a time. A newer snapshot replaces a waiting one, except that the newest best.pt is
+    kept, so at most two copies of each file exist. A failed upload is retried until a newer state replaces
+    it. But if S3 already holds parts of an upload, that upload is finished first; otherwise, no upload would
+    ever finish over a slow link. Training neither waits for S3 nor fails because of it, but `publish` and
     `close` raise FencedOut once another attempt owns the job.
 
     `on_durable` is called in the thread with the epoch and the batch of each last.pt that was verified in S3;
@@ -77,7 +77,7 @@ class BackgroundPublisher:
         self._thread.start()
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Queue the snapshot and return at once; its files are deleted when they are no longer needed.
+        """Queue the snapshot and return immediately; its files are deleted when they are no longer needed.
 
         Raises FencedOut once another attempt owns the job.
         """
@@ -129,8 +129,8 @@ class BackgroundPublisher:
     def _end(self) -> None:
         with self._changed:
             if newest := self._waiting or self._in_hand or self._broken_off:
-                newest_words = in_words(newest.last.position)
-                log.warning("The state of %s is not durable: S3 did not accept it in time.", newest_words)
+                words = in_words(newest.last.position)
+                log.warning("The state after %s is not in S3: its upload did not finish in time.", words)
             self._abandon()
         self._thread.join(_PARTING_SECONDS)
 
@@ -147,7 +147,7 @@ class BackgroundPublisher:
                 self._finish(work.last.position)
 
     def _next_work(self) -> PendingSnapshots | None:
-        """Wait until a state is due to be stored, and return it; None when no more will come."""
+        """Wait until a state is due to be stored, and return it; None if no more will follow."""
         with self._changed:
             while not self._abandoned:
                 wanted = self._broken_off or (self._waiting if self._due or self._closing else None)
@@ -189,7 +189,11 @@ class BackgroundPublisher:
             self._on_durable(*position)
         except Exception:
             words = in_words(position)
-            log.warning("The state of %s is durable, but this could not be recorded.", words, exc_info=True)
+            log.warning(
+                "The state after %s is in S3, but this could not be recorded in the job's row.",
+                words,
+                exc_info=True,
+            )
 
     def _try_later(self, work: PendingSnapshots, error: Exception) -> None:
         with self._changed:
@@ -197,7 +201,9 @@ class BackgroundPublisher:
                 return
             if missing := [file for file in work.files if _is_gone(file)]:
                 log.error(
-                    "The state of %s cannot be stored: %s is gone.", in_words(work.last.position), missing[0]
+                    "The state after %s cannot be uploaded: %s is gone.",
+                    in_words(work.last.position),
+                    missing[0],
                 )
                 self._in_hand = None
                 return
@@ -213,7 +219,7 @@ class BackgroundPublisher:
             self._delete_unused()
         unexpected = None if isinstance(error, StoreError) else error
         log.warning(
-            "The state of %s is not durable yet: %s. Retrying in %.0f s; a newer state may replace this one.",
+            "The state after %s is not in S3 yet: %s. Retrying in %.0f s; a newer state may replace it.",
             *(in_words(work.last.position), repr(error) if unexpected else error, pause),
             exc_info=unexpected,
         )
@@ -235,7 +241,7 @@ class BackgroundPublisher:
         work = [each for each in (self._waiting, self._in_hand, self._broken_off) if each]
         used = {file for each in work for file in each.files}
         for file in self._files - used:
-            with suppress(OSError):  # deleting a copy can wait for the next call; the training cannot
+            with suppress(OSError):  # the next call tries again; training must not wait or fail
                 file.unlink(missing_ok=True)
                 self._files.remove(file)
 

@@ -25,7 +25,7 @@ class Snapshot:
 
     @property
     def position(self) -> Position:
-        """Position of the training in this state."""
+        """Position of the training run in this state."""
         return self.epoch, self.batch
 
 
@@ -34,12 +34,13 @@ class PublishLimits:
     """Frequency, time-outs and retries of publishing."""
 
     every_epochs: int = 1
-    """Of the states at the end of an epoch, one in this many epochs is stored. A state within an epoch is
-    stored whenever the previous upload leaves time for it."""
+    """Interval, in epochs, at which the state at the end of an epoch is stored. A state within an epoch is
+    stored whenever the previous upload has finished."""
     stalled_seconds: float = 60.0
-    """An upload is aborted if this many seconds bring neither `least_bytes` more nor a response."""
+    """An upload is aborted if, for this many seconds, fewer than `least_bytes` are sent and no response
+    arrives."""
     least_bytes: int = 1024**2
-    """Smallest progress that counts, in bytes."""
+    """Smallest progress in bytes that keeps an upload from being aborted."""
     first_pause: float = 1.0
     """Seconds to wait after a failure; doubled after each further failure."""
     longest_pause: float = 60.0
@@ -55,7 +56,7 @@ class PendingSnapshots:
     """States to store."""
 
     last: Snapshot
-    """The newest state, of which last.pt is stored."""
+    """The newest state, whose last.pt is stored."""
     best: Snapshot | None
     """The newest state that improved best.pt: the same, an older one, or none."""
 
@@ -64,7 +65,7 @@ class PendingSnapshots:
         return cls(snapshot, snapshot if snapshot.best else None)
 
     def instead_of(self, older: PendingSnapshots | None) -> PendingSnapshots:
-        """Return this newer work, with the best state of the older work if this one has none."""
+        """Return these newer states, with the best state of `older` if they include none."""
         return self if older is None or self.best else PendingSnapshots(self.last, older.best)
 
     @property

@@ -1,4 +1,4 @@
-"""Storing checkpoints in S3: one key per job and kind, one writer at a time, verified at both ends."""
+"""Stores checkpoints in S3: one key per job and kind, one writer at a time, hashes always verified."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ class UploadResult:
 class CheckpointStore:
     """The checkpoints of all jobs in one bucket.
 
-    A store is the writer of one attempt. It remembers the version of each object that it first saw, and
-    overwrites only that version or one that it wrote itself; if another attempt has written in between, it
-    raises FencedOut and leaves the object as it is. Only last.previous.pt is replaced whatever it contains.
+    Each attempt writes through a separate store. The store remembers the first version that it saw of each
+    object, and overwrites only that version or one that it wrote itself; if another attempt has written since
+    then, it raises FencedOut and leaves the object unchanged. Only last.previous.pt is always replaced.
     Several threads may use the store for different jobs.
 
-    A new attempt takes over a job by uploading last.pt with a mark of its own in it, so that the bytes
-    differ: the older attempt's next write of last.pt or best.pt then raises FencedOut. Equal bytes would have
-    an equal ETag, and the older attempt could still write. A best.pt that the older attempt is still writing
-    does no harm, because the attempt that wrote last.pt may replace it. If the take-over itself raises
-    FencedOut, the older attempt has just written once more: try again with a new store.
+    A new attempt takes over a job by uploading last.pt with its attempt number in it. This changes the bytes
+    and so the ETag: the older attempt's next write of last.pt or best.pt raises FencedOut. A best.pt that the
+    older attempt is still writing does no harm, because the attempt that wrote last.pt may replace it. If the
+    take-over itself raises FencedOut, the older attempt has just written once more: try again with a new
+    store.
     """
 
     def __init__(
@@ -103,7 +103,8 @@ class CheckpointStore:
             raise CheckpointNotFound(f"{self.uri(job_id, kind)} does not exist")
         if not stored.is_the_same_as(wanted):
             raise CorruptObject(
-                f"{stored.uri} holds {stored}, but SHA-256 {wanted.sha256}, {wanted.size} bytes was expected"
+                f"{stored.uri} holds {stored}, but an object with SHA-256 {wanted.sha256} and {wanted.size} "
+                "bytes was expected"
             )
         return stored
 
@@ -178,7 +179,7 @@ class CheckpointStore:
     def download(
         self, job_id: str, kind: StoredKind, to: Path, expected: Checkpoint | None = None
     ) -> Checkpoint:
-        """Download the checkpoint to the file `to`, which appears only if every byte is correct.
+        """Download the checkpoint to the file `to`, which is created only if every byte is correct.
 
         Raises CheckpointNotFound, ForeignObject (no checksum to verify), CorruptObject (damaged, or not
         `expected`), LocalDiskError and the other StoreErrors.
@@ -208,8 +209,8 @@ class CheckpointStore:
     def require_checkpoint(self, uri: str) -> Contents:
         """Inspect the checkpoint at `uri`, in any bucket, without running it.
 
-        Only a file that seems unfit is read whole. Raises ObjectNotFound, UnsafeCheckpoint if training would
-        refuse it, and the other StoreErrors.
+        Only a file that fails the inspection is downloaded completely. Raises ObjectNotFound,
+        UnsafeCheckpoint if training would refuse it, and the other StoreErrors.
         """
         location = S3Location.parse(uri)
         head = head_object(self._bucket.client, location)
@@ -220,8 +221,8 @@ class CheckpointStore:
     def fetch_object(self, uri: str, to: Path, sha256: str | None = None) -> Path:
         """Download a model to start from, or to evaluate, to the file `to`.
 
-        The bytes are verified if the object has our checksum, and must match `sha256` if that is given.
-        Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
+        The bytes are verified if the object has this project's checksum, and must match `sha256` if it is
+        given. Raises CorruptObject, and UnsafeCheckpoint if the object is too large.
         """
         try:
             with download(self._bucket.client, S3Location.parse(uri), to, WEIGHTS_BYTES, sha256) as object_:

@@ -28,7 +28,7 @@ class StoredCheckpoint:
     """Size in bytes."""
     metadata: Mapping[str, str]
     checksum: str | None
-    """The SHA-256 that the server keeps, in the encoding of S3; None if it keeps none."""
+    """SHA-256 that the server stores, in S3's encoding; None if it stores none."""
     checkpoint: Checkpoint | None
     """The checkpoint that the metadata describe; None if this project did not write the object."""
     job_id: str | None

@@ -1,4 +1,4 @@
-"""Writing objects in spite of concurrent writers: a writer replaces only versions that it knows."""
+"""Writes objects safely despite concurrent writers: a writer replaces only versions that it knows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REFUSALS = (BytesRefused, ConditionFailed, ObjectNotFound)
-"""Errors after which parts that have arrived are useless for a retry."""
+"""Errors after which a retry cannot reuse the parts that have arrived."""
 
 
 class ObjectWriter:
@@ -68,7 +68,7 @@ class ObjectWriter:
         return existing
 
     def look(self, location: S3Location) -> None:
-        """Let this writer replace the current version, too; use it for objects that only a fence protects."""
+        """Let this writer also replace the current version; for objects that only a fence protects."""
         existing = self._find_stored(location)
         self._known[location] = existing.etag if existing else None
 
@@ -142,7 +142,7 @@ class ObjectWriter:
             existing = self._find_stored(source)
             if existing is None or existing.etag != etag:
                 raise SourceChanged(_explain_overtaking(source, existing)) from error
-            # Look at the target: if only the response was lost, the retry met the finished copy.
+            # Look at the target: if only the response was lost, the retry found the finished copy.
         existing = self._find_stored(to)
         if existing is None or not metadata.items() <= existing.metadata.items():
             raise _fenced(to, existing)
@@ -198,12 +198,13 @@ class ObjectWriter:
             if not self._is_unchanged(file):
                 raise changed(str(file.path), file.sha256) from error
             raise StoreUnavailable(
-                f"S3 at {self._client.meta.endpoint_url} received other bytes for {location.uri} than were "
-                "sent; nothing was stored, so try again. If this persists, check the network in between"
+                f"S3 at {self._client.meta.endpoint_url} received different bytes for {location.uri} "
+                "than were sent; nothing was stored, so try again. If this persists, check the network"
             ) from error
         existing = self._find_stored(location)
         if existing and existing.sha256 == file.sha256:
-            # The write had succeeded, but its response was lost: boto3 retried and met our own object.
+            # The write had succeeded, but its response was lost: boto3 retried and found the object that the
+            # first try had written.
             return existing.etag
         known = self._known[location]
         self.require_unchanged(location, existing, fence)
@@ -239,9 +240,9 @@ class ObjectWriter:
 
 
 def changed(path: str, expected: str) -> LocalFileChanged:
-    """Return the error for a file that has changed since it was handed over."""
+    """Return the error for a file that has changed since training wrote it."""
     return LocalFileChanged(
-        f"{path} has changed since the training handed it over: its SHA-256 is no longer {expected}; "
+        f"{path} has changed since training wrote it: its SHA-256 is no longer {expected}; "
         "nothing was stored. Clear the task `train` of this run to create it again"
     )
 
@@ -253,9 +254,8 @@ def _fenced(location: S3Location, existing: StoredCheckpoint | None) -> FencedOu
 def _explain_overtaking(location: S3Location, existing: StoredCheckpoint | None) -> str:
     if existing is None:
         return (
-            f"{location.uri} is gone: it has been deleted since this attempt last saw it, manually, by a "
-            "lifecycle rule or for a new training run with this job id. This attempt stops and has written "
-            "nothing"
+            f"{location.uri} has been deleted since this attempt last saw it: manually, by a lifecycle rule, "
+            "or for a new training run with this job id. This attempt stops and has written nothing"
         )
     return (
         f"{location.uri} has been changed by another attempt since this one last saw it (now: "

@@ -1,7 +1,7 @@
 """Stores the dataset that a job started with, in S3 at `datasets/jobs/{job_id}.json`.
 
 A training run that is resumed by another Dag run, or after `check_dataset` was cleared, uses this dataset,
-whatever its source contains by then.
+even if the content of its source has changed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class CheckedDatasets:
             log.warning("Could not store the dataset that job %s starts with: %s", job.job_id, error)
 
     def load(self, job: ResolvedJob) -> DatasetReference | None:
-        """Return the dataset that this very training run started with; None if none is stored.
+        """Return the dataset that this training run started with; None if none is stored for this run.
 
         Raises StoreErrors.
         """

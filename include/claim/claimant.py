@@ -1,4 +1,4 @@
-"""The run that claims a job, with everything that decides whether it may."""
+"""The run that claims a job, and everything that decides whether it may."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ class RunIdentity:
     queued_at: datetime | None = None
     """When the run was queued, if known."""
     started_at: datetime | None = None
-    """When the run started. Clearing a run that had ended sets this again; retries and waiting do not change
-    it."""
+    """When the run started. Clearing a run that has ended resets this time; retries and waiting do not."""
 
     def owns(self, row: TrainingJob) -> bool:
         """Return whether the row belongs to a run with this id."""
@@ -52,7 +51,7 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Claimant:
-    """A run that claims a job, where it finds what it has to check, and the rules for its user."""
+    """A run that claims a job, access to the data that the claim checks, and the rules for the run's user."""
 
     run: RunIdentity
     jobs: JobRepository

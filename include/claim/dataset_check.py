@@ -69,7 +69,7 @@ def inspect_source(source: str, task: Task, settings: Settings, bucket: Bucket) 
             settings.dataset_cache_limit,
             converter=Converter(bucket, settings.dataset_url_hosts),
         )
-        if manifest.exists():  # the bundled digits have none
+        if manifest.exists():  # the bundled digits have no manifest
             store_manifest(bucket, manifest, found.reference.fingerprint, task)
         SampleStore(bucket).store(found.reference.fingerprint, task, samples)
     return found

@@ -22,7 +22,7 @@ _SECONDS = 30.0
 
 
 def attach_report(error: DatasetError, job: ResolvedJob, settings: Settings) -> DatasetError:
-    """Store all findings of a check; return its error with the report's URI.
+    """Store all findings of a check; return the check's error with the report's URI added.
 
     If the report cannot be stored, return the error unchanged.
     """

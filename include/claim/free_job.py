@@ -36,7 +36,7 @@ class FreeJob:
     """Whether the row's run was deleted and this run is a new one with the same id."""
 
     def has_begun(self, run_id: str) -> bool:
-        """Return whether the job's training has begun, and this run continues it."""
+        """Return whether the job's training has begun and will be continued by this run."""
         if self.own is not None:
             return True
         row = self.row
@@ -67,7 +67,7 @@ def find_free_job(params: Mapping[str, Any], claimant: Claimant) -> FreeJob:
 
 
 def has_own_state(params: Mapping[str, Any], run: RunIdentity, jobs: JobRepository) -> bool:
-    """Return whether the job that `params` name has stored a state of its own."""
+    """Return whether the job that `params` name has stored its own state."""
     try:
         spec = TrainingSpec.parse(dict(params))
     except SpecError:
@@ -85,13 +85,13 @@ def _refuse_unless_free(row: TrainingJob, spec: TrainingSpec, claimant: Claimant
         return
     if row.status == JobStatus.COMPLETED and not spec.fresh:
         raise SpecError(
-            f"job_id={row.job_id!r} is completed already; give another job_id, or fresh=true to train it "
-            f"again from the start, or a new job with resume_from={row.job_id!r} to train it longer"
+            f"job_id={row.job_id!r} is already completed; choose another job_id, set fresh=true to train it "
+            f"again from the start, or resume it as a new job with resume_from={row.job_id!r} to train longer"
         ).about("job_id")
     if is_owner_running(row, claimant.is_running):
         raise SpecError(
             f"job_id={row.job_id!r} {describe_activity(row)} in run {row.run_id} of {row.dag_id}; wait for "
-            "it, or give another job_id"
+            "that run, or choose another job_id"
         ).about("job_id")
 
 

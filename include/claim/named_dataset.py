@@ -1,4 +1,4 @@
-"""Pins the version of a registered dataset that a job is trained on, and checks the address of any other."""
+"""Pins the version of a job's dataset if it is registered, and otherwise checks its address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pin_dataset(
     """Return the spec with its dataset pinned to the current version, such as `parts@3` for `parts`.
 
     If no task is given, the version's task applies. If this run has claimed the job before, `started` has
-    the parameters of that claim; their version is kept, even if newer ones have been registered since.
+    the parameters of that claim; the version in them is kept, even if a newer one has been registered since.
     Raises SpecError.
     """
     if started is not None:

@@ -1,4 +1,4 @@
-"""Decides which addresses in the checkpoint bucket may be given as data; most are the project's own."""
+"""Decides which addresses in the checkpoint bucket may be used as data; most hold the project's own files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CLASS_FOLDERS = re.compile(rf"{DATASETS}[0-9a-f]{{64}}/?")
 
 
 def require_registrable(bucket: Bucket, source: str, task: Task) -> None:
-    """Raise DatasetError for data that may not be registered as they are. Raises StoreErrors."""
+    """Raise DatasetError for an address whose data may not be registered. Raises StoreErrors."""
     key = _key_in(bucket, source)
     if key is None:
         return
     if key.strip("/") == UPLOADS.strip("/"):
-        raise DatasetError(f"dataset={source!r} would be every upload: add the id of one of them")
+        raise DatasetError(f"dataset={source!r} contains every upload: add the id of one upload")
     copy = _CLASS_FOLDERS if task == "classify" else _COPY
     if f"{key}/".startswith(DATASETS) and not copy.fullmatch(key):
         raise DatasetError(

@@ -41,7 +41,7 @@ def require_own_parent(parent: TrainingJob, run: RunIdentity, ownership: JobOwne
 
 
 def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnership) -> str | None:
-    """Return who owns the job once the run has taken it; `row` is the job as it was before."""
+    """Return who owns the job once the run has claimed it; `row` is the job before the claim."""
     if row is not None and row.triggered_by is not None and not ownership.open_to_all:
         return row.triggered_by
     return ownership.owner_for(run.triggered_by)
@@ -50,7 +50,7 @@ def find_owner(row: TrainingJob | None, run: RunIdentity, ownership: JobOwnershi
 def refuse_waiting_job(
     job_id: str, error: str, triggered_by: str | None, jobs: JobRepository, ownership: JobOwnership
 ) -> bool:
-    """Fail a queued job without a run, recording why a run that this user triggered could not take it.
+    """Fail a queued job without a run, recording why a run that this user triggered could not claim it.
 
     Returns False if there is no such queued job, or if it belongs to another user, who may still train it.
     """

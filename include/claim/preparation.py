@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 15.0
-"""Seconds to wait for a database that does not respond. The start of training clears a line that remains."""
+"""Seconds to wait for a database that does not respond. The start of training clears any remaining line."""
 
 
 @contextmanager
@@ -78,4 +78,4 @@ class _Recorder(logging.Handler):
                         self._job.job_id, self._job.run_id, line and make_storable(line)
                     )
             except psycopg.Error as error:
-                log.info("The job's page does not show the progress of its data: %s", error)
+                log.info("The progress of the data check could not be recorded in the job's row: %s", error)

@@ -1,7 +1,7 @@
 """Applies a user's quota to a job that is about to start.
 
 Only a job that has not begun needs GPU hours: an interrupted or stopped job may always be finished. A job
-that needs more GPUs than its user may have at once is refused. A job that needs more GPUs than its user has
+that needs more GPUs than its user may have at a time is refused. A job that needs more GPUs than its user has
 left at the moment is claimed, and waits until other jobs of the user have ended.
 """
 
@@ -28,7 +28,7 @@ as often, and so on."""
 _LONGEST_PAUSE = timedelta(minutes=10)
 
 _NAMED = 5
-"""Number of jobs that a sentence names."""
+"""Maximum number of jobs that a message names."""
 
 
 class QuotaReached(SpecError):
@@ -38,7 +38,8 @@ class QuotaReached(SpecError):
 class QuotaWait(BaseException):
     """The job was claimed and waits until other jobs of its user end.
 
-    Like Preempted, it is not an Exception. `pause` is the time to wait before the run claims the job again.
+    Like Preempted, it is not an Exception, because it is not an error. `pause` is the time to wait before the
+    run claims the job again.
     """
 
     def __init__(self, reason: str, pause: timedelta) -> None:
@@ -88,7 +89,7 @@ class UserQuotaCheck:
         if limit is not None and needed > limit:
             raise QuotaReached(
                 f"device={device or 'auto'!r} needs {_count_gpus(needed)}, but {self.user} may have "
-                f"{limit} at once ({GPUS}): give fewer, or ask an administrator for more"
+                f"{limit} at a time ({GPUS}): request fewer, or ask an administrator for more"
             ).about("device")
 
     def gpu_limit(self, row: TrainingJob | None, run_id: str) -> int | None:
@@ -120,10 +121,10 @@ class UserQuotaCheck:
 
     def _explain(self, others: OtherJobs, ahead: int) -> str:
         named = list_some(others.job_ids, _NAMED) or "none"
-        before = f", and {ahead} more wait before it" if ahead else ""
+        before = f", with {ahead} more ahead in the queue" if ahead else ""
         return (
-            f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at once ({GPUS}), and their other "
-            f"jobs have {others.used} ({named}){before}: this one waits until enough of them end"
+            f"{self.user} may have {_count_gpus(self.quota.gpus or 0)} at a time ({GPUS}), and their other "
+            f"jobs have {others.used} ({named}){before}: this job waits until enough of them end"
         )
 
 

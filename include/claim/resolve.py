@@ -174,7 +174,7 @@ def _pin_dataset(found: FreeJob, claimant: Claimant) -> TrainingSpec:
 
 
 def _find_seed(row: TrainingJob, own: StoredCheckpoint, checkpoints: CheckpointStore) -> ResumePoint | None:
-    """Return the copy of the parent's state in the job's own prefix, if the job has no state of its own.
+    """Return the copy of the parent's state under the job's prefix, if the job has not stored a state itself.
 
     The job then no longer depends on the parent's objects.
     """
@@ -203,7 +203,7 @@ def _resume_spec(spec: TrainingSpec, row: TrainingJob) -> ResolvedSpec:
         )
         raise SpecError(
             f"job_id={row.job_id!r} was interrupted and can only be resumed with the same parameters, but "
-            f"{what}. Give the same ones, or fresh=true to start over, or another job_id"
+            f"this run has {what}. Use the old values, set fresh=true to start over, or choose another job_id"
         ).about("job_id")
     return resolved
 

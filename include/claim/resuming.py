@@ -1,4 +1,4 @@
-"""Continues a job as a new job, which inherits the state, and the parameters that are not given."""
+"""Continues a job as a new job, which inherits its state, and its parameters unless new ones are given."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def is_owner_running(row: TrainingJob, is_running: Callable[[str, str], bool]) -
 
     The run may not train a job that is completed, or was cancelled while the run waited.
 
-    The column `status` proves nothing: a killed run leaves `running`, and a cleared run begins at `failed`.
+    The column `status` cannot tell: a killed run leaves it at `running`, and a cleared run finds `failed`.
     """
     if row.status == JobStatus.COMPLETED or row.was_cancelled or row.dag_id is None or row.run_id is None:
         return False
@@ -90,8 +90,8 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
     last = checkpoints.head(parent.job_id, "last")
     if last is None:
         raise SpecError(
-            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; it is "
-            f"{parent.status}" + (f" ({parent.error})" if parent.error else "")
+            f"resume_from={parent.job_id!r} has no last.pt in S3, so there is nothing to resume; the job "
+            f"is {parent.status}" + (f" ({parent.error})" if parent.error else "")
         ).about("resume_from")
     if last.checkpoint is None or last.checkpoint.position <= (-1, 0):
         raise SpecError(
@@ -107,9 +107,9 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
         ).about("resume_from")
     if not _belongs_to(parent, last, "last"):
         raise SpecError(
-            f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training run of that name "
-            f"({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not stored "
-            "a state"
+            f"resume_from={parent.job_id!r}: {last.uri} belongs to an earlier training run with this "
+            f"job_id ({in_words(last.checkpoint.position)}); the current one is {parent.status} and has not "
+            "stored a state"
         ).about("resume_from")
     best = checkpoints.head(parent.job_id, "best")
     if best is not None and not _belongs_to(parent, best, "best"):
@@ -118,7 +118,7 @@ def _find_resume_point(parent: TrainingJob, checkpoints: CheckpointStore) -> Res
 
 
 def _belongs_to(parent: TrainingJob, stored: StoredCheckpoint, kind: CheckpointKind) -> bool:
-    """Return whether the object belongs to the row's training, not to an earlier one of the same name."""
+    """Return whether the object belongs to the row's training run, not to an earlier one of the same job."""
     recorded = parent.checkpoint(kind)
     if recorded is not None and recorded.sha256 is not None:
         return stored.checkpoint is not None and stored.checkpoint.sha256 == recorded.sha256

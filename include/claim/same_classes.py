@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from include.datasets.reference import DatasetReference
 
 _NAMED = 30
-"""Number of classes listed in an error; a difference beyond them is named separately."""
+"""Maximum number of classes listed in an error; a difference beyond that list is described separately."""
 
 _SINGLE = ("item",)
 """Ultralytics' name of the single class into which `single_cls` merges all classes."""

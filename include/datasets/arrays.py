@@ -8,7 +8,7 @@ from pathlib import Path
 def is_whole(array: Path) -> bool:
     """Return whether the file is at least as large as its header says.
 
-    A process may have been killed while it wrote the file.
+    A file that a killed process was writing may be smaller.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Finds a dataset and checks it, so that problems show before a GPU is claimed."""
+"""Finds a dataset and checks it, so that problems are found before a GPU is claimed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class CheckedDataset:
 
     reference: DatasetReference
     warnings: tuple[FoundKind, ...] = ()
-    """Findings that are probably unintended but do not prevent training, by kind."""
+    """Probable mistakes in the data that do not prevent training, by kind."""
 
 
 def inspect_dataset(
@@ -74,13 +74,14 @@ def inspect_dataset(
     arguments of the training run that affect which data are valid. `manifest` is the path of the manifest
     (manifest.py), and `samples` is the folder for drawn samples (drawing/); neither is written for the
     digits. `cache_limit` is in bytes, see eviction.py. `expected` is the fingerprint of a registered version,
-    which the content must have; objects that were added to the prefix after the registration are left out. If
-    `converter` is given, it converts data in a different format; the reference then names the converted copy.
+    which the content must have; objects that were added to the prefix after the registration are ignored. If
+    `converter` is given, it converts data in a different format; the reference then points to the converted
+    copy.
 
     Raises DatasetError, which lists problems by file and line, or says what is missing and what to do;
     DatasetChanged unless the content has the fingerprint `expected`; StoreErrors; and UntrustedFolder for a
-    cache that another account could have prepared. Everything that parses the data runs in a limited process,
-    see confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs and
+    cache that another account could have tampered with. Everything that parses the data runs in a confined
+    process, see confinement.py. A retry may succeed after OSError, ConfinedProcessEnded, EvictionHangs and
     ImagesUnavailable.
     """
     origin = parse_source(source, task)
@@ -133,7 +134,7 @@ def _convert(
 ) -> Iterator[tuple[DatasetLocation, str | None, str | None, Mapping[str, int]]]:
     """Find the data and convert them if necessary; yield the location and the fingerprint.
 
-    Also yield the URI of the converted copy, None if nothing was converted, and the notes of the conversion.
+    Also yield the URI of the converted copy (None if nothing was converted) and the conversion's notes.
     """
     with find(origin, expected=expected) as (location, fingerprint):
         converted = converter and converter.convert(location, fingerprint, task, cache)

@@ -1,6 +1,6 @@
 """Runs code that parses untrusted files in a separate process with limited memory and CPU time.
 
-The process receives only a function's name and plain values, and answers with plain values, so neither side
+The process receives only a function's name and plain values, and returns only plain values, so neither side
 unpickles anything. The process is a fresh interpreter, because a fork of a process with threads (boto3's,
 torch's) can hang. Its log lines are forwarded to the log of its parent, so that the task's log shows
 progress. It dies with its parent, however the parent ends.
@@ -73,9 +73,9 @@ def run_confined(
     source: str,
     limits: ProcessLimits = ProcessLimits(),
 ) -> Any:
-    """Return function(*arguments), computed in a limited process, after a round trip through JSON.
+    """Return function(*arguments), computed in a confined process, after a round trip through JSON.
 
-    `source` is the dataset as the user named it, for error messages. Raises DatasetError, also if the
+    `source` is the dataset as the user named it, for error messages. Raises DatasetError, including when the
     function fails unexpectedly or exceeds a limit; ReaderKilled if the process got a SIGKILL; DatasetNotHere
     if the disk is full or not writable; UntrustedFolder; and OSError and ConfinedProcessEnded, after which a
     retry may succeed.
@@ -110,8 +110,8 @@ def run_confined(
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # Each of glibc's arenas reserves 64 MiB of address space, and each thread would get its own arena. The
-    # threads of OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's own log lines are off,
-    # because the check reports the same problems more clearly.
+    # threads of OpenBLAS, which computes nothing here, reserve memory, too. OpenCV's logging is off, because
+    # the check reports the same problems more clearly.
     fixed = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "OFF"}
     return add_project_to_path(kept) | fixed
 
@@ -131,7 +131,7 @@ def _converse(process: subprocess.Popen[str], request: str, source: str) -> dict
     while line := process.stdout.readline(_LONGEST_MESSAGE):
         if len(line) == _LONGEST_MESSAGE and not line.endswith("\n"):
             raise DatasetError(
-                f"Dataset {source!r}: the process that reads it answered with more than "
+                f"Dataset {source!r}: the process that reads it returned more than "
                 f"{in_words(_LONGEST_MESSAGE)}; look for a very large file, or divide the dataset"
             )
         if not line.endswith("\n"):  # the process ended mid-line
@@ -203,7 +203,7 @@ class _Messages(logging.Handler):
 
 def main() -> None:
     """Run the confined process: read the request, apply the limits, answer."""
-    # Read one line, not to the end, because a process forked in the meantime may keep the pipe open.
+    # Read only one line, because a process forked in the meantime may keep the pipe open.
     request = json.loads(sys.stdin.readline())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it, too, and ends this process
     die_with(request["parent"])

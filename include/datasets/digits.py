@@ -99,7 +99,7 @@ class Dice:
         return [int(draw() * limit) for _ in range(count)]
 
     def between(self, low: int, high: int) -> int:
-        """Draw a number from `low` to `high`, both included."""
+        """Draw a number from `low` to `high`, inclusive."""
         return low + self.below(high - low + 1)
 
     def shuffle(self, cards: list[Scan]) -> None:
@@ -112,7 +112,7 @@ class Dice:
 def reference(split: Split = "val") -> DatasetReference:
     """Return a reference to the scenes without drawing them: they are always the same and need no check.
 
-    `split` is the split to validate with. Raises DatasetError if the scenes do not have that split.
+    `split` is the validation split. Raises DatasetError if the scenes do not have that split.
     """
     if split not in SCENES:
         raise DatasetError(
@@ -181,7 +181,7 @@ def cut_to_ink(image: np.ndarray) -> list[list[int]]:
 def compose_scenes(
     scans: list[Scan], count: int, dice: Dice
 ) -> Iterator[tuple[list[bytearray], list[PlacedDigit]]]:
-    """Compose `count` scenes. A digit that finds no space is tried again, in the same scene or the next."""
+    """Compose `count` scenes. A digit that does not fit is tried again, in the same scene or the next."""
     deck = list(scans)
     dice.shuffle(deck)
     for _ in range(count):

@@ -51,8 +51,8 @@ def is_file(path: str) -> bool:
 def explain_unusable_disk(error: Exception) -> str | None:
     """Return the problem and its remedy, if the disk is full or cannot be written to.
 
-    Returns None for all other errors, including a lack of permission, which may concern a file that is only
-    read.
+    Returns None for all other errors, including missing permissions, which may concern a file that is only
+    being read.
     """
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -96,7 +96,7 @@ def flush(folder: Path) -> None:
 def flush_file(path: Path) -> None:
     """Wait until the content of the file, or the names in the folder, are on the disk.
 
-    After a crash, the size of a file would not show that a part of it is missing.
+    Without this, a file could have its full size after a crash, although part of its content is missing.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

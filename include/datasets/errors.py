@@ -61,7 +61,7 @@ class DatasetError(FinalError):
 
 
 class DatasetNotHere(DatasetError):
-    """The data are not available because of this machine's disk or settings; another may have them."""
+    """The data are unavailable because of this machine's disk or settings; another machine may have them."""
 
 
 class DatasetChanged(DatasetError):

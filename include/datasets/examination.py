@@ -38,10 +38,10 @@ def examine(
 ) -> dict[str, Any]:
     """Check the dataset at `location`. Raises DatasetError.
 
-    `fingerprint` is that of the content, if already known; `rules` are CheckRules, or None for the default
-    rules; `manifest` is the path of the manifest to write; `known` is the database of files that need not be
-    read, see known_files.py. In the result, `reference` has the fields of the dataset's reference that depend
-    on its files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may
+    `fingerprint` is the content's fingerprint, if already known; `rules` are CheckRules, or None for the
+    default rules; `manifest` is the path of the manifest to write; `known` is the database of files that need
+    not be read, see known_files.py. In the result, `reference` has the fields of the dataset's reference that
+    depend on its files, and `warnings` has the warnings by kind. Also raises OSErrors after which a retry may
     succeed.
     """
     source = location["source"]

@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9_. -]*/)*[A-Za-z0-9_-][A-Za-z0-9
 
 
 def safe_parts(name: str) -> tuple[str, ...]:
-    """Split `name` into its components. Raises ValueError if they lead outside or break another rule."""
+    """Split `name` into its components. Raises ValueError if it leads outside or breaks another rule."""
     if len(name) <= NAME_BYTES and name.count("/") < FOLDER_DEPTH and _PLAIN.fullmatch(name):
         return tuple(name.split("/"))
     if "\\" in name:
@@ -43,11 +43,11 @@ def _size(name: str) -> int:
 
 
 def is_ignored(parts: tuple[str, ...]) -> bool:
-    """Return whether a dataset's file is ignored: if it is hidden, a cache, or an extra of macOS or Windows.
+    """Return whether a dataset's file is ignored: if it is hidden, a cache, or added by macOS or Windows.
 
     Ultralytics unpickles a `*.cache` file next to labels, and trains on an `*.npy` file instead of the image
-    next to it. From an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would
-    replace the image. An `*.npy` is a depth map only below a folder named depth.
+    next to it. In an untrusted archive, a `*.cache` would run its author's code, and an `*.npy` would replace
+    the image. An `*.npy` is a depth map only below a folder named depth.
     """
     return (
         any(part.startswith(".") or part == "__MACOSX" for part in parts)

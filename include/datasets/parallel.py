@@ -26,10 +26,10 @@ def map_in_order(
 ) -> Iterator[R]:
     """Yield function(item) for each item in order, computed in threads slightly ahead of the consumer.
 
-    `ahead` is the number of items per thread that are computed or queued while an earlier item takes long.
-    `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million. `shortcut` returns the result
-    of an item if the result is already known, otherwise None. It is called in the consumer's thread, because
-    handing an item to another thread takes longer than the call.
+    `ahead` is the number of items per thread that are computed or queued while the consumer waits for a slow
+    item. `ThreadPoolExecutor.map` would queue all items first: 1.7 GB for a million. `shortcut` returns the
+    result of an item if the result is already known, otherwise None. It is called in the consumer's thread,
+    because handing an item to another thread takes longer than the call.
     """
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[R] | _Known[R]] = deque()

@@ -32,17 +32,17 @@ class ClassCount(BaseModel):
 
     name: str
     train: int
-    """Instances in the images to train on."""
+    """Number of instances in the training images."""
     val: int
-    """Instances in the images to validate with."""
+    """Number of instances in the validation images."""
     train_images: int
-    """Images to train on that contain the class."""
+    """Number of training images that contain the class."""
     val_images: int
-    """Images to validate with that contain the class."""
+    """Number of validation images that contain the class."""
 
 
 class DatasetReference(BaseModel):
-    """The result of `check_dataset`: refers to a dataset, which `train` fetches to its own machine."""
+    """The result of `check_dataset`: refers to a dataset, which `train` fetches to the machine it runs on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,11 +58,11 @@ class DatasetReference(BaseModel):
     fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Identifies the content: references with equal fingerprints refer to the same bytes."""
     split: Split = "val"
-    """The split to validate with."""
+    """The validation split."""
     train_images: int
-    """Number of images to train on."""
+    """Number of training images."""
     val_images: int
-    """Number of images to validate with, those of `split`."""
+    """Number of validation images, which are those of `split`."""
     classes: dict[int, str]
     """Class names by class id."""
     class_table: tuple[ClassCount, ...] | None = None
@@ -77,5 +77,5 @@ class DatasetReference(BaseModel):
 
     @property
     def parameter(self) -> str:
-        """The parameter `dataset` as given, but a registered dataset always as `name@version`."""
+        """The parameter `dataset` as given; for a registered dataset, always `name@version`."""
         return str(self.version) if self.version else self.origin or self.source

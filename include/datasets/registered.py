@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DATASET_NAME = rf"^(?!digits\Z)(?!.*\.ya?ml\Z){JOB_ID.removeprefix('^')}"
 DATASET_NAME_RULE = f"{JOB_ID_RULE}, and not 'digits' or the name of a YAML file"
-"""A user would take coco8.yaml for the dataset that Ultralytics downloads under that name."""
+"""Users would expect coco8.yaml to be the dataset that Ultralytics downloads under that name."""
 LARGEST_VERSION = 2**31 - 1
 """The largest value of PostgreSQL's type integer."""
 
@@ -40,7 +40,7 @@ class RegisteredName:
 
 
 def parse_registered(dataset: str, parameter: str = "dataset") -> RegisteredName | None:
-    """Return the registered dataset that the parameter may name; None for digits, URI or path.
+    """Return the registered dataset that the parameter may name; None for 'digits', a URI or a path.
 
     Raises DatasetError for a version that is not a whole number from 1 to LARGEST_VERSION.
     """

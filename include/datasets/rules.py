@@ -27,9 +27,9 @@ class CheckRules(BaseModel):
     single_cls: bool = False
     """Whether all classes are merged into one, so that any class id is valid."""
     classes: tuple[int, ...] | None = None
-    """The class ids to train on; labels of other classes are left out. None for all."""
+    """The class ids to train on; labels of other classes are ignored. None for all."""
     split: Split = "val"
-    """The split to validate with."""
+    """The validation split."""
     val: bool = True
     """Whether the training run validates before its end; if not, `split` needs no labels."""
 

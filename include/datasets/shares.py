@@ -39,8 +39,8 @@ def share_out(work: Callable[[range], Iterator[T]], count: int, processes: int) 
 
     Results of different processes arrive in any order. With one process, the work is done in the current
     process. With several, the current process must have no other threads, because a fork would hold their
-    locks for ever. Raises the errors of `work`. If a signal kills one of the processes, the current process
-    ends by the same signal.
+    locks for ever. Raises the errors of `work`. If a signal kills one of the processes, the same signal ends
+    the current process.
     """
     if processes == 1:
         yield from work(range(count))
@@ -91,4 +91,4 @@ def _require_success(process: ForkProcess) -> None:
     if status < 0:
         os.kill(os.getpid(), -status)
     if status > 0:
-        raise RuntimeError(f"A process that did a part of the work ended with status {status}")
+        raise RuntimeError(f"A process that did part of the work ended with status {status}")

@@ -95,9 +95,9 @@ def parse_source(source: str, task: Task, parameter: str = "dataset") -> Source:
 
 
 def find_local(origin: LocalPath, source: str, roots: DatasetRoots) -> DatasetLocation:
-    """Find a user's own path on this machine.
+    """Locate the path that a user gave.
 
-    Raises DatasetError, also for a path outside the roots: the message does not even reveal whether that path
+    Raises DatasetError; for a path outside the roots, the message does not even reveal whether that path
     exists. Also raises OSErrors after which a retry may succeed.
     """
     _require_roots(source, roots)
@@ -180,7 +180,7 @@ def _parse_s3(source: str, parameter: str) -> Source:
 
 
 def _parse_coco(source: str, parameter: str, bucket: str, key: str) -> S3Tree:
-    """Return the COCO file and the folder of its images: the file's own or, for annotations/, its parent."""
+    """Return the COCO file and the folder of its images: the file's folder or the parent of annotations/."""
     folder, _, name = key.rpartition("/")
     parent, _, last = folder.rpartition("/")
     if last == _COCO_FOLDER:

@@ -1,4 +1,4 @@
-"""What this package needs of an object store; `s3.py` provides it."""
+"""What this package needs from an object store; `s3.py` provides it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StoredObject:
     """One object as it was when S3 described it.
 
     Not a ListedObject of include/s3: most of these come from the recorded listing of a checked dataset, which
-    has no times of modification, and takes ETags without quotes into its fingerprint.
+    has no modification times, and whose fingerprint is computed from ETags without quotes.
     """
 
     bucket: str
@@ -46,7 +46,7 @@ class StoredObject:
 
 
 Page = list[StoredObject | str]
-"""Part of a listing: objects directly under a prefix, and prefixes of deeper objects up to the next slash."""
+"""Part of a listing: objects directly under a prefix, and the prefixes of its folders."""
 
 
 class ObjectReader(Protocol):

@@ -27,7 +27,7 @@ def open_regular(path: Path, most_bytes: int) -> BinaryIO:
         raise ValueError("it is not a regular file; replace it with one")
     raise ValueError(
         f"the file is {in_words(found.st_size)}, and the limit is {in_words(most_bytes)}; "
-        "check what wrote it, or split it"
+        "check the program that wrote it, or split it"
     )
 
 
@@ -42,14 +42,14 @@ def read_lines(path: Path, *, most_bytes: int, most_lines: int, longest: int) ->
 
 
 def split_lines(file: BinaryIO, *, most_lines: int, longest: int) -> Iterator[tuple[int, str]]:
-    """Yield the numbers and lines of an open file, split in the same way as by `read_lines`."""
+    """Yield the numbers and lines of an open file, split in the same way as in `read_lines`."""
     number = 0
     with io.TextIOWrapper(file, "utf-8-sig") as text:
         while read := _read_line(text, longest + 2):
             if len(read.rstrip("\n")) > longest:
                 raise ValueError(
-                    f"line {number + 1} exceeds the limit of {longest:,} characters; check what wrote the "
-                    "file"
+                    f"line {number + 1} exceeds the limit of {longest:,} characters; check the program "
+                    "that wrote the file"
                 )
             for line in read.splitlines():
                 number += 1

@@ -1,4 +1,4 @@
-"""Tells the host application's backend that a job has completed or stopped, with its checkpoints recorded."""
+"""Tells the host application's backend that a job's checkpoints are recorded: it has completed or stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def notify(callback: TrainingCompletionCallback) -> int:
 
     The connection's host is the complete URL; its extra contains additional headers, such as Authorization.
     Every attempt sends the same Idempotency-Key, and a failure does not change the job's row. Raises
-    AirflowSkipException without such a connection, LookupFailed if Airflow cannot look it up,
+    AirflowSkipException if the connection does not exist, LookupFailed if Airflow cannot look it up,
     BackendUnavailable if the backend is unavailable, and AirflowException if the backend refuses the
     callback.
     """

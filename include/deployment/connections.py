@@ -1,4 +1,4 @@
-"""Opens Postgres and S3 through Airflow's connections."""
+"""Connects to Postgres and S3 with the settings of Airflow's connections."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ silent for minutes."""
 def training_db_factory() -> OpenDatabase:
     """Read Airflow's connection once; return a function that opens the training database without Airflow.
 
-    A training run outlives restarts of the API server and records from several threads, so it does not use
-    PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection. Only
-    tokens for IAM authentication are requested each time, because they expire within minutes.
+    A training run outlives restarts of the API server and writes rows from several threads, so it does not
+    use PostgresHook.get_conn, which asks the supervisor, and thereby the API server, for every connection.
+    Only tokens for IAM authentication are requested each time, because they expire within minutes.
     """
     connect = _prepare_connecting()
     return lambda: closing(connect())
@@ -108,7 +108,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
     from include.s3.bucket import Bucket
 
     try:
-        look_up(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys
+        look_up(TRAINING_S3_MAINTENANCE)  # S3Hook would continue without keys if the connection is missing
     except AirflowNotFoundException:
         raise SettingRefused(
             f"connection {TRAINING_S3_MAINTENANCE} does not exist on this worker, and {TRAINING_S3} may not "
@@ -121,7 +121,7 @@ def open_maintenance_bucket(settings: Settings) -> Bucket:
 def s3_signer(endpoint_url: str | None) -> S3Client:
     """Return a boto3 client that signs links for S3 at `endpoint_url`, which this machine need not reach.
 
-    None stands for the endpoint of connection `training_s3`, whose credentials are used in any case.
+    None means the endpoint of connection `training_s3`, whose credentials sign the links in either case.
     """
     from include.deployment.s3_hook import FastS3Hook
     from include.s3.client import signing_config

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LookupFailed(TransientError):
-    """Airflow could not look up a connection, which may therefore exist."""
+    """Airflow could not look up a connection, so the connection may exist."""
 
 
 def look_up(connection_id: str) -> Connection:
@@ -34,7 +34,7 @@ def look_up(connection_id: str) -> Connection:
 
 
 def _require_answers(connection_id: str) -> None:
-    """Ask every secrets backend again. Raises LookupFailed unless each says that it lacks the connection."""
+    """Ask every secrets backend again. Raises LookupFailed unless all say that they lack the connection."""
     from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
     from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
@@ -44,7 +44,7 @@ def _require_answers(connection_id: str) -> None:
         try:
             exists = _has(backend, connection_id)
         except Exception as error:
-            if _is_refusal(error):  # narrow policies allow access only to names that exist
+            if _is_refusal(error):  # a restrictive policy allows access only to names that exist
                 continue
             raise LookupFailed(
                 f"Connection {connection_id} could not be looked up ({type(backend).__name__}): {error}"
@@ -54,13 +54,13 @@ def _require_answers(connection_id: str) -> None:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether a backend denied access to the name, as AWS, Vault and Google do by a narrow policy."""
+    """Return whether access was denied; AWS, Vault and Google do that if a policy does not list the name."""
     code = str(getattr(error, "response", None) or {})
     return type(error).__name__ in {"Forbidden", "PermissionDenied"} or "AccessDenied" in code
 
 
 def _has(backend: BaseSecretsBackend, connection_id: str) -> bool:
-    """Return whether the backend has the connection. Raises whatever prevents an answer."""
+    """Return whether the backend has the connection. Raises any error that prevents an answer."""
     from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
 
     if isinstance(backend, ExecutionAPISecretsBackend):
@@ -73,12 +73,12 @@ def _api_server_has(connection_id: str) -> bool:
     from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection, GetTICount
 
     supervisor = task_runner.SUPERVISOR_COMMS
-    # The API server also reports every connection as not found while its database is unavailable. It can
-    # answer this first question only if its database is available.
+    # While its database is unavailable, the API server reports every connection as not found. The first
+    # request below fails in that case.
     supervisor.send(GetTICount(dag_id="any"))
     answer = supervisor.send(GetConnection(conn_id=connection_id))
     if not isinstance(answer, ErrorResponse):
         return True
     if answer.error == ErrorType.CONNECTION_NOT_FOUND:
         return False
-    raise RuntimeError(f"the API server answered {answer.error}")
+    raise RuntimeError(f"the API server responded with {answer.error}")

@@ -1,4 +1,4 @@
-"""The keys with which this process verifies models and, if it promotes, signs them."""
+"""The keys with which this process verifies models and, if it promotes models, signs them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def verification(settings: Settings) -> ModelSigning:
-    """Return an object that verifies models with the MODEL_VERIFICATION_KEYS. Raises SettingRefused."""
+    """Return an object that verifies models with MODEL_VERIFICATION_KEYS. Raises SettingRefused."""
     return ModelSigning.of(_trusted_keys(settings), None)
 
 
 def signing(settings: Settings) -> ModelSigning:
     """Return an object that also signs models, if this process has connection `model_signing_key`.
 
-    The private key, in PEM, is the connection's password, or in a file that its extra names as `path`.
-    Raises SettingRefused, and LookupFailed if Airflow cannot look the connection up.
+    The private key, in PEM, is the connection's password, or is in a file whose path is `path` in the
+    connection's extra. Raises SettingRefused, and LookupFailed if Airflow cannot look up the connection.
     """
     try:
         return ModelSigning.of(_trusted_keys(settings), _signing_key())
@@ -43,7 +43,7 @@ def _trusted_keys(settings: Settings) -> VerificationKeys:
     except ValueError as problem:
         raise SettingRefused(
             f"MODEL_VERIFICATION_KEYS={given!r:.80} {problem}; give public keys in PEM, or the paths of "
-            f"files with them, separated by {os.pathsep}"
+            f"files that contain them, separated by {os.pathsep}"
         ) from None
 
 
@@ -59,8 +59,8 @@ def _signing_key() -> SigningKey | None:
         return SigningKey.parse(_read(Path(path)) if path else (connection.password or "").encode())
     except ValueError as problem:
         raise SettingRefused(
-            f"Connection {MODEL_SIGNING_KEY} {problem}; give a private key on an elliptic curve in PEM as "
-            'its password, or the path of a file with one as extra: {"path": "…"}'
+            f"Connection {MODEL_SIGNING_KEY} {problem}; give an elliptic-curve private key in PEM as its "
+            'password, or the path of a file that contains one as its extra: {"path": "…"}'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Loads the retraining plans of this deployment. Dag files use it, so it imports as little as possible."""
+"""Loads the retraining plans of this deployment. Dag files import this module, so it imports little."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Makes Celery workers refuse all messages except tasks of deployed Dags; the scheduler sends nothing else.
 
 Every worker has the broker's password, so code that runs on one worker can put messages into the queues of
-others, such as that of the worker that owns the schema. Two kinds of messages would make the receiving worker
-run code of the sender's choice with its own secrets. A callback names any function that can be imported;
-Airflow checks no token before it calls the function. A task names the file of its Dag, which may be on a
-volume that workers share; the token of any waiting task is accepted. The scheduler sends no callbacks to
-workers, because no Dag has deadlines.
+others, such as the queue of the worker that owns the schema. Two kinds of messages would make the receiving
+worker run code of the sender's choice, with access to that worker's secrets. A callback names any importable
+function, and Airflow checks no token before it calls the function. A task names its Dag's file, which may be
+on a volume that workers share, and Airflow accepts the token of any waiting task. The scheduler sends workers
+no callbacks, because no Dag has deadlines.
 
     [celery] extra_celery_config = {"task_annotations": ["include.deployment.queue_guard.QueueGuard"]}
 """
@@ -32,7 +32,7 @@ class QueueGuard:
     """A Celery annotation that adds a check before every Celery task."""
 
     def annotate(self, task: object) -> None:
-        """Return None: no task is treated differently."""
+        """Return None, because all tasks get the same attributes (`annotate_any`)."""
 
     def annotate_any(self) -> dict[str, Callable[..., None]]:
         """Return the attributes that every task gets."""
@@ -54,12 +54,12 @@ def require_deployed_task(name: str, args: Sequence[Any], kwargs: Mapping[str, A
         (text,) = (*args, *kwargs.values())
         workload = TypeAdapter[Any](ExecutorWorkload).validate_json(text)
     except (TypeError, ValueError):
-        raise MessageRefused("A message does not contain a workload of Airflow") from None
+        raise MessageRefused("A message does not contain a workload for Airflow") from None
     if not isinstance(workload, ExecuteTask):
         raise MessageRefused(f"A message asks for {type(workload).__name__}; these workers run only tasks")
     file = PurePath(workload.dag_rel_path)
     if file.is_absolute() or ".." in file.parts:
-        raise MessageRefused(f"A message names {str(file)!r:.200}, which is outside the folder of Dags")
+        raise MessageRefused(f"A message names {str(file)!r:.200}, which is outside the Dags folder")
 
 
 def _before_start(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -33,10 +33,10 @@ class BackendUnavailable(TransientError):
 
 
 def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT) -> T:
-    """Return do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
+    """Return the result of do(), retried for up to `seconds` (15 minutes) while a server is unavailable.
 
-    Raises the last transient error after that time, and any other error immediately. A call to do() that has
-    begun is not cut short.
+    Raises the last transient error after that time, and any other error immediately. The time limit does not
+    interrupt a call to do().
     """
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_transient),
@@ -51,7 +51,7 @@ def retry_while_unavailable(do: Callable[[], T], seconds: float = _LONGEST_WAIT)
 def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Turn a misconfiguration of S3 (keys, a clock, the bucket) into RefusedForNow, which callers retry.
 
-    For code that handles a stored state: days of training must not be lost because of a rotated key.
+    Use this for code that handles a stored state: days of training must not be lost because of a rotated key.
     `has_state` returns whether there is a state; it is called only after a refusal.
     """
     try:
@@ -60,7 +60,7 @@ def treat_refusals_as_temporary(has_state: Callable[[], bool] = lambda: True) ->
         if not has_state():
             raise
         raise RefusedForNow(
-            f"{error}. The training's state is kept, and retries continue for at least two hours"
+            f"{error}. The training state is kept, and retries continue for at least two hours"
         ) from error
 
 
@@ -79,7 +79,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, AirflowRuntimeError):
         return _is_airflow_away(error)
     if isinstance(error, AirflowTaskTimeout):
-        return True  # only tasks that just wait for a server have an execution_timeout
+        return True  # only tasks that merely wait for a server have an execution_timeout
     error = getattr(error, "orig", error)  # SQLAlchemy wraps psycopg's errors
     return isinstance(error, database_errors() + _schema_behind())
 

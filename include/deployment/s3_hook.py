@@ -18,13 +18,13 @@ class FastS3Hook(S3Hook):
     """Shares between clients the work that S3Hook repeats for each new client.
 
     Airflow creates a session for each hook, which parses megabytes of JSON that describe S3. It also searches
-    all modules of the process to name the hook's caller in the User-Agent. Together this takes the API server
-    a tenth of a second of processor time for each request that needs S3.
+    all modules of the process to name the hook's caller in the User-Agent. In the API server, this costs a
+    tenth of a second of processor time for each request that needs S3.
     """
 
     @classmethod
     def get_connection(cls, conn_id: str) -> Connection:
-        """Return the connection. Raises LookupFailed in an outage; S3Hook would continue without keys."""
+        """Return the connection. Raises LookupFailed in an outage, instead of continuing without keys."""
         return look_up(conn_id)
 
     def get_session(self, *arguments: Any, **options: Any) -> Session:
@@ -35,7 +35,7 @@ class FastS3Hook(S3Hook):
         return session
 
     def _get_caller(self, target_function_name: str = "execute") -> str:
-        return "Unknown"  # Airflow's own word for callers that are not operators
+        return "Unknown"  # Airflow's own value for callers that are not operators
 
 
 @cache
@@ -46,7 +46,7 @@ def _loader(data_path: str | None) -> Any:
 
 
 def load_description() -> None:
-    """Parse the description of S3, so that the first client of this process, or of a fork, need not do it."""
+    """Parse the description of S3, so that no client of this process, or of a fork, has to parse it."""
     from botocore.session import Session
 
     session = Session()

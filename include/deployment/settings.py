@@ -22,16 +22,16 @@ TRAINING_S3 = "training_s3"
 TRAINING_S3_MAINTENANCE = "training_s3_maintenance"
 TRAINING_BACKEND = "training_backend"
 TRAINING_AIRFLOW = "training_airflow"
-"""Ids of the Airflow connections, in this order. Postgres: as a role that may read and write rows, and as the
-role that owns the schema. S3: with keys that may not delete objects that tasks have stored, and with keys
-that may. HTTP, both optional: the host application's backend, and Airflow itself, as a user who may write
-notes on runs."""
+"""Ids of the Airflow connections. To Postgres: TRAINING_DB as a role that may read and write rows,
+TRAINING_DB_OWNER as the role that owns the schema. To S3: TRAINING_S3 with keys that may not delete objects
+that tasks have stored, TRAINING_S3_MAINTENANCE with keys that may. Optional, HTTP: TRAINING_BACKEND to the
+host application's backend, TRAINING_AIRFLOW to Airflow itself, as a user who may write notes on runs."""
 
 MODEL_SIGNING_KEY = "model_signing_key"
 """Id of an optional connection with the private key that signs promoted models."""
 
 DATABASE_LIMITS = "-c statement_timeout=10s -c lock_timeout=5s"
-"""A statement takes milliseconds. One that takes longer waits for a lock, and is cancelled and retried."""
+"""Statements take milliseconds, so a slower one is waiting for a lock; it is cancelled and retried."""
 
 GPU_POOL = "gpu"
 GPU_QUEUE = "gpu"
@@ -43,9 +43,9 @@ MAINTENANCE_QUEUE = "maintenance"
 """For the tasks that need `training_s3_maintenance`: only workers of this queue have that connection."""
 
 MAX_ACTIVE_RUNS = 100_000
-"""Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs. A
-Dag run above a limit would not claim its job, so nobody would see it wait, and Airflow would start such runs
-in the order of their dates."""
+"""Effectively unlimited: the tasks of these Dags mostly wait, and the pool limits concurrent training runs.
+With a limit, Airflow would start the excess runs later, in the order of their dates; until then, they would
+not have claimed their jobs, so users could not see the jobs wait."""
 
 DEFAULT_BUCKET = "training-checkpoints"
 
@@ -67,13 +67,14 @@ class Settings:
     dataset_folders: tuple[Path, ...] = ()
     """Folders that may contain local datasets; if there are none, local paths are disabled."""
     pretrained_url: str | None = None
-    """URL from which pretrained weights that are not in S3 are downloaded; None for no downloads."""
+    """URL from which pretrained weights that are not in S3 are downloaded; None disables downloads."""
     cpu_worker: bool = False
     """Whether this worker trains on its CPU by default."""
     dataset_url_hosts: AllowedHosts = field(default_factory=AllowedHosts)
     """Hosts from which the images of an .ndjson export may be fetched."""
     model_verification_keys: str | None = None
-    """Public keys that verify promoted models, in PEM, or the paths of files; None for no verification."""
+    """Public keys that verify promoted models, in PEM, or paths of files with keys; None disables
+    verification."""
     dataset_cache_limit: int | None = None
     """Bytes above which unused datasets are evicted from this machine; None for half of the disk."""
     quotas: Quotas = field(default_factory=Quotas)
@@ -110,7 +111,7 @@ class Settings:
         )
 
     def job_folder(self, job_id: str) -> Path:
-        """Return the folder for everything that this machine stores of a job."""
+        """Return this machine's folder for the files of a job."""
         return self.training_root / job_id
 
     def run_folder(self, job_id: str) -> Path:
@@ -124,22 +125,22 @@ class Settings:
 
     @property
     def gpu_locks(self) -> Path:
-        """The folder with one file per GPU of this machine, which is locked while the GPU is in use."""
+        """The folder with one lock file per GPU of this machine; a file is locked while its GPU is in use."""
         return self.training_root / ".gpus"
 
     @property
     def job_locks(self) -> Path:
-        """The folder with one file per job of this machine, which is locked while the job is training."""
+        """The folder with one lock file per job of this machine; a file is locked while its job trains."""
         return self.training_root / ".jobs"
 
     @property
     def dataset_cache(self) -> Path:
-        """The folder of fetched and generated data. Job ids never begin with a dot, so none can collide."""
+        """The folder of fetched and generated data. No job id starts with a dot, so none has this name."""
         return self.training_root / ".datasets"
 
 
 def _parse_cache_limit(given: str) -> int | None:
-    """Parse DATASET_CACHE_GB; None if it is not set. Raises SettingRefused."""
+    """Parse DATASET_CACHE_GB; return None if it is not set. Raises SettingRefused."""
     if not given.strip():
         return None
     with suppress(ValueError):
@@ -156,7 +157,7 @@ def _parse_names(given: str) -> frozenset[str]:
 
 
 def _parse_ownership(given: str) -> bool:
-    """Parse JOB_OWNERSHIP; True if jobs are open to all. Raises SettingRefused."""
+    """Parse JOB_OWNERSHIP; return True if anyone may change any job. Raises SettingRefused."""
     chosen = given.strip().lower() or "owner"
     if chosen not in {"owner", "anyone"}:
         raise SettingRefused(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from include.training.gpus import Hardware
 
 FinishedEpoch = tuple[int, "Mapping[str, float | None]", float]
-"""Number, metrics and seconds of an epoch."""
+"""An epoch's number, metrics and duration in seconds."""
 
 _EPOCHS_AT_ONCE = 1000
 
@@ -28,8 +28,9 @@ _EPOCHS_AT_ONCE = 1000
 class AttemptRepository:
     """Reads jobs, and records the progress of their attempts, over one psycopg connection.
 
-    Each method is a transaction of its own, committed when the method returns. Therefore the connection must
-    be idle, as a new one of `PostgresHook("training_db").get_conn()` is. The caller closes it.
+    Each method runs in a separate transaction, committed when the method returns. The connection must
+    therefore be idle, like a new one from `PostgresHook("training_db").get_conn()`. The caller closes the
+    connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -43,8 +44,8 @@ class AttemptRepository:
     def leave_queue(self, job_id: str, run_id: str, attempt: int, hardware: Hardware | None = None) -> None:
         """Record that an attempt has its GPU: the job runs on `hardware`, and its wait is over.
 
-        A request to stop is kept unless the job had ended. Raises OwnershipLost, and writes nothing, if
-        `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
+        A request to stop is kept unless the job had already ended. Raises OwnershipLost, and writes nothing,
+        if `run_id` does not own the job, a newer attempt of the run has started, or the job was cancelled.
         """
         with self._connection.transaction():
             self._write_as_owner(
@@ -76,10 +77,10 @@ class AttemptRepository:
         """Record that an attempt starts at `first_epoch`, and return how many recorded epochs it repeats.
 
         The attempt starts from a state with `batch` batches of that epoch and `trained_seconds` of training;
-        any further training time in the row counts as lost. Those of the state's `finished` epochs that have
-        not been recorded are recorded in the same transaction. `attempt` is Airflow's try number. From now
-        on, no older attempt of this run can write. Later epochs are deleted, and the row names no objects
-        until the attempt has ended.
+        any further training time in the row counts as lost. `finished` are the state's epochs; those not yet
+        recorded are recorded in the same transaction. `attempt` is Airflow's try number. After this call, no
+        older attempt of this run can write. Later epochs are deleted, and the row names no objects until the
+        attempt has ended.
 
         Raises OwnershipLost, and writes nothing, if `run_id` does not own the job, a newer attempt of the run
         has started, or the failure of this attempt has already been recorded.
@@ -113,7 +114,7 @@ class AttemptRepository:
     def record_epoch(self, job_id: str, run_id: str, attempt: int, report: EpochReport) -> StopRequest:
         """Record one finished epoch, update the job from it, and return whether the job should stop.
 
-        An epoch that is recorded again replaces its row. Raises OwnershipLost, and writes nothing, if the job
+        Recording an epoch again replaces its row. Raises OwnershipLost, and writes nothing, if the job
         belongs to another run or attempt.
         """
         with self._connection.transaction():
@@ -153,7 +154,7 @@ class AttemptRepository:
         return StopRequest.of(*stop)
 
     def record_durable(self, job_id: str, run_id: str, attempt: int, epoch: int, batch: int = 0) -> None:
-        """Record that the state after `epoch`, and `batch` batches of the next one, was verified in S3.
+        """Record that the state after `epoch` and `batch` batches of the next epoch was verified in S3.
 
         A later state that is already recorded is kept. Raises OwnershipLost, and writes nothing, if the job
         belongs to another run or attempt.
@@ -171,9 +172,9 @@ class AttemptRepository:
             self._run_as_owner("record_inexact", job_id, run_id, attempt, reason=make_storable(reason))
 
     def fill_epochs(self, job_id: str, epochs: Iterable[FinishedEpoch]) -> int:
-        """Record those finished epochs that are missing, and return their number.
+        """Record the finished epochs that are missing, and return their number.
 
-        Only missing epochs are sent to the database, since usually none or only the last one is missing.
+        Only missing epochs are sent to the database: usually none, or only the last one.
         """
         finished = {epoch: (metrics, seconds) for epoch, metrics, seconds in epochs}
         with self._connection.transaction():

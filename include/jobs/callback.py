@@ -1,4 +1,4 @@
-"""The payload that announces a completed or stopped job: ours to a host application, or a trainer's to us."""
+"""The payload that reports a completed or stopped job: to a host application, or from an external trainer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 AirflowId = Annotated[str, Field(max_length=250)]
-"""At most as long as Airflow's own columns allow."""
+"""Limited to the length of Airflow's own columns."""
 Uri = Annotated[str, Field(max_length=500)]
-"""At most as long as the columns of the row allow."""
+"""Limited to the length of the row's columns."""
 Metrics = Annotated[
     dict[Annotated[str, Field(max_length=250)], float | None], Field(max_length=limits.METRICS)
 ]
@@ -28,9 +28,9 @@ Metrics = Annotated[
 class TrainingCompletionCallback(BaseModel):
     """Body of the callback: the job's row once both checkpoints have been verified and recorded.
 
-    The backend gets every field. A trainer outside Airflow needs to give only the two paths. Hashes and
-    sizes that it gives are compared with the objects, and ids with the row; status, epoch, epochs and metrics
-    are recorded as given. Omitted (null) values are taken from the objects and the row.
+    The backend gets every field. A trainer outside Airflow needs to give only the two paths. If a trainer
+    gives hashes and sizes, they are compared with the objects, and ids with the row; status, epoch, epochs
+    and metrics are recorded as given. Omitted (null) values are taken from the objects and the row.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -38,7 +38,7 @@ class TrainingCompletionCallback(BaseModel):
     job_id: Annotated[str, Field(max_length=limits.TEXT)] | None = None
     """Name of the job."""
     status: Literal["completed", "stopped"] = "completed"
-    """Whether the training finished, or was stopped on purpose and can be resumed."""
+    """Whether training finished, or was stopped on purpose and can be resumed."""
     dag_id: AirflowId | None = None
     """Dag of the run that owns the job."""
     run_id: AirflowId | None = None

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _COLUMNS = [column for kind in CHECKPOINT_KINDS for column in column_names(kind)]
 _NUMBERS = ["epoch", "epochs", "metrics"]
 _TRAINER = "unknown"
-"""Stored as Ultralytics' version, which is unknown: a checkpoint of another trainer is not loaded here."""
+"""Stored as Ultralytics' version, which is unknown because checkpoints from other trainers are not loaded."""
 
 
 class CompletionRefused(FinalError):
@@ -50,7 +50,7 @@ class CompletionConflict(FinalError):
 
 @dataclass(frozen=True)
 class _Upload:
-    """An object that was read."""
+    """A checkpoint that was uploaded, and read here."""
 
     checkpoint: Checkpoint
     finding: str | None
@@ -60,8 +60,8 @@ class _Upload:
 class Completion:
     """A trainer's report that one job is complete, and its verification against S3.
 
-    `open_database` opens short-lived connections, so that none is held while gigabytes are read. `user`, the
-    name of the sender of the report, is recorded.
+    `open_database` opens short-lived connections, so that no connection is held while gigabytes are read.
+    `user` is the name of the report's sender, which is recorded.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Completion:
     def _add_metadata(
         self, location: S3Location, read: FetchedObject, checkpoint: Checkpoint, job: TrainingJob
     ) -> None:
-        """Give the object the metadata of a checkpoint, on which audits and resuming rely."""
+        """Give the object the metadata of a checkpoint, because audits and resuming rely on it."""
         metadata = metadata_of(checkpoint, self._job_id, job.origin_run_id, _TRAINER)
         try:
             set_metadata(self._bucket.client, location, read, metadata)
@@ -226,7 +226,8 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
     best, last = job.checkpoint("best"), job.checkpoint("last")
     last_is_known = (last and last.sha256) or job.last_checkpoint_expired_at
     whole = bool(best and best.sha256 and last_is_known)
-    # A row that only a host application wrote may also have ended; its numbers are not compared.
+    # A row that only a host application wrote may also say that its job has ended; its numbers are not
+    # compared.
     for name in ("status", *_COLUMNS, *(_NUMBERS if whole else ())):
         given, recorded = _normalize(getattr(callback, name)), _normalize(getattr(job, name))
         if None not in (given, recorded) and given != recorded:
@@ -238,7 +239,7 @@ def is_recorded(job: TrainingJob, callback: TrainingCompletionCallback) -> bool:
 
 
 def _normalize(value: Any) -> Any:
-    """Return the value as jsonb stores it: without NaN, and with 1e23 as an integer."""
+    """Make metrics comparable with jsonb's, which cannot store NaN and returns 1e23 as an integer."""
     if not isinstance(value, dict):
         return value
     return {name: float(each) if isinstance(each, int) else each for name, each in finite(value).items()}

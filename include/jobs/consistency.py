@@ -32,8 +32,8 @@ def check_merging(task: Task, overrides: Mapping[str, Any]) -> None:
     """Raise FieldError for `single_cls` where Ultralytics cannot merge the classes."""
     if task == "semantic" and overrides.get("single_cls"):
         raise FieldError(
-            "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; leave "
-            "it out, and describe the data with a single class in names"
+            "single_cls=true does not go with task='semantic': the classes in masks cannot be merged; omit "
+            "it, and give a dataset with a single class in names"
         ).about("overrides")
 
 

@@ -20,8 +20,8 @@ TRAINING_DAG = "train_yolo"
 class JobStatus(StrEnum):
     """Status of a job as its row records it; only Airflow knows whether its run is still active.
 
-    A job is queued until it has its GPU and running from then on, even between two attempts. A queued job
-    without a run was written by a host application and waits for its first run.
+    A job is queued until it has its GPU, and then running, even between attempts. A queued job without a run
+    was written by a host application and waits for its first run.
     """
 
     QUEUED = "queued"
@@ -57,7 +57,7 @@ JsonObject = Annotated[dict[str, Any] | None, BeforeValidator(_object_or_none)]
 class TrainingJob(BaseModel):
     """One row of `training_jobs`.
 
-    Epochs are counted from 0. Sizes are in bytes, hashes are SHA-256 of the whole file in lower-case hex.
+    Epochs are counted from 0. Sizes are in bytes; hashes are SHA-256 of the whole file in lower-case hex.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -81,11 +81,11 @@ class TrainingJob(BaseModel):
     attempt: int | None
     """Try number of the task `train` in the run that owns the job; None before the first attempt."""
     parent_job_id: str | None
-    """Job whose training this job continues, or with whose weights it started."""
+    """Job that this job continues, or whose weights it started from."""
     resumed_epoch: int | None
     """Last epoch of the parent, after which this job continues; None if it does not continue another job."""
     initial_weights_path: str | None
-    """File in S3 with which the training started; None if it started from scratch."""
+    """File in S3 that training started from; None if training started from scratch."""
     initial_weights_sha256: str | None
     """SHA-256 of the file in initial_weights_path."""
     spec: JsonObject
@@ -93,7 +93,7 @@ class TrainingJob(BaseModel):
     dataset_name: str | None
     """Registered dataset that the job is trained on; None if the dataset was given by its address."""
     dataset_version: int | None
-    """Version of that dataset."""
+    """Version of the registered dataset."""
     dataset_fingerprint: str | None
     """Identifies the dataset's content; None until the dataset has been checked."""
     epoch: int | None
@@ -109,11 +109,12 @@ class TrainingJob(BaseModel):
     epochs: int | None
     """Planned number of epochs."""
     trained_seconds: float | None
-    """Training time, without training that was lost."""
+    """Training time, excluding lost training."""
     lost_seconds: float | None
-    """Training time that had to be repeated."""
+    """Training time that was lost and had to be repeated."""
     metrics: JsonObject
-    """Metrics of the last epoch; of best.pt once the job has ended well. Named as in results.csv."""
+    """Metrics of the last epoch or, once both checkpoints are recorded, of best.pt; named as in
+    results.csv."""
     best_checkpoint_path: str | None
     """URI of best.pt; None until it is recorded."""
     best_checkpoint_sha256: str | None
@@ -141,7 +142,7 @@ class TrainingJob(BaseModel):
     inexact_reason: str | None
     """Why the weights may differ from those of an uninterrupted training run; None if there is no reason."""
     preparation: str | None
-    """Progress of listing, fetching and checking the job's data, in words; None at any other time."""
+    """Describes the progress of listing, fetching and checking the job's data; None at any other time."""
     error: str | None
     """Why the job failed."""
     triggered_by: str | None
@@ -152,17 +153,17 @@ class TrainingJob(BaseModel):
     queued_at: datetime | None
     """When the job was last queued for its GPU."""
     waited_seconds: float | None
-    """Time spent waiting for the quota, the data and a GPU, without the current wait."""
+    """Time spent waiting for the quota, the data and a GPU, excluding the current wait."""
     waits_for_quota: bool
     """Whether the job waits until other jobs of its user end, because of the user's quota."""
     machine: str | None
     """Host name of the newest attempt."""
     gpu_name: str | None
-    """GPU of the newest attempt; "CPU" without one."""
+    """GPU of the newest attempt; "CPU" if it uses none."""
     gpu_driver: str | None
-    """Version of that GPU's driver."""
+    """Version of the GPU's driver."""
     started_at: datetime | None
-    """When the job first had its GPU."""
+    """When the job first got its GPU."""
     completed_at: datetime | None
     """When the job was completed; None for any other status."""
     updated_at: datetime | None
@@ -205,20 +206,21 @@ class TrainingJob(BaseModel):
 
 
 class RecordedEpoch(BaseModel):
-    """One row of `training_epochs`. None stands for a number that is not finite."""
+    """One row of `training_epochs`. Numbers that are not finite are None."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     epoch: int
     """Counted from 0."""
     metrics: dict[str, float | None]
-    """By Ultralytics' names, as in results.csv."""
+    """Metrics by their names in Ultralytics' results.csv."""
     fitness: float | None
-    """The value by which Ultralytics compares epochs. Also None without validation, and if the epoch was
-    recorded only later, from a saved state."""
+    """The value by which Ultralytics compares epochs. None if it is not finite, if there was no validation,
+    or if the epoch was recorded later, from a saved state."""
     seconds: float | None
-    """Duration of the epoch, with its validation."""
+    """Duration of the epoch, including validation."""
     eta_seconds: float | None
-    """Expected duration of the remaining epochs when this epoch ended; None if it was recorded only later."""
+    """Expected duration of the remaining epochs when this epoch ended; None if it was recorded later, from a
+    saved state."""
     recorded_at: datetime
     """When the epoch was last recorded; a new attempt may repeat the epoch."""

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 EXACT_UP_TO = 10_000
 FAR_TOO_MANY = 10 * EXACT_UP_TO
-"""Up to EXACT_UP_TO matches are counted exactly. If the planner expects more than FAR_TOO_MANY, its estimate
-is used without counting."""
+"""Up to EXACT_UP_TO matches are counted exactly. If the planner expects more than FAR_TOO_MANY, the matches
+are not counted, and its estimate is used."""
 SORTED_UP_TO = 300_000
-"""Up to this number, the matches of a prefix are all read first and then sorted. If ids begin with a date,
-all matches may be old, and a scan that starts with the newest job would find them last."""
+"""Up to this number, all matches of a prefix are read and then sorted. If ids begin with a date, all matches
+may be old, and a scan that starts with the newest job would find them last."""
 CURVE_POINTS = 32
 CHILDREN_SHOWN = 20
 LINEAGE_SHOWN = 200
 MAX_FILTER_LENGTH = 250
-"""Maximum length in characters. No more of a name is indexed, because index entries must be short."""
+"""Maximum length in characters. Only this much of a name is indexed, because index entries must be short."""
 
 
 class JobUnknown(FinalError):
@@ -125,8 +125,8 @@ class Lineage(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    jobs: list[RelatedJob] = Field(description="The oldest job first.")
-    truncated: bool = Field(description="Whether more distant jobs are missing.")
+    jobs: list[RelatedJob] = Field(description="The jobs, oldest first.")
+    truncated: bool = Field(description="Whether more distant jobs were omitted.")
 
 
 def text_parameter(spec: Mapping[str, Any] | None, name: str) -> str | None:
@@ -140,26 +140,26 @@ class JobDetails:
     """Facts about a job that its row does not contain."""
 
     epoch: int | None = None
-    """Last recorded epoch; None before there is one."""
+    """Last recorded epoch; None if no epoch is recorded."""
     seconds: float | None = None
-    """Duration of that epoch."""
+    """Duration of the last recorded epoch."""
     eta_seconds: float | None = None
-    """Expected duration of the remaining epochs when that epoch ended."""
+    """Expected duration of the remaining epochs when the last recorded epoch ended."""
     recorded_at: datetime | None = None
-    """When that epoch was recorded."""
+    """When the last recorded epoch was recorded."""
     gpu_seconds: float | None = None
-    """Total time that the job's attempts have used GPUs; None if that is not known."""
+    """Total GPU time of the job's attempts; None if it is not known."""
     curve: Sequence[float | None] = ()
     """Fitness of at most CURVE_POINTS epochs, evenly spaced from the first to the last one; None where it is
     not known."""
     children: Sequence[str] = ()
-    """Newest jobs whose parent is this one."""
+    """The newest jobs whose parent is this job."""
 
 
 class JobListing:
     """Reads jobs over one psycopg connection, which the caller closes.
 
-    Each method is one transaction, or part of the caller's if one is open.
+    Each method is one transaction, or part of the caller's transaction if one is open.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
@@ -195,13 +195,13 @@ class JobListing:
             return JobPage(self._jobs(shown), shown[-1] if more else None, total)
 
     def _jobs(self, positions: Sequence[PagePosition]) -> list[TrainingJob]:
-        """Return the jobs that still exist, in this order."""
+        """Return the jobs that still exist, in the order of `positions`."""
         rows = self._statements.rows("get_jobs", job_ids=[position.job_id for position in positions])
         jobs = {row.job_id: TrainingJob.model_validate(row._asdict()) for row in rows}
         return [jobs[position.job_id] for position in positions if position.job_id in jobs]
 
     def _count_matches(self, values: Mapping[str, Any], expected: int) -> JobTotal:
-        """Count the matches, or estimate them where the planner expects too many to count."""
+        """Count the matches, or estimate their number if the planner expects too many to count."""
         if expected <= FAR_TOO_MANY:
             (counted,) = self._statements.row("count_jobs", limit=EXACT_UP_TO + 1, **values)
             if counted <= EXACT_UP_TO:

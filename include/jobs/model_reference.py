@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from include.ultralytics_tasks import Task
 
 WEIGHTS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.pt\Z")
-"""Name of a file of pretrained weights. As part of an S3 key and a URL, it must not contain a path."""
+"""Name of a file of pretrained weights. It becomes part of an S3 key and a URL, so it must not contain a
+path."""
 
 _EXAMPLES = "a name such as yolo26n.pt (pretrained) or yolo26n (from scratch), or s3://bucket/key.pt"
 
@@ -47,7 +48,7 @@ class ModelReference:
 
     kind: ModelKind
     text: str
-    """Its canonical form in a spec."""
+    """The canonical form of the parameter, as specs store it."""
     name: str
     """The architecture, file, s3:// URI, job id or model name."""
     version: int | None = None
@@ -168,6 +169,6 @@ def _parse_architecture(text: str) -> ModelReference:
     if found.task is None:
         raise ValueError(
             f"model={show_value(text)} is an architecture that train_yolo does not train (RT-DETR, "
-            f"YOLO-World and YOLOE have trainers of their own); give {_EXAMPLES}"
+            f"YOLO-World and YOLOE need different trainers); give {_EXAMPLES}"
         )
     return ModelReference(ModelKind.ARCHITECTURE, name, name)

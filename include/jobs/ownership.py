@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from include.jobs.job import TrainingJob
 
 _NAMED = 5
-"""Number of administrators that a sentence names."""
+"""Maximum number of administrators that a message names."""
 
 
 @dataclass(frozen=True)
 class JobOwnership:
     """Who may stop, complete, resume, start over, archive and delete which jobs in this deployment.
 
-    Users are identified by their names in Airflow. Roles do not count: a task knows who triggered its run,
+    Users are identified by their names in Airflow. Roles do not matter: a task can see who triggered its run
     but not that user's roles, and a run must not refuse an action that the console allowed.
     """
 
@@ -28,10 +28,10 @@ class JobOwnership:
     open_to_all: bool = False
     """Whether everyone who may start jobs may change every job."""
     scheduled_owner: str | None = None
-    """Owner of the jobs that a schedule starts; None if they belong to nobody."""
+    """Owner of the jobs that a schedule starts; None if they have no owner."""
 
     def owner_for(self, triggered_by: str | None) -> str | None:
-        """Return who owns the jobs of a run that this user triggered; None stands for a schedule."""
+        """Return who owns the jobs of a run that this user triggered; None means that a schedule did."""
         return triggered_by or self.scheduled_owner
 
     def may_change_all(self, user: str | None) -> bool:
@@ -39,17 +39,18 @@ class JobOwnership:
         return self.open_to_all or user in self.administrators
 
     def may_change(self, user: str | None, job: TrainingJob) -> bool:
-        """Return whether the user may change this job; no user means a schedule without an owner.
+        """Return whether the user may change this job; None means a schedule without an owner.
 
-        A job without an owner that no run of `train_yolo` has taken was written by a host application, and is
-        open to everyone.
+        If a job has no owner, and no run of `train_yolo` has taken it, a host application wrote it, and
+        anyone may change it.
         """
         written_elsewhere = job.triggered_by is None and job.dag_id != TRAINING_DAG
         return self.may_change_all(user) or written_elsewhere or job.triggered_by == user
 
     def explain(self, job: TrainingJob) -> str:
         """Return the start of a sentence; the caller adds the action that only these people may take."""
-        whose = f"job_id={job.job_id!r} belongs to {job.triggered_by or 'nobody: a schedule started it'}"
+        by = f"belongs to {job.triggered_by}" if job.triggered_by else "has no owner: a schedule started it"
+        whose = f"job_id={job.job_id!r} {by}"
         owner = f"{job.triggered_by} or " if job.triggered_by else ""
         administrators = list_some(sorted(self.administrators), _NAMED) or "JOB_ADMINISTRATORS names none"
         return f"{whose}; only {owner}a job administrator ({administrators}) may"

@@ -1,4 +1,4 @@
-"""The field of a parameter, whose schema also has its section in forms and the meaning of null."""
+"""Fields for parameters; their schema also says in which section of a form they are, and what null means."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def parameter(
     default_by_task: dict[str, JsonValue] | None = None,
     when_empty: str | None = None,
 ) -> JsonDict:
-    """Return the keywords for `json_schema_extra`; forms and pages read them instead of the description.
+    """Return the `json_schema_extra` of a parameter, for forms and pages that do not parse its description.
 
-    `default` is the value that null stands for; if that depends on the task, `default_by_task` has the
-    values. `when_empty` describes null in words; without it, forms show `default`.
+    `default` is the value that null means; if it depends on the task, `default_by_task` has the values.
+    `when_empty` describes null in words; without it, forms show `default`.
     """
     schema: JsonDict = {"section": section}
     if default is not None:

@@ -1,8 +1,8 @@
 """Definition of every parameter of a training job: type, bounds and description.
 
-Training parameters default to null, because "not given" must differ from "given". With `resume_from`, null
-means the parent's value if the parameter is inherited. In all other cases, null means Ultralytics' default,
-or ours.
+Training parameters default to null, because "not given" must differ from any given value. With `resume_from`,
+null means the parent's value if the parameter is inherited. In all other cases, null means Ultralytics'
+default, or ours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ DEFAULTS: dict[str, int | str] = {
 """Ultralytics' own defaults: giving one of them means the same as giving nothing."""
 
 REPLACED = {"publish_interval": "publish_seconds"}
-"""Parameters of earlier versions that stored specs may still contain, and their replacements."""
+"""Parameters of earlier versions, which stored specs may still contain, and their replacements."""
 
 _JOB = "Job"
 _DATA = "Data and model"
@@ -104,7 +104,7 @@ class TrainingParameters(BaseModel):
         _DATA,
         "What the model does.",
         default="detect",
-        when_empty="the registered dataset's task; detect for any other",
+        when_empty="the registered dataset's task; detect for any other dataset",
     )
     model: OptionalText = nullable(
         _DATA,
@@ -185,8 +185,8 @@ class TrainingParameters(BaseModel):
     )
     loss_spike: float | None = nullable(
         _LOSS,
-        "The loss has jumped when, three batches in a row, it exceeds this number times the largest loss of "
-        "the 100 batches before.",
+        "The loss has jumped if, in three consecutive batches, it exceeds this multiple of the largest loss "
+        "of the previous 100 batches.",
         default=2,
         gt=1,
         le=1_000_000,
@@ -199,7 +199,7 @@ class TrainingParameters(BaseModel):
     roll_back_states: int | None = nullable(
         _LOSS,
         "How many states to roll back: 1 returns to the start of the current epoch, 2 to the start of the "
-        "one before. Each state makes last.pt larger by nearly its own size.",
+        "previous one. Each state adds nearly the usual size of last.pt to that file.",
         default=NO_RULES.states,
         ge=1,
         le=5,
@@ -226,12 +226,12 @@ class TrainingParameters(BaseModel):
         ge=10,
         le=86_400,
         description="Maximum seconds of training that may be lost: a state is also saved within an epoch "
-        "once the last one is older than this.",
+        "once the last saved state is older than this.",
         json_schema_extra=parameter(_CONTINUING),
     )
     hang_timeout: float | None = nullable(
         _CONTINUING,
-        "Seconds without a finished batch after which the training is killed and resumed.",
+        "Seconds without a finished batch after which training is killed and resumed.",
         when_empty="300, or 20 times the median batch time if that is longer",
         ge=10,
         le=86_400,
@@ -289,7 +289,7 @@ class TrainingParameters(BaseModel):
     def _check_own_overrides(cls, overrides: dict[str, Any] | None) -> dict[str, Any] | None:
         taken = sorted(set(overrides or {}) & set(cls.model_fields))
         if taken:
-            raise ValueError(f"{taken[0]} is a parameter of its own: give it as such, not in overrides")
+            raise ValueError(f"{taken[0]} is a separate parameter: give it directly, not in overrides")
         check_overrides(overrides or {})
         check_no_files(overrides or {})
         return overrides or None

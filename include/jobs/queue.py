@@ -46,13 +46,13 @@ class ActiveJob:
 
     @property
     def duration(self) -> timedelta | None:
-        """Estimated time for the job's remaining epochs; None without a basis for an estimate."""
+        """Estimated time for the job's remaining epochs; None if there is no basis for an estimate."""
         if self.epochs is None or self.epoch_seconds is None:
             return None
         return _duration(self.epoch_seconds * max(0, self.epochs - self.finished_epochs))
 
     def ends_at(self, now: datetime) -> datetime | None:
-        """Estimate when a running job will end, at the earliest now; None without a basis for an estimate."""
+        """Estimate when a running job will end (now at the earliest); None if there is no basis for this."""
         if self.recorded_at is not None and self.eta_seconds is not None:
             return max(now, self.recorded_at + _duration(self.eta_seconds))
         if self.started_at is None or self.duration is None:
@@ -65,11 +65,11 @@ class QueuePlace:
     """Place of a job among those that wait for a GPU."""
 
     place: int
-    """Place by the time at which the job was queued; 1 is the first."""
+    """Place in the order in which the jobs were queued, from 1."""
     waiting: int
     """Number of waiting jobs, which is the last place."""
     expected_start_at: datetime | None
-    """Rounded up to the minute; None without a basis for an estimate."""
+    """Estimate, rounded up to the minute; None if there is no basis for one."""
 
 
 def find_places(connection: Connection[Any], now: datetime) -> dict[str, QueuePlace]:

@@ -1,4 +1,4 @@
-"""Limits for each user: GPUs at once, and GPU hours per week."""
+"""Limits for each user: concurrent GPUs, and GPU hours per week."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNLIMITED = "none"
 
 @dataclass(frozen=True)
 class Quota:
-    """The limits of one user; None stands for no limit."""
+    """The limits of one user; None means no limit."""
 
     gpus: int | None = None
     """How many GPUs the user's jobs may have at the same time."""
@@ -28,7 +28,7 @@ class Quota:
 
 @dataclass(frozen=True)
 class Quotas:
-    """The quota of every user: their own, or else the default."""
+    """The quota of every user: the default, or the exception for that user."""
 
     default: Quota = Quota()
     users: Mapping[str, Quota] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Quotas:
         return cls(default, dict(_parse_entry(entry) for entry in entries))
 
     def of(self, user: str | None) -> Quota:
-        """Return the quota of a user; none if the user is unknown, because an error could not name them."""
+        """Return the quota of a user; an unknown user has none, because a refusal could not name them."""
         return Quota() if user is None else self.users.get(user, self.default)
 
 
@@ -54,8 +54,8 @@ def _parse_entry(entry: str) -> tuple[str, Quota]:
     gpus, _, hours = limits.partition(":")
     if not (user.strip() and gpus.strip() and hours.strip()):
         raise ValueError(
-            f"{USERS} has {entry!r:.80}, which is not an exception like alice=4:100 (GPUs at once, then GPU "
-            f"hours per week; {_UNLIMITED} for no limit); correct it, and separate several with commas"
+            f"{USERS} has {entry!r:.80}, which is not an exception like alice=4:100 (concurrent GPUs, then "
+            f"GPU hours per week; {_UNLIMITED} for no limit); correct it, and separate exceptions with commas"
         )
     return user.strip(), Quota(_parse_gpus(gpus, USERS), _parse_hours(hours, USERS))
 
@@ -72,7 +72,7 @@ def _parse_hours(given: str, setting: str) -> float | None:
 
 
 def _parse_limit(given: str, setting: str, what: str) -> float | None:
-    """Return the limit; None for no limit. 0 is also a limit: such a user can start nothing."""
+    """Return the limit; None for no limit. With a limit of 0, the user can start nothing."""
     text = given.strip().lower()
     if text in {"", _UNLIMITED}:
         return None

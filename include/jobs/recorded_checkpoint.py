@@ -1,4 +1,4 @@
-"""The recorded checkpoints of a job: three flat columns for each of the two."""
+"""The recorded checkpoints of a job, in three columns each for best.pt and last.pt."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class RecordedCheckpoint:
     """One checkpoint as a row records it."""
 
     path: str
-    """An s3:// URI, or whatever a host application wrote itself."""
+    """An s3:// URI, or whatever a host application wrote."""
     sha256: str | None
-    """SHA-256 of the whole file, in lower-case hex; None where a host application wrote the path."""
+    """SHA-256 of the whole file, in lower-case hex; None if a host application wrote the path."""
     size: int | None
     """Size in bytes."""
 

@@ -29,7 +29,7 @@ _CLASS_TABLE = TypeAdapter(list[ClassCount] | None)
 
 
 class RepositoryError(FinalError):
-    """A job's row could not be written; the message is for the person who reads the task's log."""
+    """A job's row could not be written; the message is written for readers of the task's log."""
 
 
 class JobTaken(RepositoryError):
@@ -46,7 +46,7 @@ class DatasetGone(RepositoryError):
 
 @dataclass(frozen=True)
 class JobClaim:
-    """A run's claim to a job: what the job's row will say, and when the row may be taken."""
+    """A run's claim to a job: the values for the job's row, and the conditions for taking the row."""
 
     job_id: str
     dag_id: str
@@ -58,21 +58,21 @@ class JobClaim:
     resumed_epoch: int | None
     triggered_by: str | None
     fresh: bool
-    """Whether the training starts from scratch if the row belongs to another run."""
+    """Whether training starts from scratch if the row belongs to another run."""
     expected_run_id: str | None
-    """The row's run_id, as the caller read it; None for no row or no owner."""
+    """The row's run_id, as the caller read it; None if there was no row, or the row had no owner."""
     origin_run_id: str | None = None
-    """Run to which a training run that starts from scratch belongs; None for the run that claims the job."""
+    """The row's origin_run_id if training starts from scratch; None for the run that claims the job."""
     recreated: bool = False
     """Whether the row belongs to a deleted run with the same id."""
     initial_weights_path: str | None = None
     initial_weights_sha256: str | None = None
     queued_at: datetime | None = None
-    """When the job was queued; None stands for the current time."""
+    """When the job was queued; None means now."""
     dataset: DatasetVersionName | None = None
     """The registered version that the spec names."""
     gpu_limit: int | None = None
-    """Number of GPUs that the jobs of `triggered_by` may have at once; None for any number."""
+    """Number of GPUs that the jobs of `triggered_by` may have at the same time; None for any number."""
     run_started_at: datetime | None = None
     """When the run started, or was cleared."""
 
@@ -85,17 +85,17 @@ class JobRepository(AttemptRepository):
 
         The job is queued until an attempt has its GPU (`leave_queue`).
 
-        An existing row is taken only while its run_id is still `expected_run_id`. Its training continues:
+        An existing row is taken only while its run_id is still `expected_run_id`. Training then continues:
         origin_run_id, epoch, metrics and the durable state are kept, while paths, hashes, sizes, error and
-        attempt are cleared. The training starts from scratch if the job was never trained or, with `fresh`,
-        if the row belongs to another run or to a deleted run with this id (`recreated`). parent_job_id,
-        resumed_epoch, the initial weights and the version of the dataset are written in any case. The job
+        attempt are cleared. Training starts from scratch if the job was never trained or, with `fresh`, if
+        the row belongs to another run or to a deleted run with this id (`recreated`). parent_job_id,
+        resumed_epoch, the initial weights and the version of the dataset are always written. The job
         `waits_for_quota` if it would exceed `gpu_limit`, or if an older job of the same user waits for the
         quota.
 
-        Raises JobTaken if another run was faster, OwnershipLost if the job was cancelled while this run
-        waited and the run has not been cleared since, JobNotCreatable if only the host application can create
-        this row, and DatasetGone if the version of the dataset was deleted in the meantime.
+        Raises JobTaken if another run took the job first, OwnershipLost if the job was cancelled while this
+        run waited and the run has not been cleared since, JobNotCreatable if only the host application can
+        create this row, and DatasetGone if the version of the dataset was deleted in the meantime.
         """
         dataset = claim.dataset
         values = vars(claim) | {
@@ -138,7 +138,7 @@ class JobRepository(AttemptRepository):
             )
 
     def record_preparation(self, job_id: str, run_id: str, text: str | None) -> None:
-        """Record the progress of preparing the job's data; None once the data are ready.
+        """Record `text`, the progress of preparing the job's data; None once the data are ready.
 
         Does nothing if the run does not own the job.
         """
@@ -146,7 +146,7 @@ class JobRepository(AttemptRepository):
             self._statements.changed("record_preparation", job_id=job_id, run_id=run_id, text=text)
 
     def class_table(self, job_id: str) -> list[ClassCount] | None:
-        """Return how often each class occurs in the job's dataset; None if that was not recorded."""
+        """Return how often each class occurs in the job's dataset; None if the counts were not recorded."""
         with self._connection.transaction():
             row = self._statements.row("get_class_table", job_id=job_id)
         try:
@@ -155,7 +155,7 @@ class JobRepository(AttemptRepository):
             return None
 
     def has_own_state(self, job_id: str) -> bool:
-        """Return whether S3 has a state of this job that is newer than the state that it continues.
+        """Return whether S3 has a state of this job that is newer than the state that the job started from.
 
         The row records the epoch that the job continued from, but not the batch. A state within that epoch is
         the parent's if the parent's row names the same position; otherwise it counts as the job's own.
@@ -199,9 +199,9 @@ class JobRepository(AttemptRepository):
             return self._get(job_id)
 
     def request_stop(self, job_id: str, *, after_epoch: bool = False) -> bool:
-        """Ask the job to stop after its current batch or epoch; return whether it is queued or running.
+        """Ask the job to stop after its current batch or epoch; return whether the job is queued or running.
 
-        A request to stop after the batch is never changed back to one after the epoch.
+        A request to stop after the batch is never changed into a request to stop after the epoch.
         """
         with self._connection.transaction():
             return self._statements.changed("request_stop", job_id=job_id, after_epoch=after_epoch) == 1
@@ -209,7 +209,7 @@ class JobRepository(AttemptRepository):
     def set_archived(self, job_id: str, *, archived: bool) -> bool:
         """Archive or unarchive the job; return whether that was possible.
 
-        It is not if the job does not exist, or if an active job is to be archived.
+        Returns False if the job does not exist. An active job cannot be archived.
         """
         with self._connection.transaction():
             return self._statements.changed("archive_job", job_id=job_id, archived=archived) == 1
@@ -217,8 +217,8 @@ class JobRepository(AttemptRepository):
     def fail_run(self, dag_id: str, run_id: str, error: str, *, again: bool = False) -> str | None:
         """Record why the run's job failed, and return the job's id.
 
-        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, the
-        reason of a job that has already failed is replaced.
+        Returns None, and writes nothing, if the run owns no job or its job has ended. With `again`, a job
+        that has already failed gets the new reason.
         """
         with self._connection.transaction():
             failed = self._statements.row(
@@ -227,7 +227,7 @@ class JobRepository(AttemptRepository):
         return None if failed is None else str(failed.job_id)
 
     def refuse(self, job_id: str, error: str) -> bool:
-        """Fail a queued job without a run, recording why; return False if the row is not such a job."""
+        """Fail a queued job that has no run, and record why; return False if the job is not in that state."""
         with self._connection.transaction():
             return self._statements.changed("refuse_job", job_id=job_id, error=make_storable(error)) == 1
 
@@ -236,14 +236,14 @@ class JobRepository(AttemptRepository):
     ) -> list[RecordedEpoch]:
         """Return the job's finished epochs after epoch `after`, in order.
 
-        With `since`, also return epochs that were recorded after that moment: new attempts repeat epochs.
+        With `since`, also return earlier epochs that a new attempt repeated and recorded after that moment.
         """
         with self._connection.transaction():
             rows = self._statements.rows("list_epochs", job_id=job_id, after=after, since=since, limit=limit)
         return [RecordedEpoch.model_validate(row._asdict()) for row in rows]
 
     def copy_epochs(self, parent_job_id: str, job_id: str, last_epoch: int) -> int:
-        """Copy the parent's epochs 0 to `last_epoch` to a resumed job, and return how many were missing."""
+        """Copy the parent's epochs 0 to `last_epoch` to a resumed job, and return how many the job lacked."""
         with self._connection.transaction():
             return self._statements.changed(
                 "copy_epochs", parent_job_id=parent_job_id, job_id=job_id, last_epoch=last_epoch
@@ -259,7 +259,7 @@ class JobRepository(AttemptRepository):
         if job_id.isdigit() and self._statements.row("count_key_triggers") != (0,):
             raise JobNotCreatable(
                 f"Job {job_id} has no row in training_jobs, and the host application that owns the table "
-                f"uses its numeric key as job_id: it could create row {job_id} itself later. "
+                f"uses its numeric key as job_id, so it could create row {job_id} itself later. "
                 f"Pass the job_id of an existing row, or a name that is not a number."
             )
         try:

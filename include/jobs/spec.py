@@ -29,16 +29,16 @@ DIGITS_MODEL = "yolo11n"
 """Default model for the bundled digits: trained from scratch, so that a demo needs no network."""
 
 _PER_RUN = {"publish_every", "publish_seconds", "hang_timeout", "keep_local"}
-"""Parameters of storage and supervision, which are not inherited, but given for each run."""
+"""Parameters of storage and supervision; they are not inherited but given for each run."""
 
 _NOT_INHERITED = {"job_id", "fresh", "resume_from", *_PER_RUN}
 
 _NAMES_IN_ULTRALYTICS = {"dataset": "data"}
-"""Ultralytics' names of parameters that have another name here."""
+"""Ultralytics' names of parameters that have a different name here."""
 
 
 class SpecError(FinalError, FieldError):
-    """Invalid parameters, as one sentence for the person who gave them."""
+    """The parameters are invalid; the message tells the user in one sentence what to change."""
 
 
 def _describe_parameters(schema: dict[str, Any]) -> None:
@@ -54,8 +54,8 @@ def _describe_parameters(schema: dict[str, Any]) -> None:
 class TrainingSpec(TrainingParameters):
     """The consistent parameters of a training job.
 
-    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` turns it into
-    a sentence.
+    Unknown keys, wrong types and values out of range raise pydantic's ValidationError; `parse` turns that
+    error into one sentence.
     """
 
     model_config = ConfigDict(json_schema_extra=_describe_parameters)
@@ -66,7 +66,7 @@ class TrainingSpec(TrainingParameters):
             resolved = self.with_defaults()
             check_dataset_given(self.dataset, resolved.task)
             if self.task is not None or parse_registered(self.dataset or "") is None:
-                check_model_fits(self.model, resolved.task)  # otherwise checked with the dataset's task
+                check_model_fits(self.model, resolved.task)  # or later, once the dataset's task is known
             check_merging(resolved.task, self.overrides or {})
             check_pretrained(resolved.model, self.overrides or {})
             check_multi_gpu(count_devices(self.device), self.arguments())
@@ -119,7 +119,7 @@ class TrainingSpec(TrainingParameters):
                     "with `model`"
                 ).about(name)
         if self.device is None and count_devices(parent.device) > 1:
-            # A run takes a slot of the pool for each GPU in its own parameters, so they must name the GPUs.
+            # A run takes one pool slot for each GPU in its own parameters, so the GPUs must be named there.
             raise SpecError(
                 f"device is missing: job {self.resume_from} was trained on several GPUs; give "
                 f"device={parent.device!r} again, or one GPU"
@@ -127,14 +127,14 @@ class TrainingSpec(TrainingParameters):
         inherited = parent.model_dump(exclude=_NOT_INHERITED, exclude_none=True)
         given = self.model_dump(exclude_none=True)
         if self.lr0 in {None, parent.lr0} and parent.optimizer in {None, "auto"}:
-            # It had no effect: optimizer=auto chose its own lr0, which is in the state.
+            # lr0 had no effect: optimizer=auto chose a different one, which is in the state.
             inherited.pop("lr0", None)
             given.pop("lr0", None)
         before, changed = inherited.get("overrides", {}), given.get("overrides", {})
         if "pretrained" in changed and changed["pretrained"] != before.get("pretrained"):
             raise SpecError(
                 f"pretrained={changed['pretrained']!r} has no effect on a resumed job, whose weights are "
-                f"those of job {self.resume_from}; leave it out, or start a new training run with `model`"
+                f"those of job {self.resume_from}; omit it, or start a new training run with `model`"
             ).about("overrides")
         overrides = before | changed
         merged = TrainingSpec.parse(inherited | given | {"overrides": overrides})
@@ -148,7 +148,7 @@ class TrainingSpec(TrainingParameters):
         """Fill in our own defaults (task, model, dataset); Ultralytics' defaults stay null."""
         task, dataset = self.task or "detect", self.dataset or "digits"
         model = self.model or (DIGITS_MODEL if dataset == "digits" else default_weights(task))
-        # Without validation, because the validator itself calls this.
+        # Without validation, because the validator itself calls this method.
         return ResolvedSpec.model_construct(
             **{**dict(self), "task": task, "model": model, "dataset": dataset}
         )
@@ -171,7 +171,7 @@ class TrainingSpec(TrainingParameters):
     def with_version_of(self, other: TrainingSpec) -> Self:
         """Return this spec with the version that `other` names, if both name the same registered dataset.
 
-        A version that this spec names itself is kept.
+        If this spec already names a version, that version is kept.
         """
         named, pinned = parse_registered(self.dataset or ""), parse_registered(other.dataset or "")
         if named is None or not named.may_be(pinned):
@@ -181,13 +181,13 @@ class TrainingSpec(TrainingParameters):
     def identity(self) -> dict[str, Any]:
         """Return the parameters that an interrupted training run must keep when it continues.
 
-        Defaults are left out, so that a new parameter does not change the identity of earlier training runs.
+        Defaults are omitted, so that a new parameter does not change the identity of earlier training runs.
         """
         changeable = {"job_id", "fresh", "device", "workers", *_PER_RUN}
         return self.model_dump(mode="json", exclude=changeable, exclude_defaults=True)
 
     def arguments(self) -> dict[str, Any]:
-        """Return Ultralytics' own arguments as given, without task, model, data, epochs and device."""
+        """Return Ultralytics' own arguments as given, except task, model, data, epochs and device."""
         named = {"imgsz", "batch", "workers", "seed", "patience", "time", "optimizer", "lr0"}
         given = self.model_dump(include=named, exclude_none=True)
         if self.batch is not None and self.batch.is_integer():

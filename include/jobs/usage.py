@@ -1,7 +1,7 @@
 """GPU hours that the attempts of each user's jobs have used, by week.
 
-An attempt uses its GPUs from the moment it gets them until its end. If it was killed or replaced, or could
-not record its end, its last record counts as its end.
+An attempt uses its GPUs from the moment it gets them until its end. If an attempt was killed or replaced, or
+could not record its end, its last record counts as its end.
 Weeks begin on Monday at 00:00 UTC. An attempt that runs from one week into the next counts in both.
 """
 
@@ -22,7 +22,7 @@ WEEK = timedelta(days=7)
 
 
 def start_of_week(now: datetime) -> datetime:
-    """Return the Monday, 00:00 UTC, with which the week of `now` began."""
+    """Return when the week of `now` began: on Monday at 00:00 UTC."""
     day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return day - timedelta(days=day.weekday())
 
@@ -38,7 +38,7 @@ class OtherJobs:
     waiting: int
     """Number of jobs that wait for the quota."""
     ahead: int
-    """Number of waiting jobs that were queued before the job itself; 0 if the job itself is not queued."""
+    """Number of waiting jobs that were queued before this job; 0 if this job is not queued."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class JobGpuUsage:
     status: str | None
     """The job's status; None if the job was deleted."""
     gpu_hours: float
-    """GPU hours in that week."""
+    """GPU hours of the job in the week."""
     attempts: int
-    """Number of attempts in that week."""
+    """Number of the job's attempts in the week."""
 
 
 class UsageRepository:
@@ -78,7 +78,7 @@ class UsageRepository:
         self._connection, self._statements = connection, Statements(connection)
 
     def gpu_hours(self, user: str, since: datetime) -> float:
-        """Return the GPU hours of the user since that moment."""
+        """Return the user's GPU hours since the time `since`."""
         with self._connection.transaction():
             row = self._statements.row("sum_gpu_seconds", triggered_by=user, since=since)
         return float(row.seconds) / 3600
@@ -90,7 +90,7 @@ class UsageRepository:
         return OtherJobs(**row._asdict())
 
     def by_user(self, weeks: Sequence[datetime]) -> list[UserGpuUsage]:
-        """Return every user who has used a GPU in these weeks, or has an active job; most GPU hours first.
+        """Return every user who used a GPU in the `weeks`, or has an active job; most GPU hours first.
 
         `weeks` are consecutive Mondays, the latest first.
         """
@@ -105,7 +105,7 @@ class UsageRepository:
         return sorted(found, key=lambda each: (-sum(each.gpu_hours), each.user or ""))
 
     def of_user(self, user: str | None, week: datetime, limit: int) -> list[JobGpuUsage]:
-        """Return the jobs on which the user spent the most GPU hours in the week that began on `week`."""
+        """Return the user's jobs with the most GPU hours in the week that began on `week`."""
         with self._connection.transaction():
             rows = self._statements.rows(
                 "list_usage_of_user", user=user, since=week, until=week + WEEK, limit=limit

@@ -144,7 +144,7 @@ def place_signature(
 def _require_copied(
     client: S3Client, source: S3Location, found: FetchedObject, to: S3Location, metadata: Mapping[str, str]
 ) -> None:
-    """Raise unless the copy had in fact succeeded: if its response was lost, the retry met our own copy."""
+    """Raise unless the copy in fact succeeded: if its response was lost, the retry found our own copy."""
     current = head_object(client, source)
     if current is None or current["ETag"] != found.etag:
         raise CorruptObject(

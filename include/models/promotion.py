@@ -90,7 +90,7 @@ def choose(connection: Connection[Any], request: PromotionRequest) -> ChosenVers
         now = f"version {present.version}" if present else "no version"
         raise VersionUnknown(
             f"version is empty, which means a rollback, but {now} of model {request.name} is in "
-            "production, and no older one has ever been; give the number of the version to promote"
+            "production, and no older version ever was; give the number of the version to promote"
         )
     log.info("In production: %s. Promoting: %s.", present or "nothing", chosen)
     return ChosenVersion(
@@ -115,8 +115,8 @@ def promote(
 
     The version's own file is read, compared with the registered hash, and signed; an existing signature is
     verified instead. The file is copied within S3 to the production key, with its metadata, and read back.
-    Only then do the rows change. After an interruption, promoting any version again repairs the rest: the
-    file of the version in production is copied again unless it is intact.
+    Only then do the rows change. After an interruption, promote again: even a version that is already in
+    production is copied to the production key, unless an intact copy is there.
 
     Raises PromotionRefused if a version other than `chosen.expected` is in production now, or if the gate
     rejected the version and `chosen.force` is off; PromotionConflict if another promotion is under way;
@@ -125,7 +125,7 @@ def promote(
     """
     models = ModelRepository(connection)
     registered = models.require(chosen.name, chosen.version)
-    # Before the lock, which must be held only briefly. A version's own file is never replaced.
+    # Before the lock is taken, which must be held only briefly; a version's own file never changes anyway.
     found = read_version(bucket.client, registered)
     signature = (signing or ModelSigning()).obtain(bucket.client, registered, force=chosen.force)
     with connection.transaction():
@@ -150,7 +150,7 @@ def _place_in_production(
     signature: Signature | None,
     limits: TransferLimits,
 ) -> None:
-    """Copy the version's file to the production key, and store its signature beside both."""
+    """Copy the version's file to the production key, and store its signature beside both files."""
     own, production = S3Location.parse(version.path), production_location(bucket, version.name)
     identity = identity_of(found, version.name, version.version)
     if signature:

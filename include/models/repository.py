@@ -178,7 +178,7 @@ class ModelRepository:
     def begin_promotion(self, name: str, version: int) -> ModelVersion:
         """Lock the model against other promotions until the end of the transaction, and return the version.
 
-        Nobody can reject the version in that time. Raises PromotionConflict.
+        Until then, the version cannot be rejected either. Raises PromotionConflict.
         """
         row = self._statements.row("try_lock_model", name=name)
         if not row.locked:

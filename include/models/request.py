@@ -1,4 +1,4 @@
-"""The parameters of `promote_model`, and the promotion that it decides on."""
+"""The parameters of `promote_model`, and the version that it chooses from them."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class PromotionRequest(Request):
     )
     force: bool = Field(
         False,
-        description="Promote a version even if the gate rejected it, or if it was promoted earlier without "
+        description="Promote the version even if the gate rejected it, or if it was promoted earlier without "
         "a signature.",
     )
 
 
 class ChosenVersion(Payload):
-    """The version to promote, decided once, because a retried task must not roll back further."""
+    """The version to promote, chosen only once, because a retried task must not roll back further."""
 
     name: str
     """Name of the model."""
     version: int
     expected: int | None
-    """The version to replace, or None: the one that was in production when this one was chosen or, after an
-    evaluation, the one with which this one was compared."""
+    """The version to replace, if any: after retraining, the champion that this version was compared with;
+    otherwise, the version that was in production when this one was chosen."""
     reason: str | None
     """Why the version is promoted."""
     force: bool = False

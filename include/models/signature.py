@@ -2,8 +2,8 @@
 
 A signature is a Sigstore bundle: a DSSE envelope around an in-toto statement with the file's SHA-256, signed
 with an elliptic-curve key. `model_signing verify key` of the package model-signing accepts it. That package
-is not used here, because it signs only files on disk and brings a client of Sigstore's servers; the files of
-versions are in S3, and their SHA-256 is known from reading them.
+is not used here, because it signs only files on disk and depends on a client of Sigstore's servers; the files
+of versions are in S3, and their SHA-256 is known from reading them.
 
 https://github.com/sigstore/model-transparency, https://github.com/secure-systems-lab/dsse
 """
@@ -60,7 +60,7 @@ class VerificationKeys:
     def parse(cls, pem: bytes) -> Self:
         """Parse one or several public keys in PEM.
 
-        Raises ValueError, whose text continues a sentence that starts with the source of the keys.
+        Raises ValueError; its text ends a sentence that starts with the source of the keys.
         """
         blocks = [block + _PEM_END for block in pem.split(_PEM_END)[:-1]]
         if not blocks:
@@ -108,7 +108,7 @@ class SigningKey:
     def parse(cls, pem: bytes) -> Self:
         """Parse a private key in PEM, without a passphrase.
 
-        Raises ValueError, whose text continues a sentence and does not quote the key.
+        Raises ValueError, which never quotes the key; its text ends a sentence about the source of the key.
         """
         try:
             key = load_pem_private_key(pem, password=None)

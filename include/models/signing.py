@@ -47,7 +47,7 @@ class ModelSigning:
     def of(cls, trusted: VerificationKeys, key: SigningKey | None) -> Self:
         """Return an instance with these keys; if `trusted` is empty, only the public key of `key` is trusted.
 
-        Raises ValueError if nobody would trust the signatures of `key`.
+        Raises ValueError if the signatures of `key` would not be trusted.
         """
         if key is None:
             return cls(trusted)

@@ -30,7 +30,7 @@ class ModelVersion(BaseModel):
     version: int
     """Counted from 1 within the model."""
     job_id: str
-    """Job whose best.pt this version is."""
+    """Job whose best.pt became this version."""
     run_id: str | None
     """Dag run that registered the version."""
     stage: Stage

@@ -1,4 +1,4 @@
-"""Handles failures: one sentence in the log and in the job's row, and no retry if a retry cannot help."""
+"""Handles failures: writes one sentence to the log and the job's row, and stops retries that cannot help."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REFUSAL = "refusal"
-"""Key of the XCom with the sentence that `keep_refusal` keeps."""
+"""Key of the XCom in which `keep_refusal` stores the error message."""
 
 _TASK_CALLBACK_SECONDS = 10.0
-"""Airflow kills a task's process 20 seconds after its final state (`task_success_overtime`)."""
+"""Airflow kills a task's process 20 seconds after the task reaches its final state
+(`task_success_overtime`)."""
 
 _DAG_CALLBACK_SECONDS = 30.0
-"""The Dag processor gives a file and its callbacks 50 seconds (`dag_file_processor_timeout`)."""
+"""The Dag processor allows 50 seconds for a file and its callbacks (`dag_file_processor_timeout`)."""
 
 
 @contextmanager
 def no_retry() -> Iterator[None]:
-    """Turn a FinalError into a final failure of the task, with the same sentence."""
+    """Turn a FinalError into a final failure of the task, with the same message."""
     try:
         yield
     except FinalError as error:
@@ -39,7 +40,7 @@ def no_retry() -> Iterator[None]:
 
 @contextmanager
 def keep_refusal(context: Context) -> Iterator[None]:
-    """Do the same as `no_retry`, and push the sentence as an XCom, from which our API reads it.
+    """Do the same as `no_retry`, and push the message as an XCom, from which our API reads it.
 
     Airflow's REST API does not say why a task failed.
     """
@@ -53,10 +54,10 @@ def keep_refusal(context: Context) -> Iterator[None]:
 
 @contextmanager
 def record_final_failure(context: Context) -> Iterator[None]:
-    """Do the same as `no_retry`, and write the reason of a final failure into the run's row.
+    """Do the same as `no_retry`, and write the reason for a final failure into the run's row.
 
-    The task waits up to 15 minutes for the database, for which a failure callback would have only seconds. If
-    the database is still unavailable then, the task fails with the database's error and is retried.
+    The task waits up to 15 minutes for the database; a failure callback would have only seconds. If the
+    database is still unavailable then, the task fails with the database's error and is retried.
     """
     from include.deployment.retrying import retry_while_unavailable
 
@@ -72,7 +73,7 @@ def record_final_failure(context: Context) -> Iterator[None]:
 
 
 def record_task_failure(context: Context) -> None:
-    """Write the reason into the row that this run owns (task callback, called when no retry is left)."""
+    """Write the reason into the row that this run owns (a task callback, called after the last retry)."""
     error = context.get("exception")
     failure = error if isinstance(error, BaseException) else None
     if failure is None or _concerns_this_attempt(failure.__cause__):
@@ -80,21 +81,21 @@ def record_task_failure(context: Context) -> None:
 
 
 def record_run_failure(context: Context) -> None:
-    """Record that the run failed (Dag callback, needed after a SIGKILL, after which no task callback fires).
+    """Record that the run failed (a Dag callback, because Airflow calls no task callback after a SIGKILL).
 
-    Does nothing if the task has already recorded its own reason, because the job is no longer active then.
+    Does nothing if the task has already recorded its own reason, because the job is then no longer active.
     """
     _record(
         context,
-        f"The run failed and no task could say why ({context.get('reason', 'unknown')}): most likely a "
-        "process was killed, for lack of memory or with its machine. See the log of the failed task, then "
-        "clear it with its downstream tasks, or trigger the job again.",
+        f"The run failed, and no task recorded why ({context.get('reason', 'unknown')}). Most likely, a "
+        "process was killed because memory ran out, or a machine failed. See the log of the failed task, "
+        "then clear that task with its downstream tasks, or trigger the job again.",
         _DAG_CALLBACK_SECONDS,
     )
 
 
 def record_unfinished_run(context: Context) -> None:
-    """Record a failure if a run succeeded without recording its checkpoints (Dag callback on success)."""
+    """Record a failure if a run succeeded without recording its checkpoints (a Dag callback on success)."""
     _record(
         context,
         "The run ended without recording the checkpoints: a task was cleared without the tasks after it. "
@@ -104,7 +105,7 @@ def record_unfinished_run(context: Context) -> None:
 
 
 def require_one_row(cursor: Any) -> list[tuple[Any, ...]]:
-    """Return the single row of `record_checkpoints` (a handler of SQLExecuteQueryOperator).
+    """Return the single row of `record_checkpoints` (a handler for SQLExecuteQueryOperator).
 
     Raises AirflowFailException for any other number of rows.
     """
@@ -131,9 +132,9 @@ def _reason(context: Context, error: BaseException | None) -> str:
 def _record(context: Context, reason: str, seconds: float, *, again: bool = False) -> None:
     """Write the reason, with retries for up to `seconds` while the database is unavailable.
 
-    After that, the next run or the audit corrects the row. If the database hangs, an attempt takes up to 30
-    seconds. Ending the attempt sooner would not save the reason: if Airflow kills the process in the
-    meantime, nothing could have been written in that time anyway.
+    If the database stays unavailable, the next run or the audit corrects the row. If the database hangs, an
+    attempt takes up to 30 seconds, and Airflow may kill the process in the meantime. A shorter attempt would
+    not help, because a hanging database could not have stored the reason.
     """
     from include.attempt.tracking import track_recorded
     from include.deployment.connections import training_db_factory

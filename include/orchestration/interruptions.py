@@ -1,10 +1,10 @@
-"""Counts how often a task was interrupted in a row, and stops retrying it if it makes no progress.
+"""Counts the consecutive interruptions of a task, and stops its retries if the task makes no progress.
 
-Airflow evaluates no retry policy after a SIGKILL, such as the kernel's when memory is short, and would retry
+After a SIGKILL, such as the kernel's when memory runs out, Airflow evaluates no retry policy and would retry
 the task `retries` times. Each attempt therefore stores its number in task_state_store when it starts, and the
-retry policy marks it as explained if it ends with an error, an outage or a preemption. An attempt without an
-explanation was killed, or lost with its machine. Traces of the watchdog are also stored, so that the last
-failure can name the most likely cause.
+retry policy marks the attempt as explained if it ends with an error, an outage or a preemption. An attempt
+without an explanation was killed, or lost with its machine. The watchdog's traces are also stored, so that
+the last failure can name the most likely cause.
 
 Durable progress resets the counts of kills and interruptions: a job that advances can be interrupted for
 weeks.
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_KILLS = 3
-"""Number of consecutive kills without durable progress that end the task."""
+"""Number of consecutive kills without durable progress after which the task fails."""
 
 MAX_INTERRUPTIONS = 50
-"""Number of consecutive interruptions of any kind without durable progress after which one more attempt is
-the last. During an outage, that many retries take two hours."""
+"""Maximum number of consecutive interruptions of any kind, without durable progress, that are retried. During
+an outage, that many retries take two hours."""
 
 _KEY = "interruptions"
-"""Key in task_state_store, whose values are kept for each task of each run."""
+"""Key in task_state_store, which has separate values for each task of each run."""
 
 
 def stop_after_repeated_kills(context: Context) -> None:
-    """Start an attempt of a task that stores no progress. Raises AirflowFailException after three kills."""
+    """Call `start_attempt` for a task without progress. Raises AirflowFailException after three kills."""
     start_attempt(context, progress=(0,))
 
 
 def start_attempt(context: Context, progress: Sequence[int], trace: Trace | None = None) -> None:
-    """Store that an attempt starts, with the progress so far: numbers that are compared like a tuple.
+    """Store that an attempt starts, with the progress so far: numbers that are compared in order.
 
-    `trace` is the watchdog's trace of the previous attempt, if there is one on this machine.
+    `trace` is the watchdog's trace of the previous attempt, if this machine has one.
 
     Raises AirflowFailException if the last three attempts were killed, or the last 51 interrupted, without
     progress. If Airflow does not respond, the attempt starts unchecked, but still counts if it is killed.
@@ -77,21 +77,21 @@ class Ending:
     """The end of an attempt that was not killed."""
 
     in_a_row: int
-    """Number of attempts, including this one, since the first that began with the same progress or, if this
-    one had not started, since the first that did not start."""
+    """How many attempts in a row, up to and including this one, started with the same progress or, if this
+    attempt did not start, did not start either."""
     had_started: bool
     """Whether the attempt had reached `start_attempt`."""
 
 
 def mark_explained(context: Context) -> Ending | None:
-    """Store that this attempt ends with a known error.
+    """Store that this attempt ends for a known reason.
 
     Returns None if that could not be stored, or if a newer attempt has started.
     """
     attempt = context["ti"].try_number
     try:
         noted = load_record(context, _KEY) or {"attempt": 0, "first": attempt, "progress": [], "kills": []}
-        if noted["attempt"] > attempt:  # the scheduler considered this attempt lost, and has started another
+        if noted["attempt"] > attempt:  # the scheduler considered this attempt lost, and started a newer one
             return None
         had_started = noted["attempt"] == attempt
         first = noted.get("first", attempt)
@@ -118,7 +118,7 @@ def store_record(context: Context, key: str, values: Mapping[str, Any]) -> None:
 
 
 def _fingerprint(context: Context) -> str:
-    """Return a hash of the task's arguments and max_tries, which changes when the task is cleared."""
+    """Return a hash of the task's arguments and max_tries; clearing a task changes its max_tries."""
     task = context["task"]
     arguments = [getattr(task, name, None) for name in ("op_args", "op_kwargs")]
     # A value that is not JSON has not been rendered yet; its repr may differ between attempts.
@@ -131,7 +131,7 @@ def _fingerprint(context: Context) -> str:
 def _store_start(
     context: Context, progress: Sequence[int], trace: Trace | None
 ) -> tuple[list[Trace | None], int]:
-    """Store that the attempt starts; return the kills and the number of interruptions before it.
+    """Store that the attempt starts; return the earlier kills and the number of earlier interruptions.
 
     The kills are the traces of the preceding attempts that were killed without progress. All preceding
     attempts without progress count as interruptions.
@@ -141,13 +141,13 @@ def _store_start(
     kills: list[Trace | None] = []
     first = attempt
     if before and reached <= (highest := tuple(before["progress"])):
-        reached = highest  # resuming from an older state is not progress, nor is repetition
+        reached = highest  # neither resuming from an older state nor repetition is progress
         first = before.get("first", before["attempt"])
         if not before["explained"]:
             kills = [Trace(**kill) if kill else None for kill in before.get("kills", [])]
-            if before["attempt"] != attempt:  # otherwise a deferred task has resumed
+            if before["attempt"] != attempt:  # equal when a deferred task resumes the same attempt
                 kills.append(trace if trace and trace.attempt == before["attempt"] else None)
-        # Attempts between that one and this one were killed before they reached this point.
+        # Attempts between the stored attempt and this one were killed before they could store their start.
         kills += [None] * (attempt - before["attempt"] - 1)
     noted: dict[str, Any] = {
         "attempt": attempt,

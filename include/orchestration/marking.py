@@ -1,9 +1,9 @@
 """Records in the job's row that a user marked or deleted a run of `train_yolo`, or marked a task as failed.
 
 Airflow calls no callback in these cases. When users mark runs and tasks, it calls listeners in the API
-server. The deletion of a run is visible only in Airflow's database session, and the deletion of a whole Dag
-not even there. This module is registered only in the API server, because the scheduler must not wait for the
-training database.
+server. The deletion of a run is visible only in Airflow's database session; the deletion of a whole Dag is
+not visible at all. This module is registered only in the API server, because the scheduler must not wait for
+the training database.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _HOW_TO_RESUME = (
 )
 
 _AFTER_RUN_SECONDS = 2.0
-"""Airflow also fails the running tasks of a marked run, and tells us of the tasks first. This delay lets the
-run's own reason be recorded instead."""
+"""When a user marks a run as failed, Airflow also fails its running tasks, and calls the listeners for the
+tasks first. This delay ensures that the reason for the run is recorded, not one for a task."""
 
 _PENDING: dict[tuple[str, str], list[threading.Timer]] = {}
-"""The delayed records of marked tasks, by Dag and run. A record of the run itself cancels them."""
+"""Timers that will record marked tasks, by Dag and run. They are cancelled if the run itself is recorded."""
 
 _DELETED = "training.deleted_runs"
-"""Key in the `info` of a session, with the runs that its transaction has deleted."""
+"""Key in a session's `info`; the value lists the runs that the transaction has deleted."""
 
 
 def register() -> None:
@@ -76,7 +76,7 @@ def on_task_instance_failed(task_instance: Any) -> None:
 
 
 def _watch_deletions(runs: type[Any]) -> None:
-    """Listen to database sessions that delete runs, which are objects of the class `runs`."""
+    """Listen to database sessions that delete runs; `runs` is the class of Airflow's runs."""
     event.listen(runs, "after_delete", _on_deletion)
     event.listen(Session, "after_commit", _on_commit)
     event.listen(Session, "after_rollback", _on_rollback)
@@ -85,7 +85,7 @@ def _watch_deletions(runs: type[Any]) -> None:
 def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
     """Remember, until the commit, that a user deleted a run.
 
-    Airflow does not allow users to delete a running one.
+    Airflow does not let users delete active runs.
     """
     session = object_session(deleted)
     if session is not None:
@@ -93,7 +93,7 @@ def _on_deletion(_mapper: object, _connection: object, deleted: DagRun) -> None:
 
 
 def _on_commit(session: Session) -> None:
-    """Record which runs were deleted."""
+    """Record in the jobs' rows that their runs were deleted."""
     reason = "The run was deleted in Airflow. Its durable state is kept: trigger the job again to resume"
     for deleted in session.info.pop(_DELETED, ()):
         _record(deleted, f"{reason}.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST = 1000
-"""Airflow's limit, in characters."""
+"""Airflow's limit for the length of a note, in characters."""
 
 _TIMEOUT_SECONDS = 10
 
@@ -25,9 +25,9 @@ _TIMEOUT_SECONDS = 10
 def leave_note(context: Context, text: str) -> bool:
     """Set the note of this task's run to `text`; return whether that succeeded.
 
-    Tasks may not write notes themselves. Connection `training_airflow` names a user who may; its host is the
-    complete URL of Airflow. Without the connection, or if Airflow does not respond, no note is written, but
-    the task does not fail.
+    Airflow does not let tasks write notes, so this function logs in as the user of connection
+    `training_airflow`, whose host is Airflow's complete URL. Without the connection, or if Airflow does not
+    respond, no note is written, but the task does not fail.
     """
     import requests
     from airflow.sdk import BaseHook

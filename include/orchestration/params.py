@@ -1,4 +1,4 @@
-"""Generates the params of Dags (the form in Airflow's UI, the schema of REST) from pydantic models."""
+"""Generates the params of Dags (the form in Airflow's UI, the REST API's schema) from pydantic models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def _flat(name: str, field: dict[str, Any]) -> dict[str, Any]:
             raise TypeError(f"{name}: only `T | None` has a flat schema, not {branches}")
         (value,) = values
         field |= value | {"type": field.get("type", [value["type"], "null"])}
-        # A blank string means "not given", like null: REST must not refuse values that the model accepts.
+        # A blank string means "not given", like null. The REST API must accept every value that the model
+        # accepts.
         if "enum" in value:
             field["enum"] = [*value["enum"], "", None]
             field["values_display"] = {"null": "(not set)", "": "(blank)"}

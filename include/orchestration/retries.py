@@ -43,23 +43,24 @@ class _Pause:
 _LONGEST_DELAY = timedelta(minutes=5)
 _OUTAGE = _Pause(timedelta(seconds=15), _LONGEST_DELAY, 1.1)
 _PREEMPTION = _Pause(timedelta(seconds=1), timedelta(minutes=1), 1.2)
-"""50 of these pauses outlast half an hour in which machines come and go."""
+"""50 of these pauses add up to more than half an hour, which outlasts a series of preemptions."""
 
 _LONGEST = 300
-"""Maximum length of an error in a reason, in characters: Airflow truncates reasons at 500."""
+"""Maximum length of an error message in a reason, in characters: Airflow truncates reasons at 500."""
 
 _KEY = "errors"
-"""Key in task_state_store, whose values are kept for each task of each run."""
+"""Key in task_state_store, which has separate values for each task of each run."""
 
 
 @dataclass(frozen=True)
 class CountErrors(RetryPolicy):
     """Fails a task at its `errors`-th error.
 
-    Preemptions, outages and waiting for a GPU are limited in interruptions.py; their pauses grow with the
-    number of attempts without durable progress. Airflow consults no policy after a SIGKILL, or after an
-    AirflowFailException, which is final. If one of its processes was killed, an attempt counts as killed
-    (interruptions.py). The count of errors restarts when the task has different arguments or was cleared.
+    Retries after preemptions, outages and waits for a GPU are limited in interruptions.py; the pauses before
+    them grow with the number of attempts without durable progress. Airflow consults no policy after a
+    SIGKILL, or after an AirflowFailException, which is final. An attempt counts as killed (interruptions.py)
+    if any of its processes was killed. The count of errors restarts when the task has different arguments or
+    was cleared.
     """
 
     errors: int = 2
@@ -97,12 +98,12 @@ class CountErrors(RetryPolicy):
         )
 
     def serialize(self) -> dict[str, Any]:
-        """Return the fields for Airflow, which in 3.3 stores only that there is a policy."""
+        """Return the policy's fields as JSON. Airflow 3.3 stores only whether a task has a policy."""
         return {"errors": self.errors, "delay": self.delay.total_seconds()}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> CountErrors:
-        """Return the policy that `serialize` has dumped."""
+        """Return the policy with the fields that `serialize` returned."""
         return cls(errors=data["errors"], delay=timedelta(seconds=data["delay"]))
 
     def _count(self, exception: BaseException, context: Context) -> int:
@@ -114,7 +115,7 @@ class CountErrors(RetryPolicy):
 
 
 def _after_interruption(pause: _Pause, ending: Ending | None, try_number: int, reason: str) -> RetryDecision:
-    """Retry after a pause. An attempt that failed before it was counted at its start is counted here."""
+    """Retry after a pause; fail if too many attempts in a row ended before `start_attempt` counted them."""
     in_a_row = ending.in_a_row if ending else try_number
     if ending and not ending.had_started and in_a_row > MAX_INTERRUPTIONS:
         return RetryDecision.fail(

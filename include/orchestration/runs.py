@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def is_running(dag_id: str, run_id: str) -> bool:
     """Return whether the run is queued or running; a deleted run is neither.
 
-    Raises every error of the API server except 404. Call this function in a task or a trigger.
+    Raises any error of the API server except 404. Call this function only in a task or a trigger.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -28,10 +28,10 @@ def is_running(dag_id: str, run_id: str) -> bool:
 
 
 def creation_of(task_instance_id: UUID) -> datetime:
-    """Return when Airflow created the task instance: with its run, or when it was cleared.
+    """Return when Airflow created the task instance: when it created the run, or cleared the task.
 
-    Airflow starts `train` in the order in which the runs were created, but tasks cannot read that time, and
-    the user who triggers a run can choose the dates that tasks can read. Task instance ids are UUIDs of
+    Airflow starts `train` in the order in which the runs were created. Tasks cannot read when that was, and
+    the user who triggers a run can choose the dates that tasks can read. But task instance ids are UUIDs of
     version 7 (RFC 9562), which start with the milliseconds since 1970.
     """
     return datetime.fromtimestamp(int.from_bytes(task_instance_id.bytes[:6]) / 1000, UTC)

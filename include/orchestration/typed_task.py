@@ -1,7 +1,7 @@
-"""Typed Airflow tasks: plain JSON travels between them, and their functions receive and return models.
+"""Typed Airflow tasks: their functions receive and return models, which Airflow passes on as plain JSON.
 
-A decorated function keeps its type for mypy, which can therefore compare the result of a task with the
-arguments of the next one, as in calls to plain functions.
+A decorated function keeps its type, so mypy can check a task's result against the next task's arguments, as
+in calls to plain functions.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def typed_task(**options: Any) -> Callable[[Function], Function]:
     """Make a function an Airflow task; `options` are those of `@task`.
 
     Arguments are parsed and the result is dumped according to the annotations. In a Dag, a call returns
-    Airflow's reference to the result, although mypy sees the result's type. The task raises
-    AirflowFailException if the task that returns an argument was marked as success, unless the argument
-    may be None.
+    Airflow's reference to the result, although mypy sees the result's type. If an argument is missing because
+    a user marked the task that returns it as success, the decorated task raises AirflowFailException, unless
+    the argument may be None.
     """
 
     def decorate(function: Function) -> Function:

@@ -21,7 +21,7 @@ def parse_result(model: type[AnyModel], value: Any, sender: str) -> AnyModel:
 
 
 def require_result(value: Any, sender: str) -> Any:
-    """Return `value`. Raises AirflowFailException for None, which no task whose result is read returns."""
+    """Return `value`. Raises AirflowFailException for None, which a task with a result never returns."""
     if value is None:
         raise AirflowFailException(
             f"Task {sender} returned nothing, because it was marked as success by hand. Clear {sender} and "
@@ -31,10 +31,10 @@ def require_result(value: Any, sender: str) -> Any:
 
 
 def result_of(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Any:
-    """Return the result of a task, for templates. Raises AirflowFailException if there is none."""
+    """Return the result of a task, for use in templates. Raises AirflowFailException if there is none."""
     return require_result(ti.xcom_pull(task_ids=task_id), task_id)
 
 
 def manifest_of(ti: RuntimeTaskInstanceProtocol) -> TrainingManifest:
-    """Return the result of `train`, for templates. Raises AirflowFailException if there is none."""
+    """Return the result of `train`, for use in templates. Raises AirflowFailException if there is none."""
     return TrainingManifest.model_validate(result_of(ti, "train"))

@@ -69,7 +69,7 @@ def choose_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
 def shrink_picture(path: Path) -> bytes | None:
     """Return the picture, shrunk if too large; None if it is invalid, incomplete or still too large.
 
-    Ultralytics draws in threads of its own, so a picture may be unfinished.
+    Ultralytics draws in background threads, so a picture may be unfinished.
     """
     from PIL import Image, UnidentifiedImageError
 

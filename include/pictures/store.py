@@ -33,7 +33,7 @@ class StoredPicture:
 
 
 class PictureStore:
-    """Pictures in one bucket. Each belongs to the training run that origin_run_id started."""
+    """Pictures in one bucket. Each belongs to the training run that the Dag run origin_run_id started."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

@@ -1,4 +1,4 @@
-"""Checks a registered version again before a training run, for the job's task and on its worker."""
+"""Checks a registered version again before a training run, for the job's task and on the job's worker."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ def check_version(
 ) -> CheckedDataset:
     """Fetch and check the version with `inspect_dataset`; return the result with a reference to the version.
 
-    Raises DatasetError if the source no longer has the registered content, or if it is a path from which this
-    task or split reads files that were not registered. Also raises the errors of `inspect_dataset`.
+    Raises DatasetError if the source no longer has the registered content, or if the source is a path and
+    this task or split reads files there that were not registered. Also raises the errors of
+    `inspect_dataset`.
     """
     try:
         found = inspect_dataset(

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from include.s3.bucket import Bucket
 
 EXAMPLES = 50
-"""Number of images that are named for each kind of change."""
+"""Maximum number of images that are named for each kind of change."""
 
 _LISTED_CLASSES = 500
-"""Number of classes that are named; most detection datasets have fewer."""
+"""Maximum number of classes that are named; most detection datasets have fewer."""
 
 _LARGEST = 4 * 1024**2
 """Maximum size of a stored difference in bytes: far more than EXAMPLES names of a kilobyte for each of the
@@ -44,7 +44,7 @@ class ChangedImage(BaseModel):
 
 
 class Changes(BaseModel):
-    """All images that differ in one way."""
+    """All images with the same kind of change."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -105,7 +105,7 @@ class ClassDifference(BaseModel):
     removed: int
     """Number of classes that are gone."""
     renumbered: bool
-    """Whether any class has different numbers in the two versions, which changes the meaning of labels."""
+    """Whether any class has a different id in each version, which changes the meaning of labels."""
     changes: list[ClassChange] = Field(max_length=_LISTED_CLASSES)
     """The first classes that are new, are gone, or have different counts."""
 
@@ -192,7 +192,7 @@ def _record_moves(removed: list[ManifestEntry], added: list[ManifestEntry], foun
 def _pair_by_name(
     before: Iterable[ManifestEntry], after: Iterable[ManifestEntry]
 ) -> Iterator[tuple[list[ManifestEntry], list[ManifestEntry]]]:
-    """Yield, for each name in either manifest, the images of that name in both manifests."""
+    """Yield, for each name in either manifest, the images with that name in each manifest."""
 
     def name_of(pair: tuple[ManifestEntry, int]) -> str:
         return pair[0].key
@@ -208,7 +208,7 @@ def _pair_by_name(
 def _pair_by_split(
     old: list[ManifestEntry], new: list[ManifestEntry]
 ) -> Iterator[tuple[ManifestEntry | None, ManifestEntry | None]]:
-    """Yield pairs of images in the same split; None stands for an image that one version does not have."""
+    """Yield pairs of images in the same split; None replaces an image that one version lacks."""
     for split in dict.fromkeys(entry.split for entry in (*old, *new)):
         yield from zip_longest(
             (entry for entry in old if entry.split == split),

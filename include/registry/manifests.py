@@ -113,7 +113,7 @@ def _read_lines(file: Path) -> Iterator[bytes]:
 
 @contextmanager
 def _sorted_lines(manifest: Path) -> Iterator[Iterator[bytes]]:
-    """Yield the lines in order. The sorted pieces are in temporary files, because memory may be too small."""
+    """Yield the lines in order. The sorted pieces are in temporary files, to save memory."""
     with ExitStack() as files:
         runs: list[IO[bytes]] = []
         for run in _cut(manifest):

@@ -1,4 +1,4 @@
-"""The objects that a version of a dataset uses in the bucket of the checkpoints, and the locks on them."""
+"""The objects that a version of a dataset uses in the bucket for checkpoints, and the locks on them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class DatasetObjects:
     """The name of the prefix of the converted copy, which is the fingerprint if ETags are MD5s. None if the
     data were not converted."""
     upload_id: str | None
-    """The upload from which the version comes; None if its data are not from an upload in this bucket."""
+    """The upload that contains the version's data; None if they are not from an upload in this bucket."""
 
     @classmethod
     def of(cls, bucket: Bucket, dataset: DatasetVersion | DatasetReference) -> Self:
-        """Return the objects that a version, or data about to become a version, use in the bucket."""
+        """Return the objects in the bucket that a version, or data about to become a version, uses."""
         found = re.match(rf"{re.escape(bucket.at(DATASETS).uri)}([0-9a-f]{{64}})(/|$)", dataset.source)
         uploads = find_upload_id(bucket, dataset.origin), find_upload_id(bucket, dataset.source)
         return cls(dataset.fingerprint, found[1] if found else None, uploads[0] or uploads[1])

@@ -65,8 +65,8 @@ class Registration:
     note: str | None = None
     """The user's note on the version."""
     only_if_changed: bool = False
-    """If true, no version is created if the newest version from the same address has this content, even if
-    that version is archived or versions from other addresses followed it."""
+    """If true, create no version when the newest version from the same address has this content, even if that
+    version is archived or versions from other addresses followed it."""
 
 
 class DatasetJob(BaseModel):
@@ -83,8 +83,8 @@ class DatasetJob(BaseModel):
 class DatasetRepository:
     """Reads and writes versions of datasets over one psycopg connection.
 
-    Each method runs in a transaction of its own, which is committed when the method returns, or in the
-    caller's transaction if one is open. The caller closes the connection.
+    Each method runs in the caller's transaction if one is open; otherwise, in a new one that is committed
+    when the method returns. The caller closes the connection.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:

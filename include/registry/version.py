@@ -41,9 +41,9 @@ class DatasetSummary(BaseModel):
     task: str
     """The task for which the content was checked."""
     train_images: int
-    """Number of images to train on."""
+    """Number of training images."""
     val_images: int
-    """Number of images to validate with."""
+    """Number of validation images."""
     size: int
     """Total size of images and labels, in bytes."""
     report: str | None

@@ -1,6 +1,6 @@
 """Decides when to retrain a model, and whether the new version replaces the current one.
 
-    include.retraining.plans     the reviewed file of plans: what to train, on what, when, and with which gate
+    include.retraining.plans     the file of plans: what to train, on which data, when, and with which gate
     include.retraining.request   the parameters of a run of `retrain_yolo`, which override its plan
     include.retraining.novelty   whether there is anything new to train on
     include.retraining.gate      whether a challenger may replace the champion

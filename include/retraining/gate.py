@@ -26,8 +26,8 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "pose": (*_BOX, *_POSE, "fitness"),
     "obb": (*_BOX, "fitness"),
 }
-"""The metrics of each task that can decide, as Ultralytics names them. In all of them higher is better: the
-errors of a depth model (`metrics/rmse`, …) are not among them."""
+"""The metrics by which the gate can decide, for each task, as Ultralytics names them. In all of them, higher
+is better: the errors of a depth model (`metrics/rmse`, …) are not among them."""
 
 _ROUNDING = 1e-9
 """Tolerance for floating-point rounding: 0.71 - 0.7 is less than 0.01 in binary."""

@@ -1,4 +1,4 @@
-"""The reviewed file of retraining plans: what to train, on what, when, and with which gate."""
+"""The file of retraining plans: what to train, on which data, when, and with which gate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PLANS = Path(__file__).resolve().parents[1] / "retrain_plans.yaml"
-"""The default file, in this repository; RETRAIN_PLANS names another one."""
+"""The file in this repository, which is used unless RETRAIN_PLANS names another one."""
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}\Z"
 NAME_RULE = "1 to 64 lower-case letters, digits, '_' or '-', starting with a letter or a digit"
@@ -54,7 +54,7 @@ class Schedule(_Part):
     """When a plan runs automatically."""
 
     cron: str | None = None
-    """Times in UTC: a cron expression of five fields, or a preset such as @weekly; None for no times."""
+    """Times in UTC: a cron expression of five fields, or a preset such as @weekly; None if there are none."""
     on_new_data: bool = False
     """Whether the plan also runs when its dataset changes."""
 
@@ -137,14 +137,14 @@ class RetrainPlan(_Part):
         try:
             return TrainingSpec.parse(given | self.parameters)
         except SpecError as error:
-            # An error in overrides usually begins with an argument in them instead of the parameter.
+            # An error about `overrides` usually starts with the argument's name, not with the parameter's.
             prefix = "parameters.overrides: " if error.field == "overrides" else "parameters."
             raise PlanError(f"{prefix}{error}" if error.field in self.parameters else str(error)) from None
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all settings that determine the result of training on given data."""
         decides = self.spec().with_defaults().identity() | {"start_from": self.start_from}
-        del decides["dataset"]  # the data have a fingerprint of their own
+        del decides["dataset"]  # the data have their own fingerprint
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -190,7 +190,7 @@ def load_plans(path: Path) -> Plans:
         name = entry.get("name") if isinstance(entry, dict) else None
         label = f"plan {show_value(name) if name else number}"
         if label in taken:
-            problems.append((name, f"{label}: an earlier plan has the same name; give each plan its own"))
+            problems.append((name, f"{label}: an earlier plan has the same name; names must be unique"))
             continue
         taken.add(label)
         try:

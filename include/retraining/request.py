@@ -11,18 +11,18 @@ from include.retraining.plans import PlanError, RetrainPlan, describe_problems
 
 
 class RetrainRequest(LenientRequest):
-    """All parameters of `retrain_yolo`. The form in Airflow's UI is generated from them.
+    """Every parameter of `retrain_yolo`. The form in Airflow's UI is generated from this class.
 
     If a parameter is null, the value in the plan applies.
     """
 
     dag_id = "retrain_yolo"
 
-    plan: str = Field(max_length=64, description="Name of the plan to run, from the file of plans.")
+    plan: str = Field(max_length=64, description="Name of the retraining plan to run.")
     force: bool = Field(
         False,
-        description="Train even if the data and parameters are those of the model in production or of a "
-        "version that was already rejected.",
+        description="Train even if the model in production, or a version that was rejected, was already "
+        "trained with the same data and parameters.",
     )
     start_from: Literal["champion", "scratch"] | None = Field(
         None,
@@ -31,7 +31,8 @@ class RetrainRequest(LenientRequest):
     )
     parameters: dict[str, Any] | None = Field(
         None,
-        description='Parameters of train_yolo for this run; they override those of the plan: {"epochs": 50}.',
+        description="Parameters of train_yolo for this run, which override those of the plan. Example: "
+        '{"epochs": 50}.',
     )
     approval: bool | None = Field(
         None, description="Whether a person has to approve the promotion. Default: as in the plan."

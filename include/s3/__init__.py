@@ -1,6 +1,6 @@
-"""All access to S3: addresses, errors as sentences, and verified uploads and downloads.
+"""All access to S3: addresses, errors with readable messages, and verified uploads and downloads.
 
-Only `layout` and `listing` know what the objects mean. s3transfer's uploads are not used, because they
+Only `layout` and `listing` depend on what the keys mean. s3transfer's uploads are not used, because they
 support neither If-Match nor If-None-Match, and an unconditional write could overwrite another attempt's
 checkpoint.
 """

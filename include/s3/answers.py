@@ -1,4 +1,4 @@
-"""Accepting an object as stored even if the response that says so never arrives."""
+"""Detecting that an object was stored even if the response to its upload never arrives."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def answer_or_look(send: Callable[[], str], look: Callable[[], str | None], seconds: float) -> str:
-    """Return the result of send(), or that of look() after `seconds` without a byte sent or a response.
+    """Return the result of send(), or of look() if no byte is sent and no response arrives for `seconds`.
 
-    On a half-open connection, the caller would otherwise wait until the client's time-out. `send` runs in its
-    own thread, which sends nothing more after this function has returned. Raises what `send` raises, and
-    UploadGivenUp if the deadline of the upload has passed.
+    On a half-open connection, the caller would otherwise wait until the client's time-out. `send` runs in a
+    separate thread, which sends nothing more after this function has returned. Raises any exception of
+    `send`, and UploadGivenUp if the upload's deadline has passed.
     """
     answer: Future[str] = Future()
     request = WatchedRequest()

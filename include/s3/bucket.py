@@ -40,12 +40,12 @@ class ObjectContent:
     content: bytes | None
     """The object's bytes; None if the reader already has them."""
     etag: str
-    """In quotes, as S3 gives it."""
+    """The ETag with its quotes, as S3 returns it."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket by name, and the client for it; several threads may use it."""
+    """A bucket's name and a client for the bucket; several threads may share an instance."""
 
     client: S3Client
     name: str
@@ -66,7 +66,8 @@ class Bucket:
     def read(self, key: str, largest: int, parse: Callable[[bytes], T]) -> T | None:
         """Return the result of `parse` for the object's bytes.
 
-        None if the object does not exist, has more than `largest` bytes, or fails pydantic's validation.
+        Returns None if the object does not exist, has more than `largest` bytes, or fails pydantic's
+        validation.
         """
         head = self.head(key)
         if head is None or head["ContentLength"] > largest:
@@ -124,7 +125,7 @@ class Bucket:
             self.client.delete_object(Bucket=self.name, Key=key)
 
     def delete_listed(self, item: ListedObject) -> bool:
-        """Delete exactly the listed object. Returns False if it has since been replaced or removed."""
+        """Delete the object as listed. Returns False if it has since been replaced or removed."""
         try:
             with translate_s3_errors(self.client, item.location):
                 self.client.delete_object(Bucket=self.name, Key=item.location.key, IfMatch=item.etag)
@@ -134,9 +135,9 @@ class Bucket:
         return True
 
     def delete_below(self, prefix: str, chosen: Callable[[str], bool] = lambda key: True) -> tuple[int, int]:
-        """Delete the objects below `prefix` for whose keys `chosen` returns True, whatever they contain now.
+        """Delete the objects below `prefix` whose keys `chosen` accepts, even if they were just replaced.
 
-        Returns their number and total size. The caller must ensure that nobody writes below `prefix`.
+        Returns their number and total size. The caller must ensure that no process writes below `prefix`.
         """
         objects = size = 0
         for page in self.pages(prefix):
@@ -173,7 +174,7 @@ class Bucket:
 
 
 def checksum_of(content: bytes | IO[bytes]) -> str:
-    """Return the SHA-256 of some bytes, or of the unread rest of a file, in the encoding of S3."""
+    """Return the SHA-256 of some bytes, or of the unread rest of a file, in Base64, as S3 expects it."""
     if isinstance(content, bytes):
         return in_base64(hashlib.sha256(content).digest())
     start, digest = content.tell(), hashlib.sha256()

@@ -14,10 +14,10 @@ CONNECTIONS = 32
 def client_config() -> Config:
     """Return time-outs and retries for uploads of hundreds of megabytes.
 
-    S3Hook and boto3.client take them as `config`. Six attempts back off for at most half a minute, which
-    outlasts a restart of the server. We send our own SHA-256, which the signature covers and the server
-    verifies. So botocore need neither hash each body again nor add its own kind of checksum, which not every
-    S3 server supports.
+    Pass the result to S3Hook or boto3.client as `config`. The pauses between six attempts last up to half a
+    minute in total, which outlasts a restart of the server. We send our own SHA-256, which the signature
+    covers and the server verifies. Botocore therefore need not hash each body again, or add a kind of
+    checksum that not every S3 server supports.
     """
     from botocore.config import Config
 
@@ -34,9 +34,9 @@ def client_config() -> Config:
 
 
 def signing_config(endpoint: str | None) -> Config:
-    """Return settings of a client that only signs links for S3 at `endpoint`; None is Amazon's own.
+    """Return settings of a client that only signs links for S3 at `endpoint`; None means Amazon's endpoint.
 
-    Only Amazon's own endpoint gives buckets a DNS name; on any other, the bucket is in the path.
+    Only Amazon's endpoint gives each bucket a DNS name; with any other endpoint, the bucket is in the path.
     """
     from botocore.config import Config
 
@@ -44,7 +44,7 @@ def signing_config(endpoint: str | None) -> Config:
     return Config(
         signature_version="s3v4",
         s3={"addressing_style": "path" if endpoint else "virtual"},
-        # Otherwise the link of a PUT would be valid for an empty body only.
+        # By default, the link of a PUT would be valid only for an empty body.
         request_checksum_calculation="when_required",
     )
 

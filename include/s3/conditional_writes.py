@@ -1,7 +1,7 @@
 """Probing whether an S3 server honours the conditions of writes (many do not), and verifies checksums.
 
 A probe cannot show whether the server checks the condition and writes in one atomic step; docs/deployment.md
-says for which servers this is known.
+lists the servers that are known to do so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Support(StrEnum):
     """How a server treats a write whose condition does not hold; only HONOURED protects the object."""
 
     HONOURED = "refuses it"
-    IGNORED = "carries it out"
+    IGNORED = "performs it anyway"
     UNSUPPORTED = "does not support the condition"
     UNKNOWN = "could not be tested, because the keys do not allow it"
 
@@ -62,7 +62,7 @@ class ConditionalWrites:
             "a deletion": self.delete,
         }
         return [
-            f"{write} whose condition does not hold (it {support})"
+            f"{write} whose condition does not hold (the server {support})"
             for write, support in writes.items()
             if support in {Support.IGNORED, Support.UNSUPPORTED}
         ]
@@ -71,7 +71,7 @@ class ConditionalWrites:
 def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
     """Try writes whose conditions do not hold, on an object that belongs to no job. Raises StoreErrors."""
     probe = _Probe(bucket)
-    probe.attempt(probe.put, {"IfNoneMatch": "*"})  # from now on the object exists
+    probe.attempt(probe.put, {"IfNoneMatch": "*"})  # creates the object
     return ConditionalWrites(
         put=probe.attempt_both(probe.put),
         multipart=probe.attempt_both(probe.multipart),
@@ -83,7 +83,7 @@ def probe_conditional_writes(bucket: Bucket) -> ConditionalWrites:
 def require_conditional_writes(bucket: Bucket) -> None:
     """Raise ConditionsNotHonoured if two attempts at a job could overwrite each other's state.
 
-    If the server only ignores the condition of a copy, log a warning instead.
+    If the server ignores only the condition of a copy, log a warning instead.
     """
     found = probe_conditional_writes(bucket)
     needed = (found.put, found.multipart)
@@ -91,8 +91,8 @@ def require_conditional_writes(bucket: Bucket) -> None:
         raise _not_honoured(bucket, found, "train on")
     if found.copy is Support.IGNORED:
         log.warning(
-            "S3 at %s does not honour the condition of a copy: an attempt that was overtaken could restore "
-            "an older state. The next attempt continues from the newest state that it finds.",
+            "S3 at %s does not honour the condition of a copy: an attempt that has been replaced could "
+            "restore an older state. The next attempt continues from the newest state that it finds.",
             bucket.endpoint,
         )
 
@@ -108,13 +108,13 @@ def require_verified_writes(bucket: Bucket) -> None:
         return
     raise ConditionsNotHonoured(
         f"S3 at {bucket.endpoint} stores bytes that do not match the SHA-256 sent with them, so a state that "
-        f"was damaged on its way to bucket {bucket.name!r} would be recorded as whole. Do not store "
+        f"was damaged on its way to bucket {bucket.name!r} would be recorded as intact. Do not store "
         "training states on this server: use one that verifies x-amz-checksum-sha256 (docs/deployment.md, S3)"
     )
 
 
 def require_conditional_deletes(bucket: Bucket) -> None:
-    """Raise ConditionsNotHonoured if a deletion could hit an object that was just replaced."""
+    """Raise ConditionsNotHonoured if a deletion could remove an object that has just been replaced."""
     found = probe_conditional_writes(bucket)
     if found.delete in {Support.IGNORED, Support.UNSUPPORTED}:
         raise _not_honoured(bucket, found, "delete states on")
@@ -129,7 +129,7 @@ def _not_honoured(bucket: Bucket, found: ConditionalWrites, what: str) -> Condit
 
 
 class _Probe:
-    """The kinds of writes, each to the same object."""
+    """Tries each kind of write on the same object."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._client, self._at = bucket.client, bucket.at(PROBE_KEY)
@@ -146,7 +146,7 @@ class _Probe:
         return Support.IGNORED
 
     def attempt_both(self, write: Callable[[Condition], None]) -> Support:
-        """Try a write that requires that no object exists, and one that requires an ETag that none has."""
+        """Try a write that requires a missing object, and one that requires an ETag that no object has."""
         first = self.attempt(write, {"IfNoneMatch": "*"})
         return first if first is not Support.HONOURED else self.attempt(write, {"IfMatch": _NOBODYS_ETAG})
 
@@ -174,7 +174,7 @@ class _Probe:
             Bucket=self._at.bucket,
             Key=self._at.key,
             CopySource={"Bucket": self._at.bucket, "Key": self._at.key},
-            MetadataDirective="REPLACE",  # otherwise S3 refuses to copy an object to itself
+            MetadataDirective="REPLACE",  # without this, S3 refuses to copy an object to itself
             **condition,
         )
 

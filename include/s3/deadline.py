@@ -18,9 +18,9 @@ _REQUEST: ContextVar[WatchedRequest | None] = ContextVar("watched_request", defa
 
 
 class Deadline:
-    """The time by which an upload must end, `seconds` from now; any thread may make it expire at once.
+    """The time by which an upload must end, `seconds` from now; any thread may make it expire immediately.
 
-    After the deadline, no request starts, not even a retry by botocore, except the one that aborts an upload.
+    After the deadline, no request starts, not even a retry by botocore, except one that aborts an upload.
     No more bytes of a body are read: the request is aborted and its connection closed, so the rest never
     reaches S3. The deadline bounds only the sending; the client's time-out bounds the wait for the response.
     """
@@ -31,7 +31,7 @@ class Deadline:
         self._ended = False
 
     def end_now(self) -> None:
-        """Expire now, and for good."""
+        """Expire now and permanently."""
         self._ended = True
 
     @property
@@ -41,7 +41,7 @@ class Deadline:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Apply the deadline to this thread. Raises UploadGivenUp if a request fails after it has expired."""
+        """Apply the deadline to this thread. Raises UploadGivenUp if a request fails after the deadline."""
         token = _CURRENT.set(self)
         try:
             yield
@@ -65,7 +65,7 @@ class Deadline:
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
-            f"The upload did not finish in time (within {self._seconds:.0f} s, or before the training ended) "
+            f"The upload did not finish in time (within {self._seconds:.0f} s, or before training ended) "
             "and was abandoned; check the network between this machine and S3"
         )
 
@@ -73,7 +73,7 @@ class Deadline:
 class StallDeadline(Deadline):
     """Expires when, within `seconds`, an upload receives no response and sends fewer than `least_bytes`.
 
-    So a large upload may take longer than a small one.
+    A large upload may therefore take longer than a small one.
     """
 
     def __init__(self, seconds: float, least_bytes: int) -> None:
@@ -82,7 +82,7 @@ class StallDeadline(Deadline):
         self._counted = 0
 
     def sent(self, size: int) -> None:
-        """Extend the deadline once enough bytes were sent. A retry from the start counts them again."""
+        """Extend the deadline once enough bytes have been sent, including those that a retry sends again."""
         self._counted += max(size, 0)
         if self._counted >= self._least_bytes:
             self.answered()
@@ -94,7 +94,7 @@ class StallDeadline(Deadline):
 
     def _given_up(self) -> UploadGivenUp:
         return UploadGivenUp(
-            "The upload was abandoned: either the training ended, or S3 did not respond for "
+            "The upload was abandoned: either training ended, or S3 did not respond for "
             f"{self._seconds:.0f} s and read fewer than {self._least_bytes:,} bytes in that time; check the "
             "network between this machine and S3"
         )
@@ -124,7 +124,7 @@ class WatchedRequest:
         """Record a sign of activity. Raise UploadGivenUp if the request was abandoned."""
         self._last_sign = time.monotonic()
         if self._abandoned:
-            raise UploadGivenUp("The request was abandoned: S3 has the object.")
+            raise UploadGivenUp("The request was abandoned, because S3 already has the object.")
 
 
 def check_deadline(bytes_transferred: int = 0, **_: object) -> None:
@@ -142,7 +142,7 @@ def forget_deadline() -> None:
 
 
 def obey_deadlines(client: S3Client) -> None:
-    """Make `client` send no request after the deadline, except the one that aborts an upload."""
+    """Make `client` send no request after the deadline, except one that aborts an upload."""
     client.meta.events.register("before-send.s3", _before_send, unique_id="upload-deadline")
     client.meta.events.register("after-call.s3", _after_call, unique_id="upload-deadline-answer")
 

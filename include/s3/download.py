@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BREAKS = 5  # interruptions in a row, without new bytes in between
+_BREAKS = 5  # consecutive interruptions without new bytes in between
 
 REREAD_SECONDS = (0.2, 3.5)
-"""Pauses before wrong bytes are read again: bytes that are wrong a third time are wrong in S3."""
+"""Pauses before wrong bytes are read again. If they are still wrong the third time, they are wrong in S3."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class FetchedObject:
     size: int
     """Number of received bytes."""
     etag: str
-    """In quotes, as S3 gives it."""
+    """The ETag with its quotes, as S3 returns it."""
     metadata: Mapping[str, str]
-    """The metadata that S3 gives."""
+    """The object's metadata."""
 
 
 @contextmanager
@@ -50,8 +50,8 @@ def download(
 ) -> Iterator[FetchedObject]:
     """Download to a temporary file, let the caller verify it, then rename it to `to`; clean up on errors.
 
-    Before the caller gets the file, its bytes are read again if their hash differs from `sha256` or, without
-    that argument, from the SHA-256 in the object's metadata.
+    Before the caller gets the file, it is downloaded again if its hash differs from `sha256` or, without that
+    argument, from the SHA-256 in the object's metadata.
 
     Raises ObjectNotFound, ObjectTooLarge (more than `largest` bytes), LocalDiskError (no
     space, or not writable), StoreUnreachable and the other StoreErrors.

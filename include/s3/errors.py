@@ -1,4 +1,4 @@
-"""Errors of S3; their messages are for the person who reads a task's log."""
+"""Errors of S3, with messages written for readers of a task's log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_ALLOWED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "4
 _WRONG_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 _NOT_FOUND = "NoSuchKey"
 _PLAIN_404 = "404"
-"""Code of a 404 without S3's own code: a response to HEAD, or that of a proxy whose server is away."""
+"""Code of a 404 without an S3 error code: a response to HEAD, or from a proxy whose server is down."""
 _DELETIONS = {"DeleteObject", "DeleteObjects"}
 
 
@@ -27,7 +27,7 @@ class StoreError(ProjectError):
 
 
 class StoreUnavailable(StoreError, TransientError):
-    """S3 is unavailable at present; a retry may succeed."""
+    """S3 is currently unavailable; a retry may succeed."""
 
 
 class StoreUnreachable(StoreUnavailable):
@@ -55,15 +55,15 @@ class RequestNotSupported(StoreUnavailable):
 
 
 class StoreBusy(StoreUnavailable):
-    """The same object was being written or replaced at the same time."""
+    """Another request was writing or replacing the same object at the same time."""
 
 
 class UploadGivenUp(StoreUnavailable):
-    """The upload did not finish by its deadline. A HEAD shows whether the object was stored all the same."""
+    """The upload did not finish by its deadline. A HEAD request shows whether S3 stored the object anyway."""
 
 
 class RefusedForNow(StoreUnavailable):
-    """The store is misconfigured, but a state is at stake, so requests are retried until it is corrected."""
+    """The store is misconfigured, but a state is at stake, so requests are retried until it is fixed."""
 
 
 class StoreRefusal(StoreError, FinalError):
@@ -79,7 +79,7 @@ class BucketMissing(StoreMisconfigured):
 
 
 class StoreAccessDenied(StoreMisconfigured):
-    """The credentials of `training_s3` are missing, wrong, or not allowed to do this."""
+    """The credentials of `training_s3` are missing, wrong, or insufficient for the request."""
 
 
 class ClockSkew(StoreMisconfigured):
@@ -111,11 +111,11 @@ class ConditionsNotHonoured(StoreRefusal):
 
 
 class FencedOut(StoreRefusal, OwnershipLost):
-    """The checkpoint has been written or deleted since this attempt saw it, usually by the new owner."""
+    """The checkpoint has changed since this attempt read it, usually because the job has a new owner."""
 
 
 class SourceChanged(FencedOut):
-    """The source of a copy was replaced or deleted meanwhile."""
+    """The source of a copy was replaced or deleted in the meantime."""
 
 
 class LocalFileMissing(StoreRefusal):
@@ -123,7 +123,7 @@ class LocalFileMissing(StoreRefusal):
 
 
 class LocalFileChanged(StoreRefusal):
-    """The local file has changed since the training handed it over."""
+    """The local file has changed since training handed it over for upload."""
 
 
 class LocalDiskError(StoreError, AttemptError):
@@ -142,7 +142,7 @@ _UNAVAILABLE: dict[type[StoreUnavailable], set[str]] = {
     RangeNotSatisfiable: {"InvalidRange", "416"},
     RequestNotSupported: {"NotImplemented", "InvalidArgument", "InvalidRequest", "501"},
 }
-"""S3's codes for the StoreUnavailable that callers handle; other codes become StoreUnavailable itself."""
+"""S3's codes for the subclasses of StoreUnavailable; any other code becomes StoreUnavailable itself."""
 
 
 @contextmanager
@@ -164,8 +164,8 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
         ) from error
     except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
         raise StoreAccessDenied(
-            f"There are no credentials for S3 at {endpoint}; put the access key into login and the secret "
-            "key into password of connection training_s3"
+            f"There are no credentials for S3 at {endpoint}; set the login (access key) and password (secret "
+            "key) of connection training_s3"
         ) from error
     except boto.ParamValidationError as error:
         raise StoreRefusal(f"{location.uri} is not a valid S3 address: {error}") from error
@@ -176,7 +176,7 @@ def translate_s3_errors(client: S3Client, location: S3Location) -> Iterator[None
 
 
 def error_code(error: ClientError) -> str:
-    """Return S3's code, such as `NoSuchKey`; the HTTP status if the body is missing (HEAD) or not S3's."""
+    """Return S3's code, such as `NoSuchKey`; the HTTP status if the response has none, as after a HEAD."""
     return error.response.get("Error", {}).get("Code", "")
 
 
@@ -202,7 +202,7 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
         return StoreAccessDenied(
             f"S3 at {endpoint} does not allow {error.operation_name} on {location.uri}; "
             "according to config/s3-policies, the keys of connection training_s3 may delete only pictures "
-            "(workers) or uploads (API server), and those of training_s3_maintenance the rest"
+            "(workers) or uploads (API server); only those of training_s3_maintenance may delete the rest"
         )
     if code in _NOT_ALLOWED:
         return StoreAccessDenied(
@@ -213,8 +213,8 @@ def _explanation(error: ClientError, endpoint: str, location: S3Location) -> Sto
         return ObjectNotFound(f"{location.uri} does not exist at {endpoint}")
     if code == _PLAIN_404:
         return StoreUnavailable(
-            f"{endpoint} answered {error.operation_name} on {location.uri} with 404, but without S3's error "
-            "code, as a proxy does while its server is away; check both"
+            f"{endpoint} responded to {error.operation_name} on {location.uri} with 404, but without S3's "
+            "error code, as a proxy does while its server is down; check both the proxy and the server"
         )
     refusal = next((kind for kind, codes in _UNAVAILABLE.items() if code in codes), StoreUnavailable)
     return refusal(

@@ -1,6 +1,6 @@
 """The keys of all objects in a bucket.
 
-    checkpoints/.probe                                        a test of the server, which belongs to no job
+    checkpoints/.probe                                        an object for testing the server; it has no job
     checkpoints/{job_id}/best.pt, last.pt, last.previous.pt   the checkpoints of a training job
     models/{name}/versions/{version}/best.pt                  a registered version of a model
     models/{name}/production/best.pt                          the version in production
@@ -38,13 +38,14 @@ MANIFESTS = f"{DATASETS}manifests/"
 DIFFERENCES = f"{DATASETS}differences/"
 
 SIGNATURE_SUFFIX = ".sig"
-"""A signature's key is the key of the signed file with this suffix."""
+"""Appended to the key of a signed file, this gives the key of its signature."""
 
 StoredKind = Literal["best", "last", "last.previous"]
-"""Checkpoints of a job that S3 keeps: last.previous is an older last.pt, kept when it was replaced."""
+"""Checkpoints of a job in S3; last.previous is the last.pt that the current last.pt replaced."""
 
 PROBE_KEY = f"{CHECKPOINTS}.probe"
-"""An object that belongs to no job. It is never deleted, because that would disturb concurrent probes."""
+"""An object that belongs to no job. It is never deleted, because a deletion would disturb concurrent
+probes."""
 
 
 def checkpoint_key(job_id: str, kind: StoredKind) -> str:
@@ -58,7 +59,7 @@ def version_key(name: str, version: int) -> str:
 
 
 def production_key(name: str) -> str:
-    """Return the key of the version of a model that is in production."""
+    """Return the key of a model's version in production."""
     return f"{MODELS}{name}/production/best.pt"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 PAGE_SIZE = 1000
-"""Keys per page; S3 returns no more at once."""
+"""Keys per page: the most that S3 returns in one response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ListedObject:
     size: int
     """In bytes."""
     etag: str
-    """In quotes, as S3 gives it."""
+    """The ETag with its quotes, as S3 returns it."""
     modified: datetime
     """When the object was last written, by S3's clock."""
 
@@ -64,8 +64,8 @@ def list_level(client: S3Client, prefix: S3Location, after: str = "") -> Iterato
 
 
 def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListObjectsV2OutputTypeDef]:
-    """Yield S3's responses, reading the objects of each in a tenth of the time that botocore takes."""
-    # A handler with an id is registered once, however often this is called.
+    """Yield S3's responses, parsing their objects in a tenth of the time that botocore takes."""
+    # A handler with an id is registered only once, however often this line runs.
     client.meta.events.register("before-parse.s3.ListObjectsV2", _read_objects, unique_id="read-objects")
     paginator = client.get_paginator("list_objects_v2")
     with translate_s3_errors(client, prefix):
@@ -77,7 +77,7 @@ def _pages(client: S3Client, prefix: S3Location, **more: Any) -> Iterator[ListOb
 def _read_objects(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
-    """Read a page's objects here and leave the rest to botocore, or the whole page if it is unusual.
+    """Parse a page's objects, and leave the rest to botocore; leave an unusual page entirely to botocore.
 
     botocore would build a tree of all elements, and spend half of the time in the garbage collector.
     """
@@ -98,7 +98,7 @@ def _fields(item: bytes) -> dict[str, object]:
 
 
 def _unescape(text: str) -> str:
-    """Replace XML's entity references. Raises ParseError for an unknown one."""
+    """Replace XML's entity references. Raises ParseError for an unknown reference."""
     text = text.replace("&quot;", '"').replace("&#34;", '"')  # S3 escapes the quotes around each ETag
     return (ElementTree.fromstring(f"<text>{text}</text>").text or "") if "&" in text else text  # noqa: S314
 
@@ -112,7 +112,7 @@ def _read_time(text: str) -> datetime:
 
 _IN_UTF_8 = re.compile(rb"(?!\s*<\?xml[^>]*encoding=(?!.utf-8))", re.IGNORECASE)
 _OBJECT = re.compile(rb"<Contents>((?:\s*<[A-Za-z]+>[^<]*</[A-Za-z]+>)+)\s*</Contents>")
-"""An object whose fields are texts, without attributes."""
+"""Matches an object whose fields contain only text and have no attributes."""
 _FIELD = re.compile(r"<([A-Za-z]+)>([^<]*)</\1>")
 
 _TYPES: dict[str, Callable[[str], object]] = {
@@ -120,7 +120,7 @@ _TYPES: dict[str, Callable[[str], object]] = {
     "LastModified": _read_time,
     "ChecksumAlgorithm": lambda text: [text],
 }
-"""The functions that read the fields that are not text."""
+"""Functions that parse the fields that are not strings."""
 
 
 def _objects(page: ListObjectsV2OutputTypeDef, bucket: str) -> Iterator[ListedObject]:

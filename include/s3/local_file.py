@@ -1,4 +1,4 @@
-"""A local file to upload: hashed, and read in pieces that obey a deadline."""
+"""A local file to upload: its hashes, and its pieces, which can be read only until a deadline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TransferLimits:
     """Limits of uploads and copies. S3 accepts, and copies, at most 5 GiB in one request."""
 
     threshold: int = 5 * 1024**3
-    """Size in bytes above which a file is uploaded in parts; a caller may keep the parts that have arrived.
+    """Size in bytes above which a file is uploaded in parts; a retry need not send arrived parts again.
 
     Smaller files are not split: S3 refuses a single PUT if its bytes or its condition are wrong. For parts,
     the checksum is only composite, and not every server checks the condition atomically when it assembles
@@ -31,11 +31,12 @@ class TransferLimits:
     part_size: int = 64 * 1024**2
     """In bytes."""
     parallel_parts: int = 4
-    """Number of parts that are uploaded at once."""
+    """Number of parts that are uploaded concurrently."""
     copied_at_once: int = 5 * 1024**3
     """Size in bytes above which an object is copied in parts of this size."""
     answer_seconds: float = 5.0
-    """After this time without a byte sent or a response, a HEAD checks whether the object exists."""
+    """If no byte is sent and no response arrives for this long, a HEAD request checks whether S3 has the
+    object."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Part:
 
     @property
     def checksum(self) -> str:
-        """The SHA-256 in the encoding of S3."""
+        """The SHA-256 in Base64, as S3 expects it."""
         return in_base64(self.sha256)
 
 
@@ -73,7 +74,7 @@ class LocalFile:
         """Hash the file. Raises FileNotFoundError if it does not exist.
 
         If `sha256` is given, a file that is sent in one request is not read here, because S3 refuses content
-        that does not match it.
+        that does not match the hash.
         """
         size = path.stat().st_size
         if sha256 is not None and size <= limits.threshold:
@@ -100,12 +101,12 @@ class LocalFile:
 
 
 def body(path: Path, offset: int, size: int) -> ReadFileChunk:
-    """Return a piece of the file, which can no longer be read once the deadline has expired."""
+    """Return a piece of the file; reading from it fails once the deadline has expired."""
     from s3transfer.utils import ReadFileChunk
 
     return ReadFileChunk.from_filename(str(path), offset, size, callbacks=[check_deadline])
 
 
 def in_base64(digest: bytes) -> str:
-    """Return a digest in Base64, the encoding of S3."""
+    """Return a digest in Base64, as S3 expects it."""
     return b64encode(digest).decode("ascii")

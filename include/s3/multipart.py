@@ -1,4 +1,4 @@
-"""Uploading a file in parts: those that have arrived are kept for a retry."""
+"""Uploading a file in parts; a retry sends only the parts that have not arrived."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class MultipartUpload:
     """A multipart upload of one object, from its first part until it is completed or aborted.
 
-    All methods but `abort` raise StoreErrors.
+    All methods except `abort` raise StoreErrors.
     """
 
     def __init__(self, client: S3Client, location: S3Location, metadata: Mapping[str, str]) -> None:
@@ -56,7 +56,7 @@ class MultipartUpload:
                 for part in sending:
                     part.result()
             except BaseException:
-                # A part that arrives after an abort would stay in the bucket, invisible but charged for.
+                # A part that arrives after an abort would stay in the bucket: unlisted, but billed.
                 threads.shutdown(cancel_futures=True)
                 raise
 
@@ -67,7 +67,7 @@ class MultipartUpload:
 
     def copy(self, source: S3Location, etag: str, size: int, part_size: int) -> None:
         """Copy the parts within S3 from the object with that ETag."""
-        # Sequentially, because a deadline only applies to requests of its own thread.
+        # Sequentially, because a deadline applies only to requests of the thread that applied it.
         for number, offset in enumerate(range(0, size, part_size), 1):
             with translate_s3_errors(self._client, self._location):
                 copied = self._client.upload_part_copy(
@@ -130,7 +130,7 @@ class MultipartUpload:
 
 
 def abort_multipart_upload(client: S3Client, location: S3Location, upload_id: str) -> bool:
-    """Remove the parts. Returns False if the multipart upload had ended already. Raises StoreErrors."""
+    """Remove the parts. Returns False if the multipart upload had already ended. Raises StoreErrors."""
     try:
         with translate_s3_errors(client, location):
             client.abort_multipart_upload(Bucket=location.bucket, Key=location.key, UploadId=upload_id)

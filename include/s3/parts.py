@@ -1,4 +1,4 @@
-"""Multipart uploads whose parts another process sends: through signed links, or before it was killed.
+"""Multipart uploads whose parts come from another process: a browser with signed links, or a killed process.
 
 Every function raises StoreErrors.
 """
@@ -22,7 +22,7 @@ class StoredPart(NamedTuple):
     """A part that is in S3."""
 
     etag: str
-    """In quotes, as S3 gives it."""
+    """The ETag with its quotes, as S3 returns it."""
     size: int
     """In bytes."""
 
@@ -36,13 +36,13 @@ class UnfinishedUpload(NamedTuple):
 
 
 def begin_upload(bucket: Bucket, key: str) -> str:
-    """Begin the multipart upload of an object; return S3's id of the upload."""
+    """Begin the multipart upload of an object; return the id that S3 gave the upload."""
     with translate_s3_errors(bucket.client, bucket.at(key)):
         return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)["UploadId"]
 
 
 def list_parts(bucket: Bucket, key: str, upload_id: str) -> dict[int, StoredPart]:
-    """Return the parts that S3 has, by number; none if the multipart upload has ended."""
+    """Return the parts that S3 has, by number; an empty dict if the multipart upload has ended."""
     pages = bucket.client.get_paginator("list_parts").paginate(
         Bucket=bucket.name, Key=key, UploadId=upload_id
     )

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef | None:
-    """Return S3's answer to HEAD; None if there is no such object. Raises StoreErrors.
+    """Return S3's response to HEAD; None if there is no such object. Raises StoreErrors.
 
     The response to a HEAD has no body, so it does not say whether the bucket or the object is missing, or why
-    access is denied. The response to a GET says both.
+    access is denied. A GET after a failed HEAD reveals both.
     """
     from botocore.exceptions import ClientError
 
@@ -33,7 +33,7 @@ def head_object(client: S3Client, location: S3Location) -> HeadObjectOutputTypeD
             with suppress(ClientError):
                 return _head(client, location)
             client.get_object(Bucket=location.bucket, Key=location.key)["Body"].close()  # unread
-            return _head(client, location)  # the object has been written since
+            return _head(client, location)  # the object was written in the meantime
     except ObjectNotFound:
         return None
 
@@ -45,9 +45,9 @@ def _head(client: S3Client, location: S3Location) -> HeadObjectOutputTypeDef:
 def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
     """Read an object until its content is certain, even if it has no SHA-256.
 
-    The content is certain if the object's ETag is the MD5 of the received bytes, or after three equal
-    readings, because an ETag need not be an MD5. Raises StoreBusy if readings differ, and what `read_object`
-    raises.
+    The content is certain if the object's ETag is the MD5 of the received bytes. An ETag need not be an MD5,
+    so three equal reads also make it certain. Raises StoreBusy if reads differ, and the errors of
+    `read_object`.
     """
     readings = []
     for pause in (0.0, *REREAD_SECONDS):
@@ -63,7 +63,7 @@ def settled_object(client: S3Client, location: S3Location) -> FetchedObject:
 
 
 def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) -> FetchedObject:
-    """Hash the whole object, also with the digests `more`, and return its identity; its bytes are not kept.
+    """Hash the whole object, updating the digests `more` as well; return its identity, but not its bytes.
 
     Raises ObjectNotFound, CorruptObject (if the server itself finds it damaged) and other StoreErrors.
     """
@@ -80,8 +80,8 @@ def read_object(client: S3Client, location: S3Location, *more: hashlib._Hash) ->
 def read_range(client: S3Client, location: S3Location, etag: str, start: int, stop: int) -> Iterator[bytes]:
     """Yield bytes `start` to `stop` - 1 of the object, in blocks, if it has that ETag.
 
-    Raises ObjectNotFound, ConditionFailed if it has another one (RangeNotSatisfiable, if a server compares
-    the lengths first), and other StoreErrors.
+    Raises ObjectNotFound, ConditionFailed if its ETag differs (RangeNotSatisfiable if a server compares the
+    lengths first), and other StoreErrors.
     """
     with translate_s3_errors(client, location):
         answer = client.get_object(
@@ -91,14 +91,14 @@ def read_range(client: S3Client, location: S3Location, etag: str, start: int, st
 
 
 class ObjectSource:
-    """Random access to one version of an object in S3 (a Source of an inspection)."""
+    """Random access to one version of an object in S3 (the Source for an inspection)."""
 
     def __init__(self, client: S3Client, location: S3Location, size: int, etag: str) -> None:
         self.size = size
         self._client, self._location, self._etag = client, location, etag
 
     def read(self, start: int, length: int) -> bytes:
-        """Return the `length` bytes from `start` on. Raises StoreErrors."""
+        """Return `length` bytes, starting at `start`. Raises StoreErrors."""
         if length == 0:
             return b""
         try:

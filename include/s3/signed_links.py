@@ -1,7 +1,7 @@
-"""Signed links with which a browser reads an object from S3 itself, or sends one there, for a few minutes.
+"""Signed links that let a browser download an object directly from S3, or upload one, for a few minutes.
 
-Signing sends no request. A signature covers the host of the client, so its endpoint must be the one that the
-browser uses. Never log a link: it gives access to the file.
+Signing sends no request. A signature covers the host, so the client that signs must have the endpoint that
+the browser uses. Never log a link: it gives access to the file.
 """
 
 from __future__ import annotations

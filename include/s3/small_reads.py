@@ -1,7 +1,7 @@
-"""Reads many small objects with obstore, a client in Rust, in a third of botocore's processor time.
+"""Reads many small objects with obstore, a Rust client that needs a third of botocore's processor time.
 
-obstore only makes reading faster. The boto3 client, with its retries and errors, reads everything that
-obstore cannot read. So an error of obstore never decides whether a dataset is accepted.
+obstore only makes reading faster: if it cannot read an object, the boto3 client, with its retries and errors,
+reads that object. An error of obstore therefore never decides whether a dataset is accepted.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LARGEST = 1024**2
-"""The size of the largest read, in bytes. For larger reads, the client's processor time hardly matters."""
+"""Maximum size of a read, in bytes. For larger reads, the client's processor time hardly matters."""
 
 _MOST_FAILURES = 3
 """After this many failures in a row, boto3 reads everything."""
 _CREDENTIALS_LAST = timedelta(minutes=10)
-"""Credentials from botocore are valid for at least this long: botocore renews them before less is left."""
+"""Credentials from botocore are valid for at least this long, because botocore renews them before that."""
 
 
 class SmallReads:
-    """Reads with the endpoint, the region, and the credentials of a boto3 client; threads may share it.
+    """Reads with the endpoint, region and credentials of a boto3 client; threads may share an instance.
 
-    Nothing is read with obstore if the client has settings that obstore lacks. Some such settings cannot be
-    detected here, for example the client's own CA certificates; obstore's requests then fail.
+    Nothing is read with obstore if the client has settings that obstore lacks. Some of these settings, for
+    example custom CA certificates, cannot be detected here; obstore's requests then fail.
     """
 
     def __init__(self, client: S3Client) -> None:
@@ -52,10 +52,10 @@ class SmallReads:
         try:
             answer = self._store(bucket).get(key, options={"if_match": etag, "range": (start, stop)})
             content = bytes(answer.bytes())
-        except (BaseError, OSError, ValueError) as error:  # ValueError: the key has an empty segment, say
+        except (BaseError, OSError, ValueError) as error:  # ValueError, e.g. if the key has an empty segment
             self._failures += 1
             if self._failures == _MOST_FAILURES:
-                log.info("boto3 reads small objects from now on, because obstore could not: %s", error)
+                log.info("boto3 now reads small objects, because obstore could not: %s", error)
             return None
         self._failures = 0
         return content if len(content) == stop - start else None
@@ -106,5 +106,5 @@ def _credentials_of(client: Any) -> Any:
 
 @cache
 def _process() -> int:
-    """Return the id of the process that read first. Only it has obstore's threads; a fork would hang."""
+    """Return the id of the first process that read. Only it has obstore's threads; a fork would hang."""
     return os.getpid()

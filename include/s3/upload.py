@@ -1,4 +1,4 @@
-"""Uploading or copying to an S3 object: the server verifies the bytes, and replaces only the expected object.
+"""Uploads and copies to S3; the server verifies the bytes, and replaces only the expected object.
 
 Whether a file is sent in one request or in parts, the server checks all bytes against the SHA-256 computed
 beforehand, so a file that has changed since, or changes while it is being sent, never becomes an object.
@@ -40,8 +40,8 @@ def put(
 ) -> str:
     """Upload `file` in one request; return its ETag.
 
-    Raises ConditionFailed, BytesRefused and other StoreErrors; then nothing has changed, unless only the
-    response was lost.
+    Raises ConditionFailed, BytesRefused and other StoreErrors. After an error, the object in S3 is unchanged,
+    unless only the response was lost.
     """
     with translate_s3_errors(client, location), body(file.path, 0, file.size) as content:
         return client.put_object(
@@ -69,7 +69,7 @@ def copy(
 
     The metadata is set explicitly, because a multipart copy would lose it. `condition` says what the
     copy may replace. Raises ConditionFailed if source or target has changed, ObjectNotFound if one of them is
-    gone, and other StoreErrors; then nothing has changed, unless only the response was lost.
+    gone, and other StoreErrors. After an error, the target is unchanged, unless only the response was lost.
     """
     if size > limits.copied_at_once:
         upload = MultipartUpload(client, to, metadata)
@@ -96,9 +96,9 @@ def copy(
 def set_metadata(
     client: S3Client, location: S3Location, found: FetchedObject, metadata: Mapping[str, str]
 ) -> None:
-    """Replace the metadata of an object that was read.
+    """Replace the metadata of an object that has been read.
 
-    Raises ConditionFailed if the object has been replaced since then, and other StoreErrors.
+    Raises ConditionFailed if the object has been replaced since it was read, and other StoreErrors.
     """
     unchanged = Condition(IfMatch=found.etag)
     copy(client, location, found.etag, found.size, location, metadata, TransferLimits(), unchanged)

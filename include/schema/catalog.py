@@ -57,7 +57,7 @@ def column_references(connection: Connection, table: str, column: str) -> list[t
 
 
 def trigger_exists(connection: Connection, table: str, trigger: str) -> bool:
-    """Return whether the table has this trigger, and the trigger is enabled."""
+    """Return whether the table has this trigger and the trigger is enabled."""
     return bool(_rows(connection, "trigger_exists", table=table, trigger=trigger)[0][0])
 
 
@@ -71,7 +71,7 @@ class MissingPrivilege:
 
 
 def foreign_tables(connection: Connection, tables: Iterable[str]) -> list[tuple[str, str]]:
-    """Return each table whose owner's rights the current role lacks, with that owner."""
+    """Return the tables on which the current role lacks the owner's rights, each with its owner."""
     rows = _rows(connection, "foreign_tables", tables=list(tables))
     return [(row.name, row.owner) for row in rows]
 

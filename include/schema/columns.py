@@ -40,7 +40,7 @@ class Column:
     """Maximum length of the text written to the column, which an existing column must have room for; None for
     any length."""
     values: tuple[str, ...] = ()
-    """All values ever written to the column, so that an enum may stand in; empty if they are not known."""
+    """All values ever written to the column, which an existing enum must accept; empty if not known."""
     always_written: bool = False
     """Whether NULL is never written to the column."""
 

@@ -1,4 +1,4 @@
-"""Checks whether the schema is the one this code needs; fast, because every training run begins with this."""
+"""Checks whether the schema is the one this code needs; fast, because each training run starts with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIGRATIONS = Path(__file__).resolve().parents[2] / "sql" / "migrations"
 VERSION_TABLE = "training_schema_version"
 
 BASE = "base"
-"""Stands for the revision of a database without our schema."""
+"""The name for the revision of a database without our schema."""
 
 
 def require_current(connection: Connection[Any]) -> None:
@@ -56,7 +56,10 @@ def revisions(scripts: Path) -> tuple[str, ...]:
 
 
 def read_revision(connection: Connection[Any]) -> str | None:
-    """Return the database's revision, None without our schema. Raises SchemaBehind if it may not be read."""
+    """Return the database's revision; None without our schema.
+
+    Raises SchemaBehind if the role may not read it.
+    """
     try:
         with connection.transaction():
             exists = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [VERSION_TABLE]).fetchone()

@@ -12,11 +12,11 @@ class SchemaError(ProjectError):
 
 
 class SchemaBehind(SchemaError, FinalError):
-    """The schema is not at the revision that this code was written for, or may not be read."""
+    """The schema is not at the revision that this code was written for, or the role may not read it."""
 
 
 class TargetUnknown(SchemaError, FinalError):
-    """There is no such revision to migrate to."""
+    """The revision to migrate to does not exist."""
 
 
 class SchemaUnverified(SchemaError, FinalError):
@@ -37,7 +37,7 @@ class MigrationRefused(SchemaError, FinalError):
         done = (
             "Nothing was changed"
             if reached is None
-            else f"The schema was migrated to revision {reached}, but nothing after that was done"
+            else f"The schema was migrated to revision {reached}, but no further"
         )
         super().__init__(f"{done}, because:\n" + "\n".join(f"- {problem}" for problem in problems))
         self.problems = tuple(problems)

@@ -201,8 +201,8 @@ class _Migration:
             return
         upwards = self.order.index(target) > self.order.index(current)
         with translate_database_errors(
-            f"Another program has been using a table for more than {self.timeouts.table}. Try again when its "
-            "transactions are short, or end the one that locks the table (pg_stat_activity shows it)."
+            f"Another program has been using a table for more than {self.timeouts.table}. Try again later, "
+            "or end the transaction that locks the table (pg_stat_activity shows it)."
         ):
             (command.upgrade if upwards else command.downgrade)(config, target)
 

@@ -31,7 +31,7 @@ PRIVILEGES: Mapping[str, tuple[str, ...]] = {
     "training_schema_created": ("SELECT",),
     "training_schema_version": ("SELECT",),
 }
-"""The rights on each table that `sql/queries`, and the check of the schema's revision, need."""
+"""The rights that `sql/queries` and the check of the schema's revision need on each table."""
 
 KEPT_TABLES = ("training_schema_created", "training_schema_version")
 """Tables of every revision: the journal and Alembic's version table."""
@@ -43,7 +43,7 @@ def require_ownership(connection: Connection, tables: Iterable[str]) -> None:
     problems = [
         f"Table {table} belongs to role {owner}, and role {role}, which migrates, is not a member of it: "
         f"GRANT {catalog.quote_identifier(owner)} TO {catalog.quote_identifier(role)}, or give connection "
-        "training_db_owner a role that is."
+        "training_db_owner a role that is a member."
         for table, owner in catalog.foreign_tables(connection, tables)
     ]
     if problems:
@@ -94,7 +94,7 @@ def describe_excess(connection: Connection, role: str, tables: Iterable[str]) ->
     if not reasons:
         return []
     warning = f"Role {role}, which connection training_db uses, can change the schema: {reasons}."
-    return [f"{warning} docs/deployment.md says how to separate the two roles."]
+    return [f"{warning} docs/deployment.md explains how to separate the two roles."]
 
 
 def _grant_statement(missing: MissingPrivilege, role: str) -> str:

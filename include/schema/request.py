@@ -16,15 +16,15 @@ class MigrationRequest(Request):
         "head",
         min_length=1,
         max_length=64,
-        description="Where to migrate to: head (the newest revision), a revision such as 0001, a number of "
-        "steps from the current one such as +1 or -1, or base (removes everything of ours).",
+        description="Revision to migrate to: head (the newest), a revision such as 0001, a number of steps "
+        "such as +1 or -1, or base (removes everything that this project created).",
     )
     dry_run: bool = Field(
         False,
-        description="Only plan: show the SQL and anything that blocks it, and change nothing.",
+        description="Change nothing; only show the SQL that would run, and anything that blocks it.",
     )
     confirm_data_loss: bool = Field(
         False,
-        description="Allow a downgrade to drop our own columns and tables even if they hold data. The table "
-        "of an existing host application is never dropped.",
+        description="Allow a downgrade to drop this project's columns and tables even if they contain data. "
+        "The table of an existing host application is never dropped.",
     )

@@ -90,7 +90,7 @@ class Revision:
         self._created.append(_Created(kind, table, name, derived_from))
 
     def create_table(self, table: str, columns: Sequence[Column], *constraints: str) -> None:
-        """Create one of our own tables."""
+        """Create a table of this project."""
         parts = [*(column.definition for column in columns), *constraints]
         self.create("table", table, table, f"CREATE TABLE {table} (\n    " + ",\n    ".join(parts) + "\n)")
 
@@ -102,9 +102,9 @@ class Revision:
             self.execute(f"ALTER TABLE {table} ALTER COLUMN {column.name} SET DEFAULT {column.default}")
 
     def create_indexes(self, table: str, indexes: Mapping[str, str]) -> None:
-        """Create indexes of a table, given by name and by the end of `CREATE INDEX` after the table's name.
+        """Create indexes; `indexes` maps each name to the part of `CREATE INDEX` after the table's name.
 
-        Warns once if the table has a MiB or more, because nothing can be written to it during that time.
+        Warns once if the table has a MiB or more: nothing can be written to it while indexes are built.
         """
         size = catalog.fetch_number(self.connection, f"SELECT pg_table_size('{table}'::regclass) / 1048576")
         if indexes and size > 0:

@@ -57,7 +57,7 @@ def open_exclusive_session(engine: Engine, timeouts: LockTimeouts) -> Iterator[C
     with engine.connect() as connection:
         # The lock is held until the session ends, so the session must end with this block.
         connection.detach()
-        # The session of a killed client must not hold the lock until its statement ends.
+        # If the client is killed, its session must not hold the lock until the current statement ends.
         connection.exec_driver_sql("SET client_connection_check_interval = '1s'")
         connection.exec_driver_sql(f"SET lock_timeout = '{timeouts.migration}'")
         with translate_database_errors(
@@ -88,7 +88,7 @@ def _describe(error: psycopg.Error, statement: str | None) -> str:
     parts = (error.diag.message_primary, error.diag.message_detail, error.diag.message_hint)
     message = ". ".join(part.rstrip(".") for part in parts if part)
     remedy = (
-        "Give connection training_db_owner (or training_db, where there is none) a role that owns the "
+        "Give connection training_db_owner (or training_db, if that does not exist) a role that owns the "
         "host application's table and may create objects in its schema. "
     )
     is_missing_right = isinstance(error, errors.InsufficientPrivilege)

@@ -19,14 +19,14 @@ _ALSO_WRITTEN = {
     "completed": ("started_at", "completed_at", "best_checkpoint_path"),
     "failed": ("error",),
 }
-"""Other columns that are always set at each status: a CHECK may involve several columns. A job may fail, or
-be stopped, before it gets a GPU."""
+"""Columns that are always set when a job has this status, because a CHECK may involve several columns. A job
+may fail, or be stopped, before it gets a GPU."""
 
 
 def find_objections(
     connection: Connection, table: str, column: Column, actual: dict[str, ActualColumn]
 ) -> list[str]:
-    """Return the reasons why the table's own column cannot be used, with remedies, without changing anything.
+    """Return the reasons why the table's existing column cannot be used, with remedies; change nothing.
 
     The list is empty if the column can be used, or if the table has no such column.
     """

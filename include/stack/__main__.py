@@ -32,7 +32,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            "\nInterrupted. Services that were started keep running: `make status` shows them, `make down` "
+            "\nInterrupted. Services that have started keep running: `make status` shows them, `make down` "
             "stops them.",
             file=sys.stderr,
         )
@@ -48,10 +48,10 @@ def _arguments() -> argparse.Namespace:
     continued.add_argument("job", help="the id of the finished job")
     continued.add_argument("epochs", type=int, help="total number of epochs")
     weights = commands.add_parser("pretrained", help="store a file of pretrained weights in the bucket")
-    weights.add_argument("file", type=Path, help="a .pt file of Ultralytics, such as yolo26n.pt")
+    weights.add_argument("file", type=Path, help="an Ultralytics .pt file, such as yolo26n.pt")
     dataset = commands.add_parser("dataset", help="upload a dataset and register it as a version")
     dataset.add_argument("file", type=Path, help="a .zip, or a folder")
-    dataset.add_argument("name", help="the dataset's name; an existing one gets a new version")
+    dataset.add_argument("name", help="the dataset's name; an existing dataset gets a new version")
     dataset.add_argument("task", help="the dataset's task, such as detect")
     commands.add_parser("up", help="start PostgreSQL, S3 and Airflow")
     commands.add_parser("down", help="stop PostgreSQL, S3 and Airflow; the data are kept")
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
         "rotate", help="replace all secrets except the key that signs models; training runs resume"
     )
     commands.add_parser("status", help="show which services run, and where")
-    commands.add_parser("env", help="print export lines for the running stack")
+    commands.add_parser("env", help="print shell commands that export the running stack's variables")
     commands.add_parser("logs", help="follow the logs of all services")
     return parser.parse_args()
 
@@ -89,7 +89,7 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
             stack.down(steps)
         case "rotate":
             rotate(stack, steps)
-            steps.say('Variables exported from `make env` are out of date: eval "$(make -s env)"')
+            steps.say('Exported variables are out of date. Export them again: eval "$(make -s env)"')
         case "status":
             for name, state in describe_services(stack).items():
                 steps.say(f"{name}: {state}")
@@ -106,7 +106,7 @@ def _use(stack: Stack, steps: Steps, arguments: argparse.Namespace) -> None:
 
 def _logs(stack: Stack) -> None:
     logs = sorted(str(log) for log in (stack.state.path / "logs").glob("*.log"))
-    print(f"Logs of tasks are in {stack.airflow.home / 'logs'}.", flush=True)
+    print(f"The logs of tasks are in {stack.airflow.home / 'logs'}.", flush=True)
     os.execvp("tail", ["tail", "-n", "20", "-F", *logs])  # noqa: S606 - tail takes over this process
 
 

@@ -34,12 +34,12 @@ START_SECONDS = 180.0
 OTHER_TASKS = 5
 """Number of tasks that can run in addition to one training run on each GPU."""
 TASK_STOP_SECONDS = 120.0
-"""Running tasks are killed this long after the stop signal; a training run saves its state before that."""
+"""Running tasks are killed this long after the stop signal; training runs save their state before that."""
 
 PARTS = {
     "api-server": (),
     "dag-processor": (),
-    # The log servers of these two would listen on every interface; the API server reads the files directly.
+    # These two parts would serve their logs on every interface; the API server reads the files directly.
     "triggerer": ("--skip-serve-logs",),
     "scheduler": ("--skip-serve-logs",),
 }
@@ -78,7 +78,7 @@ class Airflow:
         write_private(self._passwords_file, json.dumps({USERNAME: self.credentials.airflow_password}))
 
     def migrate(self) -> bool:
-        """Migrate Airflow's own database to the installed version. Returns False if it is up to date."""
+        """Migrate Airflow's own database to the installed version; return False if it was up to date."""
         current = version("apache-airflow-core")
         if self.is_migrated() and self._stamp.read_text() == current:
             return False
@@ -109,14 +109,15 @@ class Airflow:
         return self._stamp.exists()
 
     def start(self) -> bool:
-        """Start all parts and wait until they are healthy. Returns False if all were running."""
+        """Start all parts and wait until they are healthy. Returns False if all were already running."""
         before = [processes.running(service) for service in self.services]
         *others, scheduler = self.services
         # The scheduler comes last: the tasks that it starts would fail without the API server.
         for services in (others, [scheduler]):
             for service in services:
                 processes.start(service)
-            # Even running parts may not be healthy: perhaps a start was interrupted, or they just restarted.
+            # A running part may not be healthy yet: an earlier start was interrupted, or it has just
+            # restarted.
             for service in services:
                 processes.wait_until_ready(service, partial(self._is_healthy, service.name), START_SECONDS)
         return before != [processes.running(service) for service in self.services]
@@ -170,7 +171,7 @@ class Airflow:
                 directory=self.home,
                 state=self.state,
                 stop_seconds=TASK_STOP_SECONDS if name == "scheduler" else processes.STOP_SECONDS,
-                # LocalExecutor's workers pass the signal on to their tasks; the scheduler alone does not.
+                # LocalExecutor's workers pass the signal on to their tasks; the scheduler itself does not.
                 stops_children=name == "scheduler",
             )
             for name, options in PARTS.items()
@@ -215,9 +216,9 @@ class Airflow:
                 "secret_key": self.credentials.airflow_secret_key,
             },
             "api_auth": {"jwt_secret": self.credentials.airflow_jwt_secret},
-            # Airflow notices that a training run has lost its supervisor half a minute later (the timeout
-            # plus the detection interval), instead of five minutes later. If the scheduler dies, its training
-            # runs count as orphaned after 30 seconds without a heartbeat from it.
+            # If a training run loses its supervisor, Airflow notices after half a minute (the timeout plus
+            # the detection interval), instead of five minutes. If the scheduler dies, its training runs count
+            # as orphaned after 30 seconds without a heartbeat from the scheduler.
             "scheduler": {
                 "task_instance_heartbeat_sec": 5,
                 "task_instance_heartbeat_timeout": 30,
@@ -226,7 +227,7 @@ class Airflow:
                 "scheduler_idle_sleep_time": 0.2,
             },
             "workers": {
-                # A training run survives minutes without the API server, and soon notices its return.
+                # A training run survives minutes without the API server, and soon notices when it is back.
                 "max_failed_heartbeats": 30,
                 "execution_api_retry_wait_max": 5,
                 # If a task's process is still ending, its supervisor checks again after this interval, and

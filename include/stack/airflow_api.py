@@ -27,14 +27,14 @@ class ApiRefusal(StackError):
 
 @dataclass(frozen=True)
 class AirflowApi:
-    """Airflow's REST API as one user."""
+    """Calls Airflow's REST API as one user."""
 
     url: str
     username: str
     password: str
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
-        """Create the pool unless it exists; the slots of an existing pool stay as they are."""
+        """Create the pool unless it exists; an existing pool keeps its number of slots."""
         body = {"name": name, "slots": slots, "description": description, "include_deferred": False}
         self._call("POST", "pools", body, accept={requests.codes.conflict})
 
@@ -79,9 +79,9 @@ class AirflowApi:
         answer = self._request(method, f"{self.url}{TRAINING_API}/{path}", body)
         try:
             content: dict[str, Any] = answer.json() if answer.content else {}
-        except requests.JSONDecodeError:  # not an error of the training API: the server is stopping, say
+        except requests.JSONDecodeError:  # not from the training API: for example, the server is stopping
             raise ApiRefusal(
-                f"Airflow answered {answer.status_code} to {method} {path}: {answer.text:.1000}",
+                f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text:.1000}",
                 answer.status_code,
             ) from None
         if not answer.ok:
@@ -103,7 +103,9 @@ class AirflowApi:
     ) -> requests.Response:
         answer = self._request(method, f"{self.url}/api/v2/{path}", body)
         if not answer.ok and answer.status_code not in (accept or set()):
-            raise StackError(f"Airflow answered {answer.status_code} to {method} {path}: {answer.text}")
+            raise StackError(
+                f"Airflow responded with HTTP {answer.status_code} to {method} {path}: {answer.text}"
+            )
         return answer
 
     def _request(self, method: str, url: str, body: dict[str, Any] | None) -> requests.Response:

@@ -39,12 +39,12 @@ PIP_TO_UV = {
     "cert": "SSL_CERT_FILE",
     "proxy": "ALL_PROXY",
 }
-"""pip's settings that uv has under other names. find-links and extra-index-url are left out, because packages
-from those places (a CPU build of PyTorch, say) would replace the locked files, which are all on one index."""
+"""pip's settings that uv has under other names. find-links and extra-index-url are omitted, because packages
+from there (a CPU build of PyTorch, say) would replace the locked files, which are all on one index."""
 
 
 class BootstrapError(Exception):
-    """The environment could not be created; the text is for the person at the terminal."""
+    """The environment could not be created; the message tells the user why, and what to do."""
 
 
 def main() -> int:
@@ -77,7 +77,7 @@ def _ensure(files: list[Path]) -> None:
         _run([*pip, *LOCKED, "-r", str(UV_LOCK)], os.environ)
         _stamp(UV_LOCK).write_text(_digest(UV_LOCK))
     names = ", ".join(file.name for file in files)
-    size = "" if _has_airflow() else ", about 3 GB to download unless it is in uv's cache"
+    size = "" if _has_airflow() else " (a download of about 3 GB, unless uv has cached it)"
     print(f"Installing {names}{size} ...", flush=True)
     options = [option for file in files for option in ("-r", str(file))]
     # On a terminal, show progress; otherwise skip the list of some 250 packages.
@@ -100,8 +100,8 @@ def _create() -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise BootstrapError(
             f"{sys.executable} cannot create a virtual environment: {created.stdout}{created.stderr}\n"
-            f"On Debian and Ubuntu that needs a package: apt install python{version}-venv. "
-            "Or name another Python: make PYTHON=/path/to/python3.12 ..."
+            f"On Debian and Ubuntu, install the missing package: apt install python{version}-venv. "
+            "Or use another Python: make PYTHON=/path/to/python3.12 ..."
         )
 
 
@@ -114,7 +114,7 @@ def _diagnose(program: str) -> str:
     """Return why an installation failed: disk, network, or the installer's own message."""
     free = _free_gb(VENV)
     if free < 1:
-        return f"The disk of {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
+        return f"The disk with {VENV} is full ({free:.1f} GB free). Free up {NEEDED_GB:.0f} GB."
     index = uv_environment().get("UV_DEFAULT_INDEX", DEFAULT_INDEX)
     try:
         with urllib.request.urlopen(f"{index.rstrip('/')}/pip/", timeout=20):  # noqa: S310 - the user's own index
@@ -122,7 +122,7 @@ def _diagnose(program: str) -> str:
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
         return (
             f"The package index {index} cannot be reached: {error}.\n"
-            f"Check the network, or name a mirror: PIP_INDEX_URL=https://... make ..."
+            f"Check the network, or use a mirror: PIP_INDEX_URL=https://... make ..."
         )
     return (
         f"{program} failed for the reason above. Downloads are kept: run the same command again. If a hash "
@@ -166,7 +166,7 @@ def _check_disk() -> None:
 
 
 def _has_airflow() -> bool:
-    """Return whether an earlier setup installed Airflow, even if incompletely or in another version."""
+    """Return whether an earlier setup installed Airflow, even incompletely or in another version."""
     return (VENV / "bin" / "airflow").exists()
 
 

@@ -1,9 +1,9 @@
-"""Creates the certificates with which the parts of an S3 server authenticate each other.
+"""Creates the certificates that authenticate the parts of an S3 server to each other.
 
 SeaweedFS' master, volume server, filer, gateway and admin server talk over the network even within one
 process, and by default accept commands from any client. With these certificates, each part requires that its
-HTTP and gRPC clients have a certificate of the same authority. Only the S3 API accepts clients without a
-certificate: it checks the signatures of their requests.
+HTTP and gRPC clients have a certificate from the same authority. Only the S3 API accepts clients without a
+certificate; it checks the signatures of their requests instead.
 
     python -m include.stack.certificates FOLDER     docker-compose.yaml runs this before its S3 server
 """
@@ -61,7 +61,7 @@ def prepare_certificates(folder: Path) -> None:
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     )
-    # The authority's key is not stored, so that nobody can issue another certificate.
+    # The authority's key is not stored, so that it cannot sign any other certificate.
     for name, builder in (("authority.pem", authority), ("certificate.pem", certificate)):
         signed = builder.sign(authority_key, hashes.SHA256())
         write_private(folder / name, signed.public_bytes(Encoding.PEM))
@@ -87,7 +87,7 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _configuration(folder: Path) -> str:
-    """Return security.toml. It lists every component: a component without a certificate would not use TLS."""
+    """Return security.toml, with every component: a component without a certificate would not use TLS."""
     pair = f"cert = {_quote(folder / 'certificate.pem')}\nkey = {_quote(folder / 'key.pem')}\n"
     authority = f"ca = {_quote(folder / 'authority.pem')}\n"
     sections = [f"[grpc]\n{authority}"]
@@ -102,7 +102,7 @@ def _quote(path: Path) -> str:
 
 
 def _is_usable(folder: Path, configuration: str) -> bool:
-    """Return whether the files belong together and to this folder, and do not expire soon."""
+    """Return whether the files match each other and this folder, and do not expire soon."""
     try:
         if (folder / "security.toml").read_text() != configuration:
             return False
@@ -112,7 +112,7 @@ def _is_usable(folder: Path, configuration: str) -> bool:
         )
         certificate.verify_directly_issued_by(authority)
         key = load_pem_private_key((folder / "key.pem").read_bytes(), password=None)
-    except Exception:  # missing, truncated or of another authority: replace all files in any case
+    except Exception:  # missing, truncated or from another authority: in each case, replace all files
         return False
     expires = min(authority.not_valid_after_utc, certificate.not_valid_after_utc)
     return key.public_key() == certificate.public_key() and expires > datetime.now(UTC) + RENEWAL

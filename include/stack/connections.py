@@ -50,7 +50,7 @@ class Connections:
     """The connections that each queue adds, by id."""
 
     def environment_of(self, part: str) -> dict[str, str]:
-        """Return the environment variables with which the part gets its connections."""
+        """Return the environment variables that give the part its connections."""
         own = as_variables(self.parts[part])
         if part != "scheduler":
             return own
@@ -58,7 +58,7 @@ class Connections:
         return own | {QUEUE_CONNECTIONS: json.dumps(queues)}
 
     def of_every_task(self) -> dict[str, str]:
-        """Return the variables that every task gets, and those that the queues add, together."""
+        """Return the variables that every task gets, together with those that the queues add."""
         variables = as_variables(self.parts["scheduler"])
         for connections in self.queues.values():
             variables |= as_variables(connections)

@@ -25,9 +25,9 @@ def kill_task(api: AirflowApi, dag_id: str, run_id: str, task_id: str) -> bool:
 def find_task_processes(task_instance_id: str) -> list[psutil.Process]:
     """Return the process that runs this attempt and the processes forked from it, but not its supervisor.
 
-    Airflow writes the id of the attempt into the titles of the process and of its supervisor, which reports
-    to Airflow. A program that the process starts, such as the rank of another GPU, has a title of its own and
-    is not returned.
+    Airflow writes the attempt's id into the titles of the process and of its supervisor, which reports to
+    Airflow. A program that the process starts, such as one for another GPU, has a different title and is not
+    returned.
     """
     titled = {
         process.pid: process

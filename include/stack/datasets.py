@@ -1,4 +1,4 @@
-"""Uploads a dataset to the local stack and has it checked, through the API that the console uses too."""
+"""Uploads a dataset to the local stack and starts its check, through the API that the console also uses."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ def upload_dataset(stack: Stack, steps: Steps, source: Path, name: str, task: st
     stack.api.training("GET", "datasets")  # fails before the upload if the tables are missing
     files = _find_files(source)
     memory = stack.state.path / "uploads" / _digest(files)
-    # One at a time: a second sender of the same files would continue the upload that the first one completes.
+    # One sender at a time: a second one would continue an upload of the same files that the first completes.
     with steps.step(f"Upload {source}", spinner=False), hold_lock(stack.state.path / "uploads.lock"):
         upload = find_interrupted(stack.api, memory) or _begin(stack, files, memory)
         data = upload["source"] or _send(stack, steps, upload, list(files.values()))
         body = {"source": data, "task": task, "note": None}
         run_id = stack.api.training("POST", f"datasets/{quote(name, safe='')}/versions", body)["run_id"]
-        # Not earlier: if the check cannot be started, the next attempt need not send the files again.
+        # Not before: if the check could not be started, the next attempt need not send the files again.
         memory.unlink(missing_ok=True)
     with steps.step(f"Check every image and label of {name}") as step:
         version = _wait_for_version(stack, name, run_id)
         step.result = f"version {version}"
     steps.say(
-        f"Look at it:   {stack.url}/plugin/trainings{PREFIX}/dataset?name={quote(name)}&version={version}"
+        f"View it:      {stack.url}/plugin/trainings{PREFIX}/dataset?name={quote(name)}&version={version}"
     )
-    steps.say(f"Train on it:  dataset={name}@{version}, or {name} for its newest version")
+    steps.say(f"Train on it:  dataset={name}@{version}, or dataset={name} for the newest version")
 
 
 def _find_files(source: Path) -> dict[str, Path]:
@@ -79,7 +79,7 @@ def _find_files(source: Path) -> dict[str, Path]:
 
 
 def _digest(files: dict[str, Path]) -> str:
-    """Return a digest of paths, sizes and modification times. While it is the same, no file has changed."""
+    """Return a digest of paths, sizes and modification times. If it is the same, no file has changed."""
     seen = [(path, file.stat().st_size, file.stat().st_mtime_ns) for path, file in files.items()]
     return sha256(json.dumps(seen).encode()).hexdigest()
 
@@ -87,7 +87,7 @@ def _digest(files: dict[str, Path]) -> str:
 def find_interrupted(api: AirflowApi, memory: Path) -> dict[str, Any] | None:
     """Return the interrupted upload of the same files, or None if there is none.
 
-    Raises StackError if the API fails, for example during an outage: the upload can be continued later.
+    Raises StackError if the API fails, for example during an outage; the upload can be continued later.
     """
     try:
         return api.training("GET", f"uploads/{memory.read_text()}")

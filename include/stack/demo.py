@@ -1,4 +1,4 @@
-"""Trains from scratch, with a crash on the way, or continues a job; then shows the recorded row."""
+"""Trains from scratch, with a deliberate crash, or continues a job; then shows the job's row."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRAINING = {
     "lr0": 0.003,
     "overrides": {"nbs": 16, "mosaic": 0.0, "fliplr": 0.0, "scale": 0.1, "translate": 0.05},
 }
-"""Reaches an mAP50 of 0.87 to 0.92 in a minute on two CPU cores (six seeds and variants of the scenes).
+"""Reaches an mAP50 of 0.87 to 0.92 in a minute on two CPU cores (with six seeds and variants of the scenes).
 
 With so few small images, the optimizer must step after every batch. Digits must not be mirrored.
 """
@@ -42,13 +42,14 @@ With so few small images, the optimizer must step after every batch. Digits must
 def run_demo(stack: Stack, steps: Steps, training: Mapping[str, object] = TRAINING) -> None:
     """Start the stack, migrate the schema, train, and print the results. Raises StackError.
 
-    Once half of the epochs are recorded, the training is killed; Airflow retries the task, which resumes it.
+    Once half of the epochs are recorded, the training process is killed; Airflow retries the task, and
+    training resumes.
     """
     stack.up(steps)
-    _run(stack, steps, "migrate_schema", "Training tables", {})
+    _run(stack, steps, "migrate_schema", "Tables for training jobs", {})
     job_id = f"demo-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf: dict[str, Any] = {**training, "job_id": job_id}
-    title = f"Training {job_id} on the bundled digits, from scratch (needs no network)"
+    title = f"Train {job_id} from scratch on the bundled digits (needs no network)"
     _train(stack, steps, title, conf, crash_after=conf["epochs"] // 2)
 
 
@@ -57,15 +58,15 @@ def resume(stack: Stack, steps: Steps, parent: str, epochs: int) -> None:
     stack.up(steps)
     job_id = f"resumed-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     conf = {"job_id": job_id, "resume_from": parent, "epochs": epochs}
-    _train(stack, steps, f"Training {job_id}, which continues {parent}", conf)
+    _train(stack, steps, f"Continue {parent} as {job_id}", conf)
 
 
 def _train(
     stack: Stack, steps: Steps, title: str, conf: dict[str, Any], crash_after: int | None = None
 ) -> None:
     job_id: str = conf["job_id"]
-    steps.say(f"Watch it in Airflow: {_page(stack, job_id)}")
-    steps.say(f"                     {login(stack, steps)}")
+    steps.say(f"Watch the training run: {_page(stack, job_id)}")
+    steps.say(f"Log in to Airflow:      {login(stack, steps)}")
     _run(stack, steps, TRAINING_DAG, title, conf, job_id, crash_after)
     job = _get_job(stack, job_id)
     if job is None:
@@ -115,17 +116,17 @@ def _summarise(stack: Stack, steps: Steps, job: TrainingJob) -> None:
     say = steps.say
     say("")
     attempts = f", in {job.attempt} attempts" if (job.attempt or 1) > 1 else ""
-    say(f"Row {job.job_id} of training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
+    say(f"Job {job.job_id} in training_jobs: {job.status}, epoch {trained} of {job.epochs}{attempts}")
     if known:
         say(f"  {known[0]:<9} {known[1]:.3f}")
     say(_describe_object(stack, "best.pt", job.checkpoint("best")))
     say(_describe_object(stack, "last.pt", job.checkpoint("last")))
     say("")
-    say(f"Curves, downloads:  {_page(stack, job.job_id)}")
-    say(f"Airflow's UI:       {stack.url}   ({login(stack, steps)})")
-    say(f"Continue from last: make resume JOB={job.job_id} EPOCHS={trained + 5}")
-    say('psql, S3, curl:     eval "$(make -s env)"')
-    say("Stop, start again:  make down, make up   (the data are kept in .stack/)")
+    say(f"Curves and downloads:   {_page(stack, job.job_id)}")
+    say(f"Airflow's UI:           {stack.url}   ({login(stack, steps)})")
+    say(f"Train for more epochs:  make resume JOB={job.job_id} EPOCHS={trained + 5}")
+    say('Set up psql, S3, curl:  eval "$(make -s env)"')
+    say("Stop the stack:         make down   (`make up` starts it again; the data stay in .stack/)")
 
 
 def login(stack: Stack, steps: Steps) -> str:
@@ -144,7 +145,7 @@ def _page(stack: Stack, job_id: str) -> str:
 def _describe_object(stack: Stack, name: str, recorded: RecordedCheckpoint | None) -> str:
     """Return a description of the object in S3. Raises StackError if it does not match the row."""
     if recorded is None:
-        raise StackError(f"The row does not name a {name}.")
+        raise StackError(f"The job's row does not name a {name}.")
     location = S3Location.parse(recorded.path)
     head = stack.s3.client().head_object(Bucket=location.bucket, Key=location.key)
     sha256 = head["Metadata"].get("sha256")

@@ -1,4 +1,4 @@
-"""Errors of the local stack, phrased for the person at the terminal."""
+"""Errors of the local stack, with messages for the user at the terminal."""
 
 from __future__ import annotations
 

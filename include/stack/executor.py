@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 
 class PreparedTasks:
-    """Gives a worker its tasks, and prepares its process before each task, which runs in a fork of it.
+    """Gives a worker its tasks, and prepares the worker's process, from which each task is forked.
 
-    The environment gets the connections of the task's queue: a LocalExecutor ignores Airflow's queues, while
-    in other deployments each queue has its own workers, whose environment has the queue's connections. If
-    files of the project have been edited since its modules were imported, the modules are forgotten.
+    A LocalExecutor ignores Airflow's queues, so the connections of the task's queue are set in the
+    environment of the process. (In other deployments, each queue has its own workers, with these connections
+    in their environment.) If files of the project have been edited since its modules were imported, the
+    modules are dropped.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class PreparedTasks:
         self._modules = modules
 
     def get(self) -> ExecutorWorkload | None:
-        """Wait for a task, prepare this process for it, and return it; None if the worker has to end."""
+        """Wait for a task, prepare this process for it, and return it; None tells the worker to end."""
         workload = self._waiting.get()
         self._modules.forget_if_edited()
         for variables in self._by_queue.values():
@@ -56,10 +57,10 @@ class PreparedTasks:
 
 
 class QueueExecutor(LocalExecutor):
-    """A LocalExecutor that gives tasks the connections of their queue, and imports modules before they start.
+    """A LocalExecutor that gives tasks the connections of their queue, and imports modules in advance.
 
     Every task runs in a fork of a worker. Imports take most of a task's startup time, and are the same for
-    all tasks. On a machine with GPUs a training run imports torch itself: a process whose parent has
+    all tasks. On a machine with GPUs, a training run imports torch itself: a process whose parent has
     initialised CUDA cannot use CUDA, and libraries may initialise it on import.
     """
 
@@ -72,7 +73,8 @@ class QueueExecutor(LocalExecutor):
         self._modules = OwnModules(())
         if self.is_mp_using_fork:
             self._modules = import_ahead(with_torch=trains_on_cpu())
-            # Without this, a process collects garbage among all imported objects several times when it ends.
+            # Without this, each ending process would collect garbage among all imported objects several
+            # times.
             atexit.register(gc.freeze)
         super().start()
 

@@ -72,7 +72,7 @@ class PidFile:
         return None
 
     def is_pid_reused(self) -> bool:
-        """Return whether a later process has the pid; if so, the session, which reserved it, has ended."""
+        """Return whether a later process has the pid; if so, the session that reserved the pid has ended."""
         with suppress(psutil.NoSuchProcess):
             return start_of(psutil.Process(self.pid)) != self.started
         return False
@@ -104,7 +104,7 @@ def find_family(service: Service) -> Family:
     if head is None:
         pids = {process.pid for process in left}
         eldest = tuple(process for process in left if _parent(process) not in pids)
-        # The eldest are not awaited: executor workers without a task would wait forever for their scheduler.
+        # Do not wait for the eldest: executor workers without a task would wait forever for their scheduler.
         return Family(tuple(left), eldest, tuple(left.difference(eldest)))
     signalled = _children(head, recursive=False) if service.stops_children else []
     members = left.union(_children(head)) - _processes_of_other_services(service)
@@ -135,11 +135,11 @@ def _is_child(process: psutil.Process, service: Service, session: int | None) ->
 
 
 def _works_in(process: psutil.Process, folder: Path) -> bool:
-    """Return whether the process may be the service's. The session id does not prove it: pids are reused."""
+    """Return whether the process may belong to the service; its session id is no proof: pids are reused."""
     try:
         return Path(process.cwd()).is_relative_to(folder.resolve())
     except psutil.AccessDenied:
-        # Airflow hides its tasks from everybody but root.
+        # Only root can read the working directory of Airflow's tasks.
         return process.uids().real == os.getuid()
 
 

@@ -92,7 +92,7 @@ class Follower:
             # The pause before a retry may be shorter than the time between two polls.
             attempt = task["try_number"] + (state == "up_for_retry")
             if attempt > self._attempts.get(name, 1):
-                self.steps.say(f"  {name}: ended early; Airflow starts attempt {attempt} on its own")
+                self.steps.say(f"  {name}: ended early; Airflow starts attempt {attempt} automatically")
                 self._attempts[name] = attempt
                 self._states.pop(name, None)
             if state in TASK_WAITS or self._states.get(name) == state:
@@ -113,7 +113,7 @@ class Follower:
             job = jobs.get(self.job_id)
         self._planned = job.epochs if job else None
         if job and job.resumed_epoch is not None:
-            # A job that continues another one starts with that job's epochs.
+            # A job that continues another job starts with that job's epochs.
             self._history = sum(epoch.epoch <= job.resumed_epoch for epoch in epochs)
         if not self.steps.console.is_terminal:
             for epoch in epochs[max(len(self._epochs), self._history) :]:
@@ -125,7 +125,7 @@ class Follower:
             return
         if kill_task(self.stack.api, self.dag_id, self.run_id, "train"):
             self.steps.say(
-                "  train: killed with kill -9, as if its machine had died; Airflow retries it automatically"
+                "  train: killed with kill -9 by this demo, as if its machine had died; Airflow will retry it"
             )
         self.crash_after = None
 

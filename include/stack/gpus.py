@@ -17,7 +17,7 @@ def count_gpus() -> int:
 
 
 def trains_on_cpu() -> bool:
-    """Return whether training runs should use the CPU: False even if the machine's GPU does not respond."""
+    """Return whether training runs should use the CPU; False if the machine has a GPU, even a broken one."""
     return not count_gpus() and not should_have_gpu()
 
 

@@ -49,7 +49,7 @@ class Stack:
     postgres_settings: Mapping[str, str] = field(default_factory=dict)
     """Parameters of postgresql.conf."""
     buckets: Sequence[str] = (DEFAULT_BUCKET,)
-    """The only buckets that S3's roles other than the owner may use; the names may contain `*`."""
+    """The buckets that S3 roles other than the owner may use; the names may contain `*`."""
 
     @classmethod
     def at(
@@ -101,7 +101,7 @@ class Stack:
 
     @cached_property
     def model_keys(self) -> ModelKeys:
-        """The keys with which promoted models are signed and verified."""
+        """The keys that sign and verify promoted models."""
         folder = self.state.private("model-keys")
         keys = ModelKeys(folder / "private.pem", folder / "public.pem")
         keys.prepare()
@@ -148,7 +148,7 @@ class Stack:
 
     @property
     def training_db_url(self) -> str:
-        """The URL of the database with the training jobs, as the role that owns it."""
+        """The URL of the training database, for the role that owns it."""
         return self.postgres.url("training", TRAINING_OWNER)
 
     @property
@@ -160,7 +160,7 @@ class Stack:
     def env(self) -> dict[str, str]:
         """The variables that psql, any S3 client, curl and the `airflow` command need.
 
-        They grant the owner's rights: to do everything that any task may do, and more.
+        They grant the owner's rights: everything that any task may do, and more.
         """
         return {
             "TRAINING_DB_URL": self.training_db_url,
@@ -181,8 +181,8 @@ class Stack:
     def export_lines(self) -> list[str]:
         """Return `env` as export lines for a shell.
 
-        The wheel's psql comes last on the PATH, after your own. The repository is on Python's path, so that
-        the Dags find `include`.
+        The wheel's psql comes last on the PATH, so that any other psql takes precedence. The repository is on
+        Python's path, so that the Dags find `include`.
         """
         programs = shlex.quote(str(self.postgres.programs))
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.env.items()]
@@ -231,11 +231,11 @@ class Stack:
             self._start_servers(steps)
             with steps.step("Airflow's own tables") as step:
                 self.airflow.configure()
-                step.result = "created or updated" if self.airflow.migrate() else "already there"
+                step.result = "created or updated" if self.airflow.migrate() else "up to date"
             with steps.step("Airflow (API server, scheduler, Dag processor, triggerer)") as step:
                 started = self.airflow.start()
                 self.api.ensure_pool(
-                    GPU_POOL, gpu_slots(), "One slot per GPU; training runs wait here for a free one."
+                    GPU_POOL, gpu_slots(), "One slot per GPU; training runs wait here for a free slot."
                 )
                 step.result = _started(started, self.url)
             self.restarts.forget()
@@ -254,8 +254,8 @@ class Stack:
     def _start_servers(self, steps: Steps) -> None:
         if self.state.next_credentials_file.exists():
             raise StackError(
-                "`make rotate` has not finished, and some of the new secrets may be in use already. Run "
-                "`make rotate` again: it replaces the rest, and starts the stack."
+                "`make rotate` was interrupted, and some of the new secrets may already be in use. Run "
+                "`make rotate` again: it replaces the remaining secrets and starts the stack."
             )
         self._replace_taken_ports(steps)
         with steps.step("PostgreSQL") as step:
@@ -291,10 +291,10 @@ class Stack:
         if not taken:
             return
         steps.say(
-            f"Port {', '.join(map(str, taken))} of this stack is now in use by another program. "
+            f"Another program now uses a port of this stack ({', '.join(map(str, taken))}). "
             f"Choosing other ports; links and exported variables from earlier starts are out of date."
         )
-        # All services must restart, because each knows the others' ports.
+        # All services must restart, because each is configured with the others' ports.
         self._stop(steps)
         self.state.store_ports(StackPorts.choose())
 
@@ -306,7 +306,7 @@ class Stack:
             ("PostgreSQL", self.postgres),
         ):
             with steps.step(f"Stop {title}") as step:
-                step.result = "stopped" if service.stop() else "was not running"
+                step.result = "done" if service.stop() else "it was not running"
 
     def _lock(self) -> AbstractContextManager[None]:
         """Allow one start or stop at a time."""
@@ -314,4 +314,4 @@ class Stack:
 
 
 def _started(started: bool, where: str) -> str:
-    return f"started on {where}" if started else f"running on {where}"
+    return f"started on {where}" if started else f"already running on {where}"

@@ -1,9 +1,9 @@
-"""Creates the keys with which promoted models are signed and verified, unless they exist.
+"""Creates the keys that sign and verify promoted models, unless they exist.
 
     python -m include.stack.model_keys PRIVATE PUBLIC     docker-compose.yaml runs this before Airflow
 
-PUBLIC lists the public keys of all signatures, the newest first. If PRIVATE has been removed, or replaced by
-a key of your own, the next start adds the new public key. Model versions signed earlier remain valid.
+PUBLIC lists the public keys of all signatures, the newest first. If you remove PRIVATE, or replace it with
+another key, the next start adds the new public key. Model versions signed earlier remain valid.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class ModelKeys:
             signing = SigningKey.parse(self.private.read_bytes())
         except ValueError as problem:
             raise StackError(
-                f"{self.private} {problem}. Restore it; or remove it, and the next start creates another one."
+                f"{self.private} {problem}. Restore the file, or remove it; the next start then creates a "
+                "new key."
             ) from None
         public = signing.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         trusted = self.public.read_bytes() if self.public.exists() else b""
@@ -54,7 +55,7 @@ class ModelKeys:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m include.stack.model_keys", description=__doc__)
-    parser.add_argument("private", type=Path, help="the file of the private key, in PEM")
-    parser.add_argument("public", type=Path, help="the file of all public keys that are trusted, in PEM")
+    parser.add_argument("private", type=Path, help="the file for the private key, in PEM")
+    parser.add_argument("public", type=Path, help="the file for all trusted public keys, in PEM")
     given = parser.parse_args()
     ModelKeys(given.private, given.public).prepare()

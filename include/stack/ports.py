@@ -20,7 +20,7 @@ GRPC_OFFSET = 10_000
 """SeaweedFS' admin server always listens for gRPC at this offset from its port."""
 
 _chosen: set[int] = set()
-"""Ports that this process has chosen. Perhaps no server listens on them yet."""
+"""Ports that this process has chosen; their servers may not be listening yet."""
 
 
 def grpc_sockets(port: int) -> list[Path]:
@@ -74,7 +74,7 @@ def choose(*, with_grpc: bool = False) -> int:
 
 
 def open_session() -> requests.Session:
-    """Return a session without proxies: those of the environment cannot reach the loopback interface."""
+    """Return a session without proxies: a proxy from the environment cannot reach the loopback interface."""
     session = requests.Session()
     session.trust_env = False
     return session

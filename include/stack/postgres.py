@@ -1,4 +1,4 @@
-"""PostgreSQL 18 from PyPI: TCP on the loopback interface, passwords by SCRAM, no socket file."""
+"""PostgreSQL 18 from PyPI, with TCP on the loopback interface, SCRAM passwords, and no socket file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from include.stack.processes import Service, as_user
 
 SUPERUSER = "postgres"
 TRAINING_OWNER = "training"
-"""The role that owns the training database with its tables, and migrates them."""
+"""The role that owns the training database and its tables, and migrates the tables."""
 TRAINING_APPLICATION = "training_app"
 """The role of everything that does not migrate, such as the API and most tasks: it reads and writes rows."""
 
@@ -36,7 +36,7 @@ SYSTEM_USER = "pgserver"
 """PostgreSQL refuses to run as root, so root runs it as this user, as the wheel's own launcher does."""
 
 ROOT_STORE = Path("/var/lib/resumable-yolo-training")
-"""Where root keeps PostgreSQL if the system user cannot access the repository (in /root, say)."""
+"""Where root keeps PostgreSQL if the system user cannot access the repository, for example in /root."""
 
 START_SECONDS = 120.0
 
@@ -51,7 +51,7 @@ class Postgres:
     state: Path
     """Folder of the server's log, pid file and data."""
     identity: str
-    """Name of the folder below ROOT_STORE that has the data if the system user cannot access `state`."""
+    """Name of the folder below ROOT_STORE that contains the data if the system user cannot access `state`."""
     port: int
     password: str
     """The superuser's password."""
@@ -61,9 +61,9 @@ class Postgres:
     """Parameters of postgresql.conf."""
 
     def start(self) -> bool:
-        """Start the server and wait until it answers, creating its data folder if necessary.
+        """Start the server and wait until it accepts connections, creating its data folder if necessary.
 
-        Returns False if it was running.
+        Returns False if it was already running.
         """
         before = processes.running(self.service)
         if before is None:
@@ -71,7 +71,7 @@ class Postgres:
                 self._create_data()
             self._remove_stale_lock()
         process = processes.start(self.service)
-        # Even a running server may not be ready: perhaps its start was interrupted, or it just restarted.
+        # A running server may not be ready yet: an earlier start was interrupted, or it has just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -173,11 +173,11 @@ class Postgres:
         return copy / programs
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock file of a killed server if another program now has that server's pid.
+        """Remove the lock file of a killed server if another program, after a reboot, has that server's pid.
 
-        After a reboot, PostgreSQL would take that program for a server of the same data and refuse to start.
-        A running server's working directory is its data folder. If the program's working directory is
-        unknown, the file is kept.
+        PostgreSQL would mistake that program for a server with the same data, and refuse to start. A running
+        server's working directory is its data folder. If the program's working directory is unknown, the file
+        is kept.
         """
         lock = self.data / "postmaster.pid"
         with suppress(OSError, IndexError, ValueError, psutil.Error):
@@ -186,7 +186,7 @@ class Postgres:
                 lock.unlink()
 
     def _create_data(self) -> None:
-        """Create the data in a new folder and rename that, because a killed initdb leaves incomplete data."""
+        """Create the data in a new folder, then rename it, because a killed initdb leaves incomplete data."""
         if self.data.exists() and any(self.data.iterdir()):
             raise StackError(
                 f"{self.data} is not empty, but has no PG_VERSION, so PostgreSQL cannot use it. Restore the "
@@ -240,14 +240,14 @@ class Postgres:
                 raise StackError(
                     f"PostgreSQL on port {self.port} rejects the password in {self.state / 'credentials'}: "
                     f"{self.data} was created with other credentials. If `make rotate` was interrupted, "
-                    "run it again; otherwise restore the credentials file, or remove the data."
+                    "run it again. If not, restore the credentials file, or remove the data."
                 ) from error
             return False
         return True
 
 
 def _set_password(connection: psycopg.Connection[Any], name: str, password: str) -> None:
-    # Hashed here, because the server logs statements that fail.
+    # Hashed here, because the server logs failed statements, which would contain the password.
     secret = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256")
     role, literal = sql.Identifier(name), sql.Literal(secret.decode())
     connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, literal))
@@ -268,7 +268,7 @@ def _create_system_user() -> None:
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise StackError(
             f"PostgreSQL does not run as root, and its system user {SYSTEM_USER!r} could not be created "
-            f"({error}). Run this as an ordinary user, or create that user."
+            f"({error}). Run this command as an ordinary user, or create {SYSTEM_USER!r}."
         ) from error
 
 
@@ -285,6 +285,6 @@ def _make_store() -> None:
     except OSError as error:
         raise StackError(
             f"PostgreSQL runs as user {SYSTEM_USER!r}, who cannot reach this repository, and {ROOT_STORE} "
-            f"could not be created ({error}). Move the repository to a place that everybody can access, "
-            f"or run this as an ordinary user."
+            f"could not be created ({error}). Move the repository to a place that every user can access, "
+            f"or run this command as an ordinary user."
         ) from error

@@ -32,9 +32,9 @@ TRAINING_LIBRARIES = (
     "ultralytics.models.yolo",
     "matplotlib.pyplot",
 )
-"""Libraries that a training run imports. Deterministic algorithms load torch's compiler, even if unused;
-Ultralytics draws the labels with matplotlib. Ultralytics also imports polars, which must not be listed,
-because its threads do not survive a fork."""
+"""Libraries that a training run imports. Deterministic algorithms load torch's compiler, even if they do not
+use it; Ultralytics draws the labels with matplotlib. Ultralytics also imports polars, which must not be
+listed, because its threads do not survive a fork."""
 
 OWN = (
     *(f"{include.tasks.__name__}.{found.name}" for found in pkgutil.iter_modules(include.tasks.__path__)),
@@ -49,9 +49,9 @@ OWN_TRAINING = ("include.training.run", "include.training.trainers")
 
 
 class OwnModules:
-    """The project's modules, imported ahead of the tasks, but forgotten once a file of the project is edited.
+    """The project's modules, imported before tasks start, but dropped once a file of the project is edited.
 
-    After an edit, each task imports them itself, so that edits take effect without a restart.
+    After an edit, each task imports the modules itself, so that edits take effect without a restart.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -62,10 +62,10 @@ class OwnModules:
         self._names = [name for name in sys.modules if name.startswith("include.") and name not in before]
 
     def forget_if_edited(self) -> None:
-        """Remove the modules from this process if a file has been changed, added or removed since import."""
+        """Drop the modules from this process if a file was changed, added or removed since the import."""
         if not self._names or _files() == self._files:
             return
-        log.info("The project was edited; from now on, each task imports its modules itself.")
+        log.info("The project was edited; from now on, each task imports the project's modules itself.")
         for name in self._names:
             sys.modules.pop(name, None)
             package, _, module = name.rpartition(".")
@@ -85,7 +85,7 @@ def import_ahead(*, with_torch: bool) -> OwnModules:
 
         load_description()
     except Exception:
-        log.warning("The description of S3 could not be loaded ahead of the tasks.", exc_info=True)
+        log.warning("The description of S3 could not be loaded before tasks start.", exc_info=True)
     return own
 
 
@@ -94,7 +94,7 @@ def preload(module: str) -> None:
     try:
         importlib.import_module(module)
     except Exception:
-        log.warning("%s could not be imported ahead of the tasks.", module, exc_info=True)
+        log.warning("%s could not be imported before tasks start.", module, exc_info=True)
 
 
 def _files() -> set[tuple[str, int, int]]:

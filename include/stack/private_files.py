@@ -11,7 +11,7 @@ from pathlib import Path
 from include.stack.errors import StackError
 
 UMASK = 0o077
-"""For every server of the stack: other accounts of this machine cannot access the files that it creates."""
+"""Umask of the stack's servers: other accounts on this machine cannot access the files that they create."""
 
 
 def private_folder(path: Path) -> Path:
@@ -28,21 +28,21 @@ def private_folder(path: Path) -> Path:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file that only its owner can read. The write is atomic, even if the power is cut."""
+    """Write a file that only its owner can read. The write is atomic, even if the power fails."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
-        os.fsync(descriptor)  # otherwise a power cut after the renaming could leave an empty file
+        os.fsync(descriptor)  # without this, a power failure after the rename could leave an empty file
     unfinished.replace(path)
 
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file at `path` during the block; wait while another process holds it."""
+    """Hold the lock on the file at `path` during the block; first wait while another process holds it."""
     with path.open("w") as file:
-        path.chmod(0o600)  # an account that can read the file could hold the lock
+        path.chmod(0o600)  # any account that can read the file could hold the lock
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -26,7 +26,7 @@ STOP_SECONDS = 20.0
 class Service:
     """One server process.
 
-    Its children are recognised by the session of the process, even after the process has died, and by their
+    The children of the process are recognised by their session, even after the process has died, and by their
     working directory.
     """
 
@@ -41,13 +41,13 @@ class Service:
     """Folder of the log, the pid file and the lock."""
     stop_signal: signal.Signals = signal.SIGTERM
     user: str | None = None
-    """Account to run as; None for our own."""
+    """Account to run as; None for the current account."""
     stop_seconds: float = STOP_SECONDS
     """How long the service may take to stop before it is killed."""
     stops_children: bool = False
-    """Whether the children also get the stop signal; otherwise the service would wait for them to finish."""
+    """Whether the children also get the stop signal; without it, the service waits for them to finish."""
     children_directory: Path | None = None
-    """Folder of the children's working directories, if they may start sessions of their own."""
+    """Folder of the children's working directories, if they may start new sessions."""
 
     @property
     def log(self) -> Path:
@@ -129,7 +129,7 @@ def _start(service: Service) -> psutil.Process:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         raise
-    # The server outlives this program. Without a return code, Python would warn that it is still running.
+    # The server outlives this program. Without a return code, Python would warn about a running subprocess.
     child.returncode = 0
     return process
 
@@ -151,17 +151,17 @@ def wait_until_ready(service: Service, ready: Callable[[], bool], seconds: float
 def stop(*services: Service) -> bool:
     """Stop the services together, with their children. Returns whether any process was running.
 
-    They get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children of processes
-    that have already died are also stopped, and count as running. Raises PidFileDamaged.
+    Their processes get the stop signal first, and SIGKILL after the longest of their stop_seconds. Children
+    of processes that have already died are also stopped, and count as running. Raises PidFileDamaged.
     """
     for service in services:
-        # On a full disk, the stop cannot be announced; the services are stopped anyway.
+        # On a full disk, the pid file cannot be updated; the services are stopped anyway.
         with _lock(service), suppress(OSError):
             if remembered := PidFile.read(service.pid_file):
                 write_private(service.pid_file, f"{remembered.pid} {remembered.started} stopping\n")
     was_running = _end(services)
     for service in services:
-        # A process that survives even SIGKILL, because it waits for a disk, is left to the next stop.
+        # If a process survives even SIGKILL because it waits for a disk, the next stop has to end it.
         if not find_family(service).members:
             service.pid_file.unlink(missing_ok=True)
     return was_running
@@ -175,7 +175,7 @@ def _end(services: Sequence[Service]) -> bool:
                 process.send_signal(service.stop_signal)
     seconds = max((service.stop_seconds for service, _ in families), default=0.0)
     psutil.wait_procs([process for _, family in families for process in family.awaited], timeout=seconds)
-    # Children end with their parents, or shortly after. New ones may have been started in the meantime.
+    # Children end with their parents, or shortly after. New children may have been started in the meantime.
     members = {
         process for service, family in families for process in family.members + find_family(service).members
     }
@@ -194,7 +194,7 @@ def _lock(service: Service) -> AbstractContextManager[None]:
 
 
 class Identity(TypedDict, total=False):
-    """The arguments of subprocess for the account that a program runs as."""
+    """The arguments of subprocess that set the account of a program."""
 
     user: int
     group: int
@@ -202,7 +202,7 @@ class Identity(TypedDict, total=False):
 
 
 def as_user(user: str | None) -> Identity:
-    """Return the arguments to run as `user`, with only that user's own group; None means the current user."""
+    """Return the arguments to run as `user`, in no group but the user's own; None means the current user."""
     if user is None:
         return {}
     account = pwd.getpwnam(user)
@@ -212,7 +212,7 @@ def as_user(user: str | None) -> Identity:
 def base_environment(*foreign: str) -> dict[str, str]:
     """Return this process's environment without variables that would affect a server.
 
-    Variables whose names start with one of the prefixes in `foreign` are also left out.
+    Variables whose names start with one of the prefixes in `foreign` are also omitted.
     """
     unwanted = ("PYTHONDONTWRITEBYTECODE", "PYTHONSTARTUP", "VIRTUAL_ENV", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     return {

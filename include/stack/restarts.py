@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from include.stack.private_files import write_private
 
 MOST_RESTARTS = 8
-"""Restarts in a row before a service is given up; with the pauses between them they take three minutes."""
+"""Maximum number of consecutive restarts of a service; with the pauses between them, they take three
+minutes."""
 
 LONGEST_PAUSE = 60.0
 
@@ -45,12 +46,12 @@ class Restarts:
     def __str__(self) -> str:
         times, last = "once" if self.total == 1 else f"{self.total} times", datetime.fromtimestamp(self.last)
         if self.failed:
-            return f"restarted {times}, could not be restarted at {last:%Y-%m-%d %H:%M:%S}"
+            return f"restarted {times}, last attempt failed at {last:%Y-%m-%d %H:%M:%S}"
         return f"restarted {times}, last at {last:%Y-%m-%d %H:%M:%S}"
 
 
 def pause_before(in_row: int) -> float:
-    """Return the seconds to wait after this many restarts in a row."""
+    """Return the seconds to wait after this many consecutive restarts."""
     return min(2.0**in_row, LONGEST_PAUSE) if in_row else 0.0
 
 
@@ -66,7 +67,7 @@ class History:
     def read(self) -> dict[str, Restarts]:
         """Return the restarts by service name; a service that was never restarted has no entry.
 
-        If the file is damaged, the counts start again.
+        If the file is damaged, the counts restart from 0.
         """
         try:
             return _COUNTS.validate_json(self._file.read_bytes(), strict=True)
@@ -78,5 +79,5 @@ class History:
         write_private(self._file, _COUNTS.dump_json(self.read() | {name: restarts}))
 
     def forget(self) -> None:
-        """Reset all counts, so that services that were given up are supervised again."""
+        """Reset all counts, so that the supervisor restarts even services that it had given up on."""
         self._file.unlink(missing_ok=True)

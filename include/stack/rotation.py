@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def rotate(stack: Stack, steps: Steps) -> Stack:
-    """Replace the secrets, start all services with the new ones, and return the stack that has them.
+    """Replace the secrets, start all services with the new secrets, and return the stack that uses them.
 
     If the replacement is interrupted, the stack does not start until the rotation is repeated, which uses the
     new secrets that were already chosen. Raises StackError.
@@ -36,7 +36,7 @@ def rotate(stack: Stack, steps: Steps) -> Stack:
         server.stop()
         stack.state.adopt_next_credentials()
     rotated = Stack.at(stack.state.path, stack.postgres_settings, stack.buckets)
-    # The start sets the other passwords of PostgreSQL, and gives each server its new keys.
+    # Starting the stack sets the other passwords of PostgreSQL, and gives each server its new keys.
     rotated.up(steps)
     return rotated
 
@@ -54,7 +54,7 @@ def _start_postgres(stack: Stack, new: Credentials) -> Postgres:
 
 
 def _encrypt_again(stack: Stack, server: Postgres, new: Credentials) -> None:
-    """Encrypt Airflow's stored connections and Variables again, with the new Fernet key."""
+    """Re-encrypt Airflow's stored connections and Variables with the new Fernet key."""
     keys = f"{new.airflow_fernet_key},{stack.credentials.airflow_fernet_key}"
     database = server.url("airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
     try:

@@ -33,7 +33,7 @@ START_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class S3Ports:
-    """Every port that the server opens. All must be set: the server would use well-known ports otherwise."""
+    """Every port that the server opens; for a missing one, the server would use a well-known default."""
 
     s3: int
     s3_grpc: int
@@ -84,7 +84,7 @@ class S3:
         return f"http://{LOOPBACK}:{self.ports.s3}"
 
     def start(self) -> bool:
-        """Start the server, or apply changed policies, and wait until it answers.
+        """Start the server, or apply changed policies, and wait until it responds.
 
         Returns False if it was already running.
         """
@@ -95,7 +95,7 @@ class S3:
         if self._store_identities() and before is not None:
             before.send_signal(signal.SIGHUP)
         process = processes.start(self.service)
-        # Even a running server may not be ready: perhaps its start was interrupted, or it just restarted.
+        # A running server may not be ready yet: an earlier start was interrupted, or it has just restarted.
         processes.wait_until_ready(self.service, self._answers, START_SECONDS)
         return process != before
 
@@ -112,7 +112,7 @@ class S3:
         return processes.running(self.service) is not None
 
     def client(self, role: Role = Role.OWNER) -> S3Client:
-        """Return a client with the role's keys. Its requests fail at once if the server is down."""
+        """Return a client with the role's keys. Its requests fail immediately if the server is down."""
         import boto3
         from botocore.config import Config
 
@@ -180,7 +180,7 @@ class S3:
                 "mini",
                 *self._options(),
             ),
-            # If there were keys in its environment, the server would add another administrator.
+            # If its environment contained keys, the server would add another administrator.
             environment=processes.base_environment("AWS_", "S3_"),
             directory=self._data,
             state=self.state,
@@ -194,10 +194,10 @@ class S3:
             "ip": LOOPBACK,
             "ip.bind": LOOPBACK,
             "metricsIp": LOOPBACK,
-            # Files are only accessible through S3, with its signatures. The servers behind it also require a
-            # certificate.
+            # Files are accessible only through the S3 API, which requires signatures. The servers behind it
+            # also require a certificate.
             "disableHttp": "true",
-            # Relative to the data folder. Other accounts could create the default, a path in /tmp, first.
+            # Relative to the data folder. Another account could occupy the default, a path in /tmp.
             "s3.localSocket": "s3.sock",
             "filer.localSocket": "filer.sock",
             "admin.ui": "false",
@@ -231,7 +231,8 @@ class S3:
         client = self.client()
         try:
             for bucket in client.list_buckets()["Buckets"]:
-                # After a restart, objects are listed at once, but unreadable until their volumes are back.
+                # After a restart, objects are listed immediately, but unreadable until their volumes are
+                # back.
                 for stored in client.list_objects_v2(Bucket=bucket["Name"], MaxKeys=1).get("Contents", []):
                     client.get_object(Bucket=bucket["Name"], Key=stored["Key"])["Body"].close()
         except (BotoCoreError, ClientError):

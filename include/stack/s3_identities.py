@@ -2,8 +2,8 @@
 
     python -m include.stack.s3_identities FILE     docker-compose.yaml runs this before its S3 server
 
-The environment has S3_{ROLE}_ACCESS_KEY_ID and S3_{ROLE}_SECRET_ACCESS_KEY of each role. While keys are being
-replaced, S3_PREVIOUS_KEYS has the old ones, as `role:access key:secret key`, separated by commas.
+The environment contains S3_{ROLE}_ACCESS_KEY_ID and S3_{ROLE}_SECRET_ACCESS_KEY for each role. While keys are
+being replaced, S3_PREVIOUS_KEYS contains the old ones as `role:access key:secret key`, separated by commas.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ POLICIES = Path(__file__).parents[2] / "config" / "s3-policies"
 
 
 class Role(StrEnum):
-    """The users of S3, each with keys of its own."""
+    """The users of S3, each with different keys."""
 
     OWNER = "owner"
-    """People who administer the deployment; creates the bucket."""
+    """People who administer the deployment. This role also creates the bucket."""
     WORKER = "worker"
     """Tasks, through connection `training_s3`."""
     API = "api"
-    """The API server, through its connection `training_s3`; signs the links for browsers."""
+    """The API server, through its connection `training_s3`. This role also signs the links for browsers."""
     MAINTENANCE = "maintenance"
     """Tasks that delete, through connection `training_s3_maintenance`."""
 
@@ -58,7 +58,7 @@ def policy_of(role: Role, buckets: Sequence[str] = (DEFAULT_BUCKET,)) -> dict[st
 
 
 def render_identities(keys: Mapping[Role, Sequence[Keys]], buckets: Sequence[str]) -> str:
-    """Return the content of SeaweedFS' `-s3.config`, in which roles may do what their policies allow.
+    """Return the content of SeaweedFS' `-s3.config`, which lets each role do what its policy allows.
 
     The owner is an exception: it administers the server, and may create and use every bucket.
     """

@@ -1,9 +1,9 @@
 """Lists the packages of each image with their licences: `python -m include.stack.sbom` (`make sbom`).
 
-The lock of each target of the Dockerfile is installed into an environment of its own, with the image's
-Python version. For each target, sbom/ gets `<target>.cdx.json`, a CycloneDX bill of materials, and
-`<target>-licences.md`. Both list the additions of this project to its base image: Python packages, and the
-console's JavaScript libraries.
+The lock of each target of the Dockerfile is installed into a separate environment, with the image's Python
+version. For each target, sbom/ gets `<target>.cdx.json`, a CycloneDX bill of materials, and
+`<target>-licences.md`. Both list what this project adds to its base image: Python packages, and the console's
+JavaScript libraries.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PERMISSIVE = frozenset(
         "Zlib",
     )
 )
-"""Licences that ask for no more than a notice, as SPDX and as PyPI's classifiers name them."""
+"""Licences that require no more than a notice, as named by SPDX and by PyPI's classifiers."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,21 @@ class Package:
     """The metadata that a package declares."""
 
     name: str
-    """As PyPI normalises it."""
+    """Name in PyPI's normalised form."""
     version: str
     licence: str
     """An SPDX expression, or whatever else the package declares."""
 
     @property
     def is_permissive(self) -> bool:
-        """Whether each of its licences is known to ask for no more than a notice."""
+        """Whether each of its licences is known to require no more than a notice."""
         parts = re.split(r" AND | OR |; ", re.sub(r" WITH [\w.-]+", "", self.licence))
         return PERMISSIVE.issuperset(parts)
 
 
 @dataclass(frozen=True)
 class Library(Package):
-    """A JavaScript library that the console serves, as its table of libraries describes it."""
+    """A JavaScript library that the console serves, as the console's table of libraries describes it."""
 
     sha256: str
     """Hash of the file that the console serves, in hex."""
@@ -87,14 +87,14 @@ def main() -> int:
         try:
             write(target, REPOSITORY / lock, python, FOLDER)
         except subprocess.CalledProcessError as error:
-            print(f"{error.stderr}\nNo bill of materials for the image {target}: see above.", file=sys.stderr)
+            print(f"{error.stderr}\nImage {target} has no bill of materials: see above.", file=sys.stderr)
             return 1
         print(f"sbom/{target}.cdx.json, sbom/{target}-licences.md")
     return 0
 
 
 def write(target: str, lock: Path, python: str, folder: Path) -> None:
-    """Install `lock` with that version of Python, and describe the packages. Raises CalledProcessError."""
+    """Install `lock` with Python version `python`, and describe the packages. Raises CalledProcessError."""
     folder.mkdir(exist_ok=True)
     bill = folder / f"{target}.cdx.json"
     # On the same disk as .venv, so that uv can link files from its cache instead of copying them.
@@ -130,7 +130,7 @@ def licence_of(distribution: Distribution) -> str:
 
 
 def read_libraries(table: Path = VENDORED) -> list[Library]:
-    """Return the JavaScript libraries of the console's table, each once."""
+    """Return the JavaScript libraries of the console's table, without duplicates."""
     rows = [
         line.split("|")
         for line in table.read_text(encoding="utf-8").splitlines()
@@ -155,7 +155,7 @@ def _install(lock: Path, python: str, environment: Path) -> None:
 def _describe(environment: Path, bill: Path) -> None:
     command = [sys.executable, "-m", "cyclonedx_py", "environment", str(environment / "bin" / "python")]
     project = ["--pyproject", str(REPOSITORY / "pyproject.toml")]
-    # Validation would take longer than everything else; a test does it.
+    # Validation would take longer than everything else; a test validates the result.
     _run([*command, *project, "--output-reproducible", "--no-validate", "--output-file", str(bill)])
 
 

@@ -1,4 +1,4 @@
-"""The state of a local stack between its starts: credentials and ports."""
+"""What a local stack keeps between starts: credentials and ports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Credentials:
 
     @classmethod
     def generate(cls) -> Credentials:
-        """Generate new credentials. They are URL-safe, and need no quotes in a shell or a configuration."""
+        """Generate new credentials, which are URL-safe and need no quotes in a shell or a configuration."""
         generated = {field.name: secrets.token_urlsafe(24).replace("-", "x") for field in fields(cls)}
         generated["identity"] = secrets.token_hex(8)
         generated["airflow_fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
@@ -84,7 +84,7 @@ class StackPorts:
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The folder that contains everything of one stack, `.stack/` in the repository."""
+    """The folder that contains all files of one stack, such as `.stack/` in the repository."""
 
     path: Path
 
@@ -104,7 +104,7 @@ class StateFolder:
         return self.path / "ports"
 
     def prepare(self) -> None:
-        """Create the folder. Other accounts may traverse it, as root's PostgreSQL must, but not list it."""
+        """Create the folder; other accounts, such as PostgreSQL's, can traverse it but not list it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.path.chmod(0o711)
@@ -162,7 +162,7 @@ class StateFolder:
 class StoppingState(StateFolder):
     """The folder of a stack that has to be stopped, even if its files are damaged.
 
-    Processes are found by their pid files alone. Therefore credentials and ports that cannot be read are
+    Stopping a process requires only its pid file. Therefore credentials and ports that cannot be read are
     replaced by new ones, which are not stored.
     """
 

@@ -38,5 +38,5 @@ def describe_service(service: Service, where: str, restarts: Restarts | None) ->
     if restarts and restarts.last:
         shown.append(str(restarts))
         if restarts.is_given_up and not is_running:
-            shown.append(f"given up: fix the problem shown in {service.log}, then run `make up`")
+            shown.append(f"not restarted again: fix the problem shown in {service.log}, then run `make up`")
     return "; ".join(shown)

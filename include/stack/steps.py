@@ -30,7 +30,7 @@ class Steps:
     def step(self, title: str, *, spinner: bool = True) -> Iterator[Step]:
         """Announce the step, and report its result and duration when it is done.
 
-        Without `spinner` the announcement stays on screen, for steps that print their own lines.
+        Pass `spinner=False` for steps that print their own lines: the announcement then stays on the screen.
         """
         step = Step()
         started = time.monotonic()

@@ -1,13 +1,13 @@
 """Restarts services of the local stack that have died, as Compose does with `restart: unless-stopped`.
 
 The supervisor runs as a separate process: `python -m include.stack.supervisor STATE SETTINGS`. A service is
-supervised from its start until it is stopped on purpose, which is recorded in its pid file. If a service
-keeps dying soon after its start, the pauses between restarts become longer; after several attempts it is
-given up until the next `make up`.
+supervised from its start until it is stopped on purpose, as its pid file then says. If a service keeps dying
+soon after its start, the pauses between restarts become longer; after several attempts, the supervisor gives
+up until the next `make up`.
 
-supervisord and circus are not used, because both supervise only their own children: after their own death,
-all services would have to be stopped, including training runs. This supervisor finds running services by
-their pid files.
+supervisord and circus are not used, because both supervise only their own children: if they died, all
+services would have to be stopped, including training runs. This supervisor finds running services by their
+pid files.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Supervisor:
         self._pause = pause
 
     def restart_dead(self) -> None:
-        """Restart the services that have died, unless it is too early or they were given up."""
+        """Restart the services that have died, after their pauses, unless they have died too often."""
         history = self._history.read()
         for service in self._services:
             restarts, now = history.get(service.name, Restarts()), time.time()
@@ -67,7 +67,8 @@ class Supervisor:
                 self._history.note(service.name, replace(restarts, in_row=0))
 
     def _revive(self, service: Service, before: Restarts, now: float) -> None:
-        # Recorded first: if a full disk prevented the record, restarts would have no pauses and no limit.
+        # The attempt is recorded first: unrecorded restarts, on a full disk, would have no pauses and no
+        # limit.
         restarts = before.add_failure(now)
         self._history.note(service.name, restarts)
         try:
@@ -101,7 +102,7 @@ def main() -> None:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         try:
-            # Read again each time: `make up` may have chosen other ports.
+            # The services are read again each time, because `make up` may have chosen other ports.
             Supervisor(stack.supervised(), stack.restarts).restart_dead()
         except Exception:
             # The disk may be full, for example. The supervisor itself must not die.

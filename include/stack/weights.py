@@ -40,4 +40,4 @@ def store_weights(stack: Stack, steps: Steps, file: Path) -> None:
     except (OSError, StoreError) as error:
         raise StackError(f"{file} was not stored: {error}.") from None
     steps.say(f"Stored {stored.path}, SHA-256 {stored.sha256}.")
-    steps.say(f"Start training from it with model={name}")
+    steps.say(f"To train from these weights, use model={name}")

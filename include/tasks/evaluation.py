@@ -58,7 +58,7 @@ def evaluate_models(
     bucket = open_bucket(settings)
     champion = _find_champion(plan.name, bucket, settings)
     if champion is not None and champion.job_id == challenger.job_id:
-        raise AirflowSkipException(f"Job {challenger.job_id} is in production already: {champion}.")
+        raise AirflowSkipException(f"Job {challenger.job_id} is already in production: {champion}.")
     with (
         no_retry(),
         treat_refusals_as_temporary(),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WARNINGS = 20
-"""Number of kinds of warnings that are recorded with a version."""
+"""Maximum number of kinds of warnings that are recorded with a version."""
 
 
 def check_data(context: Context) -> CheckedData:
@@ -51,7 +51,7 @@ def check_data(context: Context) -> CheckedData:
 
 
 def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
-    """Record the data as the next version, unless they are the newest version already."""
+    """Record the data as the next version, unless the newest version has the same content."""
     run, request = context["dag_run"], checked.request
     registration = Registration(
         name=request.name,
@@ -80,7 +80,7 @@ def record_version(checked: CheckedData, context: Context) -> RegisteredVersion:
 
 
 def compare_with_base(registered: RegisteredVersion) -> None:
-    """Store the difference between a new version and the one before, so that nobody waits for it later.
+    """Store the difference between a new version and the one before, so that requests need not compute it.
 
     A missing manifest is only logged: the version is recorded, and nothing else needs the difference.
     """
@@ -99,7 +99,7 @@ def announce_version(registered: RegisteredVersion, context: Context) -> dict[st
     """Emit the asset for a new version. Raises AirflowSkipException if the content was registered already."""
     if not registered.created:
         raise AirflowSkipException(
-            f"{registered.name}@{registered.version} had this content already, so nothing has changed."
+            f"{registered.name}@{registered.version} already had this content, so nothing has changed."
         )
     compare_with_base(registered)
     news = registered.model_dump(include={"version", "fingerprint"}) | {"dataset": registered.name}

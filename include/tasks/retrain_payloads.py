@@ -32,7 +32,7 @@ class Challenge(Payload):
     conf: dict[str, Any]
     """Parameters of the run."""
     timeout_hours: float
-    """How long to wait for the training."""
+    """How long to wait for the training run to end."""
     parameters_fingerprint: str
     """Fingerprint of the plan's parameters."""
 
@@ -52,7 +52,7 @@ class Evaluations(Payload):
     """Both evaluations, on the same split of the data that the challenger was trained on."""
 
     dataset: str
-    """Dataset that the challenger was trained on, as the parameter names it."""
+    """Dataset that the challenger was trained on, as given in the parameter `dataset`."""
     dataset_fingerprint: str
     """Fingerprint of that dataset's content."""
     challenger: Evaluation

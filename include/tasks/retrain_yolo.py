@@ -149,7 +149,7 @@ def judge(retraining: Retraining, challenge: Challenge, measured: Evaluations, c
             parameters_fingerprint=challenge.parameters_fingerprint,
             **evidence,
         )
-        # A cleared task may have found another champion.
+        # A task that was cleared and runs again may have found another champion.
         models.measure(plan.name, version.version, **evidence)
         if not decision.passed:
             models.reject(plan.name, version.version, decision.reason)
@@ -232,10 +232,10 @@ def _note_skip(context: Context, reason: str) -> AirflowSkipException:
 
 
 def _restore_spec(spec: TrainingSpec, row: TrainingJob) -> TrainingSpec:
-    """Return the spec that the job was started with, for a cleared run, so that the training resumes.
+    """Return the spec that the job was started with, so that training resumes after the run was cleared.
 
-    The spec keeps the champion with which the training started, even if there is another one now. Raises
-    PlanError if other parameters have changed.
+    The spec keeps the champion from which training started, even if another version is the champion now.
+    Raises PlanError if other parameters have changed.
     """
     started = TrainingSpec.parse_stored(dict(row.spec or {}))
     pinned = spec.with_version_of(started)

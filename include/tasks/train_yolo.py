@@ -68,7 +68,7 @@ def record_unrecorded_failures(context: Context) -> None:
 def resolve_config(context: Context) -> ResolvedJob:
     """Turn the run's conf into a job that this run owns.
 
-    Raises AirflowRescheduleException while the job waits for its user's quota, so that no process waits.
+    Raises AirflowRescheduleException while the job waits for its user's quota, to free the worker.
     """
     try:
         job = _claim(context)
@@ -93,7 +93,7 @@ def _claim(context: Context) -> ResolvedJob:
         creation_of(context["ti"].id),
         dag_run.start_date,
     )
-    # The conf, not `params`: only the conf contains unknown keys, which have to be refused.
+    # Read the conf, not `params`: only the conf contains unknown keys, which must be refused.
     conf = dag_run.conf or {}
     with (
         open_training_db() as connection,
@@ -209,7 +209,7 @@ def notify_backend(job: ResolvedJob, context: Context) -> int:
 def _require_this_run(payload: ResolvedJob | TrainingManifest, context: Context) -> None:
     """Fail if an XCom names another run, because users may edit XComs but must not reach others' jobs.
 
-    Airflow knows which run a task belongs to; the XCom only claims it.
+    Airflow itself records which run a task belongs to; the run id in an XCom is only a claim.
     """
     if payload.run_id != context["run_id"]:
         raise AirflowFailException(

@@ -40,7 +40,7 @@ class TriggerTraining(TriggerDagRunOperator):
     """Starts the challenger's training unless it is already running or completed.
 
     If the challenge's run has ended without completing the job, the run is cleared, so that it resumes from
-    its last durable state. A retry, or a cleared task, therefore finds the existing job.
+    its last durable state. When this task is retried or cleared, it therefore finds the existing job.
     """
 
     template_fields = ("challenge",)

@@ -1,8 +1,8 @@
 """The work of `watch_dataset`: detects changed datasets in S3 by listing them, without downloads.
 
-The content at an address is compared with the last announcement about that address. The content of a
-registered dataset is compared with its newest version from its address, even if that version is archived:
-data that users archived, or replaced with an upload, are not registered again.
+The content at an address is compared with the last announcement about that address and, for each dataset that
+was registered from there, with the newest version from that address. An archived version counts as well: data
+that users archived, or replaced with an upload, are not registered again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class WatchRequest(Request):
 
 @dataclass(frozen=True)
 class WatchedDataset:
-    """A dataset that gets a version whenever the data at its source change."""
+    """A dataset that gets a new version whenever the data at its source change."""
 
     name: str
     """Its name."""
@@ -73,7 +73,7 @@ class WatchedDataset:
 
 
 def list_datasets(conf: dict[str, Any], plans: Plans) -> list[str]:
-    """Return the addresses to check: the requested one, or those of all plans that are in S3."""
+    """Return the addresses to check: the requested one, or the S3 addresses of all plans."""
     with no_retry():
         request = WatchRequest.parse(conf)
         if request.dataset is not None:
@@ -105,7 +105,7 @@ def list_registrations(conf: dict[str, Any], plans: Plans) -> list[dict[str, Any
 
 
 def find_watched(requested: str | None, plans: Plans, datasets: DatasetRepository) -> list[WatchedDataset]:
-    """Return the datasets that are to get a version whenever their data change. Raises DatasetUnknown."""
+    """Return the datasets that get a new version whenever their data change. Raises DatasetUnknown."""
     if requested is not None:
         named = parse_registered(requested)
         return (
@@ -145,11 +145,11 @@ def _watch(versions: Sequence[DatasetVersion]) -> list[WatchedDataset]:
 
 
 def build_registration(watched: WatchedDataset, s3: ObjectReader) -> dict[str, Any] | None:
-    """Return the run that registers the current content; None if that is registered or cannot be read.
+    """Return the run that registers the current content; None if it is already registered or unreadable.
 
     The id of the run names the change, so data whose registration failed are not checked again until they
-    change. Converted data are checked once after each version, because their own fingerprint is not recorded.
-    Raises StoreErrors, except refusals.
+    change. Data that need a conversion are checked once more after each version, because a version has only
+    the fingerprint of the converted data. Raises StoreErrors, except refusals.
     """
     try:
         fingerprint = stored_fingerprint(_require_s3(watched.source), s3)

@@ -1,4 +1,4 @@
-"""What MLflow's REST API answers, as far as a job needs it."""
+"""The responses of MLflow's REST API, with only the fields that a job needs."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ class Experiment(BaseModel):
 
 
 class ExperimentAnswer(BaseModel):
-    """The answer to a request for an experiment by its name."""
+    """The response to a request for an experiment by its name."""
 
     experiment: Experiment
 
 
 class RunAnswer(BaseModel):
-    """The answer to the creation of a run."""
+    """The response to the creation of a run."""
 
     run: Run
 
 
 class RunsAnswer(BaseModel):
-    """The answer to a search for runs."""
+    """The response to a search for runs."""
 
     runs: list[Run] = []
 

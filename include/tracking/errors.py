@@ -10,11 +10,11 @@ class TrackingError(ProjectError):
 
 
 class TrackingUnavailable(TrackingError, TransientError):
-    """MLflow does not respond as it should, or another attempt is sending the job to it."""
+    """MLflow does not respond correctly, or another attempt is sending it the job."""
 
 
 class TrackingRefused(TrackingError, FinalError):
-    """MLflow answered with an error."""
+    """MLflow responded with an error."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(f"answered {status}" + (f" {code}" if code else ""))

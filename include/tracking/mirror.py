@@ -162,7 +162,7 @@ def _tags(job: TrainingJob) -> dict[str, str]:
 
 
 def _metrics(job: TrainingJob, epochs: Iterable[RecordedEpoch]) -> Iterator[Metric]:
-    """Yield the metrics of each epoch and, if the job ended well, those of best.pt as `best/…`.
+    """Yield the metrics of each epoch and, if a best.pt was recorded, its metrics as `best/…`.
 
     The step is the epoch, counted from 0.
     """

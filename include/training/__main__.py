@@ -141,7 +141,7 @@ def _recovery(request: TrainingRequest) -> TrainingRequest:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m include.training",
-        description="Train a YOLO model and keep a last.pt that resumes. Nothing is ever downloaded.",
+        description="Train a YOLO model and keep a last.pt to resume from. Nothing is ever downloaded.",
         epilog="Exit status: 0 trained, 1 could not be trained, 2 wrong usage, 130 or 143 interrupted. "
         "After an interruption or a kill, the same command with --recover continues and ends with the same "
         "weights.",
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--device", help="auto (default: the first GPU, or else the CPU), cpu, mps, or GPU numbers (0 or 0,1)"
     )
-    parser.add_argument("--resume", type=Path, metavar="LAST", help="a whole last.pt to continue from")
+    parser.add_argument("--resume", type=Path, metavar="LAST", help="an unstripped last.pt to continue from")
     parser.add_argument(
         "--best", type=Path, help="the best.pt that belongs to --resume; default: the one in the same folder"
     )
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="interval between saves within an epoch, which limits the work that a kill can lose; default 60",
+        help="interval between saves within an epoch, which limits how much work a kill can lose; default 60",
     )
     parser.add_argument(
         "--set",

@@ -44,14 +44,14 @@ OURS: dict[str, str] = {
 
 FILES: dict[str, str] = {
     "pretrained": "to start from weights, give them as the job's model, such as yolo11n.pt",
-    "distill_model": "leave it out, because teacher models are not downloaded",
+    "distill_model": "omit it, because teacher models are not downloaded",
 }
 """Arguments that may name a file on the training machine, each with the alternative for the user.
 
 Ultralytics would open any path and fetch any URL."""
 
 _INT8 = {"8", "8.0", "int8", "w8a8"}
-"""Values that Ultralytics reads as quantization-aware training with 8 bits."""
+"""Values that make Ultralytics do 8-bit quantization-aware training."""
 
 
 def _is_number(value: object) -> bool:
@@ -66,7 +66,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a string", lambda value: isinstance(value, str) and bool(value)),
     "list": ("a list", lambda value: isinstance(value, (list, tuple)) and len(value) > 0),
 }
-"""How each kind of value is described, and whether a value is of that kind."""
+"""For each kind: its description, and a function that returns whether a value is of that kind."""
 
 
 @cache
@@ -130,7 +130,7 @@ def _check_value(name: str, value: Any) -> None:
     if value is None:
         if argument["optional"]:
             return
-        raise ValueError(f"{name}=null is refused: leave it out to keep Ultralytics' default")
+        raise ValueError(f"{name}=null is refused: omit it to keep Ultralytics' default")
     if not any(_KINDS[kind][1](value) for kind in argument["kinds"]):
         raise ValueError(f"{name}={show_value(value)} is refused: it must be {_in_words(argument)}")
     if _is_number(value) and value < argument.get("minimum", -math.inf):

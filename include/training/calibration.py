@@ -36,7 +36,7 @@ def calibrate_depth(
     max_depth: float | None,
     pictures: Path | None,
 ) -> None:
-    """Fit the distances of the stripped model in `best` to up to 200 of the loader's images, if that helps.
+    """Calibrate the distances of the model in the stripped `best` on up to 200 images, if that helps.
 
     This replaces Ultralytics' `calibrate_checkpoint` (8.4.190), which loads the file unsafely, writes it in
     place, and also changes last.pt: a training run that continues from a changed last.pt would differ from
@@ -55,7 +55,7 @@ def calibrate_depth(
     head = _depth_head(state["model"])
     head.cal_a.fill_(fitted["a"])
     head.cal_b.fill_(fitted["b"])
-    scale, offset = float(head.cal_a), float(head.cal_b)  # as rounded to the model's precision
+    scale, offset = float(head.cal_a), float(head.cal_b)  # rounded to the model's precision
     state[CALIBRATION] = {
         "status": "selected",
         "candidate": fitted["name"],

@@ -1,7 +1,8 @@
 """Find, describe and apply the arguments that a user changed on purpose when resuming a training run.
 
 Most arguments take effect when the trainer is built. But restoring the optimizer's state overwrites its
-settings (learning rates, momentum, decay), so they are then copied from an optimizer with the new arguments.
+settings (learning rates, momentum, decay), so the changed settings are then copied from an optimizer built
+with the new arguments.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     import torch
 
 KEPT = ("optimizer", "seed", "pretrained")
-"""Arguments that a resume cannot change; `optimizer=auto` was resolved when the training started."""
+"""Arguments that a resume cannot change; `optimizer=auto` was resolved when training started."""
 
 _CHANGE_NOTHING = {"workers", "patience", "time", "plots", "val", "cache", "verbose", "device"}
 """Arguments that do not change the weights of any epoch, but only the number of epochs, the choice of the
 best one, speed and output.
 
-A run with `time` is marked inexact in any case."""
+A run with `time` is always marked inexact."""
 
 _STRIDE = 32
 """Ultralytics rounds `imgsz` up to a multiple of this."""
@@ -51,7 +52,7 @@ def describe_changes(
 
 
 def optimizer_settings(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return the optimizer's own settings for each parameter group."""
+    """Return the optimizer's settings for each parameter group."""
     return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
 
 
@@ -68,7 +69,7 @@ def _is_same(name: str, given: object, trained: object) -> bool:
     if name == "imgsz" and isinstance(given, int) and isinstance(trained, int):
         return math.ceil(given / _STRIDE) == math.ceil(trained / _STRIDE)
     if name == "batch" and not (isinstance(given, int) and given > 0):
-        return True  # Ultralytics chooses the batch, and the run is marked inexact in any case
+        return True  # Ultralytics chooses the batch, and the run is always marked inexact
     if name == "warmup_bias_lr" and trained == 0:
-        return True  # optimizer=auto sets it to 0 whatever was given
+        return True  # optimizer=auto always sets it to 0
     return given is None or given == trained

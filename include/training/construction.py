@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     import torch
 
 MAX_PARAMETERS = 500_000_000
-"""Limit for a model from scratch; the largest of Ultralytics, YOLOv5x6u, has about 155 million."""
+"""Maximum number of parameters of a model trained from scratch; YOLOv5x6u, the largest, has about 155
+million."""
 
 MORE_PARAMETERS = 50_000_000
-"""Allowed on top of twice the parameters of the initial weights, because the data may have more classes."""
+"""Number of parameters allowed beyond twice those of the initial weights, because the data may have more
+classes."""
 
 MAX_PARTS = 50_000
-"""Limit for layers, nested ones included; YOLOv9e has 2,500."""
+"""Maximum number of layers, including nested ones; YOLOv9e has 2,500."""
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def limit_model_size(weights: torch.nn.Module | None) -> Iterator[None]:
     """Stop the construction of a model before it fills the memory. Raises TrainingError.
 
     PyTorch announces each parameter when its memory is reserved but not yet touched. `weights` is the model
-    that the training starts from, if any.
+    that training starts from, if any.
     """
     known = None if weights is None else sum(each.numel() for each in weights.parameters())
     limit = MAX_PARAMETERS if known is None else 2 * known + MORE_PARAMETERS

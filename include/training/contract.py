@@ -19,8 +19,8 @@ from include.training.loss_rules import NO_RULES, LossRules  # noqa: TC001
 from include.ultralytics_tasks import TASKS, Task  # noqa: TC001 - dataclass fields are read at run time
 
 StopReason = Literal["completed", "early_stopping", "time_budget", "stopped"]
-"""Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. For any
-reason other than "completed", fewer epochs than planned may have run."""
+"""Why a training run ended; "stopped" means that its reporter or `stop` in its request ended it. Unless the
+reason is "completed", fewer epochs than planned may have run."""
 
 MODEL_SUFFIX: Mapping[str, str] = {
     "detect": "",
@@ -31,7 +31,7 @@ MODEL_SUFFIX: Mapping[str, str] = {
     "pose": "-pose",
     "obb": "-obb",
 }
-"""Suffix of each task's model names, by which Ultralytics chooses the head, whatever `task` says."""
+"""Suffix of each task's model names, by which Ultralytics chooses the head, regardless of `task`."""
 
 
 class TrainingError(FinalError):
@@ -43,27 +43,27 @@ class DeviceNotAvailable(TrainingError):
 
 
 class MachineUnusable(AttemptError):
-    """The machine cannot be used now. The training continues later, or on another machine."""
+    """The machine cannot be used now. Training continues later or on another machine."""
 
 
 class NoGpuFree(MachineUnusable):
-    """Other training runs, perhaps an earlier attempt of this one, hold the GPUs that it could use."""
+    """Other training runs, or an earlier attempt of this one, hold all GPUs that it could use."""
 
 
 class GpuLost(MachineUnusable):
-    """The machine has a GPU, or the training had one, but no GPU can be used."""
+    """No GPU can be used, although the machine has one, or the training run had one before."""
 
 
 class MemoryTaken(MachineUnusable):
-    """Memory ran out although it sufficed before: another process is using it."""
+    """Memory ran out, although there was enough before: another process is using it."""
 
 
 class MemoryShort(MachineUnusable):
-    """The training has used nearly all memory of the machine; the next attempt starts with free memory."""
+    """Training has used nearly all of the machine's memory; the next attempt starts with free memory."""
 
 
 class ProcessKilled(AttemptError):
-    """A process of the training was killed: by the kernel for lack of memory, by a crash, or by a person.
+    """A training process was killed: by the kernel because memory ran out, by a crash, or by a person.
 
     The whole attempt then counts as killed.
     """
@@ -90,7 +90,7 @@ class NotResumable(TrainingError):
 
 
 class StateMismatch(NotResumable):
-    """The state belongs to a different training run from the one that is to continue."""
+    """The state belongs to a training run other than the one to continue."""
 
 
 class UnreadableCheckpoint(NotResumable):
@@ -109,7 +109,7 @@ def require_task(name: str) -> Task:
 class TrainingRequest:
     """One training run, in the terms that Ultralytics uses. Nothing is ever downloaded.
 
-    With `resume_from` the training continues at the next batch with the checkpoint's own model, optimizer and
+    With `resume_from`, training continues at the next batch with the checkpoint's model, optimizer and
     arguments. If `recover` is also set, it continues as if it had never been interrupted: `resume_from` is
     then this training run's own state, left by an interrupted attempt, and all `arguments` except workers are
     ignored. If all epochs were trained already, only the final validation is done.
@@ -131,9 +131,10 @@ class TrainingRequest:
     arguments: Mapping[str, object] = field(default_factory=dict)
     """All other Ultralytics training arguments that were given. With `resume_from` these are deliberate
     changes (lr0, batch, workers, patience, …); inexact_reason in the reports names the changes that affect
-    the weights. Arguments in KEPT of changes.py cannot be changed. A patience that has run out restarts."""
+    the weights. The arguments in KEPT (changes.py) cannot be changed. If the patience is used up, it
+    restarts."""
     resume_from: Path | None = None
-    """A last.pt with the whole state to continue from. It is only read: new states go to save_dir."""
+    """A last.pt with the complete state to continue from. It is only read: new states go to save_dir."""
     best_from: Path | None = None
     """The best.pt that belongs to `resume_from`: it stays the best until an epoch beats it. If None, best.pt
     is the last epoch of `resume_from` if that was the best, or else the best of the resumed epochs."""
@@ -143,7 +144,7 @@ class TrainingRequest:
     recover: bool = False
     """Whether `resume_from` is this training run's own state."""
     stop: bool = False
-    """Whether a training run that recovers ends at once, with the final validation."""
+    """Whether a recovered training run skips further training and only does the final validation."""
     loss_rules: LossRules = NO_RULES
     """What to do if the loss jumps or is not a number."""
     heartbeats: Heartbeats | None = None
@@ -152,7 +153,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """The numbers of one finished epoch. None stands for a number that is not finite."""
+    """The metrics of one finished epoch. None replaces a number that is not finite."""
 
     epoch: int
     """Number of the epoch, counted from 0."""
@@ -176,13 +177,13 @@ class EpochReport:
 
 
 class EpochReporter(Protocol):
-    """Receives the numbers of each finished epoch. An exception that it raises ends the training."""
+    """Receives the metrics of each finished epoch. An exception that it raises ends training."""
 
     def report(self, epoch: EpochReport) -> bool:
         """Record `epoch`; return whether to continue.
 
         Unless there is a StateReporter, last.pt already holds the state of this epoch. If this returns False,
-        the training ends with this epoch, and last.pt can be resumed.
+        training ends with this epoch, and last.pt can be resumed.
         """
 
 
@@ -197,10 +198,11 @@ class TrainingProgress:
     batches: int
     """Number of batches in the current epoch."""
     trained_seconds: float
-    """Seconds of training and validation over all attempts, not counting work that was lost to a kill."""
+    """Seconds of training and validation over all attempts, excluding work that was lost when an attempt was
+    killed."""
     is_repeated: bool = False
-    """Whether the epoch is repeated, after a NaN or with half the batch. No state within it is saved, because
-    a state that was saved before the repetition would look newer."""
+    """Whether the epoch is repeated, after a NaN or with half the batch. No state within a repeated epoch is
+    saved, because a state saved before the repetition would look newer."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ class SavedState:
 class StateReporter(Protocol):
     """Decides when states are saved within an epoch, and receives all saved states.
 
-    An exception that it raises ends the training.
+    An exception that it raises ends training.
     """
 
     def progress(self, progress: TrainingProgress) -> bool:
@@ -236,7 +238,7 @@ class StateReporter(Protocol):
         """Receive the state in last.pt, which stays there until this returns.
 
         Called in a background thread or, with several GPUs, in the thread that called `train`. last.pt must
-        not be changed; the next state replaces it under a new inode.
+        not be changed; the next state is written to a new file, which then replaces it.
         """
 
 
@@ -247,7 +249,7 @@ class TrainingResult:
     best: Checkpoint
     """The deployable best.pt, stripped of its training state."""
     last: Checkpoint
-    """The whole training state."""
+    """The complete training state."""
     epoch: int
     """Last finished epoch."""
     best_epoch: int
@@ -261,7 +263,7 @@ class TrainingResult:
     fitness: float | None
     """Fitness of best.pt on the validation split."""
     stop_reason: StopReason
-    """Why the training ended."""
+    """Why training ended."""
     seconds: float
     """Duration of the whole call to `train`, from the check of the request to the final validation."""
     device: str

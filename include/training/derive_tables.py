@@ -1,8 +1,9 @@
 """Derive architectures.json and arguments.json from Ultralytics: `python -m include.training.derive_tables`.
 
 Architectures are the model YAMLs that Ultralytics ships; pretrained weights are the files that it publishes.
-The names of arguments come from its default.yaml, and their kinds from the lists that its own check uses. Run
-this again when the pinned version changes; tests compare the files with the installed version.
+The names of arguments come from its default.yaml, and their kinds from the lists that Ultralytics uses to
+check them. Run this again when the pinned version changes; tests compare the files with the installed
+version.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from include.training.contract import MODEL_SUFFIX
 from include.training.environment import isolate_ultralytics
 
 _OTHER_TRAINERS = re.compile(r"-world|yoloe|rtdetr")
-"""Names of models that need trainers which we do not use (YOLOWorld, YOLOE, RTDETR)."""
+"""Names of models that need trainers that this project does not use (YOLOWorld, YOLOE, RTDETR)."""
 
 _OF_YOLO = re.compile(r"yolo(v\d|\d)")
-"""Names of YOLO models. Other published files are segmenters such as SAM, YOLO-NAS, and text encoders."""
+"""Names of YOLO models. The other published files are YOLO-NAS, SAM and similar segmenters, and text
+encoders."""
 
 _SECTIONS = {"Train settings", "Segmentation", "Classification", "Val/Test settings", "Hyperparameters"}
 

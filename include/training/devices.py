@@ -30,7 +30,7 @@ def count_devices(device: str | None) -> int:
 
 
 def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that do not work with several GPUs. Raises FieldError with a sentence.
+    """Refuse arguments that do not work with several GPUs. Raises FieldError.
 
     An argument that is missing or None has Ultralytics' default.
     """
@@ -44,8 +44,7 @@ def check_multi_gpu(gpus: int, arguments: Mapping[str, Any]) -> None:
     for name, (parameter, reason) in _SINGLE_GPU_ONLY.items():
         if arguments.get(name):
             raise FieldError(
-                f"{name}={arguments[name]} does not work with {gpus} GPUs, {reason}; leave it out, or give "
-                "one GPU"
+                f"{name}={arguments[name]} does not work with {gpus} GPUs, {reason}; omit it, or give one GPU"
             ).about(parameter)
 
 

@@ -126,20 +126,20 @@ class _Rank:
     def find_death(self, *, wait: bool = False) -> RankDied | ProcessKilled | None:
         """Return the error that says why the process has ended; None while it is alive.
 
-        With `wait`, wait for its end first.
+        With `wait`, wait until the process has ended.
         """
         # WNOWAIT: the process id must not be reused before the whole group is killed.
         options = os.WEXITED | os.WNOWAIT | (0 if wait else os.WNOHANG)
         ended = os.waitid(os.P_PID, self.process.pid, options)
         if ended is None:
             return None
-        whose = f"Rank {self.number} of the training"
+        whose = f"Rank {self.number} of the training run"
         if ended.si_code == os.CLD_EXITED:
             return RankDied(f"{whose} exited unexpectedly with status {ended.si_status}")
         return ProcessKilled(f"{whose} was killed by {signal.Signals(ended.si_status).name}")
 
     def kill(self) -> None:
-        """Kill the process and its loader workers. last.pt stays whole, because it is replaced atomically."""
+        """Kill the process and its loader workers. last.pt stays intact: it is replaced atomically."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -235,7 +235,8 @@ def _await_deaths(ranks: Sequence[_Rank]) -> list[RankDied | ProcessKilled]:
 def _raise_cause(errors: Sequence[Exception]) -> None:
     """Raise the error that is most likely the cause: when one rank fails, the other ranks fail too.
 
-    A kill comes first: a rank that waits for a killed one while the labels are read blames the data.
+    ProcessKilled comes first: if a rank is killed while labels are read, the ranks that wait for it blame the
+    data.
     """
     for kind in (ProcessKilled, TrainingError, MachineUnusable, DiskError, RankDied, OSError, Exception):
         for error in errors:

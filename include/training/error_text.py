@@ -1,4 +1,4 @@
-"""Errors of Ultralytics and torch, in the form in which a task's log shows them."""
+"""Formats errors of Ultralytics and torch for a task's log, and recognizes some of them."""
 
 from __future__ import annotations
 

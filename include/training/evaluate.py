@@ -31,7 +31,7 @@ EVALUATION_ARGUMENTS = (
     "overlap_mask",
     "single_cls",
 )
-"""Training arguments that also affect an evaluation. Models that are compared get the same values."""
+"""Training arguments that also affect an evaluation. Models to be compared must get the same values."""
 
 _IMGSZ, _BATCH = 640, 16
 
@@ -41,12 +41,12 @@ class Evaluation:
     """The metrics of a model on one split of one dataset."""
 
     metrics: Mapping[str, float | None]
-    """Metrics by Ultralytics' names, as in results.csv, and `fitness`; None stands for a number that is not
+    """Metrics by Ultralytics' names, as in results.csv, and `fitness`; None replaces a number that is not
     finite."""
     classes: Mapping[str, float]
-    """One number for each class with a label in the split, by name: the AP50-95 (of masks for segment, of
-    keypoints for pose), for classify the top-1 accuracy, and for semantic the intersection over union. Empty
-    for depth."""
+    """One number for each class that has labels in the split, by class name: AP50-95 (of masks for segment,
+    of keypoints for pose), top-1 accuracy for classify, or intersection over union for semantic. Empty for
+    depth."""
 
 
 def evaluate(
@@ -65,7 +65,8 @@ def evaluate(
     `data` is Ultralytics' `data`: a YAML, or a folder for classify. `imgsz` is in pixels (None: 640), `batch`
     in images (None: 16); `device` is a single device as in TrainingRequest. Of `arguments`, only those named
     in EVALUATION_ARGUMENTS are used. Classes are matched by name, or by number if no name is the same; a
-    model that lacks a class misses all labels of that class. Only label caches are written, next to the data.
+    model that lacks a class misses all labels of that class. The only files that this writes are label
+    caches, next to the data.
 
     Raises TrainingError for weights of another task, for unreadable data, and if memory runs out;
     UnreadableCheckpoint for a file that is not a model, GpuLost for a GPU that torch cannot use, and
@@ -88,7 +89,7 @@ def evaluate(
             "imgsz": imgsz or _IMGSZ,
             "batch": batch or _BATCH,
             "device": choose_device(device),
-            "rect": True,  # as Ultralytics validates while it trains
+            "rect": True,  # as in Ultralytics' validation during training
             "plots": False,
             "verbose": False,
             **judged,

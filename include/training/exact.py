@@ -39,8 +39,8 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     loss: torch.Tensor
     collective_timeout = timedelta(minutes=40)
     """How long ranks wait for each other, unless Heartbeats sets another time. It must exceed the duration of
-    the work that rank 0 does alone: scanning labels, filling caches, summing up a validation, writing the
-    state."""
+    the work that rank 0 does alone: scanning labels, filling caches, computing validation metrics, writing
+    the state."""
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         self.inexact_reason: str | None = None
@@ -185,7 +185,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
     # State
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Return the state that Ultralytics' checkpoint lacks, as plain values and the trainer's own tensors.
+        """Return the state that Ultralytics' checkpoint lacks, as plain values and uncopied tensors.
 
         `batches` is the number of batches of an unfinished epoch that the state includes; 0 between epochs.
         """
@@ -209,7 +209,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         """Record and log, once, why an interrupted run may differ from an uninterrupted one from here on."""
         if self.inexact_reason is None:
             self.inexact_reason = reason
-            log.warning("Outside the guarantee of equal weights: %s.", reason)
+            log.warning("Identical weights are no longer guaranteed: %s.", reason)
 
     def _setup_ddp(self) -> None:
         super()._setup_ddp()
@@ -219,7 +219,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.profile = numeric_profile(self.device) | {"processes": max(self.world_size, 1)}
         super()._setup_train()
         if self.args.time:
-            self.mark_inexact(f"time={self.args.time} ends the training by the clock")
+            self.mark_inexact(f"time={self.args.time} ends training after a fixed time, not after all epochs")
         if self.device.type != "cpu" and not self.args.deterministic:
             self.mark_inexact("deterministic=false lets a GPU compute in any order")
 
@@ -230,7 +230,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         return chosen
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
-        """Restore Ultralytics' part of the state, then ours over it."""
+        """Restore Ultralytics' part of the state, then overwrite it with this project's part."""
         if ckpt["epoch"] >= 0:
             super().resume_training(ckpt)
         else:
@@ -238,7 +238,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
             self.start_epoch = 0
         exact = ckpt.get(EXACT)
         if exact is None:
-            self.mark_inexact("the resumed last.pt is not one of ours: its weights are rounded")
+            self.mark_inexact("the resumed last.pt is from plain Ultralytics, which rounds the weights")
             return
         unwrap_model(self.model).load_state_dict(exact["live"])
         self.ema.ema.load_state_dict(exact["ema"])
@@ -271,7 +271,7 @@ class ExactMixin(BaseTrainer):  # type: ignore[misc]
         self.fitness = ckpt["train_metrics"]["fitness"]
 
     def _restore_profile(self, before: Mapping[str, str | int]) -> None:
-        """Use as many threads as before; mark the training inexact if the machine differs in other ways."""
+        """Use as many threads as before; mark the run inexact if the machine differs in other ways."""
         torch.set_num_threads(int(before["threads"]))
         self.profile["threads"] = torch.get_num_threads()
         if changed := differences(before, self.profile):

@@ -68,7 +68,7 @@ def _is_colour(image: np.ndarray | _Canvas) -> bool:
 
 
 class UnpaintedMosaic(Mosaic):  # type: ignore[misc]
-    """Leaves the painting to the FourChannelWarp that follows, which knows which part will be visible."""
+    """Leaves painting to the FourChannelWarp that follows, which paints only the visible part."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
         images = [place["labels_patch"]["img"] for place in params["layout"]] if self.n == 4 else []
@@ -120,7 +120,7 @@ def _span(row: list[float], size: tuple[int, int], end: int) -> slice:
 
 
 class PlanarHSV(RandomHSV):  # type: ignore[misc]
-    """Looks up each channel in a plane of its own, which takes OpenCV less time than all three at once."""
+    """Looks up each channel separately, which OpenCV does faster than all three together."""
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         image = labels["img"]

@@ -1,4 +1,4 @@
-"""Claiming GPUs for a training run: each one is locked until it is released or this process ends.
+"""Claims GPUs for a training run: each one is locked until it is released or this process ends.
 
 GPUs are listed by NVML, without CUDA: CUDA reads CUDA_VISIBLE_DEVICES only when it is initialised, so GPUs
 must be claimed before that. The variable lists UUIDs, because a UUID always means the same GPU.
@@ -84,10 +84,10 @@ def require_hardware(device: str | None, *, cpu_worker: bool) -> None:
         )
     if is_auto and cpu_worker:
         return
-    only_cpu = ", and nobody asked for its CPU, which is many times slower" if is_auto else ""
+    only_cpu = ", and its CPU, which is many times slower, was not requested" if is_auto else ""
     raise DeviceNotAvailable(
         f"{setting} is not available: {machine} has no GPU{only_cpu}. Give device=cpu, or let a worker with "
-        "a GPU take this job; a worker that is meant to train on its CPU needs CPU_WORKER=true"
+        "a GPU run this job; a worker that is meant to train on its CPU needs CPU_WORKER=true"
     )
 
 
@@ -96,10 +96,10 @@ def claim_gpus(device: str | None, locks: Path) -> Iterator[str | None]:
     """Claim the GPUs that `device` asks for, hide all others from CUDA, and yield Ultralytics' `device`.
 
     None and auto take one free GPU; numbers count the GPUs in the order of CUDA_VISIBLE_DEVICES or, if that
-    is not set, of NVML. Without a GPU nothing is claimed. `locks` is a folder that all training runs of this
-    machine share.
+    is not set, of NVML. On a machine without a GPU, nothing is claimed. `locks` is a folder that all training
+    runs of this machine share.
 
-    Raises NoGpuFree if other training runs have the GPUs, GpuLost if the driver fails, and DeviceNotAvailable
+    Raises NoGpuFree if other training runs hold the GPUs, GpuLost if the driver fails, and DeviceNotAvailable
     for a number that none of the GPUs has.
     """
     if not _names_gpus(device):
@@ -226,8 +226,8 @@ def _claim_any(gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> list[Gpu]:
             return [gpu]
     names = ", ".join(gpu.uuid for gpu in gpus)
     raise NoGpuFree(
-        f"No GPU is free: other training runs have {names}. This one starts when one of them ends; do not "
-        "start the worker with a --concurrency higher than its number of GPUs"
+        f"No GPU is free: other training runs are using {names}. This one starts when one of them ends. To "
+        "avoid this wait, start the worker with a --concurrency of at most its number of GPUs"
     )
 
 
@@ -249,8 +249,8 @@ def _claim(wanted: str, gpus: Sequence[Gpu], locks: Path, stack: ExitStack) -> l
     for number in numbers:
         if not _lock(gpus[number], locks, stack):
             raise NoGpuFree(
-                f"device={wanted}: another training run has GPU {number} of this machine. This one starts "
-                "when the other ends; use auto to take any free GPU"
+                f"device={wanted}: another training run is using GPU {number} of this machine. This one "
+                "starts when the other ends; use auto to take any free GPU"
             )
     return [gpus[number] for number in numbers]
 
@@ -277,7 +277,7 @@ class _LockDescriptor:
         os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
-        """Close the descriptor, once."""
+        """Close the descriptor; do nothing if it is already closed."""
         if self._descriptor is not None:
             with suppress(OSError):
                 os.close(self._descriptor)

@@ -63,8 +63,8 @@ class Beat:
     """-1 if one process trains alone."""
     phase: Phase
     beats: int
-    """Grows with each batch, trained or validated, and before the first batch whenever a progress bar moves
-    (reading labels, caching images)."""
+    """Increases with each batch, trained or validated, and before the first batch whenever a progress bar
+    moves (reading labels, caching images)."""
     epoch: int
     """Counted from 0; -1 before the first epoch."""
     batch: int
@@ -92,7 +92,7 @@ class HeartbeatWriter:
         self.beat()
 
     def follow(self, trainer: ExactMixin) -> None:
-        """Beat at each batch of the trainer."""
+        """Write a beat for each batch that the trainer finishes."""
         self._compiles = bool(trainer.args.compile)
         for event, callback in {
             "on_train_epoch_start": self._begin_epoch,
@@ -151,10 +151,10 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
     enable_stack_dumps(heartbeats.folder)
     path = heartbeats.folder / f"{os.getpid()}.beat"
     try:
-        path.write_bytes(bytes(_FORMAT.size))  # not sparse, or a beat could crash when the disk is full
+        path.write_bytes(bytes(_FORMAT.size))  # not sparse, so that a beat cannot crash on a full disk
     except OSError as error:
         log.warning(
-            "%s could not be written (%s): a hang of this training run will not be noticed.", path, error
+            "%s could not be written (%s): a hang of this training run will not be detected.", path, error
         )
         yield None
         return
@@ -169,7 +169,7 @@ def send_heartbeats(heartbeats: Heartbeats | None) -> Iterator[HeartbeatWriter |
 
 @contextmanager
 def _beat_with_progress_bars(heart: HeartbeatWriter) -> Iterator[None]:
-    """Beat whenever a progress bar moves during STARTING, because caching images may take an hour."""
+    """Write a beat whenever a progress bar moves during STARTING, because caching images may take an hour."""
     from ultralytics.utils.tqdm import TQDM
 
     update = TQDM.update

@@ -12,10 +12,10 @@ from torch import nn
 def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], None]]:
     """Copy each tensor in nested containers and modules; return the copy, and a function that waits for it.
 
-    Changes that the training makes after this call are not in the copy. On a GPU the copies are only enqueued
-    here, on a stream of their own and into pinned memory: the GPU's next work waits for them, but this thread
-    does not. On mps, tensors stay on the device. Modules in `state` must be the caller's own, because they
-    are moved and not copied. Tensors that occur several times in `state` are copied once.
+    Changes that training makes after this call are not in the copy. On a GPU the copies are only enqueued
+    here, on a separate stream and into pinned memory: the GPU's next work waits for them, but this thread
+    does not. On mps, tensors stay on the device. Modules in `state` are moved, not copied, so nothing else
+    may use them. Tensors that occur several times in `state` are copied once.
     """
     if device.type != "cuda":
         return _Copier(torch.Tensor.clone, nn.Module.cpu).of(state), lambda: None
@@ -24,7 +24,7 @@ def copy_to_host(state: Any, device: torch.device) -> tuple[Any, Callable[[], No
     stream.wait_stream(training)
     with torch.cuda.stream(stream):
         copy = _Copier(_copy_to_pinned_memory, _move).of(state)
-    # Memory that is freed from now on is reused only by the training's stream, which waits for the copy.
+    # Memory that is freed from now on is reused only by the training stream, which waits for the copy.
     training.wait_stream(stream)
     return copy, stream.record_event().synchronize
 

@@ -17,7 +17,7 @@ _NOT_PINNED = "Pin memory thread exited unexpectedly"
 
 @contextmanager
 def recognize_killed_workers(wait_seconds: float = 5) -> Iterator[None]:
-    """Raise ProcessKilled for an error of the block that is due to a killed loader worker.
+    """Raise ProcessKilled if the block raises an error because a loader worker was killed.
 
     If a worker is killed while it hands over a batch, its connection breaks shortly before the kernel reports
     its death, so that PyTorch raises an error that does not name the worker. After such an error, wait up to

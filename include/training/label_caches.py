@@ -19,7 +19,7 @@ import numpy as np
 
 
 def install_safe_caches() -> None:
-    """Make Ultralytics use the functions below for its caches, in this process and those it forks."""
+    """Make Ultralytics use the functions below for its caches, in this process and its forked children."""
     from ultralytics.data import dataset, utils
 
     for module in (utils, dataset):

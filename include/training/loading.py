@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load the file at `path` onto the CPU, as the dictionary that Ultralytics saved.
 
-    Only objects that the inspection knows are created: a model, tensors and plain values. The file's size
+    Only objects that the inspection allows are created: a model, tensors and plain values. The file's size
     bounds the memory that they take. Raises UnreadableCheckpoint if the file is missing, damaged, or holds
     other objects, and OSError if it cannot be read.
     """
@@ -44,8 +44,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def hand_over(path: Path, state: dict[str, Any], reads: int = 1) -> None:
     """Keep `state`, the content of this file, for the next reads, so that the file is not read again.
 
-    The readers, such as Ultralytics, share `state`; the last one owns it. Only the state that was handed over
-    last is kept, and only until it has been read `reads` times.
+    The readers, such as Ultralytics, share `state`; only the last reader may change it. Only the state that
+    was handed over last is kept, and only until it has been read `reads` times.
     """
     _handed_over.clear()
     _handed_over[_identity(path)] = state, reads
@@ -143,7 +143,7 @@ def task_of(state: Mapping[str, Any]) -> str:
 
 
 def batches_into_epoch(state: Mapping[str, Any]) -> int:
-    """Return how many batches of an unfinished epoch a state includes; 0 for a state of plain Ultralytics."""
+    """Return how many batches of an unfinished epoch a state includes; 0 if plain Ultralytics saved it."""
     return int((state.get(EXACT) or {}).get(BATCH, 0))
 
 
@@ -166,7 +166,7 @@ def load_training_state(path: Path, task: Task | None = None) -> dict[str, Any]:
         lacks = "has no epoch" if has_optimizer else "holds no optimizer state"
         raise NotResumable(
             f"{path} cannot be resumed: it {lacks}, because it was stripped for deployment; resume from a "
-            "whole last.pt, or start a new training run with this file as its model"
+            "last.pt that was not stripped, or start a new training run with this file as its model"
         )
     trained = task_of(state)
     if task is not None and trained != task:

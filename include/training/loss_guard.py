@@ -1,12 +1,12 @@
 """Applies the rules for a training run's loss: warns, ends the run, or rolls it back to an earlier state.
 
 A rollback restores weights, their average and the optimizer as they were at the start of an epoch, ends the
-current epoch, and lowers the learning rate. The epoch's number is not set back: the training continues with
-the next epoch, and so with other batches than those on which it diverged. PaLM was trained in this way
-(Chowdhery et al. 2022, 5.1: go back about 100 steps, skip 200 to 500 batches). Because the number never goes
-back, a later state always has a later epoch or batch, and training ends however often it is rolled back.
+current epoch, and lowers the learning rate. The epoch number does not go back: training continues with the
+next epoch, and so with batches other than those on which it diverged. PaLM was trained in this way (Chowdhery
+et al. 2022, 5.1: go back about 100 steps, skip 200 to 500 batches). Because the number never goes back, a
+later state always has a later epoch or batch, and training ends no matter how often it is rolled back.
 
-The recent losses, the learning rate, and the states that a rollback may return to are part of the training's
+The recent losses, the learning rate, and the states that a rollback may return to are part of the training
 state. So a training run that is interrupted and resumed on another machine is rolled back after the same
 batch, to a bit-identical state. With several processes, each one gets the mean of all losses, so all of them
 make the same decision.
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _REPETITIONS = 3
-"""How often Ultralytics repeats an epoch that ends in NaN."""
+"""How many times Ultralytics repeats an epoch that ends in NaN."""
 
 
 class LossGuardMixin(ExactMixin):
     """Checks the loss of each batch if a rule needs it.
 
-    Reading the loss does not make the training wait for the GPU: Ultralytics has just read the running losses
-    for its progress bar.
+    Reading the loss does not make training wait for the GPU: Ultralytics has just read the running losses for
+    its progress bar.
     """
 
     lf: Callable[[int], float]
@@ -144,8 +144,8 @@ class LossGuardMixin(ExactMixin):
         self._roll_backs += 1
         self._rate *= self._rules.rate
         log.warning(
-            "%s: the training goes back to its state at the start of epoch %d, skips the rest of this epoch, "
-            "and continues at %g times the planned learning rate (rollback %d of at most %d).",
+            "%s: rolling back to the start of epoch %d, skipping the rest of this epoch, and continuing at "
+            "%g times the planned learning rate (rollback %d of at most %d).",
             what,
             epoch_start["epoch"] + 1,
             self._rate,
@@ -190,8 +190,8 @@ class LossGuardMixin(ExactMixin):
             ) from error
         if not repeat and not is_finite:
             raise TrainingError(
-                "The weights became NaN or infinite in the first epoch, before there was a state to repeat "
-                "it from. Check the data and the labels, then start a new job with a smaller lr0 and a "
+                "The weights became NaN or infinite in the first epoch, so there is no earlier state to "
+                "go back to. Check the data and the labels, then start a new job with a smaller lr0 and a "
                 "named optimizer or with amp=false"
             )
         return repeat
@@ -204,7 +204,7 @@ class LossGuardMixin(ExactMixin):
         return super().exact_state(batches) | {LOSS_WATCH: watch}
 
     def resume_training(self, ckpt: dict[str, Any]) -> None:
-        """Restore the state of the training and of the rules."""
+        """Restore the training state and the state of the rules."""
         super().resume_training(ckpt)
         exact = ckpt.get(EXACT) or {}
         watch = exact.get(LOSS_WATCH, {})  # missing in states of versions without rules

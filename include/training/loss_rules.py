@@ -27,7 +27,7 @@ _LEAST = 20
 """Number of batches before the first comparison, because the first losses say little about later ones."""
 
 _NEGLIGIBLE = 0.1
-"""Smaller losses count as this loss, that of a classifier with 90 % confidence in the right class."""
+"""Smaller losses count as this: the loss of a classifier with 90 % confidence in the right class."""
 
 IN_A_ROW = 3
 """Number of consecutive losses that must exceed the limit."""
@@ -80,7 +80,7 @@ class BrokenRule:
     """A broken rule."""
 
     what: str
-    """How the loss broke the rule: the predicate of a sentence."""
+    """How the loss broke the rule: the words that follow "The loss" in a message."""
     rule: str
     """The rule's name."""
     action: Action
@@ -126,8 +126,8 @@ class LossWatch:
         if action is not Action.ROLL_BACK:
             self._usual.extend(row)  # only now, or the second high loss would be compared with the first
         return BrokenRule(
-            f"exceeded {self._rules.factor:g} times the largest loss of the {compared} batches before "
-            f"({largest:.4g}) in {IN_A_ROW} consecutive batches, most recently with {loss:.4g}",
+            f"exceeded {self._rules.factor:g} times the largest loss of the previous {compared} batches "
+            f"({largest:.4g}) in {IN_A_ROW} consecutive batches; it is now {loss:.4g}",
             "on_loss_spike",
             action,
         )
@@ -138,7 +138,7 @@ class LossWatch:
         return bool(self._high) or (self._nans > 0 and self._rules.on_nan is not None)
 
     def state(self) -> dict[str, Any]:
-        """Return the remembered losses, in the form that `restore` takes."""
+        """Return the remembered losses, in the form that `restore` accepts."""
         return {"usual": list(self._usual), "high": list(self._high), "nans": self._nans}
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Resolving the model a training run starts from: a local file, or an architecture that Ultralytics knows."""
+"""Resolves the model that a training run starts from: a local file or an architecture of Ultralytics."""
 
 from __future__ import annotations
 

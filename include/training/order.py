@@ -1,7 +1,7 @@
 """Training data without a history: every sample is a function of seed, epoch and position.
 
-Ultralytics draws order, augmentation and mosaic partners from generators whose state depends on the number
-of loader workers and on everything drawn since the start. Here each sample is seeded on its own, so that an
+Ultralytics draws order, augmentation and mosaic partners from generators whose state depends on the number of
+loader workers and on everything drawn since the start. Here each sample is seeded separately, so that an
 epoch is the same whether it is the hundredth of a run or the first after a resume, with any number of
 workers, and however far they have prefetched. This module numbers and seeds the samples; seeded_datasets.py
 builds them, and resumable_loader.py delivers them in batches.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*place: int | str) -> int:
-    """Derive a 64-bit seed from a place such as (seed, epoch, position); close places get unrelated seeds."""
+    """Derive a 64-bit seed from a place like (seed, epoch, position); nearby places get unrelated seeds."""
     return int.from_bytes(blake2b(repr(place).encode(), digest_size=8).digest())
 
 

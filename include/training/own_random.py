@@ -1,10 +1,9 @@
-"""Give training a generator of its own in place of Python's global one, from which any thread can draw.
+"""Gives training a separate random generator instead of Python's global one, which any thread can use.
 
 Ultralytics draws from Python's global generator, and so do other threads of the process: botocore, for
-example, before it retries a request. On a CPU, where no loader process has its own generator, one such draw
-in the middle of a sample led to different weights. So Ultralytics' modules get a generator that nothing else
-uses. The modules also draw from NumPy's global generator, which stays shared, because it is seeded for each
-sample.
+example, before it retries a request. On a CPU, Ultralytics builds samples in this process, so one such draw
+in the middle of a sample changed the weights. So Ultralytics' modules get a generator that nothing else uses.
+The modules also draw from NumPy's global generator, which stays shared, because it is seeded for each sample.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import Any
 
 
 class _OwnRandom(random.Random):  # noqa: S311 - no secret depends on it
-    """Stands in for the module `random`: it has the same functions, which draw from this generator."""
+    """Replaces the module `random`: it has the same functions, which draw from this generator."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(random, name)  # the module's classes
 
 
 OWN = _OwnRandom()
-"""The generator of the modules that `isolate` changes."""
+"""The generator that the modules changed by `isolate` use."""
 
 _DRAWING = ("ultralytics.data.", "ultralytics.models.")
 

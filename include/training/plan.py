@@ -1,4 +1,4 @@
-"""Planning a training run: checking its request, finding its model, restoring its state."""
+"""Plans a training run: checks its request, finds its model, and restores its state."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TrainingPlan:
     overrides: dict[str, Any]
     """The arguments for Ultralytics, except the device."""
     restored: RestoredState | None = None
-    """The state that the training continues from, if any."""
+    """The state that training continues from, if any."""
 
     @property
     def device(self) -> str:
@@ -126,7 +126,7 @@ def _had_gpu(request: TrainingRequest) -> bool:
 
 
 def _check(request: TrainingRequest) -> None:
-    """Refuse wrong requests before torch works on them for minutes. Raises TrainingError."""
+    """Refuse invalid requests before torch works on them for minutes. Raises TrainingError."""
     try:
         check_overrides(request.arguments)
     except ValueError as error:
@@ -192,7 +192,7 @@ def _clear(save_dir: Path) -> None:
     for name in _REPLACED:
         (save_dir / "weights" / name).unlink(missing_ok=True)
     clear_staged(save_dir / "weights")
-    # Ultralytics would remove it too, but in several processes at once.
+    # Ultralytics would remove it too, but several processes would do so simultaneously.
     (save_dir / "results.csv").unlink(missing_ok=True)
 
 

@@ -33,9 +33,9 @@ _KEPT_LATER = ("cpu", "instructions", "opencv")
 def numeric_profile(device: torch.device) -> dict[str, str | int]:
     """Return the versions of numeric libraries, the device, the CPU, and the number of CPU threads.
 
-    Even if a GPU trains, the CPU decodes and augments images, and OpenCV and NumPy choose code that fits the
-    CPU's instruction set. Two machines with the same profile compute the same bits; on a GPU, only with
-    `deterministic=True`.
+    Even if a GPU trains the model, the CPU decodes and augments images, and OpenCV and NumPy choose code that
+    fits the CPU's instruction set. Two machines with the same profile compute the same bits; on a GPU, only
+    with `deterministic=True`.
     """
     import torch
 

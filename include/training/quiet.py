@@ -1,4 +1,4 @@
-"""Keeping Ultralytics in check: its log goes to this process's log, and it stays off the network."""
+"""Keeps Ultralytics off the network, and sends its log to this process's log."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class _Parent(QueueHandler):
         return wanted
 
     def saved(self, state: SavedState) -> None:
-        """Notify the parent, and wait until it has taken the file."""
+        """Notify the parent, and wait until it no longer needs the file."""
         self.send(state)
         self._taken.get()
 
@@ -105,13 +105,13 @@ class _Parent(QueueHandler):
 
 
 def main() -> None:
-    """Train, send the parent an error or, as rank 0, the result, and wait to be killed."""
+    """Train; send the parent the error or, as rank 0, the result; then wait to be killed."""
     connection: Connection[Any, Any] = Connection(int(sys.argv[1]))
     os.set_inheritable(connection.fileno(), False)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether the training ends
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent decides whether training ends
     work: RankWork = connection.recv()
     rank, parent = int(os.environ["RANK"]), _Parent(connection)
-    parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the other ranks repeat the same messages
+    parent.setLevel(logging.INFO if rank == 0 else logging.ERROR)  # the other ranks log the same messages
     logging.getLogger().setLevel(logging.INFO)
     logging.getLogger().addHandler(parent)
     tame_ultralytics()
@@ -132,7 +132,7 @@ def main() -> None:
 def _describe(error: BaseException, rank: int) -> Exception:
     """Return the error for the parent.
 
-    A disk error keeps its class, because the training may continue on a machine with more disk space.
+    A disk error keeps its class, because training may continue on a machine with more disk space.
     """
     if isinstance(error, DiskError):
         return error

@@ -1,9 +1,9 @@
-"""Decoded images that all workers of a loader share, so that each image is decoded about once an epoch.
+"""Decoded images that all workers of a loader share, so that each image is decoded about once per epoch.
 
-A mosaic's partners come from recent batches, which other workers have decoded. The images are in memory that
-the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a batch
-replaces one that is too old to be needed or, if memory is short, one that is still needed. So a writer locks
-the slot, and a reader checks afterwards whether the slot was overwritten, and if so starts over.
+The other images of a mosaic come from recent batches, which other workers have decoded. The images are in
+memory that the workers inherit (anonymous, so the size of /dev/shm does not matter), in a ring of batches: a
+batch replaces one that is too old to be needed or, if memory is short, one that is still needed. So a writer
+locks the slot, and a reader checks afterwards whether the slot was overwritten, and if so starts over.
 
 This relies on writes being visible in order, as on x86. On other processors, each worker has its own ring.
 """
@@ -39,8 +39,8 @@ class Slot:
     """The place of an image in the ring while its batch is recent."""
 
     batch: int
-    """Number of the batch, counted from the start of the training. If there is room for all images, each
-    image counts as a batch, and this is its index."""
+    """Number of the batch, counted from the start of training. If there is room for all images, each image
+    counts as a batch, and this is its index."""
     position: int
     """Position of the image within the batch."""
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from include.training.resume import RestoredState
 
 _WRONG_INPUT = (*WRONG_INPUT, NotImplementedError)
-"""Exceptions that Ultralytics raises during set-up if arguments and data do not fit together."""
+"""Exceptions that Ultralytics raises during set-up if arguments and data do not match."""
 
 _MOST_OOM_RETRIES = 3
 
 _ON_DEVICE = ("model", "ema", "optimizer", "scheduler", "scaler", "validator", "loss", "loss_items", "tloss")
-"""Attributes of a trainer that hold memory of its device."""
+"""Attributes of a trainer that occupy memory on its device."""
 
 
 class ResumableMixin(StateSavingMixin):
@@ -64,7 +64,7 @@ class ResumableMixin(StateSavingMixin):
         self._changed = restored.changed if restored else ()
         self._ended = self._stopped or (restored is not None and restored.has_ended)
         self.batches = 0
-        """Number of batches in last.pt after `epoch`; 0 unless the training was stopped within an epoch."""
+        """Number of batches in last.pt after `epoch`; 0 unless training was stopped within an epoch."""
         self.best_metrics: dict[str, float | None] = {}
         """Metrics of the final validation."""
         try:
@@ -136,7 +136,7 @@ class ResumableMixin(StateSavingMixin):
     def _data_errors(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # Ultralytics wraps most errors into RuntimeError
+        except Exception as error:  # Ultralytics wraps most errors in RuntimeError
             is_temporary = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
             if is_temporary or is_out_of_memory(error):
                 raise
@@ -163,7 +163,7 @@ class ResumableMixin(StateSavingMixin):
         super().save_metrics(metrics)
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Restore the state; if the training has ended, restore only what the final validation needs.
+        """Restore the state; if training has ended, restore only what the final validation needs.
 
         Ultralytics also calls this when nothing is resumed, with the initial weights or None.
         """
@@ -185,7 +185,7 @@ class ResumableMixin(StateSavingMixin):
         """Do nothing, because the first batch would wait a second for this; `final_eval` draws the labels."""
 
     def final_eval(self) -> None:
-        """Strip and validate best.pt and, with `plots`, draw the training labels; leave last.pt whole.
+        """Strip and validate best.pt and, with `plots`, draw the training labels; do not strip last.pt.
 
         Ultralytics would strip both, and has no option to prevent it. It would also report the validation as
         another epoch.
@@ -195,7 +195,7 @@ class ResumableMixin(StateSavingMixin):
             snapshot(self.last, self.best)  # stopped in the first epoch: there is nothing better
         if not self.best.exists():
             raise TrainingError(
-                "No epoch's fitness was a number, so there is no best.pt: the training diverged. Check the "
+                "The fitness was NaN in every epoch, so there is no best.pt: training diverged. Check the "
                 "labels, then start a new job with a smaller lr0 and a named optimizer"
             )
         with torch_distributed_zero_first(LOCAL_RANK):
@@ -222,7 +222,7 @@ class ResumableMixin(StateSavingMixin):
         return "time_budget"
 
     def _free_device(self, error: BaseException) -> None:
-        """Free the device's memory at once: uploads may take long, and the next attempt needs the memory.
+        """Free the device's memory now: uploads may take long, and the next attempt needs the memory.
 
         The stack frames of the error hold the batch and the loss.
         """
@@ -240,7 +240,7 @@ class ResumableMixin(StateSavingMixin):
         return self._fits_memory_of is not None and self._fits_memory_of == self.profile.get("device")
 
     def _keep_batch(self) -> None:
-        """Keep Ultralytics from halving a batch that fitted before, by using up the retries it allows."""
+        """Keep Ultralytics from halving a batch that fit in memory before: use up the retries it allows."""
         if self._fits_memory:
             self._oom_retries = _MOST_OOM_RETRIES
 

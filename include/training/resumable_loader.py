@@ -15,10 +15,10 @@ from include.training.seeded_datasets import SEEDED, SeededImages
 
 
 class ResumableLoader(InfiniteDataLoader):  # type: ignore[misc]
-    """Delivers an epoch from `first_batch` on, where its sampler starts too, until `is_cut` is set.
+    """Delivers an epoch's batches from `first_batch`, where its sampler also starts, until `is_cut` is set.
 
-    Its length stays that of a whole epoch, and Ultralytics' loop counts batches from `first_batch`, because
-    the loop enumerates the loader with `enumerate_batches`.
+    Its length remains that of a complete epoch. Ultralytics' loop counts batches from `first_batch`, because
+    it enumerates the loader with `enumerate_batches`.
     """
 
     first_batch = 0
@@ -58,7 +58,7 @@ def seed_samples(loader: InfiniteDataLoader, seed: int, rank: int, replicas: int
 
 
 def fix_order(loader: InfiniteDataLoader, seed: int) -> None:
-    """Make a loader that shuffles (validation of classify does) use the same order every time."""
+    """Make a loader that shuffles (as in the validation of classify) use the same order every time."""
     sampler = loader.batch_sampler.sampler
     if isinstance(sampler.sampler, RandomSampler):
         sampler.sampler = shuffle_indices(len(loader.dataset), seed, 0).tolist()

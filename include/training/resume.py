@@ -1,4 +1,4 @@
-"""Continuing a training run: preparing its new folder, and a private copy of the state to start from.
+"""Prepares the continuation of a training run: its new folder, and a private copy of the state to start from.
 
 When Ultralytics resumes, it can change only some arguments, not the number of epochs, and it uses whatever
 results.csv and best.pt are in its folder. So the checkpoint is copied and changed, and these two files are
@@ -39,7 +39,7 @@ class RestoredState:
     """A training run that is ready to continue."""
 
     path: Path
-    """A private copy of the whole state."""
+    """A private copy of the complete state."""
     best_epoch: int
     """Epoch of the restored best.pt; -1 if there is no best.pt."""
     is_within_epoch: bool = False
@@ -47,7 +47,7 @@ class RestoredState:
     has_ended: bool = False
     """Whether no epoch is left to train."""
     was_stopped: bool = False
-    """Whether a user wants no more epochs."""
+    """Whether a user has stopped the training run."""
     fits_memory_of: str | None = None
     """The device, as in the numeric profile, on which epochs were trained with this batch and image size."""
     inexact_reason: str | None = None
@@ -57,7 +57,7 @@ class RestoredState:
 
 
 def restore(request: TrainingRequest, source: Path) -> RestoredState:
-    """Prepare save_dir so that the training in `source` continues there; `source` itself is only read.
+    """Prepare save_dir so that the training run in `source` can continue there; `source` is only read.
 
     Raises NotResumable for a file without a training state, StateMismatch if the state to recover belongs to
     another training run, TrainingError if no epoch is left to train or the teacher is missing, DiskError or
@@ -163,14 +163,14 @@ def _keep_epoch_end(state: Mapping[str, Any], request: TrainingRequest, path: Pa
 def require_identity(
     state: Mapping[str, Any], identity: Mapping[str, object], source: Path, remedy: str = _OTHER_JOB
 ) -> None:
-    """Raise StateMismatch, with `remedy`, unless `state` belongs to the training with this identity."""
+    """Raise StateMismatch, with `remedy`, unless `state` belongs to the training run with this identity."""
     found = state.get(EXACT, {}).get("identity", {})
     different = [name for name in dict.fromkeys([*found, *identity]) if found.get(name) != identity.get(name)]
     if EXACT in state and not different:
         return
     what = "; ".join(f"{name} was {found.get(name)!r} and is {identity.get(name)!r}" for name in different)
     raise StateMismatch(
-        f"{source} is the state of another training run ({what or 'not one of ours'}); {remedy}"
+        f"{source} is the state of another training run ({what or 'not of this project'}); {remedy}"
     )
 
 
@@ -190,13 +190,13 @@ def _known_arguments(request: TrainingRequest, trained: Mapping[str, Any], sourc
     if known.get("distill_model") not in {None, teacher}:
         raise TrainingError(
             f"{source} was distilled from the teacher {show_value(known['distill_model'])}, but a path in a "
-            "checkpoint is not followed; to confirm it, set distill_model to exactly that path"
+            "checkpoint is not trusted; to confirm it, set distill_model to exactly that path"
         )
     return known
 
 
 def _recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments as before, except workers, which may differ without changing the result."""
+    """Return the same arguments as before, except workers, which may differ without changing the result."""
     arguments = _without_workers_of_cpu(request, trained)
     if "workers" in request.arguments:
         arguments["workers"] = request.arguments["workers"]
@@ -204,7 +204,7 @@ def _recovered_arguments(request: TrainingRequest, trained: Mapping[str, Any]) -
 
 
 def _without_workers_of_cpu(request: TrainingRequest, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop workers=0, which Ultralytics sets on a CPU, if the training continues on a GPU.
+    """Drop workers=0, which Ultralytics sets on a CPU, if training continues on a GPU.
 
     Without workers, the GPU would wait for its data.
     """
@@ -218,7 +218,7 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
     for name in KEPT:
         value = changes.pop(name, None)
         if value not in {None, "auto", trained.get(name)}:
-            log.warning("%s=%s is ignored: the training continues with %s.", name, value, trained.get(name))
+            log.warning("%s=%s is ignored: training continues with %s.", name, value, trained.get(name))
     arguments = {**trained, **changes}
     epochs = request.epochs or int(trained["epochs"])
     if arguments.get("time"):
@@ -232,7 +232,7 @@ def _resumed_arguments(request: TrainingRequest, trained: Mapping[str, Any], fin
 
 
 def _renew_patience(state: dict[str, Any], finished: int) -> None:
-    """Restart the patience if it is used up: otherwise the training would stop after its first epoch."""
+    """Restart the patience if it is used up: otherwise training would stop after its first epoch."""
     stopper = state.get("stopper")
     patience = state["train_args"].get("patience") or math.inf
     if stopper and finished - stopper["best_epoch"] >= patience:
@@ -262,7 +262,7 @@ def _restore_best(
         if state["epoch"] < 0:
             return -1, None  # no epoch has ended yet
         state["best_fitness"] = None
-        log.warning("%s has no best.pt: the best epoch from here on becomes best.pt.", source)
+        log.warning("%s has no best.pt: the best epoch from now on becomes best.pt.", source)
         return -1, "the best.pt of the earlier epochs was lost"
     _copy(request.best_from, best)
     best_epoch = state.get(EXACT, {}).get(BEST_EPOCH, -1)
@@ -277,7 +277,7 @@ def _restore_best(
 
 
 def _is_best_epoch(state: Mapping[str, Any]) -> bool:
-    """Return whether the state's last epoch is the best so far, as every epoch is without validation.
+    """Return whether the state's last epoch is the best so far; without validation, every epoch is.
 
     A state within an epoch is never the best: its weights are not those of any epoch's end.
     """

@@ -1,4 +1,4 @@
-"""Training, from a request to the two checkpoints."""
+"""Trains: turns a request into best.pt and last.pt."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def train(
 ) -> TrainingResult:
     """Train as requested, reporting each epoch, and return the outcome.
 
-    When this returns, save_dir/weights/ has the whole training state in last.pt and the stripped model in
+    When this returns, save_dir/weights/ has the complete training state in last.pt and the stripped model in
     best.pt; an earlier training run in that folder is replaced. With `states`, the state is also saved within
     epochs, in the background.
 
-    Raises TrainingError (DeviceNotAvailable, NotResumable) with a sentence if the request cannot be trained,
-    an AttemptError (MachineUnusable, ProcessKilled, DiskError, RankFailed) if this attempt cannot continue;
-    an exception of a reporter ends the training and is passed on.
+    Raises TrainingError (DeviceNotAvailable, NotResumable) if the request cannot be trained, and an
+    AttemptError (MachineUnusable, ProcessKilled, DiskError, RankFailed) if this attempt cannot continue; an
+    exception that a reporter raises ends training and propagates.
     """
     started = time.monotonic()
     with plan_training(request) as plan:

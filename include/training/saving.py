@@ -1,4 +1,4 @@
-"""Building checkpoints, and writing them to disk atomically."""
+"""Builds checkpoints and writes them to disk atomically."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _ONLY_FOR_TRAINING = ("optimizer", "best_fitness", "stopper", "ema", "updates", 
 
 
 def whole_state(trainer: ExactMixin, batches: int = 0) -> dict[str, Any]:
-    """Return everything a training run needs to continue, in Ultralytics' own keys and one of ours.
+    """Return everything a training run needs to continue, under Ultralytics' keys and one more (EXACT).
 
     With `batches`, this is the state after that many batches of the current epoch, otherwise the state at the
     epoch's end. Tensors are not copied, except those of `ema`, a model in half precision.
 
     This replaces BaseTrainer.save_model (8.4.190), which cannot store more keys, and copies and rounds the
-    optimizer. Plain Ultralytics loads such a checkpoint as one of its own, and can resume a checkpoint that
-    was saved after the end of the first epoch.
+    optimizer. Plain Ultralytics can load this checkpoint, and can also resume it if it was saved after the
+    first epoch ended.
     """
     if not batches:
         _replace_non_finite(trainer)
@@ -82,7 +82,7 @@ def has_finite_weights(trainer: ExactMixin) -> bool:
 def are_finite(weights: Iterable[torch.Tensor]) -> bool:
     """Return whether all weights are finite.
 
-    Checks sums, to query the GPU once instead of hundreds of times.
+    This checks sums, so the GPU is queried once instead of hundreds of times.
     """
     floating = [tensor.detach() for tensor in weights if tensor.is_floating_point()]
     return bool(torch.stack([tensor.sum(dtype=torch.float32) for tensor in floating]).isfinite().all())
@@ -100,12 +100,12 @@ def _replace_non_finite(trainer: ExactMixin) -> None:
 
 
 def save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint atomically, under a new inode, so that hard links keep the old content."""
+    """Write a checkpoint atomically, to a new inode, so that hard links keep the old content."""
     put_in_place(write(state, path), path)
 
 
 def put_in_place(staged: Path, path: Path) -> None:
-    """Give the file that `write` returned its final name, and make the renaming survive a power cut."""
+    """Rename the file that `write` returned to `path`, and make the renaming survive a power cut."""
     staged.replace(path)
     with suppress(OSError):  # some file systems cannot sync folders
         flush_file(path.parent)
@@ -128,20 +128,20 @@ def write(state: dict[str, Any], path: Path) -> Path:
             raise
         raise DiskError(
             f"{path} could not be written ({format_error(error)}): the disk had {free / 1e6:.0f} MB free. "
-            "Free some space, or move the training's folder to a larger disk; the previous state is intact"
+            "Free some space, or move the training folder to a larger disk; the previous state is intact"
         ) from error
     return staged
 
 
 def snapshot(source: Path, target: Path) -> None:
-    """Keep the current content of `source` as `target`: a hard link, which costs nothing, or else a copy.
+    """Keep the current content of `source` at `target`: as a hard link, which costs nothing, or as a copy.
 
     The link keeps its content because no code here writes into a file that already has its final name.
     """
     staged = staged_path(target)
     try:
         os.link(source, staged)
-    except OSError:  # a file system without hard links, or two different ones
+    except OSError:  # no hard links, or two different file systems
         shutil.copyfile(source, staged)
     staged.replace(target)
 
@@ -150,7 +150,7 @@ def strip(source: Path, target: Path, results: Mapping[str, list[Any]] | None = 
     """Write the deployable form of the checkpoint at `source` to `target`, and return its epoch.
 
     `results` are the columns of results.csv. If they are None, the results in `source` are kept, and a file
-    that is deployable already keeps its bytes.
+    that is already deployable is copied unchanged.
     """
     state = load_checkpoint(source)
     if results is None and state["epoch"] < 0 and BEST_EPOCH in state:
@@ -168,7 +168,7 @@ def deployable(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the checkpoint without the state for training, with half-precision EMA weights as its model.
 
     Its best_epoch is the epoch of `state`, or the one recorded in a stripped `state`; -1 if there is none.
-    The module in `state` must be the caller's own, because it is changed.
+    The module in `state` is changed, so nothing else may use it.
 
     The result equals the content that `strip_optimizer` of ultralytics/utils/torch_utils.py (8.4.190) writes.
     That function accepts only a file, and reading the whole state again for every improvement takes a second

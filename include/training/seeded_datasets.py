@@ -136,7 +136,10 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         try:
             return RecentImages(batches, size, math.ceil(side * math.sqrt(self.longest)), self.channels)
         except OSError as error:
-            log.warning("No memory to keep decoded images (%s): mosaics decode them again.", error.strerror)
+            log.warning(
+                "Not enough memory to keep decoded images (%s): mosaics will decode them again.",
+                error.strerror,
+            )
             return None
 
     def close_mosaic(self, hyp: Any) -> None:
@@ -178,7 +181,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         return image
 
     def _window_of(self, epoch: int, position: int) -> _Window:
-        """Return the window that ends with the position's own batch."""
+        """Return the window that ends with the batch of this position."""
         step, rank = divmod(position, self.replicas)
         batch = epoch * self.batches + step // self.batch_size
         if self.window is None or (self.window.batch, self.window.rank) != (batch, rank):
@@ -194,7 +197,7 @@ class SeededImages(YOLODataset, _SeededSamples):  # type: ignore[misc]
         return self.window
 
     def _batch(self, number: int, rank: int) -> list[int]:
-        """Return the samples of one GPU's batch; batches are counted from the start of the training."""
+        """Return the samples of one GPU's batch; batches are counted from the start of training."""
         epoch, batch = divmod(number, self.batches)
         positions = (batch * self.batch_size + np.arange(self.batch_size)) * self.replicas + rank
         return self._indices(epoch, positions[positions < len(self)]).tolist()  # type: ignore[no-any-return]
@@ -208,11 +211,12 @@ class SeededMasks(SeededImages, SemanticDataset):  # type: ignore[misc]
     """
 
     longest = 2.0
-    """The ratio of Cityscapes. Here the shorter side is scaled to imgsz; longer images are not kept."""
+    """The aspect ratio of Cityscapes' images. Here the shorter side is scaled to imgsz; images with a greater
+    ratio are not kept."""
 
 
 class SeededPolygons(SeededImages, PolygonSemanticDataset):  # type: ignore[misc]
-    """Images with outlines that are drawn into a class for each pixel."""
+    """Images with outlines, which are drawn as masks with a class for each pixel."""
 
     longest = SeededMasks.longest
 

@@ -39,7 +39,7 @@ class _Stacks:
     previous: Any
     """The handler of STACKS_SIGNAL to restore."""
     inherited = False
-    """Whether children that this process forks register a stack file of their own."""
+    """Whether each child that this process forks registers a separate stack file."""
 
 
 def enable_stack_dumps(folder: Path) -> None:
@@ -57,16 +57,16 @@ def enable_stack_dumps(folder: Path) -> None:
 
 
 def disable_stack_dumps() -> None:
-    """Restore the previous reaction to STACKS_SIGNAL."""
+    """Restore the previous handler of STACKS_SIGNAL."""
     _Stacks.folder = None
     faulthandler.unregister(STACKS_SIGNAL)
     signal.signal(STACKS_SIGNAL, _Stacks.previous)
 
 
 def _register() -> None:
-    """Register faulthandler. Each loader worker, which is forked, gets a stack file of its own."""
+    """Register faulthandler. Each loader worker, which is forked, gets a separate stack file."""
     if _Stacks.folder is not None:
-        with suppress(OSError):  # a full disk must not prevent the training
+        with suppress(OSError):  # a full disk must not prevent training
             _Stacks.file = stacks_file(_Stacks.folder, os.getpid()).open("wb", buffering=0)
             faulthandler.register(STACKS_SIGNAL, file=_Stacks.file, all_threads=False, chain=True)
 

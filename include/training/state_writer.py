@@ -40,8 +40,8 @@ class _Job:
 class StateWriter:
     """Writes one state at a time, and calls `on_saved` for each before a newer state replaces last.pt.
 
-    An error in the background is raised by the next `check` or `flush`, in the training's thread. Use the
-    writer as a context manager: on exit, it finishes writing, even after an error in the training.
+    An error in the background is raised by the next `check` or `flush`, in the training thread. Use the
+    writer as a context manager: on exit, it finishes writing, even after an error in training.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class StateWriter:
     ) -> None:
         self._last, self._best, self._on_saved = last, best, on_saved
         self.goes_on_within_epoch = goes_on_within_epoch
-        """Whether last.pt is the state after a batch that was not an epoch's last."""
+        """Whether last.pt holds a state within an epoch, not at an epoch's end."""
         self._changed = threading.Condition()  # guards everything below
         self._job: _Job | None = None
         self._error: BaseException | None = None
@@ -90,8 +90,8 @@ class StateWriter:
     ) -> None:
         """Write `state` in the background.
 
-        `state` is a copy that nobody changes; it is complete once `wait` returns. Call this only if no other
-        state is being written.
+        `state` is a copy that nothing else changes; it is complete once `wait` returns. Call this only if no
+        other state is being written.
         """
         with self._changed:
             self._job = _Job(state, wait, saved, becomes_best)
@@ -136,13 +136,13 @@ class StateWriter:
     def _write_best(self, state: dict[str, Any], whole: Path) -> bool:
         """Write best.pt, before last.pt refers to it; return whether best.pt is ready to deploy.
 
-        If the disk is full, best.pt becomes a link to the whole state, which takes no space. It is stripped
-        at the end of the training.
+        If the disk is full, best.pt becomes a link to the complete state, which takes no space. It is
+        stripped at the end of training.
         """
         try:
             save(deployable(state), self._best)
         except DiskError as error:
-            log.warning("best.pt is not uploaded until the training ends or an epoch is better: %s", error)
+            log.warning("best.pt is not uploaded until training ends or a later epoch is better: %s", error)
             snapshot(whole, self._best)
             return False
         return True

@@ -1,4 +1,4 @@
-"""Saving the states of a training run: when to save, and which values to add to those of Ultralytics."""
+"""Saves the states of a training run: decides when, and adds values to those that Ultralytics saves."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class StateSavingMixin(LossGuardMixin):
         return repeat
 
     def exact_state(self, batches: int) -> dict[str, Any]:
-        """Add the identity of the training, whether it has ended, its best epoch and its times."""
+        """Add the training run's identity, whether it has ended, its best epoch and its times."""
         return super().exact_state(batches) | {
             "identity": self._identity,
             "ended": bool(self.stop),

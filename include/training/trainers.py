@@ -1,4 +1,4 @@
-"""The trainer of each task: Ultralytics' own, changed to leave last.pt as the whole training state.
+"""The trainer of each task: Ultralytics' own, changed so that last.pt keeps the complete training state.
 
 The names of these classes avoid the word Trainer on purpose: if a name contains it, Ultralytics attaches the
 integrations (MLflow, Weights & Biases, its own platform, …) that the user's settings may have enabled.
@@ -43,7 +43,7 @@ class DepthTraining(ResumableMixin, DepthTrainer):  # type: ignore[misc]
     """Trains models that estimate a distance for each pixel."""
 
     def final_eval(self) -> None:
-        """Strip, validate and calibrate best.pt; leave last.pt whole."""
+        """Strip, validate and calibrate best.pt; do not strip last.pt."""
         super().final_eval()
         if RANK in {-1, 0}:
             pictures = self.save_dir if self.args.plots else None
@@ -54,7 +54,7 @@ class ClassifyTraining(ResumableMixin, ClassificationTrainer):  # type: ignore[m
     """Trains models that find a class for each image."""
 
     def build_dataset(self, *args: Any, **options: Any) -> ClassificationDataset:
-        """List the images. With cache=disk, remove decoded images that a kill has left incomplete.
+        """List the images. With cache=disk, remove decoded images that a killed attempt left incomplete.
 
         Ultralytics' classification dataset would fail on them every time; its other datasets detect them.
         """

@@ -54,7 +54,7 @@ class ClassNameMixin(_Base):  # type: ignore[misc]
         return names
 
     def per_class(self) -> dict[str, float]:
-        """Return the metric of each class in the data, by name; none if the task has no classes."""
+        """Return the metric of each class in the data, by name; empty if the task has no classes."""
         return {}
 
     def by_class_name(self, numbers: Mapping[int, float]) -> dict[str, float]:
@@ -88,7 +88,7 @@ class _BoxesMixin(_LabelFilesMixin):
     part = "box"
 
     def init_metrics(self, model: Any) -> None:
-        """Prepare to count by the classes of the data."""
+        """Set up metrics by the classes of the data."""
         super().init_metrics(model)
         self.metrics.names = self.data_names
         self._to_data = torch.tensor(_numbers(model.names, self.data_names), device=self.device)
@@ -132,12 +132,12 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
     """Validates models that find a class for each pixel."""
 
     def init_metrics(self, model: Any) -> None:
-        """Prepare to count by the classes of the data; pixels taken for a class that the data lack are wrong.
+        """Set up metrics by the data's classes; a pixel predicted as a class that the data lack is wrong.
 
         If the data have a single class, a pixel either has that class or not, so any other predicted class
         means that the pixel does not have it. Otherwise all other classes share an id that no pixel of the
-        data has. Ultralytics would leave out pixels that are taken for an unknown class, and a model with
-        more such pixels would look better.
+        data has. Ultralytics would omit pixels predicted as an unknown class, and a model with more such
+        pixels would look better.
         """
         super().init_metrics(model)
         names = self.data_names
@@ -151,7 +151,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
             numbers = [other if number == _NOT_IN_DATA else number for number in numbers]
         self.metrics = SemanticMetrics(names=measured)
         self.confusion_matrix = ConfusionMatrix(names=shown, task="semantic")
-        if len(numbers) == 1:  # such a model finds its only class or nothing
+        if len(numbers) == 1:  # such a model predicts its only class or nothing
             numbers = [self.data.get("bg_class_idx") or other, *numbers]
         self._to_data = torch.tensor(numbers, device=self.device, dtype=torch.int32)
 
@@ -161,7 +161,7 @@ class SemanticValidation(_LabelFilesMixin, SemanticSegmentationValidator):  # ty
         return self._to_data[found.long()]
 
     def per_class(self) -> dict[str, float]:
-        """Return the intersection over union of each class that a pixel has."""
+        """Return the intersection over union of each class that at least one pixel has."""
         measured = zip(self.metrics.per_class_iou, self.metrics.nt_per_class, strict=True)
         return self.by_class_name(
             {number: float(iou) for number, (iou, pixels) in enumerate(measured) if pixels}
@@ -181,7 +181,7 @@ class ClassifyValidation(ClassNameMixin, ClassificationValidator):  # type: igno
         return super().build_dataset(img_path)
 
     def init_metrics(self, model: Any) -> None:
-        """Prepare to count by the classes of the data."""
+        """Set up metrics by the classes of the data."""
         super().init_metrics(model)
         self._to_data = _numbers(model.names, self.data_names)
         self.names = self.data_names

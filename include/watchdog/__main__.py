@@ -73,7 +73,7 @@ class _Watchdog:
         kill_all(list_members(self.root, ranks), [*ranks])
         if self.death.led_group:
             kill_group(self.root.pid)
-        os._exit(0)  # does not wait for a report that nobody reads
+        os._exit(0)  # does not wait for the report, whose reader may hang
 
     def _clean_up(self) -> None:
         """Record that the parent was killed; kill its ranks, and the rest of its group if it led one."""
@@ -109,7 +109,7 @@ def _report(detail: str, attempt: list[Member], folder: Path) -> None:
     """Write the report, and stop each process of the attempt after it has written its stacks.
 
     The trainer comes first, so that it cannot notice what happens to the others and report that as an error.
-    Processes that were stopped before come last: by then, continuing them has no effect on the others.
+    Processes that were already stopped come last: resuming them then cannot affect the others.
     """
     _write(
         f"{detail}. This attempt is hanging and is being killed; the next one resumes from the last durable "

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartbeats]:
-    """Watch this process and its children until the block ends; yield the heartbeats for the training.
+    """Watch this process and its children until the block ends; yield the Heartbeats for training.
 
     The watchdog kills all of them with SIGKILL if a process that sends heartbeats hangs, or if this process
     is stopped for too long; before that, it writes the reason to stderr and a Trace into `folder`. If this
@@ -39,7 +39,8 @@ def watch_attempt(folder: Path, attempt: int, limits: Limits) -> Iterator[Heartb
     the rest of that group, and exits. Anything that an earlier attempt left in `folder` is removed.
 
     A Trace is also written when the block raises ProcessKilled, that is, when a child was killed. If the
-    kernel killed the child for lack of memory, the message of the exception is extended to say so.
+    kernel probably killed the child because memory ran out, the message of the exception is extended to say
+    so.
     """
     make_trusted_folder(folder)  # before anything in it is removed
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""How long an attempt may go without a finished batch."""
+"""How long an attempt may take to finish a batch before it counts as hanging."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MEDIANS = 20.0
 
 _ELSEWHERE_FACTOR = 6.0
 _ELSEWHERE_AT_LEAST = 120.0
-"""Smallest limit outside batches: a short `hang_timeout` is meant for batches, and the start takes longer."""
+"""Smallest limit outside batches: a short `hang_timeout` is meant for batches, and starting takes longer."""
 
 _MARGIN = timedelta(minutes=10)
 

@@ -1,4 +1,4 @@
-"""Detects that the kernel has killed processes for lack of memory, by its counters."""
+"""Detects from the kernel's counters that the kernel has killed processes because memory ran out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class OomKills:
-    """The kernel's recent OOM kills, of any process that the counter covers.
+    """The kernel's recent OOM kills of all processes that the counter covers.
 
     Within a `with` block, the kills of the last minute or two count; otherwise, all kills since this object
     was created.
     """
 
     def __init__(self, recent_seconds: float = 60.0) -> None:
-        self._recent_seconds = recent_seconds  # a process with much memory takes a while to die
+        self._recent_seconds = recent_seconds  # a process that uses much memory takes a while to die
         self._before = self._at_check = count_oom_kills()
         self._checked = time.monotonic()
         self._closed = threading.Event()
@@ -47,7 +47,7 @@ class OomKills:
 
     def explain(self, what: str) -> str:
         """Add the likely cause to the description of a kill, which is a sentence without its full stop."""
-        return f"{what}: by the kernel, for lack of memory" if self.has_killed else what
+        return f"{what}, most likely because memory ran out" if self.has_killed else what
 
     def _run(self) -> None:
         while not self._closed.wait(self._recent_seconds):

@@ -77,8 +77,8 @@ class Member:
     def stacks(self, folder: Path) -> str:
         """Make the process write the stacks of its threads, and return them.
 
-        A stopped process is continued for that time. Returns "" for a process that has no handler for the
-        signal, is stuck in the kernel, or takes too long.
+        A stopped process is resumed meanwhile. Returns "" for a process that has no handler for the signal,
+        is stuck in the kernel, or takes too long.
         """
         path, pid = stacks_file(folder, self.process.pid), self.process.pid
         if not path.exists() or not _handles_signal(pid, STACKS_SIGNAL):
@@ -104,7 +104,7 @@ class Member:
 def list_members(root: psutil.Process, ranks: Mapping[int, int]) -> list[Member]:
     """List the trainer and its descendants, such as ranks and loader workers.
 
-    `ranks` maps process ids to ranks. The watchdog, which is this process, and its children are left out.
+    `ranks` maps process ids to ranks. The watchdog, which is this process, and its children are omitted.
     """
     found = [Member(root, "the trainer")]
     own = os.getpid()

@@ -52,15 +52,16 @@ class Trace:
 
     @property
     def position(self) -> str:
-        """The position in the training at which the attempt ended, in words."""
+        """The position in training at which the attempt ended, in words."""
         return describe_position(self.epoch, self.batch)
 
 
 def leave_trace(folder: Path, attempt: int, kills: OomKills, what: str) -> None:
-    """Write the trace of an attempt that lost a process to a signal, with its position in the training.
+    """Write the trace of an attempt that lost a process to a signal, with its position in training.
 
     `what` describes the kill: a sentence without its full stop. If the kernel has recently killed any process
-    for lack of memory, that counts as the cause. An existing trace is kept, because a hang led to this kill.
+    because memory ran out, that counts as the cause. An existing trace is kept, because it records the hang
+    that caused this kill.
     """
     if (folder / _FILE).exists():
         return
@@ -96,14 +97,15 @@ def likely_cause(traces: Sequence[Trace | None]) -> str:
         cause, times = causes.most_common(1)[0]
         last = next(trace for trace in reversed(known) if trace.cause == cause)
         where = f", each time {last.position}: a bad sample may be the reason" if same else ""
-        name = {HANG: "it hangs", MEMORY: "its machine has too little memory"}[cause]
+        name = {HANG: "the process hangs", MEMORY: "the machine has too little memory"}[cause]
         return f"Most likely {name} ({times} of {len(traces)} times){where}. {last.detail}. {_REMEDY[cause]}"
     if same:
         return (
-            f"Most likely a bad sample makes it crash: it died each time {known[0].position}. Look at the "
-            "images and labels of the next batch, or train with another seed to see whether it dies elsewhere"
+            f"Most likely a bad sample crashes the process: it died each time {known[0].position}. Look at "
+            "the images and labels of the next batch, or train with another seed to see whether the process "
+            "dies elsewhere"
         )
     return (
-        "Most likely its machine has too little memory (`dmesg` shows whether the kernel's OOM killer ended "
-        "it), or its data make it crash. Use a smaller batch, fewer workers or a larger machine"
+        "Most likely the machine has too little memory (`dmesg` shows whether the kernel's OOM killer killed "
+        "the process), or the data crash the process. Use a smaller batch, fewer workers or a larger machine"
     )

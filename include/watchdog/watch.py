@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 CHECK_SECONDS = 1.0
 
 _MAX_CHECK_SECONDS = 3 * CHECK_SECONDS
-"""Maximum time that counts between two checks. If more has passed, this process was stopped too: its machine
+"""Maximum time counted between two checks. If more time has passed, this process was stopped too: its machine
 was suspended, its container paused, or the machine is swapping."""
 
 _WORK_SECONDS, _WORK_SHARE = 30.0, 0.05
 """An attempt that uses this share of a processor before its first batch is working, not hanging."""
 
 _START_FACTOR = 12
-"""Processor use counts as work only for this many times `elsewhere`: a hanging process can be busy, too."""
+"""Processor use counts as work only for this multiple of `elsewhere`: a hanging process can be busy, too."""
 
 _BATCHES = 200
-"""Number of recent batches that the median is taken over."""
+"""Number of recent batches from which the median is computed."""
 
 
 class Clock:
-    """Counts the seconds in which this process could observe the others; a pause counts as at most three."""
+    """Counts the seconds in which this process could observe the others; a pause counts for at most 3 s."""
 
     def __init__(self) -> None:
         self._last, self._seconds = time.monotonic(), 0.0
@@ -52,7 +52,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Hang:
-    """A hang, and where in the training it happened."""
+    """A hang, and where in training it happened."""
 
     epoch: int
     """Counted from 0; -1 before the first epoch."""
@@ -181,7 +181,7 @@ class Watch:
 def _describe_phase(beat: Beat) -> str:
     if beat.phase is Phase.STARTING:
         start = f"at the start, {describe_position(beat.epoch, beat.batch)}"
-        return start if beat.epoch >= 0 else "since the training began"
+        return start if beat.epoch >= 0 else "since training began"
     if beat.phase is Phase.BETWEEN:
-        return f"in the validation or at the end of epoch {beat.epoch + 1}"
+        return f"during validation or at the end of epoch {beat.epoch + 1}"
     return describe_position(beat.epoch, beat.batch)

@@ -1,1 +1,1 @@
-"""Initial weights of training runs: finding those that `model` names, and storing them in S3 for all jobs."""
+"""Finds the initial weights that `model` refers to, and stores pretrained ones in S3 for all jobs."""

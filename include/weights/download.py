@@ -1,4 +1,4 @@
-"""Downloading a pretrained file over HTTP, from Ultralytics or from a mirror."""
+"""Downloads a pretrained file over HTTP, from Ultralytics or from a mirror."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _fetch(url: str, file: IO[bytes], limits: DownloadLimits, deadline: float) -
                 url,
                 stream=True,
                 timeout=(10, limits.silent_seconds),
-                headers={"Accept-Encoding": "identity"},  # so that length and checksum are those of the file
+                headers={"Accept-Encoding": "identity"},  # so that length and checksum are the file's
             ) as response:
                 _require_good(response)
                 _receive(response, file, limits, deadline)
@@ -103,9 +103,9 @@ def _require_good(response: Response) -> None:
     if status == HTTPStatus.NOT_FOUND:
         raise DownloadFailed("does not exist (HTTP 404)")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise _BrokenOff(f"answers HTTP {status}")
+        raise _BrokenOff(f"responds with HTTP {status}")
     if status != HTTPStatus.OK:
-        raise DownloadFailed(f"answers HTTP {status}")
+        raise DownloadFailed(f"responds with HTTP {status}")
 
 
 def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadline: float) -> None:
@@ -129,7 +129,7 @@ def _receive(response: Response, file: IO[bytes], limits: DownloadLimits, deadli
     for name, (wanted, found) in stated_hashes.items():
         if wanted is not None and wanted.strip().lower() != found.lower():
             raise _BrokenOff(
-                f"sent bytes that do not match its own checksum: {name} is {found} instead of {wanted}"
+                f"sent bytes that do not match the checksum it sent: {name} is {found} instead of {wanted}"
             )
 
 

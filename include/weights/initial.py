@@ -1,4 +1,4 @@
-"""Finding a training run's initial weights, before a GPU is taken, and identifying them by hash."""
+"""Finds a training run's initial weights before a GPU is claimed, and identifies them by their hash."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class InitialWeightsFinder:
         return InitialWeights(path=uri, sha256=stored.sha256, job_id=trained_by)
 
     def _find_version_at(self, location: S3Location) -> ModelVersion | None:
-        """Return the version whose own file, or whose copy in production, is at this location, or None."""
+        """Return the version whose file or production copy is at this location; None if there is none."""
         name = production_name(self._bucket, location)
         return self._models.production(name) if name else self._models.at(location.uri)
 

@@ -168,7 +168,7 @@ class PretrainedStore:
         replaced = UnsafeCheckpoint(
             f"{location.uri} was replaced while it was being read; try again once its upload has finished"
         )
-        if found.etag != head["ETag"]:  # these bytes were not inspected
+        if found.etag != head["ETag"]:  # the object's current bytes were not inspected
             raise replaced
         metadata = {"sha256": found.sha256, "epoch": "-1", SOURCE: "upload", "task": contents.task}
         try:

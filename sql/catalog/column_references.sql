@@ -1,4 +1,4 @@
--- Foreign keys that consist of this column only, with the column that lists the allowed values.
+-- Foreign keys of this column alone, each with the table and the column that it references.
 SELECT
     c.conname::text AS name,
     c.confrelid::regclass::text AS listing_table,

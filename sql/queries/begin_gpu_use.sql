@@ -1,4 +1,5 @@
--- An attempt has its GPUs from now on. The row outlives its job: deleting a job does not give its GPU hours back.
+-- Record that an attempt has its GPUs from now on. The row outlives its job: deleting a job does not give its GPU hours
+-- back.
 INSERT INTO gpu_usage (job_id, triggered_by, started_at, seen_at, gpus)
 SELECT
     job_id::text,

@@ -1,5 +1,5 @@
 -- Stop a job that is waiting for its GPU: it has nothing to save. stop_requested remains set, so that an attempt that
--- gets its GPU at this very moment does not start. (When a job stops while it trains, the request is cleared.)
+-- gets its GPU at the same time does not start. (When a job stops while it trains, the request is cleared.)
 UPDATE training_jobs
 SET
     status = 'stopped',

@@ -1,5 +1,5 @@
 -- The number of GPUs that a user's other jobs have or are about to get, the ids of these jobs, the number of jobs
--- that wait for the quota, and how many of them were queued before this job: none if this job is not queued.
+-- that wait for the quota, and how many of those were queued before this job (0 if this job is not queued).
 WITH active AS (
     -- include: active_jobs
     AND triggered_by = %(triggered_by)s

@@ -1,5 +1,5 @@
--- A heartbeat of the attempt that owns the job: it still has its GPUs. The use of a killed attempt is counted up to
--- its last heartbeat.
+-- A heartbeat of the attempt that owns the job: it still has its GPUs. The GPU use of a killed attempt counts
+-- up to its last heartbeat.
 UPDATE gpu_usage
 SET seen_at = now()
 FROM training_jobs AS job

@@ -1,4 +1,4 @@
--- Polls all jobs that anybody watches. Every write changes a row's xmin, even one by a host application that does not
+-- Polls all jobs that clients watch. Every write changes a row's xmin, even one by a host application that does not
 -- maintain updated_at.
 SELECT
     job.job_id::text AS job_id,

@@ -1,6 +1,6 @@
 -- For each job: its last epoch, how long its attempts have had their GPUs, the fitness of evenly spaced epochs from
--- first to last, and its newest children. Each is looked up by key, so a job of a thousand epochs costs as much as one
--- of thirty.
+-- first to last, and its newest children. All of these are looked up by key, so a job of a thousand epochs costs no
+-- more than one of thirty.
 SELECT
     requested.job_id,
     latest.epoch,

@@ -1,5 +1,5 @@
--- A job that was just claimed waits if its user's other jobs leave too few GPUs, or if an older one of them waits too.
--- The caller holds the lock of the user's quota, so that two claims at once cannot both take the last GPU.
+-- A job that was just claimed waits if its user's other jobs leave too few GPUs, or if an older job of the user waits.
+-- The caller holds the lock of the user's quota, so that two concurrent claims cannot both take the last GPU.
 WITH active AS (
     -- include: active_jobs
     AND triggered_by = %(triggered_by)s

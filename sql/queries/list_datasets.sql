@@ -1,4 +1,4 @@
--- For each dataset, the version that its name stands for: the newest that is not archived, or the newest of all.
+-- For each dataset, the version that its name refers to: the newest that is not archived, or else the newest of all.
 -- Datasets that got a version most recently come first; a page starts after the last dataset of the previous page.
 WITH listed AS (
     SELECT

@@ -1,4 +1,5 @@
--- Contents by their fingerprints, and converted copies by the names of their prefixes, which may be different.
+-- The given values that are fingerprints of recorded datasets, or names of the prefixes of converted copies. A copy's
+-- name may differ from its fingerprint.
 SELECT fingerprint
 FROM datasets
 WHERE fingerprint = ANY(%(values)s::text[])

@@ -1,4 +1,4 @@
--- Follows record_checkpoints.sql when the checkpoints were not recorded by a task of train_yolo.
+-- Runs after record_checkpoints.sql if the checkpoints were not recorded by a task of train_yolo.
 UPDATE training_jobs
 SET
     origin = 'external',

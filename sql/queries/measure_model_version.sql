@@ -1,4 +1,4 @@
--- A version that was measured again becomes a candidate again, unless it is or was in production.
+-- A version that was evaluated again becomes a candidate again, unless it is or was in production.
 UPDATE model_versions
 SET
     stage = 'candidate',

@@ -1,4 +1,4 @@
--- Keep the first reason: from then on, the weights may differ.
+-- Keep the first reason: the weights may differ from that point on, whatever follows.
 UPDATE training_jobs
 SET
     inexact_reason = COALESCE(inexact_reason, %(reason)s),

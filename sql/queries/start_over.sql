@@ -1,4 +1,4 @@
--- The run that owns the row trains from scratch: clear everything of an earlier training run.
+-- The run that owns the row trains from scratch: clear everything that an earlier training run recorded.
 UPDATE training_jobs
 SET
     origin_run_id = %(origin_run_id)s,

@@ -11,8 +11,8 @@ WITH before AS (
     FROM training_jobs
     WHERE job_id = %(job_id)s
         AND run_id IS NOT DISTINCT FROM %(expected_run_id)s
-        -- A run that was waiting when its job was cancelled may not have noticed, and must not take the job back. A run
-        -- that has been cleared since then may.
+        -- A run that was waiting when its job was cancelled may not have noticed, and must not take the job back unless
+        -- the run has been cleared since then.
         AND NOT (
             status = 'stopped'
             AND COALESCE(stop_requested, FALSE)
@@ -28,8 +28,8 @@ SET
         WHEN job.status = 'queued' AND job.run_id = %(run_id)s THEN COALESCE(job.queued_at, now())
         ELSE COALESCE(%(queued_at)s::timestamptz, now())
     END,
-    -- A request to stop applies to the run that owns the job or, if there is none yet, to its first run. The
-    -- request does not outlive a run that died while waiting.
+    -- A request to stop applies to the run that owns the job or, if there is none yet, to its first run. If a run died
+    -- while waiting, its request is dropped.
     stop_requested = COALESCE(job.stop_requested AND before.same_wish, FALSE),
     stop_after_epoch = CASE WHEN before.same_wish THEN job.stop_after_epoch END,
     waits_for_quota = NULL,

@@ -308,7 +308,7 @@ def test_the_audit_removes_an_upload_that_nobody_has_completed_for_a_week(
     assert list(find_abandoned_uploads(connection, place, now + timedelta(days=6), repair=True)) == []
     found = list(find_abandoned_uploads(connection, place, now + timedelta(days=8), repair=True))
     assert [(each.path, each.repair) for each in found] == [
-        (f"s3://{bucket}/uploads/{left}/", "removed, with everything that had arrived")
+        (f"s3://{bucket}/uploads/{left}/", "removed, with all the files received")
     ]
     assert {key.split("/")[1] for key in keys(s3_client, bucket)} == {complete["upload_id"], used}
     assert s3_client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []

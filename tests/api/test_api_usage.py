@@ -77,7 +77,7 @@ def test_validation_says_whether_the_quota_delays_or_refuses_a_run(
     claim(jobs, "a")
     assert validated() == {"errors": {}, "wait": None}
     monkeypatch.setenv("QUOTA_GPUS", "1")
-    assert "ada may have 1 GPU at once (QUOTA_GPUS), and their other jobs have 1 (a)" in validated()["wait"]
+    assert "ada may have 1 GPU at a time (QUOTA_GPUS), and their other jobs have 1 (a)" in validated()["wait"]
     monkeypatch.setenv("QUOTA_GPU_HOURS", "0")
     refused = validated()
     assert refused["wait"] is None

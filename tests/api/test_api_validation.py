@@ -49,7 +49,7 @@ def test_valid_parameters_have_no_errors(errors_of: Errors, params: dict[str, An
         ({"dataset": "digits@1"}, "dataset", "dataset='digits@1' is not an absolute path"),
         ({"dataset": "ftp://host/data.zip"}, "dataset", "datasets are not fetched from such addresses"),
         ({"overrides": {"mosiac": 1}}, "overrides", "mosiac"),
-        ({"overrides": {"epochs": 1}}, "overrides", "epochs is a parameter of its own"),
+        ({"overrides": {"epochs": 1}}, "overrides", "epochs is a separate parameter"),
         ({"device": "0,1", "batch": 5}, "batch", "batch=5 cannot be shared by 2 GPUs"),
         ({"device": "0,1", "overrides": {"rect": True}}, "overrides", "rect=True does not work with 2 GPUs"),
         (
@@ -88,7 +88,7 @@ def test_a_taken_name_and_a_job_that_cannot_be_resumed_are_reported(
 ) -> None:
     started(jobs)
     record_checkpoints(connection)
-    assert errors_of({"job_id": "a"})["job_id"].startswith("job_id='a' is completed already")
+    assert errors_of({"job_id": "a"})["job_id"].startswith("job_id='a' is already completed")
     assert errors_of({"job_id": "a", "fresh": True}) == {}
     assert "has no last.pt in S3" in errors_of({"resume_from": "a"})["resume_from"]
 

@@ -81,7 +81,7 @@ def test_a_machine_without_the_hardware_fetches_nothing(
     monkeypatch.setattr(gpus, "list_gpus", list)
     monkeypatch.setattr(gpus, "has_hardware", lambda: False)
     monkeypatch.setattr(TrainingAttempt, "durable_progress", lambda _: (0, 0))
-    with pytest.raises(DeviceNotAvailable, match="nobody asked for its CPU"):
+    with pytest.raises(DeviceNotAvailable, match="its CPU, which is many times slower, was not requested"):
         attempt(settings).run()
     assert not is_fetched(settings)
 

@@ -99,7 +99,7 @@ def test_a_child_process_of_an_older_attempt_also_holds_the_job(
     monkeypatch.setattr(module, "_WAIT_SECONDS", 1.0)
     with holder(tmp_path, "run1", 1, with_a_worker=True) as older:
         with (
-            pytest.raises(StillRunning, match=r"Attempt 1 .* does not end"),
+            pytest.raises(StillRunning, match=r"Attempt 1 .* in the same folder after a minute"),
             sole_attempt(tmp_path, "mine", "run1", 2),
         ):
             pass

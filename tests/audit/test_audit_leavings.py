@@ -196,7 +196,7 @@ def test_live_runs_are_found_among_many(live: set[int]) -> None:
     assert found == going
 
 
-# --- uploads that nobody completed ---
+# --- uploads that were never completed ---
 
 
 def begin_upload(world: World, key: str) -> str:
@@ -220,7 +220,7 @@ def test_an_upload_that_nobody_completed_is_aborted_after_a_day(world: World) ->
     assert world.findings() == []
     world.audit()
     assert [(found["finding"], found["path"], found["repair"]) for found in world.findings()] == [
-        ("abandoned_upload", f"s3://{world.bucket}/{key}", "aborted; its parts are removed") for key in keys
+        ("abandoned_upload", f"s3://{world.bucket}/{key}", "aborted, and its parts removed") for key in keys
     ]
     assert uploads(world) == ["elsewhere/large.bin"]
 

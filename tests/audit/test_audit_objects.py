@@ -84,7 +84,7 @@ def test_another_file_of_the_same_size_is_found_from_its_metadata(world: World) 
     world.job("a")
     world.put(world.uri("a", "best.pt"), bytes(len(BEST)))
     world.audit(sample=0)
-    assert "is another file: its SHA-256 is" in world.finding()["detail"]
+    assert "is a different file: its SHA-256 is" in world.finding()["detail"]
 
 
 def test_an_object_that_somebody_else_wrote_is_found(world: World) -> None:
@@ -176,7 +176,7 @@ def test_a_last_pt_is_restored_from_a_previous_generation_with_the_same_bytes(
     report = world.audit(full=True)
     found = world.finding()
     source = world.uri("a", "last.previous.pt")
-    assert found["repair"] == f"copied again from {source}, whose bytes are the recorded ones, and read back"
+    assert found["repair"] == f"restored from {source}, and verified by reading it back"
     assert world.body(uri) == LAST
     assert world.metadata(uri)["job-id"] == "a"
     assert report.failure is None
@@ -220,7 +220,7 @@ def test_a_best_pt_is_restored_from_its_copy_with_its_metadata(
     before = world.metadata(uri)
     getattr(world, harm)(uri)
     report = world.audit(full=True)
-    assert world.finding()["repair"].startswith("copied again from ")
+    assert world.finding()["repair"].startswith("restored from ")
     assert (world.body(uri), world.metadata(uri)) == (BEST, before)
     assert report.failure is None
 
@@ -241,7 +241,7 @@ def test_a_signature_is_restored_from_its_copy_and_is_not_an_orphan(
         getattr(world, harm)(uri)
         world.audit(full=True)
         assert world.finding()["path"] == uri
-        assert world.finding()["repair"].startswith("copied again from ")
+        assert world.finding()["repair"].startswith("restored from ")
         assert (world.body(uri), world.metadata(uri)) == before
 
 

@@ -258,7 +258,7 @@ def test_an_upload_that_trickles_is_abandoned_and_repeated(
         with Run(CheckpointStore(Bucket(client, own_bucket)), limits) as run:
             run.publisher.publish(snapshot(0, LARGE))
             run.wait_for_failure(
-                "The upload was abandoned: either the training ended, or S3 did not respond for 2 s"
+                "The upload was abandoned: either training ended, or S3 did not respond for 2 s"
             )
             run.wait_for_durable(0)
 

@@ -28,8 +28,8 @@ def test_a_lag_is_logged_at_its_beginning_at_each_doubling_and_at_its_end(
 
     # one warning each when more than 5, 10 and 20 finished epochs are not in S3
     assert [said.index(number) + 1 for number in (1, 2, 3)] == [6, 11, 21]
-    assert "The training is at epoch 7, but only epoch 1 is durable" in warnings(caplog)[0]
-    assert warnings(caplog)[-1] == "S3 accepts the state of the training again: epoch 23 is durable."
+    assert "Training is at epoch 7, but the newest state in S3 is from epoch 1" in warnings(caplog)[0]
+    assert warnings(caplog)[-1] == "S3 accepts uploads again: the state after epoch 23 is stored."
 
 
 def test_a_lag_is_also_counted_in_seconds(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,7 +39,7 @@ def test_a_lag_is_also_counted_in_seconds(caplog: pytest.LogCaptureFixture) -> N
         lag.look((0, 0), now)
 
     assert len(warnings(caplog)) == 2
-    assert "nothing is durable in S3: S3 has accepted no newer state for 301 s" in warnings(caplog)[0]
+    assert "S3 has no state yet: no upload has succeeded for 301 s" in warnings(caplog)[0]
 
 
 def test_a_lag_warning_names_the_durable_state_of_an_earlier_attempt(
@@ -49,7 +49,7 @@ def test_a_lag_warning_names_the_durable_state_of_an_earlier_attempt(
     lag.record_try((4, 0), now=0)
     lag.look((5, 0), now=301)
 
-    assert "only epoch 4 is durable" in warnings(caplog)[0]
+    assert "the newest state in S3 is from epoch 4" in warnings(caplog)[0]
 
 
 def test_a_state_that_is_not_due_yet_is_not_a_lag(caplog: pytest.LogCaptureFixture) -> None:

@@ -255,7 +255,7 @@ def test_a_copy_that_cannot_be_examined_does_not_stop_the_publisher(
 ) -> None:
     with publisher_of(store, durable) as publisher:
         publisher.publish(Snapshot(0, copies / ("x" * 300)))  # the name is too long for any system call
-        while "The state of epoch 1 is not durable yet" not in caplog.text:
+        while "The state after epoch 1 is not in S3 yet" not in caplog.text:
             threading.Event().wait(0.02)
         publisher.publish(snapshot(1))
     assert publisher.durable == (1, 0)
@@ -292,7 +292,7 @@ def test_a_failing_callback_does_not_stop_the_publisher(
         publisher.publish(snapshot(1))
 
     assert body(s3_client, bucket) == b"state of epoch 1"
-    assert "The state of epoch 1 is durable, but this could not be recorded" in caplog.text
+    assert "The state after epoch 1 is in S3, but this could not be recorded in the job's row" in caplog.text
 
 
 def test_a_server_that_is_gone_does_not_stop_the_training(
@@ -304,7 +304,7 @@ def test_a_server_that_is_gone_does_not_stop_the_training(
         while "does not respond" not in caplog.text:
             threading.Event().wait(0.02)
 
-    assert "The state of epoch 2 is not durable: S3 did not accept it in time" in caplog.text
+    assert "The state after epoch 2 is not in S3: its upload did not finish in time" in caplog.text
     assert publisher.durable is None
     assert list(copies.iterdir()) == []
 
@@ -378,7 +378,7 @@ def test_an_unexpected_error_is_logged_with_its_type_and_retried(
     with publisher_of(store, durable, limits) as publisher:
         publisher.publish(snapshot(1))
 
-    assert "The state of epoch 2 is not durable yet: KeyError('ETag'). Retrying" in caplog.text
+    assert "The state after epoch 2 is not in S3 yet: KeyError('ETag'). Retrying" in caplog.text
     assert body(s3_client, bucket) == b"state of epoch 1"
 
 
@@ -388,9 +388,9 @@ def test_a_publisher_with_a_missing_server_warns_of_the_lag(
     limits = PublishLimits(first_pause=0.05, longest_pause=0.1, lag_epochs=2, lag_seconds=3600)
     publisher = publisher_of(nobody(), durable, limits)
     publisher.publish(snapshot(0))
-    while "not durable yet" not in caplog.text:
+    while "not in S3 yet" not in caplog.text:
         threading.Event().wait(0.05)
     publisher.publish(snapshot(3))
     publisher.close(0)
 
-    assert "The training is at epoch 4, but nothing is durable in S3" in caplog.text
+    assert "Training is at epoch 4, but S3 has no state yet" in caplog.text

@@ -102,7 +102,7 @@ def test_a_file_that_is_damaged_in_transit_is_not_stored_and_can_be_sent_again(
 
     with CuttingProxy(s3.endpoint_url, sent=SIZE // 2, cuts=1, then="flip") as proxy:
         store = CheckpointStore(Bucket(connect(proxy.endpoint_url), bucket), limits)
-        with pytest.raises(StoreUnavailable, match="received other bytes"):
+        with pytest.raises(StoreUnavailable, match="received different bytes"):
             store.upload(second, "job", "last", VERSION)
         assert_only_the_first_generation_is_there(connect(), bucket, first, tmp_path)
         store.upload(second, "job", "last", VERSION)

@@ -252,7 +252,7 @@ CHANGED: dict[str, tuple[dict[str, Any], type[Exception] | None, str]] = {
     "a teacher by its path": (
         {"distill_model": "/etc/passwd"},
         TrainingError,
-        "a path in a checkpoint is not followed",
+        "a path in a checkpoint is not trusted",
     ),
     "an argument of no training": (
         {"evil": "x", "augmentations": [{"__class_fullname__": "os.system"}]},

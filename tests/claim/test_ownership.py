@@ -152,7 +152,7 @@ def test_a_scheduled_job_without_an_owner_belongs_to_the_schedule(
     resolving(RESUME, SCHEDULED)
     with pytest.raises(
         SpecError,
-        match=r"^job_id='a' belongs to nobody: a schedule started it; only a job administrator \(root\) may",
+        match=r"^job_id='a' has no owner: a schedule started it; only a job administrator \(root\) may",
     ):
         resolving(RESUME, BY_EVE)
     resolving(START_OVER, replace(SCHEDULED, run_id="scheduled__2"))

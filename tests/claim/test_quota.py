@@ -77,8 +77,8 @@ def test_a_job_above_the_quota_waits_until_another_of_its_user_has_ended(
     resolving("a", 1, gpus="1")
     wait = waits(resolving, "b", 2, gpus="1")
     assert str(wait) == (
-        "ada may have 1 GPU at once (QUOTA_GPUS), and their other jobs have 1 (a): "
-        "this one waits until enough of them end"
+        "ada may have 1 GPU at a time (QUOTA_GPUS), and their other jobs have 1 (a): "
+        "this job waits until enough of them end"
     )
     held = recorded(jobs, "b")
     assert (held.status, held.waits_for_quota, held.waits_for_gpu) == ("queued", True, False)
@@ -110,10 +110,10 @@ def test_jobs_of_one_user_start_in_the_order_in_which_they_were_queued(
     large = waits(resolving, "large", 3, device="0,1", gpus="2")
     small = waits(resolving, "small", 4, gpus="2")
     record_checkpoints(connection, "run1", job_id="a")
-    assert "and 1 more wait before it" in str(waits(resolving, "small", 4, gpus="2"))
+    assert "with 1 more ahead in the queue" in str(waits(resolving, "small", 4, gpus="2"))
     assert small.pause == 2 * large.pause
     again = waits(resolving, "large", 3, device="0,1", gpus="2")
-    assert ("more wait" in str(again), again.pause) == (False, large.pause)  # small is queued behind large
+    assert ("more ahead" in str(again), again.pause) == (False, large.pause)  # small is queued behind large
     record_checkpoints(connection, "run2", job_id="b")
     resolving("large", 3, device="0,1", gpus="2")
     record_checkpoints(connection, "run3", job_id="large")
@@ -134,7 +134,7 @@ def test_the_quota_of_the_owner_applies_even_if_another_user_resumes_the_job(
     resolving("b", 2)
     administrators = JobOwnership(administrators=frozenset({"eve"}))
     wait = waits(resolving, "a", 3, "eve", gpus="1", ownership=administrators)
-    assert str(wait).startswith("ada may have 1 GPU at once (QUOTA_GPUS), and their other jobs have 1 (b)")
+    assert str(wait).startswith("ada may have 1 GPU at a time (QUOTA_GPUS), and their other jobs have 1 (b)")
     assert recorded(jobs, "a").triggered_by == "ada"
 
 
@@ -177,7 +177,7 @@ def test_a_job_that_needs_more_gpus_than_its_user_may_have_is_refused(
     with pytest.raises(QuotaReached) as refusal:
         resolving("a", 1, device="0,1,2,3", gpus="2")
     assert str(refusal.value) == (
-        "device='0,1,2,3' needs 4 GPUs, but ada may have 2 at once (QUOTA_GPUS): give fewer, or ask an "
+        "device='0,1,2,3' needs 4 GPUs, but ada may have 2 at a time (QUOTA_GPUS): request fewer, or ask an "
         "administrator for more"
     )
     assert refusal.value.field == "device"

@@ -180,7 +180,7 @@ def test_a_job_whose_run_has_ended_is_taken_over(
 def test_a_completed_job_is_refused_unless_fresh(
     resolving: Callable[..., ResolvedJob], jobs: JobRepository, parent: str
 ) -> None:
-    assert "is completed already" in _refusal(resolving, {"job_id": parent})
+    assert "is already completed" in _refusal(resolving, {"job_id": parent})
     assert recorded(jobs, parent).status == "completed"
     resolving({"job_id": parent, "fresh": True})
     row = recorded(jobs, parent)
@@ -243,7 +243,7 @@ def test_resume_from_a_job_that_started_over_does_not_take_its_earlier_state(
     resolving({"job_id": parent, "fresh": True}, replace(RUN, run_id="manual__2"))
     connection.execute("UPDATE training_jobs SET status = 'failed', error = 'no images'")
     sentence = _refusal(resolving, {"resume_from": parent, "epochs": 9})
-    assert "belongs to an earlier training run of that name" in sentence
+    assert "belongs to an earlier training run with this job_id" in sentence
 
 
 def test_a_failed_job_whose_run_was_cleared_is_not_taken_by_another(

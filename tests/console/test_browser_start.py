@@ -86,7 +86,7 @@ def test_an_error_is_shown_beside_its_field_and_the_input_is_kept(visit: Visitor
     page.get_by_role("button", name="Start training").click()
     job_id = page.get_by_label("job_id", exact=True)
     expect(job_id).to_be_focused()
-    expect(job_id).to_have_accessible_description(re.compile("is completed already"))
+    expect(job_id).to_have_accessible_description(re.compile("is already completed"))
     assert api.runs("train_yolo") == runs
 
     page.goto(page.url.replace("start", "models"))

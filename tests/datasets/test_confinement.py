@@ -87,7 +87,7 @@ def test_an_answer_that_is_too_long_is_refused_and_not_taken_for_a_kill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("include.datasets.confinement._LONGEST_MESSAGE", 1024)
-    with pytest.raises(DatasetError, match="'data': the process that reads it answered with more") as refused:
+    with pytest.raises(DatasetError, match="'data': the process that reads it returned more") as refused:
         run_confined(textwrap.fill, "x" * 1024, source="data")
     assert not isinstance(refused.value, ReaderKilled)
 

@@ -234,4 +234,4 @@ def test_hidden_folders_are_not_classes(folder: Path, cache: Path) -> None:
 
 
 def test_a_yaml_for_classify_is_refused(folder: Path, cache: Path) -> None:
-    assert "classify takes a folder" in refusal(build("detect", folder), "classify", cache)
+    assert "classify needs a folder" in refusal(build("detect", folder), "classify", cache)

@@ -94,8 +94,8 @@ GOOD_DEPTHS: dict[str, Change] = {
     "array with gaps": lambda path: array(path, np.where(CHECKER, np.nan, -1.0)),
 }
 BAD_DEPTHS: dict[str, tuple[Change, str]] = {
-    "8 bits": (mask(filled(15)), "it is a PNG with pixels of kind L"),
-    "colours": (mask(np.zeros((64, 64, 3), np.uint8)), "pixels of kind RGB"),
+    "8 bits": (mask(filled(15)), "it is a PNG with pixels of mode L"),
+    "colours": (mask(np.zeros((64, 64, 3), np.uint8)), "pixels of mode RGB"),
     "a TIFF in disguise": (
         lambda path: Image.fromarray(filled(15, np.uint16)).save(path, format="TIFF"),
         "it is a TIFF",
@@ -299,7 +299,7 @@ def test_maps_that_would_count_as_images_are_refused(task: Task, folder: Path, c
     describe(folder, train="train/images")
     check_here(folder, task, cache)
     describe(folder, train="train")
-    assert "its labels would lie" in refusal(folder, task, cache)
+    assert "its labels would be" in refusal(folder, task, cache)
     shutil.rmtree(folder / "train" / kind)
     assert "is below a folder named images within its split" in refusal(folder, task, cache)
 

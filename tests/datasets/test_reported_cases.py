@@ -99,7 +99,7 @@ def test_coordinates_slightly_above_1_are_not_reported_as_pixels(folder: Path) -
     label.write_text("0 1.3 0.5 0.1 0.1\n")
     assert "x = 1.3 is outside 0..1\n" in f"{refusal(folder, 'detect')}\n"
     label.write_text("0 40 30 20 20\n")
-    assert "x = 40 is outside 0..1; the image is 64 x 64 pixels, so this looks like" in refusal(
+    assert "x = 40 is outside 0..1; the image is 64 x 64 pixels, so the value seems to be" in refusal(
         folder, "detect"
     )
     label.write_text("0 4000 30 20 20\n")
@@ -231,12 +231,10 @@ def test_only_the_chosen_classes_count(folder: Path) -> None:
     build("detect", folder)
     box, arrow = check(folder, "detect", classes=[1]).class_table
     assert (box.train, box.val, arrow.train > 0, arrow.val > 0) == (0, 0, True, True)
-    assert "class 7 is not in 0..1, so nothing would be trained for it" in refusal(
-        folder, "detect", classes=[0, 7]
-    )
+    assert "class 7 is not in 0..1, so training would ignore it" in refusal(folder, "detect", classes=[0, 7])
     for label in (folder / "labels" / "train").iterdir():
         label.write_text("0 0.5 0.5 0.5 0.5\n")
-    assert "no label is of one of the chosen classes" in refusal(folder, "detect", classes=1)
+    assert "no label has one of the chosen classes" in refusal(folder, "detect", classes=1)
 
 
 def test_validation_images_need_labels_only_if_training_validates(folder: Path) -> None:
@@ -313,7 +311,7 @@ def test_images_outside_of_the_class_folders_are_named(folder: Path) -> None:
 def test_a_folder_that_has_only_val_is_not_divided(folder: Path) -> None:
     build("classify", folder)
     (folder / "train").rename(folder / "images")
-    with pytest.raises(DatasetError, match="has no train/; classify takes"):
+    with pytest.raises(DatasetError, match="has no train/; classify needs"):
         _layout(folder, "classify")
 
 

@@ -136,7 +136,7 @@ def test_a_task_of_a_deployed_dag_is_accepted() -> None:
 
 @pytest.mark.parametrize("file", ["/training/mine.py", "../../training/mine.py", "team/../../mine.py"])
 def test_a_task_whose_dag_file_is_elsewhere_is_refused(file: str) -> None:
-    with pytest.raises(MessageRefused, match=r"mine\.py', which is outside the folder of Dags"):
+    with pytest.raises(MessageRefused, match=r"mine\.py', which is outside the Dags folder"):
         require_deployed_task("execute_workload", [task(file)], {})
 
 

@@ -37,4 +37,4 @@ def test_a_folder_without_a_stack_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--stack", str(tmp_path)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
-    assert f"{tmp_path} is not the folder of a local stack; .stack is, after make up" in done.stderr
+    assert f"{tmp_path} is not the folder of a local stack; `make up` creates one in .stack" in done.stderr

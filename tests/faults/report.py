@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.faults.fault import Fault, Moment, Outcome
 
 _HEAD = """\
-| fault | moment | what a person saw | ended | went on after | training lost | attempts | same weights | row |
+| fault | moment | what the user saw | ended | resumed after | training lost | attempts | same weights | row |
 |---|---|---|---|---:|---:|---:|---|---|
 """
 _ROW = re.compile(r"^\|.*\| `([a-z0-9-]+)` \|$")

@@ -119,7 +119,7 @@ def test_a_number_that_could_become_a_key_of_the_host_application_is_refused(
     with psycopg.connect(empty.owner_url) as theirs:
         theirs.execute("ALTER TABLE training_jobs ALTER COLUMN name SET DEFAULT ''")
     jobs = JobRepository(host_application)
-    with pytest.raises(JobNotCreatable, match="it could create row 999 itself later"):
+    with pytest.raises(JobNotCreatable, match="so it could create row 999 itself later"):
         claim(jobs, "999")
     assert claim(jobs, "digits-999").status == "queued"
 

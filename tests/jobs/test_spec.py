@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "resume from itself": ({"job_id": "a", "resume_from": "a"}, "is this job itself"),
     "unknown override": ({"overrides": {"mosiac": 0.5}}, "mosiac"),
     "override of ours": ({"overrides": {"save_dir": "/etc"}}, "save_dir"),
-    "override of a parameter": ({"overrides": {"epochs": 3}}, "epochs is a parameter of its own"),
+    "override of a parameter": ({"overrides": {"epochs": 3}}, "epochs is a separate parameter"),
     "override of a wrong kind": ({"overrides": {"mosaic": "much"}}, "mosaic"),
     "digits for segment": ({"task": "segment", "dataset": "digits"}, "bundled digits are for detect only"),
     "no data for pose": ({"task": "pose"}, "bundled digits are for detect only"),

@@ -19,7 +19,7 @@ maximum if the disk was kept.
 """
 
 _HEAD = """\
-| killed | stage | attempt | epoch | repeated | starts after | has its state | first batch | same weights |
+| killed | stage | attempt | epoch | repeated | starts after | state loaded | first batch | same weights |
 |---|---|---:|---:|---:|---:|---:|---:|---|
 """
 

@@ -46,7 +46,7 @@ class Stages:
         self._kill("starting", process)
 
     def taking_over(self) -> None:
-        self._kill_at_the_gate("taking the state over", Plan("PUT", "/last.pt", "received"))
+        self._kill_at_the_gate("taking over the state", Plan("PUT", "/last.pt", "received"))
 
     def in_a_batch(self) -> None:
         process = self._wait_for_epoch()
@@ -54,16 +54,16 @@ class Stages:
         self._kill("at random", process)
 
     def saving(self) -> None:
-        self._kill_when("last.pt is written", lambda: any(self.weights.glob("last.pt.*.part")))
+        self._kill_when("last.pt is being written", lambda: any(self.weights.glob("last.pt.*.part")))
 
     def copying(self) -> None:
-        self._kill_when("the snapshot is there", lambda: any(self.snapshots.rglob("last-*.pt")))
+        self._kill_when("the snapshot exists", lambda: any(self.snapshots.rglob("last-*.pt")))
 
     def stripping(self) -> None:
-        self._kill_when("best.pt is made", lambda: any(self.weights.glob("best.pt.*.part")))
+        self._kill_when("best.pt is being stripped", lambda: any(self.weights.glob("best.pt.*.part")))
 
     def uploading_best(self) -> None:
-        self._kill_while_publishing("best.pt is sent", Plan("PUT", "/best.pt", "sent"))
+        self._kill_while_publishing("best.pt is being sent", Plan("PUT", "/best.pt", "sent"))
 
     def between_best_and_last(self) -> None:
         self._wait_for_epoch()
@@ -78,11 +78,11 @@ class Stages:
 
     def keeping_the_generation_before(self) -> None:
         self._kill_while_publishing(
-            "last.previous.pt is copied", Plan("PUT", "/last.previous.pt", "received")
+            "last.previous.pt is being copied", Plan("PUT", "/last.previous.pt", "received")
         )
 
     def uploading_last(self) -> None:
-        self._kill_while_publishing("last.pt is sent", Plan("PUT", "/last.pt", "sent"))
+        self._kill_while_publishing("last.pt is being sent", Plan("PUT", "/last.pt", "sent"))
 
     def between_upload_and_record(self) -> None:
         self._wait_for_epoch()

@@ -229,7 +229,7 @@ def test_promoting_a_version_that_its_gate_rejected_needs_force(
 def test_a_rollback_without_an_older_version_is_refused(
     connection: Connection, client: S3Client, bucket: str, versions: list[ModelVersion]
 ) -> None:
-    with pytest.raises(VersionUnknown, match="version 1 of model digits is in production, and no older one"):
+    with pytest.raises(VersionUnknown, match="version 1 of model digits is in production, and no older"):
         choose(connection, PromotionRequest(name="digits"))
     with pytest.raises(VersionUnknown, match="name='digist' is not a registered model: give one of digits"):
         choose(connection, PromotionRequest(name="digist"))

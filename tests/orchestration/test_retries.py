@@ -255,14 +255,15 @@ def test_an_attempt_that_lost_a_process_counts_as_a_kill_and_not_as_an_error(
     task: Task,
 ) -> None:
     for number in (1, 2, 3):
-        task.begin(2, Trace(number - 1, MEMORY, "Rank 1 of the training was killed by SIGKILL", 3, number))
+        killed = "Rank 1 of the training run was killed by SIGKILL"
+        task.begin(2, Trace(number - 1, MEMORY, killed, 3, number))
         action, reason = task._decide(ProcessKilled("Rank 1 was killed by SIGKILL"), CountErrors(errors=1))
         assert (action, reason) == (
             RetryAction.RETRY,
             f"ProcessKilled: Rank 1 was killed by SIGKILL; attempt {number} of {RETRIES + 1}.",
         )
-    with pytest.raises(AirflowFailException, match=r"Most likely its machine has too little memory \(3 of 3"):
-        task.begin(2, Trace(3, MEMORY, "Rank 1 of the training was killed by SIGKILL", 3, 3))
+    with pytest.raises(AirflowFailException, match=r"Most likely the machine has too little memory \(3 of 3"):
+        task.begin(2, Trace(3, MEMORY, "Rank 1 of the training run was killed by SIGKILL", 3, 3))
 
 
 def test_kills_with_durable_progress_in_between_never_end_a_task(task: Task) -> None:
@@ -288,7 +289,8 @@ def test_three_hangs_in_a_row_end_the_task_and_name_the_hang(task: Task) -> None
     task.begin()
     task.begin(trace=hang(1))
     task.begin(trace=hang(2))
-    with pytest.raises(AirflowFailException, match=r"Most likely it hangs \(3 of 3 times\).*; then clear t"):
+    said = r"Most likely the process hangs \(3 of 3 times\).*; then clear t"
+    with pytest.raises(AirflowFailException, match=said):
         task.begin(trace=hang(3))
 
 
@@ -298,7 +300,7 @@ def test_a_trace_of_an_older_attempt_on_this_machine_is_counted_once(
     task.begin()
     for _ in range(2):
         task.begin(trace=hang(1))
-    with pytest.raises(AirflowFailException, match=r"it hangs \(1 of 3 times\)"):
+    with pytest.raises(AirflowFailException, match=r"the process hangs \(1 of 3 times\)"):
         task.begin(trace=hang(1))
 
 

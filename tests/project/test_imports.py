@@ -36,8 +36,8 @@ MEANS = {
     "Airflow": {"airflow"},
     "S3": {"boto3", "botocore", "mypy_boto3_s3", "s3transfer"},
     "PyTorch": {"torch", "torchvision", "ultralytics"},
-    "how anything is done": {"boto3", "botocore", "requests", "s3transfer", "torch", "ultralytics"},
-    "what is served": {"include.api", "include.console"},
+    "implementation libraries": {"boto3", "botocore", "requests", "s3transfer", "torch", "ultralytics"},
+    "the applications": {"include.api", "include.console"},
     "everything else": {""},
 }
 """The modules that each entry in the column "must not import" forbids; "" stands for all modules."""

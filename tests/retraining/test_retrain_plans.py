@@ -67,7 +67,7 @@ def test_the_metric_of_its_task_decides_unless_the_plan_names_another(
         ),
         (
             {"parameters": {"epochs": 5, "overrides": {"epochs": 1}}},
-            r"plan 'good': parameters.overrides: epochs is a parameter of its own",
+            r"plan 'good': parameters.overrides: epochs is a separate parameter",
         ),
         ({"parameters": {"overrides": 5}}, r"plan 'good': parameters.overrides: overrides=5 is refused"),
         ({"parameters": {"overrides": {"mozaic": 1}}}, r"mozaic is not a training argument .* mosaic"),

@@ -265,7 +265,7 @@ def test_a_failure_after_the_rehearsal_names_the_revision_that_was_reached(
     with pytest.raises(MigrationRefused, match="division by zero") as refused:
         apply(engine, scripts=scripts)
     assert str(refused.value).startswith(
-        f"The schema was migrated to revision {HEAD}, but nothing after that was done, because:\n- PostgreSQL"
+        f"The schema was migrated to revision {HEAD}, but no further, because:\n- PostgreSQL"
     )
     verify(engine)
 

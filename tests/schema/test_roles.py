@@ -160,7 +160,7 @@ def test_a_table_of_another_owner_is_reported_in_one_sentence(
     said = (
         f"Table training_jobs belongs to role {stranger}, and role {TRAINING_OWNER}, which migrates, is not "
         f'a member of it: GRANT "{stranger}" TO "{TRAINING_OWNER}", or give connection training_db_owner '
-        "a role that is."
+        "a role that is a member."
     )
     assert plan(engine, application_role=TRAINING_APPLICATION).problems == (said,)
     with pytest.raises(MigrationRefused, match="belongs to role stranger"):

@@ -1,4 +1,4 @@
-"""Modules are imported ahead of the tasks, and forgotten when the project is edited."""
+"""Modules are imported before tasks start, and dropped when the project is edited."""
 
 from __future__ import annotations
 

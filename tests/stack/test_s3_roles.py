@@ -225,9 +225,9 @@ def test_workers_probe_the_conditions_of_writes_and_maintenance_those_of_deletio
 
 def test_a_denied_deletion_names_the_connection_that_may_delete(s3: S3, filled: str) -> None:
     place = Bucket(s3.client(Role.WORKER), filled)
-    with pytest.raises(StoreAccessDenied, match="those of training_s3_maintenance the rest"):
+    with pytest.raises(StoreAccessDenied, match="only those of training_s3_maintenance may delete the rest"):
         place.delete("checkpoints/a/last.pt")
-    with pytest.raises(StoreAccessDenied, match="those of training_s3_maintenance the rest"):
+    with pytest.raises(StoreAccessDenied, match="only those of training_s3_maintenance may delete the rest"):
         place.delete_below("checkpoints/")
 
 

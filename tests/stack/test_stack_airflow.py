@@ -166,7 +166,7 @@ def test_a_task_begins_with_its_modules_imported(airflow_stack: Stack) -> None:
 
 def test_a_module_that_cannot_be_preloaded_is_left_to_its_task(caplog: pytest.LogCaptureFixture) -> None:
     preload("include.nothing")
-    assert "include.nothing could not be imported ahead of the tasks." in caplog.text
+    assert "include.nothing could not be imported before tasks start." in caplog.text
 
 
 def test_starting_a_running_airflow_restarts_nothing_and_waits_until_it_is_healthy(

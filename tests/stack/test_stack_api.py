@@ -33,7 +33,7 @@ def serve(status: int, content: bytes) -> Iterator[AirflowApi]:
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_answer_that_is_not_json_is_shown(status: int) -> None:
     with serve(status, b"Internal Server Error") as api:
-        sentence = f"Airflow answered {status} to GET jobs/a: Internal Server Error"
+        sentence = f"Airflow responded with HTTP {status} to GET jobs/a: Internal Server Error"
         with pytest.raises(StackError, match=sentence):
             api.training("GET", "jobs/a")
 

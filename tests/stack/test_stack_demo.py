@@ -48,12 +48,12 @@ def test_the_demo_shows_every_epoch(demonstrated: str) -> None:
 def test_the_training_run_of_the_demo_is_killed_and_resumes(demonstrated: str) -> None:
     assert "train: killed with kill -9" in demonstrated
     assert re.search(
-        r"Airflow starts attempt 2 on its own(?s:.*)completed, epoch 8 of 8, in 2 att", demonstrated
+        r"Airflow starts attempt 2 automatically(?s:.*)completed, epoch 8 of 8, in 2 att", demonstrated
     )
 
 
 def test_the_demo_shows_the_row_and_both_objects(demonstrated: str) -> None:
-    assert re.search(r"Row demo-\S+ of training_jobs: completed, epoch 8 of 8", demonstrated)
+    assert re.search(r"Job demo-\S+ in training_jobs: completed, epoch 8 of 8", demonstrated)
     assert len(re.findall(r"MB, SHA-256 [0-9a-f]{64}", demonstrated)) == 2
 
 

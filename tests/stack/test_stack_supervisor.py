@@ -220,8 +220,8 @@ def test_a_service_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
     restarts = history.read()["example"]
     assert restarts.total == MOST_RESTARTS
     assert re.fullmatch(
-        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; given up: fix the problem shown in "
-        rf"{service.log}, then run `make up`",
+        rf"stopped; restarted {MOST_RESTARTS} times, last at .*; not restarted again: fix the problem "
+        rf"shown in {service.log}, then run `make up`",
         describe_service(service, "running", restarts),
     )
 
@@ -244,7 +244,7 @@ def test_a_failed_restart_is_not_counted_as_a_restart(parent: Service) -> None:
         Supervisor([broken], history, pause=lambda in_row: 0.0).restart_dead()
     restarts = history.read()["example"]
     assert (restarts.total, restarts.in_row) == (0, MOST_RESTARTS)
-    assert "restarted 0 times, could not be restarted at" in describe_service(broken, "running", restarts)
+    assert "restarted 0 times, last attempt failed at" in describe_service(broken, "running", restarts)
 
 
 def test_a_service_is_not_restarted_if_the_restart_cannot_be_counted(parent: Service) -> None:

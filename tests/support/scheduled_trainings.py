@@ -35,7 +35,7 @@ _TRAINS = "This attempt is training"
 
 _FINISHED = re.compile(r"epoch=(\d+)/\d+ train/")
 
-_BEGUN = re.compile(r"(?:Resuming after|Continuing job .* after its) (batch \d+ of )?epoch (\d+)")
+_BEGUN = re.compile(r"(?:Resuming after|Starting from the state of job .* after) (batch \d+ of )?epoch (\d+)")
 
 
 def small_job(stack: Stack, folder: Path, epochs: int) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_a_cleared_task_does_not_let_the_new_champion_compete_with_itself(
 ) -> None:
     register_copy(connection, Bucket(s3_client, bucket), "shapes", job_id="shapes-1", run_id="r")
     promote_over_present(connection, Bucket(s3_client, bucket), "shapes", 1, by="ada", reason="first")
-    with pytest.raises(AirflowSkipException, match="Job shapes-1 is in production already: version 1"):
+    with pytest.raises(AirflowSkipException, match="Job shapes-1 is already in production: version 1"):
         evaluated(folder, challenger)
 
 

@@ -158,7 +158,7 @@ def test_a_new_version_is_compared_and_announced_and_known_content_is_not(
     assert context["outlet_events"][TRAINING_DATASET].extra["dataset"] == "parts"
     again = registered("run2", name="parts", source=source)
     assert (again.version, again.created) == (1, False)
-    with pytest.raises(AirflowSkipException, match="parts@1 had this content already"):
+    with pytest.raises(AirflowSkipException, match="parts@1 already had this content"):
         announce_version(again, run_of())
 
     add_image(s3_client, bucket, machine)
@@ -269,7 +269,7 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
         (f"datasets/{'a' * 64}/", "is under datasets/"),
         (f"datasets/{'a' * 64}/images/", "is under datasets/"),
         ("datasets/manifests/", "is under datasets/"),
-        ("uploads/", "would be every upload"),
+        ("uploads/", "contains every upload"),
     ],
 )
 def test_the_projects_own_objects_are_not_registered(machine: Path, bucket: str, key: str, said: str) -> None:

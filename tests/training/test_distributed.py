@@ -160,7 +160,7 @@ def test_a_killed_rank_is_named_and_ends_the_other_and_one_process_resumes_inexa
     rank: int, tmp_path: Path
 ) -> None:
     wanted, kills = asked("classify", tmp_path, epochs=2), KillsRank(rank)
-    with pytest.raises(ProcessKilled, match=rf"Rank {rank} of the training was killed by SIGKILL$"):
+    with pytest.raises(ProcessKilled, match=rf"Rank {rank} of the training run was killed by SIGKILL$"):
         in_two(wanted, kills)
     assert kills.left() == []
 
@@ -175,7 +175,7 @@ def test_a_killed_rank_is_named_even_if_another_rank_blames_the_data(tmp_path: P
     program = "tests.support.rank_that_blames_the_data"
     with (
         plan_training(asked("classify", tmp_path)) as plan,
-        pytest.raises(ProcessKilled, match=r"^Rank 0 of the training was killed by SIGKILL$"),
+        pytest.raises(ProcessKilled, match=r"^Rank 0 of the training run was killed by SIGKILL$"),
     ):
         train_in_ranks(plan, 2, Epochs(), program=program)
 
@@ -219,7 +219,7 @@ def test_a_full_disk_in_a_process_is_raised_as_a_full_disk_in_the_parent() -> No
 
 @pytest.mark.long
 def test_unsupported_arguments_are_refused_with_a_reason_also_for_several_processes(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; leave it out"):
+    with pytest.raises(TrainingError, match=r"rect=True does not work with 2 GPUs, .*; omit it"):
         in_two(asked("detect", tmp_path, rect=True), Epochs())
     assert ranks() == {}
 

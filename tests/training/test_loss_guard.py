@@ -176,7 +176,7 @@ def test_a_warning_is_one_line_and_changes_nothing(tmp_path: Path, caplog: pytes
     run(asked(tmp_path, LossRules(on_spike=Action.WARN), val=False), SPIKES)
     said = [record.message for record in caplog.records if "The loss" in record.message]
     assert len(said) == 1
-    assert "exceeded 2 times the largest loss of the 23 batches before" in said[0]
+    assert "exceeded 2 times the largest loss of the previous 23 batches" in said[0]
     assert said[0].endswith("in batch 6 of epoch 3.")
 
 
@@ -184,7 +184,9 @@ def test_a_run_stopped_by_a_rule_keeps_its_state_and_a_new_job_continues_it_with
     tmp_path: Path,
 ) -> None:
     parent = asked(tmp_path, LossRules(on_spike=Action.STOP))
-    with pytest.raises(TrainingError, match=r"of the 23 .* in batch 6 of epoch 3, and on_loss_spike='stop'"):
+    with pytest.raises(
+        TrainingError, match=r"previous 23 .* in batch 6 of epoch 3, and on_loss_spike='stop'"
+    ):
         run(parent, SPIKES, (1, 3), (1, 4), (9, 9))
     weights = parent.save_dir / "weights"
     state = load_checkpoint(weights / "last.pt")

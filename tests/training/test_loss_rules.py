@@ -25,8 +25,8 @@ def test_a_loss_that_stays_high_is_a_spike_at_the_third_batch() -> None:
         (
             52,
             BrokenRule(
-                "exceeded 2 times the largest loss of the 50 batches before (4) in 3 consecutive batches, "
-                "most recently with 10",
+                "exceeded 2 times the largest loss of the previous 50 batches (4) in 3 consecutive batches; "
+                "it is now 10",
                 "on_loss_spike",
                 Action.WARN,
             ),

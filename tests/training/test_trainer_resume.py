@@ -145,7 +145,7 @@ def test_without_a_best_pt_the_best_resumed_epoch_becomes_best_pt(
 ) -> None:
     result = train(parent.continued(tmp_path, resume_from=unbeatable, best_from=None), Epochs())
     assert result.best_epoch in {3, 4}
-    assert "has no best.pt: the best epoch from here on becomes best.pt" in caplog.text
+    assert "has no best.pt: the best epoch from now on becomes best.pt" in caplog.text
 
 
 def test_without_a_best_pt_a_last_pt_of_the_best_epoch_becomes_best_pt(

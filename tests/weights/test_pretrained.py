@@ -137,7 +137,7 @@ def test_bytes_that_do_not_match_the_servers_checksum_are_refused(
     release.headers[header] = {"Content-MD5": md5_of(b"other"), "X-Checksum-Sha256": _sha256(b"other")}[
         header
     ]
-    assert "sent bytes that do not match its own checksum" in _refusal(store)
+    assert "sent bytes that do not match the checksum it sent" in _refusal(store)
     release.headers[header] = {"Content-MD5": md5_of(content), "X-Checksum-Sha256": _sha256(content)}[header]
     assert store.require(NAME).sha256 == _sha256(content)
 

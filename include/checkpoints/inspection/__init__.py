@@ -6,6 +6,6 @@
     contents       checks that the symbols form a model and plain values
     architecture   checks the description from which a model is built
 
-A file that passes needs no more memory than a few times its size, and names nothing that would run when it is
-loaded with torch.load(weights_only=True), which is how include.training.loading loads it.
+When a file that passes is loaded with torch.load(weights_only=True), as include.training.loading does, no
+code in it runs, and loading takes at most a few times its size in memory.
 """

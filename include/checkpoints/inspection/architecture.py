@@ -85,14 +85,14 @@ def _check_row(row: Any) -> None:
             "(such as Conv); layers of torchvision and other packages are not supported"
         )
     if not isinstance(arguments, (list, tuple)) or len(arguments) > 20:
-        raise NotACheckpoint("describes a layer whose arguments are not a list of at most 20")
+        raise NotACheckpoint("describes a layer whose arguments are not a list of at most 20 items")
     limit = MAX_SCALE if layer.startswith("nn.Upsampl") else MAX_CHANNELS
     for value in _values(arguments):
         _check_argument(value, limit)
 
 
 def _values(arguments: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
-    """Yield the arguments, with the items of any list among them."""
+    """Yield the arguments, and the items of any lists among them."""
     for value in arguments:
         if isinstance(value, (list, tuple)) and len(value) <= 20:
             yield from value

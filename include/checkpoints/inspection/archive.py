@@ -50,7 +50,7 @@ class Source(Protocol):
         """Size in bytes."""
 
     def read(self, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start` on, all of which must lie within the file."""
+        """Return the `length` bytes that start at `start`; all must be within the file."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,7 @@ def read_archive(source: Source) -> Archive:
     if "byteorder" in names and _content(source, names["byteorder"]) != b"little":
         raise NotACheckpoint("was saved on a big-endian machine; save it again on a little-endian one")
     if names["data.pkl"].size > MAX_PICKLE:
-        raise TooLarge(
-            f"describes its objects in more than {MAX_PICKLE // 1024**2} MB; no real checkpoint needs that"
-        )
+        raise TooLarge(f"has a pickle of more than {MAX_PICKLE // 1024**2} MB; no real checkpoint needs that")
     storages = {name[5:]: entry.size for name, entry in names.items() if name.startswith("data/")}
     return Archive(_content(source, names["data.pkl"]), storages)
 
@@ -102,7 +100,7 @@ def _check_names(entries: list[_Entry], names: dict[str, _Entry]) -> None:
         )
     if any(name == "constants.pkl" or name.startswith(("code/", "models/")) for name in names):
         raise ForeignCode(
-            "is a program (TorchScript, or an exported one), not a checkpoint; give the .pt it was made from"
+            "is a program (TorchScript or exported), not a checkpoint; give the .pt it was made from"
         )
     if any(name in _BESIDE and entry.size > MAX_BESIDE for name, entry in names.items()):
         raise _damaged()
@@ -116,7 +114,7 @@ def _entries(source: Source) -> list[_Entry]:
     """Return all entries; refuse any that are not in file order, overlap, or have gaps beyond padding."""
     if source.size < _END.size or source.read(0, 4) != b"PK\x03\x04":
         raise NotACheckpoint(
-            "is not a checkpoint, or one from before PyTorch 1.6; give a .pt that a later torch.save wrote"
+            "is not a checkpoint, or PyTorch before 1.6 saved it; give a .pt that a later version saved"
         )
     start, length, count = _find_directory(source)
     data = source.read(start, length)
@@ -138,7 +136,7 @@ def _entries(source: Source) -> list[_Entry]:
 
 
 def _find_directory(source: Source) -> tuple[int, int, int]:
-    """Return start, length and number of entries of the directory, whose end record must end the file."""
+    """Return start, length and number of entries of the directory; its end record must end the file."""
     at = source.size - _END.size
     sign, disk, disk0, count_here, count, length, start, comment = _END.unpack(source.read(at, _END.size))
     if sign != b"PK\x05\x06" or disk or disk0 or count_here != count or comment:
@@ -152,8 +150,8 @@ def _find_directory(source: Source) -> tuple[int, int, int]:
                 raise _damaged()
     if length > MAX_DIRECTORY or count > MAX_ENTRIES:
         raise TooLarge(
-            f"has more than {MAX_ENTRIES:,} entries, or names of {MAX_DIRECTORY // 1024**2} MB; "
-            "no real checkpoint needs that"
+            f"has more than {MAX_ENTRIES:,} entries, or more than {MAX_DIRECTORY // 1024**2} MB of entry "
+            "names; no real checkpoint needs that"
         )
     if start + length != at:
         raise _damaged()
@@ -194,7 +192,7 @@ def _read_entry(data: bytes, at: int) -> tuple[_Entry, int]:
 
 
 def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
-    """Replace the numbers that do not fit 32 bits with those of the extra field, in their fixed order."""
+    """Replace each number that does not fit in 32 bits with the next one in the extra field."""
     missing = [index for index, number in enumerate(numbers) if number == 0xFFFFFFFF]
     if not missing and not extra:
         return numbers
@@ -210,7 +208,7 @@ def _wide_numbers(extra: bytes, numbers: list[int]) -> list[int]:
 
 
 def _content(source: Source, entry: _Entry) -> bytes:
-    """Read the bytes of the entry after the header that precedes them, where torch reads them too."""
+    """Read the entry's data, which starts after its header; torch reads the same bytes."""
     raw = source.read(entry.start, entry.end - entry.start)
     sign, flags, method, name_length, extra_length = _HEADER.unpack_from(raw)
     start = _HEADER.size + name_length + extra_length

@@ -18,7 +18,7 @@ ITEM_SIZES = {
     "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1,
     "Bool": 1,
 }  # fmt: skip
-"""Bytes of one number in each of PyTorch's storages."""
+"""Size in bytes of one number in each type of PyTorch storage."""
 
 DTYPES = {
     "torch.float64", "torch.float32", "torch.float16", "torch.bfloat16", "torch.int64", "torch.int32",
@@ -29,14 +29,14 @@ _NUMPY_SIZES = {
     "b1": 1,
 }  # fmt: skip
 _VIEWS = 4
-"""How many tensors may share a stored number, on average; in real checkpoints, one or a few do."""
+"""Maximum average number of tensors that share a stored number; in real checkpoints, it is one or a few."""
 
 _FORWARD = {"forward", "forward_fuse", "forward_split"}
 _INTERPOLATION = "torchvision.transforms.functional.InterpolationMode"
 
 
 def call(path: str, arguments: Sequence[Any]) -> Any:
-    """Return the symbol of calling `path` with `arguments`. Raises ForeignCode, NotACheckpoint."""
+    """Return the symbol for the result of calling `path`. Raises ForeignCode, NotACheckpoint."""
     function = _FUNCTIONS.get(path)
     if function is None:
         raise ForeignCode(f"calls {path}, which no checkpoint does; it may be harmful, so do not load it")
@@ -67,7 +67,7 @@ def _is_count(value: object) -> bool:
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, metadata: Any = None
 ) -> Tensor:
-    """Follow torch._utils._rebuild_tensor_v2; accept only views that lie within their storage."""
+    """Check what torch._utils._rebuild_tensor_v2 would do; accept only views within their storage."""
     _require(isinstance(storage, Storage) and type(grad) is bool and metadata is None)
     _require(isinstance(hooks, OrderedMapping) and not hooks)
     _require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides) <= 16)
@@ -77,12 +77,12 @@ def _tensor(
     if items and (last >= storage.items or items > storage.items):
         raise NotACheckpoint(
             "holds a tensor that is larger than its stored data; it is damaged, or was crafted to exhaust "
-            "the memory"
+            "memory"
         )
     storage.viewed += items
     if storage.viewed > _VIEWS * storage.items:
         raise NotACheckpoint(
-            "holds too many tensors of the same numbers; it was crafted to exhaust the memory"
+            "holds too many tensors that share the same numbers; it was crafted to exhaust memory"
         )
     return Tensor(shape)
 

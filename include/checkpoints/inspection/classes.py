@@ -24,11 +24,11 @@ MODELS = {
     "pose": "ultralytics.nn.tasks.PoseModel",
     "obb": "ultralytics.nn.tasks.OBBModel",
 }
-"""The class of a whole model, by its task."""
+"""Class of the complete model for each task."""
 
 DISTILLED = "ultralytics.nn.distill_model.DistillationModel"
 FEATURE_HOOK = "ultralytics.nn.distill_model.FeatureHook"
-"""The only hook that a layer may have: it stores the layer's output in a dictionary of the distillation."""
+"""The only hook that a layer may have: it stores the layer's output for distillation."""
 
 
 @cache
@@ -52,7 +52,7 @@ def is_known(path: str) -> bool:
 
 
 def methods() -> frozenset[str]:
-    """Return the names of a layer's methods; no attribute in a file may have such a name."""
+    """Return the names of a layer's methods; no attribute in a file may have one of these names."""
     return _table()["methods"]
 
 

@@ -1,7 +1,7 @@
 """Checking the contents of a checkpoint: a model of layers, and plain values.
 
-No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers have
-no hooks but those of a distillation, and where Ultralytics expects numbers, there must be numbers.
+No object in it can be called, and nothing in it is evaluated: the model's description is checked, layers may
+have only the hooks of a distillation, and values that Ultralytics expects to be numbers must be numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ MAX_FEATURES = 16
 usually four."""
 
 MAX_PATHS = 20_000_000
-"""Maximum number of paths to objects. A shared object has several; in a decompression bomb, very many."""
+"""Maximum number of paths to objects. A shared object has several paths; in a decompression bomb, it has very
+many."""
 
 _TEXTS = ("date", "version", "license", "docs")
 _COUNTS = {"epoch": -1, "updates": 0, "best_epoch": -1}
@@ -79,7 +80,7 @@ def read_contents(state: Any) -> Contents:
 
 
 def _check_tree(state: dict[str, Any]) -> None:
-    """Visit every object once, and refuse cycles, deep nesting, and shared parts that multiply."""
+    """Visit every object once; refuse cycles, deep nesting, and more than MAX_PATHS paths."""
     paths: dict[int, int] = {}
     open_: set[int] = set()
     pending: list[tuple[Any, bool]] = [(state, False)]
@@ -90,7 +91,7 @@ def _check_tree(state: dict[str, Any]) -> None:
             open_.discard(id(value))
             paths[id(value)] = total = 1 + sum(paths.get(id(child), 1) for child in children)
             if total > MAX_PATHS:
-                raise TooLarge("holds nested objects that multiply; it was crafted to exhaust the memory")
+                raise TooLarge("holds too many paths to nested objects; it was crafted to exhaust memory")
         elif id(value) in open_:
             raise NotACheckpoint("holds an object that contains itself; no checkpoint does")
         elif id(value) not in paths:
@@ -251,7 +252,7 @@ def _is_number_or_none(value: Any) -> bool:
 
 
 def _batches(state: Mapping[str, Any]) -> int:
-    """Return the number of batches after the last finished epoch in one of our states."""
+    """Return the number of batches after the last finished epoch in a state of this project."""
     exact = state.get(EXACT)
     batches = exact.get(BATCH, 0) if isinstance(exact, dict) else 0
     return batches if type(batches) is int else 0

@@ -1,4 +1,4 @@
-"""Reasons not to load a file as a checkpoint. Each text continues a sentence that begins with the file."""
+"""Reasons not to load a file as a checkpoint. Each message follows the file's name in a sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from include.errors import FinalError
 
 
 class InspectionError(FinalError):
-    """The file must not be loaded. The text says why and what to do; the file is its subject."""
+    """The file must not be loaded. The message says why and what to do; its subject is the file."""
 
 
 class ForeignCode(InspectionError):
@@ -14,7 +14,7 @@ class ForeignCode(InspectionError):
 
 
 class NotACheckpoint(InspectionError):
-    """The file is damaged, or in a different format. No foreign code was found before this was noticed."""
+    """The file is damaged or in a different format; no foreign code had been found up to that point."""
 
 
 class TooLarge(InspectionError):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def inspect_object(client: S3Client, location: S3Location, size: int, etag: str) -> Contents:
     """Describe the checkpoint in S3, of `size` bytes, without reading its weights.
 
-    Only a file that seems unfit is read whole, to be certain of its content, and then inspected again.
+    Only a file that fails the inspection is read completely, to verify its bytes, and then inspected again.
     Raises UnsafeCheckpoint (also if the object is larger than initial weights may be), CorruptObject if the
     object no longer has that ETag, and other StoreErrors.
     """
@@ -41,5 +41,5 @@ def require_loadable_size(uri: str, size: int) -> None:
     if size > WEIGHTS_BYTES:
         raise UnsafeCheckpoint(
             f"{uri} has {size:,} bytes, but initial weights may have at most {WEIGHTS_BYTES:,}; give a "
-            "best.pt, which holds the weights alone"
+            "best.pt, which holds only the weights"
         )

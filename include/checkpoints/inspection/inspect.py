@@ -1,4 +1,4 @@
-"""Inspecting files: whether they are checkpoints that may be loaded."""
+"""Decides whether files are checkpoints that may be loaded."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ class LocalSource:
         self.size = os.fstat(file.fileno()).st_size
 
     def read(self, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start` on."""
+        """Return the `length` bytes that start at `start`."""
         return os.pread(self._file.fileno(), length, start)

@@ -1,4 +1,4 @@
-"""Symbols that stand for the objects of a checkpoint, which are never created."""
+"""Symbols that represent the objects of a checkpoint; the objects themselves are never created."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Storage:
     items: int
     """How many numbers there are."""
     viewed: int = 0
-    """How many numbers all tensors that view the storage have together."""
+    """Total number of elements in all tensors that view the storage."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""An unpickler that creates no objects: it follows the opcodes of a pickle with symbols for their results.
+"""An unpickler that creates no objects: it interprets a pickle with symbols instead of objects.
 
 It accepts only the opcodes that torch.save writes, all of which torch.load(weights_only=True) also accepts.
 Time and memory are bounded by the length of the pickle, which MAX_PICKLE limits.
@@ -25,7 +25,7 @@ _KEYS = (str, int, float, type(None))
 
 
 class SymbolicUnpickler:
-    """Follows one pickle. `storages` holds the size in bytes of each storage in the archive, by its key."""
+    """Interprets one pickle. `storages` maps the key of each storage in the archive to its size in bytes."""
 
     def __init__(self, pickle: bytes, storages: dict[str, int]) -> None:
         self._pickle, self._at = pickle, 0
@@ -39,7 +39,7 @@ class SymbolicUnpickler:
         """Modules of the classes and functions that the pickle names."""
 
     def load(self) -> Any:
-        """Return the symbol of the pickled object. Raises ForeignCode, NotACheckpoint, TooLarge."""
+        """Return the symbol for the pickled object. Raises ForeignCode, NotACheckpoint, TooLarge."""
         try:
             while (code := self._take(1)[0]) != _STOP:
                 instruction = _INSTRUCTIONS.get(code)
@@ -197,7 +197,7 @@ class SymbolicUnpickler:
     def _put(self, index: int) -> None:
         if index > len(self._memo):  # other unpicklers allocate memory up to this index
             raise NotACheckpoint(
-                "numbers its objects in a way that no program does; it was crafted to exhaust the memory"
+                "numbers its objects in a way that no program does; it was crafted to exhaust memory"
             )
         self._memo[index] = self._stack[-1]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
-"""Size in bytes of the header before each file, without the file's name."""
+"""Size in bytes of the header before each file, excluding the file's name."""
 
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError, RuntimeError)
 """The errors that zipfile raises for broken files. A name that cannot be decoded raises a ValueError."""
@@ -38,20 +38,20 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, O
 
 @dataclass(frozen=True)
 class UnpackLimits:
-    """Limits of an archive."""
+    """Limits on the content of an archive."""
 
     size: int = ARCHIVE_BYTES
-    """Bytes after unpacking."""
+    """Total size of the unpacked files in bytes."""
     files: int = ARCHIVE_FILES
     """Number of files."""
     directory: int = ARCHIVE_DIRECTORY
-    """Bytes of the list of files."""
+    """Size of the list of files in bytes."""
 
 
 class _Archive(io.FileIO):
     """A file that limits the size of a single read.
 
-    zipfile reads the whole list of files at once, whatever its size, and everything else in small blocks.
+    zipfile reads the whole list of files in one call, whatever its size, and everything else in small blocks.
     """
 
     def __init__(self, path: Path, source: str, limits: UnpackLimits) -> None:
@@ -68,7 +68,7 @@ class _Archive(io.FileIO):
 
 
 def measure_fetched(archive: str, source: str) -> int:
-    """Return the disk space that the files will take if the archive's list of files is right.
+    """Return the disk space that the unpacked files will need, according to the archive's list of files.
 
     Runs in a confined process, see confinement.py. Raises the DatasetErrors that `unpack` raises before it
     writes anything.
@@ -92,8 +92,8 @@ def unpack(
     """Unpack `archive` into the existing empty folder `target`.
 
     The list of files is checked before the first byte is written. Raises DatasetError for an archive that is
-    broken, encrypted or too large, and for an entry that leads outside, is a link or device, or has the name
-    of another entry; DatasetNotHere if the disk is too small.
+    broken, encrypted or too large, and for an entry whose path leads out of `target`, that is a link or
+    device, or that has the name of another entry; DatasetNotHere if the disk is too small.
     """
     with _open(archive, source, limits) as (opened, entries):
         require_room(target, sum(entry.file_size for entry, _ in entries), source)

@@ -8,8 +8,8 @@
     {cache}/.evicted/                 folders that are being deleted, see eviction.py
     {cache}/checked.sqlite3           the files that passed a check, see known_files.py
 
-A dataset is locked while it is checked, fetched or trained on, so that no other process removes it meanwhile.
-When a process dies, the kernel drops its lock, but not while child processes that it forked still run.
+A dataset is locked while it is checked, fetched or trained on, so that no other process removes it. When a
+process dies, the kernel drops its lock as soon as the child processes that it forked have ended, too.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class DatasetCache:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file for this process alone; return False if another process has locked it."""
+    """Lock an open file exclusively; return False if another process has locked it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

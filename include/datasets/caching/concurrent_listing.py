@@ -1,10 +1,11 @@
-"""Lists the objects under a prefix with several requests at once.
+"""Lists the objects under a prefix with several concurrent requests.
 
-S3 returns 1,000 keys per request, and each request needs the last key of the previous one. For two million
-objects that takes minutes, during which nothing else can begin. Folders are independent of each other, so
-they are listed in parallel. When there is a request to spare, a large folder is divided in two at a guessed
-key, and both parts are listed at the same time. The objects of each part wait in a file until it is their
-turn, so that millions of objects take no more memory than a few.
+S3 returns 1,000 keys per request, and each request needs the last key of the previous one. Listing two
+million objects one request after another takes minutes, during which nothing else can begin. Folders are
+independent of each other, so they are listed in parallel. When fewer than the maximum number of requests are
+running, a large folder is divided in two at a guessed key, and both parts are listed at the same time. The
+objects of each part are kept in a file until they are yielded, so listing millions of objects takes little
+memory.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from include.datasets.storage import ObjectReader
 
 _PAGE = 1000
-"""Number of objects that S3 returns per request. Folders of a larger dataset are listed separately."""
+"""Number of objects that S3 returns per request. If a dataset has more, its folders are listed separately."""
 
 _REQUESTS = 8
-"""Number of requests at once."""
+"""Maximum number of concurrent requests."""
 
 
 def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[StoredObject]:
@@ -58,7 +59,7 @@ def list_objects(reader: ObjectReader, bucket: str, prefix: str) -> Iterator[Sto
 
 @dataclass
 class _Part:
-    """The objects and folders that lie directly in a folder, between two keys."""
+    """The objects and folders directly in a folder, between two keys."""
 
     prefix: str
     objects: Path
@@ -85,13 +86,13 @@ class _Part:
 
 @dataclass
 class _Folders:
-    """All folders under a prefix, whether listed already or not yet."""
+    """All folders under a prefix, both those already listed and those still to be listed."""
 
     reader: ObjectReader
     bucket: str
     prefix: str
     work: Path
-    """The folder for the files of the parts."""
+    """Contains a file for each part."""
     pool: ThreadPoolExecutor
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Set when the caller has stopped iterating, so that the remaining folders need not be listed."""
@@ -105,7 +106,7 @@ class _Folders:
     """Number of objects listed so far."""
 
     def start_folder(self, prefix: str) -> None:
-        """Start listing a folder and all folders in it, unless it has been started before."""
+        """Start listing a folder and all folders in it, unless this has already started."""
         with self._lock:
             if prefix not in self._first_parts:
                 self._first_parts[prefix] = self._start(_Part(prefix, self._new_file()))
@@ -147,10 +148,10 @@ class _Folders:
                 self._listing -= 1
 
     def _divide(self, part: _Part, keys: list[str]) -> None:
-        """After a full page of these keys, let an idle thread list the rest from a guessed key onwards.
+        """After a full page of these keys, let an idle thread list the keys that follow a guessed key.
 
-        The guessed key is a few pages ahead. If there are no keys after it, that thread finishes at once, and
-        the remaining keys are divided again after the next page.
+        The guessed key is a few pages ahead. If there are no keys after it, that thread finishes immediately,
+        and the remaining keys are divided again after the next page.
         """
         if len(keys) < _PAGE or keys != sorted(keys):  # not every server sorts keys
             return
@@ -189,7 +190,7 @@ class _Folders:
         parts = []
         part: _Part | None = self._first_parts[prefix]
         while part is not None:
-            part.done.result()  # the following part is known only after that
+            part.done.result()  # `following` may change until then
             parts.append(part)
             part = part.following
         folders = sorted({folder for part in parts for folder in part.folders})

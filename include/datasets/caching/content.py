@@ -42,16 +42,16 @@ class RemoteDataset:
     fill: Callable[[Path], None]
     """Fetches all files into an empty folder."""
     is_intact: Callable[[Path], bool]
-    """Returns whether a folder that was filled before has all files of the listing, with their sizes. Always
-    true for a zip or .ndjson file, which has no listing."""
+    """Returns whether a folder that was filled before has all files of the listing, each with the listed
+    size. Always true for a zip or .ndjson file, which has no listing."""
     repair: Callable[[Path], None]
-    """Fetches missing or damaged files of such a folder again."""
+    """Fetches the missing or damaged files of a folder that was filled before."""
 
 
 def find_file(
     origin: S3File, cache: DatasetCache, reader: ObjectReader, expected: str | None
 ) -> RemoteDataset:
-    """Find a zip or .ndjson file. Raises DatasetChanged unless its fingerprint is `expected`, if given."""
+    """Find a zip or .ndjson file. Raises DatasetChanged if its fingerprint differs from `expected`."""
     stored = reader.stat(origin.bucket, origin.key)
     fingerprint, uri = file_fingerprint(origin, stored), stored.uri
     require_expected(fingerprint, expected, uri)
@@ -110,7 +110,7 @@ def _select_listing(
 
 
 def is_intact(home: Path, origin: S3File | S3Tree) -> bool:
-    """Return whether a dataset's folder has its content and, for a prefix, all files with their sizes.
+    """Return whether a dataset's folder is complete and, for a prefix, whether its files have the right size.
 
     The sizes are compared with the listing beside the content. Without an intact listing, no size is checked.
     """

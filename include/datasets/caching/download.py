@@ -1,9 +1,9 @@
 """Downloads many objects, or one large one, over several connections.
 
-include/s3/download.py is for one checkpoint, over one connection: its bytes have to match a SHA-256, and the
-file appears when they do. Objects of datasets need not have a SHA-256, so every read names the ETag of the
-listing. The parts of a file arrive in any order, files that the store has are linked instead, and
-caching/filling.py lets the whole folder appear at once.
+include/s3/download.py, in contrast, downloads one checkpoint over one connection, and the file appears once
+its bytes match a SHA-256. Objects of datasets need not have a SHA-256, so every read requires the ETag from
+the listing. The parts of a file arrive in any order, files that the store has are linked instead, and
+caching/filling.py makes the whole folder appear in one step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _AHEAD = 25
-"""Parts queued for each connection."""
+"""Number of parts queued for each connection."""
 _PART = 32 * 1024**2
 _ATTEMPTS = 3
 
@@ -61,7 +61,7 @@ class _Part:
 
 
 class Downloader:
-    """Downloads objects. With a store, objects that it has are linked, and all others are added to it."""
+    """Downloads objects, or links them if they are in the store; adds downloaded objects to the store."""
 
     def __init__(self, reader: ObjectReader, progress: ProgressLog, store: FileStore | None = None) -> None:
         self._reader, self._progress, self._store = reader, progress, store
@@ -110,7 +110,7 @@ class Downloader:
             self._store.keep(file.path, object_key(file.stored))
 
     def _take(self, file: _File) -> bool:
-        """Link the file if the store has it, and return whether it has. Creates the folder in any case."""
+        """Create the file's folder. Link the file if it is in the store; otherwise, return False."""
         path, stored = file.path, file.stored
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHARE_OF_DISK = 2
-"""Without a configured limit, the cache may take the disk's size divided by this number."""
+"""If no limit is configured, the cache may use the disk's size divided by this number."""
 
 _WAIT_SECONDS = 600.0
 """How long to wait for another process that is evicting: deleting a million files takes minutes."""
@@ -88,7 +88,7 @@ def measure(cache: DatasetCache) -> int:
 
 
 def _excess(cache: DatasetCache, needed: int) -> int:
-    """Return how many bytes must be evicted before `needed` more fit."""
+    """Return how many bytes must be evicted to make room for `needed` more."""
     disk = shutil.disk_usage(cache.folder)
     limit = disk.total // _SHARE_OF_DISK if cache.limit is None else cache.limit
     lacking = needed - disk.free
@@ -101,7 +101,7 @@ def _excess(cache: DatasetCache, needed: int) -> int:
 
 @contextmanager
 def _evict_alone(cache: DatasetCache) -> Iterator[Path]:
-    """Wait until no other process evicts; yield the folder into which datasets are moved for deletion.
+    """Wait until no other process is evicting; yield the folder into which datasets are moved for deletion.
 
     Raises EvictionHangs.
     """
@@ -133,7 +133,7 @@ def _remove_idle_locks(cache: DatasetCache) -> None:
         if not _FINGERPRINT.fullmatch(lock.name) or home.exists():
             continue
         with ExitStack() as locks:
-            # A process that is about to create the folder holds the lock, or notices that the file is gone.
+            # A process that is about to create the folder holds the lock, or notices that its file is gone.
             if _lock_unused(lock, locks) and not home.exists():
                 lock.unlink(missing_ok=True)
 
@@ -189,7 +189,7 @@ def _lock_unused(path: Path, locks: ExitStack) -> bool:
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder; return the number of bytes freed. An error is only logged, and 0 is returned."""
+    """Delete a folder; return the number of bytes freed. If that fails, log the error and return 0."""
     try:
         return _remove(folder)
     except OSError as error:
@@ -230,7 +230,7 @@ def _remove_unlinked(cache: DatasetCache) -> int:
 
 
 def _measure_own(folder: Path) -> int:
-    """Return the size of a dataset's folder without the files that have other links."""
+    """Return the size of a dataset's folder, excluding the files that have other links."""
     total = 0
     with suppress(FileNotFoundError, PermissionError):
         total += disk_blocks(folder.stat())

@@ -70,13 +70,13 @@ def materialize(
     Until the context ends, this content is not evicted from the cache, and no other training run writes to
     the same folder, see view_lock.py.
 
-    `roots` are the folders of this machine in which a dataset path may lie; the machine that checked the
+    `roots` are the folders of this machine that datasets may be read from; the machine that checked the
     dataset may have allowed other folders. `listings` record the objects that were checked under an S3
     prefix; if the cache lacks the content and there is no listing, any change under the prefix raises
     DatasetChanged. `cache_limit` is in bytes, see eviction.py.
 
     Raises DatasetChanged if the source no longer has that content, the errors of `inspect_dataset` if the
-    source is not available, and UntrustedFolder for a cache that another account could have prepared.
+    source is not available, and UntrustedFolder for a cache that another account could have tampered with.
     """
     opened = DatasetCache.open(cache, cache_limit)
     origin = parse_source(reference.source, reference.task)
@@ -123,9 +123,9 @@ def locate(
     """Find the data on this machine, fetching or drawing them if needed; yield location and fingerprint.
 
     The data are not evicted from the cache until the context ends. The fingerprint of a local path is None,
-    because its files have not been read yet; the caller compares it with `expected` later. For other sources,
-    cached content with the fingerprint `expected` is used without a request to S3, and any other content
-    raises DatasetChanged.
+    because its files have not been read yet; the caller compares their fingerprint with `expected` later. For
+    other sources, cached content with the fingerprint `expected` is used without a request to S3, and any
+    other content raises DatasetChanged.
     """
     match origin:
         case LocalPath():
@@ -142,7 +142,7 @@ def locate(
 
 
 def _named_file(origin: S3File | S3Tree) -> str | None:
-    """Return the name of the file that the source names; None if the source is the whole content."""
+    """Return the name of the file that describes the dataset; None if the source is a folder or a zip."""
     if isinstance(origin, S3Tree):
         return origin.yaml or origin.annotations
     return None if origin.is_zip else EXPORT_NAME
@@ -192,7 +192,7 @@ def _draw_digits(home: Path) -> Path:
 
 
 def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
-    """Return the name of the view; `layout` is that of local data, and None for fetched data.
+    """Return the name of the view; `layout` is the layout of local data, or None for fetched data.
 
     Fetched content is always in the folder of its fingerprint. Local files with the same content may be at
     several paths, any of which may disappear, so the name of their view contains a hash of these paths.
@@ -209,8 +209,8 @@ def _view_name(layout: Layout | None, reference: DatasetReference) -> str:
 def _require_unchanged(layout: Layout | None, reference: DatasetReference) -> Callable[[], bool]:
     """Raise DatasetChanged unless the files are those that were checked.
 
-    `layout` is that of local data, and None for fetched data, which nobody changes. Returns a function that
-    checks later whether the files are still the same.
+    `layout` is the layout of local data, or None for fetched data, which never change. Returns a function
+    that checks later whether the files are still the same.
     """
     if layout is None:
         return lambda: True

@@ -1,13 +1,13 @@
-"""Stores fetched files by content: each is on the disk once, even if several datasets contain it.
+"""Stores fetched files by content: each is stored once, even if several datasets contain it.
 
     {cache}/files/{first two digits of the key}/{key}
 
 The key of a file from a zip is its SHA-256, and the key of an object is a hash of its ETag and size, so a
-file that comes in both ways is stored twice. A dataset's folder has hard links to the stored files, so a file
-without any other link belongs to no dataset, and may be removed at any time. Files are read-only. They appear
-under their keys only once they are complete, so an interrupted fetch of a prefix continues where it stopped;
-an interrupted fetch of a zip starts again. On a file system without hard links, no files are stored here, and
-each dataset has its own files.
+file that is fetched in both ways is stored twice. A dataset's folder has hard links to the stored files, so a
+file without any other link belongs to no dataset, and may be removed at any time. Files are read-only. They
+appear under their keys only once they are complete, so an interrupted fetch of a prefix continues where it
+stopped; an interrupted fetch of a zip starts again. On a file system without hard links, no files are stored
+here, and each dataset has its own files.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NO_LINKS = {errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.ENOSYS}
-"""Errors that mean that a file allows no further hard link. EMLINK: ext4 allows 65,000 links to a file, but
-more images may have the same label file, for example an empty one. EPERM, EACCES: the kernel refuses links to
-other accounts' files, which a cache has if several accounts of a group share it."""
+"""Errors that mean that no further hard link to a file is possible. EMLINK: ext4 allows 65,000 links to a
+file, but more images than that may have the same label file, for example an empty one. EPERM, EACCES: the
+kernel refuses links to other accounts' files, which a cache has if several accounts of a group share it."""
 
 _READ_ONLY = 0o444
 
@@ -46,7 +46,7 @@ def object_key(stored: StoredObject) -> str:
 
 
 class FileStore:
-    """The files of one cache, by content. Several threads and processes may use it at once."""
+    """The files of one cache, by content. Several threads and processes may use it concurrently."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class FileStore:
         Returns False if no file of this key and size is stored. The folder of `target` must exist. Raises
         FileExistsError if `target` exists.
         """
-        stored = f"{self._prefix}{key[:2]}{os.sep}{key}"  # a Path would take as long as the system calls
+        stored = f"{self._prefix}{key[:2]}{os.sep}{key}"  # creating a Path takes as long as the system calls
         try:
             if os.lstat(stored).st_size != size:
                 log.warning("%s is damaged and will be fetched again.", stored)
@@ -74,7 +74,7 @@ class FileStore:
         return True
 
     def keep(self, file: Path, key: str) -> None:
-        """Store a complete file of a dataset, or make it a link if its content is stored already.
+        """Add a complete file to the store, or replace it with a link if its content is already stored.
 
         If no link is possible, the file stays as it is. If the stored file has too many links, this file
         replaces it in the store.
@@ -111,7 +111,7 @@ class FileStore:
             _replace_by_link(file, stored)
 
     def _copy(self, stored: Path, target: Path) -> bool:
-        """Copy a file that allows no further link. The copy replaces it in the store, for later links."""
+        """Copy a file that has too many links, and replace it in the store with the copy."""
         try:
             with stored.open("rb") as source, target.open("xb") as copy:
                 shutil.copyfileobj(source, copy)
@@ -125,7 +125,7 @@ class FileStore:
 
 @contextmanager
 def _without_links() -> Iterator[None]:
-    """Ignore errors that mean that a file allows no further hard link."""
+    """Ignore errors that mean that no further hard link to a file is possible."""
     try:
         yield
     except OSError as error:

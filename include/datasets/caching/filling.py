@@ -43,9 +43,10 @@ def ensure_folder(
 
     A folder that exists but is not intact is repaired. The caller must have entered DatasetCache.use.
 
-    Several processes may call this at once. A process that is killed during `fill` leaves no incomplete
+    Several processes may call this concurrently. A process that is killed during `fill` leaves no incomplete
     folder of that name behind. Raises DatasetNotHere if the disk is full or not writable, UntrustedFolder if
-    another account of this machine could have prepared the folder, and the errors of `fill` and `repair`.
+    another account of this machine could have tampered with the folder, and the errors of `fill` and
+    `repair`.
     """
     target, partial = home / name, home / f"{name}.partial"
     with translate_disk_errors(home, source):

@@ -18,9 +18,10 @@ _AHEAD = 8
 def find_division(names: Sequence[str], last: str | None) -> str | None:
     """Return a name between the last element of `names` and `last`, or None if there is none in between.
 
-    `names` are those of a page, in order; `last` is None if there is no upper bound. The result lies ahead by
-    _AHEAD times the page's range of names, but not beyond the middle of the remaining range. It consists of
-    characters that occur in `names`, because the following names probably consist of the same characters.
+    `names` are the names on one page, in order; `last` is None if there is no upper bound. The distance of
+    the result from the last name is _AHEAD times the page's range, but at most half of the remaining range.
+    The result consists of characters that occur in `names`, because the following names probably consist of
+    the same characters.
     """
     alphabet = sorted(set("".join(names)))
     if not alphabet:
@@ -41,7 +42,7 @@ def _number(name: str, alphabet: Sequence[str]) -> int:
 
 
 def _name(number: int, alphabet: Sequence[str]) -> str:
-    """Return the name for a number. A digit 0 within it becomes the first character of the alphabet."""
+    """Return the name for a number. A digit 0 in the number becomes the first character of the alphabet."""
     base, digits = len(alphabet) + 1, []
     while number:
         number, digit = divmod(number, base)

@@ -37,12 +37,12 @@ class MissingData:
 
 @dataclass
 class _Batch:
-    """The result for some objects."""
+    """The result for a batch of objects."""
 
     done: int
     """The number of these objects."""
     lacking: list[tuple[str, StoredObject]]
-    """Those that this machine lacks, with their names."""
+    """The objects that this machine lacks, with their names."""
 
 
 def link_objects(
@@ -55,12 +55,12 @@ def link_objects(
     lacking: str,
     processes: int = 1,
 ) -> dict[str, int]:
-    """Link those of `count` objects that are in `store` into `target`; return the fields of MissingData.
+    """Link the objects that are in `store` into `target`; return the fields of MissingData.
 
-    The objects are in the file `listing`. Objects that this machine lacks are written to the file `lacking`.
-    A link protects a file: if another dataset that shares the file is evicted, the file remains. With several
-    processes, this runs in a confined process, which has no other threads. Raises DatasetError for an object
-    whose name is also a folder, and OSErrors.
+    The file `listing` names all the `count` objects. Those that this machine lacks are written to the file
+    `lacking`. A link protects a file: if another dataset that shares the file is evicted, the file remains.
+    If `processes` is more than 1, the current process must have no other threads, as in a confined process.
+    Raises DatasetError for an object whose name is also a folder, and OSErrors.
     """
     tree = S3Tree(**origin)
     link = partial(_link, tree, Path(listing), target, FileStore(Path(store)))

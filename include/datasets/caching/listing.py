@@ -1,4 +1,4 @@
-"""Keeps the list of a dataset's S3 objects in a file, so that four million objects take no memory.
+"""Keeps the list of a dataset's S3 objects in a file, so that even four million objects take little memory.
 
 The file consists of compressed JSON lines. The first line is the name of the data YAML or null; each other
 line is an object's name relative to the prefix, its size in bytes and its ETag. The fingerprint is computed
@@ -79,7 +79,7 @@ class Listing:
 
     @classmethod
     def read(cls, path: Path, origin: S3Tree) -> Listing:
-        """Open a listing that was written before, and read it once. Raises one of DAMAGED, and OSErrors."""
+        """Open an existing listing and compute its fingerprint. Raises one of DAMAGED, and OSErrors."""
         file = path.open("rb")
         count = 0
 
@@ -142,7 +142,7 @@ def _parse(
     file.seek(0)
     numbers = range(PREFIX_OBJECTS) if numbers is None else numbers
     with gzip.open(file) as unpacked:
-        _read_line(unpacked)  # the data YAML, which is known from the origin
+        _read_line(unpacked)  # the name of the data YAML, which `origin` has, too
         for line in islice(iter(partial(_read_line, unpacked), b""), numbers.start, numbers.stop):
             name, size, etag = json.loads(line)
             safe_parts(name)
@@ -159,7 +159,7 @@ def _read_line(file: gzip.GzipFile) -> bytes:
 
 
 class S3Listings:
-    """The listings in one bucket, by fingerprint. A damaged listing counts as missing."""
+    """The listings in one bucket, by fingerprint. A damaged listing is treated as missing."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket

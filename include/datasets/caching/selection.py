@@ -1,10 +1,10 @@
 """Decides which objects under a prefix belong to a dataset.
 
-All of them do, unless the source is a data YAML or a whole bucket. (tree.py leaves out hidden files and
-caches and, for COCO, all files except images and JSON.) A data YAML may lie beside other datasets, or at the
-root of a bucket that also has checkpoints. Only the folders and files that the data YAML names are listed and
-fetched, with the folders of their labels, so nothing else changes the dataset's fingerprint. The data YAML is
-parsed in a confined process before these folders are listed.
+All of them do, unless the source is a data YAML or a whole bucket. (tree.py skips hidden files and caches
+and, for COCO, all files except images and JSON.) A data YAML may be beside other datasets, or at the root of
+a bucket that also has checkpoints. Only the folders and files that the data YAML names, and the folders of
+their labels, are listed and fetched, so other objects do not affect the dataset's fingerprint. The data YAML
+is parsed in a confined process before these folders are listed.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def _select_named(origin: S3Tree, yaml: str, reader: ObjectReader, uri: str) -> 
     if "" in folders:
         if not origin.prefix:
             raise DatasetError(
-                f"{uri}{yaml} names the whole bucket as a folder of images, which may contain anything; move "
-                "the images into a folder, such as images/, and name that folder"
+                f"{uri}{yaml} names the whole bucket as a folder of images, but a bucket may contain "
+                "other files; move the images into a folder, such as images/, and name that folder"
             )
         yield from list_objects(reader, origin.bucket, origin.prefix)
         return
@@ -101,7 +101,7 @@ def _stat_if_there(origin: S3Tree, name: str, reader: ObjectReader) -> Iterator[
     for item in itertools.chain.from_iterable(reader.list_level(origin.bucket, key)):
         if not isinstance(item, str) and item.key == key:
             yield item
-        return  # the object itself comes first
+        return  # the object, if it exists, is the first item
 
 
 def _parse_object(
@@ -110,7 +110,8 @@ def _parse_object(
     """Download a small object and return the result of `parse`, which runs in a confined process."""
     if stored.size > most:
         raise DatasetError(
-            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check what wrote it"
+            f"{stored.uri} is {in_words(stored.size)}, and the limit is {in_words(most)}; check "
+            "the program that wrote it"
         )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "object"

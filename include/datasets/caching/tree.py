@@ -6,7 +6,8 @@
     {cache}/{fingerprint}/damaged.jsonl.gz    the same for the files that are being fetched again
     {cache}/{fingerprint}/lacking.jsonl.gz    the same for the files that are being downloaded
 
-The files are links to those of file_store.py, so only files that this machine lacks are downloaded.
+The files are links to those in the store (file_store.py), so only files that this machine lacks are
+downloaded.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def list_tree(origin: S3Tree, reader: ObjectReader, uri: str) -> Listing:
 
 @contextmanager
 def _older_objects_frozen() -> Iterator[None]:
-    """Exclude the existing objects from garbage collection, unless Airflow has already frozen them.
+    """Exclude the existing Python objects from garbage collection, unless Airflow has already done so.
 
-    The imported modules alone have so many objects that collecting would take a third of a listing's time.
+    The imported modules alone have so many that garbage collection would take a third of a listing's time.
     """
     if gc.get_freeze_count():
         yield
@@ -118,13 +119,14 @@ class TreeFetch:
         self._fetch(target, listing, self.listing.count)
 
     def is_intact(self, content: Path) -> bool:
-        """Return whether all objects are in the folder, each with its size."""
+        """Return whether all objects are in the folder, each with the listed size."""
         return next(_find_damaged(self.listing, content), None) is None
 
     def repair(self, content: Path) -> None:
-        """Fetch the damaged objects again. Each file is replaced in one step, once all of them are complete.
+        """Fetch the damaged objects again.
 
-        A view may have links to the damaged files, so all views are marked as outdated.
+        Once all replacements are complete, each file is replaced in one step. A view may have links to the
+        damaged files, so all views are marked as outdated.
         """
         damaged, count = content.with_name("damaged.jsonl.gz"), 0
         with write_objects(damaged, self.listing.origin) as write:
@@ -145,7 +147,7 @@ class TreeFetch:
             damaged.unlink(missing_ok=True)
 
     def _fetch(self, target: Path, listing: Path, count: int) -> None:
-        """Put the `count` objects in the file `listing` into `target`; download the missing ones."""
+        """Put the `count` objects named in the file `listing` into `target`; download the missing ones."""
         lacking = target.with_name("lacking.jsonl.gz")
         try:
             found = self._link(target, listing, count, lacking)
@@ -176,7 +178,7 @@ class TreeFetch:
 
 
 def is_tree_intact(home: Path, origin: S3Tree) -> bool:
-    """Return whether the content in a dataset's folder has all objects of its listing, with their sizes.
+    """Return whether the content in a dataset's folder has all objects of its listing, with the listed sizes.
 
     Returns True if there is no listing that can be read.
     """

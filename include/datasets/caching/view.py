@@ -1,4 +1,4 @@
-"""The view that Ultralytics gets as `data`: our own folder with links to exactly the files that were checked.
+"""The view that Ultralytics gets as `data`: a folder with links to exactly the files that were checked.
 
 The view contains nothing else from the source: no `*.cache` (which Ultralytics would unpickle), no `*.npy`
 beside an image (which Ultralytics would load instead of the image), no `download` (which it would run). Files
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def read_and_fill_view(
     location: dict[str, Any], task: Task, split: Split, partial: str, final: str, processes: int
 ) -> None:
-    """Write the view of the data at `location`; runs in a confined process, whose end frees the memory."""
+    """Write the view of the data at `location`; runs in a confined process, to free the memory afterwards."""
     fill_view(
         read_layout(DatasetLocation.from_json(location), task, split), Path(partial), Path(final), processes
     )
@@ -79,7 +79,7 @@ def data_argument(view: Path, task: Task) -> Path:
 
 
 class _Links:
-    """Links to files below `home`, the folder of a fetched dataset, and to a user's files.
+    """Creates links to files below `home`, the folder of a fetched dataset, and to a user's files.
 
     A fetched file gets another hard link, or a symbolic link if that is impossible. Hard links take no space
     on the disk, whereas each symbolic link takes an inode. Ultralytics never writes into the file of an image
@@ -92,7 +92,7 @@ class _Links:
         self._folders: set[str] = set()
 
     def add(self, link: str, target: str) -> None:
-        """Create a link if the target exists. For an image without labels, the label file does not."""
+        """Create a link if the target exists. An image without labels has no label file."""
         folder = link.rpartition(os.sep)[0]
         if folder not in self._folders:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _write_description(layout: Layout, partial: Path, final: Path) -> None:
     description = {
         "path": str(final),
         "train": "images/train",
-        # Ultralytics requires `val`, whichever split it validates with.
+        # Ultralytics requires `val` even if it validates with `test`.
         "val": validation,
         **({"test": validation} if layout.validation == "test" else {}),
         "names": layout.names,
@@ -123,4 +123,4 @@ def _write_description(layout: Layout, partial: Path, final: Path) -> None:
     }
     file = partial / "data.yaml"
     file.write_text(yaml.safe_dump(description, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    flush_file(file)  # otherwise a power cut could leave a view with an empty file
+    flush_file(file)  # without this, a power cut could leave a view with an empty file

@@ -2,7 +2,7 @@
 
 Ultralytics writes caches next to images and labels, and does not expect another process there: it removes a
 label cache or an .npy file that another process is writing. So a view is locked while it is in use, and a run
-that finds the view locked takes the next one. Views are reused later, together with their caches.
+that finds the view locked uses another one. Views are reused later, together with their caches.
 
 The lock is held until the last process that uses the view ends. If a training run is killed, its loader
 workers hold the lock for a few seconds, until they notice that the run has ended.
@@ -59,9 +59,9 @@ def lock_view(home: Path, name: str) -> Iterator[Path]:
 
 
 def mark_outdated(home: Path) -> None:
-    """Mark all views of a dataset as outdated: each is removed and made again when it is next used."""
+    """Mark all views of a dataset as outdated: each is removed and created again when it is next used."""
     for view in home.glob("view-*"):
-        if view.is_dir() and not view.suffix:  # not a view that is being made
+        if view.is_dir() and not view.suffix:  # unfinished views have a suffix
             _outdated(view).touch()
 
 
@@ -70,7 +70,7 @@ def _outdated(view: Path) -> Path:
 
 
 def _remove_outdated(view: Path) -> None:
-    """Remove the view if it is marked. The mark goes last, so that an interrupted removal is repeated."""
+    """Remove the view if it is marked. The mark is removed last, so an interrupted removal is repeated."""
     if _outdated(view).exists():
         log.info("Removing %s, because files of its dataset were damaged and have been replaced.", view)
         if view.is_dir():

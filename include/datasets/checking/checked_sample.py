@@ -38,13 +38,13 @@ class SampleRules:
     images: ImageRules
     labels: LabelRules
     maps: MaskRules | DepthRules | None
-    """The rules for masks or depth maps; None if the labels are lines of text, whose rules are `labels`."""
+    """The rules for masks or depth maps; None if the labels are lines of text, which must follow `labels`."""
     class_ids: Mapping[str, int]
     """Class ids by name."""
 
     @cached_property
     def for_labels(self) -> str:
-        """The rules for labels or maps as text."""
+        """The rules for labels or maps, as a text that identifies them."""
         return repr(self.maps or self.labels)
 
     @classmethod

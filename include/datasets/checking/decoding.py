@@ -54,7 +54,7 @@ def decode(
 
 
 def _decode_pages(raw: np.ndarray, flags: int) -> np.ndarray | None:
-    """Decode a TIFF that has colours or a page for each channel; return None for any other TIFF."""
+    """Decode a TIFF that is in colour or has a page for each channel; return None for any other TIFF."""
     import cv2
     import numpy as np
 

@@ -1,9 +1,9 @@
 """Checks the depth maps of task depth. Follows `verify_image_depth` and `load_depth` of Ultralytics.
 
-A map is either a PNG of 16 bits, whose numbers are divided by `depth_scale` to give metres, or an array of
+A map is either a 16-bit PNG, whose values are divided by `depth_scale` to give metres, or an array of
 floating-point numbers in metres (.npy). A pixel that is zero, negative, infinite or not a number has no known
 distance. Ultralytics skips an image whose map is missing, cannot be read or has a different aspect ratio, and
-only writes a line to its log. This check reports an error.
+only writes a line to its log. This check reports an error instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEAREST = 0.001
 """In metres. Ultralytics' loss and metrics ignore pixels at this distance or nearer."""
 
 _FEWEST_PIXELS = 10
-"""An image with fewer known distances counts neither in training nor in validation."""
+"""An image with fewer known distances is used neither in training nor in validation."""
 
 _SCALE = 1000
 _FARTHEST = 100.0
@@ -45,7 +45,7 @@ class DepthRules:
     """The rules that depth maps must follow."""
 
     scale: float
-    """The divisor that turns the numbers in a PNG into metres."""
+    """The divisor that converts the values in a PNG to metres."""
     farthest: float
     """In metres; validation ignores pixels at this distance or beyond."""
 
@@ -112,8 +112,8 @@ def _open_png(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if image.format != "PNG" or image.mode not in _PNG_MODES:
             raise UnusableImage(
-                f"it is a {image.format} with pixels of kind {image.mode}; a depth map is a PNG of 16 bits "
-                "and one channel, or an array (.npy) in metres"
+                f"it is a {image.format} with pixels of mode {image.mode}; a depth map must be a 16-bit PNG "
+                "with one channel, or an array (.npy) in metres"
             )
         return np.asarray(image)
 
@@ -131,8 +131,8 @@ def read_depth_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: data[key] for key in ("depth_scale", "max_depth") if data.get(key) is not None}
     for key, value in given.items():
         if type(value) not in {int, float} or not 0 < value < math.inf:
-            meaning = "the divisor that turns the numbers in a PNG into metres, such as 1000 for millimetres"
+            meaning = "the divisor that converts the values in a PNG to metres, such as 1000 for millimetres"
             if key == "max_depth":
-                meaning = "the distance in metres at and beyond which validation ignores pixels"
+                meaning = "a distance in metres, and validation ignores pixels at this distance or beyond"
             raise ValueError(f"{key} must be a positive number, not {show_value(value)}; it is {meaning}")
     return given

@@ -40,10 +40,10 @@ class Digests:
 
 
 def find_duplicate_images(layout: Layout, digests: Digests) -> Iterator[Finding]:
-    """Yield a warning for each image that equals an earlier image of its split, or a training image.
+    """Yield a warning for each image that is identical to an earlier image of its split or to one in train.
 
-    `digests` has those of all images, in the order of the layout. An image that a list names several times is
-    not a duplicate of itself.
+    `digests` are the digests of all images, in the order of the layout. An image that is listed several times
+    is not a duplicate of itself.
     """
     splits = list(layout.splits)
     ends = list(accumulate(len(layout.splits[split]) for split in splits))

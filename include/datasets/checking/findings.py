@@ -1,4 +1,4 @@
-"""The findings of a dataset check: single problems, and all problems of one kind with their number."""
+"""The findings of a dataset check: individual problems, and the number of problems of each kind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FoundPlace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
-    """Path, relative to the dataset for files inside it, or another part of the dataset such as a split."""
+    """A path (relative to the dataset if the file is in it), or a part of the dataset such as a split."""
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
     message: str
@@ -64,8 +64,8 @@ class FoundKind(BaseModel):
     count: int
     """Number of problems of this kind."""
     places: tuple[FoundPlace, ...]
-    """The first places of these problems, at most PLACES_PER_KIND. A kind may have no place, because only the
-    first PLACES_PER_KIND warnings about a label file, of all kinds together, are kept with their places."""
+    """The first places of these problems, at most PLACES_PER_KIND. This may be empty, because for each label
+    file only the first PLACES_PER_KIND warnings of any kind are kept with their places."""
 
     @property
     def heading(self) -> str:

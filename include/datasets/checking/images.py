@@ -109,7 +109,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
     _require_size(path)
     with _translate_decoder_errors():
         kind, width, height = _open(path)
-        # Reserve all memory at once: threads that hold some while they wait for more could wait for ever.
+        # Reserve all memory in one step: threads that hold some memory while waiting for more could deadlock.
         pixels = width * height * _BYTES_PER_PIXEL.get(kind, _USUAL_BYTES_PER_PIXEL)
         with _ROOM.reserve(path.stat().st_size + pixels):
             content = path.read_bytes()
@@ -128,7 +128,7 @@ def read_image(path: Path, name: str, rules: ImageRules) -> ImageFacts:
 
 
 def verify_image(path: Path) -> tuple[int, int]:
-    """Verify an image without decoding it; return the width and height that its file states.
+    """Verify an image without decoding it; return the width and height given in the file.
 
     Raises UnusableImage, and OSErrors after which a retry may succeed.
     """
@@ -231,8 +231,8 @@ def _decode(content: bytes, name: str, kind: str, rules: ImageRules) -> tuple[in
     if array is None:
         by = "Pillow" if name.lower().endswith(PILLOW_SUFFIXES) else "OpenCV"
         raise UnusableImage(
-            f"it is a {kind.upper()} that {by}, which training uses, cannot decode; it is damaged, or of a "
-            "variant that is not supported: convert it to JPEG or PNG",
+            f"it is a {kind.upper()} that {by}, which training uses, cannot decode; it is damaged, or an "
+            "unsupported variant of the format: convert it to JPEG or PNG",
             "decode",
         )
     if array.dtype.itemsize != 1:

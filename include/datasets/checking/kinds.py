@@ -1,8 +1,8 @@
 """The kinds of problems that a check of a dataset finds, with a remedy for each kind.
 
 Ultralytics skips an image that it cannot read, or whose labels break its rules, and only writes a line to its
-log. This check reports an error. Data that Ultralytics trains on, but probably not as intended, cause a
-warning.
+log. This check reports an error instead. Data that Ultralytics trains on, but probably not as intended, cause
+a warning.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LEFT_OUT = "Ultralytics would skip these images, and only write a line to its l
 
 ERRORS = {
     "other": Kind("other problems", "correct each in the file or line given"),
-    "links": Kind("files that lead outside the dataset", "replace the links with the files themselves"),
+    "links": Kind("links to files outside the dataset", "replace the links with the files themselves"),
     "list": Kind(
         "lines in image lists that do not name a usable image",
         "correct the paths in the list, or add the images",
@@ -84,12 +84,12 @@ WARNINGS = {
     "duplicate-rows": Kind("repeated label lines", "remove them", "Ultralytics keeps one of each"),
     "duplicate-images": Kind(
         "images with the same content as another image of the same split",
-        "remove them, unless they are to count more than once",
+        "remove them, unless they should count more than once",
     ),
     "leaked-images": Kind(
         "validation images that are also training images",
         "remove them from one of the splits",
-        "they make the metrics look better than the model is",
+        "they make the model look better than it is",
     ),
     "missing-labels": Kind(
         "images without a label file",
@@ -127,24 +127,24 @@ WARNINGS = {
         "Ultralytics trains on boxes only, and replaces each outline by the box around it",
     ),
     "class-unseen": Kind(
-        "classes without an instance to train on", "label some instances, or remove the classes"
+        "classes without an instance in train", "label some instances, or remove the classes"
     ),
     "class-unvalidated": Kind(
-        "classes without an instance to validate with",
-        "move some images to the split to validate with",
+        "classes without an instance in the validation split",
+        "move some images to the validation split",
         "nothing is measured for these classes",
     ),
     "class-names": Kind("names that several classes share", "give each class its own name"),
     "divided": Kind(
         "class folders without train/ and val/",
         "put the images into train/ and val/ if it matters which images are in which split",
-        "80 % of the images of each class are trained on, the same ones as in Ultralytics",
+        "80 % of the images of each class are used for training, the same ones that Ultralytics chooses",
     ),
     "empty-folders": Kind(
         "folders of train/ without an image", "remove them, or add the images", "they do not count as classes"
     ),
     "conversion": Kind(
-        "parts of the dataset that the conversion left out or replaced",
+        "parts of the dataset that the conversion skipped or replaced",
         "check that nothing is missing",
         "the converters of Ultralytics do the same",
     ),
@@ -156,15 +156,15 @@ WARNINGS = {
     "classless-images": Kind(
         "folders with images outside of the class folders",
         "move each image into the folder of its class",
-        "Ultralytics leaves them out",
+        "Ultralytics ignores them",
     ),
     "unread-images": Kind(
         "folders with images of formats that Ultralytics does not read",
         "convert these images to JPEG or PNG",
-        "they are left out",
+        "they are ignored",
     ),
     "circular-links": Kind(
-        "links that lead in a circle",
+        "links that form a loop",
         "remove them; they were not followed",
         "Ultralytics itself would train on each image behind such a link about 40 times",
     ),

@@ -1,9 +1,9 @@
 """Remembers the check results of fetched files, so that a dataset with one new image is checked in seconds.
 
 Reading every image and its labels is most of the work of a check. A file in the cache is identified by its
-inode, its size, the time of its last change, and the rules by which it was read. Fetched files never change,
-and all datasets that contain a file share it. Only files without an error are remembered. Losing this
-database, or failing to write it, costs only time.
+inode, its size, the time of its last change, and the rules that it was checked against. Fetched files never
+change, and datasets that contain the same file share one copy of it. Only files without an error are
+remembered. Losing this database, or failing to write it, costs only time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _VERSION = 1
 _SCHEMA = "CREATE TABLE IF NOT EXISTS files (key BLOB PRIMARY KEY, found BLOB NOT NULL) WITHOUT ROWID"
 _BATCH = 5_000
 _MOST = 10_000_000
-"""If the database has more files than this (about a gigabyte), all are forgotten."""
+"""If the database has more files than this (about a gigabyte), all entries are deleted."""
 
 _SECONDS = 5.0
 """How long to wait for another process that is writing."""
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class NotKnown(Exception):
-    """A file is not among the files that passed a check."""
+    """The result of an earlier check of the file is not stored."""
 
 
 class KnownFiles:
@@ -75,7 +75,7 @@ class KnownFiles:
     def read_labels(self, path: Path, how: str, read: Callable[[], CheckedLabels]) -> CheckedLabels:
         """Return the result of `read`, without calling it for known labels.
 
-        `how` names everything on which the result depends besides the file's content: the rules and the
+        `how` contains everything, besides the file's content, that the result depends on: the rules and the
         image's size. Raises the errors of `read`.
         """
         return self._recall(path, f"labels {how}", _LABELS, read, lambda found: not found.problems)
@@ -173,7 +173,7 @@ def known_files(file: Path | None) -> Iterator[KnownFiles]:
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    # The lock of KnownFiles keeps threads apart.
+    # The lock of KnownFiles ensures that only one thread at a time uses the connection.
     database = sqlite3.connect(file, timeout=_SECONDS, check_same_thread=False)
     with database:
         database.execute(_SCHEMA)

@@ -1,4 +1,4 @@
-"""Locates the labels of an image: in a folder parallel to the image's, whose name depends on the task."""
+"""Locates the labels of an image; the name of the folder that contains them depends on the task."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class LabelFiles:
     folder: str
     """The folder that replaces the last folder `images` in the image's path."""
     suffixes: tuple[str, ...]
-    """The suffixes that a label file may have; the first file that exists counts."""
+    """The suffixes that a label file may have; the first file that exists is used."""
     in_view: str
     """The name of the labels' folder in a view, regardless of its name in the dataset."""
     are_images: bool = False
-    """Whether labels are images, or arrays that could replace an image. Such labels must not lie among the
-    images."""
+    """Whether labels are images, or arrays that could replace an image. Such labels must not be in a folder
+    of images."""
 
     def candidates(self, image: str, below: Path | None = None) -> list[str]:
         """Return the paths at which `image` may have labels, in the order in which Ultralytics tries them.
 
-        For masks other than .png, Ultralytics' order varies; this one is alphabetical. Only the part of the
+        For masks other than .png, Ultralytics' order varies; here, it is alphabetical. Only the part of the
         path under `below` is changed, because the folders above it may be called `images`, too.
         """
         return [label_path(image, below, self.folder, suffix) for suffix in self.suffixes]
@@ -40,7 +40,7 @@ DEPTHS = LabelFiles("depth", (".png", ".npy"), "depth", are_images=True)
 """A distance for each pixel, as `DepthDataset` reads it."""
 
 MASKS = "masks"
-"""The `masks_dir` of every view, regardless of the dataset's own `masks_dir`."""
+"""The `masks_dir` of every view, regardless of the dataset's `masks_dir`."""
 
 # IMG_FORMATS of ultralytics/data/utils.py: other files are not treated as images.
 IMAGE_SUFFIXES = frozenset({

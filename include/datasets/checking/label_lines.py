@@ -56,7 +56,7 @@ class LabelRules:
 
 @dataclass(frozen=True)
 class LabelProblem:
-    """A problem, or a probable problem, of a label file."""
+    """A problem, or a probable problem, in a label file."""
 
     line: int | None
     """Counted from 1; None if the problem concerns the whole file."""
@@ -70,7 +70,7 @@ class CheckedLabels:
     """The content of a label file, and the problems in it."""
 
     problems: list[LabelProblem] = field(default_factory=list)
-    """Errors. Reading stops after FINDINGS_PER_FILE."""
+    """Errors. Reading stops after FINDINGS_PER_FILE errors."""
     warnings: list[LabelProblem] = field(default_factory=list)
     """The first FINDINGS_PER_FILE warnings."""
     warned: Counter[str] = field(default_factory=Counter)

@@ -110,7 +110,7 @@ def _corners(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _explain(
     labels: _Labels, index: int, rules: LabelRules, size: tuple[int, int] | None, *, is_outline: bool
 ) -> tuple[str, str]:
-    """Return a message about the problem of a label, and the kind of the problem."""
+    """Return a message that says what is wrong with a label, and the kind of this problem."""
     number = float(labels.classes[index])
     if number % 1:
         return f"class {number:g} is not a whole number", "label-class"
@@ -132,7 +132,7 @@ def _explain(
 def _coordinates(labels: _Labels, index: int, rules: LabelRules) -> Iterator[tuple[str, float, int]]:
     """Yield the name, the value and the axis of each number: 0 for the width, 1 for the height.
 
-    Numbers without an upper bound are left out unless they are negative.
+    Numbers without an upper bound are skipped unless they are negative.
     """
     pose = rules.task == "pose"
     for number, (name, value) in enumerate(zip(_BOX_NAMES, labels.boxes[index].tolist(), strict=True)):
@@ -151,8 +151,8 @@ def _hint(value: float, side: int, size: tuple[int, int] | None) -> str:
     """Return a hint that the value is in pixels if the image's size makes that likely; otherwise ''."""
     if size is not None and 2 <= value <= size[side] * _HIGH:
         return (
-            f"; the image is {size[0]} x {size[1]} pixels, so this looks like pixels: write fractions of its "
-            "size"
+            f"; the image is {size[0]} x {size[1]} pixels, so the value seems to be in pixels: write "
+            "fractions of the image's size"
         )
     return ""
 

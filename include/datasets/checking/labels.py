@@ -1,7 +1,7 @@
 """Checks label files. Follows `verify_image_label` and `verify_labels` of Ultralytics, in the same precision.
 
 Ultralytics skips an image whose labels break these rules, and only writes a line to its log. This check
-reports an error.
+reports an error instead.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _read_rows(content: bytes, rules: LabelRules, checked: CheckedLabels) -> Row
         if not (row := line.split()):
             continue
         if len(row) == rules.pose_columns and rules.task != "pose":
-            row = row[:BOX]  # for tasks other than pose, Ultralytics takes the boxes of such labels
+            row = row[:BOX]  # for tasks other than pose, Ultralytics uses the boxes of such labels
         if message := _form_problem(len(row), rules):
             checked.problems.append(LabelProblem(number, message, "label-form"))
         elif problem := rows.add(number, row):
@@ -96,7 +96,7 @@ def _form_problem(columns: int, rules: LabelRules) -> str | None:
     # In a file of outlines, Ultralytics also accepts single points.
     outline = columns % 2 == 1 and (columns >= _FEWEST_POLYGON_COLUMNS or columns == _POINT)
     fits = {
-        # Ultralytics takes the boxes around outlines for detection, and the smallest rectangles for obb.
+        # Ultralytics uses the bounding boxes of outlines for detect, and their smallest rectangles for obb.
         "detect": columns == BOX or outline,
         "pose": columns == rules.pose_columns,
     }.get(rules.task, outline)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LEVEL = 4
-"""Most of a line is hashes, which a higher level does not compress further."""
+"""Most of a line is hashes, which a higher compression level does not make smaller."""
 
 
 @contextmanager

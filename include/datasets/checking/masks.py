@@ -1,7 +1,7 @@
 """Checks the masks of task semantic. Follows `verify_image_mask` and `SemanticDataset` of Ultralytics.
 
 A mask is an image whose pixels are class ids, or 255 for a pixel that is ignored. Ultralytics skips an image
-whose mask breaks these rules, and only writes a line to its log. This check reports an error.
+whose mask breaks these rules, and only writes a line to its log. This check reports an error instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 MOST_CLASSES = 254
-"""A pixel has eight bits: 255 is ignored, and labels with outlines need one more value for the background."""
+"""An 8-bit pixel has 256 values: 255 means ignored, and labels with outlines need a value for the
+background."""
 
 _LISTED_IDS = 5
 _WHITE = 255
@@ -61,13 +62,13 @@ def check_mask(path: Path, size: tuple[int, int], rules: MaskRules) -> tuple[lis
     """
     mask = read_mask(path)
     if mask is None:
-        raise UnusableImage("its format cannot be read here; save it as a PNG of 8 bits and one channel")
+        raise UnusableImage("its format cannot be read here; save it as an 8-bit PNG with one channel")
     height, width = mask.shape[:2]
     if (width, height) != size:
         sizes = f"{width} x {height} pixels, its image {size[0]} x {size[1]}"
         raise UnusableImage(f"the mask has {sizes}; give both the same size")
     if mask.dtype.kind not in "ui":
-        raise UnusableImage("its pixels are fractions, not class ids; save it as a PNG of 8 bits")
+        raise UnusableImage("its pixels are fractions, not class ids; save it as an 8-bit PNG")
     meant, invalid = rules.read_ids(mask)
     if invalid:
         listed = list_some(invalid, _LISTED_IDS)
@@ -116,8 +117,8 @@ def read_mask_keys(data: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """
     if classes > MOST_CLASSES:
         raise ValueError(
-            f"names: {classes} classes exceed the limit of {MOST_CLASSES} for task semantic (8 bits per "
-            "pixel, less one value for ignored pixels and one for the background); merge classes"
+            f"names: {classes} classes exceed the limit of {MOST_CLASSES} for task semantic (256 values "
+            "minus one for ignored pixels and one for the background); merge classes"
         )
     folder = data.get("masks_dir")
     if not folder:

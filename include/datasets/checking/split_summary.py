@@ -1,4 +1,4 @@
-"""Finds the problems of a split as a whole, such as a lack of labels."""
+"""Finds problems that concern a whole split, such as a lack of labels."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SplitSummary:
             if self._split == layout.validation and not self._measurable and not self._bad:
                 yield Finding(self._split, None, explain_immeasurable(layout), "nothing-to-learn")
         elif not objects and not self._bad:
-            message = f"no label is of one of the chosen classes; {self._explain_need()}"
+            message = f"no label has one of the chosen classes; {self._explain_need()}"
             yield Finding(self._split, None, message, "nothing-to-learn")
 
     def _explain_missing(self, layout: Layout) -> str:

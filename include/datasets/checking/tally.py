@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MERGED = "item"
-"""Ultralytics' name of the class into which single_cls merges all classes."""
+"""Ultralytics' name for the class into which single_cls merges all classes."""
 
 
 class Tally:
@@ -39,7 +39,7 @@ class Tally:
             self._images[split][number] += 1
 
     def objects(self, split: Split) -> int:
-        """Return the number of objects of a split that are trained on or validated with."""
+        """Return the number of objects of a split that training or validation uses."""
         return self._objects[split].total()
 
     def table(self) -> tuple[ClassCount, ...]:
@@ -66,7 +66,9 @@ class Tally:
             if not count.train:
                 yield Finding(count.name, None, f"class {number} has no instance in train", "class-unseen")
             elif not count.val:
-                message = f"class {number} has {count.train:,} in train, and none in {self._rules.split}"
+                message = (
+                    f"class {number} has {count.train:,} instances in train, but none in {self._rules.split}"
+                )
                 yield Finding(count.name, None, message, "class-unvalidated")
 
 

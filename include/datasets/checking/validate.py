@@ -45,7 +45,7 @@ class ValidationResult:
     class_table: tuple[ClassCount, ...]
     """In the order of the class ids."""
     warnings: tuple[FoundKind, ...]
-    """Findings that are probably unintended but do not prevent training."""
+    """Probable mistakes in the data that do not prevent training."""
 
 
 def validate(
@@ -82,7 +82,7 @@ class _Check:
     def __init__(self, layout: Layout, source: str, rules: CheckRules, known: KnownFiles) -> None:
         self._layout, self._source, self._rules, self._known = layout, source, rules, known
         self._samples = SampleRules.of(layout, rules)
-        # A dict keeps the order and removes duplicates, such as the errors of an image that a list repeats.
+        # A dict keeps the order and removes duplicates, such as the errors of an image that is listed twice.
         self._errors: dict[Finding, None] = {}
         self.warnings = Collection()
         # The single name of a depth dataset is not a class.
@@ -140,14 +140,14 @@ class _Check:
 
 
 def _unknown_classes(layout: Layout, rules: CheckRules) -> Iterator[Finding]:
-    """Yield an error for each class id to train on that the dataset does not have."""
+    """Yield an error for each class id that the training run selects but the dataset lacks."""
     if rules.classes is None or rules.single_cls or layout.task == "classify":
         return
     for number in rules.classes:
         if number not in layout.names:
             message = (
-                f"class {number} is not in 0..{len(layout.names) - 1}, so nothing would be trained for it; "
-                "Ultralytics would not warn about it"
+                f"class {number} is not in 0..{len(layout.names) - 1}, so training would ignore it, and "
+                "Ultralytics would not warn about that"
             )
             yield Finding("classes", None, message, "label-class")
 

@@ -1,7 +1,7 @@
-"""Decides from which addresses on the web images may be fetched, by an allow-list of hosts.
+"""Decides which hosts on the web images may be fetched from, according to an allow-list.
 
-Without the list, anyone who may start a training run could make a worker send requests into its own network,
-or to any host on the web.
+Without the list, anyone who may start a training run could make a worker send requests to internal hosts of
+its network, or to any host on the web.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _SIGNATURE = re.compile(
     r"|sig|s[etpvr]|spr|sip|ss|srt|sdd|ses|sk(oid|tid|[tesv])|saoid|suoid|scid",
     re.IGNORECASE,
 )
-"""Parameters with which S3, CloudFront, Google and Azure sign URLs; others may select the content."""
+"""Parameters with which S3, CloudFront, Google and Azure sign URLs; other parameters may select the
+content."""
 _PUBLIC = ipaddress.ip_network("2000::/3")
 """All IPv6 addresses that are assigned to the public internet; Python counts many more as public."""
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
@@ -38,7 +39,7 @@ class Address:
     """Host and port of a URL."""
 
     host: str
-    """In lower case; an IPv6 address is without brackets."""
+    """In lower case; IPv6 addresses have no brackets."""
     port: int = _PORT
 
     @classmethod
@@ -72,7 +73,7 @@ def address_of(url: str) -> Address:
     except LocationParseError:
         raise ValueError("a URL is not valid") from None
     if parsed.scheme != "https" or not parsed.host:
-        raise ValueError("a URL is not an https:// address; export the dataset with such addresses")
+        raise ValueError("a URL is not an https:// address; export the dataset with https:// addresses")
     if parsed.auth is not None:
         raise ValueError("a URL contains a user or a password; remove it")
     return Address(parsed.host.strip("[]").rstrip(".").lower(), parsed.port or _PORT)
@@ -102,9 +103,10 @@ class AllowedHosts:
     """The hosts from which images may be fetched."""
 
     hosts: frozenset[str] = frozenset()
-    """Names, with a port unless it is 443; '.example.com' stands for its subdomains."""
+    """Names, with a port unless it is 443; '.example.com' means all its subdomains."""
     networks: tuple[Network, ...] = ()
-    """The private networks in which these hosts may be. A URL may also name a host by an address in them."""
+    """The private networks in which these hosts may be. A URL may also contain an address in one of these
+    networks instead of a name."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -146,7 +148,7 @@ class AllowedHosts:
 
 
 def _plain(address: IpAddress) -> IpAddress:
-    """Return the IPv4 address for which an IPv6 address stands; otherwise return the address itself."""
+    """Return the IPv4 address that an IPv6 address represents; return any other address unchanged."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address.ipv4_mapped:

@@ -1,4 +1,4 @@
-"""The classes of COCO annotations: numbered from 0 in the order of their ids, over all files of a dataset."""
+"""The classes of COCO annotations: numbered from 0 in the order of their ids, for all files of a dataset."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def merge_categories(files: Iterable[tuple[str, Classes]], problems: Problems) -
 
 
 def drop_umbrella(classes: Classes, used: Collection[int]) -> Classes:
-    """Leave out a category that is only the supercategory of all others, as in exports of Roboflow.
+    """Omit a category that is only the supercategory of all others, as in exports of Roboflow.
 
-    Such a category has the lowest id, no supercategory of its own, and no annotations.
+    Such a category has the lowest id, no supercategory, and no annotations.
     """
     (first, umbrella), *others = classes.items()
     is_umbrella = (

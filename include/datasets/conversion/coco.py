@@ -51,7 +51,7 @@ def convert_coco(
     """Write the labels and the data YAML of the COCO dataset in `folder` to `work`, see files.py.
 
     `named` is the annotation file that the user chose, relative to the folder. Returns how many items were
-    left out or replaced, by note; None if the folder has no COCO annotations, or if it has more than
+    skipped or replaced, by note; None if the folder has no COCO annotations, or if it has more than
     COCO_FILES JSON files and the user chose none. Raises DatasetError, and OSErrors after which a retry may
     succeed.
     """
@@ -96,7 +96,7 @@ def convert_coco(
 def _report_unreadable(others: Sequence[OtherFile], found: Sequence[CocoFile], problems: Problems) -> None:
     """Add a problem for each unreadable file that probably contains annotations.
 
-    The name of such a file contains a split, and a COCO file lies beside it.
+    The name of such a file contains a split, and a COCO file is in the same folder.
     """
     folders = {PurePosixPath(file.name).parent for file in found}
     for other in others:
@@ -133,7 +133,7 @@ class _Conversion:
     _task: Task
     _found: Sequence[CocoFile]
     _numbers: Sequence[Mapping[int | str, int]]
-    """For each file, the indexes of its images in the targets of the placement, by the ids of the images."""
+    """For each file, the index of each image in the targets of `_placement`, by the image's id."""
     _placement: Placement
     _files: ConvertedFiles
     _problems: Problems
@@ -145,7 +145,7 @@ class _Conversion:
     _count: int = 0
 
     def write(self, half_files: int) -> dict[str, int]:
-        """Write all files. Returns how many items were left out or replaced, by note.
+        """Write all files. Returns how many items were skipped or replaced, by note.
 
         `half_files` is the number of JSON files that have only images or only annotations.
         """
@@ -162,8 +162,8 @@ class _Conversion:
             Asset(target.asset, path=str(target.path)) for target in self._placement.targets
         )
         left_out = {
-            "images are not named in any annotation file, and are left out": self._placement.unnamed(),
-            "JSON files have images or annotations, but not both, and are left out": half_files,
+            "images are not named in any annotation file, and are skipped": self._placement.unnamed(),
+            "JSON files have images or annotations, but not both, and are skipped": half_files,
         }
         self._notes += Counter(left_out)  # adds only those above zero
         log_notes(self._notes, self._problems.source)

@@ -51,7 +51,7 @@ class Image:
     """An image as the file describes it."""
 
     name: str
-    """Relative to a folder that the file does not name."""
+    """Relative to a folder that the annotation file does not specify."""
     width: int
     """In pixels."""
     height: int
@@ -77,7 +77,7 @@ class CocoFile:
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A JSON file that is not a COCO file, as far as it can be read."""
+    """A JSON file that does not appear to be a COCO file."""
 
     name: str
     """Relative to the dataset."""
@@ -90,8 +90,8 @@ class OtherFile:
 def read_coco_file(path: Path, name: str, problems: Problems) -> CocoFile | OtherFile:
     """Read everything but the annotations.
 
-    A file that becomes unreadable before its images or annotations is not considered a COCO file. Invalid
-    images and categories are added to `problems` and left out. Raises OSErrors after which a retry may
+    A file that cannot be read as far as its images or annotations is not considered a COCO file. Invalid
+    images and categories are added to `problems` and skipped. Raises OSErrors after which a retry may
     succeed.
     """
     file, parts = CocoFile(path, name), set[str]()
@@ -143,9 +143,9 @@ def _read_image(file: CocoFile, element: Any) -> None:
     if type(key) is not int and not isinstance(key, str):
         raise ValueError("id must be a whole number or a string")
     if key in file.images:
-        raise ValueError("another image has the same id, so it is not clear to which one annotations belong")
+        raise ValueError("another image has the same id, so annotations that refer to it are ambiguous")
     if not isinstance(name, str):
-        raise ValueError("file_name is missing; name the image's file relative to the folder of the images")  # noqa: TRY004
+        raise ValueError("file_name is missing; give the image's path in the folder of the images")  # noqa: TRY004
     file.images[key] = Image(image_name(name), *_size(given))
 
 

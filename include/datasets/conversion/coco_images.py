@@ -1,4 +1,4 @@
-"""Places the images that COCO annotation files name into the splits of the converted dataset."""
+"""Assigns the images in COCO annotation files to the splits of the converted dataset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NO_SPLIT = (
     "the annotation files train.json and val.json, or put the images into folders train/ and val/"
 )
 _MISSING = (
-    "the image is not in the dataset, and training would silently leave it out; upload it, or remove it "
+    "the image is not in the dataset, and training would silently skip it; upload it, or remove it "
     "from the annotations"
 )
 _AMBIGUOUS = (
@@ -67,7 +67,7 @@ class Placement:
     """The name of the image to which each label file belongs, by the label file's path without its suffix."""
 
     def place_all(self, files: Sequence[CocoFile]) -> list[dict[int | str, int]]:
-        """Return, for each file, the indexes of its valid images in `targets`, by the ids of the images."""
+        """Return, for each file, the index of each valid image in `targets`, by the image's id."""
         splits = [split_of(file.name) for file in files]
         several = Counter(splits)
         return [
@@ -114,7 +114,7 @@ class Placement:
         label = asset.rpartition(".")[0]
         if self._labels.setdefault(label, name) != name:
             self.problems.add(
-                "another image has the same name with a different ending, so both would share a label file; "
+                "another image has the same name with a different suffix, so both would share a label file; "
                 "rename one",
                 place,
             )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _OUTLINED = {"segment", "semantic", "obb"}
 
 CROWD = "annotations are of crowds (iscrowd), which are not trained on"
-NO_SIZE = "annotations have a box without width or height, and are left out"
-NO_KEYPOINT = "annotations have no labelled keypoint, and are left out as in COCO's own evaluation"
+NO_SIZE = "annotations have a box without width or height, and are skipped"
+NO_KEYPOINT = "annotations have no labelled keypoint, and are skipped as in COCO's evaluation"
 NO_OUTLINE = "annotations have no usable outline, so their boxes are used as outlines"
 
 
@@ -28,9 +28,9 @@ class Row:
     """A row of a label file, without the class."""
 
     numbers: tuple[float, ...] = ()
-    """The numbers after the class; empty if the annotation is left out."""
+    """The numbers after the class; empty if the annotation is skipped."""
     note: str | None = None
-    """Why the annotation is left out, or why its box is used as the outline; None if neither is true."""
+    """Why the annotation is skipped, or why its box is used as the outline; None if neither is true."""
 
 
 def label_object(annotation: Mapping[str, Any], image: Image, task: Task) -> Row:
@@ -81,7 +81,7 @@ def _keypoints(given: Any, image: Image) -> list[float]:
         or len(given) > 3 * KEYPOINTS
         or not all(map(is_pixel, given))
     ):
-        raise ValueError("keypoints must be a list of x, y, visibility of each keypoint")
+        raise ValueError("keypoints must be a list with x, y and visibility for each keypoint")
     if not any(given[2::3]):
         return []
     sizes = (image.width, image.height, 1)

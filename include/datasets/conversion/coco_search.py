@@ -38,7 +38,7 @@ _WORDS: dict[str, Split] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 _OTHER_CONTENTS = ("captions", "image_info", "panoptic", "stuff")
-"""Prefixes of the names of those files in COCO's own archives that contain no objects."""
+"""COCO annotation files whose names start with one of these prefixes contain no objects."""
 
 _TRIED = 200
 """How many images of an annotation file are looked up to find the folder of its images."""
@@ -55,10 +55,9 @@ class Tree:
 
 
 def walk(folder: Path, boundary: Boundary) -> Tree:
-    """List the JSON files and images below `folder`, without folders nested deeper than FOLDER_DEPTH.
+    """List the JSON files and images below `folder`, except in folders nested deeper than FOLDER_DEPTH.
 
-    Raises DatasetError for a link to a folder outside the dataset or to one that contains the link, and
-    OSErrors.
+    Raises DatasetError for a link to a folder that is outside the dataset or contains the link, and OSErrors.
     """
     annotations, images = list[str](), set[str]()
     boundary.require_walkable(folder)
@@ -128,7 +127,7 @@ def _without_split(name: str) -> str:
 
 
 class ImageFinder:
-    """Finds the images that one annotation file names, in all folders in which tools put images."""
+    """Finds the images that one annotation file names, in all folders where tools put images."""
 
     def __init__(self, tree: Tree, annotations: str, names: Iterable[str]) -> None:
         self._images = tree.images
@@ -164,7 +163,7 @@ class ImageFinder:
 
 
 def _usual_folders(annotations: str) -> Iterator[str]:
-    """Yield the folders in which tools put the images of an annotation file, the most usual first."""
+    """Yield the folders where tools put the images of an annotation file, the most usual first."""
     path = PurePosixPath(annotations)
     own, parent = _text(path.parent), _text(path.parent.parent)
     subset = re.sub(r"^(instances|person_keypoints)_", "", path.stem)

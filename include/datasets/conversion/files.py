@@ -5,8 +5,8 @@
     {folder}/fetched/…                             the files that were fetched from URLs
     {folder}/fetched.key                           the key of the export for which files were fetched
 
-Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder of this account
-and is removed with the folder.
+Names are relative to the converted dataset. URLs may be signed, so the list stays in a folder of this
+account; the list is removed with the folder.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ConvertedFiles:
         (self.dataset / DATA_YAML).write_text(text, encoding="utf-8")
 
     def list_assets(self, assets: Iterable[Asset]) -> None:
-        """Write the list of those files that the conversion does not write itself."""
+        """Write the list of the files that the conversion does not write itself."""
         with (self.folder / _LIST).open("w", encoding="utf-8") as file:
             for asset in assets:
                 given = {key: value for key, value in asdict(asset).items() if value is not None}

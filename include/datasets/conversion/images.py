@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LIMITS = FetchLimits()
 _CONNECTIONS = 32
 _FAILURES = 100
-"""After this many refused images, the others are not tried: probably all signatures have expired."""
+"""After this many images were refused, no more are requested: probably all signatures have expired."""
 
 
 def require_allowed(hosts: Mapping[str, int], allowed: AllowedHosts, source: str) -> None:
@@ -69,7 +69,7 @@ def fetch_images(files: ConvertedFiles, allowed: AllowedHosts, source: str) -> N
 
 
 def _fetch(web: WebReader, files: ConvertedFiles, asset: Asset) -> tuple[Asset, str | None]:
-    """Fetch one file; return it with its problem, or with None."""
+    """Fetch one file; return it with a message if it cannot be fetched, otherwise with None."""
     path = files.fetched(asset)
     try:
         if not path.is_file():

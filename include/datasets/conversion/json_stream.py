@@ -18,8 +18,8 @@ def iterate_arrays(file: TextIO, wanted: Collection[str], longest: int) -> Itera
 
     Yields (key, None) at the start of each array, so that empty arrays are noticed, too. Other members are
     skipped. `longest` is the maximum length of an element or a skipped member, in characters. Raises
-    ValueError if one is longer, for invalid JSON, for anything other than an object, and for a wanted member
-    that is not an array or occurs twice.
+    ValueError for a longer element or member, for invalid JSON, for anything other than an object, and for a
+    wanted member that is not an array or occurs twice.
     """
     reader = _Reader(file, longest)
     if reader.peek() != "{":

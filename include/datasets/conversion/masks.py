@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     import numpy as np
 
 _FIRST = 48
-"""The character that stands for zero: '0'."""
+"""The character that represents zero: '0'."""
 _BITS, _MORE, _SIGN = 0x1F, 0x20, 0x10
 _LARGEST = 2**40
 
 
 def decode_mask(counts: Any, height: int, width: int) -> np.ndarray:
-    """Return the mask as uint8 of shape (height, width). Raises ValueError for counts that do not fit."""
+    """Return the mask as uint8 of shape (height, width). Raises ValueError for invalid counts."""
     import numpy as np
 
     runs = _unpack(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
-        raise ValueError("its counts are neither an RLE text nor a list of non-negative whole numbers")
+        raise ValueError("its counts are neither an RLE string nor a list of non-negative whole numbers")
     if sum(runs) != height * width:
         raise ValueError(f"its counts add up to {sum(runs):,} pixels instead of {height * width:,}")
     values = np.arange(len(runs), dtype=np.uint32).astype(np.uint8) & 1
@@ -33,7 +33,7 @@ def decode_mask(counts: Any, height: int, width: int) -> np.ndarray:
 
 
 def outline_mask(mask: np.ndarray) -> list[list[int]]:
-    """Return the outer outlines of a mask as lists of x, y, x, y, … in pixels, as Ultralytics takes them."""
+    """Return the outer outlines of a mask as lists of x, y, x, y, … in pixels, as Ultralytics does."""
     import cv2
     import numpy as np
 
@@ -42,27 +42,27 @@ def outline_mask(mask: np.ndarray) -> list[list[int]]:
 
 
 def _unpack(text: str) -> list[int]:
-    """Return the numbers that the text of a compressed RLE contains. Raises ValueError."""
+    """Return the numbers that a compressed RLE string contains. Raises ValueError."""
     runs: list[int] = []
     number = shift = 0
     for character in text:
         code = ord(character) - _FIRST
         if not 0 <= code < 2 * _MORE:
-            raise ValueError("its counts are not an RLE text")
+            raise ValueError("its counts are not an RLE string")
         number |= (code & _BITS) << shift
         shift += 5
         if code & _MORE:
             if shift > 60:
-                raise ValueError("its counts are not an RLE text: a number has no end")
+                raise ValueError("its counts are not an RLE string: a number has no end")
             continue
         if code & _SIGN:
             number -= 1 << shift
         if len(runs) > 2:
             number += runs[-2]
         if not 0 <= number <= _LARGEST:
-            raise ValueError("its counts are not an RLE text: a number is negative or huge")
+            raise ValueError("its counts are not an RLE string: a number is negative or huge")
         runs.append(number)
         number = shift = 0
     if shift:
-        raise ValueError("its counts are not an RLE text: it ends within a number")
+        raise ValueError("its counts are not an RLE string: it ends within a number")
     return runs

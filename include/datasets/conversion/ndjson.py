@@ -41,16 +41,16 @@ _SAMPLED = 50
 """Number of labels from which the shape of keypoints is inferred, as in Ultralytics."""
 
 _LAYOUTS = {"classify", "depth"}
-"""Tasks whose data have a layout of their own: no other task can be trained on them."""
+"""Tasks whose data have a special layout: no other task can be trained on them."""
 
 
 def convert_ndjson(file: str, source: str, task: Task, work: str) -> dict[str, Any]:
     """Write the labels and the data YAML of an export to `work`, and list the images to fetch, see files.py.
 
     Returns the key of the content, which does not change if Platform exports the content again with new
-    signatures; the hosts of the URLs with the number of files on each; and notes on items that were left out
-    or replaced. Raises DatasetError, and OSErrors after which a retry may succeed or that name no file, such
-    as the error for a full disk.
+    signatures; the hosts of the URLs with the number of files on each; and notes on items that were skipped
+    or replaced. Raises DatasetError, and OSErrors that are not about the export, or after which a retry may
+    succeed.
     """
     export = _Export(Path(file), source, task)
     try:
@@ -75,7 +75,7 @@ class _Export:
     source: str
     task: Task
     notes: Counter[str] = field(default_factory=Counter)
-    """How many items were left out or replaced, by note."""
+    """How many items were skipped or replaced, by note."""
     hosts: Counter[str] = field(default_factory=Counter)
     """The number of files on each host."""
     key: str = ""
@@ -84,7 +84,7 @@ class _Export:
     _used: set[int] = field(default_factory=set)
     """The class ids that occur."""
     _folders: dict[str, int] = field(default_factory=dict)
-    """The class of each folder of images to classify."""
+    """For classify, the class of each folder of images."""
     _points: list[list[float]] = field(default_factory=list)
     """The numbers after the boxes of the first labels, from which the shape of keypoints is inferred."""
     _names: Names = field(default_factory=Names)
@@ -130,7 +130,7 @@ class _Export:
         if self.task == "classify":
             number = record.class_id()
             if number is None:
-                self.notes["images have no class, and are left out"] += 1
+                self.notes["images have no class, and are skipped"] += 1
                 return
             self._used.add(number)
             folder = class_folder(self._header.class_names.get(number, str(number)))
@@ -148,7 +148,7 @@ class _Export:
         self._names.add(record.line, record.split, folder, record.file)
 
     def _require_task(self) -> None:
-        """Raise ValueError if the export's task has a different layout than the training run's."""
+        """Raise ValueError if the export's task has a different layout than the training run's task."""
         given = self._header.task
         if given != self.task and _LAYOUTS & {given, self.task}:
             raise ValueError(
@@ -156,7 +156,7 @@ class _Export:
             )
 
     def _choose_validation(self) -> None:
-        """Take a tenth of train to validate with, as Ultralytics does, if the export has no val images.
+        """Move a tenth of train to val if the export has no images in val, as Ultralytics does.
 
         Does nothing for classify, as in Ultralytics.
         """
@@ -166,7 +166,7 @@ class _Export:
         random.Random(0).shuffle(train)  # noqa: S311 - the same choice as Ultralytics
         chosen = train[: max(1, len(train) // 10)]
         self._names.move(chosen, "val")
-        self.notes["images of train are used to validate, as the export has none in val"] = len(chosen)
+        self.notes["images of train are used for validation, as the export has none in val"] = len(chosen)
 
     def _require_complete(self) -> None:
         for split in ("train", "val"):

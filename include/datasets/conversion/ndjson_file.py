@@ -34,7 +34,7 @@ class Header:
     extras: Mapping[str, Any]
     """Keys that are also keys of a data YAML."""
     depth_scale: float
-    """The divisor that turns the numbers in a depth map into metres."""
+    """The divisor that converts the values in a depth map to metres."""
     is_from_platform: bool
     """Whether Ultralytics Platform wrote the export. Platform names files by a hash of their content."""
 
@@ -52,7 +52,7 @@ class Record:
     annotations: Mapping[str, Any]
     """Lists of labels, by their kind."""
     depth_url: str | None
-    """URL of the depth map; None for all tasks but depth."""
+    """URL of the depth map; None for all tasks except depth."""
 
     def class_id(self) -> int | None:
         """Return the class of an image for classify; None if it has none. Raises ValueError."""
@@ -129,7 +129,7 @@ def _class_names(given: Any) -> dict[int, str]:
 def read_record(line: int, given: Mapping[str, Any], task: Task) -> Record:
     """Check the line of an image, and return the image.
 
-    Raises ValueError, with the same sentence for every problem of a kind.
+    Raises ValueError, with the same message for all problems of one kind.
     """
     split, file, url = given.get("split"), given.get("file"), given.get("url")
     if split not in SPLITS:
@@ -149,7 +149,7 @@ def read_record(line: int, given: Mapping[str, Any], task: Task) -> Record:
 
 
 def read_labels(record: Record) -> list[list[float]]:
-    """Return the labels of an image, but only those of the first kind, as in Ultralytics' own converter.
+    """Return an image's labels; if there are several kinds, only the first, as Ultralytics does.
 
     Raises ValueError.
     """
@@ -167,9 +167,9 @@ def read_labels(record: Record) -> list[list[float]]:
 
 
 def infer_keypoints(points: list[list[float]]) -> list[int] | None:
-    """Return `kpt_shape` for the numbers that follow the boxes of pose labels, as Ultralytics infers it.
+    """Infer `kpt_shape` from the numbers that follow the boxes of pose labels, as Ultralytics does.
 
-    None if it cannot be inferred.
+    Returns None if that is impossible.
     """
     lengths = {len(numbers) for numbers in points}
     if len(lengths) != 1 or (count := lengths.pop()) > 3 * KEYPOINTS:

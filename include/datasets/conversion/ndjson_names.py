@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 _ROOM = 20
-"""Bytes that a number, and the temporary name of a file that is being fetched, may add to a name."""
+"""Number of bytes reserved for a line number (see `settle`) and for the suffix of an unfinished download."""
 
 
 class Names:
@@ -46,7 +46,7 @@ class Names:
         """Add the line number to names whose label file an earlier image already has.
 
         The number is added again while an earlier image has the resulting name. Only an original name can
-        already end with this number, so the result is at most one number longer than an original name.
+        already end with this number, so the result is at most as long as an original name and one number.
         """
         taken = set[str]()
         for line, split in self._splits.items():
@@ -57,7 +57,7 @@ class Names:
             taken.add(f"{split}/{stem}")
 
     def get(self, line: int) -> str | None:
-        """Return the name of an image, beginning with its split; None if the image is left out."""
+        """Return the name of an image, beginning with its split; None if the image is skipped."""
         return f"{self._splits[line]}/{self._names[line]}" if line in self._splits else None
 
 
@@ -87,5 +87,5 @@ def class_folder(name: str) -> str:
     except ValueError as problem:
         raise ValueError(f"a class has a name that no folder can have: {problem}; rename the class") from None
     if len(parts) != 1 or is_ignored(parts):
-        raise ValueError("a class has a name that no folder can have; rename it, without '/' and leading '.'")
+        raise ValueError("a class has a name that no folder can have; rename it without '/' or leading '.'")
     return parts[0]

@@ -67,7 +67,7 @@ def _is_polygon(given: Any) -> bool:
 def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
     """Join polygons into one outline through their closest points, as `merge_multi_segment` does.
 
-    The outline runs from each polygon to the next, and back again along the rest of each.
+    The outline follows a part of each polygon to the next one, and then returns along the other parts.
     """
     import numpy as np
 
@@ -95,7 +95,7 @@ def _join(polygons: Sequence[Sequence[float]]) -> list[np.ndarray]:
 
 
 def _closest_points(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return the indexes of the first closest pair of points, as `min_index` does, but in little memory."""
+    """Return the indexes of the first closest pair of points, as `min_index` does, but with little memory."""
     import numpy as np
 
     best, found = math.inf, (0, 0)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Problems:
-    """The problems found so far; the same problem in several places is counted together."""
+    """The problems found so far; one problem may occur in several places."""
 
     source: str
     """The dataset as the user named it."""
@@ -38,14 +38,14 @@ class Problems:
         return sum(map(len, self._places.values()))
 
     def add(self, problem: str, file: str, line: int | None = None) -> None:
-        """Add a problem, a sentence with its remedy. Raises DatasetError once there are FINDINGS problems."""
+        """Add a problem, described with its remedy. Raises DatasetError once there are FINDINGS problems."""
         self._places.setdefault(problem, []).append((file, line))
         self._left -= 1
         if self._left == 0:
             self.raise_any()
 
     def raise_any(self) -> None:
-        """Raise DatasetError if there are problems; it lists the first place of each before second places."""
+        """Raise DatasetError if there are problems; list the first place of each before any second place."""
         if not self._places:
             return
         findings = [
@@ -75,6 +75,6 @@ def warn_of_notes(notes: Mapping[str, int], source: str) -> tuple[FoundKind, ...
 
 
 def log_notes(notes: Counter[str], source: str) -> None:
-    """Log how many items a conversion left out or replaced, by note: '12 annotations are of crowds'."""
+    """Log how many items a conversion skipped or replaced, by note: '12 annotations are of crowds'."""
     for note, count in notes.most_common():
         log.warning("Converting %s: %s %s.", source, f"{count:,}", note)

@@ -2,8 +2,8 @@
 
 The fingerprint is computed from the MD5s of the files. These are also the ETags of the objects, unless the
 bucket encrypts with SSE-KMS. An object is written only if it is missing or its recorded SHA-256 is wrong, so
-several workers may store the same dataset at once, and a retry continues where a killed worker stopped. The
-record of the conversion is written last.
+several workers may store the same dataset concurrently, and a retry continues where a killed worker stopped.
+The record of the conversion is written last.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ConvertedDataset(BaseModel):
     yaml: str | None
     """Name of the dataset's data YAML; None for a dataset of class folders."""
     notes: dict[str, int] = Field(default_factory=dict)
-    """How many items were left out or replaced, by note."""
+    """How many items were skipped or replaced, by note."""
 
 
 class ConvertedDatasets:
@@ -61,7 +61,7 @@ class ConvertedDatasets:
         self._bucket, self._listings = bucket, S3Listings(bucket)
 
     def uri(self, converted: ConvertedDataset) -> str:
-        """Return the value of the parameter `dataset` that names the converted dataset."""
+        """Return the value of the parameter `dataset` that refers to the converted dataset."""
         return f"s3://{self._bucket.name}/{converted_prefix(converted.prefix)}{converted.yaml or ''}"
 
     def find(self, key: str) -> ConvertedDataset | None:

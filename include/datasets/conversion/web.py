@@ -37,7 +37,7 @@ _QUERY = re.compile(r"\?[^ \"]*")
 
 
 class ImagesUnavailable(TransientError):
-    """A host of images is temporarily unavailable; fetched images stay on this machine for a retry."""
+    """An image host is temporarily unavailable; images already fetched stay on this machine for a retry."""
 
 
 class FetchRefused(Exception):
@@ -54,7 +54,7 @@ class _PeerRefused(Exception):
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Limits of one file."""
+    """Limits on the download of one file."""
 
     size: int = IMAGE_BYTES
     """In bytes."""
@@ -161,7 +161,7 @@ class WebReader:
 
 @contextmanager
 def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> Iterator[WebReader]:
-    """Yield a reader that connects only to allowed hosts, and to private addresses only if listed.
+    """Yield a reader that connects only to allowed hosts, and to private addresses only if they are listed.
 
     If requests go through a proxy, the proxy decides which addresses are allowed.
     """
@@ -169,7 +169,7 @@ def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> It
 
     library = logging.getLogger(_LIBRARY_LOGS)
     with requests.Session() as session:
-        session.trust_env = False  # no credentials of ~/.netrc; `_open` reads proxies and certificates
+        session.trust_env = False  # no credentials from ~/.netrc; `_open` reads proxies and certificates
         session.adapters.clear()
         session.mount("https://", _make_adapter(allowed, connections))
         library.addFilter(_strip_query)
@@ -180,7 +180,7 @@ def open_web(allowed: AllowedHosts, limits: FetchLimits, connections: int) -> It
 
 
 def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
-    """Return a transport of requests that refuses connections to addresses that are not allowed.
+    """Return an adapter for `requests` that refuses connections to addresses that are not allowed.
 
     The address is checked once the connection is established, before anything is sent: a separate look-up
     beforehand could return a different address than the connection then uses.
@@ -212,7 +212,7 @@ def _make_adapter(allowed: AllowedHosts, connections: int) -> Any:
 
 @contextmanager
 def _translate_errors(what: str) -> Iterator[None]:
-    """Translate errors of requests and urllib3 into ours, which contain `what` but nothing of the URL."""
+    """Translate errors of requests and urllib3 into ours, which contain `what` but no part of the URL."""
     from requests import RequestException
     from requests.exceptions import SSLError
     from urllib3.exceptions import HTTPError
@@ -242,11 +242,11 @@ def _require_good(status: int) -> None:
     if status == HTTPStatus.OK:
         return
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
-        raise _Interrupted(f"answers HTTP {status}")
+        raise _Interrupted(f"responds with HTTP {status}")
     reason = (
         "; signed URLs expire, so export the dataset again" if status in {400, 401, 403, 404, 410} else ""
     )
-    raise FetchRefused(f"the host answers HTTP {status}{reason}")
+    raise FetchRefused(f"the host responds with HTTP {status}{reason}")
 
 
 def _next_block(response: Response) -> bytes:
@@ -260,6 +260,6 @@ def _strip_query(record: logging.LogRecord) -> bool:
     """Remove queries from the library's log records, such as those of each request at level DEBUG."""
     if isinstance(record.args, tuple):
         record.args = tuple(without_query(part) if isinstance(part, str) else part for part in record.args)
-    # A filter before this one may have put the arguments into the text.
+    # An earlier filter may have inserted the arguments into the message.
     record.msg = _QUERY.sub("", str(record.msg))
     return True

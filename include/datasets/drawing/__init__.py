@@ -1,4 +1,4 @@
-"""Samples of a dataset with their labels drawn, so that people see what a training run would learn.
+"""Samples of a dataset with their labels drawn, so that users can see what a training run would learn.
 
 maps      masks and depth maps, and the colours of classes
 shapes    the content of a label file as shapes in an image

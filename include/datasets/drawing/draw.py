@@ -32,7 +32,7 @@ INDEX = "index.json"
 """The file that lists the pictures with their name, split and image."""
 
 MOST_SAMPLES = 12
-"""Maximum number of pictures of a dataset; at most a third of them are from the split to validate with."""
+"""Maximum number of pictures of a dataset; at most a third of them are from the validation split."""
 
 _LONGEST_SIDE = 640
 _QUALITY = 85
@@ -43,7 +43,7 @@ _FILLED = 0.3
 def draw_samples(location: dict[str, Any], task: Task, split: Split, target: str) -> None:
     """Draw samples of the dataset at `location` into the folder `target`, as 0.jpg and so on, with an INDEX.
 
-    `split` is the split to validate with. An image that OpenCV cannot read is left out. Raises DatasetError.
+    `split` is the validation split. An image that OpenCV cannot read is skipped. Raises DatasetError.
     """
     import cv2
 
@@ -119,7 +119,7 @@ def _draw_shape(picture: Picture, shape: Shape, layout: Layout) -> Picture:
 
 
 def _in_pixels(points: Sequence[Point], picture: Picture) -> Any:
-    """Return the points in whole pixels, clipped to near the picture, because OpenCV overflows silently."""
+    """Return the points in whole pixels, clipped around the picture, because OpenCV overflows silently."""
     import numpy as np
 
     height, width = picture.shape[:2]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Picture = Any
-    """OpenCV's image: an array (height, width, 3) of bytes, blue first."""
+    """An image as in OpenCV: a byte array of shape (height, width, 3), blue first."""
 
 _FILLED = 0.6
 """Opacity of the colours of a mask."""

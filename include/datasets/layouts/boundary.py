@@ -19,8 +19,8 @@ class DatasetRoots:
     folders: tuple[Path, ...] = ()
     """A dataset must be below one of these folders; if there are none, local paths are not allowed."""
     training_root: Path | None = None
-    """A folder in which no local dataset may be. It caches fetched data: without this rule, a data YAML from
-    a bucket could be passed off as a local one."""
+    """A folder that may not contain local datasets. It has the cache of fetched data: without this rule, a
+    data YAML from a bucket could be passed off as a local one."""
 
     def resolve(self) -> DatasetRoots:
         """Return the same folders with all links resolved."""
@@ -41,7 +41,7 @@ class LeadsOutside(ValueError):
 
 
 class Boundary:
-    """The folder of one dataset. Every path that the dataset names is resolved by this class before use."""
+    """The folder of one dataset. This class resolves every path in the dataset before it is used."""
 
     def __init__(self, folder: Path, source: str, barred: Path | None = None) -> None:
         self.folder, self.source = folder, source
@@ -51,7 +51,7 @@ class Boundary:
         self.circular_links: list[str] = []
         """Links that were not followed because they lead back to a folder that contains them."""
         self._resolves_folders = barred is not None and barred.is_relative_to(folder)
-        # There are many files but few folders: each folder is resolved once, a file only if it is a link.
+        # There are many files but few folders: each folder is resolved once, and a file only if it is a link.
         self._folders: dict[str, tuple[str, bool]] = {}
 
     def contains(self, real: Path) -> bool:
@@ -69,7 +69,8 @@ class Boundary:
     def resolve_file(self, path: str) -> str:
         """Resolve all links in a file's path.
 
-        Raises LeadsOutside, also if the path is not a regular file, and OSErrors such as FileNotFoundError.
+        Raises LeadsOutside, including for a path inside that is not a regular file, and OSErrors such as
+        FileNotFoundError.
         """
         folder, _, name = path.rpartition(os.sep)
         parent, inside = self._resolve_folder(folder)

@@ -40,17 +40,17 @@ _FOLDERS: dict[Split, tuple[str, ...]] = {
 
 
 def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layout:
-    """Find all images to train on, and those of `split` to validate with.
+    """Find all training images, and the images of the validation split `split`.
 
     The classes are the folders of train/ that contain images, in torchvision's order.
     """
     if location.path.is_file():
         raise DatasetError(
-            f"Dataset {location.source!r} is a YAML file, but classify takes a folder with train/ and val/ "
+            f"Dataset {location.source!r} is a YAML file, but classify needs a folder with train/ and val/ "
             "that contain a folder for each class"
         )
     root = _find_root(location.path, Boundary(location.folder, location.source, location.barred))
-    # Without the records of `_find_root`.
+    # A new Boundary, because the links and images that `_find_root` recorded would be counted twice.
     boundary = Boundary(location.folder, location.source, location.barred)
     folders, images = _find_splits(root, split, boundary)
     splits = {name: resolve_samples(found, boundary) for name, found in images.items()}
@@ -73,7 +73,7 @@ def read_class_folders(location: DatasetLocation, split: Split = "val") -> Layou
 def _find_splits(
     root: Path, split: Split, boundary: Boundary
 ) -> tuple[dict[Split, Path], dict[Split, Iterable[_NamedImage]]]:
-    """Return the folder and the images of train and of the split to validate with."""
+    """Return the folder and the images of train and of the validation split."""
     folders: dict[Split, Path] = {"train": root / "train"}
     if folders["train"].is_dir():
         if split not in folders:
@@ -87,7 +87,7 @@ def _find_splits(
 
 
 def _divide(images: Iterable[_NamedImage]) -> tuple[list[_NamedImage], list[_NamedImage]]:
-    """Return the images to train on, and the images to validate with, both in the order of their names."""
+    """Return the training images and the validation images, both in the order of their names."""
     classes: defaultdict[str, list[_NamedImage]] = defaultdict(list)
     for image in images:
         classes[_class_of(image[2])].append(image)
@@ -139,7 +139,7 @@ def _find_root(folder: Path, boundary: Boundary, depth: int = 0) -> Path:
     if len(filled) > 1 and not set(filled) & set(_FOLDERS["val"]):
         return folder
     raise DatasetError(
-        f"Dataset {boundary.source!r} has no train/; classify takes train/ and val/, each with a folder "
+        f"Dataset {boundary.source!r} has no train/; classify needs train/ and val/, each with a folder "
         "for each class, or the class folders alone"
     )
 

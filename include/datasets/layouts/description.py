@@ -40,11 +40,11 @@ class Description:
     path: str | None
     """The value of the key `path`, as written."""
     splits: Mapping[Split, list[str]]
-    """The paths of train and of the split to validate with, as written."""
+    """The paths of train and of the validation split, as written."""
     names: dict[int, str]
     """Class names by class id."""
     extras: Mapping[str, Any] = field(default_factory=dict)
-    """The other keys that Ultralytics reads, but with the `masks_dir` of the views, not the dataset's own."""
+    """The other keys that Ultralytics reads, but with the `masks_dir` of the views, not the dataset's."""
     labels: LabelFiles = TEXT
     """Where the labels of an image are."""
 

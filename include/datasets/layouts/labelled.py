@@ -1,4 +1,4 @@
-"""The dataset layout of all tasks but classify: images, each with a file of labels."""
+"""The dataset layout of all tasks except classify: images, each with a file of labels."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
-    """Find all images to train on and to validate with, and the paths of their labels.
+    """Find all training and validation images, and the paths of their labels.
 
-    `split` is the split to validate with. Raises DatasetError and OSErrors.
+    `split` is the validation split. Raises DatasetError and OSErrors.
     """
     boundary = Boundary(location.folder, location.source, location.barred)
     file = find_description(location.path, boundary) if location.path.is_dir() else location.path
@@ -51,11 +51,11 @@ def read_labelled(location: DatasetLocation, task: Task, split: Split = "val") -
 def _find_root(
     description: Description, location: DatasetLocation, boundary: Boundary
 ) -> tuple[Path, Boundary]:
-    """Return the folder to which train and val are relative: `path` if allowed, else the YAML's own folder.
+    """Return the folder to which train and val are relative: `path` if allowed, else the YAML's folder.
 
-    Data YAMLs often still contain the `path` of the machine on which they were made; Ultralytics also ignores
-    such a path in an archive. For a local dataset, `path` may name a different folder below a root. That
-    folder then becomes the dataset's folder.
+    Data YAMLs often still contain the `path` of the machine on which they were created; Ultralytics also
+    ignores such a path in an archive. For a local dataset, `path` may name a different folder below a root.
+    That folder then becomes the dataset's folder.
     """
     own = resolve(description.file.parent)
     if description.path is None:
@@ -108,10 +108,10 @@ class _Reader:
         return resolve_samples(self._with_labels(images), self.boundary)
 
     def _with_labels(self, images: list[_Found]) -> Iterator[tuple[str, str, str]]:
-        """Add the path of its labels to each image.
+        """Add to each image the path of its labels.
 
-        A list may name an image several times, to train on it more often. Each repetition becomes a sample
-        with its own name.
+        A list may name an image several times, so that it is used more often. Each repetition becomes a
+        sample with its own name.
         """
         images.sort(key=itemgetter(2))
         previous, repeats = "", 0
@@ -132,17 +132,17 @@ class _Reader:
             yield image, possible[0] if len(possible) == 1 else self._find_first(possible), repeat + name
 
     def _require_apart(self, image: str, name: str, label: str) -> None:
-        """Raise DatasetError if the label, which is an image itself, would count as an image to train on."""
+        """Raise DatasetError if the label, which is an image itself, would count as a training image."""
         folder, kept = self.description.labels.folder, self.boundary.relative_name(Path(image))
         start = f"Dataset {self.boundary.source!r}: {show_value(kept)}"
         if label.rpartition(os.sep)[0] == image.rpartition(os.sep)[0]:
             raise DatasetError(
-                f"{start} is not below a folder named images, so its labels would lie next to it and "
+                f"{start} is not below a folder named images, so its labels would be next to it and "
                 f"count as images; move the images into images/, and their labels into {folder}/"
             )
         if "images" in Path(name).parts[:-1]:
             raise DatasetError(
-                f"{start} is below a folder named images within its split, so its labels would lie in the "
+                f"{start} is below a folder named images within its split, so its labels would be in the "
                 f"split, too; give that folder as the split, and put the labels into {folder}/ beside it"
             )
 
@@ -191,7 +191,10 @@ class _Reader:
         return [(found.parent, found.name)]
 
     def _read_list(self, file: Path) -> Iterable[tuple[Path, str]]:
-        """Read a list of images. Lines that name no image are never quoted: the file may not be a list."""
+        """Read a list of images.
+
+        Errors never quote lines that do not name an image, because the file may not be a list.
+        """
         images: list[str] = []
         findings: list[Finding] = []
         for number, line in _lines(file, self.boundary.source):

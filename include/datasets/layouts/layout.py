@@ -29,9 +29,9 @@ _REMEDIES = {
 
 
 def read_layout(location: DatasetLocation, task: Task, split: Split = "val") -> Layout:
-    """Find all images to train on and to validate with, and the paths of their labels.
+    """Find all training and validation images, and the paths of their labels.
 
-    `split` is the split to validate with. Raises DatasetError, and OSError if a retry may succeed.
+    `split` is the validation split. Raises DatasetError, and OSError if a retry may succeed.
     """
     with translate_reading_errors(location.source):
         return (

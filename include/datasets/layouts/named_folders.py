@@ -24,10 +24,10 @@ _MOST_FOLDERS = 1000
 
 
 def name_folders(file: str, uri: str, name: str) -> dict[str, list[str]]:
-    """Return every path to which the data YAML may refer, relative to the YAML's own folder.
+    """Return every path to which the data YAML may refer, relative to the YAML's folder.
 
-    `folders` may contain images or labels; "" is the YAML's own folder. `lists` are those of the folders that
-    may instead be lists of images. `roots` are the folders to which the paths in such lists may be relative.
+    `folders` may contain images or labels; "" is the YAML's folder. `lists` are the paths in `folders` that
+    may be lists of images instead. `roots` are the folders to which the paths in such lists may be relative.
     `masks` are the names of the folders of masks.
     """
     try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _UNREAD_SUFFIXES = frozenset({
     "exr", "gif", "hdr", "jfif", "jpe", "pbm", "pgm", "pnm", "ppm", "psd", "svg", "tga",
 })  # fmt: skip
-"""Suffixes of images that Ultralytics does not list; their absence would otherwise go unnoticed."""
+"""Suffixes of images that Ultralytics silently ignores; the check warns about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Sample:
     """One image of a split.
 
     There may be millions of samples, so each holds short strings: samples share the strings of their folders,
-    and a full path is built only when needed. It is a string, because creating a `Path` takes longer than
+    and a full path is built only when needed. Paths are strings, because creating a `Path` takes longer than
     linking a file.
     """
 
@@ -80,7 +80,7 @@ class Layout:
     extras: Mapping[str, Any] = field(default_factory=dict)
     """The other keys that Ultralytics reads from a data YAML, such as `channels`, with their values."""
     validation: Split = "val"
-    """The split to validate with."""
+    """The validation split."""
     warnings: tuple[Finding, ...] = ()
     """Warnings from listing the files."""
     labels: LabelFiles = TEXT
@@ -93,19 +93,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where a dataset is on this machine. All paths are resolved, with one exception."""
+    """Where a dataset is on this machine. All paths are resolved, but `path` may be a link to a file."""
 
     path: Path
-    """A folder, a data YAML, or a file that must be converted. It may be a link to a file."""
+    """A folder, a data YAML, or a file that must be converted."""
     source: str
     """The dataset as the user named it, for messages."""
     folder: Path
     """The dataset's folder; paths in the dataset must not lead outside it."""
     roots: tuple[Path, ...] = ()
-    """For a user's own path, the folders in which a data YAML's `path` may name a different dataset folder.
-    Fetched data have none."""
+    """For a path that a user gave, the folders in which a data YAML's `path` may name a different dataset
+    folder. Empty for fetched data."""
     barred: Path | None = None
-    """For a user's own path, a folder into which no path may lead."""
+    """For a path that a user gave, a folder into which no path of the dataset may lead."""
 
     @property
     def is_fetched(self) -> bool:
@@ -138,8 +138,8 @@ class DatasetLocation:
 def images_below(folder: Path, boundary: Boundary) -> Iterator[str]:
     """Yield the paths of all images below `folder`, relative to it.
 
-    Hidden files and folders are skipped, as in Ultralytics. Links that lead in a circle are not followed, but
-    recorded in the boundary. Raises DatasetError for a folder that leads out of the dataset or is nested too
+    Hidden files and folders are skipped, as in Ultralytics. Links that form a loop are not followed, but
+    recorded in the boundary. Raises DatasetError for a folder that is outside the dataset or nested too
     deeply, and OSErrors.
     """
     boundary.require_walkable(folder)
@@ -227,7 +227,7 @@ def listing_warnings(boundary: Boundary) -> tuple[Finding, ...]:
 
 
 def raise_error(error: OSError) -> NoReturn:
-    """Raise the error: `os.walk` leaves out the folders that it cannot list, unless its onerror raises."""
+    """Raise the error: `os.walk` skips the folders that it cannot list, unless its onerror raises."""
     raise error
 
 

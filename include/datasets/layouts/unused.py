@@ -1,4 +1,4 @@
-"""Warns of files that Ultralytics silently ignores: labels without an image, and images without a class."""
+"""Reports files that Ultralytics silently ignores: labels without an image, and images without a class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def find_unused_labels(
 
 
 def find_classless_images(folders: Iterable[Path], boundary: Boundary) -> Iterator[Finding]:
-    """Yield a warning for each folder in which images lie beside the class folders instead of in them."""
+    """Yield a warning for each folder that has images beside the class folders instead of in them."""
     for folder in dict.fromkeys(folders):
         outside = sum(map(is_image, _names(str(folder), boundary)))
         if outside:

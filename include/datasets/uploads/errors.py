@@ -1,4 +1,4 @@
-"""The reasons for which an upload is refused."""
+"""The reasons why an upload is refused."""
 
 from __future__ import annotations
 

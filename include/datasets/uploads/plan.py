@@ -105,13 +105,13 @@ def _check_sizes(files: Sequence[UploadFile]) -> None:
     divided = sum(file.parts > 1 for file in files)
     if divided > UPLOAD_FILES_IN_PARTS:
         raise UploadRefused(
-            f"{divided:,} files are larger than {in_words(UPLOAD_PART)}, and the limit is "
-            f"{UPLOAD_FILES_IN_PARTS:,}: pack them into one .zip"
+            f"{divided:,} files are larger than {in_words(UPLOAD_PART)}, more than the limit of "
+            f"{UPLOAD_FILES_IN_PARTS:,} such files: pack them into one .zip"
         )
 
 
 def _check_paths(paths: Sequence[str]) -> None:
-    """Raise UploadRefused for a path that is unsafe, never trained on, or in conflict with another path."""
+    """Raise UploadRefused for a path that is unsafe, ignored in training, or in conflict with another."""
     seen: set[str] = set()
     folders: set[str] = set()
     for path in paths:

@@ -65,7 +65,7 @@ class PartLink:
 
     part: FilePart
     url: str
-    """Where to send the part, by PUT."""
+    """The address to which the part is sent with PUT."""
     headers: dict[str, str]
     """The headers that must be sent with the part."""
 
@@ -96,8 +96,8 @@ class UploadStore:
         """Return the numbers of the parts that are in S3, for each file.
 
         Until the upload is completed, a file whose size differs from the announced size is removed, because
-        links cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object if a
-        sender is cut off after the headers.
+        links cannot overwrite an existing object. SeaweedFS 4.48, for example, stores an empty object if the
+        connection breaks after the headers.
         """
         stored = self._list_stored(upload)
 
@@ -167,7 +167,7 @@ class UploadStore:
         current, etag = self._read(upload.upload_id)
         if current.completed_at != upload.completed_at:
             raise _changed(upload.upload_id)
-        # Write this first, so that nobody completes the upload, or begins to use it, during the removal.
+        # Write this first, so that no one completes the upload, or begins to use it, during the removal.
         ended = current.model_copy(update={"completed_at": None, "removed_at": datetime.now(UTC)})
         self._write(ended, {"IfMatch": etag})
         record = upload_record_key(upload.upload_id)
@@ -175,7 +175,7 @@ class UploadStore:
             if file.multipart_id is not None:
                 location = self._bucket.at(upload.key(file))
                 abort_multipart_upload(self._bucket.client, location, file.multipart_id)
-        # The record goes last: as long as it exists, the upload can be found, and its removal repeated.
+        # The record is removed last: while it exists, the upload can be found, and its removal repeated.
         removed = self._bucket.delete_below(upload.prefix, lambda key: key != record)
         self._bucket.delete(record)
         return removed
@@ -234,7 +234,7 @@ class UploadStore:
         if not _ID.fullmatch(upload_id):
             raise _unknown(upload_id)
         try:
-            # One request returns record and ETag: between two requests, the upload could be completed.
+            # One request returns both record and ETag: between two requests, the upload could be completed.
             record, etag = self._bucket.read_with_etag(upload_record_key(upload_id), _LARGEST_RECORD)
             return Upload.model_validate_json(record), etag
         except (ObjectNotFound, ObjectTooLarge, ValidationError):
@@ -246,7 +246,7 @@ class UploadStore:
         try:
             self._bucket.put(key, content, content_type="application/json", condition=condition)
         except ConditionFailed:
-            # If only the response was lost, boto3's retry has met our own record.
+            # If only the response was lost, boto3's retry has found the record that the first attempt wrote.
             if self._read(upload.upload_id)[0] != upload:
                 raise _changed(upload.upload_id) from None
 

@@ -1,4 +1,4 @@
-"""Add the resumable checkpoint to the deployable one."""
+"""Add the path, hash and size of the resumable checkpoint, beside those of the deployable one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Add indexes for listing, filtering and following jobs, so that a million rows are as fast as a thousand."""
+"""Add indexes, so that lists, filters and lineage are as fast for a million jobs as for a thousand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEWEST = "(COALESCE(created_at, '-infinity')), job_id"
 _DATASET = "(left(spec ->> 'dataset', 250))"
 _MODEL = "(left(spec ->> 'model', 250))"
 
-# The columns after the list's order serve a second filter, which then needs no access to the table.
+# The columns after those of the list's order let a second filter work without access to the table.
 INDEXES = {
     "training_schema_newest": f"({_NEWEST})",
     "training_schema_status": f"(status, {_NEWEST})",

@@ -1,4 +1,4 @@
-"""Add a job's progress within an epoch, how much of its training counted, and when it is to stop."""
+"""Add a job's progress within an epoch, its useful and its lost training time, and when it is to stop."""
 
 from __future__ import annotations
 

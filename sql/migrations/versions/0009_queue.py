@@ -1,6 +1,6 @@
-"""Add how long jobs wait for a GPU, and which one they get; until then a job is queued.
+"""Add how long jobs wait for a GPU, and which GPU they get; a job that waits is now `queued`.
 
-Before this revision a job was `running` from the moment its run claimed it.
+Before this revision, a job was `running` from the moment its run claimed it.
 """
 
 from __future__ import annotations

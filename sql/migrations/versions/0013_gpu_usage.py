@@ -23,7 +23,7 @@ COLUMNS = {
 }
 
 INDEXES = {"gpu_usage_seen": "(seen_at)"}
-"""Finds what was used since a Monday among the attempts of all years."""
+"""Finds the usage since a Monday quickly among the attempts of many years."""
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""Add what is being prepared for a job whose training has not begun yet."""
+"""Add the progress of preparing the data of a job whose training has not begun yet."""
 
 from __future__ import annotations
 

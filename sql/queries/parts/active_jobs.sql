@@ -1,4 +1,4 @@
--- The jobs of Dag train_yolo that are queued or running, with the GPUs of each.
+-- The jobs of Dag train_yolo that are queued or running, with the number of GPUs of each.
 SELECT
     job_id,
     triggered_by::text AS triggered_by,

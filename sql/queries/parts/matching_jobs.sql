@@ -1,7 +1,7 @@
 job_id IS NOT NULL
 -- A filter that is NULL matches every job. The given status gets the type of the column, which may be a host
--- application's enum. The indexes on dataset and model cover 250 characters (revision 0005), and serve only the same
--- expression.
+-- application's enum. The indexes on dataset and model cover 250 characters (revision 0005), and are used only for
+-- exactly this expression.
 AND (%(any_status)s::boolean OR status = %(status)s)
 AND (%(dataset)s::text IS NULL OR left(spec ->> 'dataset', 250) = %(dataset)s)
 AND (%(model)s::text IS NULL OR left(spec ->> 'model', 250) = %(model)s)

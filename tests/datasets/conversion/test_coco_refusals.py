@@ -207,7 +207,7 @@ def test_a_json_file_with_images_only_is_counted_among_those_left_out(
     folder = build_coco(tmp_path / "data")
     (folder / "annotations" / "instances_train_more.json").write_text('{"images": []}')
     assert convert_coco(str(folder), "mine", None, None, "detect", str(tmp_path)) is not None
-    assert "1 JSON files have images or annotations, but not both, and are left out" in caplog.text
+    assert "1 JSON files have images or annotations, but not both, and are skipped" in caplog.text
 
 
 def test_an_unsupported_task_is_refused_with_the_tasks_that_coco_supports(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_second_check_and_an_export_with_new_signatures_fetch_nothing(
 def test_an_interrupted_fetch_continues_where_it_stopped(world: World, host: ImageHost) -> None:
     source = world.upload_export("detect", host)
     host.status["/photo-5.png"] = [500] * 2
-    with pytest.raises(ImagesUnavailable, match=r"photo-5\.png answers HTTP 500, 2 times in a row"):
+    with pytest.raises(ImagesUnavailable, match=r"photo-5\.png responds with HTTP 500, 2 times in a row"):
         world.check(source)
     world.check(source)
     assert sum(count for path, count in host.asked.items() if "photo-5" not in path) == 9
