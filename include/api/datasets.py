@@ -54,8 +54,8 @@ class Dataset(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     newest: DatasetSummary
-    """The version that the name stands for: the newest one that is not archived, or the newest one if all are
-    archived."""
+    """The version that the name refers to: the newest version that is not archived, or the newest version if
+    all are archived."""
     versions: int
     """Number of versions."""
 
@@ -186,10 +186,10 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
     if images > COMPARED_IMAGES:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{base} and {version} have {images:,} images together, and this request compares at most "
+            f"{base} and {version} have a total of {images:,} images, but this request compares at most "
             f"{COMPARED_IMAGES:,}; registration compares a version of any size with the version before it",
         )
     try:
-        return find_difference(bucket, base, version)  # not stored: only tasks write to the bucket
+        return find_difference(bucket, base, version)  # not stored, because only tasks write to the bucket
     except ManifestMissing:
         return None

@@ -60,7 +60,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response(f"The head of a request must not exceed {MOST_HEAD_BYTES} bytes.")
         elif self._closing is None and self.cycle is not None and self.cycle.response_complete:
-            self._close_soon()  # empty lines start no request, but have cancelled uvicorn's own timeout
+            self._close_soon()  # empty lines start no request, but cancel uvicorn's own timeout
 
     def on_message_begin(self) -> None:
         """Start the timer for the head."""

@@ -125,7 +125,7 @@ def test_starting_again_after_a_lost_response_starts_no_second_run(visit: Visito
         page.get_by_role("button", name="Start training").click()
         expect(page.get_by_text("Airflow is not responding.")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("heading", level=1, name="Waiting for the training")).to_be_visible()
+    expect(page.get_by_role("heading", level=1, name="Waiting for training to start")).to_be_visible()
     (started,) = set(api.runs("train_yolo")) - set(runs)
     assert parse_qs(urlsplit(page.url).query)["run_id"] == [started]
 
@@ -137,7 +137,7 @@ def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit
         "device=[0,1] name=exp3"
     )
     page.get_by_role("button", name="Fill in").click()
-    expect(page.get_by_text("Ignored, because it is set automatically: name.")).to_be_visible()
+    expect(page.get_by_text("Ignored (set automatically): name.")).to_be_visible()
     filled = {"dataset": "s3://b/d.zip", "model": "yolo11n-seg", "task": "segment", "epochs": "20"}
     for name, value in filled.items():
         expect(page.get_by_label(name, exact=True)).to_have_value(value)
@@ -146,7 +146,7 @@ def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit
     overrides = page.get_by_label("overrides", exact=True).input_value()
     assert json.loads(overrides) == {"mosaic": 0.5, "cos_lr": True}
 
-    page.get_by_text("Start the same from a terminal").click()
+    page.get_by_text("Start the same training run from a terminal").click()
     command = page.get_by_text(re.compile("^yolo segment train ")).inner_text()
     assert set(command.split()) == {
         "yolo", "segment", "train", "data=s3://b/d.zip", "model=yolo11n-seg", "epochs=20", "imgsz=320",

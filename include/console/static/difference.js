@@ -108,7 +108,7 @@ function Classes({ classes: { changes, renumbered } }) {
         <th scope="col" class="number">val</th></tr></thead>
       <tbody>${changes.map(
         ({ name, before, after }) => html`<tr key=${name}><th scope="row">${name}
-          ${!before && html` <span class="tag">new</span>`}${!after && html` <span class="tag">gone</span>`}</th>
+          ${!before && html` <span class="tag">new</span>`}${!after && html` <span class="tag">removed</span>`}</th>
         <td class="number">${change(before?.train, after?.train)}</td>
         <td class="number">${change(before?.val, after?.val)}</td></tr>`,
       )}</tbody></table></div>`;

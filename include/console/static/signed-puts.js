@@ -5,7 +5,7 @@ import { fetchJson, Problem, trainingUrl } from "./api.js";
 const MOST_ATTEMPTS = 6;
 /**
  * Statuses of S3 after which a retry with a new link may succeed. Amazon S3 answers 409 to a conditional PUT while it
- * processes another one for the same object.
+ * processes another PUT of the same object.
  */
 const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
 

@@ -24,7 +24,7 @@ function Dataset() {
   const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
   if (!name) {
     return html`<${Page} tab="datasets" heading="Dataset">
-      <${Note} kind="warning">The address contains no name. <a href="datasets">Show all datasets</a></${Note}>
+      <${Note} kind="warning">The URL contains no dataset name. <a href="datasets">Show all datasets</a></${Note}>
     </${Page}>`;
   }
   if (version) return html`<${VersionView} name=${name} version=${version} />`;
