@@ -27,8 +27,8 @@ fi
 # Restore the bucket first, so that no row refers to an object that is still missing.
 echo "1. Bucket $CHECKPOINT_BUCKET"
 rclone copy "$remote/objects" "bucket:$CHECKPOINT_BUCKET" --metadata "${report[@]}"
-# objects/ is the bucket at the newest backup. For each backup after TIME, newest first, restore the objects that it
-# replaced or removed: the last copy restored of an object is then the one from TIME.
+# objects/ holds the bucket as of the newest backup. For each backup after TIME, newest first, restore the objects that
+# it replaced or removed. Every object that existed at TIME then has its content from that time.
 rclone lsf --recursive --files-only --include '/replaced/**' "$remote" | cut --delimiter / --fields 2 | sort --unique --reverse |
     while read -r later; do
         if [[ $later > $time ]]; then

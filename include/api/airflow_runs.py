@@ -55,9 +55,9 @@ def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
     """Mark the run as failed, using the login of `request`.
 
-    Airflow requires the right to edit runs, which some users who may stop a job lack. If Airflow refuses,
-    this is only logged: the run fails by itself when it next claims the job, starts an attempt or gets its
-    GPU.
+    Airflow requires the right to edit runs, but users without this right may also stop jobs. If Airflow
+    refuses, this is only logged: the run fails by itself when it next claims the job, starts an attempt or
+    gets its GPU.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}
@@ -139,7 +139,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
-    """Return the response of Airflow's API, called within this process; None if the process lacks the API."""
+    """Return the response of Airflow's API, called in this process; None if the process does not serve it."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

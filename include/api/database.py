@@ -1,7 +1,7 @@
 """A connection to the training database for the duration of a request, from a pool in each process.
 
-Opening a connection takes longer than most requests: PostgreSQL starts a process for it and checks the
-password with thousands of hashes. SQLAlchemy's pool pings a connection before it is reused, because the
+Opening a connection takes longer than most requests: PostgreSQL starts a process for it, and hashes the
+password thousands of times to check it. SQLAlchemy's pool pings a connection before it is reused, because the
 server may have been restarted. The pool is used without an engine and lends psycopg's own connections.
 """
 

@@ -172,7 +172,7 @@ def compare_dataset_versions(
 
 
 def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
-    """Return the version as the API shows it."""
+    """Return the API's representation of the version."""
     jobs = DatasetRepository(database).jobs(version.name, version.version)
     return escape_model(DatasetVersionResponse(**dict(version), jobs=jobs))
 

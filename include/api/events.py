@@ -43,7 +43,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_
 
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
-    int | None, Header(ge=-1, le=2**31 - 1, description="Replaces `after`; sent by browsers that reconnect.")
+    int | None,
+    Header(ge=-1, le=2**31 - 1, description="Replaces `after`; browsers send it when they reconnect."),
 ]
 
 

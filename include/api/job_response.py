@@ -42,7 +42,7 @@ class Progress(BaseModel):
     batch: int | None
     """Number of batches that have been trained since the last finished epoch."""
     batches: int | None
-    """Number of batches of an epoch."""
+    """Number of batches in an epoch."""
     durable_epochs: int | None
     """Number of epochs that survive the loss of the machine."""
     durable_batch: int | None
@@ -59,7 +59,7 @@ class Progress(BaseModel):
 
 
 class JobQueue(BaseModel):
-    """Place of the job in the GPU queue, which is ordered by the time of queueing."""
+    """Place of the job in the GPU queue, which is ordered by the time at which jobs were queued."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

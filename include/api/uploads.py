@@ -232,7 +232,7 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
 
 
 def find_upload_origin() -> str | None:
-    """Return the origin of the links, so that the pages that upload may be allowed to connect to it.
+    """Return the origin of the links, which the Content-Security-Policy of the upload pages has to allow.
 
     Return None if the connection to S3 is missing or has no keys: uploads are then impossible anyway.
     """

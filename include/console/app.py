@@ -66,7 +66,7 @@ def create_app() -> GuardedApp:
 
 
 async def _offer_login(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Return a page that links to Airflow's login, if a browser has no login; Airflow then redirects back."""
+    """Send a browser without a login to Airflow's login page, which redirects back to the requested page."""
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))

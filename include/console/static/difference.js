@@ -95,7 +95,7 @@ function pathOf({ split, name, moved_from: before }) {
 
 /** @param {{ classes: Api.ClassDifference }} props */
 function Classes({ classes: { changes, renumbered } }) {
-  if (!changes.length && !renumbered) return html`<p class="muted">Every class occurs as often as before.</p>`;
+  if (!changes.length && !renumbered) return html`<p class="muted">The number of each class is unchanged.</p>`;
   return html`
     ${
       renumbered &&

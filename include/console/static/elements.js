@@ -144,7 +144,7 @@ export function Copy({ text, name, children }) {
 }
 
 /**
- * Copy the text. Browsers offer the clipboard API only to secure pages; on others, select and copy.
+ * Copy the text. The clipboard API exists only on secure pages; on others, a hidden field is selected.
  * @param {string} text
  */
 async function writeToClipboard(text) {

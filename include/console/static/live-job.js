@@ -150,7 +150,8 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
 }
 
 /**
- * Merge epochs in order, each once. An epoch that was trained again replaces its earlier record and all later epochs.
+ * Merge epochs in order, without duplicates. An epoch that was trained again replaces its earlier record and all later
+ * epochs.
  * @param {Api.RecordedEpoch[]} known
  * @param {Api.RecordedEpoch[]} added
  */

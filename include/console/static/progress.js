@@ -22,7 +22,7 @@ export function trainedEpochs(job) {
 }
 
 /**
- * The newest state in S3 in words: an epoch, or a batch within the next epoch. Null if there is none.
+ * Describe the newest state in S3: an epoch, or a batch within the next epoch. Null if there is none.
  * @param {Job} job
  */
 export function durableState(job) {

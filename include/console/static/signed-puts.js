@@ -36,7 +36,7 @@ export async function sign(uploadId, pieces, signal) {
 export async function sendPiece(uploadId, piece, link, progress, signal) {
   for (let attempt = 1, current = link; ; attempt += 1) {
     const status = await put(current, piece.bytes, progress, signal);
-    // 412: S3 already has the file, whole or cut off. If it is cut off, completing the upload fails and says so.
+    // 412: S3 already has the file, complete or truncated. If it is truncated, completing the upload fails.
     if ((status >= 200 && status < 300) || status === 412) return;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);

@@ -20,7 +20,7 @@ const NEW_TASKS = ["semantic", "depth"];
 const SIZES = [..."nsmlx"];
 
 /**
- * The suggested texts of each field, by its name. Users may also type any other text.
+ * The suggested texts for each field, by field name. Users may also type any other text.
  * @param {string} task
  * @returns {Record<string, string[]>}
  */

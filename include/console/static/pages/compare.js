@@ -93,7 +93,7 @@ function chartsOf(shown) {
 }
 
 /**
- * The metrics of a group that each get a chart.
+ * The metrics of a group that are drawn in separate charts.
  * @param {ChartGroup} group
  */
 function metricsOf({ kind, title, series }) {

@@ -20,7 +20,7 @@ const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
 const NUMBERS = ["Images", "Size"];
 
 function Dataset() {
-  // During a check there may be no version yet, so versions are not requested.
+  // During a check, the dataset may have no version yet, so versions are not requested.
   const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
   if (!name) {
     return html`<${Page} tab="datasets" heading="Dataset">

@@ -95,7 +95,7 @@ function Version({ version, mayStart }) {
 }
 
 /**
- * A button that copies the path of the signature, which is stored beside the file and with which deployments verify it.
+ * A button that copies the path of the file's signature, with which deployments verify the file.
  * @param {{ version: Api.ModelVersion }} props
  */
 function Signature({ version }) {
