@@ -95,7 +95,7 @@ function pathOf({ split, name, moved_from: before }) {
 
 /** @param {{ classes: Api.ClassDifference }} props */
 function Classes({ classes: { changes, renumbered } }) {
-  if (!changes.length && !renumbered) return html`<p class="muted">The number of each class is unchanged.</p>`;
+  if (!changes.length && !renumbered) return html`<p class="muted">The class counts are unchanged.</p>`;
   return html`
     ${
       renumbered &&
