@@ -55,7 +55,7 @@ def _hub(request: Request) -> Hub:
 
 
 async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
-    """Count one more stream of this user during the block. Raises ProblemError (429) above the limit."""
+    """Count the block as one more stream of this user. Raises ProblemError (429) above the limit."""
     streams: Counter[str] = request.app.state.streams
     user_id = user.get_id()
     if streams[user_id] >= MAX_STREAMS:

@@ -248,8 +248,8 @@ def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
     if upload.created_by != user.get_name():
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
-            f"upload_id={upload_id!r} was begun by {upload.created_by}: only the person who began an upload "
-            "may see, continue or delete it",
+            f"upload_id={upload_id!r} was started by {upload.created_by}: only the person who started an "
+            "upload may see, continue or delete it",
         )
     return upload
 

@@ -75,7 +75,7 @@ class RequestLimits:
         self._limits = sorted((limits or {}).items(), key=lambda item: -len(item[0]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; pass on everything else."""
+        """Handle HTTP requests, and pass everything else to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -30,7 +30,7 @@ class SecurityHeaders:
         self._app, self._headers = app, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; pass on everything else."""
+        """Handle HTTP requests, and pass everything else to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -63,7 +63,7 @@ class LoginThrottle:
         self._capacity = CapacityLimiter(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a login; pass on everything else."""
+        """Handle login requests, and pass everything else to the application."""
         if not _is_login(scope):
             await self._app(scope, receive, send)
             return

@@ -105,8 +105,8 @@ async function request(url, { headers, ...options }) {
 }
 
 /**
- * Throw a Problem that allows a retry: there was no response, or it was cut off, or it is not JSON, such as the login
- * page of a proxy. For an aborted request, throw the given error instead.
+ * Throw a Problem that allows a retry, because the response is missing, cut off or not JSON (such as the login page of
+ * a proxy). For an aborted request, throw the given error instead.
  * @param {unknown} error
  * @returns {never}
  */

@@ -29,7 +29,7 @@ export function useDeletion(url, next, report) {
 }
 
 /**
- * Delete the resource at the URL, and wait until the deletion has ended. Raises Problem with the reason if it fails.
+ * Delete the resource at the URL, and wait until the deletion has ended. Raises Problem if the deletion fails.
  * @param {string} url
  */
 async function deleteAndWait(url) {

@@ -144,7 +144,7 @@ export function Copy({ text, name, children }) {
 }
 
 /**
- * Copy the text. The clipboard API exists only on secure pages; on others, a hidden field is selected.
+ * Copy the text. Only secure pages have the clipboard API; other pages copy from a hidden field.
  * @param {string} text
  */
 async function writeToClipboard(text) {

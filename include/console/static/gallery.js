@@ -1,5 +1,4 @@
-// @ts-check
-// A row of small pictures, each of which can be enlarged.
+// @ts-check A row of small pictures that can be enlarged.
 import { html, useEffect, useRef, useState } from "./h.js";
 
 /**

@@ -152,7 +152,7 @@ function Waited({ job }) {
 }
 
 /**
- * The duration. While the job runs, the page counts on from the last value that the server sent.
+ * The duration. While the job runs, the time since the server's last response is added.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {

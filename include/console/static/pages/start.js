@@ -25,7 +25,7 @@ const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
-/** Parameters that a resumed training run takes from its parent: other values would make it a different run. */
+/** Parameters that a resumed training run inherits: other values would make it a different training run. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** Parameters that people usually choose; all others are under Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
