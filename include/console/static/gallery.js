@@ -1,4 +1,5 @@
-// @ts-check A row of small pictures that can be enlarged.
+// @ts-check
+// A row of small pictures that can be enlarged.
 import { html, useEffect, useRef, useState } from "./h.js";
 
 /**
