@@ -174,7 +174,9 @@ def test_the_resume_form_shows_inherited_values_and_fills_in_several_gpus(
     expect(lr0).to_have_accessible_description(re.compile(r"Default: as in start-two \(0\.002\)\."))
     device = page.get_by_label("device", exact=True)
     expect(device).to_have_value("0,1")
-    expect(device).to_have_accessible_description(re.compile(r"start-two was trained on 0,1\. Enter the GPUs"))
+    expect(device).to_have_accessible_description(
+        re.compile(r"start-two was trained on 0,1\. Enter the GPUs")
+    )
 
     page.get_by_text("Storage and supervision").click()
     for name in ("publish_every", "publish_seconds", "hang_timeout", "keep_local"):
