@@ -186,7 +186,7 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
     if images > COMPARED_IMAGES:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{base} and {version} have a total of {images:,} images, but this request compares at most "
+            f"{base} and {version} have {images:,} images in total, but this request compares at most "
             f"{COMPARED_IMAGES:,}; registration compares a version of any size with the version before it",
         )
     try:
