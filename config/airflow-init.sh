@@ -1,12 +1,12 @@
 #!/bin/bash
-# Prepares Airflow's database, the first user, the pool `gpu` and the bucket, before Airflow's services start. Each step
-# may be repeated; a step that fails stops the start.
+# Prepares Airflow's database, the first user, the pool `gpu` and the bucket, before Airflow's services start. The
+# script can be run repeatedly; if a step fails, the services do not start.
 set -euo pipefail
 
 airflow db migrate
 
-# If the user exists already, this says so and succeeds. `airflow users create` takes the password as an argument, which
-# everyone who lists the host's processes would see; here only this process sees it.
+# If the user already exists, this says so and succeeds. `airflow users create` is called from Python, so that its
+# argument --password does not appear in the process list, which every user of the host can read.
 python - <<'PYTHON'
 import os
 import sys
@@ -20,7 +20,8 @@ sys.argv = ["airflow", "users", "create", "--role", "Admin", *person, *password]
 main()
 PYTHON
 
-# A task in a pool that does not exist never starts. Slots that were changed in the UI stay.
+# A task in a pool that does not exist never starts. An existing pool keeps its number of slots, which may have been
+# changed in the UI.
 airflow pools get gpu || airflow pools set gpu "$GPU_SLOTS" "One slot per GPU: training runs wait here for their turn."
 
 python - <<'PYTHON'

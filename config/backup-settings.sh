@@ -1,9 +1,11 @@
-# Sourced by backup.sh and restore.sh: where the database and the bucket are, without a secret in a command line.
+# Sourced by backup.sh and restore.sh: sets the locations of the database and the bucket, and keeps secrets out of
+# command lines.
 # shellcheck shell=bash
 
 : "${TRAINING_DB_URL:?}" "${CHECKPOINT_BUCKET:?}" "${AWS_ACCESS_KEY_ID:?}" "${AWS_SECRET_ACCESS_KEY:?}"
 
-# The password goes through the environment, because everyone who lists the machine's processes would see an argument.
+# The password is passed in the environment, because every user of the machine could see an argument in the process
+# list.
 database=$TRAINING_DB_URL
 if [[ $TRAINING_DB_URL =~ ^([a-z]+://[^:@/]*):([^@/]*)(@.*)$ ]]; then
     database=${BASH_REMATCH[1]}${BASH_REMATCH[3]}
@@ -12,7 +14,7 @@ if [[ $TRAINING_DB_URL =~ ^([a-z]+://[^:@/]*):([^@/]*)(@.*)$ ]]; then
     export PGPASSWORD
 fi
 
-# The remote `bucket:` of rclone is the deployment's S3 server.
+# Defines rclone's remote `bucket:`, the deployment's S3 server.
 export RCLONE_CONFIG_BUCKET_TYPE=s3
 export RCLONE_CONFIG_BUCKET_PROVIDER=AWS
 export RCLONE_CONFIG_BUCKET_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID

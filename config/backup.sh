@@ -3,10 +3,11 @@
 #
 #   config/backup.sh REMOTE
 #
-# REMOTE is an rclone remote, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it.
-# It gets database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (what objects/ had before).
-# Needs rclone, pg_dump of at least the server's version, and what `make env` prints: TRAINING_DB_URL, AWS_REGION,
-# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless the bucket is at Amazon, S3_ENDPOINT_URL.
+# REMOTE is an rclone remote, such as `offsite:training-backups`; `rclone config` or RCLONE_CONFIG_* describes it. The
+# backup writes database/TIME.dump, objects/ (the bucket as it is now) and replaced/TIME/ (the files that it replaced or
+# removed in objects/). Needs rclone, pg_dump of the server's version or later, and what `make env` prints:
+# TRAINING_DB_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, CHECKPOINT_BUCKET and, unless the bucket is at
+# Amazon, S3_ENDPOINT_URL.
 set -euo pipefail
 source "$(dirname "$0")/backup-settings.sh"
 
@@ -25,6 +26,6 @@ sync=(rclone sync "bucket:$CHECKPOINT_BUCKET" "$remote/objects" --metadata --bac
 "${sync[@]}" --include '/checkpoints/*/last.pt'
 "${sync[@]}" --exclude '/checkpoints/*/last.pt'
 
-# Last, so that every dump in the remote has its objects.
+# The dump is copied last, so that the remote has all objects that a dump refers to.
 rclone copyto "$work/$time.dump" "$remote/database/$time.dump"
 echo "Complete: $remote/database/$time.dump"

@@ -1,7 +1,7 @@
 """FAB's configuration for logins by OpenID Connect, written for Keycloak: docs/access.md says how to use it.
 
-Groups of the identity provider become roles in Airflow, and each login updates them. Whoever is in none of
-them can log in, and sees nothing.
+Groups of the identity provider become roles in Airflow, and each login updates them. Users who are in none of
+these groups can log in, but see nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ISSUER = os.environ["OIDC_ISSUER"].rstrip("/")
 
 AUTH_TYPE = AUTH_OAUTH
 AUTH_USER_REGISTRATION = True
-AUTH_USER_REGISTRATION_ROLE = "Public"  # FAB's own, which has no permissions
+AUTH_USER_REGISTRATION_ROLE = "Public"  # FAB's role without permissions
 AUTH_ROLES_SYNC_AT_LOGIN = True
 AUTH_ROLES_MAPPING = {
     "training-viewers": ["Viewer"],
@@ -27,7 +27,7 @@ AUTH_ROLES_MAPPING = {
 
 OAUTH_PROVIDERS = [
     {
-        "name": "keycloak",  # FAB reads its claims preferred_username and groups
+        "name": "keycloak",  # FAB reads Keycloak's claims preferred_username and groups
         "icon": "fa-key",
         "token_key": "access_token",
         "remote_app": {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs at each start: creates the roles and databases that do not exist, and gives the roles the passwords of .env.
-# psql takes the server and the superuser from PGHOST, PGUSER and PGPASSWORD.
+# Runs at each start: creates the roles and databases that do not exist, and sets the roles' passwords to those in .env.
+# psql reads the server and the superuser from PGHOST, PGUSER and PGPASSWORD.
 set -euo pipefail
 
 psql --no-psqlrc --quiet --variable ON_ERROR_STOP=1 --dbname postgres <<'SQL'

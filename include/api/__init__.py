@@ -1,8 +1,8 @@
 """The REST API at /training/api/v1 in Airflow's API server, for everything that Airflow's own API lacks.
 
 app          the application, assembled from all routers
-guarded_app  the FastAPI class of API and console: login first, limits, headers on every response
-access       who may call a route; every route has one of these guards
+guarded_app  the FastAPI class of API and console: requires a login, limits requests and adds headers
+access       guards that decide who may call a route; every route has one of them
 problems     errors as problem documents (RFC 9457), one sentence each
 database     connections to the training database, one for each request
 pages        cursors for long lists
@@ -12,5 +12,5 @@ job_changes  completing, stopping, archiving and deleting jobs
 events, hub  live events of a job; one poll of the database serves all clients
 pictures     plots that Ultralytics drew
 uploads      datasets that browsers send straight to S3
-origin       guards of routes that change something, also against pages of other origins
+origin       guards of routes that change something; they also refuse requests from other origins' pages
 """

@@ -64,7 +64,7 @@ def check_access(method: ResourceMethod, dag_id: str) -> Callable[..., None]:
         except KeyError as error:
             log.warning("The role %s of user %r is unknown.", error, user.get_name())
             raise HTTPException(
-                HTTPStatus.FORBIDDEN, "Airflow does not know the role of this login: log in again"
+                HTTPStatus.FORBIDDEN, "The role in this login does not exist in Airflow: log in again"
             ) from None
 
     return check

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from airflow.configuration import conf
 
 PREFIX = "/training/api/v1"
-"""Where Airflow's API server mounts the API."""
+"""Path at which Airflow's API server mounts the API."""
 
 
 @cache

@@ -41,8 +41,8 @@ threads that all other routes share, so that these requests to Airflow cannot oc
 def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     """Decorate a plain `def` route that calls Airflow's API, so that it occupies none of the shared threads.
 
-    Airflow's routes run in the shared threads, too. If as many routes as there are threads waited for
-    Airflow in them, none of Airflow's routes could run, and the process would never serve a request again.
+    Airflow's routes run in the shared threads, too. If routes that wait for Airflow occupied all of these
+    threads, none of Airflow's routes could run, and the process would never serve a request again.
     """
 
     @wraps(route)
@@ -53,10 +53,11 @@ def in_own_thread(route: Callable[P, T]) -> Callable[P, Awaitable[T]]:
 
 
 def end_run(request: Request, dag_id: str, run_id: str) -> None:
-    """Mark the run as failed, with the login of `request`.
+    """Mark the run as failed, using the login of `request`.
 
-    Airflow requires the right to edit runs, which some users who may stop a job lack. A refusal is only
-    logged: the run then fails by itself when it next claims the job, starts an attempt or gets its GPU.
+    Airflow requires the right to edit runs, but users without this right may also stop jobs. If Airflow
+    refuses, this is only logged: the run fails by itself when it next claims the job, starts an attempt or
+    gets its GPU.
     """
     answer = _send(
         request, "PATCH", dag_id, run_id, params={"update_mask": "state"}, json={"state": "failed"}
@@ -66,7 +67,7 @@ def end_run(request: Request, dag_id: str, run_id: str) -> None:
 
 
 def trigger_run(request: Request, wanted: DagRequest) -> str:
-    """Trigger a run with the login of `request`, and return its id. Raises ProblemError."""
+    """Trigger a run, using the login of `request`, and return the run's id. Raises ProblemError."""
     dag_id, conf = wanted.dag_id, wanted.model_dump(mode="json", exclude_none=True)
     answer = _send(request, "POST", dag_id, json={"logical_date": None, "conf": conf})
     if answer is None:
@@ -95,7 +96,7 @@ def find_run(request: Request, dag_id: str, run_id: str) -> dict[str, Any] | Non
         log.warning("Airflow could not look up run %r of %s: %s", run_id, dag_id, answer.text)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            f"Airflow could not look up run {run_id!r:.200} of {dag_id}: try again in a while; the API "
+            f"Airflow could not look up run {run_id!r:.200} of {dag_id}: try again later; the API "
             "server's log says why",
             {"Retry-After": "10"},
         )
@@ -117,9 +118,9 @@ def read_result(request: Request, dag_id: str, run_id: str, task_id: str, key: s
 
 
 def read_failure(request: Request, dag_id: str, run_id: str, *task_ids: str) -> tuple[str, str]:
-    """Return "refused" and the reason if a task refused the failed run's request, otherwise "failed".
+    """Return why the run failed: "refused" and the reason if a task refused its request, otherwise "failed".
 
-    If no readable XCom contains a reason, the second text names the log to read.
+    With "failed", the second text names the log to read. Users who may not read XComs always get "failed".
     """
     for task_id in task_ids:
         refusal = read_result(request, dag_id, run_id, task_id, REFUSAL)
@@ -138,7 +139,7 @@ def is_running(request: Request, dag_id: str, run_id: str) -> bool:
 
 
 def _send(request: Request, method: str, dag_id: str, *below: str, **options: Any) -> httpx.Response | None:
-    """Return the response of Airflow's API, called within this process; None if the process lacks the API."""
+    """Return the response of Airflow's API, called in this process; None if the process does not serve it."""
     server = sys.modules.get("airflow.api_fastapi.main")
     if server is None:
         return None

@@ -64,7 +64,7 @@ _ROUTES = (
     uploads,
     usage,
 )
-"""The modules that each have a router."""
+"""The modules that define a router."""
 
 
 def create_app() -> GuardedApp:
@@ -99,7 +99,7 @@ def create_app() -> GuardedApp:
 
 
 def _reject_unknown_parameters(request: Request) -> None:
-    """Refuse (422) requests with unknown query parameters, which FastAPI would ignore, even misspelt ones."""
+    """Refuse (422) unknown query parameters, such as misspelt ones, which FastAPI would ignore."""
     if not request.query_params:
         return
     params = get_flat_params(request.scope["route"].dependant)

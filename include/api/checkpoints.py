@@ -49,7 +49,7 @@ def download_checkpoint(job: FoundJob, kind: CheckpointKind) -> RedirectResponse
 
 
 def _find(bucket: Bucket, job: TrainingJob, kind: CheckpointKind) -> S3Location:
-    """Return the location of the checkpoint. Raises ProblemError, with the reason, if there is none."""
+    """Return the location of the checkpoint, or raise ProblemError with the reason why there is none."""
     store = CheckpointStore(bucket)
     try:
         location = store.location(job.job_id, kind)
@@ -76,7 +76,7 @@ def _explain_missing(job: TrainingJob, stored: StoredCheckpoint | None) -> str |
     if stored is None:
         return f"none has been stored yet, and the job is {job.status}"
     if job.origin_run_id is None or (stored.job_id, stored.run_id) != (job.job_id, job.origin_run_id):
-        return "the object at this key belongs to another training run, and this one has not stored any yet"
+        return "the object at this key belongs to another training run; this training run has not stored one"
     return None
 
 

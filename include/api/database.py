@@ -1,7 +1,7 @@
 """A connection to the training database for the duration of a request, from a pool in each process.
 
-Opening a connection takes longer than most requests: PostgreSQL starts a process for it and checks the
-password with thousands of hashes. SQLAlchemy's pool pings a connection before it is reused, because the
+Opening a connection takes longer than most requests: PostgreSQL starts a process for it, and hashes the
+password thousands of times to check it. SQLAlchemy's pool pings a connection before it is reused, because the
 server may have been restarted. The pool is used without an engine and lends psycopg's own connections.
 """
 
@@ -45,7 +45,7 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
         max_overflow=-1,
         recycle=MAX_AGE_SECONDS,
         pre_ping=True,
-        use_lifo=True,  # so that surplus connections stay idle, and the server may close them
+        use_lifo=True,  # surplus connections then stay idle, so the server may close them
         reset_on_return=None,  # only connections outside a transaction are returned
         dialect=PGDialect_psycopg(dbapi=psycopg),  # type: ignore[no-untyped-call]
     )
@@ -53,9 +53,11 @@ def create_pool(connect: Callable[[], Any]) -> QueuePool:
 
 @contextmanager
 def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
-    """Lend a working connection from the pool for the block. Raises the errors of opening a connection.
+    """Lend a working connection from the pool for the block.
 
-    A connection that the block leaves broken or within a transaction is closed.
+    If the pool has to open a connection and cannot, the error is raised.
+
+    A connection that is broken or still in a transaction after the block is closed.
     """
     pooled = pool.connect()
     connection = cast("Connection[Any]", pooled.driver_connection)
@@ -69,7 +71,7 @@ def pooled_connection(pool: QueuePool) -> Iterator[Connection[Any]]:
 
 
 def tolerate_foreign_values(connection: Connection[Any]) -> Connection[Any]:
-    """Make the connection read None for values that Python or JSON cannot express, and return the connection.
+    """Make the connection read None for values that Python or JSON cannot represent, and return it.
 
     A host application may have written timestamps such as infinity and numbers such as 1e999. A single such
     row must not make the whole page fail.
@@ -99,7 +101,7 @@ def _lenient_json(data: str | bytes) -> Any:
 
 
 def _representable(number: str) -> int | None:
-    """Return the integer, or None if it may be too long for a double: JSON sets no limit, but parsers do."""
+    """Return the integer, or None if it may be too large for a double: JSON sets no limit, but parsers do."""
     return int(number) if len(number) <= sys.float_info.max_10_exp else None
 
 
@@ -110,7 +112,7 @@ def _finite(number: str) -> float | None:
 
 def _connect() -> Connection[Any]:
     connection = tolerate_foreign_values(connect_training_db())
-    connection.prepare_threshold = None  # a proxy of the database may not support prepared statements
+    connection.prepare_threshold = None  # a pooler such as PgBouncer may not support prepared statements
     return connection
 
 

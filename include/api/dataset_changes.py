@@ -31,7 +31,7 @@ _NOT_FOUND = responses(HTTPStatus.NOT_FOUND)
 
 @router.post("/{name}/versions/{version}/archive", responses=_NOT_FOUND)
 def archive_dataset_version(name: str, version: VersionNumber, database: Database) -> DatasetVersionResponse:
-    """Archive a version: the dataset's name then stands for the newest version that is not archived.
+    """Archive a version: the dataset's name then refers to the newest version that is not archived.
 
     Nothing is deleted, and `name@version` still works. Repeating the request changes nothing.
     """
@@ -59,11 +59,11 @@ def delete_dataset_version(
     name: str,
     version: VersionNumber,
 ) -> DeletionStarted:
-    """Delete a version and its own files under uploads/ and datasets/, by triggering `delete_data`.
+    """Delete a version and its files under uploads/ and datasets/, by triggering `delete_data`.
 
-    Files that are also used elsewhere are kept. Only the user who registered the version may delete it; a
-    version that no user registered may be deleted by anyone. A version that a job or a model in production
-    was trained on is kept. The version's number is not reused. A deletion cannot be undone.
+    Files that anything else uses are kept. Only the user who registered the version may delete it; a version
+    that no user registered may be deleted by anyone. A version that a job or a model in production was
+    trained on is kept. The version's number is not reused. A deletion cannot be undone.
     """
     found = DatasetRepository(database).require_version(name, version)
     _require_own(found, user)

@@ -57,7 +57,8 @@ class DatasetRegistration(BaseModel):
 
     state: RegistrationState
     version: int | None = None
-    """Number of the registered version; if `created` is false, null for users who may not read XComs."""
+    """Number of the version; null before it is registered. Also null if `created` is false and the user may
+    not read XComs."""
     created: bool | None = None
     """False if the newest version already had the same content."""
     error: str | None = None
@@ -101,12 +102,12 @@ def get_dataset_registration(
         case "failed":
             state, error = read_failure(request, REGISTER_DAG, run_id, *_REFUSING)
             return DatasetRegistration(state=RegistrationState(state), error=error)
-    # The data are registered before the run has ended: the last task only announces them.
+    # The version is registered before the run ends: the last task only announces it.
     return _find_result(request, run_id) or DatasetRegistration(state=RegistrationState.CHECKING)
 
 
 def _find_version(database: Database, name: str, run_id: str) -> DatasetRegistration:
-    """Return the version that the run has registered, for users who may not read XComs."""
+    """Return the version that the run registered, without reading XComs, for users who may not read them."""
     version = DatasetRepository(database).of_run(run_id, name)
     return DatasetRegistration(
         state=RegistrationState.REGISTERED,

@@ -54,8 +54,8 @@ class Dataset(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     newest: DatasetSummary
-    """The version that the name stands for: the newest one that is not archived, or the newest one if all are
-    archived."""
+    """The version that the name refers to: the newest version that is not archived, or the newest version if
+    all are archived."""
     versions: int
     """Number of versions."""
 
@@ -172,7 +172,7 @@ def compare_dataset_versions(
 
 
 def build_version_response(version: DatasetVersion, database: Database) -> DatasetVersionResponse:
-    """Return the version as the API shows it."""
+    """Return the API's representation of the version."""
     jobs = DatasetRepository(database).jobs(version.name, version.version)
     return escape_model(DatasetVersionResponse(**dict(version), jobs=jobs))
 
@@ -186,10 +186,10 @@ def _compare_files(base: DatasetVersion, version: DatasetVersion) -> FileDiffere
     if images > COMPARED_IMAGES:
         raise ProblemError(
             HTTPStatus.CONFLICT,
-            f"{base} and {version} have {images:,} images together, and this request compares at most "
+            f"{base} and {version} have {images:,} images in total, but this request compares at most "
             f"{COMPARED_IMAGES:,}; registration compares a version of any size with the version before it",
         )
     try:
-        return find_difference(bucket, base, version)  # not stored: only tasks write to the bucket
+        return find_difference(bucket, base, version)  # not stored, because only tasks write to the bucket
     except ManifestMissing:
         return None

@@ -43,7 +43,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[require_can_see_
 
 Epoch = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 EpochHeader = Annotated[
-    int | None, Header(ge=-1, le=2**31 - 1, description="Replaces `after`; sent by browsers that reconnect.")
+    int | None,
+    Header(ge=-1, le=2**31 - 1, description="Replaces `after`; browsers send it when they reconnect."),
 ]
 
 
@@ -54,7 +55,7 @@ def _hub(request: Request) -> Hub:
 
 
 async def _count_stream(request: Request, user: GetUserDep) -> AsyncIterator[None]:
-    """Count one more stream of this user until it ends. Raises ProblemError (429) above the limit."""
+    """Count the block as one more stream of this user. Raises ProblemError (429) above the limit."""
     streams: Counter[str] = request.app.state.streams
     user_id = user.get_id()
     if streams[user_id] >= MAX_STREAMS:

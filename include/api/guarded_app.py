@@ -26,9 +26,9 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 class GuardedApp(FastAPI):
     """An application that requires a login for all routes and adds `headers` to all responses.
 
-    FastAPI's own documentation pages are disabled because they would be public. Its redirects from /path/ to
-    /path are disabled because they lead to whatever host the request names. `limits` maps path prefixes to
-    the limits of larger bodies.
+    FastAPI's own documentation pages are disabled because they would be public. FastAPI's redirects from
+    /path/ to /path are disabled because their target is the host that the request names. `limits` maps the
+    prefixes of paths that accept larger bodies to their limits.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class _LoginBeforeBody:
 
 @asynccontextmanager
 async def _guard_server(_: FastAPI) -> AsyncIterator[None]:
-    """Limit the connections of the process that serves the application, as far as possible."""
+    """Limit the connections of the process that serves the application, if its server supports limits."""
     raise_descriptor_limit()
     limit_connections()
     yield

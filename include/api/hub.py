@@ -101,7 +101,7 @@ class Hub:
                 known = {job_id: self._states.get(job_id) for job_id in self._watchers}
                 try:
                     found = await asyncio.to_thread(poll, known, self._open_database)
-                except Exception as error:  # whatever the error, the next poll may succeed
+                except Exception as error:  # the next poll may succeed after any error
                     if reachable:
                         log.warning("Watched jobs could not be read, retrying: %s", error)
                     reachable = False

@@ -1,8 +1,8 @@
 """Changing jobs: stopping, archiving and deleting them, and completing jobs trained outside Airflow.
 
-A running job that is stopped keeps its state and can be resumed; a queued job is cancelled at once. Archiving
-hides a job from the console's list by default, and deletes nothing. A run of `delete_data` deletes a job,
-with everything that it has stored.
+A running job that is stopped keeps its state and can be resumed; a queued job is cancelled immediately.
+Archiving hides a job from the console's list by default, and deletes nothing. A run of `delete_data` deletes
+a job, with everything that it has stored.
 """
 
 from __future__ import annotations
@@ -93,16 +93,16 @@ def stop_job(
 ) -> TrainingJobResponse:
     """Ask a job to stop after its current batch, or after its current epoch if `when` is `after_epoch`.
 
-    Only the job's owner and job administrators may do this. The job notices within ten seconds, and keeps its
-    state. Repeating the request changes nothing, except that `now` overrides `after_epoch`. A job that waits
-    for its user's quota or for a GPU is stopped at once. Its run is then marked as failed if the user may
-    edit runs; otherwise the run fails by itself.
+    Only the job's owner and job administrators may do this. The job notices the request within ten seconds,
+    and its state is kept. Repeating the request changes nothing, except that `now` overrides `after_epoch`. A
+    job that waits for its user's quota or for a GPU is stopped immediately. Its run is then marked as failed
+    if the user may edit runs; otherwise the run fails by itself.
     """
     _require_own_job(database, job_id, user, "stop it")
     jobs = JobRepository(database)
     run = jobs.cancel(job_id)
     if run is not None:
-        # No task of a cancelled run reports to MLflow. A thread does, so that the request need not wait.
+        # A cancelled run has no task that reports to MLflow, so a thread does, without delaying the response.
         threading.Thread(target=lambda: track_recorded(job_id, training_db_factory()), daemon=True).start()
         end_run(request, *run)
     stopping = run is not None or jobs.request_stop(job_id, after_epoch=body.when == "after_epoch")
@@ -152,7 +152,7 @@ def delete(
     user: GetUserDep,
     database: Database,
     job_id: JobId,
-    confirm: Annotated[str, Query(max_length=1024, description="The job's id, repeated.")],
+    confirm: Annotated[str, Query(max_length=1024, description="The job's id again, as a confirmation.")],
 ) -> DeletionStarted:
     """Delete a job with its checkpoints, pictures and report, by triggering `delete_data`.
 
@@ -163,14 +163,14 @@ def delete(
     job = _require_own_job(database, job_id, user, "delete it")
     if confirm != job_id:
         raise ProblemError(
-            HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; repeat the id"
+            HTTPStatus.CONFLICT, f"confirm={confirm!r:.200} is not the job's id; set confirm to the id"
         )
     require_deletable(database, job, partial(is_running, request))
     return DeletionStarted(run_id=trigger_run(request, DeletionRequest(job_id=job_id)))
 
 
 def _require_own_job(database: Connection[Any], job_id: str, user: BaseUser, action: str) -> TrainingJob:
-    """Return the job if that user may change it: as its owner, or as a job administrator.
+    """Return the job if the user may change it, as its owner or as a job administrator.
 
     `action` completes the sentence "only its owner may …". Raises JobUnknown, and ProblemError (403) for the
     job of another user.

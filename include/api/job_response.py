@@ -40,15 +40,15 @@ class Progress(BaseModel):
     epochs: int | None
     """Planned number of epochs."""
     batch: int | None
-    """Number of trained batches of the next epoch."""
+    """Number of batches that have been trained since the last finished epoch."""
     batches: int | None
-    """Number of batches of an epoch."""
+    """Number of batches in an epoch."""
     durable_epochs: int | None
     """Number of epochs that survive the loss of the machine."""
     durable_batch: int | None
-    """Number of batches after these epochs that survive the loss of the machine."""
+    """Number of batches after `durable_epochs` that survive the loss of the machine."""
     goodput: float | None
-    """Share of `duration_seconds` that was spent on training that did not have to be repeated; null if
+    """Share of `duration_seconds` spent training, not counting training that was later repeated; null if
     unknown."""
     eta_seconds: float | None
     """Expected duration of the remaining epochs as of `recorded_at`; null unless the job is running."""
@@ -59,17 +59,18 @@ class Progress(BaseModel):
 
 
 class JobQueue(BaseModel):
-    """Place of the job in the GPU queue, which is ordered by the time of queueing."""
+    """Place of the job in the GPU queue, which is ordered by the time at which jobs were queued."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     place: int
-    """From 1, the job that starts next, to `waiting`. A later job may start first if it needs fewer GPUs."""
+    """1 for the job that starts next, and `waiting` for the last job. A later job may start first if it needs
+    fewer GPUs."""
     waiting: int
     """Number of waiting jobs."""
     expected_start_at: datetime | None
-    """Estimated from the current training runs and the duration of similar ones; null if there is no basis
-    for an estimate."""
+    """Estimated from the current training runs and from how long similar ones took; null if no estimate is
+    possible."""
 
 
 class JobLineage(BaseModel):
@@ -78,7 +79,7 @@ class JobLineage(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     parent_job_id: str | None
-    """The job that this one continues, or from whose best.pt it started."""
+    """The job that this job continues, or whose best.pt it started from."""
     resumed_epoch: int | None
     """The parent's epoch, counted from 0, after which the job continues; null if it started from best.pt."""
     children: list[str] = Field(max_length=CHILDREN_SHOWN)
@@ -114,8 +115,8 @@ class TrainingJobResponse(TrainingJob):
     duration_seconds: float | None
     """Time for which the job's attempts have held their GPUs. Waits, the time between two attempts, and the
     time between a job's end and its resumption are not included. If this time was not recorded, because the
-    job began before revision 0013 or because a host application trains it, the time from `started_at` to the
-    job's end, or until now."""
+    job began before revision 0013 or because a host application trains it, this is the time from `started_at`
+    to the job's end, or until now."""
     queue: JobQueue | None
     """Null unless the job waits for a GPU."""
     progress: Progress
@@ -131,7 +132,7 @@ def build_response(job: TrainingJob, database: Connection[Any]) -> TrainingJobRe
 
 
 def build_responses(jobs: Sequence[TrainingJob], database: Connection[Any]) -> list[TrainingJobResponse]:
-    """Return the responses of all these jobs, with as many queries as for one."""
+    """Return the responses of all these jobs, with as many queries as for a single job."""
     details = JobListing(database).details([job.job_id for job in jobs])
     now = datetime.now(UTC)
     waiting = any(job.waits_for_gpu for job in jobs)
@@ -224,7 +225,7 @@ def _links(job: TrainingJob, bucket: str) -> JobLinks:
 
 
 def has_report(job: TrainingJob, bucket: str) -> bool:
-    """Return whether the job has a dataset report: its dataset passed the check, or its error names one."""
+    """Return whether the job has a dataset report: the dataset passed the check, or the error names one."""
     if job.dataset_fingerprint is not None:
         return True
     return job.error is not None and S3Location(bucket, dataset_report_key(job.job_id)).uri in job.error
@@ -233,8 +234,8 @@ def has_report(job: TrainingJob, bucket: str) -> bool:
 def _download_url(job: TrainingJob, bucket: str, kind: CheckpointKind) -> str | None:
     """Return the download URL of the checkpoint, or None if the row does not show that it is stored.
 
-    The checkpoint is stored if the row records it at its usual key, or if the row records no checkpoint but a
-    durable epoch.
+    The checkpoint is stored if the row records it at its usual key, or if the row records a durable epoch but
+    no checkpoint.
     """
     uri = S3Location(bucket, checkpoint_key(job.job_id, kind)).uri
     recorded = job.checkpoint(kind)

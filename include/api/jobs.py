@@ -86,7 +86,8 @@ class JobsPage(BaseModel):
     total: int
     """Number of matching jobs on all pages."""
     total_is_estimate: bool
-    """False up to 10,000 matches, unless the database expects more than 100,000."""
+    """True if `total` is the database's estimate instead of a count: above 10,000 matches, or if the database
+    expects more than 100,000."""
 
 
 class EpochsPage(BaseModel):

@@ -1,4 +1,4 @@
-"""Guards of routes that change something: the user's rights, and no requests from pages of another origin."""
+"""Guards of routes that change something: they check the user's rights and the origin of the request."""
 
 from __future__ import annotations
 

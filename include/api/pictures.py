@@ -42,7 +42,7 @@ class Picture(BaseModel):
 class Pictures(BaseModel):
     """Plots that Ultralytics drew, the most informative first.
 
-    The list is empty until an attempt has finished training, and always if `plots` is off.
+    The list is empty until an attempt has finished training. It is always empty if `plots` is off.
     """
 
     pictures: list[Picture]
@@ -50,7 +50,7 @@ class Pictures(BaseModel):
 
 @router.get("/{job_id}/pictures", responses=responses(HTTPStatus.NOT_FOUND))
 def list_pictures(job: FoundJob) -> Pictures:
-    """List the pictures that were stored when the training ended."""
+    """List the pictures that were stored when training ended."""
     return Pictures(
         pictures=[
             Picture(

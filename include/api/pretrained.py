@@ -54,7 +54,7 @@ class PretrainedFile(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     name: str
-    """As `model` accepts it."""
+    """The name that the parameter `model` accepts."""
     size: int
     """In bytes."""
     stored_at: datetime
@@ -67,7 +67,7 @@ class PretrainedFiles(BaseModel):
 
     files: list[PretrainedFile]
     truncated: bool
-    """Whether there are more."""
+    """Whether more files are stored."""
 
 
 class StoredFile(BaseModel):
@@ -108,13 +108,13 @@ async def store_pretrained(
     user: GetUserDep,
     name: Annotated[str, Path(description="Name of the file, such as yolo26n.pt; jobs give it as `model`.")],
     replace: Annotated[
-        bool, Query(description="Whether to replace different content stored under this name.")
+        bool, Query(description="Whether to replace the stored file if its content differs.")
     ] = False,
 ) -> StoredFile:
     """Store a .pt file for all jobs. The file is inspected first, and none of its code is run.
 
-    If different content is already stored under that name, it is kept (409) unless `replace` is given. Jobs
-    that have already started identify their initial weights by SHA-256.
+    A stored file of the same name with different content is kept (409) unless `replace` is true. Jobs that
+    have already started identify their initial weights by SHA-256.
     """
     try:
         name = parse_weights_name(name)

@@ -59,7 +59,8 @@ _REFUSALS = {
     RequestRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     UploadRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
-"""Statuses of the errors whose sentence is for the caller. A class takes precedence over its base class."""
+"""Statuses of the errors whose message is returned to the caller. A class takes precedence over its base
+class."""
 
 
 class ProblemError(Exception):
@@ -93,7 +94,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 def responses(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of the errors that a route may answer with."""
+    """Return the OpenAPI description of the errors that a route may return."""
     return {int(status): {"model": Problem, "description": status.phrase} for status in statuses}
 
 
@@ -119,7 +120,7 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
 
 
 def _is_described(app: FastAPI) -> bool:
-    """Say whether the application serves its OpenAPI document, unlike the console."""
+    """Return whether the application serves its OpenAPI document; the console does not."""
     return any(getattr(route, "path", None) == "/openapi.json" for route in app.routes)
 
 
@@ -143,7 +144,7 @@ def _answer_refusal(status: HTTPStatus, _: Request, error: Exception) -> JSONRes
 
 
 def _end_sentence(error: Exception) -> str:
-    """Return the error's sentence with a full stop; that of a refused parameter has one already."""
+    """Return the error's sentence with exactly one full stop: some sentences already end with one."""
     return f"{str(error).removesuffix('.')}."
 
 
@@ -160,14 +161,14 @@ async def _answer_invalid_request(request: Request, error: Exception) -> JSONRes
 
 
 def _answer_data_error(_: Request, error: Exception) -> JSONResponse:
-    """Answer a request with a value that PostgreSQL cannot store or compare, such as a string with a NUL."""
+    """Return the response if PostgreSQL cannot store or compare a value, such as a string with a NUL."""
     assert isinstance(error, psycopg.DataError)  # noqa: S101 - the handler is registered for this class
     reason = error.diag.message_primary or error
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"A value is refused: {reason}.")
 
 
 def _answer_unavailable(detail: str, logged: str = "%s", *, again: bool = True) -> ExceptionHandler:
-    """Return a handler that logs the error, which may name endpoints, and answers without it."""
+    """Return a handler that logs the error, but omits it from the response, because it may name endpoints."""
     headers = {"Retry-After": "10"} if again else None
 
     def answer(_: Request, error: Exception) -> JSONResponse:
@@ -181,14 +182,14 @@ _answer_missing_connection = _answer_unavailable(
     f"Airflow has no connection {TRAINING_DB}: an administrator has to add it.", again=False
 )
 _answer_failed_lookup = _answer_unavailable(
-    "Airflow cannot look up its connections now: try again in a while; the API server's log says why."
+    "Airflow cannot look up its connections at the moment: try again later; the API server's log says why."
 )
 _answer_database_error = _answer_unavailable(
-    "The training database does not respond: try again in a while.",
+    "The training database does not respond: try again later.",
     "The training database does not respond: %s",
 )
 _answer_storage_error = _answer_unavailable(
-    "S3 does not respond, or refuses the request: try again in a while; the API server's log says why.",
+    "S3 does not respond, or refuses the request: try again later; the API server's log says why.",
     "A request to S3 failed: %s",
 )
 _answer_outdated_schema = _answer_unavailable(
@@ -198,7 +199,7 @@ _answer_outdated_schema = _answer_unavailable(
 
 
 def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request that raised an unexpected error; the framework logs the traceback afterwards."""
+    """Return the response to an unexpected error; the framework logs the traceback afterwards."""
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "Internal error; see the API server's log.",

@@ -26,11 +26,12 @@ class Session(BaseModel):
 
     user: str
     may_start: bool
-    """Whether the user may start training runs, and change their own."""
+    """Whether the user may start training runs, and change those that they started."""
     may_register: bool
-    """Whether the user may upload, register and archive datasets; deleting also requires `delete_data`."""
+    """Whether the user may upload, register and archive datasets; deleting also requires permission to
+    trigger `delete_data`."""
     may_change_all_jobs: bool
-    """Whether the user may change other users' jobs: as a job administrator, or because everyone may."""
+    """Whether the user may change other users' jobs: as a job administrator, or because every user may."""
     job_administrators: list[str]
     """Users who may change everyone's jobs."""
     airflow_url: str

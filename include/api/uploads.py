@@ -1,4 +1,4 @@
-"""Uploads of datasets: the bytes go from the browser to S3 by signed links, never through this server."""
+"""Uploads of datasets: the browser sends the bytes to S3 through signed links, never through this server."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class PartsBody(BaseModel):
 
 
 class SignedPart(BaseModel):
-    """The link to which a part is sent with PUT, with these headers and exactly the part's bytes."""
+    """A link for sending one part: a PUT with these headers and exactly the part's bytes."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -122,7 +122,7 @@ class SignedPart(BaseModel):
 
 
 class SignedParts(BaseModel):
-    """Links to which parts are sent."""
+    """Links for sending parts."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -176,7 +176,10 @@ def get_upload(upload_id: UploadId, user: GetUserDep) -> UploadState:
     responses=responses(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
 )
 def sign_parts(upload_id: UploadId, body: PartsBody, user: GetUserDep) -> SignedParts:
-    """Sign links for parts. S3 answers 412 if a file has one part and is already stored, even if cut off."""
+    """Sign links for parts.
+
+    S3 answers 412 for a file of one part that is already stored, even if the stored file is truncated.
+    """
     store = _open_store()
     upload = _require_own(store, upload_id, user)
     signer = s3_signer(Settings.from_environment().s3_public_endpoint)
@@ -211,7 +214,7 @@ def complete_upload(upload_id: UploadId, user: GetUserDep) -> CompletedUpload:
     status_code=HTTPStatus.NO_CONTENT,
 )
 def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
-    """Delete an upload and its files, unless a version of a dataset or a job uses it."""
+    """Delete an upload and its files, unless a job or a version of a dataset uses it."""
     store = _open_store(interactive=False)
     upload = _require_own(store, upload_id, user)
     with open_database() as database, database.transaction():
@@ -229,7 +232,7 @@ def delete_upload(upload_id: UploadId, user: GetUserDep) -> None:
 
 
 def find_upload_origin() -> str | None:
-    """Return the origin of the links, to which a page that uploads must be allowed to connect.
+    """Return the origin of the links, which the Content-Security-Policy of the upload pages has to allow.
 
     Return None if the connection to S3 is missing or has no keys: uploads are then impossible anyway.
     """
@@ -245,8 +248,8 @@ def _require_own(store: UploadStore, upload_id: str, user: BaseUser) -> Upload:
     if upload.created_by != user.get_name():
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
-            f"upload_id={upload_id!r} was begun by {upload.created_by}: only the person who began an upload "
-            "may see, continue or delete it",
+            f"upload_id={upload_id!r} was started by {upload.created_by}: only the person who started an "
+            "upload may see, continue or delete it",
         )
     return upload
 

@@ -36,7 +36,7 @@ class WeekQuery(BaseModel):
         None,
         ge=date(2000, 1, 1),
         le=date(2999, 12, 31),
-        description="A day of the week; omit it for the current week.",
+        description="A day in the week; omit it for the current week.",
     )
 
 

@@ -43,9 +43,9 @@ def validate(
 ) -> Validation:
     """Check the parameters of a training run in the same way as `train_yolo`.
 
-    The data of the dataset and weights that must be downloaded are not checked. The body is the `conf` of the
+    The dataset's data, and weights that must be downloaded, are not checked. The body is the `conf` of the
     run that the caller would trigger. Nothing is reserved: a job id that is free now may be taken a moment
-    later, and so may the GPUs of the caller's quota.
+    later, and so may the rest of the caller's quota.
     """
     errors, wait = TrainingSpec.find_problems(params), None
     if not errors:

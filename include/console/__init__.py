@@ -3,7 +3,7 @@
 app          the application that serves the pages
 files        the files of the pages
 page.html    the frame of every page; the modules in static/ render the rest in the browser
-signed_out   the page that a browser without a login gets (.html)
+signed_out   .html: the page for browsers without a login
 static       ES modules and style sheets, served without a build step
 """
 

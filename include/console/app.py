@@ -26,7 +26,7 @@ __all__ = ["PAGES", "PREFIX", "create_app"]
 PAGES = {
     "jobs": "Training runs",
     "job": "Training run",
-    "run": "Training of a run",
+    "run": "Training run",
     "start": "Start a training run",
     "compare": "Compare training runs",
     "models": "Models",
@@ -66,7 +66,7 @@ def create_app() -> GuardedApp:
 
 
 async def _offer_login(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer a browser without a login with a page that links to Airflow's login, which redirects back."""
+    """Send a browser without a login to Airflow's login page, which redirects back to the requested page."""
     response = await call_next(request)
     if response.status_code == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         page = Template((HERE / "signed_out.html").read_text(encoding="utf-8"))
@@ -87,7 +87,10 @@ def _redirect_to_jobs() -> Response:
 
 
 def _serve_page(request: Request) -> Response:
-    """Serve a page. Its files' URLs contain a version, so that browsers reload files only after updates."""
+    """Serve a page.
+
+    The URLs of its files contain a version, so that browsers reload the files only after updates.
+    """
     files = list_served_files()
     page = request.url.path.rpartition("/")[2]
     version = compute_version(files)

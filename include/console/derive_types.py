@@ -33,7 +33,7 @@ def _declaration(name: str, schema: dict[str, Any]) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """Return the TypeScript type of a schema. Raises KeyError for a type that this module does not know."""
+    """Return the TypeScript type of a schema. Raises KeyError for a type that is not supported here."""
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:

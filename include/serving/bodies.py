@@ -1,4 +1,4 @@
-"""Limits on a request: the size of its parts, and the time that its body takes to arrive.
+"""Limits on the size of a request's headers, query and body, and on the time that the body takes to arrive.
 
 FastAPI reads the body before it authenticates the sender, so bodies must be refused here, while they arrive.
 Starlette's RequestBodyLimitMiddleware has no time limit and answers in plain text.
@@ -75,7 +75,7 @@ class RequestLimits:
         self._limits = sorted((limits or {}).items(), key=lambda item: -len(item[0]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; pass on everything else."""
+        """Handle HTTP requests, and pass everything else to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -23,14 +23,14 @@ class SecurityHeaders:
     """Middleware that adds each of `headers` to every response whose route has not set that header.
 
     A response is never cached, unless its route allows the user's own browser to do so (Cache-Control:
-    private). Otherwise a shared cache could show one user's data to another user.
+    private): a shared cache could show one user's data to another user.
     """
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self._app, self._headers = app, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request; pass on everything else."""
+        """Handle HTTP requests, and pass everything else to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,7 +1,7 @@
-"""Limits on failed logins, against password guessing: Airflow itself only limits FAB's login form.
+"""Limits on failed logins, to prevent password guessing: Airflow itself limits only FAB's login form.
 
-Failed attempts are counted by account and by address, in the memory of each process of the API server.
-Once an account has logged in from an address, attempts on it from that address are counted separately.
+Failed attempts are counted by account and by address, in the memory of each process of the API server. Once
+an account has logged in from an address, attempts on that account from that address have a separate count.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _AT_ONCE = 4
 """Maximum number of concurrent logins: verifying a password is CPU-intensive on purpose."""
 
 _PATHS = ("/auth/token", "/auth/login")
-"""Login paths of both auth managers: the first returns a token, also to SimpleAuthManager's form; the second
-is FAB's form."""
+"""Login paths of both auth managers: the first returns a token, and SimpleAuthManager's form uses it, too;
+the second is FAB's form."""
 
 _SESSION_COOKIE = "_token="
 
@@ -51,9 +51,9 @@ Key = tuple[Hashable, ...]
 class LoginThrottle:
     """Middleware for the whole API server that answers 429 after too many failed logins.
 
-    Once an account has logged in from an address, attempts on the account from there have a counter of their
-    own. So its owner is not locked out by failed attempts on the account from other addresses, or by failed
-    attempts on other accounts from the same address, such as a proxy's.
+    Once an account has logged in from an address, attempts on that account from that address have a separate
+    counter. So the owner is not locked out by failed attempts on the account from other addresses, or by
+    failed attempts on other accounts from the same address, such as that of a proxy.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -63,7 +63,7 @@ class LoginThrottle:
         self._capacity = CapacityLimiter(_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a login; pass on everything else."""
+        """Handle login requests, and pass everything else to the application."""
         if not _is_login(scope):
             await self._app(scope, receive, send)
             return
@@ -111,7 +111,7 @@ class _Outcome:
             cookies = Headers(scope=message).getlist("set-cookie")
             logged_in = any(cookie.startswith(_SESSION_COOKIE) for cookie in cookies)
             if status == HTTPStatus.UNAUTHORIZED or (_is_redirect(status) and not logged_in):
-                self.succeeded = False  # FAB's form redirects to itself
+                self.succeeded = False  # after a failed login, FAB's form redirects to itself
             elif status == HTTPStatus.CREATED or logged_in:
                 self.succeeded = True
         await self._send(message)
@@ -135,7 +135,7 @@ def _account(scope: Scope, body: bytes) -> bytes:
             sent = from_json(body)
             name = sent.get("username") if isinstance(sent, dict) else ""
         else:
-            name = parse_qs(body.decode(), max_num_fields=20).get("username", [""])[0]  # as FAB reads it
+            name = parse_qs(body.decode(), max_num_fields=20).get("username", [""])[0]  # like FAB
     except ValueError:
         name = ""
     return blake2b(str(name).strip().casefold().encode(errors="replace"), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): the response whenever a request is refused."""
+"""Errors as problem documents (RFC 9457): the response to every request that fails."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Limits on connections, which uvicorn leaves to a proxy: idle time, and the size of a request's head.
 
 uvicorn's httptools protocol waits forever for the first request and for the rest of a head, and keeps the
-whole head in memory. No application sees such a request, and `airflow api-server` has no options for these
-limits. But uvicorn looks up the protocol class in its configuration for each new connection, so an
-application can replace the class at startup.
+whole head in memory. An application is called only once the head is complete, and `airflow api-server` has no
+options for these limits. But uvicorn looks up the protocol class in its configuration for each new
+connection, so an application can replace the class at startup.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response(f"The head of a request must not exceed {MOST_HEAD_BYTES} bytes.")
         elif self._closing is None and self.cycle is not None and self.cycle.response_complete:
-            self._close_soon()  # empty lines start no request, but have cancelled uvicorn's own timeout
+            self._close_soon()  # empty lines start no request, but cancel uvicorn's own timeout
 
     def on_message_begin(self) -> None:
         """Start the timer for the head."""
@@ -69,7 +69,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._close_soon()
 
     def on_headers_complete(self) -> None:
-        """Cancel the timer: from here on, the limits of the body apply."""
+        """Cancel the timer: the body has separate limits."""
         self._in_head = False
         self._cancel_closing()
         super().on_headers_complete()

@@ -34,7 +34,7 @@ def root_middlewares(
         "limits_heads": False,
     }
     return [
-        {"name": "Limit of failed logins", "middleware": LoginThrottle},
+        {"name": "Limit on failed logins", "middleware": LoginThrottle},
         {"name": "Limits of requests", "middleware": RequestLimits, "kwargs": limits},
     ]
 

@@ -137,5 +137,5 @@ def test_a_role_that_airflow_does_not_know_has_no_permissions(served: Stack, rol
     ):
         answer = ask(served, method, path, bearer)
         assert answer.status_code == 403, (method, path, answer.text)
-        assert "does not know the role of this login: log in again" in answer.json()["detail"]
+        assert "The role in this login does not exist in Airflow: log in again" in answer.json()["detail"]
     assert ask(served, "GET", "/session", bearer).json()["may_start"] is False

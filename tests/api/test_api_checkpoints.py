@@ -164,7 +164,7 @@ def test_a_checkpoint_of_an_earlier_run_of_the_job_is_not_offered(
     stored(store, tmp_path, "last", b"of run1")
     jobs.fail_run("train_yolo", "run1", "out of memory")
     claim(jobs, run_id="run2", expected="run1", fresh=True)
-    assert "belongs to another training run, and this one has not stored any yet" in reason(ask("last"))
+    assert "belongs to another training run; this training run has not stored one" in reason(ask("last"))
 
 
 def test_a_file_that_differs_from_the_recorded_one_is_not_offered(

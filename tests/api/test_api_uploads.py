@@ -198,7 +198,7 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
         ask("DELETE", f"/{upload_id}"),
     ):
         assert answer.status_code == 403
-        assert "was begun by grace: only the person who began an upload" in answer.json()["detail"]
+        assert "was started by grace: only the person who started an upload" in answer.json()["detail"]
     assert store.find(upload_id).completed_at is None
 
 

@@ -195,11 +195,11 @@ def test_a_running_job_shows_its_stored_batch_and_the_cost_of_interruptions(
     expect(page.get_by_text(re.compile(r"^8\d %$"))).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("button", name="Stop after this epoch").click()
-    expect(page.get_by_text("The training stops at the end of the current epoch.")).to_be_visible()
+    expect(page.get_by_text("The training run stops at the end of the current epoch.")).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_role("button", name="Stop after this epoch")).to_have_count(0)
     page.get_by_role("button", name="Stop now").click()
-    expect(page.get_by_text("The training stops after the current batch.")).to_be_visible()
+    expect(page.get_by_text("The training run stops after the current batch.")).to_be_visible()
     expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
 
 

@@ -125,7 +125,7 @@ def test_starting_again_after_a_lost_response_starts_no_second_run(visit: Visito
         page.get_by_role("button", name="Start training").click()
         expect(page.get_by_text("Airflow is not responding.")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("heading", level=1, name="Waiting for the training")).to_be_visible()
+    expect(page.get_by_role("heading", level=1, name="Waiting for training to start")).to_be_visible()
     (started,) = set(api.runs("train_yolo")) - set(runs)
     assert parse_qs(urlsplit(page.url).query)["run_id"] == [started]
 
@@ -137,7 +137,7 @@ def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit
         "device=[0,1] name=exp3"
     )
     page.get_by_role("button", name="Fill in").click()
-    expect(page.get_by_text("Ignored, because it is set automatically: name.")).to_be_visible()
+    expect(page.get_by_text("Ignored (set automatically): name.")).to_be_visible()
     filled = {"dataset": "s3://b/d.zip", "model": "yolo11n-seg", "task": "segment", "epochs": "20"}
     for name, value in filled.items():
         expect(page.get_by_label(name, exact=True)).to_have_value(value)
@@ -146,7 +146,7 @@ def test_a_yolo_command_fills_in_the_form_which_is_also_shown_as_a_request(visit
     overrides = page.get_by_label("overrides", exact=True).input_value()
     assert json.loads(overrides) == {"mosaic": 0.5, "cos_lr": True}
 
-    page.get_by_text("Start the same from a terminal").click()
+    page.get_by_text("Start the same training run from a terminal").click()
     command = page.get_by_text(re.compile("^yolo segment train ")).inner_text()
     assert set(command.split()) == {
         "yolo", "segment", "train", "data=s3://b/d.zip", "model=yolo11n-seg", "epochs=20", "imgsz=320",
@@ -174,7 +174,9 @@ def test_the_resume_form_shows_inherited_values_and_fills_in_several_gpus(
     expect(lr0).to_have_accessible_description(re.compile(r"Default: as in start-two \(0\.002\)\."))
     device = page.get_by_label("device", exact=True)
     expect(device).to_have_value("0,1")
-    expect(device).to_have_accessible_description(re.compile("start-two was trained on 0,1: enter several"))
+    expect(device).to_have_accessible_description(
+        re.compile(r"start-two was trained on 0,1\. Enter the GPUs")
+    )
 
     page.get_by_text("Storage and supervision").click()
     for name in ("publish_every", "publish_seconds", "hang_timeout", "keep_local"):

@@ -204,7 +204,7 @@ def test_the_dataset_report_of_a_job_is_downloaded(visit: Visitors, finished: st
     visitor = visit()
     page = _open_job(visitor, finished)
     expect(page.get_by_role("table", name="Classes")).to_be_visible()
-    link = page.get_by_role("link", name="Download the report of the dataset's check")
+    link = page.get_by_role("link", name="Download the dataset report")
     report = DatasetReport.model_validate_json(visitor.download(link, tmp_path).read_bytes())
     assert (report.job_id, report.problems, len(report.class_table)) == (finished, 0, 10)
 

@@ -146,7 +146,7 @@ def test_fine_tuning_is_queued_behind_others_and_followed_to_its_end(
     queue = page.get_by_text(re.compile(r"This job is number \d+ in the queue of \d+ jobs\."))
     expect(queue).to_be_visible()
     place = int(re.findall(r"\d+", queue.inner_text())[0])
-    expect(page.get_by_text("The start time is unknown")).to_be_visible()
+    expect(page.get_by_text("The start time cannot be estimated yet")).to_be_visible()
 
     other = visit().open("job?id=wait-cancelled")
     other.get_by_role("button", name="Cancel", exact=True).click()

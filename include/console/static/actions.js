@@ -1,5 +1,5 @@
 // @ts-check
-// The actions on a job. Viewers do not see the actions, and the server would refuse them anyway.
+// The actions on a job. Viewers do not see the buttons, and the server would refuse the requests.
 /** @import { Problem } from "./api.js" */
 import { html, useRef, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";

@@ -1,5 +1,5 @@
 // @ts-check
-// The training API and Airflow's own REST API, called with the login of the person who views the page.
+// The training API and Airflow's own REST API, called with the login of the current user.
 // All URLs are relative to the page, so they also work if Airflow is served under a path prefix.
 
 export const TRAINING = "../api/v1";
@@ -105,8 +105,8 @@ async function request(url, { headers, ...options }) {
 }
 
 /**
- * Throw a Problem for a request without a response, or whose response was cut off or is not JSON, such as the login
- * page of a proxy: the request may be repeated. The error of an aborted request is thrown again.
+ * Throw a Problem that allows a retry, because the response is missing, cut off or not JSON (such as the login page of
+ * a proxy). For an aborted request, throw the given error instead.
  * @param {unknown} error
  * @returns {never}
  */
@@ -161,7 +161,7 @@ function join(base, segments, query) {
 }
 
 /**
- * A query string such as `?a=1&b=2`. Null and empty values are omitted; a list repeats its name for each value.
+ * A query string such as `?a=1&b=2`. Omits null and empty values, and repeats the name for each value of a list.
  * @param {Query} values
  */
 export function queryString(values) {

@@ -89,8 +89,8 @@ export function Swatch({ tone }) {
 }
 
 /**
- * uPlot's columns: the epochs, then each series. If epochs were inherited, each series becomes two columns: up to
- * the resumed epoch, and from there on.
+ * uPlot's columns: the epochs, then each series. If epochs were inherited, each series becomes two columns: one up
+ * to the resumed epoch, and one from that epoch.
  * @param {number[]} epochs
  * @param {Series[]} series
  * @param {number} resumed
@@ -205,7 +205,7 @@ function markResumption(drawn, epoch) {
 }
 
 /**
- * Keep the cursor on epochs, because there are no values between epochs.
+ * Snap the cursor to epochs, because there are no values between them.
  * @type {import("uplot").Cursor.MousePosRefiner}
  */
 function snapToEpoch(drawn, left, top) {

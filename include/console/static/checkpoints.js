@@ -117,7 +117,7 @@ function missing(job, kind) {
 function provisional(job, kind) {
   const state = kind === "last" && durableState(job);
   const latest = `Latest state verified in S3${state ? `, after ${state}` : ""}.`;
-  return isActive(job) ? `${latest} The final checkpoint is recorded when the training ends.` : latest;
+  return isActive(job) ? `${latest} The final checkpoint is recorded when training ends.` : latest;
 }
 
 /**

@@ -8,7 +8,7 @@ import { isActive, usePolled } from "./live.js";
 const SHOWN = 30;
 
 /**
- * The counted unit, by task; instances for every other task.
+ * What the table counts, by task; for every other task, instances.
  * @type {Record<string, string>}
  */
 const COUNTED = { classify: "Images", semantic: "Images that contain the class" };
@@ -27,7 +27,7 @@ export function JobClasses({ job }) {
     ${
       job.links.dataset_report &&
       html`<p><a download=${`${job.job_id}-dataset.json`} href=${report}>
-        Download the report of the dataset's check</a>, with all warnings</p>`
+        Download the dataset report</a>, which lists all warnings</p>`
     }</div>`;
 }
 
@@ -46,7 +46,7 @@ export function ClassTable({ table, task }) {
         <tbody>${shown.map(
           ({ name, train, val }, index) => html`<tr key=${index}><th scope="row">${name}</th>
           <td class="number">${formatCount(train)}</td>
-          <td class="number ${val ? "" : "lacking"}" title=${val ? undefined : "Not validated: none in val"}>
+          <td class="number ${val ? "" : "lacking"}" title=${val ? undefined : "Not in val, so not validated"}>
             ${formatCount(val)}</td>
           <td class="share"><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
             <rect width=${(train / most) * 100} height="8" /></svg></td></tr>`,

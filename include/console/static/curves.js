@@ -23,7 +23,7 @@ export function Curves({ job, epochs }) {
       ${
         resumed > 0 &&
         epochs.length > 0 &&
-        html`<p class="muted">Paler lines up to epoch ${resumed}: trained by${" "}
+        html`<p class="muted">Paler lines show the epochs up to ${resumed}, which were trained by${" "}
         <${JobLink} id=${parent} /></p>`
       }
     </div>
@@ -50,7 +50,7 @@ function chartsOf(epochs) {
 }
 
 /**
- * Draw identical lines once: the parameter groups of an optimizer mostly share their learning rate.
+ * Draw identical lines once: the parameter groups of an optimizer usually have the same learning rate.
  * @param {Series[]} series
  * @returns {Series[]}
  */

@@ -32,7 +32,7 @@ export function VersionView({ name, version: number }) {
       ${
         data.archived_at &&
         html`<${Note} title="Archived">Archived <${When} at=${data.archived_at} />. Training runs that name${" "}
-        <code>${name}</code> without a version skip this one; nothing has been deleted.</${Note}>`
+        <code>${name}</code> without a version skip this version; nothing has been deleted.</${Note}>`
       }
       <${Facts} version=${data} />
       <${Warnings} version=${data} />
@@ -50,8 +50,8 @@ function Facts({ version: of }) {
   /** @type {Array<[string, unknown]>} */
   const facts = [
     ["Task", of.task],
-    ["Images to train on", html`<span class="number">${formatCount(of.train_images)}</span>`],
-    ["Images to validate with", html`<span class="number">${formatCount(of.val_images)}</span>`],
+    ["Training images", html`<span class="number">${formatCount(of.train_images)}</span>`],
+    ["Validation images", html`<span class="number">${formatCount(of.val_images)}</span>`],
     ["Size", html`<span class="number">${formatBytes(of.size)}</span>`],
     ["Registered", html`<${When} at=${of.created_at} />`],
     ["Registered by", of.created_by ?? "–"],

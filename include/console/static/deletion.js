@@ -1,5 +1,5 @@
 // @ts-check
-// Deletes through the API, where a run of `delete_data` does the work, and waits until that run has ended.
+// Deletes through the API, which triggers a run of `delete_data`, and waits until that run has ended.
 import { useState } from "./h.js";
 import { Problem, fetchJson, trainingUrl } from "./api.js";
 
@@ -29,7 +29,7 @@ export function useDeletion(url, next, report) {
 }
 
 /**
- * Delete the resource at the URL, and wait until the deletion has ended. Raises Problem, which says why it failed.
+ * Delete the resource at the URL, and wait until the deletion has ended. Raises Problem if the deletion fails.
  * @param {string} url
  */
 async function deleteAndWait(url) {

@@ -95,7 +95,7 @@ function pathOf({ split, name, moved_from: before }) {
 
 /** @param {{ classes: Api.ClassDifference }} props */
 function Classes({ classes: { changes, renumbered } }) {
-  if (!changes.length && !renumbered) return html`<p class="muted">Every class occurs as often as before.</p>`;
+  if (!changes.length && !renumbered) return html`<p class="muted">The class counts are unchanged.</p>`;
   return html`
     ${
       renumbered &&
@@ -108,7 +108,7 @@ function Classes({ classes: { changes, renumbered } }) {
         <th scope="col" class="number">val</th></tr></thead>
       <tbody>${changes.map(
         ({ name, before, after }) => html`<tr key=${name}><th scope="row">${name}
-          ${!before && html` <span class="tag">new</span>`}${!after && html` <span class="tag">gone</span>`}</th>
+          ${!before && html` <span class="tag">new</span>`}${!after && html` <span class="tag">removed</span>`}</th>
         <td class="number">${change(before?.train, after?.train)}</td>
         <td class="number">${change(before?.val, after?.val)}</td></tr>`,
       )}</tbody></table></div>`;

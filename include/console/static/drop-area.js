@@ -20,7 +20,7 @@ export function DropArea({ busy, take, children }) {
 }
 
 /**
- * A button that opens the browser's dialog for files. Other properties, such as `accept`, are those of the input.
+ * A button that opens the browser's file dialog. Other properties, such as `accept`, are passed to the input.
  * @param {{ busy: boolean, take: (files: FileList) => void, children?: Children } & Record<string, unknown>} props
  */
 export function FileButton({ busy, take, children, ...attributes }) {

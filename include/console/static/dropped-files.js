@@ -8,14 +8,14 @@
  */
 
 /**
- * The files of a drop. Call this in the event handler itself, because afterwards the browser no longer has the files.
+ * The files of a drop. Call this in the event handler itself, because the browser discards the files afterwards.
  * @param {DataTransfer} transfer
  * @returns {Promise<LocalFile[]>}
  */
 export async function filesOfDrop(transfer) {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   const plain = [...transfer.files];
-  // Files have no entries if a program, not a user, has created the drop.
+  // If a script, not a user, created the drop, its files have no entries.
   const found = entries.length
     ? await Promise.all(entries.map(walk))
     : [plain.map((file) => ({ path: file.name, file }))];
@@ -57,7 +57,7 @@ function isFile(entry) {
 }
 
 /**
- * Leave out files that are never trained on, and remove the top folder from the paths if all files are in it.
+ * Omit files that are never trained on, and remove the top folder from the paths if all files are in it.
  * @param {LocalFile[]} files
  */
 function tidy(files) {

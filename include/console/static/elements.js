@@ -144,7 +144,7 @@ export function Copy({ text, name, children }) {
 }
 
 /**
- * Copy the text. The clipboard API is available only to secure pages; other pages copy a selection.
+ * Copy the text. Only secure pages have the clipboard API; other pages copy from a hidden field.
  * @param {string} text
  */
 async function writeToClipboard(text) {
@@ -181,7 +181,7 @@ export function useAction(report) {
 }
 
 /**
- * A line chart of the values, the oldest first. Screen readers skip it and read the number beside it.
+ * A line chart of the values, the oldest first. Screen readers skip the chart and read the number beside it.
  * @param {{ values: Array<number | null> }} props
  */
 export function Sparkline({ values }) {
@@ -215,7 +215,7 @@ export function Figure({ value, digits = 3 }) {
 }
 
 /**
- * The head of a table. Columns of numbers are aligned like their cells.
+ * The header row of a table. The headers of number columns are aligned like the numbers.
  * @param {{ columns: string[], numbers?: string[] }} props
  */
 export function Head({ columns, numbers = [] }) {

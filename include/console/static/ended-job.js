@@ -40,7 +40,7 @@ export function Delete({ job, report }) {
     <span>${
       first
         ? `This deletes the training run’s record, curves, pictures and both checkpoints${size}.`
-        : "This cannot be undone, and the training can no longer be resumed."
+        : "This cannot be undone, and the training run can no longer be resumed."
     }</span>
     ${first ? next : last}
     <button type="button" class="button quiet" disabled=${deleting} onClick=${() => setStep("closed")}>Keep it</button>

@@ -19,7 +19,7 @@ export function PasteCommand({ fields, fill }) {
     fill(found.texts);
     const names = Object.keys(found.texts).join(", ") || "nothing";
     const ignored = found.ignored.join(", ");
-    setMessage(`Filled in: ${names}.${ignored && ` Ignored, because it is set automatically: ${ignored}.`}`);
+    setMessage(`Filled in: ${names}.${ignored && ` Ignored (set automatically): ${ignored}.`}`);
   };
   const onClick = (/** @type {Event & { currentTarget: HTMLButtonElement }} */ event) => {
     const input = event.currentTarget.form?.elements.namedItem("command");
@@ -47,7 +47,7 @@ export function PasteCommand({ fields, fill }) {
 /** @param {{ conf: Record<string, unknown>, fields: FormField[] }} props */
 export function Equivalents({ conf, fields }) {
   const plain = "Plain Ultralytics, without exact resume or records";
-  return html`<details class="card equivalents"><summary>Start the same from a terminal</summary>
+  return html`<details class="card equivalents"><summary>Start the same training run from a terminal</summary>
     <${Text} title="Airflow’s REST API" text=${requestOf(conf)} />
     ${!conf.resume_from && html`<${Text} title=${plain} text=${commandOf(conf, fields)} />`}
   </details>`;

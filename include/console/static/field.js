@@ -1,5 +1,5 @@
 // @ts-check
-// One parameter as a form control, built from the same schema with which Airflow validates the parameter.
+// One parameter as a form control, built from the schema that Airflow uses to validate the parameter.
 /** @import { FormField } from "./parameters.js" */
 /** @import { InputChange } from "./h.js" */
 import { html } from "./h.js";
@@ -31,7 +31,7 @@ export function valueOf({ schema }, text) {
   if (trimmed === "") return { value: null };
   if (type === "integer" || type === "number") return numberOf(schema, trimmed, type === "integer");
   if (type === "object") return objectOf(trimmed);
-  const pattern = schema.pattern?.replaceAll("\\Z", "$"); // Python writes the end of a text as \Z
+  const pattern = schema.pattern?.replaceAll("\\Z", "$"); // Python's \Z matches only the end of a text, as $ does here.
   if (pattern && !new RegExp(pattern).test(trimmed)) {
     return { error: `“${trimmed}” is not valid. See the allowed values below.` };
   }

@@ -114,7 +114,7 @@ export function formatClock(iso) {
 }
 
 /**
- * Format hours like 12.3 or 1,234.5; only zero is shown as 0.
+ * Format hours like 12.3 or 1,234.5; only exactly zero is shown as 0.
  * @param {number} hours
  */
 export function formatHours(hours) {

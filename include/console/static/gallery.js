@@ -1,5 +1,5 @@
 // @ts-check
-// A row of small pictures, each of which can be enlarged.
+// A row of small pictures that can be enlarged.
 import { html, useEffect, useRef, useState } from "./h.js";
 
 /**

@@ -10,7 +10,7 @@ import { headline, shortName } from "./metrics.js";
 /** @typedef {Api.TrainingJobResponse} Job */
 
 /**
- * The name of each column, and optionally the element that its head shows instead of the name.
+ * The name of each column, and optionally the element that its header shows instead of the name.
  * @type {Array<[name: string, shown?: unknown]>}
  */
 export const COLUMNS = [

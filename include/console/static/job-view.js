@@ -1,5 +1,5 @@
 // @ts-check
-// All details of one job, updated live. The page `job` shows them, and so does the page `run` once the run has a job.
+// All details of one job, updated live. The page `job` shows them; so does the page `run`, once the run has a job.
 /** @import { Problem } from "./api.js" */
 import { html, useEffect, useState } from "./h.js";
 import { fetchJob } from "./api.js";

@@ -17,7 +17,7 @@ export function Lineage({ job }) {
   const comparison = job.parent_job_id && `compare${queryString({ id: [job.job_id, job.parent_job_id] })}`;
   return html`<section class="section" aria-labelledby="lineage">
     <div class="section-heading"><h2 id="lineage">Lineage</h2>
-      ${comparison && html`<a href=${comparison}>Compare with its parent</a>`}
+      ${comparison && html`<a href=${comparison}>Compare with parent</a>`}
     </div>
     <${ProblemNote} problem=${data ? null : problem} again=${again} />
     ${jobs.length === 1 && html`<p class="muted">This training run has no parent and no children.</p>`}

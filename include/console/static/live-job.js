@@ -43,7 +43,7 @@ export function useJob(jobId) {
     let loadedAttempt = "";
     const load = async (/** @type {AbortSignal} */ signal) => {
       const job = await fetchJob(jobId, signal);
-      // Another attempt may have repeated known epochs or started over, so its epochs are loaded from the first one.
+      // A new attempt may have repeated known epochs or started over, so all epochs are loaded again.
       const attempt = `${job.origin_run_id} ${job.attempt}`;
       const after = attempt === loadedAttempt ? lastEpoch() : -1;
       const added = await fetchEpochs(jobId, after, signal);
@@ -79,7 +79,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
   let timer;
   let loading = new AbortController();
   const close = () => {
-    loading.abort(); // Otherwise its response could open a second stream, or replace newer data.
+    loading.abort(); // A late response could open a second stream, or replace newer data.
     source?.close();
     source = null;
     clearTimeout(timer);
@@ -93,14 +93,14 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
     let waiting = [];
     let heard = false;
     source = new EventSource(trainingUrl(["jobs", jobId, "events"], { after: lastEpoch() }));
-    resumeIn(8); // The first event arrives at once, unless a proxy buffers the stream.
+    resumeIn(8); // The first event arrives immediately, unless a proxy buffers the stream.
     source.addEventListener("job", (event) => {
       heard = true;
       clearTimeout(timer);
       setJob(JSON.parse(event.data));
     });
     source.addEventListener("epoch", (event) => {
-      // At first, many epochs arrive at once. They are drawn together.
+      // A new stream sends many epochs in a burst, so they are drawn together.
       if (waiting.push(JSON.parse(event.data)) > 1) return;
       setTimeout(() => {
         addEpochs(waiting);
@@ -112,7 +112,7 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
       resumeIn(20);
     });
     source.addEventListener("error", () => {
-      // When a stream ends normally, the browser reconnects on its own.
+      // When a stream ends normally, the browser reconnects automatically.
       if (heard && source?.readyState !== EventSource.CLOSED) {
         heard = false;
         return;
@@ -150,7 +150,8 @@ function follow(jobId, { load, lastEpoch, setJob, addEpochs, fail, signal }) {
 }
 
 /**
- * Merge epochs in order, each once. An epoch that was trained again replaces its earlier record and all later epochs.
+ * Merge epochs in order, without duplicates. An epoch that was trained again replaces its earlier record and all later
+ * epochs.
  * @param {Api.RecordedEpoch[]} known
  * @param {Api.RecordedEpoch[]} added
  */

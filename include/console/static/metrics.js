@@ -100,7 +100,7 @@ export function isComparable(name) {
 }
 
 /**
- * Group curves into charts, in the order in which the charts are shown.
+ * Group curves into charts, in display order.
  * @param {Iterable<string>} names of all recorded metrics
  * @returns {ChartGroup[]}
  */

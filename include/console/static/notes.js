@@ -18,14 +18,16 @@ export function Notes({ job }) {
     ${
       job.waits_for_quota &&
       html`<${Note} title="Waiting for the quota">
-      <p>${job.triggered_by} has reached the quota for <a href="usage">GPUs in use at once</a>. Waiting training runs
-        start in the order in which they were queued, once enough of this user’s runs have ended.</p></${Note}>`
+      <p>${job.triggered_by} has reached the quota for <a href="usage">GPUs in use at the same time</a>. When
+        enough of this user’s training runs have ended, the waiting ones start in the order in which they were
+        queued.</p></${Note}>`
     }
     ${
       stopping &&
       html`<${Note} kind="warning" title="Stop requested">
-      The training stops ${job.stop_after_epoch ? "at the end of the current epoch" : "after the current batch"}.${" "}
-      Both checkpoints are kept, and the training can be resumed.</${Note}>`
+      The training run stops${" "}
+      ${job.stop_after_epoch ? "at the end of the current epoch" : "after the current batch"}.${" "}
+      Both checkpoints are kept, and the training run can be resumed.</${Note}>`
     }
     ${job.origin === "external" && html`<${External} job=${job} />`}
     ${
@@ -68,9 +70,9 @@ function Queue({ job }) {
     <p>${position}Jobs that need the same number of GPUs start in the order in which they were queued.</p>
     <p class="muted">${
       at
-        ? `Expected to start ${formatClock(at)}, in ${left}. This is an estimate from the current training runs and
-          the durations of similar ones.`
-        : "The start time is unknown: there is no basis for an estimate yet."
+        ? `Expected to start ${formatClock(at)}, in ${left}. The estimate is based on the current training runs and
+          on how long similar ones took.`
+        : "The start time cannot be estimated yet."
     }</p>
   </${Note}>`;
 }
@@ -82,7 +84,7 @@ function Queue({ job }) {
 function External({ job }) {
   const finding = job.checkpoint_finding
     ? `The files cannot be loaded here: ${job.checkpoint_finding}.`
-    : "Both files were inspected: they reference no code other than that of PyTorch and Ultralytics.";
+    : "Both files were inspected: they reference only code of PyTorch and Ultralytics.";
   return html`<${Note} kind="warning" title="Not trained here">
     <p>Uploaded by ${job.checkpoint_uploader ?? "an unknown user"}, not trained here.${" "}
       ${finding}${" "}The behaviour of the weights has not been checked.</p></${Note}>`;

@@ -1,5 +1,5 @@
 // @ts-check
-// Shown instead of an empty list: how to start a training run, or that no training run matches the filters.
+// Shown instead of an empty list: explains how to start a training run, or says that none matches the filters.
 import { html } from "./h.js";
 import { requestOf } from "./yolo-command.js";
 

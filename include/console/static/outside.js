@@ -1,6 +1,6 @@
 // @ts-check
-// Links to Airflow's own pages. The console may be framed by Airflow, and a frame must not navigate the window around
-// it. Therefore the link is created and followed in that window's own document.
+// Links to Airflow's own pages. Airflow may show the console in a frame, which must not navigate Airflow's window.
+// Therefore the link is created and clicked in that window's document.
 /** @import { Children } from "./h.js" */
 import { html } from "./h.js";
 
@@ -14,7 +14,7 @@ export function runPage(dagId, runId) {
 }
 
 /**
- * The URL of the page of a run's task.
+ * The URL of a task's page in Airflow's UI.
  * @param {string} dagId
  * @param {string} runId
  * @param {string} taskId
@@ -27,7 +27,7 @@ export function taskPage(dagId, runId, taskId) {
 export const LOGIN = "../../auth/login";
 
 /**
- * A link to a page of Airflow. If Airflow frames the console, the link opens in Airflow's window.
+ * A link to a page of Airflow. If Airflow shows the console in a frame, the link opens in Airflow's window.
  * @param {{ href: string, children?: Children } & Record<string, unknown>} props
  */
 export function AirflowLink({ href, children, ...rest }) {

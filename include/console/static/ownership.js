@@ -22,7 +22,8 @@ export function explainNotYours(session, { triggered_by: owner, dag_id: dag }) {
 }
 
 /**
- * Why the current user may not delete the version; null if they may. Job administrators have no special rights here.
+ * Why the current user may not delete the version; null if they may. Job administrators have no right to delete the
+ * versions of other users.
  * @param {Api.Session} session
  * @param {Api.DatasetVersionResponse} version
  * @returns {string | null}

@@ -49,9 +49,9 @@ export function Page({ tab, heading, title = heading, lead, actions, children })
  */
 export function show(component) {
   render(html`<${component} />`, /** @type {HTMLElement} */ (document.getElementById("page")));
-  // Back may restore a page from memory as it was left: busy with the action that led away from it.
+  // The Back button may restore a page from memory, with the button that the user pressed last still disabled.
   window.addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 }
 
-/** The page's own query parameters. */
+/** The query parameters in this page's URL. */
 export const query = new URLSearchParams(location.search);

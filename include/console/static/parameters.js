@@ -18,7 +18,7 @@ const NOT_COMPARED = new Set(["job_id", "resume_from", "fresh"]);
  * @property {unknown} initial the value that Airflow sends if none is given
  */
 
-/** Load the parameters of a Dag from Airflow. Until then, there are no fields. */
+/** Load the parameters of a Dag from Airflow. `fields` is empty until they are loaded. */
 export function useForm(dagId = "train_yolo") {
   /** @type {(signal: AbortSignal) => Promise<Airflow.DagDetails>} */
   const load = (signal) => fetchJson(airflowUrl(["dags", dagId, "details"]), { signal });
@@ -42,7 +42,7 @@ function fieldsOf(params) {
 }
 
 /**
- * Whether two values have the same effect on training. A value that is not given is null.
+ * Whether two values have the same effect on training. A missing value counts as null.
  * @param {unknown} one
  * @param {unknown} other
  */
@@ -58,7 +58,7 @@ function canonical(value) {
 }
 
 /**
- * A job's parameters by name; each override becomes a parameter of its own.
+ * A job's parameters by name; each override becomes a separate parameter.
  * @param {Spec | null | undefined} spec
  * @returns {Spec}
  */
@@ -131,7 +131,7 @@ function rowsOf(job, parent, fields) {
 }
 
 /**
- * Whether the value is the default. A job's spec contains defaults, because they are filled in when it is resolved.
+ * Whether the value is the default. A job's spec contains the defaults, because resolving it fills them in.
  * @param {unknown} value
  * @param {FormField | undefined} field undefined for an override
  * @param {string | null} task
@@ -143,7 +143,7 @@ function isDefault(value, field, task) {
 }
 
 /**
- * Describe the value that the trainer uses if none is given; null if the parameter then has no value.
+ * Describe the value that the trainer uses if the parameter is not given; null if it then has no value.
  * @param {FormField} field
  */
 export function defaultOf({ initial, schema }) {

@@ -22,7 +22,7 @@ export function trainedEpochs(job) {
 }
 
 /**
- * The newest state in S3 in words: an epoch, or a batch within the next epoch. Null if there is none.
+ * Describe the newest state in S3: an epoch, or a batch within the next epoch. Null if there is none.
  * @param {Job} job
  */
 export function durableState(job) {
@@ -38,13 +38,13 @@ export function durableState(job) {
 export function timeLeft(job, now = Date.now()) {
   const { eta_seconds: estimated, recorded_at: at } = job.progress;
   if (job.status !== "running" || estimated === null) return null;
-  // A wrong clock must not add to the estimate.
+  // A clock that is behind the server's must not increase the estimate.
   const passed = at ? Math.max(0, (now - Date.parse(at)) / 1000) : 0;
   return Math.max(0, estimated - passed);
 }
 
 /**
- * Whether the job has a run and waits for a GPU, and not for the user's quota.
+ * Whether the job has a run that waits for a GPU, not for the user's quota.
  * @param {Job} job
  */
 export function waitsForGpu(job) {

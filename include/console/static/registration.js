@@ -1,5 +1,5 @@
 // @ts-check
-// The check and registration of a dataset version, followed until both have ended.
+// Shows the progress of a dataset version's check and registration.
 import { html, useEffect } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 import { Lines, Note, Pending } from "./elements.js";
@@ -30,11 +30,11 @@ export function Registration({ name, runId, report }) {
   if (data.state === "registered") {
     const { version, created } = data;
     const page = version !== null && versionPage(name, version);
-    const unchanged = created === false ? "The content is the same, so there is no new version." : "";
+    const unchanged = created === false ? "The newest version has the same content, so there is no new version." : "";
     // Users who may not read XComs do not learn which version already has this content.
     const title = version === null ? `${name} has this content already` : `${name} version ${version} is registered`;
     return html`<${Note} kind="success" title=${title}>
-      <p>The check found no error. ${unchanged}</p>
+      <p>The check found no errors. ${unchanged}</p>
       ${page && html`<a class="button primary" href=${page}>Show version ${version}</a>`}
     </${Note}>`;
   }

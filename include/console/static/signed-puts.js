@@ -5,7 +5,7 @@ import { fetchJson, Problem, trainingUrl } from "./api.js";
 const MOST_ATTEMPTS = 6;
 /**
  * Statuses of S3 after which a retry with a new link may succeed. Amazon S3 answers 409 to a conditional PUT while it
- * processes another one for the same object.
+ * processes another PUT of the same object.
  */
 const PASSING = new Set([0, 403, 408, 409, 429, 500, 502, 503, 504]);
 
@@ -36,7 +36,7 @@ export async function sign(uploadId, pieces, signal) {
 export async function sendPiece(uploadId, piece, link, progress, signal) {
   for (let attempt = 1, current = link; ; attempt += 1) {
     const status = await put(current, piece.bytes, progress, signal);
-    // 412: S3 already has the file, whole or cut off. If it is cut off, completing the upload fails and says so.
+    // 412: S3 already has the file, complete or truncated. If it is truncated, completing the upload fails.
     if ((status >= 200 && status < 300) || status === 412) return;
     if (!PASSING.has(status) || attempt === MOST_ATTEMPTS) throw refusal(status, link.url);
     await pause(2 ** attempt * 250, signal);

@@ -39,7 +39,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
   const [refusal, setRefusal] = useState(/** @type {{ title: string, message: string } | null} */ (null));
   const [busy, setBusy] = useState(false);
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
-  /** The run that was requested last. If the response was lost, the next request names the same run. */
+  /** The run that was requested last. If its response was lost, the next request reuses the run's id. */
   const requested = useRef({ conf: "", runId: "" });
   const names = new Set(groups.flatMap((group) => group.names));
   const shown = fields.filter(({ name }) => names.has(name));
@@ -121,7 +121,7 @@ export function StartForm({ fields, given, groups, always = {}, notes = {}, acti
 }
 
 /**
- * Find errors, by name of the parameter. Return none if the check is unavailable: the run checks the parameters again.
+ * Find errors, by name of the parameter. Return no errors if the check is unavailable: the run checks them again.
  * @param {Record<string, unknown>} conf
  * @returns {Promise<Record<string, string>>}
  */
@@ -150,7 +150,7 @@ async function trigger(runId, conf) {
   }
 }
 
-/** A new id, like those that Airflow gives to manual runs. Pages over plain http have no `crypto.randomUUID`. */
+/** A new id, like those that Airflow gives to manual runs. Pages over plain HTTP have no `crypto.randomUUID`. */
 function newRunId() {
   const random = [...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(16).padStart(2, "0"));
   return `manual__${new Date().toISOString()}_${random.join("")}`;

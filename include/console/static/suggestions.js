@@ -1,6 +1,6 @@
 // @ts-check
-// The form's suggestions: datasets and models of the newest training runs, stored weights, and Ultralytics' pretrained
-// models and architectures for the chosen task.
+// Suggests values in the form: datasets and models of the newest training runs, stored weights, and Ultralytics'
+// pretrained models and architectures for the chosen task.
 import { useEffect, useState } from "./h.js";
 import { fetchJson, trainingUrl } from "./api.js";
 
@@ -20,7 +20,7 @@ const NEW_TASKS = ["semantic", "depth"];
 const SIZES = [..."nsmlx"];
 
 /**
- * Suggested texts by name of the field. Users may also type any other text.
+ * The suggested texts for each field, by field name. Users may also type any other text.
  * @param {string} task
  * @returns {Record<string, string[]>}
  */
@@ -28,7 +28,7 @@ export function useSuggestions(task) {
   const [jobs, setJobs] = useState(/** @type {Api.TrainingJobResponse[]} */ ([]));
   const [stored, setStored] = useState(/** @type {string[]} */ ([]));
   useEffect(() => {
-    // The form works without suggestions: a failure is not shown.
+    // The form works without suggestions, so a failure is not shown.
     const ignore = () => undefined;
     /** @type {Promise<Api.JobsPage>} */
     const listed = fetchJson(trainingUrl(["jobs"], { limit: 200 }));

@@ -39,7 +39,7 @@ export function Summary({ job }) {
 /** @param {{ job: Job }} props */
 function Facts({ job }) {
   const { dag_id: dagId, run_id: runId } = job;
-  // Only a new element polls again: the old one has stopped polling if its run has ended.
+  // An element stops polling when its run ends; a new key creates a new element, which polls again.
   const key = `${runId} ${isActive(job)}`;
   const owner = dagId && runId && html`<${Owner} key=${key} dagId=${dagId} runId=${runId} />`;
   return html`<dl class="facts">
@@ -80,7 +80,7 @@ function Inputs({ job }) {
 }
 
 /**
- * A link to the registered version that `dataset` stands for, or the value of `dataset` if there is no version.
+ * A link to the registered version that `dataset` refers to; without a version, the value of `dataset`.
  * @param {{ job: Job }} props
  */
 function Dataset({ job: { dataset, dataset_name: name, dataset_version: version } }) {
@@ -121,9 +121,9 @@ function Machine({ job }) {
  */
 function Interruptions({ job }) {
   const { goodput } = job.progress;
-  const attempts = "The training was interrupted and resumed automatically.";
+  const attempts = "This training run was interrupted and resumed automatically.";
   const repeated = "Training that had to be repeated after interruptions.";
-  const share = "Share of the duration that was spent on training that did not have to be repeated.";
+  const share = "Share of the duration spent training, not counting training that was later repeated.";
   return html`
     ${(job.attempt ?? 0) > 1 && html`<${Fact} name="Attempts"><span title=${attempts}>${job.attempt}</span></${Fact}>`}
     ${
@@ -152,7 +152,7 @@ function Waited({ job }) {
 }
 
 /**
- * The duration; while the job runs, it keeps counting from the server's last value.
+ * The duration. While the job runs, the time since the server's last response is added.
  * @param {{ job: Job }} props
  */
 function Duration({ job }) {
@@ -161,7 +161,7 @@ function Duration({ job }) {
   const since = (useNow(running) - answered) / 1000;
   const seconds = job.duration_seconds;
   const passed = running ? Math.max(0, since) : 0;
-  const title = "Time with a GPU, without waits and the time between two attempts";
+  const title = "Time with a GPU; waits and the time between attempts are not included";
   return html`<span class="number" title=${title}>${formatDuration(seconds === null ? null : seconds + passed)}</span>`;
 }
 

@@ -36,7 +36,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
   const busy = upload.step === "sending";
   const take = (/** @type {LocalFile[]} */ taken) => {
     setFiles(taken);
-    setMissing(taken.length ? "" : "There is nothing to upload: the folder has only hidden files and caches.");
+    setMissing(taken.length ? "" : "There is nothing to upload: the folder contains only hidden files and caches.");
     if (!name && taken.length === 1) setName(nameOf(taken[0]));
   };
   const submit = (/** @type {Event} */ event) => {
@@ -57,7 +57,7 @@ export function UploadForm({ name: fixedName, task: usualTask = "detect" }) {
       }
       <${TaskField} fields=${fields} task=${task} set=${setTask} disabled=${busy} />
       <label class="field"><span>Note</span><input name="note" value=${note} disabled=${busy} autocomplete="off"
-        placeholder="content or changes of this version" maxlength="1000" onInput=${text(setNote)} /></label>
+        placeholder="what this version contains or changes" maxlength="1000" onInput=${text(setNote)} /></label>
       <button class="button primary" disabled=${busy || !fields.length}>Upload and check</button>
     </div>
     <${ProblemNote} problem=${unread} again=${again} />

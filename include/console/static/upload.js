@@ -7,7 +7,7 @@ import { sendPiece, sign } from "./signed-puts.js";
 
 const AT_ONCE = 4;
 const SIGNED_AT_ONCE = 100;
-/** Links are valid for an hour: even a slow connection must be able to send this much before they expire. */
+/** Links are valid for an hour, so even a slow connection must be able to send this much within an hour. */
 const BYTES_SIGNED_AT_ONCE = 512 * 1024 ** 2;
 
 /** @typedef {(sent: number, total: number) => void} Report receives numbers of bytes */
@@ -31,7 +31,7 @@ export async function uploadDataset(files, report, signal) {
       const answer = await fetchJson(trainingUrl([...path, "complete"]), { method: "POST", signal });
       state = { ...state, source: answer.source };
     } catch (problem) {
-      // S3 lacks parts that were sent, or another page has completed the upload. Look again, but not forever.
+      // S3 lacks parts that were sent, or another page has completed the upload. Check again, at most twice.
       if (!(problem instanceof Problem) || problem.status !== 409 || round > 1) throw problem;
       state = await fetchJson(trainingUrl(path), { signal });
     }

@@ -1,5 +1,5 @@
 // @ts-check
-// The actions on a version of a dataset. Viewers do not see the actions, and the server would refuse them anyway.
+// The actions on a version of a dataset. Viewers do not see the buttons, and the server would refuse the requests.
 /** @import { Problem } from "./api.js" */
 import { html } from "./h.js";
 import { fetchJson, queryString, trainingUrl } from "./api.js";
@@ -49,8 +49,8 @@ function Archive({ version, changed, report }) {
   const url = trainingUrl(["datasets", version.name, "versions", String(version.version), action]);
   const change = () => act(() => fetchJson(url, { method: "POST" }).then(changed));
   const title = archived
-    ? "List it again"
-    : "Training runs that name the dataset without a version skip it; nothing is deleted";
+    ? "Training runs that name the dataset without a version may use this version again"
+    : "Training runs that name the dataset without a version skip this version; nothing is deleted";
   return html`<button type="button" class="button quiet" disabled=${busy} onClick=${change} title=${title}>
     ${archived ? "Restore" : "Archive"}</button>`;
 }
@@ -67,7 +67,7 @@ function Delete({ version: { name, version }, report }) {
   }
   const deleting = step === "deleting";
   return html`<span class="confirm" role="group" aria-label="Delete this version">
-    <span>This deletes version ${version} and the uploaded files that only it uses. It cannot be undone.</span>
+    <span>This deletes version ${version} and the uploaded files that nothing else uses. This cannot be undone.</span>
     <button type="button" class="button danger" disabled=${deleting} onClick=${remove}>
       ${deleting ? "Deleting…" : "Delete permanently"}</button>
     <button type="button" class="button quiet" disabled=${deleting} onClick=${() => setStep("closed")}>Keep it</button>

@@ -23,8 +23,8 @@ export function PretrainedWeights({ mayStart }) {
   const load = (signal) => fetchJson(trainingUrl(["pretrained"]), { signal });
   const { data, problem, again } = usePolled(load, 30);
   return html`<section class="section" aria-labelledby="pretrained"><h2 id="pretrained">Pretrained weights</h2>
-    <p class="muted">Any training run can start from these files: enter the name as <code>model</code>. A file that
-      Ultralytics publishes is added the first time a training run uses it.</p>
+    <p class="muted">Any training run can start from these files: enter a file’s name as <code>model</code>. A file
+      that Ultralytics publishes is added the first time a training run uses it.</p>
     ${mayStart && html`<${DropZone} stored=${again} />`}
     <${ProblemNote} problem=${problem} again=${again} />
     ${data && data.files.length > 0 && html`<${Files} files=${data.files} mayStart=${mayStart} />`}

@@ -93,7 +93,7 @@ function chartsOf(shown) {
 }
 
 /**
- * The metrics of a group that each get a chart.
+ * The metrics of a group that are drawn in separate charts.
  * @param {ChartGroup} group
  */
 function metricsOf({ kind, title, series }) {
@@ -145,7 +145,7 @@ function Metrics({ shown }) {
     ]);
     return { name: /^(train|val)\//.test(name) ? name : shortName(name), cells };
   });
-  const about = "Metrics of best.pt if the training run was completed or stopped, otherwise of the last epoch.";
+  const about = "Completed and stopped training runs: metrics of best.pt. All others: metrics of the last epoch.";
   return html`<${SideBySide} id="metrics" title="Metrics" about=${about} jobs=${jobs} rows=${rows} />`;
 }
 

@@ -20,11 +20,11 @@ const COLUMNS = ["Version", "Images", "Size", "Registered", "Note", ""];
 const NUMBERS = ["Images", "Size"];
 
 function Dataset() {
-  // During a check there may be no version yet, so versions are not requested.
+  // During a check, the dataset may have no version yet, so versions are not requested.
   const [state, setState] = useState(/** @type {Api.RegistrationState} */ (registration ? "queued" : "registered"));
   if (!name) {
     return html`<${Page} tab="datasets" heading="Dataset">
-      <${Note} kind="warning">The address contains no name. <a href="datasets">Show all datasets</a></${Note}>
+      <${Note} kind="warning">The URL contains no dataset name. <a href="datasets">Show all datasets</a></${Note}>
     </${Page}>`;
   }
   if (version) return html`<${VersionView} name=${name} version=${version} />`;

@@ -32,8 +32,8 @@ function Datasets() {
     ${
       mayRegister &&
       html`<section class="section" aria-labelledby="new"><h2 id="new">New dataset</h2>
-      <p class="muted">A .zip or a folder in the layout that <code>yolo train</code> takes, or an .ndjson export. The
-        data go straight to S3, are checked, and become the next version of the dataset with this name.</p>
+      <p class="muted">Upload a .zip or a folder in the layout that <code>yolo train</code> accepts, or an .ndjson
+        export. The files go straight to S3, are checked, and become the next version of the dataset that you name.</p>
       <${UploadForm} /></section>`
     }
   </${Page}>`;
@@ -62,7 +62,7 @@ function Nothing({ mayRegister }) {
   return html`<div class="empty"><h2>No datasets yet</h2>
     <p>${
       mayRegister
-        ? "Upload one below. A training run can also use data in S3 without registering them."
+        ? "Upload one below. A training run can also use unregistered data in S3."
         : "Someone with permission to register datasets can upload one here."
     }</p></div>`;
 }

@@ -10,7 +10,7 @@ const id = query.get("id");
 function Job() {
   if (id) return html`<${JobView} jobId=${id} />`;
   return html`<${Page} tab="jobs" heading="Training run">
-    <${Note} kind="warning">The address contains no job ID. <a href="jobs">Show all training runs</a></${Note}>
+    <${Note} kind="warning">The URL contains no job ID. <a href="jobs">Show all training runs</a></${Note}>
   </${Page}>`;
 }
 

@@ -1,5 +1,5 @@
 // @ts-check
-// The list of training runs, the newest first, requested again every three seconds.
+// The list of training runs, the newest first, refreshed every three seconds.
 import { html, useEffect, useMemo, useRef, useState } from "../h.js";
 import { fetchJson, queryString, trainingUrl } from "../api.js";
 import { Announce, Pending } from "../elements.js";
@@ -77,7 +77,7 @@ function rule(chosen) {
 }
 
 /**
- * Links to the previous and the next page. A cursor only leads forward, so the URL keeps the cursors of earlier pages.
+ * Links to the previous and the next page. A cursor only points forward, so the URL keeps the cursors of earlier pages.
  * @param {{ next: string | null }} props
  */
 function Pager({ next }) {

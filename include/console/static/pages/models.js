@@ -33,8 +33,8 @@ function Models() {
       data &&
       names.length === 0 &&
       html`<div class="empty"><h2>No models yet</h2>
-      <p>Trigger the Dag retrain_yolo with a plan, or wait for its schedule. Every evaluated challenger becomes a
-        version here.</p></div>`
+      <p>Trigger the Dag retrain_yolo with a plan, or wait for its next scheduled run. Every evaluated challenger
+        becomes a version here.</p></div>`
     }
     ${names.map(
       (name) => html`<${Model} key=${name} name=${name} mayStart=${mayStart}
@@ -95,12 +95,12 @@ function Version({ version, mayStart }) {
 }
 
 /**
- * A button that copies the path of the signature, which is stored beside the file. Deployments verify the file with it.
+ * A button that copies the path of the file's signature, with which deployments verify the file.
  * @param {{ version: Api.ModelVersion }} props
  */
 function Signature({ version }) {
   const name = `Copy s3:// path of the signature of version ${version.version}`;
-  return html`<${Copy} text=${`${version.path}.sig`} name=${name}>Copy s3:// path of its signature</${Copy}>`;
+  return html`<${Copy} text=${`${version.path}.sig`} name=${name}>Copy s3:// path of the signature</${Copy}>`;
 }
 
 /** @param {{ version: Api.ModelVersion }} props */

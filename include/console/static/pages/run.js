@@ -9,12 +9,12 @@ import { AirflowLink, runPage, taskPage } from "../outside.js";
 import { Page, query, show } from "../page.js";
 
 /**
- * @typedef {object} Found the known facts about the run
+ * @typedef {object} Found what is known about the run
  * @property {string | null} jobId
  * @property {boolean} ended
  * @property {Airflow.TaskInstance[]} tasks
  * @property {Airflow.TaskInstance} [failed] the task that ended the run
- * @property {string | null} [reason] the error with which that task ended
+ * @property {string | null} [reason] the error that ended the task
  */
 
 const dagId = query.get("dag_id") ?? "";
@@ -36,15 +36,15 @@ function Run() {
   if (!isTraining) return html`<${NoTraining} />`;
   if (data?.jobId) return html`<${JobView} jobId=${data.jobId} />`;
   const lead = html`Run <${AirflowLink} href=${runPage(dagId, runId)}>${runId}</${AirflowLink}>`;
-  const heading = data?.ended ? "No training run" : "Waiting for the training";
-  return html`<${Page} tab="jobs" heading=${heading} title="Training of a run" lead=${lead}>
+  const heading = data?.ended ? "No training run" : "Waiting for training to start";
+  return html`<${Page} tab="jobs" heading=${heading} title="Training run" lead=${lead}>
     <${Pending} loaded=${Boolean(data)} problem=${problem} again=${again} />
     ${data?.failed && html`<${Failure} taskId=${data.failed.task_id} reason=${data.reason ?? null} />`}
     ${
       data?.ended &&
       !data.failed &&
-      html`<${Note} kind="warning">The Dag run has ended without a training run, or a later Dag run has taken over its
-      training run.</${Note}>`
+      html`<${Note} kind="warning">This Dag run has ended. Either it started no training run, or a later Dag run has
+      taken over its training run.</${Note}>`
     }
     ${data && html`<${Tasks} tasks=${data.tasks} />`}
   </${Page}>`;
@@ -53,7 +53,7 @@ function Run() {
 /** @param {{ taskId: string, reason: string | null }} props */
 function Failure({ taskId, reason }) {
   const href = taskPage(dagId, runId, taskId);
-  return html`<${Note} kind="failed" title=${`Task ${taskId} failed before the training started`}>
+  return html`<${Note} kind="failed" title=${`Task ${taskId} failed before training started`}>
     ${reason && html`<p>${reason}</p>`}
     <${AirflowLink} class="button" href=${href}>Open task ${taskId}</${AirflowLink}>
   </${Note}>`;
@@ -71,8 +71,8 @@ function Tasks({ tasks }) {
 function NoTraining() {
   const reason = dagId
     ? `This is a run of ${dagId}; only runs of train_yolo are training runs.`
-    : "The address contains no run.";
-  return html`<${Page} tab="jobs" heading="No training run" title="Training of a run">
+    : "The URL contains no run ID.";
+  return html`<${Page} tab="jobs" heading="No training run" title="Training run">
     <${Note}>${reason}${" "}<a href="jobs">Show all training runs</a></${Note}>
   </${Page}>`;
 }

@@ -25,7 +25,7 @@ const dataset = query.get("dataset");
 const resume = query.get("resume");
 const parentId = resume ?? from;
 
-/** Parameters that a resumed training run takes from its parent: other values would make it a different run. */
+/** Parameters that a resumed training run inherits: other values would make it a different training run. */
 const KEPT = ["task", "model", "dataset", "seed", "optimizer"];
 /** Parameters that people usually choose; all others are under Advanced. */
 const CHOSEN = ["dataset", "model", "task", "epochs", "imgsz"];
@@ -78,7 +78,7 @@ function lead() {
   if (resume) {
     return html`Starts a new training run that continues from last.pt of ${link}, with its optimizer and history.`;
   }
-  if (from) return html`Starts a new training run with the parameters of ${link}. Change whatever should be different.`;
+  if (from) return html`Starts a new training run with the parameters of ${link}. Change any of them below.`;
   return "Every field is optional and shows its default.";
 }
 
@@ -133,7 +133,7 @@ function Resume({ job, fields }) {
       title: "Storage and supervision",
       names: own.map(({ name }) => name),
       closed: true,
-      about: "These are not taken from the resumed training run.",
+      about: "These parameters are not copied from the resumed training run.",
     },
   ];
   return html`
@@ -153,13 +153,13 @@ function Resume({ job, fields }) {
 function noteOf({ name, about }, job, spec) {
   const value = spec[name] ?? null;
   if (name === "device" && isSeveral(value)) {
-    return `${about} ${job.job_id} was trained on ${formatParameter(value)}: enter several GPUs again, or only one.`;
+    return `${about} ${job.job_id} was trained on ${formatParameter(value)}. Enter the GPUs to use, several or one.`;
   }
   return `${about} Default: as in ${job.job_id}${value === null ? "" : ` (${formatParameter(value)})`}.`;
 }
 
 /**
- * Whether a value of `device` names several GPUs. Such a value is not inherited, but must be given again.
+ * Whether a value of `device` names several GPUs. A resumed training run does not inherit such a value.
  * @param {unknown} device
  */
 function isSeveral(device) {

@@ -28,7 +28,7 @@ function UsagePage() {
 
 function Nothing() {
   return html`<div class="empty"><h2>No GPU hours yet</h2>
-    <p>Nobody has trained in the last ${weeks} weeks.</p></div>`;
+    <p>No training run has used a GPU in the last ${weeks} weeks.</p></div>`;
 }
 
 /** @param {{ usage: Api.Usage }} props */
@@ -80,12 +80,12 @@ function Table({ usage }) {
         <th scope="col">User</th><th scope="col">GPUs now</th>
         <th scope="col" class="number" title=${formatDay(current)}>This week</th>
         ${earlier.map((monday) => html`<th scope="col" class="number" key=${monday}>${formatDay(monday)}</th>`)}
-        <th scope="col" class="number">Sum</th>
+        <th scope="col" class="number">Total</th>
       </tr></thead>
       <tbody>${usage.users.map(
         (each) => html`<${User} key=${each.user} usage=${each} mondays=${usage.weeks} />`,
       )}</tbody>
-      <tfoot><tr><th scope="row">Everybody</th>
+      <tfoot><tr><th scope="row">All users</th>
         <td class="number">${sum(usage.users.map(({ running }) => running))}</td>
         ${all.map((hours, index) => html`<td class="number" key=${usage.weeks[index]}>${formatHours(hours)}</td>`)}
         <td class="number">${formatHours(sum(all))}</td>
