@@ -41,7 +41,7 @@ Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> Iterator[Stack]:
-    """The stack with a version of a model and of a dataset, and jobs of ada, of the trainer and of nobody."""
+    """The stack with a model version, a dataset version, and jobs of ada, of the trainer and of no owner."""
     api_stack_connection.execute(
         "INSERT INTO model_versions (name, version, job_id, path, sha256, size) "
         "VALUES ('access', 1, 'job', 's3://bucket/best.pt', 'abc', 1)"
@@ -72,7 +72,7 @@ def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> I
 
 @pytest.fixture(scope="module")
 def asked() -> Asked:
-    """All requests of the tables, for every user."""
+    """Every request in the tables, for every user."""
     asked: Asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
     asked += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
     asked.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
@@ -81,7 +81,7 @@ def asked() -> Asked:
 
 @pytest.fixture(scope="module")
 def server(served: Stack, asked: Asked) -> dict[str, Any]:
-    """What an API server with FAB has loaded, and its answers to the requests."""
+    """The modules that an API server with FAB has loaded, and its answers to the requests."""
     environment = served.airflow.environment_of("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
         "AIRFLOW__FAB__CONFIG_FILE": str(ROOT / "config" / "oidc.py"),
@@ -185,7 +185,7 @@ def test_paths_without_a_route_are_not_found(served: Stack, path: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/models"), ("DELETE", "/openapi.json"), ("POST", "/jobs/a/completion")]
 )
-def test_a_bad_request_without_a_login_learns_nothing(served: Stack, method: str, path: str) -> None:
+def test_a_bad_request_without_a_login_reveals_nothing(served: Stack, method: str, path: str) -> None:
     with open_session() as session:
         answer = session.request(
             method,

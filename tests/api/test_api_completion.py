@@ -44,7 +44,7 @@ def complete(api_url: str, bucket: str) -> Complete:
 
 @pytest.fixture
 def uploaded(s3_client: S3Client, bucket: str) -> None:
-    """Upload both files as another program does: without our metadata."""
+    """Upload both files without our metadata, as another program would."""
     for kind, content in (("best", BEST), ("last", LAST)):
         s3_client.put_object(Bucket=bucket, Key=f"checkpoints/a/{kind}.pt", Body=content)
 
@@ -183,7 +183,7 @@ def test_missing_files_are_named(complete: Complete, s3_client: S3Client, bucket
 
 
 @pytest.mark.usefixtures("waiting", "uploaded")
-def test_metadata_that_contradict_the_bytes_are_not_believed(
+def test_a_completion_is_refused_if_the_metadata_contradict_the_bytes(
     complete: Complete, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     claimed = {"sha256": "1" * 64, "epoch": "3"}
@@ -356,7 +356,7 @@ def test_checkpoints_that_a_user_uploads_are_marked_as_external(
 
 
 @pytest.mark.usefixtures("uploaded", "waiting")
-def test_bytes_that_are_not_a_checkpoint_are_recorded_with_the_finding(complete: Complete) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_recorded_with_the_reason(complete: Complete) -> None:
     shown = complete().json()
     assert shown["origin"] == "external"
     assert shown["checkpoint_finding"].startswith("best.pt is not a checkpoint")

@@ -108,7 +108,7 @@ def test_the_difference_between_two_versions_is_computed_once(
     register(datasets, "parts", "b", class_table=classes(3, 5))
     asked = {"params": {"base": 1}}
     unknown = ask("GET", "/parts/versions/2/difference", **asked).json()
-    assert unknown["files"] is None  # as for versions that an earlier release checked
+    assert unknown["files"] is None  # no manifests are stored, as in an earlier release
 
     kept = Bucket(s3_client, bucket)
     _manifest(kept, tmp_path, "a", ["1.jpg", "2.jpg"])
@@ -209,6 +209,6 @@ def test_the_parameters_of_a_registration_are_checked_before_anything_is_trigger
     assert ask("GET", "/parts/registrations/manual__1").status_code == 404
 
 
-def test_an_unknown_route_names_the_document_with_the_routes(api_url: str) -> None:
+def test_the_error_for_an_unknown_route_names_the_document_with_all_routes(api_url: str) -> None:
     answer = requests.get(f"{api_url}/nowhere", timeout=60)
     assert answer.json()["detail"] == "Not Found. The routes are listed in openapi.json."

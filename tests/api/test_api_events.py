@@ -147,7 +147,7 @@ def test_a_client_that_is_ahead_of_the_recorded_epochs_gets_all_of_them(
     assert epochs(listen(after=7).until("epoch", 2)) == [0, 1]
 
 
-def test_a_write_of_another_program_is_sent(
+def test_an_update_by_another_program_is_sent(
     listen: Callable[..., Listener], jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)

@@ -23,7 +23,7 @@ PLACE = f"s3://{DEFAULT_BUCKET}/checkpoints"
 
 @pytest.fixture(autouse=True, scope="module")
 def jobs(api_stack_connection: psycopg.Connection[Any]) -> Iterator[JobRepository]:
-    """Job rest-a is completed, rest-b continues it and is running; two rest-c wait in foreign rows."""
+    """Job rest-a is completed, rest-b continues it and is running; a host application wrote two rest-c."""
     jobs = JobRepository(api_stack_connection)
     given: dict[str, Any] = {"task": "detect", "model": "yolo11n", "dataset": "rest-digits", "lr0": 0.01}
     claim(jobs, "rest-a", RUN, spec=given)

@@ -1,4 +1,4 @@
-"""Files of pretrained weights are stored over the API for all jobs, or refused with a sentence."""
+"""Pretrained weights are uploaded through the API for all jobs, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_file_whose_upload_is_interrupted_is_not_stored(
 
 @contextmanager
 def silent_client(api_url: str, sent: int = 1) -> Iterator[socket.socket]:
-    """A client that sends the first bytes of a file, and then falls silent."""
+    """A client that sends the first bytes of a file, and then nothing."""
     address = urlsplit(api_url)
     head = f"PUT {address.path}/pretrained/slow.pt HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), 30) as connection:
@@ -216,7 +216,7 @@ def test_an_unknown_parameter_of_a_route_is_refused(api_url: str, method: str, p
 
 
 def test_a_full_disk_is_reported(store: Store, weights: bytes, s3_client: S3Client, bucket: str) -> None:
-    """Limit the size of files of this process, in which the API server runs, to a memory page."""
+    """Let this process, in which the API server runs, write files of at most one memory page."""
     with soft_limit(resource.RLIMIT_FSIZE, os.sysconf("SC_PAGE_SIZE")):
         answer = store(weights)
     assert answer.status_code == 507

@@ -64,7 +64,7 @@ def send(link: dict[str, Any], content: bytes) -> int:
 
 
 def cut_off(link: dict[str, Any], content: bytes, arrived: int) -> None:
-    """Begin to send the content, and close the connection after that many bytes of it."""
+    """Start to send the content, and close the connection after `arrived` bytes."""
     url = urlsplit(link["url"])
     headers = {"Host": url.netloc, "Content-Length": len(content)} | link["headers"]
     lines = [f"PUT {url.path}?{url.query} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
@@ -147,7 +147,7 @@ def test_an_upload_with_a_missing_part_is_not_completed(ask: Ask, s3_client: S3C
     [LARGE[: UPLOAD_PART - 1], LARGE[: UPLOAD_PART + 1], b""],
     ids=["a byte less", "a byte more", "nothing"],
 )
-def test_s3_refuses_a_file_of_another_size_than_announced(ask: Ask, content: bytes) -> None:
+def test_s3_refuses_a_file_whose_size_differs_from_the_announced_one(ask: Ask, content: bytes) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     (link,) = sign(ask, upload["upload_id"], (0, 1))
     assert send(link, content) in {400, 403}
@@ -169,7 +169,7 @@ def test_a_complete_upload_never_changes(ask: Ask, s3_client: S3Client, bucket: 
     assert key in keys(s3_client, bucket)
 
 
-def test_two_clients_that_complete_an_upload_at_once_get_the_same_answer(ask: Ask) -> None:
+def test_two_clients_that_complete_an_upload_simultaneously_get_the_same_answer(ask: Ask) -> None:
     upload = begin(ask, {"set.zip": LARGE})
     send_all(ask, upload, {"set.zip": LARGE})
     answers: list[requests.Response] = []

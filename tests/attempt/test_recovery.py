@@ -160,7 +160,7 @@ def test_after_a_takeover_the_older_attempt_is_refused_and_the_previous_generati
     assert machine.epoch_of("last.previous") == 0
 
 
-def test_a_concurrent_write_of_an_older_attempt_is_detected(
+def test_a_concurrent_write_by_an_older_attempt_is_detected(
     machine: Machine, stored: Callable[..., None], states: Path
 ) -> None:
     stored(0)

@@ -58,7 +58,7 @@ Open = Callable[..., Any]
 def reporter(
     row: JobRecord, s3_client: S3Client, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Open:
-    """Return a function that opens a reporter, which wants a state every 60 s of training; last.pt exists."""
+    """Return a function that opens a reporter; a state is due every 60 s of training, and last.pt exists."""
     monkeypatch.setattr(epoch_recorder, "_PROGRESS_SECONDS", 0.05)
     last = tmp_path / "last.pt"
     last.write_bytes(b"state")

@@ -25,7 +25,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Holder(NamedTuple):
-    """A process that holds the job; `worker` is the id of its child, or else its own."""
+    """A process that holds the job; `worker` is the process id of its child, or its own if it has none."""
 
     process: ForkProcess
     worker: int

@@ -295,7 +295,7 @@ def test_a_failing_callback_does_not_stop_the_publisher(
     assert "The state of epoch 1 is durable, but this could not be recorded" in caplog.text
 
 
-def test_a_server_that_is_gone_does_not_stop_the_training(
+def test_a_server_that_is_gone_does_not_stop_training(
     snapshot: MakeSnapshot, copies: Path, durable: Durable, caplog: pytest.LogCaptureFixture
 ) -> None:
     with publisher_of(nobody(), durable, drain_seconds=1) as publisher:

@@ -1,4 +1,4 @@
-"""Every way of loading a file is safe: no connection, no program, no change, and bounded memory."""
+"""No way of loading a file opens a connection, runs a program, changes a file or exhausts memory."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_other_threads_may_write_while_a_file_is_loaded(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "written"
 
 
-def test_the_classes_are_those_of_the_installed_versions() -> None:
+def test_the_table_of_allowed_classes_matches_the_installed_versions() -> None:
     assert json.loads(TABLE.read_text(encoding="utf-8")) == derive()
 
 

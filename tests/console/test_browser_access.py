@@ -155,7 +155,7 @@ def test_a_response_that_is_cut_off_is_requested_again(visit: Visitors) -> None:
     said = page.get_by_text("Airflow is not responding.")
     expect(said).to_be_visible()
     page.unroute(job)
-    page.evaluate("window.dispatchEvent(new Event('online'))")  # the page would also ask again by itself
+    page.evaluate("window.dispatchEvent(new Event('online'))")  # the page would also retry by itself
     expect(page.get_by_text("epoch 7 of 50")).to_be_visible()
     expect(said).to_have_count(0)
 
@@ -173,7 +173,7 @@ def test_one_lost_response_does_not_make_an_administrator_a_viewer(visit: Visito
 
 @pytest.fixture
 def no_database(api_stack: Stack) -> Iterator[psycopg.Connection[object]]:
-    """Let the application's role no longer log in to the training database."""
+    """Prevent the application's role from logging in to the training database."""
     url = api_stack.postgres.url("postgres")
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER ROLE training_app NOLOGIN")

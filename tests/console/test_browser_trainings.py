@@ -53,7 +53,7 @@ def stopped(api: Airflow, airflow_stack: Stack, running: str) -> str:
 @pytest.fixture(scope="module")
 def finished(api: Airflow, airflow_stack: Stack, stopped: str) -> str:
     """The id of a completed job, which a test resumes from its parent's page."""
-    if not recorded_epochs(airflow_stack, CHILD):  # that test was not picked
+    if not recorded_epochs(airflow_stack, CHILD):  # that test was not selected
         api.run(
             "train_yolo", {"job_id": CHILD, "resume_from": stopped, "epochs": _trained(airflow_stack) + 2}
         )

@@ -146,7 +146,7 @@ def test_a_file_of_another_version_is_never_cached(api_stack: Stack) -> None:
     assert again.status_code == 304
 
 
-def test_a_page_names_all_its_modules_and_styles_so_that_they_load_at_once(api_stack: Stack) -> None:
+def test_a_page_names_all_its_modules_and_styles_so_that_they_load_in_parallel(api_stack: Stack) -> None:
     page = get(api_stack, "job").text
     for name in FILES:
         if not name.endswith(".svg") and (not name.startswith("pages/") or name == "pages/job.js"):

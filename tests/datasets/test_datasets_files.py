@@ -1,4 +1,4 @@
-"""Broken images, labels and class folders are refused by file and line."""
+"""Broken images, labels and class folders are refused with their file and line."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_caches_and_hidden_objects_are_neither_fetched_nor_part_of_the_content(
     assert inspect_dataset(f"s3://{bucket}/", "detect", cache, reader).reference == before
 
 
-def test_a_data_yaml_in_s3_may_not_lead_outside(
+def test_a_data_yaml_in_s3_may_not_point_outside_its_dataset(
     folder: Path, cache: Path, bucket: str, s3_client: S3Client, reader: CountingReader, tmp_path: Path
 ) -> None:
     build("detect", folder, train=3, val=2)

@@ -121,7 +121,7 @@ def start_fetcher(
     )
 
 
-def test_two_processes_at_once_fetch_the_content_once(
+def test_two_simultaneous_processes_fetch_the_content_once(
     s3: S3,
     folder: Path,
     cache: Path,

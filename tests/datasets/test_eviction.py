@@ -238,7 +238,7 @@ def test_no_eviction_removes_a_dataset_that_is_in_use(machine: Machine) -> None:
 
 
 def test_processes_that_are_killed_at_any_moment_leave_only_whole_datasets(machine: Machine) -> None:
-    """Processes fetch, use and evict at once; tests/support/cache_kills.py checks the cache meanwhile."""
+    """Processes fetch, use and evict simultaneously; tests/support/cache_kills.py checks the cache."""
     seed = secrets.randbelow(2**32)
     command = [sys.executable, "-m", "tests.support.cache_kills", str(machine.cache.folder), str(seed), "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -78,7 +78,7 @@ def one_is_killed() -> None:
     list(share_out(work, PROCESSES, PROCESSES))
 
 
-def test_a_killed_process_is_reported_as_if_the_whole_work_was_killed() -> None:
+def test_a_killed_process_is_reported_as_if_all_of_them_were_killed() -> None:
     with pytest.raises(DatasetError, match=r"was killed \(SIGKILL\), most likely because memory ran out"):
         run_confined(one_is_killed, source="data")
 

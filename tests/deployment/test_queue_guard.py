@@ -23,7 +23,7 @@ WORKERS = sorted(name for name in SERVICES if name.startswith("airflow-worker"))
 def airflows_celery(environment: dict[str, str]) -> Any:
     """Return Airflow's Celery application with the settings in these environment variables.
 
-    Call this in a process of its own, which keeps only these variables.
+    Call this in a separate process, because it removes all other variables.
     """
     os.environ.clear()
     os.environ |= environment

@@ -135,12 +135,12 @@ def test_a_new_parameter_in_a_later_version_keeps_the_identity_of_a_running_job(
     assert Later.parse({"strength": 0.7}).identity() == {"strength": 0.7}
 
 
-def test_a_replaced_parameter_is_refused_by_name() -> None:
+def test_a_replaced_parameter_is_refused_with_an_error_that_names_it() -> None:
     with pytest.raises(SpecError, match=r"publish_interval=30\.0 is no longer a parameter; use publish_sec"):
         TrainingSpec.parse({"publish_interval": 30.0})
 
 
-def test_a_running_job_survives_the_way_back_and_the_next_upgrade(
+def test_a_running_job_survives_a_downgrade_and_the_next_upgrade(
     version: str, written: dict[str, Any], database_url: str
 ) -> None:
     upgrade(database_url, version, written["row"])

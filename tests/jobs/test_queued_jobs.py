@@ -28,7 +28,7 @@ def let_pass(connection: psycopg.Connection[Any], seconds: float) -> None:
 
 
 def waits(connection: psycopg.Connection[Any], seconds: int, job_id: str = "a") -> None:
-    """Let the job have waited for this many seconds."""
+    """Change the row as if the job had waited for this many seconds."""
     connection.execute(
         "UPDATE training_jobs SET queued_at = now() - make_interval(secs => %s) WHERE job_id = %s",
         [seconds, job_id],

@@ -36,7 +36,7 @@ LARGE = Random(7).randbytes(5 * 1024**2 + 77)
 def versions(
     versions: list[ModelVersion], connection: Connection, client: S3Client, bucket: str
 ) -> list[ModelVersion]:
-    """The same versions; the first is in production."""
+    """Three versions of model digits; the first is in production."""
     promote_over_present(connection, Bucket(client, bucket), "digits", 1, by="ada", reason="the first")
     return versions
 
@@ -253,7 +253,7 @@ def test_a_rollback_without_an_older_version_is_refused(
         ({"name": "digits", "force": "yes"}, "force='yes' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_by_name(conf: dict[str, Any], said: str) -> None:
+def test_an_invalid_conf_is_refused_with_an_error_that_names_the_parameter(conf: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestRefused, match=said):
         PromotionRequest.parse(conf)
 

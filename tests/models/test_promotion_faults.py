@@ -32,7 +32,7 @@ Connection = psycopg.Connection[Any]
 def versions(
     versions: list[ModelVersion], connection: Connection, s3_client: S3Client, bucket: str
 ) -> list[ModelVersion]:
-    """The same versions and another one; the first is in production."""
+    """Four versions of model digits; the first is in production."""
     promote_over_present(connection, Bucket(s3_client, bucket), "digits", 1, by="ada", reason=None)
     return [*versions, version_of(connection, s3_client, bucket, b"weights 4")]
 
@@ -106,7 +106,7 @@ def test_a_file_that_was_restored_without_its_metadata_gets_its_checksum_in_prod
     }
 
 
-def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
+def test_one_of_several_simultaneous_promotions_wins_and_the_others_report_it(
     connection: Connection,
     migrated_url: str,
     bucket: str,
@@ -147,7 +147,7 @@ def test_of_several_promotions_at_once_one_wins_and_the_others_say_so(
     assert sorted(stages(connection)) == ["archived", "candidate", "candidate", "production"]
 
 
-def test_while_one_promotion_copies_another_is_told_to_wait(
+def test_a_second_promotion_is_refused_while_the_first_one_copies_its_file(
     connection: Connection,
     client: S3Client,
     migrated_url: str,

@@ -1,4 +1,4 @@
-"""The reason of a failed run is recorded in its job's row, even if the database is unavailable at first."""
+"""The reason why a run failed is recorded in its job's row, even if the database is unavailable at first."""
 
 from __future__ import annotations
 

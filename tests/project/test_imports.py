@@ -124,7 +124,7 @@ def test_the_table_of_folders_is_complete() -> None:
 
 
 @pytest.mark.parametrize(("folder", "unknown"), forbidden().items(), ids=lambda value: value)
-def test_no_folder_imports_a_module_that_it_must_not_know(folder: str, unknown: str) -> None:
+def test_no_folder_imports_a_module_that_is_forbidden_for_it(folder: str, unknown: str) -> None:
     names = modules_for(unknown)
     path = ROOT / folder
     files = [path] if path.is_file() else sorted(path.rglob("*.py"))

@@ -305,7 +305,7 @@ def test_a_folder_that_others_could_have_prepared_is_a_final_error(
         (0o700, "/mnt/data.yaml", "local paths are switched off on machine"),
     ],
 )
-def test_a_machine_that_was_set_up_wrongly_ends_no_training_that_has_a_state(
+def test_a_machine_that_was_set_up_wrongly_does_not_end_a_training_run_that_has_a_state(
     mode: int,
     dataset: str,
     sentence: str,

@@ -61,7 +61,7 @@ def test_a_repeated_run_finds_the_version_that_it_has_registered(datasets: Datas
     assert (third.version, created) == (3, True)
 
 
-def test_versions_that_are_registered_at_once_get_different_numbers(
+def test_versions_that_are_registered_simultaneously_get_different_numbers(
     migrated_url: str, datasets: DatasetRepository
 ) -> None:
     def race(content: str) -> int:

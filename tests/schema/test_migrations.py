@@ -43,7 +43,7 @@ def of_database(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture(scope="module")
 def stepwise(postgres: Postgres) -> Iterator[host_applications.Database]:
-    """Yield a schema that is at any revision, because each test begins where the test before has ended."""
+    """Yield a schema that is at any revision, because each test begins where the previous one ended."""
     with host_applications.fresh_schema(postgres) as schema:
         yield schema
 

@@ -123,7 +123,7 @@ def test_a_column_that_cannot_be_used_is_reported_and_refused_before_anything_is
     assert host_applications.structure(connection) == before
 
 
-def test_a_locked_list_of_values_is_not_taken_for_an_empty_one(
+def test_a_locked_list_of_values_is_not_mistaken_for_an_empty_one(
     engine: Engine, connection: psycopg.Connection[Any]
 ) -> None:
     connection.execute("CREATE TABLE moods (mood text PRIMARY KEY)")

@@ -56,7 +56,7 @@ def _any_app() -> Starlette:
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[str]:
-    """An application whose request bodies must arrive within a second and may have 100 kB."""
+    """An application whose request bodies must arrive within a second and may have at most 100 kB."""
     with serving(RequestLimits(_any_app(), BodyLimit(100_000, 1.0))) as url:
         yield url
 
@@ -167,7 +167,7 @@ def test_a_request_header_without_an_end_is_refused(guarded: str, monkeypatch: p
     assert sent < 30_000_000  # the limit is 64 KiB; the rest was in the kernel's buffers
 
 
-def test_a_connection_answered_before_its_body_does_not_stay_open(guarded: str) -> None:
+def test_a_connection_whose_request_is_answered_before_its_body_arrives_does_not_stay_open(guarded: str) -> None:
     with connect(guarded) as connection:
         connection.send(head("POST", "/nowhere", Content_Length=100))
         assert connection.answer().status == 404

@@ -29,7 +29,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from include.stack.local import Stack
 
-pytestmark = pytest.mark.timeout(600)  # a killed scheduler is waited for twice
+pytestmark = pytest.mark.timeout(600)  # two tests wait for a killed scheduler
 
 
 def _command_line(process: psutil.Process) -> str:
@@ -62,7 +62,7 @@ OPEN_TO_ANYONE = {
     "/api/v2/monitor/health": "tells load balancers whether the components of Airflow are healthy",
     "/api/v2/version": "tells load balancers that the server answers, and its version",
 }
-"""The paths that the API server answers without a login, and why it may."""
+"""The paths that the API server serves without a login, each with the reason."""
 
 
 def test_the_api_server_refuses_requests_without_a_login(airflow_stack: Stack) -> None:

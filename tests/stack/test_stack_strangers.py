@@ -113,7 +113,7 @@ def test_s3_itself_refuses_unsigned_requests(s3: S3, kept: str) -> None:
     assert not {request: status for request, status in answers.items() if status not in {400, 403, 405}}
 
 
-def test_unsigned_requests_to_s3_learn_only_that_it_runs(s3: S3) -> None:
+def test_unsigned_requests_to_s3_reveal_only_that_it_runs(s3: S3) -> None:
     for path in ("status", "healthz"):
         answered = as_stranger(partial(requests.get, f"{s3.endpoint_url}/{path}", timeout=10))
         assert answered.content == b""
@@ -215,7 +215,7 @@ def test_mismatched_certificates_are_replaced(tmp_path: Path, name: str, damage:
     assert str(folder) in made["security.toml"].decode()
 
 
-def test_a_moved_stack_names_its_new_folder(tmp_path: Path) -> None:
+def test_the_certificate_settings_of_a_moved_stack_name_its_new_folder(tmp_path: Path) -> None:
     prepare_certificates(tmp_path / "before")
     moved = (tmp_path / "before").rename(tmp_path / "after")
     prepare_certificates(moved)

@@ -15,7 +15,7 @@ from include.console import app as console
 from tests.support.ask_as_roles import USERS
 
 EVERYBODY = (None, *USERS)
-"""Users are named after their roles; `newcomer` has no role, and None stands for nobody logged in."""
+"""Users are named after their roles; `newcomer` has no role, and None means that nobody is logged in."""
 
 Expected = dict[str | None, int]
 

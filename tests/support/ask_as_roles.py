@@ -1,8 +1,8 @@
 """Sends requests as users of each role to an API server with FAB, config/roles.json and config/oidc.py.
 
 Reads requests from standard input as JSON: lists of user, method, path and body. The user is null if nobody
-is logged in. Prints the status, the media type and, for a problem, the detail of each answer; before that, as
-long as nothing else has been imported, which modules the plugins import.
+is logged in. First prints which modules the plugins import, while nothing else has been imported. Then prints
+the status, the media type and, for a problem, the detail of each answer.
 """
 
 from __future__ import annotations

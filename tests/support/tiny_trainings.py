@@ -56,10 +56,10 @@ class GivesUp:
 
 
 class EndsAt(Epochs):
-    """An Epoch- and StateReporter that wants a state at each position, and gives up after the last one.
+    """An Epoch- and StateReporter that requests a state at each position; the last state ends the run.
 
-    A position is the last finished epoch and the number of batches after it. A state that is wanted during
-    the write of another one is skipped, and these epochs are as short as a write, so `flush` waits for it.
+    A position is the last finished epoch and the number of batches after it. A request is skipped while
+    another state is being written. These epochs are as short as a write, so `flush` waits for the write.
     """
 
     class Enough(Exception):

@@ -283,7 +283,7 @@ def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, 
         delete(**conf)
 
 
-def test_a_worker_without_the_maintenance_connection_fails_with_its_name(
+def test_a_worker_without_the_maintenance_connection_fails_with_the_connections_name(
     delete: Delete, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_TRAINING_S3_MAINTENANCE")

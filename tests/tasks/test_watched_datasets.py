@@ -107,8 +107,8 @@ def test_an_archived_version_is_not_registered_again(
     datasets.set_archived("parts", 2, archived=True)
     for deployed in (plans("parts"), plans(source)):
         assert list_registrations({}, deployed) == []
-    # A run may have been triggered before the archiving, or for converted data, whose source has no
-    # recorded fingerprint.
+    # A run may have been triggered before the version was archived, or for converted data, whose source
+    # has no recorded fingerprint.
     late = registered("watch__parts__1__abc", name="parts", source=source)
     assert (late.version, late.created) == (2, False)
     datasets.set_archived("parts", 1, archived=True)

@@ -61,7 +61,7 @@ def test_a_server_that_was_never_reachable_gets_everything_from_the_last_task(
     assert (tracking.run()["status"], tracking.steps()) == ("FINISHED", [0, 1])
 
 
-def test_a_server_that_hangs_does_not_hold_up_the_training(
+def test_a_server_that_hangs_does_not_delay_training(
     jobs: JobRepository,
     tracking: Tracking,
     monkeypatch: pytest.MonkeyPatch,

@@ -88,7 +88,7 @@ class Seen(Epochs):
 
 
 class EndsWithinEpoch(GivesUp):
-    """An Epoch- and StateReporter that always wants a state, and gives up after one within an epoch."""
+    """An Epoch- and StateReporter that always requests a state; a state within an epoch ends the run."""
 
     def __init__(self) -> None:
         super().__init__(after=99)
@@ -150,7 +150,7 @@ class KillsRank(Seen):
         go_on = super().report(epoch)
         killed = ranks()[self.rank]
         killed.kill()
-        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # the answer finds a closed connection
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # now its connection is closed
         return go_on
 
 

@@ -28,7 +28,7 @@ Mosaic is off in the last two epochs.
 def asked(
     task: str, folder: Path, /, images: int = IMAGES, model: str | None = None, **arguments: Any
 ) -> TrainingRequest:
-    """Return a request for five epochs ending between optimizer steps; the last batch has 2 of 18 images."""
+    """Return a request for five epochs that end between optimizer steps; their last batch has 2 images."""
     return request(
         task,
         folder,

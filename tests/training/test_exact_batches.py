@@ -266,7 +266,7 @@ def test_a_run_stopped_in_its_first_epoch_leaves_a_best_pt_and_can_be_resumed(
 
 @pytest.fixture(scope="module")
 def within_epoch(tmp_path_factory: pytest.TempPathFactory) -> TrainingRequest:
-    """Interrupt a training run within its third epoch; return its request. New jobs leave it as it is."""
+    """Interrupt a training run within its third epoch; return its request. Tests only read the run."""
     folder = tmp_path_factory.mktemp("within-epoch")
     wanted = replace(asked("detect", folder), identity={"job": "a", "data": "0" * 64})
     with pytest.raises(EndsAt.Enough):
@@ -322,7 +322,7 @@ def test_plain_ultralytics_resumes_a_mid_epoch_state_at_the_beginning_of_the_epo
 
 
 def test_the_batch_may_be_halved_in_the_first_epoch_even_after_a_resume(tmp_path: Path) -> None:
-    """Until an epoch has finished, the batch is not known to fit."""
+    """Until an epoch has finished, nothing proves that the batch fits into memory."""
     wanted = asked("detect", tmp_path)
     for position, fits in (((-1, 3), False), ((0, 3), True)):
         with pytest.raises(EndsAt.Enough):

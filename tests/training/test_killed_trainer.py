@@ -101,7 +101,7 @@ class Killed:
 
 
 def killed(folder: Path, epochs: int = EPOCHS) -> Killed:
-    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # saves within most epochs
+    call = command(folder, epochs, "--recover", "--save-seconds", "0.1")  # saves states within most epochs
 
     def start(number: int, machine: Machine, dies_at: Place | None) -> Attempt:
         return Attempt(main, call, folder=folder / f"attempt-{number}", machine=machine, dies_at=dies_at)

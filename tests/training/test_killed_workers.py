@@ -87,7 +87,7 @@ def worker() -> Iterator[int]:
 
 @pytest.fixture
 def kill_worker(worker: int) -> Callable[..., None]:
-    """A function that kills the worker, and returns only if nobody notices."""
+    """A function that kills the worker; it returns only if the death raises no error."""
 
     def kill(*_: object, **__: object) -> None:
         os.kill(worker, signal.SIGKILL)

@@ -71,7 +71,7 @@ def spoils(value: float, *batches: Position) -> Callable[[Any], None]:
 
 
 SPIKES = spoils(1000.0, (2, 3))
-"""After this, an image of the other class has a loss of 1,000; with SEED, the next three images are of it."""
+"""After this, images of the other class have a loss of 1,000; with SEED, the next three images are of it."""
 
 SEED = 14
 
@@ -167,7 +167,7 @@ def test_an_ordinary_run_breaks_no_rule_and_watching_it_changes_nothing(tmp_path
     watched = run(rules, spoils(0.0))
     assert watch_of(rules)["roll_backs"] == 0
     assert len(watch_of(rules)["seen"]["usual"]) == 3 * BATCHES
-    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # of no use after the end
+    assert BEGINNINGS not in load_checkpoint(watched.last)[EXACT]  # no rollback follows
     none = run(replace(rules, loss_rules=NO_RULES), spoils(0.0))
     assert none.weights == watched.weights
 
@@ -205,7 +205,7 @@ def test_a_run_stopped_by_a_rule_keeps_its_state_and_a_new_job_continues_it_with
     assert watch_of(child)["rate"] == 0.5
 
 
-def test_weights_that_become_nan_in_the_first_epoch_end_the_training_by_its_rule(tmp_path: Path) -> None:
+def test_weights_that_become_nan_in_the_first_epoch_end_training_by_its_rule(tmp_path: Path) -> None:
     wanted = asked(tmp_path, LossRules(on_nan=Action.STOP))
     with pytest.raises(TrainingError, match=r"^The loss was nan, in batch 5 of epoch 1, and on_nan='stop'"):
         run(wanted, spoils(math.nan, (0, 2)))
@@ -246,7 +246,7 @@ def test_a_repeated_epoch_is_kept_once_so_that_a_rollback_still_reaches_the_prev
     assert passes == [(0, [0]), (1, [0, 1]), (2, [1, 2]), (2, [1, 2]), (3, [2, 3])]
 
 
-def test_without_a_rule_a_nan_first_epoch_ends_the_training(tmp_path: Path) -> None:
+def test_without_a_rule_a_nan_first_epoch_ends_training(tmp_path: Path) -> None:
     wanted = asked(tmp_path, NO_RULES, batch=5)
     with pytest.raises(
         TrainingError, match=r"became NaN or infinite in the first epoch.* smaller lr0 and a named"

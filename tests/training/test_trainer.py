@@ -52,7 +52,7 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 _request = request  # kept under another name, because the fixture `finished` has a parameter `request`
 
 
-def test_last_pt_is_the_whole_training_state_after_the_training(finished: Finished) -> None:
+def test_last_pt_is_the_whole_training_state_after_training(finished: Finished) -> None:
     state = load_training_state(finished.weights / "last.pt", finished.request.task)
     assert state["epoch"] == 1
     assert state["optimizer"]["state"]
@@ -113,7 +113,7 @@ def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:
     [task if task in {"pose", "depth"} else pytest.param(task, marks=pytest.mark.long) for task in TASKS],
 )
 def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_path: Path) -> None:
-    """Plots of pose include all of detect, and depth's include one of ours."""
+    """The plots of pose include all those of detect; those of depth include one by this project."""
     asked, threads = request(task, tmp_path, arguments=QUICK | {"plots": True}), set(threading.enumerate())
     train(asked, Epochs())
     for drawing in set(threading.enumerate()) - threads:
@@ -153,13 +153,13 @@ def test_without_validation_no_validation_metrics_are_reported_before_the_last_e
     assert result.metrics["metrics/accuracy_top1"] is not None
 
 
-def test_an_exception_in_the_reporter_ends_the_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
+def test_an_exception_in_the_reporter_ends_training_and_keeps_the_finished_epoch(tmp_path: Path) -> None:
     with pytest.raises(GivesUp.Enough):
         train(request("classify", tmp_path, epochs=5), GivesUp(after=1))
     assert load_training_state(tmp_path / "runs" / "train" / "weights" / "last.pt")["epoch"] == 0
 
 
-def test_a_second_training_in_the_same_folder_replaces_the_first(tmp_path: Path) -> None:
+def test_a_second_training_run_in_the_same_folder_replaces_the_first(tmp_path: Path) -> None:
     first = train(request("classify", tmp_path, epochs=3), Epochs())
     second = train(request("classify", tmp_path, epochs=1), Epochs())
     assert (first.epoch, second.epoch, second.best_epoch) == (2, 0, 0)

@@ -252,7 +252,7 @@ def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) 
             trainer._setup_train()
             (after,) = read_beats(tmp_path / "beats")
     assert after.phase is before.phase is Phase.STARTING
-    assert after.beats - before.beats >= 8 + 4  # one beat per image whose labels were read, in both splits
+    assert after.beats - before.beats >= 8 + 4  # one heartbeat per image whose labels were read
 
 
 def test_validation_and_the_end_of_an_epoch_may_take_longer_than_a_batch(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_training_run_from_scratch_has_no_initial_weights(
     assert recorded(jobs, "a").initial_weights_sha256 is None
 
 
-def test_other_weights_with_the_same_name_make_another_training_run(
+def test_different_weights_with_the_same_name_make_a_different_training_run(
     resolving: Resolving, s3_client: S3Client, bucket: str, tmp_path: Path
 ) -> None:
     first = resolving({"job_id": "a", "model": "yolo11n.pt"})

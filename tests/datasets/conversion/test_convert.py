@@ -181,7 +181,7 @@ def test_a_dataset_that_was_refused_during_conversion_is_converted_once_it_is_co
     assert world.check(str(folder), machine="here/cache").train_images > 0
 
 
-def test_two_workers_convert_the_same_dataset_at_once(world: World) -> None:
+def test_two_workers_convert_the_same_dataset_simultaneously(world: World) -> None:
     source = upload_zip(world.client, world.bucket, build_coco(world.folder / "data"))
     barrier = threading.Barrier(3)
 
