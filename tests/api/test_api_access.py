@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 
 
-Asked = list[tuple[str | None, str, str, Any]]
+Requests = list[tuple[str | None, str, str, Any]]
 Answers = dict[tuple[str, str, str | None], dict[str, Any]]
 """Each answer, by method, path and user."""
 
@@ -71,16 +71,16 @@ def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> I
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
+def all_requests() -> Requests:
     """Every request in the tables, for every user."""
-    asked: Asked = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
-    asked += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
-    asked.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
-    return asked
+    all_requests: Requests = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
+    all_requests += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
+    all_requests.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
+    return all_requests
 
 
 @pytest.fixture(scope="module")
-def server(served: Stack, asked: Asked) -> dict[str, Any]:
+def server(served: Stack, all_requests: Requests) -> dict[str, Any]:
     """The modules that an API server with FAB has loaded, and its answers to the requests."""
     environment = served.airflow.environment_of("api-server") | {
         "AIRFLOW__CORE__AUTH_MANAGER": "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager",
@@ -89,7 +89,7 @@ def server(served: Stack, asked: Asked) -> dict[str, Any]:
     }
     answered = subprocess.run(
         [sys.executable, "-m", "tests.support.ask_as_roles"],
-        input=json.dumps(asked),
+        input=json.dumps(all_requests),
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -102,10 +102,10 @@ def server(served: Stack, asked: Asked) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def answers(asked: Asked, server: dict[str, Any]) -> Answers:
+def answers(all_requests: Requests, server: dict[str, Any]) -> Answers:
     return {
         (method, path, who): answer
-        for (who, method, path, _), answer in zip(asked, server["answers"], strict=True)
+        for (who, method, path, _), answer in zip(all_requests, server["answers"], strict=True)
     }
 
 

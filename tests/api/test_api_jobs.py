@@ -182,7 +182,7 @@ def test_a_lineage_has_ancestors_and_descendants(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "status", "said"),
+    ("path", "query", "status", "message"),
     [
         ("/jobs/nobody", {}, 404, "job_id='nobody' does not exist"),
         ("/jobs/nobody/epochs", {}, 404, "job_id='nobody' does not exist"),
@@ -199,12 +199,12 @@ def test_a_lineage_has_ancestors_and_descendants(ask: Any) -> None:
     ],
 )
 def test_an_invalid_request_is_refused_with_one_sentence(
-    ask: Any, path: str, query: dict[str, Any], status: int, said: str
+    ask: Any, path: str, query: dict[str, Any], status: int, message: str
 ) -> None:
     answer = ask(path, **query)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_a_row_that_json_cannot_express_does_not_hide_the_others(

@@ -89,7 +89,7 @@ def test_a_model_without_versions_has_an_empty_page(ask: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "status", "said"),
+    ("path", "query", "status", "message"),
     [
         (
             f"/models/{NAME}/9",
@@ -111,12 +111,12 @@ def test_a_model_without_versions_has_an_empty_page(ask: Any) -> None:
     ],
 )
 def test_an_invalid_request_is_refused_with_one_sentence(
-    ask: Any, path: str, query: dict[str, Any], status: int, said: str
+    ask: Any, path: str, query: dict[str, Any], status: int, message: str
 ) -> None:
     answer = ask(path, **query)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_an_outdated_schema_is_reported(ask: Any, api_stack_connection: psycopg.Connection[Any]) -> None:
@@ -156,6 +156,6 @@ def test_the_api_describes_itself(ask: Any) -> None:
     assert described["servers"] == [{"url": "/training/api/v1"}]
     for operations in described["paths"].values():
         for operation in operations.values():
-            errors = {status: said for status, said in operation["responses"].items() if status >= "400"}
+            errors = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
             assert {"401", "403", "422", "503"} <= set(errors)
-            assert all(list(said["content"]) == ["application/problem+json"] for said in errors.values())
+            assert all(list(answer["content"]) == ["application/problem+json"] for answer in errors.values())

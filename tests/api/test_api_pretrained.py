@@ -135,7 +135,7 @@ def test_storing_survives_three_cut_connections(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("own.pt", b"no checkpoint", "is not a checkpoint"),
         ("own.pt", b"", "is not a checkpoint"),
@@ -147,11 +147,11 @@ def test_storing_survives_three_cut_connections(
     ],
 )
 def test_a_file_that_cannot_be_stored_is_refused_with_the_reason(
-    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, said: str
+    store: Store, s3_client: S3Client, bucket: str, name: str, content: bytes, message: str
 ) -> None:
     answer = store(content, name)
     assert answer.status_code in {404, 422}
-    assert answer.status_code == 404 or said in answer.json()["detail"]
+    assert answer.status_code == 404 or message in answer.json()["detail"]
     assert s3_client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
 
 

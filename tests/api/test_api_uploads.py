@@ -203,7 +203,7 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "message"),
     [
         (["../set.zip"], "it leads outside through '..'"),
         (["/etc/set.zip"], "it is an absolute path"),
@@ -223,16 +223,16 @@ def test_only_the_user_who_began_an_upload_may_continue_it(
     ],
 )
 def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
-    ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], said: str
+    ask: Ask, s3_client: S3Client, bucket: str, paths: list[str], message: str
 ) -> None:
     answer = ask("POST", body={"files": [{"path": path, "size": 1} for path in paths]})
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
     assert keys(s3_client, bucket) == set()
 
 
 @pytest.mark.parametrize(
-    ("sizes", "said"),
+    ("sizes", "message"),
     [
         ([-1], "greater than or equal to 0"),
         ([2**60], "less than or equal to"),
@@ -240,11 +240,11 @@ def test_files_that_cannot_be_uploaded_are_refused_before_anything_is_signed(
         ([UPLOAD_PART + 1] * 501, "501 files are larger than 16 MiB"),
     ],
 )
-def test_too_many_bytes_are_refused(ask: Ask, sizes: list[int], said: str) -> None:
+def test_too_many_bytes_are_refused(ask: Ask, sizes: list[int], message: str) -> None:
     files = [{"path": f"{number}.zip", "size": size} for number, size in enumerate(sizes)]
     answer = ask("POST", body={"files": files})
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert message in answer.json()["detail"]
 
 
 def test_a_part_that_an_upload_does_not_have_is_not_signed(ask: Ask) -> None:

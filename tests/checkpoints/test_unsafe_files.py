@@ -244,8 +244,8 @@ def test_a_description_that_is_larger_than_its_weights_is_not_built(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TrainingResult]:
-    asked = request("classify", tmp_path_factory.mktemp("trained"), epochs=1)
-    return asked, train(asked, Epochs())
+    training_request = request("classify", tmp_path_factory.mktemp("trained"), epochs=1)
+    return training_request, train(training_request, Epochs())
 
 
 CHANGED: dict[str, tuple[dict[str, Any], type[Exception] | None, str]] = {
@@ -277,12 +277,12 @@ def test_only_known_arguments_in_a_foreign_file_are_used(
     why: str,
     tmp_path: Path,
 ) -> None:
-    asked, result = trained
+    training_request, result = trained
     state = load_checkpoint(Path(result.last.path))
     state["train_args"] = {**state["train_args"], **changes}
     last = tmp_path / "last.pt"
     save(state, last)
-    again = replace(recovery(asked), save_dir=tmp_path / "run", best_from=None, recover=recover, epochs=2)
+    again = replace(recovery(training_request), save_dir=tmp_path / "run", best_from=None, recover=recover, epochs=2)
     if error is not None:
         with pytest.raises(error, match=why):
             restore(again, last)

@@ -193,7 +193,7 @@ def test_somebody_elses_run_does_not_fail_a_job_that_waits_for_its_first_run(
 
 
 @pytest.mark.parametrize(
-    ("user", "said"),
+    ("user", "message"),
     [
         ("eve", "job_id='a' belongs to ada"),
         (None, "job_id='a' belongs to ada"),  # a schedule, which does not own ada's jobs
@@ -208,13 +208,13 @@ def test_resolve_config_asks_airflow_who_triggered_its_run(
     bucket: str,
     tmp_path: Path,
     user: str | None,
-    said: str,
+    message: str,
 ) -> None:
     started(jobs, epochs=1)
     lead_to(monkeypatch, migrated_url, s3, bucket, tmp_path)
     monkeypatch.setenv("JOB_ADMINISTRATORS", "root")
     monkeypatch.setattr("include.tasks.train_yolo.is_running", lambda dag_id, run_id: False)
-    with pytest.raises(AirflowFailException, match=said):
+    with pytest.raises(AirflowFailException, match=message):
         resolve_config(context_of_run("run2", RESUME, user))
 
 

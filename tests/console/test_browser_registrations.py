@@ -84,9 +84,9 @@ def test_a_failed_deletion_is_not_called_refused(
     api: Airflow, api_stack: Stack, reason: str | None, state: str
 ) -> None:
     run_id = end(api, api_stack, DELETION_DAG, "delete", {"job_id": "gone"}, "failed", reason)
-    said = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
-    assert said["state"] == state
-    assert (reason or "its log says why") in said["error"]
+    deletion = api_stack.api.training("GET", f"deletions/{quote(run_id)}")
+    assert deletion["state"] == state
+    assert (reason or "its log says why") in deletion["error"]
 
 
 def test_known_content_has_no_link_to_a_version_that_the_user_may_not_read(

@@ -36,8 +36,8 @@ class Backend(Server):
 
         class Called(Handler):
             def do_POST(self) -> None:
-                told = {"key": self.headers["Idempotency-Key"], "bearer": self.headers["Authorization"]}
-                received.append(json.loads(self.body()) | told)
+                headers = {"key": self.headers["Idempotency-Key"], "bearer": self.headers["Authorization"]}
+                received.append(json.loads(self.body()) | headers)
                 self.respond(204)
 
         super().__init__(Called)
@@ -153,11 +153,11 @@ def test_a_resumed_job_continues_at_the_next_epoch_without_changing_its_parent(
 
     assert steps(job["last_checkpoint_path"]) > steps(before["last_checkpoint_path"])
     assert row(finished_job) == before
-    (told,) = backend.received
-    assert told["job_id"] == "four-epochs"
-    assert told["bearer"] == f"Bearer {BACKEND_TOKEN}"
-    assert told["last_checkpoint_path"] == job["last_checkpoint_path"]
-    assert told["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
+    (notification,) = backend.received
+    assert notification["job_id"] == "four-epochs"
+    assert notification["bearer"] == f"Bearer {BACKEND_TOKEN}"
+    assert notification["last_checkpoint_path"] == job["last_checkpoint_path"]
+    assert notification["best_checkpoint_sha256"] == job["best_checkpoint_sha256"]
 
 
 def test_a_completed_job_is_refused_and_its_row_is_unchanged(

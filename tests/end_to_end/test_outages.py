@@ -90,7 +90,7 @@ def test_a_state_that_a_person_sets_in_airflow_is_recorded_in_the_row_and_named_
     assert (training.row["status"], training.row["error"]) == ("running", None)
     api.mark(DAG, training.run_id, "success", "train")
     training.fails()
-    said = "Task train returned nothing, because it was marked as success by hand"
-    until(lambda: said in training.row["error"], "the reason, which the Dag processor does not know", 30)
+    reason = "Task train returned nothing, because it was marked as success by hand"
+    until(lambda: reason in training.row["error"], "the reason, which the Dag processor does not know", 30)
     for task_id in ("upload_best", "upload_last"):
         assert api.attempt(DAG, training.run_id, task_id)[1] <= 1

@@ -90,7 +90,7 @@ BY_HAND = "The run was marked as {} by hand"
 
 
 @pytest.mark.parametrize(
-    ("name", "act", "said"),
+    ("name", "act", "message"),
     [
         ("marked-failed", lambda api, run: api.mark(DAG, run, "failed"), BY_HAND.format("failed")),
         ("marked-success", lambda api, run: api.mark(DAG, run, "success"), BY_HAND.format("success")),
@@ -103,13 +103,13 @@ BY_HAND = "The run was marked as {} by hand"
     ],
 )
 def test_the_row_names_an_intervention_in_its_run_within_seconds(
-    api: Airflow, airflow_stack: Stack, runs: dict[str, str], name: str, act: Act, said: str
+    api: Airflow, airflow_stack: Stack, runs: dict[str, str], name: str, act: Act, message: str
 ) -> None:
     job_id = f"wait-{name}"
     act(api, runs[job_id])
     until(lambda: job_row(airflow_stack, job_id)["status"] == "failed", "the end in the row", SOON)
     row: dict[str, Any] = job_row(airflow_stack, job_id)
-    assert said in row["error"]
+    assert message in row["error"]
     assert "\n" not in row["error"]
 
 

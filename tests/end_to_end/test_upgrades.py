@@ -65,14 +65,14 @@ def test_a_state_of_an_earlier_version_is_resumed_and_then_saved_within_its_epoc
 ) -> None:
     assert inspect_file(folder / "last.pt").resumable
     identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
-    asked = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)
-    weights = asked.save_dir / "weights"
+    training_request = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)
+    weights = training_request.save_dir / "weights"
     weights.mkdir(parents=True)
     shutil.copy(folder / "last.pt", weights / "last.pt")
     shutil.copy(folder / "last.pt", weights / "best.pt")
 
     states = EndsAt((1, 2), (9, 9))
-    result = train(recovery(asked), states, states)
+    result = train(recovery(training_request), states, states)
 
     assert (result.stop_reason, result.epoch, result.start_epoch) == ("completed", 2, 2)
     assert [(state.epoch, state.batch) for state in states.saved_states] == [(1, 2), (2, 0)]

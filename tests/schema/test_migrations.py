@@ -400,7 +400,7 @@ def test_a_migration_does_not_wait_forever_for_another(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (
             "ALTER TABLE training_jobs DROP COLUMN last_checkpoint_path",
@@ -416,12 +416,12 @@ def test_a_migration_does_not_wait_forever_for_another(
     ],
 )
 def test_verify_names_what_the_database_lacks(
-    engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+    engine: Engine, connection: psycopg.Connection[Any], damage: str, message: str
 ) -> None:
     apply(engine)
     connection.execute(damage)
     connection.commit()
-    with pytest.raises(SchemaUnverified, match=said):
+    with pytest.raises(SchemaUnverified, match=message):
         verify(engine)
 
 

@@ -220,7 +220,7 @@ def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         ("ALTER TABLE training_jobs DISABLE TRIGGER USER", "job_id of training_jobs is missing or disabled"),
         ("UPDATE training_jobs SET job_id = NULL WHERE id = 7", "1 rows of training_jobs have no job_id"),
@@ -229,9 +229,9 @@ def test_a_migration_that_blocks_writes_to_build_indexes_is_announced(
     ],
 )
 def test_verify_names_what_an_adopted_table_lost(
-    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any], damage: str, said: str
+    adopted: HostApplication, engine: Engine, connection: psycopg.Connection[Any], damage: str, message: str
 ) -> None:
     connection.execute(damage)
     connection.commit()
-    with pytest.raises(SchemaUnverified, match=said):
+    with pytest.raises(SchemaUnverified, match=message):
         verify(engine)

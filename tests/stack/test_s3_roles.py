@@ -154,7 +154,7 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
     owner.create_bucket(Bucket=other)
     owner.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"1")
     policy = '{"Version": "2012-10-17", "Statement": []}'
-    asked: dict[str, Callable[[], Any]] = {
+    operations: dict[str, Callable[[], Any]] = {
         "list": lambda: client.list_objects_v2(Bucket=other),
         "read": lambda: client.get_object(Bucket=other, Key="checkpoints/a/best.pt"),
         "write": lambda: client.put_object(Bucket=other, Key="checkpoints/a/best.pt", Body=b"2"),
@@ -173,7 +173,7 @@ def test_only_the_owner_uses_other_buckets_and_changes_this_one(s3: S3, filled: 
         ),
     }
     try:
-        assert [name for name, ask in asked.items() if allowed(ask)] == []
+        assert [name for name, ask in operations.items() if allowed(ask)] == []
     finally:
         owner.delete_object(Bucket=other, Key="checkpoints/a/best.pt")
         owner.delete_bucket(Bucket=other)

@@ -101,15 +101,15 @@ def test_the_administrators_shell_sees_objects_only_with_the_certificates(s3: S3
 
 def test_s3_itself_refuses_unsigned_requests(s3: S3, kept: str) -> None:
     paths = ["", BUCKET, kept, f"{BUCKET}?delete", f"{kept}?acl", "?Action=ListUsers"]
-    asked = list(product(["GET", "HEAD", "PUT", "POST", "DELETE"], paths))
+    requested = list(product(["GET", "HEAD", "PUT", "POST", "DELETE"], paths))
 
     def ask() -> list[int]:
         return [
             requests.request(method, f"{s3.endpoint_url}/{path}", timeout=10).status_code
-            for method, path in asked
+            for method, path in requested
         ]
 
-    answers = dict(zip(asked, as_stranger(ask), strict=True))
+    answers = dict(zip(requested, as_stranger(ask), strict=True))
     assert not {request: status for request, status in answers.items() if status not in {400, 403, 405}}
 
 

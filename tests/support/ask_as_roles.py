@@ -113,7 +113,7 @@ def ask(client: TestClient, method: str, path: str, headers: dict[str, str], bod
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
+    all_requests = json.load(sys.stdin)
     with redirect_stdout(sys.stderr), providing() as provider:
         os.environ.update(CLIENT, OIDC_ISSUER=provider.issuer)
         loaded = load_plugins()
@@ -122,7 +122,7 @@ def main() -> None:
 
         users, client = log_in(), TestClient(app)
         users |= {name: log_in_by_oidc(app, provider, name) for name in PEOPLE}
-        answers = [ask(client, method, path, users[who], body) for who, method, path, body in asked]
+        answers = [ask(client, method, path, users[who], body) for who, method, path, body in all_requests]
     print(json.dumps({"loaded": loaded, "answers": answers}))
 
 

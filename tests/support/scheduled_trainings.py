@@ -214,11 +214,11 @@ class Training:
                 if after <= 0:
                     continue
                 started = after if started is None else started
-                said = str(line.get("event"))
-                if found is None and (begun := _BEGUN.match(said)):
+                event = str(line.get("event"))
+                if found is None and (begun := _BEGUN.match(event)):
                     epoch = int(begun[2]) - (2 if begun[1] else 1)
                     found = replace(kill, went_on_after=epoch, seconds=after, started_after=started)
-                elif found is not None and said.startswith(_TRAINS):
+                elif found is not None and event.startswith(_TRAINS):
                     return replace(found, trains_after=after)
             if found is not None:
                 return found

@@ -63,9 +63,9 @@ def in_child(look: Callable[[], T]) -> T:
                 os._exit(0)
         os.waitpid(child, 0)
         answer.seek(0)
-        succeeded, told = pickle.load(answer)  # noqa: S301 - written by the line above
-    assert succeeded, told
-    value: T = told
+        succeeded, result = pickle.load(answer)  # noqa: S301 - written by the line above
+    assert succeeded, result
+    value: T = result
     return value
 
 

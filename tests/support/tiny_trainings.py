@@ -102,15 +102,15 @@ def request(
     return TrainingRequest(**(settings | given))
 
 
-def recovery(asked: TrainingRequest) -> TrainingRequest:
+def recovery(training_request: TrainingRequest) -> TrainingRequest:
     """Return the request of the next attempt on the same machine."""
-    weights = asked.save_dir / "weights"
-    return replace(asked, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True)
+    weights = training_request.save_dir / "weights"
+    return replace(training_request, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True)
 
 
-def train_with(workers: int, asked: TrainingRequest, reporter: EpochReporter) -> None:
+def train_with(workers: int, training_request: TrainingRequest, reporter: EpochReporter) -> None:
     """Train with loader workers; on a CPU, Ultralytics uses none unless they are set after its setup."""
-    with build_trainer(asked, reporter) as trainer:
+    with build_trainer(training_request, reporter) as trainer:
         trainer.args.workers = workers
         trainer.train()
 

@@ -268,7 +268,7 @@ def test_a_deletion_waits_for_a_job_that_is_being_recorded(
 
 
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({}, "give either job_id or dataset"),
         ({"job_id": "a", "dataset": "parts@1"}, "give either job_id or dataset"),
@@ -278,8 +278,8 @@ def test_a_deletion_waits_for_a_job_that_is_being_recorded(
         ({"job": "a"}, "job is not a parameter of delete_data"),
     ],
 )
-def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(AirflowFailException, match=said):
+def test_a_request_names_one_job_or_one_version(delete: Delete, conf: dict[str, Any], message: str) -> None:
+    with pytest.raises(AirflowFailException, match=message):
         delete(**conf)
 
 

@@ -90,7 +90,7 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
 
 
 @pytest.mark.parametrize(
-    ("conf", "said"),
+    ("conf", "message"),
     [
         ({"tarrget": "head"}, "tarrget is not a parameter of migrate_schema; its parameters are target, "),
         ({"dry_run": "yes"}, "dry_run='yes' is refused"),
@@ -99,6 +99,6 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
         ({"target": ""}, "target='' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(conf: dict[str, Any], said: str) -> None:
-    with pytest.raises(RequestRefused, match=said):
+def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(conf: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestRefused, match=message):
         MigrationRequest.parse(conf)

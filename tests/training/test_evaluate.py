@@ -38,10 +38,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Return a tiny detector that has learnt something, and its data."""
     folder = tmp_path_factory.mktemp("trained")
     data = build("detect", folder / "data", train=IMAGES, val=8)
-    asked = request(
+    training_request = request(
         "detect", folder, data=data, model=architecture(folder), epochs=EPOCHS, arguments=ARGUMENTS
     )
-    result = train(asked, Epochs())
+    result = train(training_request, Epochs())
     assert (result.metrics["metrics/mAP50-95(B)"] or 0) > 0.02
     return Trained(result, Path(result.best.path), data)
 

@@ -45,8 +45,8 @@ class Finished:
 @pytest.fixture(scope="module", params=TASKS)
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp(request.param)
-    asked, epochs = _request(request.param, folder, model=nano(request.param)), Epochs()
-    return Finished(asked, train(asked, epochs), epochs.reports)
+    training_request, epochs = _request(request.param, folder, model=nano(request.param)), Epochs()
+    return Finished(training_request, train(training_request, epochs), epochs.reports)
 
 
 _request = request  # kept under another name, because the fixture `finished` has a parameter `request`
@@ -114,12 +114,12 @@ def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:
 )
 def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_path: Path) -> None:
     """The plots of pose include all those of detect; those of depth include one by this project."""
-    asked, threads = request(task, tmp_path, arguments=QUICK | {"plots": True}), set(threading.enumerate())
-    train(asked, Epochs())
+    training_request, threads = request(task, tmp_path, arguments=QUICK | {"plots": True}), set(threading.enumerate())
+    train(training_request, Epochs())
     for drawing in set(threading.enumerate()) - threads:
         if not drawing.daemon:
             drawing.join()
-    folder = asked.save_dir
+    folder = training_request.save_dir
     drawn = {path.name for path in folder.iterdir() if path.suffix in {".jpg", ".png"}}
     kept = [name for name, _ in choose_pictures(folder)]
     assert set(kept) == drawn

@@ -345,11 +345,11 @@ def test_a_check_inspects_the_stored_weights(
     weights: Path, connection: psycopg.Connection[Any], s3_client: S3Client, bucket: str
 ) -> None:
     s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
-    asked = finder(s3_client, bucket, connection)
-    asked.check("company.pt", "detect", "a")
+    weights_finder = finder(s3_client, bucket, connection)
+    weights_finder.check("company.pt", "detect", "a")
     with pytest.raises(SpecError, match="is a model for detect, but the task is pose"):
-        asked.check("company.pt", "pose", "a")
+        weights_finder.check("company.pt", "pose", "a")
     with pytest.raises(SpecError, match="PRETRAINED_URL is off") as refusal:
-        asked.check("yolo11n.pt", "detect", "a")
+        weights_finder.check("yolo11n.pt", "detect", "a")
     assert refusal.value.field == "model"
     assert "sha256" not in s3_client.head_object(Bucket=bucket, Key="pretrained/company.pt")["Metadata"]
