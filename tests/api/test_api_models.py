@@ -19,7 +19,7 @@ NAME = "of-the-api"
 
 @pytest.fixture(autouse=True, scope="module")
 def models(api_stack_connection: psycopg.Connection[Any]) -> Iterator[ModelRepository]:
-    """Five versions: 1 rejected, 2 archived, 3 in production, 4 and 5 candidates. Another model has one."""
+    """Versions 1 to 5 (rejected, archived, production, candidate, candidate), and one of another model."""
     models = ModelRepository(api_stack_connection)
     for number in range(1, 6):
         models.register(
@@ -62,11 +62,11 @@ def test_the_newest_version_comes_first(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("stage", "found"), [("candidate", [5, 4]), ("production", [3]), ("archived", [2]), ("rejected", [1])]
 )
-def test_a_stage_is_a_filter(ask: Any, stage: str, found: list[int]) -> None:
+def test_versions_can_be_filtered_by_stage(ask: Any, stage: str, found: list[int]) -> None:
     assert versions(ask("/models", name=NAME, stage=stage)) == found
 
 
-def test_pages_follow_each_other_and_a_newer_version_shifts_none(
+def test_pages_follow_each_other_and_a_newer_version_does_not_shift_them(
     ask: Any, models: ModelRepository, api_stack_connection: psycopg.Connection[Any]
 ) -> None:
     seen, cursor = [], None
@@ -135,7 +135,7 @@ def test_an_outage_of_the_database_is_reported(
     with psycopg.connect(api_stack.postgres.url("postgres"), autocommit=True) as server:
         training = sql.Identifier("training")
         server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(training))
-        # The API keeps connections open. They are ended here, as a restart of the server would.
+        # The API keeps connections open. Terminate them, as a restart of the server would.
         server.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'training' AND pid <> %s",
             [api_stack_connection.info.backend_pid],

@@ -1,4 +1,4 @@
-"""Datasets are uploaded straight to S3: announced, interrupted, continued, verified, then never changed."""
+"""Datasets are uploaded straight to S3; interrupted uploads continue, and verified ones never change."""
 
 from __future__ import annotations
 

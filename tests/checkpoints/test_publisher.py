@@ -239,7 +239,7 @@ def test_a_copy_that_cannot_be_deleted_does_not_stop_the_publisher(
 ) -> None:
     first = snapshot(0)
     with first.last.open("rb") as file, publisher_of(store, durable) as publisher:
-        # Not even root can delete such a link, which can be read like the file itself.
+        # Not even root can delete such a link, but it can be read like the file itself.
         publisher.publish(replace(first, last=Path(f"/proc/self/fd/{file.fileno()}")))
         durable.wait_for(0)
         publisher.publish(snapshot(1))

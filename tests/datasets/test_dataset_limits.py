@@ -259,7 +259,7 @@ def nested(folder: Path) -> Iterator[Path]:
         path /= "d"
         path.mkdir()
     yield folder
-    subprocess.run(["rm", "-rf", folder], check=True)  # shutil.rmtree would recurse too deep
+    subprocess.run(["rm", "-rf", folder], check=True)  # shutil.rmtree would recurse too deeply
 
 
 def test_folders_that_are_nested_too_deep_are_refused(nested: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_yaml_from_a_bucket_cannot_be_given_as_a_local_dataset(
 
 
 class _Uploaded(S3ObjectReader):
-    """Reads a bucket whose root holds the file instead of data.zip."""
+    """Reads a bucket after replacing data.zip in its root with `file`."""
 
     def __init__(self, client: S3Client, bucket: str, file: Path) -> None:
         super().__init__(client)
@@ -173,7 +173,7 @@ def _pipe_as_list(folder: Path, secrets: Path) -> None:
 
 
 def _path_of_roots(folder: Path, secrets: Path) -> None:
-    """Point `path` to TRAINING_ROOT: it may be any folder below a root except TRAINING_ROOT."""
+    """Point `path` to TRAINING_ROOT, the only folder below a root that `path` may not name."""
     (folder.parent / "cache" / "secrets").mkdir(parents=True)
     (folder.parent / "cache" / "secrets" / "list.txt").write_text(SECRET)
     describe(folder, path=str(folder.parent), train="cache/secrets/list.txt")

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     [
         *(("prefix", task) for task in TASKS),
         *(("zip", task) for task in ("detect", "classify", "depth")),
-        # Once unpacked, their labels are read like those of a prefix.
+        # These are long, because the labels of an unpacked zip are read like those of a prefix.
         *(
             pytest.param("zip", task, marks=pytest.mark.long)
             for task in ("segment", "semantic", "pose", "obb")

@@ -63,7 +63,7 @@ def one_fails(file: str) -> None:
     list(share_out(work, PROCESSES, PROCESSES))
 
 
-def test_an_error_in_one_process_ends_all() -> None:
+def test_an_error_in_one_process_ends_all_processes() -> None:
     with pytest.raises(OSError, match="Input/output error"):
         run_confined(one_fails, "/proc/self/mem", source="data")
 

@@ -205,7 +205,7 @@ def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, 
         assert secret not in api.log("train_yolo", runs[name], "check_dataset", 1)
 
 
-def test_too_large_data_fail_the_run_at_once_and_the_check_logs_into_the_task(
+def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_into_the_task(
     api: Airflow, airflow_stack: Stack, row: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "data")
@@ -219,7 +219,7 @@ def test_too_large_data_fail_the_run_at_once_and_the_check_logs_into_the_task(
     assert "labels/val/0.txt: the file is 57.2 MiB" in log
 
 
-def test_no_secret_is_in_what_airflow_keeps_of_the_runs(airflow_stack: Stack, finished_job: str) -> None:
+def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(airflow_stack: Stack, finished_job: str) -> None:
     """This test is the last one in the file, so that it sees all runs of the file."""
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (

@@ -1,4 +1,4 @@
-"""A job that continues another inherits its parameters, and refuses changes that a resume cannot make."""
+"""A job that continues another inherits its parameters; changes that a resume cannot make are refused."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_the_duration_of_a_job_is_the_time_in_which_its_attempts_had_gpus(
     assert shown.progress.goodput == pytest.approx(0.75, abs=0.03)
 
 
-def test_the_attempts_of_a_deleted_job_of_that_name_do_not_count(
+def test_the_attempts_of_a_deleted_job_with_the_same_id_do_not_count(
     jobs: JobRepository, connection: psycopg.Connection[Any]
 ) -> None:
     started(jobs)

@@ -169,7 +169,7 @@ def test_a_child_has_its_own_state_after_its_first_batch(jobs: JobRepository) ->
     assert jobs.has_own_state("a")
 
 
-def test_a_child_of_a_parent_stopped_within_an_epoch_has_no_own_state_at_first(
+def test_a_child_of_a_parent_stopped_within_an_epoch_has_no_state_of_its_own_at_first(
     jobs: JobRepository,
 ) -> None:
     started(jobs, epochs=5)

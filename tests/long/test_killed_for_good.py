@@ -41,7 +41,7 @@ def test_a_job_that_airflow_gives_up_after_kills_reports_it_and_another_job_cont
 ) -> None:
     parent = Training(api, gated_stack, job | {"job_id": "given-up"})
     parent.reaches(1)
-    parent.leave_one_retry()  # before the kill, because the next attempt may already count after it
+    parent.leave_one_retry()  # before the kill, because Airflow may count the next attempt immediately
     parent.kill("once", parent.process())
     parent.reaches(3)
     parent.kill("for good", parent.process())

@@ -110,7 +110,7 @@ def test_a_job_without_its_recorded_best_pt_is_not_registered(
     assert client.list_objects_v2(Bucket=bucket, Prefix="models/")["KeyCount"] == 0
 
 
-def test_a_promoted_version_is_what_production_holds(
+def test_production_holds_the_promoted_version(
     models: ModelRepository,
     connection: Connection,
     client: S3Client,

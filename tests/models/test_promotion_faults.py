@@ -1,4 +1,4 @@
-"""Production stays one whole version despite damaged files, concurrent and interrupted promotions."""
+"""Production always holds one whole version, despite damaged files and concurrent or killed promotions."""
 
 from __future__ import annotations
 

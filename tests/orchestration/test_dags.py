@@ -80,7 +80,7 @@ def _tasks(dag: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _recorded(dags: dict[str, Any], parameter: str, manifest: dict[str, Any]) -> str:
-    """Return the value of that parameter of `record_checkpoints` if `train` returns the manifest."""
+    """Return the value that `record_checkpoints` gets for the parameter if `train` returns the manifest."""
     templates = _tasks(dags["train_yolo"])["record_checkpoints"]["parameters"]
     template = Environment(undefined=StrictUndefined).from_string(templates[parameter])  # noqa: S701
     ti = SimpleNamespace(xcom_pull=lambda *, task_ids: {"train": manifest}[task_ids])

@@ -1,4 +1,4 @@
-"""The images have the right targets and files, and the versions of the locks and the tests."""
+"""The images have the right targets and files, and their versions match the locks and the tests."""
 
 from __future__ import annotations
 

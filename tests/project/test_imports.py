@@ -50,7 +50,7 @@ IMPORT_BOTO3 = {
 S3_REQUEST = re.compile(
     r"translate_s3_errors|client\.(?:get|put|head|list|delete|copy|create|abort|complete|upload|generate)_\w+\("
 )
-"""A request that is sent with a boto3 client, or the translation of its errors."""
+"""Matches code that sends a request with a boto3 client, or translates the errors of such a request."""
 
 
 class Import(NamedTuple):

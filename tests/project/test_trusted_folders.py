@@ -46,7 +46,7 @@ as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Yield a folder that every account can reach, and only our account can write to."""
+    """Yield a folder that every account can reach, but that only our account can write to."""
     with reachable_directory() as directory:
         yield directory
 

@@ -93,7 +93,7 @@ def test_an_empty_database_gets_every_column_of_the_design(database_url: str) ->
     assert found["training_jobs", "best_checkpoint_path"] == "character varying(500)"
     assert found["training_jobs", "last_checkpoint_path"] == "character varying(500)"
     job = {name for table, name in found if table == "training_jobs"}
-    assert job - {"class_table"} == set(TrainingJob.model_fields)  # up to thousands of lines: read on demand
+    assert job - {"class_table"} == set(TrainingJob.model_fields)  # thousands of lines: read only on demand
     assert {name for table, name in found if table == "training_epochs"} == {
         "job_id",
         *RecordedEpoch.model_fields,
@@ -425,7 +425,7 @@ def test_verify_names_what_the_database_lacks(
         verify(engine)
 
 
-def test_the_schema_of_other_tests_is_a_migrated_one(
+def test_the_schema_that_other_tests_load_equals_a_migrated_one(
     engine: Engine, connection: psycopg.Connection[Any], migrated_url: str, owner: psycopg.Connection[Any]
 ) -> None:
     apply(engine, application_role=TRAINING_APPLICATION)

@@ -34,7 +34,7 @@ COMPLETION = "/jobs/a/completion"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The API by itself."""
+    """The URL of a server that serves only our API."""
     with serving(open_app()) as url:
         yield url
 
@@ -84,7 +84,7 @@ def test_a_body_without_an_end_is_refused_while_it_is_sent(url: str, announced: 
         connection.send(head("POST", COMPLETION, **announced))
         sent = connection.upload(60_000_000, chunked="Transfer_Encoding" in announced)
         assert connection.answer().status == 413
-    assert sent < 30_000_000  # bytes in the kernel's buffers and on their way
+    assert sent < 30_000_000  # bytes in the kernel's buffers and in transit
 
 
 def test_a_body_of_the_largest_size_is_accepted() -> None:

@@ -1,4 +1,4 @@
-"""Modules are imported ahead of the tasks, and forgotten when the project is edited."""
+"""Modules are imported before tasks need them; after the project is edited, tasks import them again."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_a_link_that_the_api_signs_can_only_read_its_object(
     assert {ask(link, timeout=30).status_code for ask in (requests.put, requests.delete)} == {403}
 
 
-def test_workers_probe_the_conditions_of_writes_and_maintenance_those_of_deletions(
+def test_workers_can_probe_conditional_writes_and_maintenance_can_probe_conditional_deletions(
     s3: S3, bucket: str
 ) -> None:
     place = Bucket(s3.client(Role.WORKER), bucket)

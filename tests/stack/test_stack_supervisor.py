@@ -287,7 +287,7 @@ def processes_below(folder: Path) -> list[psutil.Process]:
     ]
 
 
-def test_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
+def test_make_down_leaves_nothing_even_after_kills(supervised: Stack) -> None:
     busy = psycopg.connect(supervised.training_db_url)
     busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
     with psycopg.connect(supervised.training_db_url, autocommit=True) as observer:

@@ -318,7 +318,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def visitors(chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Visitors]:
-    """Yield the visitors for one file's tests, at the Airflow that these tests share."""
+    """Yield the visitors for one file's tests; they use the Airflow that these tests share."""
     from tests.support.distribution import airflow_of  # here, because pytest must load this plugin first
 
     visitors = Visitors(chromium, request.getfixturevalue(airflow_of(str(request.path)) or "api_stack"))

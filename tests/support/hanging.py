@@ -18,8 +18,8 @@ from include.watchdog.limits import Limits
 EPOCHS = 4
 
 IMAGES = 64
-"""Number of images for a run with loader workers. Workers load up to 32 images ahead, so an epoch needs more
-images than that to need its workers after its beginning."""
+"""Number of images for a run with loader workers. Workers load up to 32 images ahead, so only a larger epoch
+still needs its workers after its beginning."""
 
 
 def attempt(folder: Path, number: int, limits: Limits, *how: str) -> int:

@@ -163,7 +163,7 @@ class Trial:
         assert psutil.pid_exists(attempt.pid), attempt.log.read_text()
         if row.attempt != self.attempts:
             return False
-        self._account()  # the attempt has recorded the loss of the previous one
+        self._account()  # the attempt has recorded the loss of the previous attempt
         return _durable(row) > before
 
     @property

@@ -162,7 +162,7 @@ class Training:
         self.kills[-1] = replace(self.kills[-1], stage=f"{self.kills[-1].stage}; disk lost")
 
     def leave_one_retry(self) -> None:
-        """Make the next attempt the last one; only Airflow's database allows this, its API does not."""
+        """Make the next attempt the last one; Airflow's database allows this, but its API does not."""
         with psycopg.connect(self.stack.postgres.url("airflow")) as connection:
             connection.execute(
                 "UPDATE task_instance SET max_tries = try_number WHERE run_id = %s AND task_id = 'train'",

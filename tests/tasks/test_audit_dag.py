@@ -40,7 +40,7 @@ def _ended(api: Airflow, conf: dict[str, Any]) -> tuple[str, dict[str, str]]:
 
 
 def _trigger_as_another_person(stack: Stack, conf: dict[str, Any]) -> str:
-    """Trigger delete_data as a user who may start every Dag, but is no job administrator."""
+    """Trigger delete_data as a user who may start every Dag, but is not a job administrator."""
     answer = requests.post(
         f"{stack.url}/api/v2/dags/delete_data/dagRuns",
         json={"conf": conf, "logical_date": None},

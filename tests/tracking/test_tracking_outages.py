@@ -1,4 +1,4 @@
-"""An MLflow server that is killed, hangs or loses responses delays no training and gets all data later."""
+"""An MLflow server that fails, hangs or loses responses does not delay training, and gets all data later."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def last_of(wanted: TrainingRequest) -> str:
 
 @pytest.fixture(scope="module")
 def whole_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str, list[EpochReport]]]:
-    """Return a function that trains a task without an interruption once, and returns weights and reports."""
+    """Return a function that trains each task once without interruption, and returns weights and reports."""
 
     @cache
     def train_whole(task: str) -> tuple[str, list[EpochReport]]:

@@ -124,7 +124,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     for name in training.rng.sample(AROUND_BEST, 2):
         training.die_at(name, times=2)
     training.die_while("last.pt")
-    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long draws a hundred
+    for name in training.rng.sample([*PLACES, *[""] * 6], 4):  # tests/long makes a hundred kills
         if name:
             training.die_at(name)
         else:
@@ -132,7 +132,7 @@ def test_a_trainer_that_is_killed_at_random_ends_with_the_same_bits(
     # One more validation than there are epochs left: the final one.
     training.die_at("on_val_start", times=EPOCHS - training.saved)
     assert training.saved == EPOCHS - 1
-    training.die_at("on_val_batch_start", times=1)  # in the final validation, and once more below
+    training.die_at("on_val_batch_start", times=1)  # here and below: in the final validation
     training.die_at("on_val_end", times=1)
     training.end()
     assert training.kills >= 10

@@ -71,7 +71,7 @@ def spoils(value: float, *batches: Position) -> Callable[[Any], None]:
 
 
 SPIKES = spoils(1000.0, (2, 3))
-"""After this, images of the other class have a loss of 1,000; with SEED, the next three images are of it."""
+"""After this, images of the other class (with SEED, the next three images) have a loss of 1,000."""
 
 SEED = 14
 

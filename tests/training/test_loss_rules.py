@@ -63,7 +63,7 @@ def test_only_the_newest_batches_count() -> None:
 
 
 def test_empty_images_do_not_make_images_with_objects_a_spike() -> None:
-    """With many empty images, a batch without objects has a hundredth of the loss of one with objects."""
+    """With many empty images, the loss of a batch without objects is a hundredth of that of other batches."""
     dice = random.Random(0)
     assert found([12.0 if dice.random() < 0.3 else 0.1 for _ in range(20_000)]) == []
 

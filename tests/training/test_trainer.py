@@ -166,7 +166,7 @@ def test_a_second_training_run_in_the_same_folder_replaces_the_first(tmp_path: P
     assert len((tmp_path / "runs" / "train" / "results.csv").read_text().splitlines()) == 2
 
 
-def test_a_run_can_start_from_the_weights_of_another(tmp_path: Path) -> None:
+def test_a_run_can_start_from_the_weights_of_another_run(tmp_path: Path) -> None:
     taught = train(request("classify", tmp_path), Epochs())
     result = train(
         request(

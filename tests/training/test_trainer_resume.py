@@ -172,7 +172,7 @@ def test_a_used_up_patience_is_reset_on_resume(tmp_path: Path) -> None:
     assert (result.stop_reason, result.epoch, result.epochs) == ("early_stopping", 4, 9)
 
 
-def test_only_arguments_that_may_change_on_resume_do(parent: Parent, tmp_path: Path) -> None:
+def test_only_arguments_that_may_change_on_resume_are_changed(parent: Parent, tmp_path: Path) -> None:
     changes = {"batch": 2, "patience": 7, "close_mosaic": 1, "lr0": 0.5, "optimizer": "auto"}
     result = train(parent.continued(tmp_path, epochs=4, arguments=changes), Epochs())
     before, after = (load_checkpoint(path)["train_args"] for path in (parent.last, Path(result.last.path)))

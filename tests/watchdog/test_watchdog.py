@@ -270,7 +270,7 @@ def test_a_watchdog_that_was_suspended_counts_only_the_time_in_which_it_ran(tmp_
         watchdog.suspend()
         time.sleep(11)
         watchdog.resume()
-        time.sleep(1.5)  # the watchdog notices the same again
+        time.sleep(1.5)  # the watchdog notices it again
         suspended.root.resume()
         assert suspended.status() == 0, suspended.log
 

@@ -1,4 +1,4 @@
-"""Initial weights are found before a job takes a GPU, and from then on are identified by their hash."""
+"""Initial weights are found before a job takes a GPU, and afterwards are identified by their hash."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_an_unavailable_file_is_refused_with_the_alternatives(
     assert jobs.get("a") is None
 
 
-def test_weights_of_another_task_are_refused_even_if_their_name_names_the_right_one(
+def test_weights_of_another_task_are_refused_even_if_their_name_suggests_the_right_task(
     resolving: Resolving, s3_client: S3Client, bucket: str, weights: Path
 ) -> None:
     s3_client.upload_file(str(weights), bucket, "pretrained/company.pt")
