@@ -268,7 +268,7 @@ def test_a_stream_ends_by_itself_so_that_permissions_are_checked_again(
     assert asyncio.run(names()) == ["job", "epoch"]
 
 
-def test_a_short_outage_of_the_database_interrupts_no_stream(
+def test_a_short_outage_of_the_database_does_not_interrupt_streams(
     listen: Callable[..., Listener], jobs: JobRepository, postgres: Any, migrated_url: str
 ) -> None:
     started(jobs)

@@ -59,7 +59,7 @@ def _memory(server: psutil.Process) -> int:
     return sum(process.memory_info().rss for process in family)
 
 
-def test_many_idle_connections_block_no_other_client(api_stack: Stack, idle: list[Connection]) -> None:
+def test_many_idle_connections_do_not_block_other_clients(api_stack: Stack, idle: list[Connection]) -> None:
     assert len(idle) == MANY
     assert get(api_stack, "/session", token(api_stack, "viewer")).status_code == 200
 

@@ -298,7 +298,7 @@ def test_a_lost_state_is_an_error_and_not_a_new_start(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("reread_at_once")
-def test_a_damaged_best_pt_costs_no_epoch(machine: Machine, stored: Callable[..., None]) -> None:
+def test_no_epoch_is_lost_if_best_pt_is_damaged(machine: Machine, stored: Callable[..., None]) -> None:
     stored(0, 1)
     machine.flip_a_byte("checkpoints/job/best.pt")
     beginning = machine.begin()

@@ -158,7 +158,7 @@ def test_a_job_that_is_asked_to_stop_after_the_epoch_finishes_it(reporter: Open,
         assert opened.report(epoch_report(1)) is False
 
 
-def test_in_a_repeated_epoch_a_stop_waits_for_the_end_but_sigterm_ends_the_job_at_once(
+def test_in_a_repeated_epoch_a_stop_waits_for_the_end_but_sigterm_ends_the_job_immediately(
     reporter: Open, jobs: JobRepository
 ) -> None:
     """No state is saved in a repeated epoch, and a state from its first pass does not allow a stop."""

@@ -45,7 +45,7 @@ IMPATIENT = client_config().merge(
 )
 PATIENT = client_config().merge(Config(connect_timeout=60, read_timeout=60))
 ONCE = PATIENT.merge(Config(retries={"total_max_attempts": 1}))
-"""For faults that end a request immediately: with a short time-out, a slow server would look like one."""
+"""For faults that end a request immediately: with a short time-out, a slow server would seem faulty."""
 QUICK = PublishLimits(first_pause=0.1, longest_pause=0.5)
 
 Make = Callable[..., Snapshot]

@@ -104,7 +104,7 @@ def test_no_way_of_loading_uses_the_network(
 
 
 @pytest.mark.parametrize("options", [["--model"], ["--resume"]])
-def test_the_command_line_loads_no_unsafe_file(
+def test_the_command_line_does_not_load_unsafe_files(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, data = tmp_path / "best.pt", tmp_path / "data.yaml"

@@ -238,7 +238,7 @@ def test_a_job_that_is_loaded_twice_simultaneously_is_followed_by_one_stream(
     assert page.evaluate("streams.filter((each) => each.readyState !== EventSource.CLOSED).length") <= 1
 
 
-def test_a_page_that_was_hidden_while_its_job_started_over_shows_no_epoch_of_the_old_training_run(
+def test_a_page_that_was_hidden_while_its_job_started_over_does_not_show_epochs_of_the_old_training_run(
     visit: Visitors, recorded: psycopg.Connection[Any]
 ) -> None:
     record_training(recorded, "pages-over", status="running", finished=3, origin_run_id="old", attempt=1)

@@ -286,7 +286,7 @@ def test_a_page_inside_airflow_has_its_own_url(visit: Visitors, finished: str) -
     expect(frame.get_by_role("heading", level=1, name=f"Training {finished}")).to_be_visible()
 
 
-def test_the_theme_follows_airflows_switch_at_once(visit: Visitors, finished: str) -> None:
+def test_the_theme_follows_airflows_switch_immediately(visit: Visitors, finished: str) -> None:
     visitor = visit(apart=True)  # the browser keeps the theme
     frame = _open_job_in_airflow(visitor, finished)
     body = frame.locator("body")

@@ -161,7 +161,7 @@ def test_a_changed_set_of_files_has_another_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OUR_OWN)
-def test_our_own_files_name_no_other_host(name: str) -> None:
+def test_our_own_files_do_not_name_other_hosts(name: str) -> None:
     text = OUR_OWN[name].read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"(?:https?|wss?):|[\"'(]//", text)
 

@@ -340,7 +340,7 @@ def test_the_pixels_of_a_single_class_are_counted(folder: Path, cache: Path) -> 
 @pytest.mark.parametrize(
     ("task", "nothing"), [("semantic", mask(filled(255))), ("depth", mask(filled(0, np.uint16)))]
 )
-def test_a_map_with_nothing_to_learn_is_a_warning(
+def test_a_map_with_nothing_to_learn_causes_a_warning(
     task: Task, nothing: Change, folder: Path, cache: Path
 ) -> None:
     found = inspect_dataset(str(changed(task, folder, [nothing])), task, cache, None, roots_beside(cache))

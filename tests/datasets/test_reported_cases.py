@@ -205,7 +205,7 @@ def test_an_image_that_is_listed_twice_is_not_a_duplicate(folder: Path) -> None:
     assert not warnings(folder, "detect")
 
 
-def test_each_probable_mistake_is_a_warning(folder: Path) -> None:
+def test_each_probable_mistake_causes_a_warning(folder: Path) -> None:
     build("detect", folder)
     describe(folder, names=["box", "arrow", "arrow"])
     labels = folder / "labels"

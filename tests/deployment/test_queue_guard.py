@@ -114,7 +114,7 @@ def test_without_the_guard_airflow_calls_any_function_that_a_message_names(tmp_p
     assert made.is_dir()
 
 
-def test_a_worker_calls_no_function_that_a_message_names(tmp_path: Path) -> None:
+def test_a_worker_does_not_call_functions_that_a_message_names(tmp_path: Path) -> None:
     made, guarded = tmp_path / "made", {CONFIG: SERVICES["airflow-worker-migrate"]["environment"][CONFIG]}
     workload = callback("os.mkdir", path=str(made))
     messages: list[tuple[str, list[Any]]] = [

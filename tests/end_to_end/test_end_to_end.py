@@ -176,7 +176,7 @@ def test_rest_refuses_a_bad_job_id_before_a_run_exists(api: Airflow) -> None:
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
 
 
-def test_a_data_yaml_in_training_root_reads_no_file_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
+def test_a_data_yaml_in_training_root_cannot_read_files_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
     """Data from a bucket are unpacked into TRAINING_ROOT, and must not be usable as a local dataset."""
     settings = airflow_stack.airflow.home / "airflow.cfg"
     content = Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / ".datasets" / "f" / "content"

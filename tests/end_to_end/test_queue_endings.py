@@ -62,7 +62,7 @@ def test_jobs_wait_in_the_order_in_which_they_were_triggered(
     assert {job["job_id"] for job in listed["jobs"]} == set(runs)
 
 
-def test_a_job_that_waits_is_stopped_at_once_and_its_run_ends(
+def test_a_job_that_waits_is_stopped_immediately_and_its_run_ends(
     api: Airflow, airflow_stack: Stack, runs: dict[str, str]
 ) -> None:
     owner = log_in_over_rest(airflow_stack)

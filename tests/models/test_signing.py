@@ -61,7 +61,7 @@ def test_a_promoted_version_is_signed_beside_its_file_and_in_production(
     assert models.require("digits", 3).signature_sha256 is None
 
 
-def test_promoting_again_creates_no_second_signature(promoting: Any, s3_client: S3Client) -> None:
+def test_promoting_again_does_not_create_a_second_signature(promoting: Any, s3_client: S3Client) -> None:
     first = promoting(1)
     signature = body(s3_client, first.signature_path)
     promoting(2)

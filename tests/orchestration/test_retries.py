@@ -109,7 +109,7 @@ def test_preemptions_never_count_as_errors(task: Task) -> None:
     assert task.fail(FULL, CountErrors())[0] is RetryAction.RETRY
 
 
-def test_a_preemption_is_retried_at_once_and_an_error_later() -> None:
+def test_a_preemption_is_retried_immediately_and_an_error_later() -> None:
     policy = CountErrors(delay=timedelta(minutes=1))
     ti = SimpleNamespace(try_number=1, max_tries=RETRIES)
     context = cast("Context", {"task": None, "task_state_store": Task(None), "ti": ti})

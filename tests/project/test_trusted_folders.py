@@ -280,7 +280,7 @@ CACHED = f".datasets/{digits.FINGERPRINT}"
         ("train", CACHED),
     ],
 )
-def test_a_folder_that_others_could_have_prepared_is_a_final_error(
+def test_a_folder_that_others_could_have_prepared_causes_a_final_error(
     place: Path, entry: str, prepared: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("include.attempt.attempt.training_db_factory", lambda: None)

@@ -42,7 +42,7 @@ def test_a_version_records_the_checked_data_and_who_registered_it(datasets: Data
     }
 
 
-def test_content_equal_to_the_newest_version_creates_no_version(datasets: DatasetRepository) -> None:
+def test_content_equal_to_the_newest_version_does_not_create_a_version(datasets: DatasetRepository) -> None:
     first = register(datasets, "parts", "a")
     for again in (reference_of("a"), reference_of("a", source="s3://elsewhere/")):
         assert datasets.register(Registration("parts", run_id="run2"), again) == (first, False)

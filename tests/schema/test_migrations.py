@@ -1,4 +1,4 @@
-"""An empty database gets the right schema however often it is migrated; downgrades lose no data silently."""
+"""An empty database gets the right schema however often it is migrated; a downgrade never loses data silently."""
 
 from __future__ import annotations
 

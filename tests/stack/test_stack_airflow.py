@@ -123,7 +123,7 @@ else:
     Path("training").touch()
     time.sleep(60)
 """
-"""A program that ends when its child ends, and passes no signal on to the child."""
+"""A program that ends when its child ends, and does not pass signals on to the child."""
 
 
 @pytest.mark.parametrize("stops_children", [True, False])

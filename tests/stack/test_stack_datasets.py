@@ -103,7 +103,7 @@ def test_an_upload_is_not_sent_again_if_only_its_check_could_not_be_started(
     assert len(sent) == 1
 
 
-def test_two_commands_that_upload_the_same_files_at_once_both_succeed(
+def test_two_commands_that_upload_the_same_files_simultaneously_both_succeed(
     airflow_stack: Stack, api: Airflow, tmp_path: Path
 ) -> None:
     build("detect", tmp_path / "twice")

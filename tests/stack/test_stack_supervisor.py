@@ -270,7 +270,7 @@ def test_a_killed_server_is_restarted_and_the_status_shows_it(supervised: Stack)
     assert describe_services(supervised)["Supervisor"] == "running"
 
 
-def test_stopping_the_supervisor_stops_no_service_that_it_has_restarted(supervised: Stack) -> None:
+def test_stopping_the_supervisor_does_not_stop_services_that_it_has_restarted(supervised: Stack) -> None:
     kill(supervised.s3.service)
     until(supervised.s3.running)
     processes.stop(supervised.supervisor)

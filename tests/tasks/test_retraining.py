@@ -221,7 +221,7 @@ def test_a_run_follows_its_plan_and_always_gets_the_same_job_id() -> None:
         ({"plan": "good", "epochs": 5}, "epochs is not a parameter of retrain_yolo"),
     ],
 )
-def test_a_run_with_an_invalid_request_fails_at_once(conf: dict[str, Any], message: str) -> None:
+def test_a_run_with_an_invalid_request_fails_immediately(conf: dict[str, Any], message: str) -> None:
     with pytest.raises(AirflowFailException, match=message):
         resolve_plan(context(dag_run=a_run(**conf)), None)
 

@@ -155,7 +155,7 @@ class KillsRank(Seen):
 
 
 @pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_a_killed_rank_is_named_and_ends_the_other_and_one_process_resumes_inexactly(
+def test_a_killed_rank_is_named_and_ends_the_other_rank_and_a_single_process_resumes_inexactly(
     rank: int, tmp_path: Path
 ) -> None:
     wanted, kills = make_request("classify", tmp_path, epochs=2), KillsRank(rank)

@@ -43,7 +43,7 @@ AROUND_BEST = ["os.rename best.pt.part", "os.rename last.pt.part"]
 class Killed:
     """One training run whose attempts are all killed, except the last; each may be on another machine.
 
-    `start` starts an attempt, given its number, its machine and the place at which it is to die. The next
+    `start` starts an attempt, given its number, its machine and the place at which it must die. The next
     attempt continues from the file `last`. `rng` makes all random choices.
     """
 

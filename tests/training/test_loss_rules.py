@@ -87,7 +87,7 @@ def test_nothing_is_found_for_a_rule_that_is_off() -> None:
     assert found(losses, LossRules()) == []
 
 
-def test_a_watch_restored_after_every_batch_finds_the_same() -> None:
+def test_a_watch_restored_after_every_batch_has_the_same_findings() -> None:
     dice = random.Random(1)
     rules = LossRules(on_spike=Action.WARN, on_nan=Action.STOP, factor=1.01)
     losses = [1.02**index * dice.choice([0.5, 1.0, 1.0, 1.0, math.nan]) for index in range(600)]
