@@ -25,7 +25,7 @@ from include.console import app as console
 from include.deployment.settings import DEFAULT_BUCKET
 from include.stack.local import Stack
 from include.stack.ports import open_session
-from tests.support.access_table import EVERYBODY, OURS, PAGES, STARTS, TABLE, TOLD_APART, Row
+from tests.support.access_table import DISTINGUISHING, EVERYBODY, OURS, PAGES, STARTS, TABLE, Row
 from tests.support.api_client import ask, get, log_in_over_rest, token
 from tests.support.ask_as_roles import PEOPLE
 
@@ -74,7 +74,7 @@ def served(api_stack: Stack, api_stack_connection: psycopg.Connection[Any]) -> I
 def all_requests() -> Requests:
     """Every request in the tables, for every user."""
     all_requests: Requests = [(who, row.method, path, row.body) for path, row in TABLE for who in EVERYBODY]
-    all_requests += [(who, row.method, path, row.body) for path, row in TOLD_APART for who in PEOPLE]
+    all_requests += [(who, row.method, path, row.body) for path, row in DISTINGUISHING for who in PEOPLE]
     all_requests.append((None, "POST", "/auth/token", {"username": "trainer", "password": "trainer"}))
     return all_requests
 
@@ -153,8 +153,8 @@ def test_a_program_gets_a_token_for_a_password_although_people_log_in_by_oidc(an
 @pytest.mark.parametrize("who", PEOPLE)
 def test_a_group_of_the_identity_provider_becomes_a_role(answers: Answers, who: str) -> None:
     role = who.removesuffix(" by OIDC")
-    found = {path: answers[row.method, path, who]["status"] for path, row in TOLD_APART}
-    assert found == {path: row.expected[role] for path, row in TOLD_APART}
+    found = {path: answers[row.method, path, who]["status"] for path, row in DISTINGUISHING}
+    assert found == {path: row.expected[role] for path, row in DISTINGUISHING}
 
 
 def test_an_airflow_token_is_accepted_as_a_header_and_as_a_cookie(served: Stack) -> None:

@@ -1,4 +1,4 @@
-"""An empty database gets the right schema however often it is migrated; a downgrade never loses data silently."""
+"""Migrating an empty database any number of times gives one schema; no downgrade loses data silently."""
 
 from __future__ import annotations
 

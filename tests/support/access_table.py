@@ -239,7 +239,7 @@ TABLE = [
     for row in rows
 ]
 
-TOLD_APART = [
+DISTINGUISHING = [
     (path, row)
     for path, row in TABLE
     if path in {f"{PREFIX}/jobs", "/api/v2/eventLogs"} or (row.route == "start" and row.method == "POST")

@@ -32,7 +32,7 @@ PRELOADED = [
     "airflow.providers.postgres.hooks.postgres",
     "tests.support.interrupted_attempts",
 ]
-"""Modules that take seconds to import and do not start threads, which would not survive a fork."""
+"""Modules that are slow to import and, unlike polars, start no threads, which would not survive a fork."""
 
 
 class Place(NamedTuple):

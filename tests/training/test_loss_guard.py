@@ -270,7 +270,7 @@ def in_two(wanted: TrainingRequest, reporter: EpochReporter) -> None:
         train_in_ranks(plan, 2, reporter, program="tests.support.spoilt_ranks")
 
 
-def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
+def make_request_for_two(folder: Path, epochs: int) -> TrainingRequest:
     """Return a request with one image per process and batch; with this seed the second process diverges."""
     wanted = make_request(folder, ROLL_BACK, images=2 * BATCHES, batch=2, seed=5)
     return replace(wanted, epochs=epochs)
@@ -278,7 +278,7 @@ def asked_of_two(folder: Path, epochs: int) -> TrainingRequest:
 
 def test_two_processes_roll_back_together_although_only_one_diverges(tmp_path: Path) -> None:
     """If only one process rolled back, each would wait for ever for the other."""
-    wanted, reporter = asked_of_two(tmp_path, epochs=3), Epochs()
+    wanted, reporter = make_request_for_two(tmp_path, epochs=3), Epochs()
     in_two(wanted, reporter)
     assert [report.epoch for report in reporter.reports] == [0, 1, 2]
     assert watch_of(wanted)["roll_backs"] == 1
