@@ -425,7 +425,9 @@ def test_the_best_pt_of_a_run_without_validation_is_made_from_its_state(
 
     beginning = machine.begin(durable=(1, 0))
     training_request = request("classify", machine.folder, epochs=3, identity=JOB.identity())
-    training_request = dataclasses.replace(training_request, resume_from=beginning.last, best_from=beginning.best, recover=True)
+    training_request = dataclasses.replace(
+        training_request, resume_from=beginning.last, best_from=beginning.best, recover=True
+    )
     restored = restore(training_request, training_request.resume_from or Path())
 
     assert (restored.best_epoch, restored.inexact_reason) == (1, None)

@@ -106,7 +106,9 @@ def test_a_job_that_is_trained_again_after_the_mark_keeps_its_new_state(world: W
         "INSERT INTO model_versions VALUES ('digits', 1, 'a', NULL, 'candidate', 's3://b/k', 'x', 1)",
     ],
 )
-def test_a_job_that_changes_after_it_was_chosen_is_not_marked(world: World, migrated_url: str, change: str) -> None:
+def test_a_job_that_changes_after_it_was_chosen_is_not_marked(
+    world: World, migrated_url: str, change: str
+) -> None:
     ended(world, "a")
 
     def meanwhile(runs: Collection[Run]) -> set[Run]:

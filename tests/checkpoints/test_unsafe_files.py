@@ -282,7 +282,9 @@ def test_only_known_arguments_in_a_foreign_file_are_used(
     state["train_args"] = {**state["train_args"], **changes}
     last = tmp_path / "last.pt"
     save(state, last)
-    again = replace(recovery(training_request), save_dir=tmp_path / "run", best_from=None, recover=recover, epochs=2)
+    again = replace(
+        recovery(training_request), save_dir=tmp_path / "run", best_from=None, recover=recover, epochs=2
+    )
     if error is not None:
         with pytest.raises(error, match=why):
             restore(again, last)

@@ -145,7 +145,9 @@ def test_a_scheduled_job_has_the_quota_of_its_owner(resolving: Resolve) -> None:
     resolving("c", 3, None, gpus="1")  # job c has no owner
 
 
-def test_only_one_of_two_simultaneous_claims_gets_the_last_gpu(jobs: JobRepository, migrated_url: str) -> None:
+def test_only_one_of_two_simultaneous_claims_gets_the_last_gpu(
+    jobs: JobRepository, migrated_url: str
+) -> None:
     ready = threading.Barrier(8)
 
     def take(number: int) -> bool:

@@ -110,7 +110,9 @@ def test_the_form_can_be_used_again_when_back_restores_it_from_memory(visit: Vis
     expect(page.get_by_label("epochs", exact=True)).to_have_value("7")
 
 
-def test_starting_again_after_a_lost_response_does_not_start_a_second_run(visit: Visitors, api: Airflow) -> None:
+def test_starting_again_after_a_lost_response_does_not_start_a_second_run(
+    visit: Visitors, api: Airflow
+) -> None:
     runs = api.runs("train_yolo")
     visitor = visit()
     visitor.expects(409, "/dagRuns")

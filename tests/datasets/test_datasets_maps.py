@@ -304,7 +304,9 @@ def test_maps_that_would_count_as_images_are_refused(task: Task, folder: Path, c
     assert "is below a folder named images within its split" in refusal(folder, task, cache)
 
 
-def test_a_folder_of_masks_that_points_outside_the_dataset_is_refused(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_folder_of_masks_that_points_outside_the_dataset_is_refused(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
     data = build("semantic", folder)
     shutil.move(folder / "masks", tmp_path / "elsewhere")
     (folder / "masks").symlink_to(tmp_path / "elsewhere")

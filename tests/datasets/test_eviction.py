@@ -60,7 +60,9 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "cache")
 
 
-def test_the_least_recently_used_datasets_are_evicted_first_and_only_as_many_as_needed(machine: Machine) -> None:
+def test_the_least_recently_used_datasets_are_evicted_first_and_only_as_many_as_needed(
+    machine: Machine,
+) -> None:
     for name in ("old", "middle", "new"):
         machine.add(name)
     with machine.cache.use(fingerprint("old")):

@@ -128,7 +128,9 @@ def test_without_a_supervisor_there_is_no_api_server_to_ask(monkeypatch: pytest.
         look_up("training_backend")
 
 
-def test_the_api_server_itself_cannot_look_up_a_connection_without_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_server_itself_cannot_look_up_a_connection_without_its_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")  # this process has no tables of Airflow
     with pytest.raises(LookupFailed, match=r"training_backend could not be looked up \(MetastoreBackend\)"):
         look_up("training_backend")

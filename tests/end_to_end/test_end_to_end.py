@@ -176,7 +176,9 @@ def test_rest_refuses_a_bad_job_id_before_a_run_exists(api: Airflow) -> None:
         api.trigger("train_yolo", {"job_id": "../../etc/passwd"})
 
 
-def test_a_data_yaml_in_training_root_cannot_read_files_of_the_worker(api: Airflow, airflow_stack: Stack) -> None:
+def test_a_data_yaml_in_training_root_cannot_read_files_of_the_worker(
+    api: Airflow, airflow_stack: Stack
+) -> None:
     """Data from a bucket are unpacked into TRAINING_ROOT, and must not be usable as a local dataset."""
     settings = airflow_stack.airflow.home / "airflow.cfg"
     content = Path(airflow_stack.airflow.variables["TRAINING_ROOT"]) / ".datasets" / "f" / "content"
@@ -219,7 +221,9 @@ def test_data_that_are_too_large_fail_the_run_immediately_and_the_check_logs_int
     assert "labels/val/0.txt: the file is 57.2 MiB" in log
 
 
-def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(airflow_stack: Stack, finished_job: str) -> None:
+def test_the_records_that_airflow_keeps_of_runs_contain_no_secret(
+    airflow_stack: Stack, finished_job: str
+) -> None:
     """This test is the last one in the file, so that it sees all runs of the file."""
     found = places_of(airflow_stack, {"job": finished_job})
     for place in (

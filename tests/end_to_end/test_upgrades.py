@@ -65,7 +65,9 @@ def test_a_state_of_an_earlier_version_is_resumed_and_then_saved_within_its_epoc
 ) -> None:
     assert inspect_file(folder / "last.pt").resumable
     identity = load_checkpoint(folder / "last.pt")[EXACT]["identity"]
-    training_request = request("classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity)
+    training_request = request(
+        "classify", tmp_path, images=18, epochs=3, save_dir=tmp_path / "run", identity=identity
+    )
     weights = training_request.save_dir / "weights"
     weights.mkdir(parents=True)
     shutil.copy(folder / "last.pt", weights / "last.pt")

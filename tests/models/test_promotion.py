@@ -253,7 +253,9 @@ def test_a_rollback_without_an_older_version_is_refused(
         ({"name": "digits", "force": "yes"}, "force='yes' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_with_an_error_that_names_the_parameter(conf: dict[str, Any], message: str) -> None:
+def test_an_invalid_conf_is_refused_with_an_error_that_names_the_parameter(
+    conf: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RequestRefused, match=message):
         PromotionRequest.parse(conf)
 

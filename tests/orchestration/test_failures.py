@@ -91,7 +91,9 @@ def test_an_unavailable_backend_is_an_outage_and_a_refusal_is_not(
             self.body()
             self.respond(status or 500)
 
-    completion = TrainingCompletionCallback(best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last")
+    completion = TrainingCompletionCallback(
+        best_checkpoint_path="s3://b/best", last_checkpoint_path="s3://b/last"
+    )
     with Server(Backend) as server:
         connection = json.dumps({"conn_type": "http", "host": f"{server.url}/done"})
         monkeypatch.setenv("AIRFLOW_CONN_TRAINING_BACKEND", connection)

@@ -167,7 +167,9 @@ def test_a_request_header_without_an_end_is_refused(guarded: str, monkeypatch: p
     assert sent < 30_000_000  # the limit is 64 KiB; the rest was in the kernel's buffers
 
 
-def test_a_connection_whose_request_is_answered_before_its_body_arrives_does_not_stay_open(guarded: str) -> None:
+def test_a_connection_whose_request_is_answered_before_its_body_arrives_does_not_stay_open(
+    guarded: str,
+) -> None:
     with connect(guarded) as connection:
         connection.send(head("POST", "/nowhere", Content_Length=100))
         assert connection.answer().status == 404

@@ -105,7 +105,9 @@ def request(
 def recovery(training_request: TrainingRequest) -> TrainingRequest:
     """Return the request of the next attempt on the same machine."""
     weights = training_request.save_dir / "weights"
-    return replace(training_request, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True)
+    return replace(
+        training_request, resume_from=weights / "last.pt", best_from=weights / "best.pt", recover=True
+    )
 
 
 def train_with(workers: int, training_request: TrainingRequest, reporter: EpochReporter) -> None:

@@ -99,6 +99,8 @@ def test_an_unknown_parameter_is_refused_before_anything_is_read(airflow_stack: 
         ({"target": ""}, "target='' is refused"),
     ],
 )
-def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(conf: dict[str, Any], message: str) -> None:
+def test_an_invalid_conf_is_refused_with_the_name_of_the_parameter(
+    conf: dict[str, Any], message: str
+) -> None:
     with pytest.raises(RequestRefused, match=message):
         MigrationRequest.parse(conf)

@@ -272,6 +272,8 @@ def test_a_converted_copy_must_be_complete_when_it_is_recorded(
         ("uploads/", "would be every upload"),
     ],
 )
-def test_the_projects_own_objects_are_not_registered(machine: Path, bucket: str, key: str, message: str) -> None:
+def test_the_projects_own_objects_are_not_registered(
+    machine: Path, bucket: str, key: str, message: str
+) -> None:
     with pytest.raises(AirflowFailException, match=message):
         check_data(run_of(name="parts", source=f"s3://{bucket}/{key}"))

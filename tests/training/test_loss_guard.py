@@ -142,7 +142,9 @@ def test_a_roll_back_restores_a_state_and_a_run_killed_before_or_after_it_ends_w
     rest = run(attempt, SPIKES)
     assert rest.weights[3, 0] == whole.weights[3, 0]
     reported = {report.epoch: report.metrics for report in [*reports, *rest.reports]}
-    assert [reported[report.epoch] for report in whole.reports] == [report.metrics for report in whole.reports]
+    assert [reported[report.epoch] for report in whole.reports] == [
+        report.metrics for report in whole.reports
+    ]
     assert rest.reports[-1].inexact_reason is None
 
     child = replace(recovery(wanted), save_dir=tmp_path / "child", epochs=9, arguments={}, recover=False)

@@ -114,7 +114,10 @@ def test_only_the_two_checkpoints_are_left(finished: Finished) -> None:
 )
 def test_every_plot_of_ultralytics_is_kept_with_its_own_caption(task: str, tmp_path: Path) -> None:
     """The plots of pose include all those of detect; those of depth include one by this project."""
-    training_request, threads = request(task, tmp_path, arguments=QUICK | {"plots": True}), set(threading.enumerate())
+    training_request, threads = (
+        request(task, tmp_path, arguments=QUICK | {"plots": True}),
+        set(threading.enumerate()),
+    )
     train(training_request, Epochs())
     for drawing in set(threading.enumerate()) - threads:
         if not drawing.daemon:

@@ -50,7 +50,9 @@ class Parent:
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Parent:
-    training_request = request("classify", tmp_path_factory.mktemp("parent"), epochs=3, arguments=QUICK | {"nbs": 4})
+    training_request = request(
+        "classify", tmp_path_factory.mktemp("parent"), epochs=3, arguments=QUICK | {"nbs": 4}
+    )
     return Parent(training_request, train(training_request, Epochs()))
 
 
@@ -228,7 +230,9 @@ def test_an_interrupted_run_continues_in_its_own_folder(tmp_path: Path) -> None:
         train(training_request, GivesUp(after=2))
     weights = training_request.save_dir / "weights"
     epochs = Epochs()
-    again = replace(training_request, epochs=None, resume_from=weights / "last.pt", best_from=weights / "best.pt")
+    again = replace(
+        training_request, epochs=None, resume_from=weights / "last.pt", best_from=weights / "best.pt"
+    )
     result = train(again, epochs)
     assert [report.epoch for report in epochs.reports] == [2, 3]
     assert (result.epoch, result.epochs) == (3, 4)

@@ -244,7 +244,9 @@ def test_a_killed_loader_worker_leaves_a_trace_of_the_attempt(tmp_path: Path) ->
 
 def test_reading_labels_sends_heartbeats_before_the_first_batch(tmp_path: Path) -> None:
     training_request = request("detect", tmp_path, model=architecture(tmp_path, "detect"), epochs=1)
-    with plan_training(replace(training_request, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))) as plan:
+    with plan_training(
+        replace(training_request, heartbeats=Heartbeats(tmp_path / "beats", timedelta(hours=1)))
+    ) as plan:
         make_trusted_folder(tmp_path / "beats")
         with send_heartbeats(plan.request.heartbeats):
             trainer = plan.build_trainer(Epochs())

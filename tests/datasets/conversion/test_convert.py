@@ -238,7 +238,9 @@ def test_an_interrupted_fetch_continues_where_it_stopped(world: World, host: Ima
     assert sum(count for path, count in host.asked.items() if "photo-5" not in path) == 9
 
 
-def test_a_conversion_that_was_killed_does_not_fetch_an_image_twice(world: World, host: ImageHost, s3: S3) -> None:
+def test_a_conversion_that_was_killed_does_not_fetch_an_image_twice(
+    world: World, host: ImageHost, s3: S3
+) -> None:
     source = world.upload_export("detect", host)
     host.drip.add("/photo-7.png")
     job = {
